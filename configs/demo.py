@@ -1,0 +1,31 @@
+"""SimpleNet on generated images, without a download.
+
+  python -m simplenet_jax.main --config=configs/demo.py
+
+Textures and objects with defects are generated under data/demo, and the
+backbone is a small one that comes with the package. It shows a run from end to
+end; it is not meant for real images.
+"""
+
+from simplenet_jax import protocols
+
+
+def get_config():
+  """Returns the settings."""
+  config = protocols.reference()
+  config.name = 'demo'
+  config.protocol = 'demo'
+  config.data.source = 'demo'
+  config.data.root = 'data/demo'
+  config.data.resize, config.data.crop = 192, 0
+  config.data.mask_rule = 'half'
+  config.backbone.name = 'demo_resnet'
+  config.patch.pretrain_dim = config.patch.target_dim = 384
+  config.head.hidden = 256
+  config.train.epochs = 24
+  # The small backbone's features spread wider than ImageNet's, and the
+  # schedule is short.
+  config.train.sigma = 0.3
+  config.train.adaptor.learning_rate = 3e-4
+  config.train.discriminator.learning_rate = 6e-4
+  return config

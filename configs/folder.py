@@ -1,0 +1,21 @@
+"""SimpleNet on your own folder of images.
+
+  python -m simplenet_jax.main --config=configs/folder.py \
+    --config.data.root=FOLDER
+
+FOLDER holds train/good with good images, or several such folders, one per kind
+of part. test/good, test/<defect> and ground_truth/<defect> are used where they
+are there. The whole image is seen, whatever its aspect: nothing is cropped.
+"""
+
+from simplenet_jax import protocols
+
+
+def get_config(protocol=None):
+  """Returns the settings; `protocol` is `reference` (default) or `paper`."""
+  config = protocols.protocol(protocol)
+  config.name = 'folder'
+  config.data.resize = config.data.crop
+  config.data.crop = 0
+  config.data.mask_rule = 'half'
+  return config

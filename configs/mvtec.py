@@ -1,0 +1,19 @@
+"""SimpleNet on MVTec AD.
+
+  python -m simplenet_jax.main --config=configs/mvtec.py
+  python -m simplenet_jax.main --config=configs/mvtec.py:paper
+
+The first follows the released code (resize 329, crop 288, batches of 8), the
+second the paper's text (256, 224, batches of 4). The data set is expected under
+data/mvtec, one folder per category; --config.data.root names another place.
+"""
+
+from simplenet_jax import protocols
+
+
+def get_config(protocol=None):
+  """Returns the settings; `protocol` is `reference` (default) or `paper`."""
+  config = protocols.protocol(protocol)
+  config.name = 'mvtec'
+  config.data.root = 'data/mvtec'
+  return config

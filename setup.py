@@ -1,0 +1,48 @@
+"""Packaging; the tools' settings are in pyproject.toml."""
+
+import pathlib
+import re
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+INIT = (HERE / 'simplenet_jax' / '__init__.py').read_text()
+
+setuptools.setup(
+  name='simplenet-jax',
+  version=re.search(r"__version__ = '(.+)'", INIT)[1],
+  description='SimpleNet: anomaly detection on images, in JAX',
+  long_description=(HERE / 'README.md').read_text(),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  license_files=['LICENSE'],
+  python_requires='>=3.11',
+  packages=setuptools.find_packages(include=['simplenet_jax*']),
+  package_data={'simplenet_jax.assets': ['*.safetensors', '*.md']},
+  install_requires=[
+    'absl-py>=2.1',
+    'flax>=0.12.5',
+    'huggingface-hub>=0.30',
+    'jax>=0.10.1,<0.12',
+    'matplotlib>=3.9',
+    'ml-collections>=1.0',
+    'numpy>=2.0',
+    'optax>=0.2.6',
+    'pillow>=11.0',
+    'rich>=13.0',
+    'safetensors>=0.5',
+    'scikit-learn>=1.5',
+    'scipy>=1.13',
+  ],
+  extras_require={
+    'cuda': ['jax[cuda12]>=0.10.1,<0.12'],
+    'tpu': ['jax[tpu]>=0.10.1,<0.12'],
+    'test': [
+      'hypothesis>=6.100',
+      'pyright==1.1.414',
+      'pytest>=8.2',
+      'ruff==0.17.6',
+      'torch==2.13.0',
+    ],
+  },
+)

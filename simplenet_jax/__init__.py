@@ -1,0 +1,3 @@
+"""SimpleNet in JAX: anomaly detection and localisation on images."""
+
+__version__ = '0.1.0'

@@ -1,0 +1,77 @@
+"""What all commands share: flags checked, errors in one line."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NoReturn
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from simplenet_jax import protocols
+
+
+def run(main: Callable[[], None]) -> None:
+  """Parses the flags, runs a command and turns errors into one line.
+
+  The exit status is 0, 1 when the work failed, or 2 for wrong flags.
+
+  Args:
+    main: The command. A `ValueError` or `OSError` from it is a failure whose
+      message is meant for the user; `--verbosity=1` shows where it comes from.
+  """
+
+  def guarded(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+      _fail(2, f'unexpected argument {argv[1]!r}; flags start with --')
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.WARNING)
+    try:
+      main()
+    except (ValueError, OSError) as error:
+      logging.debug('', exc_info=True)
+      _fail(1, _message(error))
+
+  app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    arguments = flags.FLAGS(list(argv))
+    if 'config' in flags.FLAGS and flags.FLAGS['config'].value is not None:
+      _ = flags.FLAGS['config'].value.name  # Fails if the file did not load.
+    return arguments
+  except (AttributeError, KeyError):
+    known = dict(_fields(protocols.reference()))
+    for path in (a[9:].split('=')[0] for a in argv if a[:9] == '--config.'):
+      if path not in known.values():
+        _fail(2, f'there is no --config.{path}{_suggestion(path, known)}')
+    raise
+  except (flags.Error, OSError, TypeError, ValueError) as error:
+    _fail(2, _message(error))
+
+
+def _suggestion(path: str, known: Mapping[str, str]) -> str:
+  close = difflib.get_close_matches(path, known.values(), n=1)
+  close += difflib.get_close_matches(path.split('.')[-1], known, n=1)
+  if not close:
+    return ''
+  return f'; did you mean --config.{known.get(close[0], close[0])}?'
+
+
+def _fields(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, str]]:
+  """Yields every field's last name and its whole path."""
+  for name, value in config.items():
+    yield name, prefix + name
+    if isinstance(value, ConfigDict):
+      yield from _fields(value, f'{prefix}{name}.')
+
+
+def _message(error: Exception) -> str:
+  # Errors in a config file arrive as a traceback, whose last line says it.
+  return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+def _fail(status: int, message: str) -> NoReturn:
+  print(f'error: {" ".join(message.split())}', file=sys.stderr)
+  sys.exit(status)

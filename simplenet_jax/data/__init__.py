@@ -1,0 +1,1 @@
+"""Images and data sets: from files to pixels, and back to them."""

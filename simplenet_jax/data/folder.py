@@ -1,0 +1,184 @@
+"""Image folders in MVTec's layout.
+
+```
+<root>/<category>/train/good/*.png
+<root>/<category>/test/<defect>/*.png            test/good holds normal ones
+<root>/<category>/ground_truth/<defect>/<stem>_mask.png
+```
+
+Only the first folder is required. Nothing is read but file names.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+GOOD = 'good'
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """A test image.
+
+  Attributes:
+    path: the image file.
+    defect: its folder's name; 'good' for a normal image.
+    mask: the file of its defect mask, if there is one.
+  """
+
+  path: Path
+  defect: str
+  mask: Path | None = None
+
+  @property
+  def label(self) -> int:
+    """0 for a normal image, 1 for a defective one."""
+    return int(self.defect != GOOD)
+
+
+@dataclasses.dataclass(frozen=True)
+class Category:
+  """The images of one kind of object.
+
+  Attributes:
+    name: the folder's name.
+    train: normal images to train on, sorted by name.
+    test: test images, sorted by defect, then name; may be empty.
+  """
+
+  name: str
+  train: tuple[Path, ...]
+  test: tuple[Sample, ...]
+
+
+def find_categories(
+  root: Path | str, names: Sequence[str] = ()
+) -> tuple[Category, ...]:
+  """Lists the images of every category below a folder, sorted by name.
+
+  A folder that itself holds `train` is one category, named after it. Masks
+  are found by name ('<stem>_mask' or '<stem>', any image extension), never by
+  position. Hidden files and files of other kinds are passed over.
+
+  Args:
+    root: the folder of the categories, or of one category.
+    names: the categories wanted; empty for all.
+
+  Returns:
+    The categories, each with at least one training image.
+
+  Raises:
+    FileNotFoundError: the root is not a folder.
+    ValueError: no categories, a name that is not there, a category without
+      training images, images beside the test folders, a mask without an
+      image, or a mask or an image that could belong to several.
+  """
+  root = Path(root)
+  if not root.is_dir():
+    raise FileNotFoundError(f'{root}: no such folder')
+  if _is_category(root):
+    found = {root.resolve().name: root}
+  else:
+    found = {f.name: f for f in _folders(root) if _is_category(f)}
+  if not found:
+    raise ValueError(
+      f'{root}: no categories; expected <category>/train/{GOOD} or'
+      f' train/{GOOD} in it, with images'
+    )
+  if missing := sorted(set(names) - set(found)):
+    raise ValueError(
+      f'{root}: no category {", ".join(missing)}; there are {", ".join(found)}'
+    )
+  chosen = sorted(set(names)) or found
+  return tuple(_read_category(name, found[name]) for name in chosen)
+
+
+def describe(category: Category) -> str:
+  """Counts images: '213 train, 100 test (40 defective, 40 masks)'."""
+  defective = sum(sample.label for sample in category.test)
+  masks = sum(sample.mask is not None for sample in category.test)
+  return (
+    f'{len(category.train)} train, {len(category.test)} test'
+    f' ({defective} defective, {masks} masks)'
+  )
+
+
+def _is_category(folder: Path) -> bool:
+  # One with test images alone is meant as a category too, and is refused by
+  # name later; passing over it would leave it out of a table unnoticed.
+  return (folder / 'train').is_dir() or (folder / 'test').is_dir()
+
+
+def _folders(parent: Path) -> list[Path]:
+  if not parent.is_dir():
+    return []
+  entries = (f for f in parent.iterdir() if not f.name.startswith('.'))
+  return sorted(f for f in entries if f.is_dir())
+
+
+def _images(folder: Path) -> list[Path]:
+  if not folder.is_dir():
+    return []
+  entries = (f for f in folder.iterdir() if not f.name.startswith('.'))
+  return sorted(
+    f for f in entries if f.suffix.lower() in EXTENSIONS and f.is_file()
+  )
+
+
+def _read_category(name: str, folder: Path) -> Category:
+  train = _images(folder / 'train' / GOOD)
+  if not train:
+    raise ValueError(
+      f'{folder}: no training images; expected train/{GOOD}/*'
+      f' ({" ".join(EXTENSIONS)})'
+    )
+  if stray := _images(folder / 'test'):
+    raise ValueError(
+      f'{stray[0]}: a test image belongs in test/{GOOD} or test/<defect>'
+    )
+  defects = {f.name for f in _folders(folder / 'test')}
+  masked = {f.name for f in _folders(folder / 'ground_truth')} - {GOOD}
+  test = [
+    sample
+    for defect in sorted(defects | masked)
+    for sample in _read_defect(folder, defect)
+  ]
+  return Category(name, tuple(train), tuple(test))
+
+
+def _read_defect(folder: Path, defect: str) -> list[Sample]:
+  """Pairs the images of one test folder with their masks."""
+  images = _images(folder / 'test' / defect)
+  if defect == GOOD:
+    return [Sample(image, defect) for image in images]
+  by_stem = collections.defaultdict(list)
+  for image in images:
+    by_stem[image.stem].append(image)
+  masks: dict[Path, Path] = {}
+  for mask in _images(folder / 'ground_truth' / defect):
+    image = _image_of(mask, by_stem, folder / 'test' / defect)
+    if image in masks:
+      raise ValueError(
+        f'{image}: two masks, {masks[image].name} and {mask.name} in'
+        f' {mask.parent}; keep one'
+      )
+    masks[image] = mask
+  return [Sample(image, defect, masks.get(image)) for image in images]
+
+
+def _image_of(mask: Path, by_stem: dict[str, list[Path]], folder: Path) -> Path:
+  stems = {mask.stem, mask.stem.removesuffix('_mask')}
+  candidates = [image for stem in stems for image in by_stem.get(stem, ())]
+  if not candidates:
+    raise ValueError(
+      f'{mask}: a mask without an image; expected'
+      f' {folder / mask.stem.removesuffix("_mask")} (.png or the like)'
+    )
+  if len(candidates) > 1:
+    names = ', '.join(sorted(image.name for image in candidates))
+    raise ValueError(
+      f'{mask}: could belong to {names} in {folder}; rename all but one'
+    )
+  return candidates[0]

@@ -1,0 +1,237 @@
+"""Where a pixel of the network's input lies in the original image.
+
+Sizes are (height, width) throughout, rows before columns. Resizing is PIL's,
+because that is where the released code resizes.
+"""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+MIN_SIDE = 32
+
+Size = tuple[int, int]
+
+
+def whole_input_size(
+  original: Size, resize: int, max_aspect: float = 4
+) -> Size:
+  """Chooses the input size for an image of which nothing is cropped away.
+
+  The shorter side becomes `resize`, the longer keeps the aspect up to
+  `max_aspect * resize` and is squashed to that beyond: memory stays bounded
+  and the shorter side keeps its resolution.
+
+  Args:
+    original: (height, width) of the image, pixels.
+    resize: the shorter side, at least 32 pixels.
+    max_aspect: the largest longer : shorter, at least 1.
+
+  Returns:
+    (height, width) in pixels; both at least 32.
+
+  Raises:
+    ValueError: `resize` is below 32 or `max_aspect` below 1.
+  """
+  if resize < MIN_SIDE or max_aspect < 1:
+    raise ValueError(
+      f'resize={resize}, max_aspect={max_aspect}: expected a resize of at'
+      f' least {MIN_SIDE} pixels and a max_aspect of at least 1'
+    )
+  short, long = sorted(original)
+  longer = int(min(resize * long / short, resize * max_aspect))
+  return (resize, longer) if original[0] <= original[1] else (longer, resize)
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+  """Relates the pixels of one image to those of the network's input.
+
+  The image is resized, then a window of it is the input; where the window
+  reaches beyond the resized image, it is filled with zeros.
+
+  Attributes:
+    original: (height, width) of the image.
+    resized: (height, width) it is resized to.
+    input: (height, width) of the network's input.
+    top: first row of the input in the resized image; negative when padded.
+    left: first column, likewise.
+  """
+
+  original: Size
+  resized: Size
+  input: Size
+  top: int = 0
+  left: int = 0
+
+  def __post_init__(self):
+    for name in ('original', 'resized', 'input'):
+      size = getattr(self, name)
+      if len(size) != 2 or min(size) < 1:
+        raise ValueError(
+          f'{name} must be (height, width), both positive; got {size}'
+        )
+
+  @classmethod
+  def protocol(cls, original: Size, resize: int, crop: int) -> 'Frame':
+    """The paper's geometry, as torchvision's Resize and CenterCrop compute it.
+
+    The shorter side becomes `resize`, the longer `int(resize * long / short)`
+    and the central `crop` x `crop` pixels are the input, zero-padded where the
+    resized image is smaller.
+
+    Args:
+      original: (height, width) of the image.
+      resize: pixels.
+      crop: pixels.
+
+    Raises:
+      ValueError: a size is not positive, or the image is so elongated that
+        resizing it would take more than `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    cls(original, (resize, resize), (crop, crop))  # refuses sizes below 1
+    short, long = sorted(original)
+    longer = int(resize * long / short)
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and longer * resize > limit:
+      raise ValueError(
+        f'an image of {text(original)} is too elongated to be resized to'
+        f' {text((resize, longer))} and cropped; use it whole instead'
+      )
+    wide = original[0] <= original[1]
+    resized = (resize, longer) if wide else (longer, resize)
+    top, left = (_crop_start(side, crop) for side in resized)
+    return cls(original, resized, (crop, crop), top, left)
+
+  @classmethod
+  def whole(cls, original: Size, input: Size) -> 'Frame':
+    """The whole image resized to `input`, (height, width); nothing cropped."""
+    return cls(original, input, input)
+
+  @property
+  def scored(self) -> tuple[int, int, int, int]:
+    """The (top, left, bottom, right) of the original pixels the input shows.
+
+    Bottom and right are exclusive; pixels shown in part are inside.
+    """
+    (top, bottom), (left, right) = self._window
+    (height, width), (rows, columns) = self.original, self.resized
+    return (
+      top * height // rows,
+      left * width // columns,
+      -(-bottom * height // rows),
+      -(-right * width // columns),
+    )
+
+  def image_to_input(self, image: Image.Image) -> np.ndarray:
+    """Resizes and crops an image.
+
+    Args:
+      image: mode 'RGB', of the `original` size.
+
+    Returns:
+      `[*input, 3]` uint8, bit for bit as torchvision does on PIL images.
+
+    Raises:
+      ValueError: the image has another size or mode.
+    """
+    if image.mode != 'RGB':
+      raise ValueError(f'expected an RGB image, got one of mode {image.mode}')
+    return np.array(self._to_input(image))
+
+  def mask_to_input(
+    self, mask: np.ndarray, rule: Literal['reference', 'half']
+  ) -> np.ndarray:
+    """Resizes and crops a mask as its image is, then makes it boolean again.
+
+    Args:
+      mask: `[*original]` uint8 or bool; nonzero is defect.
+      rule: 'reference' counts pixels that lie wholly inside the defect, which
+        is what the released code's truncation to integers does; 'half' counts
+        those of which at least half does.
+
+    Returns:
+      `[*input]` bool.
+
+    Raises:
+      ValueError: the mask has another size than the image, or no such rule.
+    """
+    if rule not in ('reference', 'half'):
+      raise ValueError(f"mask rule {rule!r}: expected 'reference' or 'half'")
+    pixels = np.where(mask, np.uint8(255), np.uint8(0))
+    resized = np.asarray(self._to_input(Image.fromarray(pixels)))
+    return resized == 255 if rule == 'reference' else resized > 127
+
+  def map_to_original(
+    self, scores: np.ndarray, fill: float = np.nan
+  ) -> np.ndarray:
+    """Resizes an anomaly map (bilinearly) back onto the original pixels.
+
+    Args:
+      scores: `[*input]` float32, one score per input pixel.
+      fill: stands outside the box `scored`, where nothing was looked at.
+
+    Returns:
+      `[*original]` float32.
+
+    Raises:
+      ValueError: the map has another size than the input.
+    """
+    if scores.shape != self.input:
+      raise ValueError(
+        f'the map is {text(scores.shape)}, expected {text(self.input)}'
+      )
+    rows, columns = self._window
+    kept = scores[
+      rows[0] - self.top : rows[1] - self.top,
+      columns[0] - self.left : columns[1] - self.left,
+    ]
+    # Continued to the whole resized image, the map meets exactly the inverse
+    # of the image's own resize; the continuation is then cut off again.
+    margins = (
+      (rows[0], self.resized[0] - rows[1]),
+      (columns[0], self.resized[1] - columns[1]),
+    )
+    whole = np.pad(kept.astype(np.float32), margins, mode='edge')
+    resized = _resize(Image.fromarray(whole), self.original)
+    result = np.full(self.original, fill, np.float32)
+    top, left, bottom, right = self.scored
+    box = np.s_[top:bottom, left:right]
+    result[box] = np.asarray(resized)[box]
+    return result
+
+  @property
+  def _window(self) -> tuple[Size, Size]:
+    """Rows and columns of the resized image that the input shows."""
+    (rows, columns), (height, width) = self.resized, self.input
+    return (
+      (max(self.top, 0), min(self.top + height, rows)),
+      (max(self.left, 0), min(self.left + width, columns)),
+    )
+
+  def _to_input(self, image: Image.Image) -> Image.Image:
+    if (image.height, image.width) != self.original:
+      raise ValueError(
+        f'got {text((image.height, image.width))} pixels, expected'
+        f' {text(self.original)}, the size this frame was made for'
+      )
+    height, width = self.input
+    box = (self.left, self.top, self.left + width, self.top + height)
+    return _resize(image, self.resized).crop(box)
+
+
+def _resize(image: Image.Image, size: Size) -> Image.Image:
+  height, width = size
+  return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _crop_start(side: int, crop: int) -> int:
+  # torchvision pads the larger half at the end and rounds halves to even.
+  return -((crop - side) // 2) if crop > side else round((side - crop) / 2)
+
+
+def text(size: tuple[int, ...]) -> str:
+  """Returns a size as messages show it: '3 x 4'."""
+  return ' x '.join(map(str, size))

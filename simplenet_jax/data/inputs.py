@@ -1,0 +1,142 @@
+"""One category as the network sees it: pixels, masks and their frames."""
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from absl import logging
+
+from simplenet_jax.data import folder, images
+from simplenet_jax.data.frame import Frame, text, whole_input_size
+from simplenet_jax.protocols import Config
+
+# Beyond this ratio of aspects an image is visibly squashed.
+_ASPECT_TOLERANCE = 1.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+  """A category's images, all brought to one input size.
+
+  Attributes:
+    category: The files.
+    train: Frame of each training image.
+    test: Frame of each test image.
+    mask_rule: How masks are reduced to the input, see `Frame.mask_to_input`.
+  """
+
+  category: folder.Category
+  train: tuple[Frame, ...]
+  test: tuple[Frame, ...]
+  mask_rule: Literal['reference', 'half']
+
+  @property
+  def name(self) -> str:
+    """The category's name."""
+    return self.category.name
+
+  @property
+  def size(self) -> tuple[int, int]:
+    """Height and width of the network's input, in pixels."""
+    return self.train[0].input
+
+  @property
+  def labels(self) -> np.ndarray:
+    """0 for normal, 1 for defective test images, int `[test]`."""
+    return np.array([sample.label for sample in self.category.test], int)
+
+  def train_pixels(self, index: int) -> np.ndarray:
+    """Returns a training image, uint8 `[*size, 3]`."""
+    image = images.read_image(self.category.train[index])
+    return self.train[index].image_to_input(image)
+
+  def test_pixels(self, index: int) -> np.ndarray:
+    """Returns a test image, uint8 `[*size, 3]`."""
+    image = images.read_image(self.category.test[index].path)
+    return self.test[index].image_to_input(image)
+
+  def original_mask(self, index: int) -> np.ndarray | None:
+    """Returns a test image's mask as it is stored.
+
+    Returns:
+      bool `[height, width]` of the original image; all False for a normal
+      image, None for a defective one without a mask.
+    """
+    sample = self.category.test[index]
+    if sample.mask is not None:
+      return images.read_mask(sample.mask, sample.path) > 0
+    if sample.label:
+      return None
+    return np.zeros(self.test[index].original, bool)
+
+  def mask(self, index: int) -> np.ndarray | None:
+    """Returns a test image's mask in the input's pixels.
+
+    Returns:
+      bool `[*size]`, or None for a defective image without a mask.
+    """
+    mask = self.original_mask(index)
+    if mask is None:
+      return None
+    return self.test[index].mask_to_input(mask, self.mask_rule)
+
+
+def prepare(category: folder.Category, data: Config) -> Inputs:
+  """Reads every image's and mask's header and lays out the frames.
+
+  So wrong files are found before anything is computed.
+
+  Args:
+    category: The files.
+    data: The `data` section of a config.
+
+  Returns:
+    The category's inputs.
+
+  Raises:
+    ValueError: If a file is not an image, or a mask's size is not its image's.
+  """
+  train = [images.image_size(path) for path in category.train]
+  test = [images.image_size(sample.path) for sample in category.test]
+  for sample, size in zip(category.test, test, strict=True):
+    if sample.mask and (found := images.image_size(sample.mask)) != size:
+      raise ValueError(
+        f'{sample.mask}: the mask is {text(found)} but its image {sample.path} '
+        f'is {text(size)} (height x width); they must be equal'
+      )
+  if data.crop:
+    frames = [
+      Frame.protocol(size, data.resize, data.crop) for size in (*train, *test)
+    ]
+  else:
+    common = collections.Counter(train).most_common(1)[0][0]
+    shape = whole_input_size(common, data.resize)
+    frames = [Frame.whole(size, shape) for size in (*train, *test)]
+    paths = [*category.train, *(sample.path for sample in category.test)]
+    _warn_if_squashed(category.name, frames, paths)
+  frames = tuple(frames)
+  split = len(train)
+  return Inputs(category, frames[:split], frames[split:], data.mask_rule)
+
+
+def _warn_if_squashed(
+  name: str, frames: Sequence[Frame], paths: Sequence[Path]
+) -> None:
+  def stretch(frame):
+    ratios = [a / b for a, b in zip(frame.input, frame.original, strict=True)]
+    return max(ratios) / min(ratios)
+
+  squashed = [i for i, f in enumerate(frames) if stretch(f) > _ASPECT_TOLERANCE]
+  if squashed:
+    logging.warning(
+      '%s: %d of %d images have another aspect than the input (%s) and are '
+      'squashed to it, the first is %s',
+      name,
+      len(squashed),
+      len(frames),
+      text(frames[0].input),
+      paths[squashed[0]],
+    )

@@ -1,0 +1,59 @@
+"""What a run ran on, for those who read its figures later."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+
+_PACKAGES = (
+  'flax',
+  'jax',
+  'jaxlib',
+  'numpy',
+  'optax',
+  'pillow',
+  'scikit-learn',
+  'scipy',
+  'simplenet-jax',
+)
+
+
+def versions() -> dict[str, str]:
+  """Returns the versions of Python and of the packages that figures rest on."""
+  found = {'python': platform.python_version()}
+  for package in _PACKAGES:
+    try:
+      found[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      found[package] = 'not installed'
+  return found
+
+
+def device() -> dict[str, Any]:
+  """Returns the accelerator (or CPU) that JAX uses, and the host's processor.
+
+  Returns:
+    `platform`, `kind` and `count` of JAX's devices, `host` and its `cores`.
+  """
+  devices = jax.devices()
+  return {
+    'platform': devices[0].platform,
+    'kind': devices[0].device_kind,
+    'count': len(devices),
+    'host': _processor(),
+    'cores': os.cpu_count(),
+  }
+
+
+def _processor() -> str:
+  try:
+    lines = Path('/proc/cpuinfo').read_text().splitlines()
+  except OSError:
+    return platform.processor()
+  names = [
+    line.split(':')[1] for line in lines if line.startswith('model name')
+  ]
+  return names[0].strip() if names else platform.processor()

@@ -1,0 +1,1 @@
+"""Evaluation: from scores to figures that can be trusted."""

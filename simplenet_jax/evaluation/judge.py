@@ -1,0 +1,101 @@
+"""One category's test set, and what heads' scores are worth on it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.evaluation import metrics, results
+from simplenet_jax.models import scoring
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+  """Compares scores with the ground truth.
+
+  Attributes:
+    labels: 0 for normal, 1 for defective images, int `[images]`.
+    known: Images whose pixels are known: those that are normal or have a mask,
+      int `[known]`. Pixel metrics are taken over these.
+    masks: Their masks, bool `[known, *size]`; None where no defective image has
+      one, and pixel metrics are undefined.
+    size: Height and width of the network's input, in pixels.
+    smoothing: Sigma of the anomaly maps' Gaussian, in pixels.
+  """
+
+  labels: np.ndarray
+  known: np.ndarray
+  masks: np.ndarray | None
+  size: tuple[int, int]
+  smoothing: float
+
+  @classmethod
+  def of(cls, inputs: Inputs, smoothing: float) -> 'Judge':
+    """Reads a category's masks."""
+    masks = [inputs.mask(index) for index in range(len(inputs.test))]
+    known = np.array([i for i, mask in enumerate(masks) if mask is not None])
+    has_masks = any(sample.mask for sample in inputs.category.test)
+    return cls(
+      labels=inputs.labels,
+      known=known.astype(int),
+      masks=np.stack([masks[i] for i in known]) if has_masks else None,
+      size=inputs.size,
+      smoothing=smoothing,
+    )
+
+  def maps(self, patch_scores: np.ndarray) -> np.ndarray:
+    """Returns anomaly maps, float32 `[images, *size]`.
+
+    Args:
+      patch_scores: `[images, H, W]`.
+    """
+    return np.asarray(
+      scoring.anomaly_maps(patch_scores, self.size, self.smoothing)
+    )
+
+  def image_auroc(self, patch_scores: np.ndarray) -> float:
+    """Returns the image AUROC in [0, 1] of patch scores `[images, H, W]`."""
+    return metrics.auroc(self.labels, _image_scores(patch_scores))
+
+  def pixel_auroc(self, patch_scores: np.ndarray) -> float:
+    """Returns the pixel AUROC in [0, 1] of patch scores `[images, H, W]`."""
+    if self.masks is None:
+      return float('nan')
+    return metrics.auroc(self.masks, self.maps(patch_scores[self.known]))
+
+  def evaluate(self, patch_scores: np.ndarray) -> dict[str, float]:
+    """Returns all metrics of patch scores `[images, H, W]`.
+
+    Image metrics are taken over all images, pixel metrics over those known.
+    """
+    scores = _image_scores(patch_scores)
+    values = metrics.evaluate(self.labels, scores, None, None)
+    if self.masks is None:
+      return values
+    pixels = metrics.evaluate(
+      self.labels[self.known],
+      scores[self.known],
+      self.masks,
+      self.maps(patch_scores[self.known]),
+    )
+    for name in metrics.PIXEL_METRICS:
+      values[name] = pixels[name]
+    return values
+
+  def best_epoch(self, scores: Mapping[int, np.ndarray]) -> int:
+    """Picks the best test epoch, as the released code does.
+
+    Args:
+      scores: Patch scores `[images, H, W]` by epoch, ascending.
+    """
+    epochs: Sequence[int] = list(scores)
+    return results.select_best(
+      epochs,
+      [self.image_auroc(scores[epoch]) for epoch in epochs],
+      lambda epoch: self.pixel_auroc(scores[epoch]),
+    )
+
+
+def _image_scores(patch_scores: np.ndarray) -> np.ndarray:
+  return np.asarray(scoring.image_scores(patch_scores))

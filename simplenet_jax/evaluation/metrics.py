@@ -1,0 +1,259 @@
+"""Image, pixel and region metrics: exact, and cheaper than one argsort.
+
+Every pixel metric changes only where a defect pixel sits in the ranking. So
+the normal pixels, nearly all of them, are merely sorted by value, and the few
+defect pixels are looked up among them; no subsampling, no grid of thresholds.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import ndimage
+from sklearn import metrics as sk_metrics
+
+IMAGE_METRICS = ('image_auroc', 'image_ap', 'image_f1_max')
+PIXEL_METRICS = (
+  'pixel_auroc',
+  'pixel_ap',
+  'pixel_f1_max',
+  'aupro_30',
+  'aupro_05',
+  'aupro_30_exact',
+  'aupro_05_exact',
+)
+METRICS = IMAGE_METRICS + PIXEL_METRICS
+
+# The false positive rates at which MVTec's evaluator samples the PRO curve.
+_THRESHOLDS = 100
+
+# Neighbours within an image, diagonals included, never across images.
+_EIGHT_CONNECTED = np.zeros((3, 3, 3), bool)
+_EIGHT_CONNECTED[1] = True
+
+
+def evaluate(
+  labels: ArrayLike,
+  scores: ArrayLike,
+  masks: ArrayLike | None,
+  maps: ArrayLike | None,
+) -> dict[str, float]:
+  """Computes all metrics of one test set.
+
+  Args:
+    labels: `[images]` bool or integer, 1 for a defective image, 0 for a good
+      one.
+    scores: `[images]` float, higher means more anomalous.
+    masks: `[images, height, width]`, nonzero where a pixel is defective (all
+      zero for a good image), or None without ground truth.
+    maps: `[images, height, width]` float anomaly maps, higher means more
+      anomalous, or None.
+
+  Returns:
+    The values of `METRICS`, each a fraction in [0, 1]. A metric is NaN where it
+    is undefined: image metrics with one class only; pixel metrics without
+    masks or maps, without a defective pixel or without a normal one.
+
+  Raises:
+    ValueError: If shapes disagree, a label is neither 0 nor 1, or a score is
+      not finite.
+
+  `aupro_30` and `aupro_05` sample the PRO curve at 100 equally spaced false
+  positive rates, as the evaluator that MVTec published with its 3D data set
+  does; the figures recorded from the released code follow this rule. The
+  `_exact` ones take every threshold, as the evaluator of MVTec AD does. Up to
+  .3 the two agree to about 1e-3; up to .05 only five samples are left, and the
+  exact one is to be preferred.
+
+  References:
+    AUPRO: Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021, and
+      The MVTec 3D-AD Dataset, VISAPP 2022.
+  """
+  labels, scores = np.asarray(labels), _finite('scores', scores)
+  if labels.ndim != 1 or labels.shape != scores.shape:
+    raise ValueError(
+      f'labels {labels.shape} and scores {scores.shape}: expected one of each '
+      'per image, [images]'
+    )
+  if not np.isin(labels, (0, 1)).all():
+    raise ValueError(
+      f'labels hold {np.unique(labels).tolist()}: expected 0 (good) and 1 '
+      '(defective) only'
+    )
+  values = _image_metrics(labels.astype(bool), scores)
+  if masks is None or maps is None:
+    return values | dict.fromkeys(PIXEL_METRICS, np.nan)
+  masks, maps = np.asarray(masks), _finite('maps', maps)
+  if maps.ndim != 3 or masks.shape != maps.shape or len(maps) != len(labels):
+    raise ValueError(
+      f'masks {masks.shape} and maps {maps.shape} for {len(labels)} labels: '
+      'expected both as [images, height, width]'
+    )
+  return values | _pixel_metrics(masks != 0, maps)
+
+
+def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
+  """Computes the area under the ROC curve of images or pixels.
+
+  Counted in whole numbers, so equal rankings give equal figures: fit to break
+  ties with.
+
+  Args:
+    labels: Array of any shape, nonzero for the positives.
+    scores: Float array of the same shape.
+
+  Returns:
+    The probability that a positive scores above a negative, a tie counting
+    half: in [0, 1], or NaN when either is missing.
+
+  Raises:
+    ValueError: If the shapes differ or a score is not finite.
+  """
+  positive, scores = np.asarray(labels) != 0, _finite('scores', scores)
+  if positive.shape != scores.shape:
+    raise ValueError(
+      f'labels {positive.shape} and scores {scores.shape}: expected equal '
+      'shapes'
+    )
+  # Sorted, the positives are found much faster: neighbours share cache lines.
+  positives = np.sort(scores[positive])
+  normals = np.sort(scores[~positive])
+  if not positives.size or not normals.size:
+    return np.nan
+  below = np.searchsorted(normals, positives, 'left').sum(dtype=np.int64)
+  up_to = np.searchsorted(normals, positives, 'right').sum(dtype=np.int64)
+  return float((below + up_to) / (2 * positives.size * normals.size))
+
+
+def _finite(name: str, values: ArrayLike) -> np.ndarray:
+  """Returns the values as float32 or float64, exactly; refuses NaN and inf."""
+  array = np.asarray(values)
+  if array.dtype not in (np.float32, np.float64):
+    array = array.astype(np.float64)
+  if not np.isfinite(array).all():
+    count = array.size - np.isfinite(array).sum()
+    raise ValueError(
+      f'{name}: {count} of {array.size} values are NaN or infinite, expected '
+      'finite ones; check the training loss and the input images'
+    )
+  return array
+
+
+def _image_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+  if labels.all() or not labels.any():
+    return dict.fromkeys(IMAGE_METRICS, np.nan)
+  precision, recall, _ = sk_metrics.precision_recall_curve(labels, scores)
+  total = precision + recall
+  # Both are zero where no defective image scores above the threshold.
+  f1 = 2 * precision * recall / np.where(total > 0, total, 1)
+  return {
+    'image_auroc': float(sk_metrics.roc_auc_score(labels, scores)),
+    'image_ap': float(sk_metrics.average_precision_score(labels, scores)),
+    'image_f1_max': float(f1.max()),
+  }
+
+
+class _Ranking(NamedTuple):
+  """The defect pixels' places, one entry per distinct value, highest first.
+
+  Attributes:
+    values: The distinct values, descending.
+    hits: Defect pixels with this value or a higher one.
+    overlap: The mean share of a region that they cover.
+    alarms_above: Normal pixels with a higher value.
+    alarms: Normal pixels with this value or a higher one.
+    defects: Number of defect pixels.
+    normals: Number of normal pixels.
+    samples: Values of normal pixels at `_THRESHOLDS` equidistant ranks,
+      descending.
+    sample_alarms: Normal pixels with a rank above each of them.
+  """
+
+  values: np.ndarray
+  hits: np.ndarray
+  overlap: np.ndarray
+  alarms_above: np.ndarray
+  alarms: np.ndarray
+  defects: int
+  normals: int
+  samples: np.ndarray
+  sample_alarms: np.ndarray
+
+
+def _rank(defect: np.ndarray, maps: np.ndarray) -> _Ranking:
+  regions = np.empty(defect.shape, np.int32)
+  ndimage.label(defect, structure=_EIGHT_CONNECTED, output=regions)
+  region = regions[defect] - 1
+  sizes = np.bincount(region)
+  weights = 1 / (sizes[region] * sizes.size)
+  values = maps[defect]
+  order = np.argsort(values)[::-1]
+  values = values[order]
+  # Tied pixels pass any threshold together: keep the last of each value.
+  last = np.flatnonzero(np.append(values[1:] != values[:-1], True))
+  values = values[last]
+  normals = np.sort(maps[~defect])
+  ranks = np.linspace(0, normals.size - 1, _THRESHOLDS, dtype=int)[::-1]
+  return _Ranking(
+    values=values,
+    hits=last + 1,
+    # The sum of many small weights may pass 1 by a rounding error.
+    overlap=np.minimum(np.cumsum(weights[order])[last], 1),
+    alarms_above=normals.size - np.searchsorted(normals, values, 'right'),
+    alarms=normals.size - np.searchsorted(normals, values, 'left'),
+    defects=region.size,
+    normals=normals.size,
+    samples=normals[ranks],
+    sample_alarms=normals.size - 1 - ranks,
+  )
+
+
+def _pixel_metrics(defect: np.ndarray, maps: np.ndarray) -> dict[str, float]:
+  if defect.all() or not defect.any():
+    return dict.fromkeys(PIXEL_METRICS, np.nan)
+  rank = _rank(defect, maps)
+  gained = np.diff(rank.hits, prepend=0)
+  precision = rank.hits / (rank.hits + rank.alarms)
+  # Twice the normal pixels that each value beats, a tie counting half.
+  beaten = 2 * rank.normals - rank.alarms - rank.alarms_above
+  f1 = 2 * rank.hits / (rank.defects + rank.hits + rank.alarms)
+  values = {
+    'pixel_auroc': gained @ beaten / (2 * rank.defects * rank.normals),
+    'pixel_ap': gained @ precision / rank.defects,
+    'pixel_f1_max': f1.max(),
+    'aupro_30': _sampled_aupro(rank, 0.3),
+    'aupro_05': _sampled_aupro(rank, 0.05),
+    'aupro_30_exact': _exact_aupro(rank, 0.3),
+    'aupro_05_exact': _exact_aupro(rank, 0.05),
+  }
+  return {name: float(value) for name, value in values.items()}
+
+
+def _sampled_aupro(rank: _Ranking, limit: float) -> float:
+  """Returns the AUPRO up to a false positive rate, from sampled thresholds."""
+  # A region's pixel is found when it scores above the threshold.
+  found = np.searchsorted(-rank.values, -rank.samples, 'left')
+  overlap = np.append(0, rank.overlap)[found]
+  return _area(rank.sample_alarms, overlap, rank.normals, limit)
+
+
+def _exact_aupro(rank: _Ranking, limit: float) -> float:
+  """Returns the AUPRO up to a false positive rate, from all thresholds."""
+  # Two points a value, before and after it passes: between the second and the
+  # next value's first point only false alarms come in, and the curve is flat.
+  alarms = np.stack([rank.alarms_above, rank.alarms], axis=1).ravel()
+  before = np.append(0, rank.overlap[:-1])
+  overlaps = np.stack([before, rank.overlap], axis=1).ravel()
+  return _area(alarms, overlaps, rank.normals, limit)
+
+
+def _area(
+  alarms: np.ndarray, overlaps: np.ndarray, normals: int, limit: float
+) -> float:
+  """Integrates a PRO curve up to a false positive rate, as a share of it."""
+  x = np.concatenate([[0], alarms / normals, [1]])
+  y = np.concatenate([[0], overlaps, [1]])
+  inside = x <= limit
+  x_inside = np.append(x[inside], limit)
+  y_inside = np.append(y[inside], np.interp(limit, x, y))
+  return float(np.trapezoid(y_inside, x_inside) / limit)

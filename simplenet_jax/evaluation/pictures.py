@@ -1,0 +1,187 @@
+"""Pictures of a category's results: heat maps and the course of training."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import ticker
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from simplenet_jax.files import written_aside
+
+_SIDE = 208  # Of a picture on a sheet, its longer side, in pixels.
+_GAP = 8
+_CAPTION = 22
+_OUTLINE = (0, 255, 110)
+_INK, _PAPER = (30, 30, 30), (255, 255, 255)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+  """One test image's pictures.
+
+  Attributes:
+    caption: Its defect and name.
+    image: As it is stored, RGB.
+    mask: Ground truth in the image's pixels, bool `[height, width]`, or None.
+    heat: Anomaly map in the image's pixels, float `[height, width]`; NaN where
+      the protocol did not look.
+    score: The image score.
+  """
+
+  caption: str
+  image: Image.Image
+  mask: np.ndarray | None
+  heat: np.ndarray
+  score: float
+
+
+def pick(defects: Sequence[str], count: int) -> list[int]:
+  """Picks test images to show: all defects in turn, each in file order.
+
+  Args:
+    defects: The defect of each test image.
+    count: How many to pick at most.
+
+  Returns:
+    Indices, in ascending order; scores play no part in the choice.
+  """
+  by_defect = {name: [] for name in sorted(set(defects))}
+  for index, name in enumerate(defects):
+    by_defect[name].append(index)
+  rank = {
+    index: position
+    for indices in by_defect.values()
+    for position, index in enumerate(indices)
+  }
+  return sorted(sorted(rank, key=lambda index: (rank[index], index))[:count])
+
+
+def write_sheet(
+  path: Path, title: str, tiles: Sequence[Tile], *, limits: tuple[float, float]
+) -> None:
+  """Writes a category's picture sheet as PNG.
+
+  Each cell shows the image, the image with the ground truth outlined, and the
+  heat map; hatching marks what the protocol did not score.
+
+  Args:
+    path: The file.
+    title: The line above.
+    tiles: What to show, at least one.
+    limits: Scores at the cold and at the hot end of the colours.
+  """
+  cells = [_cell(tile, limits) for tile in tiles]
+  width = max(cell.width for cell in cells)
+  height = max(cell.height for cell in cells)
+  columns = max(1, min(len(cells), 2 if width > height * 2 else 4))
+  rows = -(-len(cells) // columns)
+  sheet = Image.new(
+    'RGB',
+    (
+      columns * (width + 2 * _GAP),
+      rows * (height + _GAP) + _CAPTION + 2 * _GAP,
+    ),
+    _PAPER,
+  )
+  draw = ImageDraw.Draw(sheet)
+  draw.text((_GAP, _GAP), title, _INK, font=ImageFont.load_default(16))
+  for index, cell in enumerate(cells):
+    row, column = divmod(index, columns)
+    left = column * (width + 2 * _GAP) + _GAP
+    sheet.paste(cell, (left, row * (height + _GAP) + _CAPTION + 2 * _GAP))
+  with written_aside(path) as aside:
+    sheet.save(aside)
+
+
+def _cell(tile: Tile, limits: tuple[float, float]) -> Image.Image:
+  """Draws one test image: caption, image, ground truth, heat map."""
+  scale = _SIDE / max(tile.image.size)
+  width, height = (max(1, round(side * scale)) for side in tile.image.size)
+  size = (width, height)
+  image = tile.image.resize(size, Image.Resampling.LANCZOS)
+  pictures = [
+    image,
+    _outlined(image, tile.mask),
+    _heated(image, tile.heat, limits),
+  ]
+  step = size[0] + 2
+  cell = Image.new('RGB', (3 * step - 2, size[1] + _CAPTION), _PAPER)
+  for index, picture in enumerate(pictures):
+    cell.paste(picture, (index * step, _CAPTION))
+  draw = ImageDraw.Draw(cell)
+  font = ImageFont.load_default(14)
+  draw.text((0, 2), tile.caption, _INK, font=font)
+  draw.text((cell.width, 2), f'{tile.score:.3f}', _INK, font=font, anchor='ra')
+  return cell
+
+
+def _outlined(image: Image.Image, mask: np.ndarray | None) -> Image.Image:
+  if mask is None:
+    picture = image.convert('L').convert('RGB')
+    text = 'no ground truth'
+    ImageDraw.Draw(picture).text((4, 4), text, _OUTLINE)
+    return picture
+  # Any defect pixel marks its pixel of the smaller picture.
+  coverage = Image.fromarray(mask.astype(np.float32)).resize(
+    image.size, Image.Resampling.BOX
+  )
+  inside = np.asarray(coverage) > 0
+  pixels = np.array(image)
+  grown = np.asarray(ndimage.binary_dilation(inside, iterations=2), bool)
+  pixels[grown & ~inside] = _OUTLINE
+  return Image.fromarray(pixels)
+
+
+def _heated(
+  image: Image.Image, heat: np.ndarray, limits: tuple[float, float]
+) -> Image.Image:
+  heat = np.asarray(
+    Image.fromarray(heat.astype(np.float32)).resize(
+      image.size, Image.Resampling.NEAREST
+    )
+  )
+  low, high = limits
+  level = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
+  colours = mpl.colormaps['turbo'](np.nan_to_num(level))[..., :3] * 255
+  pixels = np.asarray(image, np.float32)
+  gray = pixels.mean(-1, keepdims=True)
+  blend = 0.45 * gray + 0.55 * colours
+  row, column = np.indices(heat.shape)
+  hatch = np.less((row + column) % 8, 2)[..., None]
+  unscored = np.where(hatch, 128, 0.5 * gray + 110)
+  blend = np.where(np.isnan(heat)[..., None], unscored, blend)
+  return Image.fromarray(blend.clip(0, 255).astype(np.uint8))
+
+
+def write_curves(
+  path: Path, title: str, history: Mapping[str, np.ndarray]
+) -> None:
+  """Writes the course of training as PNG.
+
+  Args:
+    path: The file.
+    title: The line above.
+    history: `loss`, `p_normal`, `p_counterfeit`: float `[seeds, epochs]`.
+  """
+  figure = Figure(figsize=(8, 3), layout='constrained')
+  left, right = figure.subplots(1, 2)
+  epochs = np.arange(1, history['loss'].shape[1] + 1)
+  left.plot(epochs, history['loss'].T, linewidth=1)
+  for axes in (left, right):
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+  left.set(xlabel='epoch', ylabel='loss', ylim=(0, None))
+  for name, colour in (('normal', 'C0'), ('counterfeit', 'C3')):
+    lines = right.plot(
+      epochs, history[f'p_{name}'].T, color=colour, linewidth=1
+    )
+    lines[0].set_label(f'{name} patches')
+  right.set(xlabel='epoch', ylabel='share beyond the margin', ylim=(0, 1))
+  right.legend(frameon=False)
+  figure.suptitle(title)
+  with written_aside(path) as aside:
+    figure.savefig(aside, dpi=110)

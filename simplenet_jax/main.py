@@ -1,0 +1,37 @@
+"""Trains and evaluates.
+
+  python -m simplenet_jax.main --config=configs/mvtec.py
+
+Any field of the config can be overridden, as in --config.train.epochs=40.
+"""
+
+import datetime
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from simplenet_jax import cli
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'The settings of the run.', lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Where results go; runs/<config>-<time> if not given.'
+)
+flags.mark_flag_as_required('config')
+
+
+def main() -> None:
+  """Runs what the config says."""
+  config = _CONFIG.value
+  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+  workdir = _WORKDIR.value or f'runs/{config.name}-{now}'
+  # Wrong flags are told at once, not after the seconds that jax takes to load.
+  from simplenet_jax import train
+
+  train.train_and_evaluate(config, pathlib.Path(workdir))
+
+
+if __name__ == '__main__':
+  cli.run(main)

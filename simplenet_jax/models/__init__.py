@@ -1,0 +1,1 @@
+"""Networks: pure functions from pixels to scores."""

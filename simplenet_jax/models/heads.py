@@ -1,0 +1,214 @@
+"""Adaptor and discriminator: what SimpleNet trains (paper, 3.2 and 3.4).
+
+A head reads patch features level by level, each at its own resolution. The
+adaptor's last layer and the discriminator's first are both linear, so they are
+multiplied into one matrix; that matrix is applied to a coarse level before the
+level is resized; and noise on the adapted features passes through the
+discriminator's first matrix alone. The numbers, gradients included, are those
+of forming the adapted features, at less than half the cost.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from simplenet_jax.models import resampling
+
+# How many linear layers each adaptor has (paper, Table 3).
+ADAPTORS = {'linear': 1, 'mlp': 2, 'identity': 0}
+
+# torch's xavier_normal_; jax's glorot_normal would truncate the normal.
+_xavier_normal = nnx.initializers.variance_scaling(1.0, 'fan_avg', 'normal')
+_LEAK = 0.2
+
+
+def _linear(
+  inputs: int, outputs: int, *, bias: bool, dtype: jnp.dtype, rngs: nnx.Rngs
+) -> nnx.Linear:
+  bound = inputs**-0.5
+
+  def torch_bias(key, shape, dtype=dtype):
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return nnx.Linear(
+    inputs,
+    outputs,
+    use_bias=bias,
+    param_dtype=dtype,
+    kernel_init=_xavier_normal,
+    bias_init=torch_bias,
+    rngs=rngs,
+  )
+
+
+class BatchNorm(nnx.Module):
+  """torch's `BatchNorm1d` over weighted rows.
+
+  Batches are normalised with the biased variance, the running variance takes
+  the unbiased one, and rows of weight zero (the padding of a short batch) count
+  in neither.
+  """
+
+  def __init__(self, features: int, *, dtype: jnp.dtype):
+    self.scale = nnx.Param(jnp.ones(features, dtype))
+    self.bias = nnx.Param(jnp.zeros(features, dtype))
+    self.mean = nnx.BatchStat(jnp.zeros(features, dtype))
+    self.var = nnx.BatchStat(jnp.ones(features, dtype))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Normalises `[..., features]` with the running statistics."""
+    return self._affine(x, self.mean[...], self.var[...])
+
+  def update(self, x: jax.Array, valid: jax.Array) -> jax.Array:
+    """Normalises with the batch's statistics and moves the running ones.
+
+    Args:
+      x: `[..., features]`.
+      valid: 0 or 1 per row, `[..., 1]`, of the rank of `x` and broadcastable to
+        it; at least two rows must be valid.
+
+    Returns:
+      `[..., features]`; rows that are not valid hold numbers without meaning.
+    """
+    rows = tuple(range(x.ndim - 1))
+    count = jnp.sum(jnp.broadcast_to(valid, (*x.shape[:-1], 1)))
+    mean = jnp.sum(x * valid, axis=rows) / count
+    var = jnp.sum(jnp.square(x - mean) * valid, axis=rows) / count
+    momentum = 0.1
+    for stat, value in (
+      (self.mean, mean),
+      (self.var, var * count / (count - 1)),
+    ):
+      stat[...] += momentum * (jax.lax.stop_gradient(value) - stat[...])
+    return self._affine(x, mean, var)
+
+  def _affine(self, x, mean, var):
+    factor = self.scale[...] * jax.lax.rsqrt(var + 1e-5)
+    return (x - mean) * factor + self.bias[...]
+
+
+class Discriminator(nnx.Module):
+  """Linear, BatchNorm, LeakyReLU, linear to one logit without a bias."""
+
+  def __init__(
+    self, inputs: int, hidden: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+  ):
+    self.first = _linear(inputs, hidden, bias=True, dtype=dtype, rngs=rngs)
+    self.norm = BatchNorm(hidden, dtype=dtype)
+    self.tail = _linear(hidden, 1, bias=False, dtype=dtype, rngs=rngs)
+
+  def finish(self, normalised: jax.Array) -> jax.Array:
+    """Maps normalised hidden units `[..., hidden]` to logits `[...]`."""
+    return self.tail(nnx.leaky_relu(normalised, _LEAK))[..., 0]
+
+
+class Head(nnx.Module):
+  """An adaptor and a discriminator on the pooled levels of a batch.
+
+  Attributes:
+    starts: The first patch dimension of each level.
+  """
+
+  def __init__(
+    self,
+    dim: int,
+    starts: Sequence[int] = (0,),
+    *,
+    adaptor: str = 'linear',
+    adaptor_bias: bool = True,
+    hidden: int = 1024,
+    dtype: jnp.dtype = jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    """Builds a head with torch's initial distributions.
+
+    Args:
+      dim: Dimensions of a patch.
+      starts: The first patch dimension of each level, from `patches.plan`.
+      adaptor: `linear`, `mlp` (linear, LeakyReLU, linear) or `identity`.
+      adaptor_bias: Whether the adaptor's linear layers have a bias.
+      hidden: Width of the discriminator.
+      dtype: Of parameters and computation.
+      rngs: Randomness for the initial weights.
+
+    Raises:
+      ValueError: For an unknown adaptor.
+    """
+    if adaptor not in ADAPTORS:
+      raise ValueError(
+        f'head.adaptor is {adaptor!r}; choose one of {", ".join(ADAPTORS)}'
+      )
+    self.starts = tuple(starts)
+    self.adaptor = nnx.List(
+      [
+        _linear(dim, dim, bias=adaptor_bias, dtype=dtype, rngs=rngs)
+        for _ in range(ADAPTORS[adaptor])
+      ]
+    )
+    self.discriminator = Discriminator(dim, hidden, dtype=dtype, rngs=rngs)
+
+  def __call__(self, levels: Sequence[jax.Array]) -> jax.Array:
+    """Scores patches with the running statistics.
+
+    Args:
+      levels: Pooled features `[batch, h, w, channels]` of each level.
+
+    Returns:
+      Logits `[batch, H, W]` on the first level's grid; positive for normal.
+    """
+    hidden = self._hidden(levels)
+    return self.discriminator.finish(self.discriminator.norm(hidden))
+
+  def train_logits(
+    self, levels: Sequence[jax.Array], noise: jax.Array, valid: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Scores patches and their counterfeits, in one batch for the BatchNorm.
+
+    Args:
+      levels: Pooled features `[batch, h, w, channels]` of each level.
+      noise: Added to the adapted features (equation 6), `[batch, H, W, dim]`.
+      valid: 1 for the images of the batch, 0 for padding, `[batch]`.
+
+    Returns:
+      Logits of the normal and of the counterfeit patches, each `[batch, H, W]`.
+    """
+    discriminator = self.discriminator
+    normal = self._hidden(levels)
+    counterfeit = normal + noise @ discriminator.first.kernel[...]
+    normalised = discriminator.norm.update(
+      jnp.stack([normal, counterfeit]), valid[None, :, None, None, None]
+    )
+    logits = discriminator.finish(normalised)
+    return logits[0], logits[1]
+
+  def _hidden(self, levels: Sequence[jax.Array]) -> jax.Array:
+    """Computes the discriminator's first layer on the adapted features."""
+    layers = [*self.adaptor, self.discriminator.first]
+    weights = [layer.kernel[...] for layer in layers]
+    biases = [_bias(layer) for layer in layers]
+    if len(layers) > 1:
+      biases[-2:] = [biases[-2] @ weights[-1] + biases[-1]]
+      weights[-2:] = [weights[-2] @ weights[-1]]
+    x = self._project(levels, weights[0]) + biases[0]
+    for weight, bias in zip(weights[1:], biases[1:], strict=True):
+      x = nnx.leaky_relu(x, _LEAK) @ weight + bias
+    return x
+
+  def _project(
+    self, levels: Sequence[jax.Array], weight: jax.Array
+  ) -> jax.Array:
+    """Multiplies patches by a matrix, each level before its resize."""
+    grid = levels[0].shape[1:3]
+    total = 0
+    for level, start in zip(levels, self.starts, strict=True):
+      part = level @ weight[start : start + level.shape[-1]]
+      total += jax.vmap(lambda x: resampling.resize(x, grid))(part)
+    return jnp.asarray(total)
+
+
+def _bias(layer: nnx.Linear) -> jax.Array:
+  if layer.bias is None:
+    return jnp.zeros(layer.out_features, layer.kernel[...].dtype)
+  return layer.bias[...]

@@ -1,0 +1,88 @@
+"""The two training losses of the paper, and what is logged beside them.
+
+All take logits of the discriminator, positive for normal: `normal` for the
+patches themselves, `counterfeit` for those with noise added.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Loss = Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]
+
+
+def truncated_l1(
+  normal: jax.Array, counterfeit: jax.Array, weights: jax.Array, margin: float
+) -> jax.Array:
+  """The paper's loss (equation 7): zero beyond the margins.
+
+  Args:
+    normal: Logits of the normal patches.
+    counterfeit: Logits of the counterfeit ones, same shape.
+    weights: Broadcastable to `normal` and summing to 1 over it: a mean over the
+      patches that count (Algorithm 1).
+    margin: `th`, in logits.
+
+  Returns:
+    A scalar, at least 0.
+  """
+  return jnp.sum(
+    weights * (jax.nn.relu(margin - normal) + jax.nn.relu(margin + counterfeit))
+  )
+
+
+def cross_entropy(
+  normal: jax.Array, counterfeit: jax.Array, weights: jax.Array, margin: float
+) -> jax.Array:
+  """Binary cross-entropy on logits (paper, Table 3, "Ours-CE").
+
+  Targets are 1 for normal and 0 for counterfeit; the two means are added.
+
+  Args:
+    normal: Logits of the normal patches.
+    counterfeit: Logits of the counterfeit ones, same shape.
+    weights: As in `truncated_l1`.
+    margin: Unused: this loss has none.
+
+  Returns:
+    A scalar, at least 0.
+  """
+  del margin
+  loss = optax.sigmoid_binary_cross_entropy
+  return jnp.sum(
+    weights
+    * (
+      loss(normal, jnp.ones_like(normal))
+      + loss(counterfeit, jnp.zeros_like(counterfeit))
+    )
+  )
+
+
+LOSSES: dict[str, Loss] = {
+  'truncated_l1': truncated_l1,
+  'cross_entropy': cross_entropy,
+}
+
+
+def shares_beyond_margin(
+  normal: jax.Array, counterfeit: jax.Array, weights: jax.Array, margin: float
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the shares of patches that the truncated loss no longer pulls.
+
+  The released code logs them as `p_true` and `p_fake`.
+
+  Args:
+    normal: Logits of the normal patches.
+    counterfeit: Logits of the counterfeit ones, same shape.
+    weights: As in `truncated_l1`.
+    margin: `th`, in logits.
+
+  Returns:
+    Two scalars in [0, 1].
+  """
+  return (
+    jnp.sum(weights * (normal >= margin)),
+    jnp.sum(weights * (counterfeit < -margin)),
+  )

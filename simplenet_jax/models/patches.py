@@ -1,0 +1,230 @@
+"""Patch aggregation: from feature maps to one feature vector per position.
+
+Paper, section 3.1, with the released code's `PatchMaker`, `Preprocessing` and
+`Aggregator`: each level's `p x p` neighbourhoods, flattened in the order
+(channel, row, column), are average-pooled adaptively to `pretrain_dim`; coarser
+levels are resized to the first one's grid; the levels are stacked and pooled
+again to `target_dim`.
+
+All of it is linear, so here the two poolings are one sparse matrix per level,
+found once in NumPy. That matrix repeats itself along the channels, and each of
+its columns holds few entries: an output is a weighted sum of a few shifted
+views of the feature map, and neighbourhoods are never unfolded. Pooling
+commutes with the resize, so a level is pooled at its own resolution.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from scipy import sparse
+
+from simplenet_jax.models import resampling
+
+# Above this many entries in the repeating block the sum of shifted views
+# compiles slowly and runs no faster than a convolution.
+_MAX_TAPS = 256
+
+
+def adaptive_pooling(inputs: int, outputs: int) -> sparse.csc_array:
+  """Returns adaptive average pooling of a vector as a matrix.
+
+  Output `i` averages inputs `floor(i L / n)` to `ceil((i + 1) L / n)`, as
+  torch's `adaptive_avg_pool1d` does, also where `n > L`.
+
+  Args:
+    inputs: Length `L` of the vector.
+    outputs: Length `n` of the result.
+
+  Returns:
+    float64 `[inputs, outputs]`; every column sums to 1.
+  """
+  index = np.arange(outputs)
+  start = index * inputs // outputs
+  counts = -(-(index + 1) * inputs // outputs) - start
+  columns = np.repeat(index, counts)
+  within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+  rows = start[columns] + within
+  return sparse.csc_array(
+    (1 / counts[columns], (rows, columns)), shape=(inputs, outputs)
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelPooling:
+  """How one level contributes to the target dimensions.
+
+  Attributes:
+    start: The first target dimension that the level touches.
+    stop: One past the last. At a boundary two levels may share a dimension.
+    groups: How often `block` repeats along the channels.
+    block: float64 `[channels / groups, p, p, (stop - start) / groups]`.
+  """
+
+  start: int
+  stop: int
+  groups: int
+  block: np.ndarray = dataclasses.field(compare=False, repr=False)
+
+
+@functools.lru_cache(maxsize=64)
+def plan(
+  channels: tuple[int, ...], patch_size: int, pretrain_dim: int, target_dim: int
+) -> tuple[LevelPooling, ...]:
+  """Composes the two poolings into one sparse, repeating map per level.
+
+  Args:
+    channels: Channels of each level, finest level first.
+    patch_size: Side `p` of the neighbourhood, in positions.
+    pretrain_dim: Dimensions of each level after the first pooling.
+    target_dim: Dimensions of a patch after the second.
+
+  Returns:
+    One entry per level.
+
+  Raises:
+    ValueError: If a size is not positive.
+  """
+  if min(*channels, patch_size, pretrain_dim, target_dim) < 1:
+    raise ValueError(
+      'patch.size, patch.pretrain_dim and patch.target_dim must be at least 1; '
+      f'found {patch_size}, {pretrain_dim} and {target_dim}'
+    )
+  second = adaptive_pooling(len(channels) * pretrain_dim, target_dim)
+  levels = []
+  for index, count in enumerate(channels):
+    first = adaptive_pooling(count * patch_size**2, pretrain_dim)
+    rows = slice(index * pretrain_dim, (index + 1) * pretrain_dim)
+    weights = sparse.csc_array(first @ second[rows])
+    used = np.flatnonzero(np.diff(weights.indptr))
+    start, stop = int(used[0]), int(used[-1]) + 1
+    groups, block = _repeating_block(weights[:, start:stop], count)
+    block = block.reshape(count // groups, patch_size, patch_size, -1)
+    levels.append(LevelPooling(start, stop, groups, block))
+  return tuple(levels)
+
+
+def _repeating_block(
+  weights: sparse.csc_array, channels: int
+) -> tuple[int, np.ndarray]:
+  """Finds the smallest block that, repeated diagonally, makes `weights`."""
+  inputs, outputs = weights.shape  # pyright: ignore[reportGeneralTypeIssues]
+  for groups in range(np.gcd(channels, outputs), 1, -1):
+    if channels % groups or outputs % groups:
+      continue
+    block = weights[: inputs // groups, : outputs // groups]
+    tiled = sparse.block_diag([block] * groups, format='csc')
+    if abs(tiled - weights).max() < 1e-12:
+      return groups, block.toarray()
+  return 1, weights.toarray()
+
+
+def pool_level(features: jax.Array, pooling: LevelPooling) -> jax.Array:
+  """Pools the neighbourhoods of one level of one image.
+
+  Args:
+    features: `[height, width, channels]`, float.
+    pooling: The level's entry of `plan`.
+
+  Returns:
+    `[height', width', stop - start]` in the dtype of `features`, where
+    `height' = height` for odd patch sizes and `height - 1` for even ones (as in
+    the released code, whose padding is `(p - 1) // 2` on all sides).
+  """
+  p = pooling.block.shape[1]
+  pad = (p - 1) // 2
+  if np.count_nonzero(pooling.block) > _MAX_TAPS:
+    return _pool_by_convolution(features, pooling, pad)
+  padded = jnp.pad(features, ((pad, pad), (pad, pad), (0, 0)))
+  height, width = (size - p + 1 for size in padded.shape[:2])
+  padded = padded.reshape(*padded.shape[:2], pooling.groups, -1)
+  outputs = []
+  for weights in np.moveaxis(pooling.block, -1, 0):
+    taps = [
+      weights[c, r, s].astype(features.dtype)
+      * padded[r : r + height, s : s + width, :, c]
+      for c, r, s in np.argwhere(weights)
+    ]
+    outputs.append(functools.reduce(jnp.add, taps))
+  return jnp.stack(outputs, axis=-1).reshape(height, width, -1)
+
+
+def _pool_by_convolution(
+  features: jax.Array, pooling: LevelPooling, pad: int
+) -> jax.Array:
+  kernel = np.moveaxis(pooling.block, 0, 2)
+  kernel = np.tile(kernel, (1, 1, 1, pooling.groups))
+  return jax.lax.conv_general_dilated(
+    features[None],
+    jnp.asarray(kernel, features.dtype),
+    window_strides=(1, 1),
+    padding=((pad, pad), (pad, pad)),
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    feature_group_count=pooling.groups,
+    precision=jax.lax.Precision.HIGHEST,
+  )[0]
+
+
+def merge(
+  pooled: Sequence[jax.Array], starts: Sequence[int], target_dim: int
+) -> jax.Array:
+  """Resizes pooled levels of one image to the first one's grid and joins them.
+
+  Args:
+    pooled: `[h, w, stop - start]` of each level, from `pool_level`.
+    starts: First target dimension of each level.
+    target_dim: Dimensions of a patch.
+
+  Returns:
+    Patch features `[h, w, target_dim]` on the grid of the first level.
+  """
+  joined = 0
+  for level, start in zip(pooled, starts, strict=True):
+    resized = resampling.resize(level, pooled[0].shape[:2])
+    behind = target_dim - start - level.shape[-1]
+    # Where levels do not overlap this sum of padded parts is a concatenation,
+    # and the compiler makes it one.
+    joined += jnp.pad(resized, ((0, 0), (0, 0), (start, behind)))
+  return jnp.asarray(joined)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _embed(features, patch_size, pretrain_dim, target_dim):
+  channels = tuple(level.shape[-1] for level in features)
+  levels = plan(channels, patch_size, pretrain_dim, target_dim)
+
+  def embed_image(image):
+    pooled = tuple(map(pool_level, image, levels))
+    return merge(pooled, [level.start for level in levels], target_dim)
+
+  return jax.vmap(embed_image)(features)
+
+
+def embed(
+  features: Sequence[ArrayLike],
+  *,
+  patch_size: int,
+  pretrain_dim: int,
+  target_dim: int,
+) -> jax.Array:
+  """Aggregates a batch of feature maps into patch features.
+
+  Args:
+    features: `[batch, h, w, channels]` of each level, float, finest first.
+    patch_size: Side of the neighbourhood, in positions.
+    pretrain_dim: Dimensions of each level after the first pooling.
+    target_dim: Dimensions of a patch.
+
+  Returns:
+    `[batch, H, W, target_dim]`, on the grid of the first level.
+  """
+  return _embed(
+    tuple(jnp.asarray(level) for level in features),
+    int(patch_size),
+    int(pretrain_dim),
+    int(target_dim),
+  )

@@ -1,0 +1,86 @@
+"""Resizing and smoothing of grids as small fixed matrices.
+
+Both are linear and separable: a grid `s` becomes `A s B^T`.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import ndimage
+
+
+@functools.lru_cache(maxsize=64)
+def bilinear_matrix(inputs: int, outputs: int) -> np.ndarray:
+  """Returns the matrix of a one-dimensional bilinear resize.
+
+  Half-pixel centres, clamped at the borders and without antialiasing: torch's
+  `interpolate(mode='bilinear', align_corners=False)`.
+
+  Args:
+    inputs: Length before.
+    outputs: Length after.
+
+  Returns:
+    float64 `[outputs, inputs]`; every row sums to 1.
+  """
+  centres = (np.arange(outputs) + 0.5) * inputs / outputs - 0.5
+  centres = np.clip(centres, 0, inputs - 1)
+  distance = np.abs(centres[:, None] - np.arange(inputs)[None, :])
+  return np.maximum(0.0, 1.0 - distance)
+
+
+@functools.lru_cache(maxsize=64)
+def gaussian_matrix(length: int, sigma: float) -> np.ndarray:
+  """Returns the matrix of a one-dimensional Gaussian filter.
+
+  Truncated at 4 sigma, edges mirrored about the pixels' borders, as
+  `scipy.ndimage.gaussian_filter` does by default.
+
+  Args:
+    length: Number of pixels.
+    sigma: Standard deviation in pixels; 0 gives the identity.
+
+  Returns:
+    float64 `[length, length]`; every row sums to 1.
+  """
+  if not sigma:
+    return np.eye(length)
+  return ndimage.gaussian_filter1d(np.eye(length), sigma, axis=0)
+
+
+def separable(grid: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:
+  """Applies one matrix along the height and one along the width.
+
+  Args:
+    grid: `[height, width, ...]`, float.
+    rows: `[new height, height]`.
+    cols: `[new width, width]`.
+
+  Returns:
+    `[new height, new width, ...]` in the dtype of `grid`, computed at full
+    precision whatever the default of matrix products is: the matrices are tiny
+    and their errors would be seen in every score.
+  """
+  highest = jax.lax.Precision.HIGHEST
+  a, b = (jnp.asarray(m, grid.dtype) for m in (rows, cols))
+  grid = jnp.einsum('ih,hw...->iw...', a, grid, precision=highest)
+  return jnp.einsum('jw,iw...->ij...', b, grid, precision=highest)
+
+
+def resize(grid: jax.Array, size: Sequence[int]) -> jax.Array:
+  """Resizes a grid bilinearly.
+
+  Args:
+    grid: `[height, width, ...]`, float.
+    size: New height and width.
+
+  Returns:
+    `[*size, ...]` in the dtype of `grid`; `grid` itself if nothing changes.
+  """
+  if grid.shape[:2] == tuple(size):
+    return grid
+  rows = bilinear_matrix(grid.shape[0], size[0])
+  return separable(grid, rows, bilinear_matrix(grid.shape[1], size[1]))

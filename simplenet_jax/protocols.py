@@ -1,0 +1,162 @@
+"""The settings of a run, by protocol, and their check.
+
+Configs start from `reference` or `paper` and override a few fields. Nothing
+here imports jax.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+# A ConfigDict. Its fields are known at run time only, and `check` checks them.
+Config = Any
+
+
+def reference() -> Config:
+  """Returns the settings of the released code, those of published reruns."""
+  return ConfigDict(
+    {
+      'name': '',  # Names the work directory; the config file's own name.
+      'protocol': 'reference',
+      'seeds': (0,),
+      'precision': 'float32',  # Of matrix products on an accelerator.
+      'data': {
+        'source': 'folder',  # Or 'demo': generated where root is missing.
+        'root': '',
+        'categories': (),  # Empty: all that are found.
+        'resize': 329,  # The shorter side, in pixels.
+        'crop': 288,  # The centre that is used, in pixels; 0: everything.
+        'mask_rule': 'reference',  # Or 'half': a mask's pixels from .5 up.
+        'demo_seed': 0,
+        'workers': 0,  # Decoding threads; 0: one per core.
+      },
+      'backbone': {
+        'name': 'wide_resnet50_2',
+        'weights': '',  # A file, a name on the hub; empty: torchvision's V1.
+        'levels': (2, 3),
+        'batch_size': 8,  # Images per pass; no influence on the features.
+      },
+      'patch': {'size': 3, 'pretrain_dim': 1536, 'target_dim': 1536},
+      'head': {'adaptor': 'linear', 'adaptor_bias': True, 'hidden': 1024},
+      'train': {
+        'epochs': 160,
+        'batch_size': 8,  # Images per step.
+        'loss': 'truncated_l1',
+        'margin': 0.5,
+        'sigma': 0.015,  # Of the noise; fits torchvision's V1 weights.
+        'adaptor': {
+          'optimizer': 'adamw',
+          'learning_rate': 1e-4,
+          'weight_decay': 1e-2,
+        },
+        'discriminator': {
+          'optimizer': 'adam',
+          'learning_rate': 2e-4,
+          'weight_decay': 1e-5,
+        },
+      },
+      'evaluation': {
+        'every': 4,  # Epochs between scorings for the best test epoch.
+        'smoothing': 4.0,  # Of anomaly maps: a Gaussian's sigma in pixels.
+        'pictures': 16,  # Test images on a category's sheet; 0: no sheet.
+        'maps': False,  # Whether to save the anomaly maps as TIFF.
+      },
+    }
+  )
+
+
+def paper() -> Config:
+  """Returns the settings of the paper's text (section 4.3)."""
+  config = reference()
+  config.protocol = 'paper'
+  config.data.resize, config.data.crop = 256, 224
+  config.data.mask_rule = 'half'
+  config.head.adaptor_bias = False
+  config.train.batch_size = 4
+  config.train.adaptor.optimizer = 'adam'
+  config.train.adaptor.weight_decay = 1e-5
+  return config
+
+
+PROTOCOLS: dict[str, Callable[[], Config]] = {
+  'reference': reference,
+  'paper': paper,
+}
+
+
+def protocol(name: str | None) -> Config:
+  """Returns the protocol called `name`; without a name, `reference`.
+
+  Raises:
+    ValueError: For an unknown name.
+  """
+  if (name or 'reference') not in PROTOCOLS:
+    raise ValueError(
+      f'protocol is {name!r}; choose one of {", ".join(PROTOCOLS)}'
+    )
+  return PROTOCOLS[name or 'reference']()
+
+
+_POSITIVE = (lambda x: x >= 1, 'at least 1')
+_NOT_NEGATIVE = (lambda x: 0 <= x < math.inf, 'at least 0')
+_ABOVE_ZERO = (lambda x: 0 < x < math.inf, 'above 0')
+
+
+def _one_of(*choices):
+  return (lambda x: x in choices, f'one of {", ".join(choices)}')
+
+
+# What each field must fulfil. Names of backbones, adaptors and losses are
+# checked where they are looked up.
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+  'seeds': (
+    lambda x: len(x) > 0 and len(set(x)) == len(x) and min(x) >= 0,
+    'one or more different numbers from 0 up, such as 0,1,2',
+  ),
+  'precision': _one_of('float32', 'tensorfloat32', 'bfloat16'),
+  'data.source': _one_of('folder', 'demo'),
+  'data.resize': (lambda x: x >= 32, 'at least 32 pixels'),
+  'data.crop': (lambda x: x == 0 or x >= 32, '0 (no crop) or at least 32'),
+  'data.mask_rule': _one_of('reference', 'half'),
+  'data.demo_seed': _NOT_NEGATIVE,
+  'data.workers': _NOT_NEGATIVE,
+  'backbone.batch_size': _POSITIVE,
+  'patch.size': _POSITIVE,
+  'patch.pretrain_dim': _POSITIVE,
+  'patch.target_dim': _POSITIVE,
+  'head.hidden': _POSITIVE,
+  'train.epochs': _POSITIVE,
+  'train.batch_size': _POSITIVE,
+  'train.margin': _NOT_NEGATIVE,
+  'train.sigma': _ABOVE_ZERO,
+  'train.adaptor.learning_rate': _ABOVE_ZERO,
+  'train.adaptor.weight_decay': _NOT_NEGATIVE,
+  'train.discriminator.learning_rate': _ABOVE_ZERO,
+  'train.discriminator.weight_decay': _NOT_NEGATIVE,
+  'evaluation.every': _POSITIVE,
+  'evaluation.smoothing': _NOT_NEGATIVE,
+  'evaluation.pictures': _NOT_NEGATIVE,
+}
+
+
+def check(config: Config) -> None:
+  """Checks every field's value.
+
+  Args:
+    config: A run's settings.
+
+  Raises:
+    ValueError: Names all fields that are out of range, what was found and what
+      is expected.
+  """
+  problems = []
+  for field, (accepts, expected) in _RULES.items():
+    value: Any = config
+    for part in field.split('.'):
+      value = value[part]
+    if not accepts(value):
+      problems.append(f'--config.{field} is {value!r}, expected {expected}')
+  if problems:
+    raise ValueError('; '.join(problems))

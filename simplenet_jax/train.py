@@ -1,0 +1,312 @@
+"""A run from top to bottom: read, extract, train, evaluate, report."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simplenet_jax import environment, protocols
+from simplenet_jax.data import demo, folder, inputs, loading
+from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.evaluation import artifacts, results
+from simplenet_jax.evaluation.judge import Judge
+from simplenet_jax.models import weights
+from simplenet_jax.progress import Clock, console, duration, phase
+from simplenet_jax.protocols import Config
+from simplenet_jax.training import bank, estimate, loop, setup, step
+
+
+@dataclasses.dataclass(frozen=True)
+class Engine:
+  """What all categories of a run share.
+
+  Attributes:
+    config: The settings.
+    weights: The backbone's weights and where they come from.
+    extractor: From pixels to pooled features.
+    recipe: How heads are trained.
+    clock: Wall time by phase.
+  """
+
+  config: Config
+  weights: weights.Weights
+  extractor: bank.Extractor
+  recipe: step.Recipe
+  clock: Clock
+
+  @classmethod
+  def build(cls, config: Config) -> 'Engine':
+    """Loads the backbone and lays out the training."""
+    clock = Clock()
+    extractor = setup.make_extractor(config)
+    recipe = setup.make_recipe(config, extractor.starts)
+    backbone = config.backbone
+    source = backbone.weights or weights.DEFAULT_WEIGHTS[backbone.name]
+    with clock('load weights'):
+      loaded = weights.load(source, backbone.name, tuple(backbone.levels))
+      state = jax.device_put(loaded.state)
+    loaded = dataclasses.replace(loaded, state=state)
+    return cls(config, loaded, extractor, recipe, clock)
+
+
+def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
+  """Trains and evaluates every category of a data set.
+
+  Results are written after every category; a category that fails is told and
+  left out, the others go on.
+
+  Args:
+    config: The settings, see `protocols`.
+    workdir: Where results go; must not hold those of another run.
+
+  Returns:
+    What `results.json` holds.
+
+  Raises:
+    ValueError: For settings, images or weights that cannot be used, in the end
+      also if any category failed.
+    OSError: If a file or folder is missing or cannot be written.
+  """
+  protocols.check(config)
+  if (workdir / 'results.json').exists():
+    raise ValueError(
+      f'{workdir} holds the results of another run; give another --workdir'
+    )
+  categories = open_categories(config.data)
+  with jax.default_matmul_precision(config.precision):
+    engine = Engine.build(config)
+    announce(engine, categories, workdir)
+    finished, failed, table = {}, {}, {}
+    for one in categories:
+      try:
+        finished[one.name] = run_category(engine, one, workdir)
+      except (ValueError, OSError) as error:
+        failed[one.name] = error
+        console.print(f'  error: {error}')
+        continue
+      table = report(engine, finished, workdir)
+  if finished:
+    console.print(f'\n{results.terminal_table(table)}\n\nResults: {workdir}/')
+  if failed:
+    name, error = next(iter(failed.items()))
+    raise ValueError(
+      f'{len(failed)} of {len(categories)} categories failed '
+      f'({", ".join(failed)}); the first, {name}: {error}'
+    )
+  return table
+
+
+def open_categories(data: Config) -> list[Inputs]:
+  """Finds the categories and checks the headers of all their files."""
+  root = Path(data.root)
+  if not data.root:
+    raise ValueError('--config.data.root is empty; give the folder of images')
+  if data.source == 'demo':
+    root = root / f'seed{data.demo_seed}'
+    console.print(f'Data: {root} (generated where missing)')
+    demo.generate(root, seed=data.demo_seed)
+  elif not root.is_dir():
+    raise FileNotFoundError(
+      f'{root}: no such folder; put the data set there, one folder per '
+      'category with train/good in it, or name another with '
+      '--config.data.root=FOLDER'
+    )
+  # Unquoted names arrive from the command line as one string.
+  names = [n for entry in data.categories for n in entry.split(',')]
+  return [
+    inputs.prepare(category, data)
+    for category in folder.find_categories(root, names)
+  ]
+
+
+def announce(engine: Engine, categories: list[Inputs], workdir: Path) -> None:
+  """Says what the run will do, on what, for how long and where it goes."""
+  config, recipe = engine.config, engine.recipe
+  keys = setup.head_keys(config.seeds[:1], '')
+  states = setup.init_heads(
+    config, engine.extractor.starts, recipe.optimizer, keys
+  )
+  seconds = estimate.run_seconds(
+    categories,
+    engine.extractor,
+    engine.weights.state,
+    recipe,
+    jax.tree.map(lambda leaf: leaf[0], states),
+    epochs=config.train.epochs,
+    seeds=len(config.seeds),
+  )
+  disk = 2.5e6 * len(categories)  # A picture sheet, mostly.
+  if config.evaluation.maps:
+    disk += sum(4 * np.prod(f.original) for one in categories for f in one.test)
+  device = jax.devices()[0]
+  console.print(
+    f'SimpleNet, protocol {config.protocol}: {len(categories)} categories x '
+    f'{len(config.seeds)} seeds, {config.train.epochs} epochs\n'
+    f'  backbone  {config.backbone.name}, levels '
+    f'{"+".join(map(str, config.backbone.levels))}, {engine.weights.path}\n'
+    f'  device    {device.device_kind} ({device.platform}), '
+    f'{config.precision}\n'
+    f'  takes     about {duration(seconds)} and compilation, by a rough guess; '
+    f'{disk / 1e6:.0f} MB of disk\n'
+    f'  results   {workdir}/'
+  )
+  for one in categories:
+    height, width = one.size
+    console.print(
+      f'  {one.name}: {folder.describe(one.category)}, input {height} x {width}'
+    )
+
+
+def run_category(
+  engine: Engine, one: Inputs, workdir: Path
+) -> results.CategoryResult:
+  """Trains and evaluates the heads of one category.
+
+  Args:
+    engine: What all categories share.
+    one: The category.
+    workdir: Where its curves and pictures go.
+
+  Returns:
+    The metrics of every seed.
+  """
+  config, clock = engine.config, engine.clock
+  with clock('decode and backbone'):
+    train_bank = extract(engine, one, 'train')
+    test_bank = extract(engine, one, 'test') if one.test else None
+  with clock('train and score'):
+    history, scores = train_heads(engine, one, train_bank, test_bank)
+  with clock('pictures'):
+    artifacts.write_history(workdir, one.name, config.seeds, history)
+  if not scores:
+    console.print(f'  {one.name}: no test images, nothing to evaluate')
+    return results.CategoryResult(last=[])
+  with clock('evaluate'):
+    judge = Judge.of(one, config.evaluation.smoothing)
+    last, best = [], []
+    for head in range(len(config.seeds)):
+      of_head = {epoch: heads[head] for epoch, heads in scores.items()}
+      epoch = judge.best_epoch(of_head)
+      last.append(judge.evaluate(of_head[config.train.epochs]))
+      best.append({'epoch': epoch, **judge.evaluate(of_head[epoch])})
+  with clock('pictures'):
+    shown = scores[config.train.epochs][0]
+    if config.evaluation.pictures:
+      artifacts.write_sheet(
+        workdir, one, judge, shown, config.evaluation, seed=config.seeds[0]
+      )
+    if config.evaluation.maps:
+      artifacts.write_maps(workdir, one, judge, shown)
+  return results.CategoryResult(last=last, best=best)
+
+
+def extract(engine: Engine, one: Inputs, split: str) -> bank.Bank:
+  """Passes a split's images through the backbone, once."""
+  config = engine.config
+  count = len(getattr(one, split))
+  batches = loading.decode_batches(
+    getattr(one, f'{split}_pixels'),
+    count,
+    config.backbone.batch_size,
+    workers=config.data.workers or None,
+  )
+  with phase(f'{one.name}, {split} features', count, 'images') as update:
+    filled = bank.fill(
+      engine.extractor,
+      engine.weights.state,
+      batches,
+      count=count,
+      batch_size=config.backbone.batch_size,
+      on_batch=update,
+    )
+    jax.block_until_ready(filled)
+  return filled
+
+
+def train_heads(
+  engine: Engine,
+  one: Inputs,
+  train_bank: bank.Bank,
+  test_bank: bank.Bank | None,
+) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
+  """Trains one head per seed and scores the test images on the way.
+
+  Args:
+    engine: What all categories share.
+    one: The category.
+    train_bank: Features of the training images.
+    test_bank: Features of the test images, if there are any.
+
+  Returns:
+    The epochs' mean losses and shares, `[seeds, epochs]` by name, and the test
+    images' patch scores `[seeds, images, H, W]` by epoch, the last included.
+  """
+  config, recipe = engine.config, engine.recipe
+  keys = setup.head_keys(config.seeds, one.name)
+  states = setup.init_heads(
+    config, engine.extractor.starts, recipe.optimizer, keys
+  )
+  epochs, every = config.train.epochs, config.evaluation.every
+  chunks, scores = [], {}
+  with phase(f'{one.name}, training', epochs, 'epochs') as update:
+    for first in range(0, epochs, every):
+      count = min(every, epochs - first)
+      states, metrics = loop.train_heads(
+        recipe, states, train_bank, keys, jnp.int32(first), epochs=count
+      )
+      chunk = {
+        name: np.asarray(values) for name, values in vars(metrics).items()
+      }
+      check_finite(chunk['loss'], config.seeds, first)
+      chunks.append({name: v.mean(-1) for name, v in chunk.items()})
+      if test_bank:
+        scored = loop.score_heads(recipe, states, test_bank)
+        scores[first + count] = np.asarray(scored)
+      loss, normal, counterfeit = (
+        v.mean(-1)[:, -1].mean() for v in chunk.values()
+      )
+      update(
+        first + count,
+        f'loss {loss:.3f}, beyond margin {normal:.0%} / {counterfeit:.0%}',
+      )
+  names = chunks[0]
+  return {
+    name: np.concatenate([chunk[name] for chunk in chunks], axis=1)
+    for name in names
+  }, scores
+
+
+def check_finite(loss: np.ndarray, seeds: tuple[int, ...], first: int) -> None:
+  """Refuses losses `[seeds, epochs, steps]` that are not finite."""
+  wrong = np.argwhere(~np.isfinite(loss))
+  if len(wrong):
+    head, epoch, at = wrong[0]
+    raise ValueError(
+      f'the loss of seed {seeds[head]} is {loss[head, epoch, at]} at step {at} '
+      f'of epoch {first + epoch + 1}; lower the learning rates'
+    )
+
+
+def report(
+  engine: Engine, finished: dict[str, results.CategoryResult], workdir: Path
+) -> dict[str, Any]:
+  """Writes the results of the categories finished so far."""
+  run = {
+    'protocol': engine.config.protocol,
+    'config': engine.config.to_dict(),
+    'weights': {
+      'path': str(engine.weights.path),
+      'sha256': engine.weights.sha256,
+    },
+    'wall_seconds': engine.clock.seconds,
+    'versions': environment.versions(),
+    'device': environment.device(),
+  }
+  table = results.build(run, finished)
+  results.write_json(workdir / 'results.json', table)
+  results.write_csv(workdir / 'results.csv', table)
+  results.write_markdown(workdir / 'results.md', table)
+  return table

@@ -1,0 +1,1 @@
+"""Training: from pixels to trained heads."""

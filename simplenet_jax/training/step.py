@@ -1,0 +1,170 @@
+"""One training step of one head (paper, Algorithm 1)."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from simplenet_jax.models import heads, losses
+
+Tree = Any  # A nest of dicts with arrays as leaves.
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class HeadState:
+  """All that training a head changes.
+
+  Attributes:
+    params: Weights, `{'adaptor': ..., 'discriminator': ...}`.
+    stats: The BatchNorm's running statistics.
+    opt_state: Of both optimisers.
+  """
+
+  params: Tree
+  stats: Tree
+  opt_state: optax.OptState
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class StepMetrics:
+  """What is logged of a step; scalars, or arrays of them after a scan.
+
+  Attributes:
+    loss: The loss, before the update.
+    p_normal: Share of normal patches beyond their margin, in [0, 1].
+    p_counterfeit: Share of counterfeit patches beyond theirs, in [0, 1].
+  """
+
+  loss: jax.Array
+  p_normal: jax.Array
+  p_counterfeit: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """How heads are trained: everything static, the same for all of them.
+
+  Attributes:
+    graph: The structure of `heads.Head`.
+    dim: Dimensions of a patch.
+    optimizer: Of all parameters.
+    loss: One of `losses.LOSSES`.
+    margin: `th` of the loss, in logits.
+    sigma: Standard deviation of the noise, in units of adapted features.
+    batch_size: Images per step.
+  """
+
+  graph: nnx.GraphDef
+  dim: int
+  optimizer: optax.GradientTransformation
+  loss: losses.Loss
+  margin: float
+  sigma: float
+  batch_size: int
+
+
+def make_optimizer(
+  optimizer: str, learning_rate: float, weight_decay: float
+) -> optax.GradientTransformation:
+  """Returns torch's optimiser of that name.
+
+  Args:
+    optimizer: `adamw` (decoupled decay) or `adam` (L2 added to the gradient).
+    learning_rate: Step size.
+    weight_decay: Coefficient of the decay.
+
+  Raises:
+    ValueError: For another name.
+  """
+  if optimizer == 'adamw':
+    return optax.adamw(learning_rate, weight_decay=weight_decay)
+  if optimizer == 'adam':
+    decay = optax.add_decayed_weights(weight_decay)
+    return optax.chain(decay, optax.adam(learning_rate))
+  raise ValueError(f"an optimizer is {optimizer!r}; choose 'adam' or 'adamw'")
+
+
+def join_optimizers(
+  adaptor: optax.GradientTransformation,
+  discriminator: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+  """Returns one transformation that gives each part its own optimiser."""
+  return optax.multi_transform(
+    {'adaptor': adaptor, 'discriminator': discriminator},
+    lambda params: {part: part for part in params},
+  )
+
+
+def split(head: heads.Head) -> tuple[nnx.GraphDef, Tree, Tree]:
+  """Separates a head into its structure, its weights and its statistics."""
+  graph, params, stats = nnx.split(head, nnx.Param, nnx.BatchStat)
+  return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+
+def init(
+  head: heads.Head, optimizer: optax.GradientTransformation
+) -> HeadState:
+  """Returns the state of a fresh head."""
+  _, params, stats = split(head)
+  return HeadState(params, stats, optimizer.init(params))
+
+
+def train_step(
+  recipe: Recipe,
+  state: HeadState,
+  levels: Sequence[jax.Array],
+  valid: jax.Array,
+  noise: jax.Array,
+) -> tuple[HeadState, StepMetrics]:
+  """Updates one head on one batch.
+
+  Args:
+    recipe: What to minimise and how.
+    state: Before the step.
+    levels: Pooled features `[batch, h, w, channels]` of each level.
+    valid: 1 for the images of the batch, 0 for padding, `[batch]`.
+    noise: `[batch, H, W, dim]`, with the standard deviation `recipe.sigma`.
+
+  Returns:
+    The state after the step, and the step's metrics.
+  """
+
+  def loss_fn(params):
+    head = nnx.merge(recipe.graph, params, state.stats)
+    normal, counterfeit = head.train_logits(levels, noise, valid)
+    patches = normal.size // valid.size
+    weights = (valid / (jnp.sum(valid) * patches))[:, None, None]
+    loss = recipe.loss(normal, counterfeit, weights, recipe.margin)
+    shares = losses.shares_beyond_margin(
+      normal, counterfeit, weights, recipe.margin
+    )
+    return loss, (split(head)[2], StepMetrics(loss, *shares))
+
+  gradients, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
+  updates, opt_state = recipe.optimizer.update(
+    gradients, state.opt_state, state.params
+  )
+  params = optax.apply_updates(state.params, updates)
+  return HeadState(params, stats, opt_state), metrics
+
+
+def patch_scores(
+  recipe: Recipe, state: HeadState, levels: Sequence[jax.Array]
+) -> jax.Array:
+  """Scores the patches of a batch: `-D(adaptor(z))` (equation 9).
+
+  Args:
+    recipe: For the head's structure.
+    state: A trained head.
+    levels: Pooled features `[batch, h, w, channels]` of each level.
+
+  Returns:
+    `[batch, H, W]`, unbounded; higher is more anomalous.
+  """
+  return -nnx.merge(recipe.graph, state.params, state.stats)(levels)

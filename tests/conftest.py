@@ -1,0 +1,36 @@
+"""Fixtures shared by all tests."""
+
+import os
+import pathlib
+
+import jax
+import pytest
+
+# Recorded values, real weights and real images that tests compare with. They
+# are not part of the project; tests that need them skip where they are absent.
+SHARED = pathlib.Path(
+  os.environ.get(
+    'SIMPLENET_SHARED', pathlib.Path(__file__).parents[1] / '../shared'
+  )
+).resolve()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def compilation_cache(tmp_path_factory):
+  """Lets tests that compile the same program share it."""
+  folder = tmp_path_factory.mktemp('compiled')
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+@pytest.fixture(scope='session')
+def shared():
+  """Returns a function that finds a shared file, or skips and names it."""
+
+  def find(name: str) -> pathlib.Path:
+    path = SHARED / name
+    if not path.exists():
+      pytest.skip(f'needs shared/{name} (set SIMPLENET_SHARED)')
+    return path
+
+  return find

@@ -1,0 +1,209 @@
+"""The way from an image's pixels to the network's input and back."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from simplenet_jax.data.frame import Frame, whole_input_size
+
+SIDES = st.integers(1, 160)
+SIZES = st.tuples(SIDES, SIDES)
+FRAMES = st.one_of(
+  st.builds(Frame.protocol, SIZES, st.integers(1, 60), st.integers(1, 80)),
+  st.builds(Frame.whole, SIZES, SIZES),
+)
+
+
+@pytest.mark.parametrize(
+  ('original', 'resize', 'crop', 'resized', 'start'),
+  [
+    ((1024, 1024), 329, 288, (329, 329), (20, 20)),  # 20.5 rounds to even
+    ((1024, 1024), 331, 288, (331, 331), (22, 22)),  # 21.5 too
+    ((1024, 1024), 256, 224, (256, 256), (16, 16)),
+    ((900, 700), 256, 224, (329, 256), (52, 16)),  # 52.5; 329.14 is cut
+    ((700, 900), 256, 224, (256, 329), (16, 52)),
+    ((100, 100), 32, 37, (32, 32), (-2, -2)),  # 5 missing: 2 before, 3 after
+    ((100, 200), 32, 48, (32, 64), (-8, 8)),
+  ],
+)
+def test_protocol_sizes(original, resize, crop, resized, start):
+  frame = Frame.protocol(original, resize, crop)
+  assert frame == Frame(original, resized, (crop, crop), *start)
+
+
+def _by_the_book(image, resize, crop):
+  """Shorter side to `resize`, pad evenly, cut the centre; with arrays."""
+  width, height = image.size
+  factor = resize / min(width, height)
+  if min(width, height) != resize:
+    sides = (int(resize * side / min(width, height)) for side in image.size)
+    image = image.resize(tuple(sides), Image.Resampling.BILINEAR)
+  assert math.isclose(max(image.size), factor * max(width, height), abs_tol=1)
+  pixels = np.asarray(image)
+  missing = [max(crop - side, 0) for side in pixels.shape[:2]]
+  pixels = np.pad(pixels, [(m // 2, m - m // 2) for m in missing] + [(0, 0)])
+  top, left = (round((side - crop) / 2) for side in pixels.shape[:2])
+  return pixels[top : top + crop, left : left + crop]
+
+
+@given(SIZES, st.integers(1, 60), st.integers(1, 80), st.integers(0, 99))
+def test_protocol_pixels(size, resize, crop, seed):
+  rng = np.random.default_rng(seed)
+  image = Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8))
+  actual = Frame.protocol(size, resize, crop).image_to_input(image)
+  np.testing.assert_array_equal(
+    actual, _by_the_book(image, resize, crop), strict=True
+  )
+
+
+def test_an_image_too_elongated_for_the_protocol_is_refused():
+  with pytest.raises(ValueError, match='too elongated'):
+    Frame.protocol((100_000, 1), 256, 224)
+
+
+@pytest.mark.parametrize(
+  'make',
+  [
+    lambda: Frame.protocol((0, 5), 32, 32),
+    lambda: Frame.protocol((5, 5), 0, 32),
+    lambda: Frame.whole((5, 5), (32, 0)),
+  ],
+)
+def test_sizes_below_one_are_refused(make):
+  with pytest.raises(ValueError, match='both positive'):
+    make()
+
+
+@pytest.mark.parametrize(
+  ('original', 'expected'),
+  [
+    ((1024, 1024), (256, 256)),
+    ((480, 640), (256, 341)),
+    ((640, 480), (341, 256)),
+    ((10, 40), (256, 1024)),
+    ((10, 4000), (256, 1024)),
+    ((4000, 10), (1024, 256)),
+  ],
+)
+def test_whole_input_size(original, expected):
+  assert whole_input_size(original, 256) == expected
+
+
+@given(SIZES, st.integers(32, 400), st.floats(1, 8))
+def test_whole_input_size_is_bounded(original, resize, aspect):
+  size = whole_input_size(original, resize, aspect)
+  assert min(size) == resize
+  assert max(size) <= aspect * resize
+  assert size[::-1] == whole_input_size(original[::-1], resize, aspect)
+
+
+def test_whole_input_size_refuses_tiny_inputs():
+  with pytest.raises(ValueError, match='at least 32'):
+    whole_input_size((100, 100), 31)
+
+
+@given(SIZES, SIZES)
+def test_whole_shows_every_pixel(original, size):
+  frame = Frame.whole(original, size)
+  assert frame.scored == (0, 0, *original)
+  result = frame.map_to_original(np.ones(size, np.float32))
+  np.testing.assert_array_equal(result, np.ones(original, np.float32))
+
+
+@given(FRAMES)
+def test_a_map_of_ones_is_ones_in_the_box_and_nan_outside(frame):
+  result = frame.map_to_original(np.ones(frame.input, np.float32))
+  assert result.dtype == np.float32
+  top, left, bottom, right = frame.scored
+  assert 0 <= top < bottom <= frame.original[0]
+  assert 0 <= left < right <= frame.original[1]
+  expected = np.full(frame.original, np.nan, np.float32)
+  expected[top:bottom, left:right] = 1
+  np.testing.assert_array_equal(result, expected)
+
+
+@given(FRAMES)
+def test_a_coordinate_ramp_comes_back_in_place(frame):
+  """Every input pixel's own position, sent back, lies where it says it is."""
+  for axis in (0, 1):
+    start = (frame.top, frame.left)[axis]
+    scale = frame.original[axis] / frame.resized[axis]
+    ramp = (np.arange(frame.input[axis]) + start + 0.5) * scale - 0.5
+    shape = (-1, 1) if axis == 0 else (1, -1)
+    scores = np.broadcast_to(ramp.reshape(shape), frame.input)
+    result = frame.map_to_original(scores.astype(np.float32))
+    error = result - np.arange(frame.original[axis]).reshape(shape)
+    # One pixel of the coarser grid: at the edges there is nothing beyond.
+    assert np.nanmax(np.abs(error)) <= max(1, scale)
+
+
+def test_the_middle_of_a_ramp_is_exact():
+  frame = Frame.protocol((1024, 1024), 329, 288)
+  ramp = (np.arange(288) + 20.5) * 1024 / 329 - 0.5
+  scores = np.broadcast_to(ramp, (288, 288)).astype(np.float32)
+  result = frame.map_to_original(scores)[500, 66:950]
+  np.testing.assert_allclose(result, np.arange(66, 950), atol=1e-3)
+
+
+def test_a_spot_is_found_where_it_was():
+  image = np.zeros((300, 500, 3), np.uint8)
+  image[120:130, 330:340] = 255
+  frame = Frame.protocol((300, 500), 100, 90)
+  scores = frame.image_to_input(Image.fromarray(image))[..., 0]
+  result = frame.map_to_original(scores.astype(np.float32), fill=-1)
+  row, column = np.unravel_index(result.argmax(), result.shape)
+  assert abs(row - 124.5) <= 5
+  assert abs(column - 334.5) <= 5
+  assert result[0, 0] == -1
+
+
+def test_mask_rules():
+  mask = np.zeros((8, 8), np.uint8)
+  mask[:, 3:] = 1  # to 4 pixels: columns of 0, half, 1 and 1, smoothed
+  frame = Frame.whole((8, 8), (4, 4))
+  pixels = np.asarray(
+    Image.fromarray(mask * 255).resize((4, 4), Image.Resampling.BILINEAR)
+  )
+  assert 0 < pixels[0, 1] < 255
+  reference = frame.mask_to_input(mask, 'reference')
+  half = frame.mask_to_input(mask, 'half')
+  assert reference.dtype == half.dtype == bool
+  np.testing.assert_array_equal(reference, pixels == 255)
+  np.testing.assert_array_equal(half, pixels / 255 >= 0.5)
+  with pytest.raises(ValueError, match="'reference' or 'half'"):
+    frame.mask_to_input(mask, 'any')
+
+
+@given(FRAMES, st.integers(0, 99))
+def test_masks_of_0_1_true_and_255_are_the_same(frame, seed):
+  mask = np.random.default_rng(seed).random(frame.original) < 0.7
+  for rule in ('reference', 'half'):
+    expected = frame.mask_to_input(mask, rule)
+    assert expected.shape == frame.input
+    for same in (mask.astype(np.uint8), mask * np.uint8(255)):
+      np.testing.assert_array_equal(frame.mask_to_input(same, rule), expected)
+  reference = frame.mask_to_input(mask, 'reference')
+  assert not (reference & ~frame.mask_to_input(mask, 'half')).any()
+
+
+def test_padding_is_no_defect():
+  frame = Frame.protocol((10, 10), 10, 20)
+  mask = frame.mask_to_input(np.ones((10, 10), bool), 'reference')
+  assert mask.sum() == 100
+  assert mask[5:15, 5:15].all()
+
+
+def test_other_sizes_are_refused():
+  frame = Frame.whole((10, 20), (32, 64))
+  with pytest.raises(ValueError, match=r'20 x 10.*10 x 20'):
+    frame.image_to_input(Image.new('RGB', (10, 20)))
+  with pytest.raises(ValueError, match=r'10 x 10.*10 x 20'):
+    frame.mask_to_input(np.ones((10, 10), np.uint8), 'half')
+  with pytest.raises(ValueError, match=r'10 x 20.*32 x 64'):
+    frame.map_to_original(np.ones((10, 20), np.float32))
+  with pytest.raises(ValueError, match='mode L'):
+    frame.image_to_input(Image.new('L', (20, 10)))

@@ -1,0 +1,329 @@
+"""Reading images and masks, and normalising pixels."""
+
+import struct
+import threading
+import zlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from simplenet_jax.data import images
+
+RNG = np.random.default_rng(0)
+GRAY = RNG.integers(0, 256, (13, 17), np.uint8)
+COLOUR = RNG.integers(0, 256, (13, 17, 3), np.uint8)
+GRAY16 = RNG.integers(0, 65536, (13, 17), np.uint16)
+
+
+def _save(path, pixels, mode=None, **options):
+  image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+  (image.convert(mode) if mode else image).save(path, **options)
+  return path
+
+
+def _gray_as_rgb(gray):
+  return np.repeat(gray[..., None], 3, axis=-1)
+
+
+@pytest.mark.parametrize('extension', ['png', 'bmp', 'tif', 'webp', 'jpg'])
+def test_reads_colour(tmp_path, extension):
+  options = {'lossless': True} if extension == 'webp' else {}
+  path = _save(tmp_path / f'a.{extension}', COLOUR, **options)
+  image = images.read_image(path)
+  assert image.mode == 'RGB'
+  expected = np.asarray(Image.open(path)) if extension == 'jpg' else COLOUR
+  np.testing.assert_array_equal(np.asarray(image), expected)
+
+
+@pytest.mark.parametrize(
+  ('mode', 'extension'),
+  [
+    ('1', 'png'),
+    ('L', 'png'),
+    ('L', 'jpg'),
+    ('LA', 'png'),
+    ('P', 'png'),
+    ('P', 'bmp'),
+    ('RGBA', 'png'),
+    ('RGBA', 'webp'),
+    ('CMYK', 'jpg'),
+    ('CMYK', 'tif'),
+    ('YCbCr', 'tif'),
+    ('YCbCr', 'jpg'),
+  ],
+)
+def test_8_bit_modes_become_what_pil_converts_them_to(
+  tmp_path, mode, extension
+):
+  path = _save(tmp_path / f'a.{extension}', COLOUR, mode)
+  with Image.open(path) as image:
+    expected = np.asarray(image.convert('RGB'))
+  np.testing.assert_array_equal(np.asarray(images.read_image(path)), expected)
+
+
+def test_alpha_is_dropped_not_composited(tmp_path):
+  pixels = np.dstack([COLOUR, np.zeros((13, 17), np.uint8)])
+  read = images.read_image(_save(tmp_path / 'a.png', pixels))
+  np.testing.assert_array_equal(np.asarray(read), COLOUR)
+
+
+@pytest.mark.parametrize('transparency', [3, bytes(range(4))])
+def test_palette_transparency_is_dropped(tmp_path, transparency):
+  palette = Image.fromarray(COLOUR).quantize(8)
+  path = _save(tmp_path / 'a.png', palette, transparency=transparency)
+  np.testing.assert_array_equal(
+    np.asarray(images.read_image(path)), np.asarray(palette.convert('RGB'))
+  )
+
+
+@pytest.mark.parametrize('extension', ['png', 'tif'])
+def test_16_bit_gray_keeps_the_upper_byte(tmp_path, extension):
+  path = _save(tmp_path / f'a.{extension}', GRAY16)
+  np.testing.assert_array_equal(
+    np.asarray(images.read_image(path)),
+    _gray_as_rgb((GRAY16 // 256).astype(np.uint8)),
+  )
+
+
+def test_big_endian_16_bit_tiff(tmp_path):
+  path = tmp_path / 'a.tif'
+  Image.frombytes('I;16B', (17, 13), GRAY16.astype('>u2').tobytes()).save(path)
+  np.testing.assert_array_equal(
+    np.asarray(images.read_image(path))[..., 0], GRAY16 // 256
+  )
+
+
+def test_16_bit_colour_png_keeps_the_upper_byte_too(tmp_path):
+  wide = RNG.integers(0, 65536, (5, 4, 3), np.uint16)
+  rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in wide)
+  header = struct.pack('>IIBBBBB', 4, 5, 16, 2, 0, 0, 0)
+  path = tmp_path / 'a.png'
+  path.write_bytes(
+    b'\x89PNG\r\n\x1a\n'
+    + _chunk(b'IHDR', header)
+    + _chunk(b'IDAT', zlib.compress(rows))
+    + _chunk(b'IEND', b'')
+  )
+  np.testing.assert_array_equal(np.asarray(images.read_image(path)), wide >> 8)
+
+
+def _chunk(kind, data):
+  checksum = struct.pack('>I', zlib.crc32(kind + data))
+  return struct.pack('>I', len(data)) + kind + data + checksum
+
+
+def test_32_bit_integers_within_16_bit_are_read_and_others_refused(tmp_path):
+  path = _save(tmp_path / 'a.tif', GRAY16.astype(np.int32))
+  np.testing.assert_array_equal(
+    np.asarray(images.read_image(path))[..., 0], GRAY16 >> 8
+  )
+  _save(path, GRAY16.astype(np.int32) + 1000)
+  with pytest.raises(ValueError, match=r'a\.tif.*expected 8 or 16 bit'):
+    images.read_image(path)
+
+
+def test_exif_orientation_is_not_applied(tmp_path):
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  for extension in ('jpg', 'png'):
+    path = _save(tmp_path / f'a.{extension}', COLOUR, exif=exif)
+    assert images.read_image(path).size == (17, 13)
+    assert images.image_size(path) == (13, 17)
+
+
+def _refused(path, pattern, read=images.read_image):
+  with pytest.raises(ValueError, match=pattern) as caught:
+    read(path)
+  message = str(caught.value)
+  assert '\n' not in message
+  assert str(path) in message
+
+
+@pytest.mark.parametrize('extension', ['png', 'bmp', 'tif', 'webp', 'jpg'])
+@pytest.mark.parametrize('read', [images.read_image, images.read_mask])
+def test_a_file_cut_short_is_refused_wherever_it_is_cut(
+  tmp_path, extension, read
+):
+  path = _save(tmp_path / f'a.{extension}', COLOUR)
+  content = path.read_bytes()
+  for kept in (0, 1, 10, 60, len(content) // 2, len(content) * 3 // 4):
+    path.write_bytes(content[:kept])
+    # PIL warns of some damage before it fails on it; a warning is an error
+    # here, and is refused as one.
+    _refused(path, 'not a readable image|cannot be read', read)
+
+
+def test_corrupt_bytes_never_raise_anything_but_value_error(tmp_path):
+  for extension in ('png', 'bmp', 'tif', 'webp', 'jpg'):
+    path = _save(tmp_path / f'a.{extension}', COLOUR)
+    content = path.read_bytes()
+    for _ in range(60):
+      damaged = bytearray(content)
+      for at in RNG.integers(0, len(content), 4):
+        damaged[at] = RNG.integers(0, 256)
+      path.write_bytes(damaged)
+      try:
+        images.read_image(path)
+      except ValueError as error:
+        assert str(path) in str(error)
+
+
+def test_not_an_image(tmp_path):
+  path = tmp_path / 'a.png'
+  path.write_text('no image at all')
+  _refused(path, 'expected BMP, JPEG, PNG, TIFF, WEBP')
+  _refused(tmp_path, 'cannot be read')
+  path.write_bytes(b'')
+  _refused(path, '0 bytes')
+
+
+def test_other_formats_are_refused(tmp_path):
+  path = _save(tmp_path / 'a.png', GRAY, format='GIF')
+  _refused(path, 'not a readable image')
+
+
+def test_missing_file(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'a\.png'):
+    images.read_image(tmp_path / 'a.png')
+
+
+@pytest.mark.parametrize('extension', ['png', 'tif', 'webp'])
+def test_several_pictures_in_one_file_are_refused(tmp_path, extension):
+  other = Image.fromarray(COLOUR[::-1])
+  path = tmp_path / f'a.{extension}'
+  _save(path, COLOUR, save_all=True, append_images=[other])
+  _refused(path, 'holds 2 pictures')
+
+
+def test_a_cameras_jpeg_with_a_preview_is_read(tmp_path):
+  preview = Image.fromarray(COLOUR[:4])
+  path = tmp_path / 'a.jpg'
+  _save(path, COLOUR, format='MPO', save_all=True, append_images=[preview])
+  assert images.read_image(path).size == (17, 13)
+
+
+def test_floats_are_refused(tmp_path):
+  path = _save(tmp_path / 'a.tif', GRAY.astype(np.float32))
+  _refused(path, 'floats')
+  _refused(path, 'floats', images.read_mask)
+
+
+@pytest.mark.parametrize('limit', [50, 150])
+def test_decompression_bombs_are_refused(tmp_path, monkeypatch, limit):
+  path = _save(tmp_path / 'a.png', COLOUR)
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', limit)
+  _refused(path, 'decompression bomb')
+
+
+DEFECT = np.zeros((13, 17), bool)
+DEFECT[3:8, 5:11] = True
+
+
+def _palette_mask():
+  image = Image.fromarray(DEFECT.astype(np.uint8))
+  image.putpalette([0, 0, 0, 0, 128, 0])
+  return image
+
+
+@pytest.mark.parametrize(
+  'mask',
+  [
+    DEFECT,
+    DEFECT.astype(np.uint8),
+    DEFECT.astype(np.uint8) * 255,
+    DEFECT.astype(np.uint8) * RNG.integers(1, 256, DEFECT.shape, np.uint8),
+    DEFECT.astype(np.uint16),
+    np.dstack([DEFECT * np.uint8(0), DEFECT * np.uint8(1), DEFECT * 0 == 1]),
+    np.dstack([DEFECT * np.uint8(255)] * 3 + [np.full_like(DEFECT, 255, 'u1')]),
+    _palette_mask(),
+  ],
+  ids=['1 bit', '01', '0-255', 'classes', '16 bit', 'rgb', 'rgba', 'palette'],
+)
+def test_every_pixel_of_a_mask_that_is_not_black_is_defect(tmp_path, mask):
+  read = images.read_mask(_save(tmp_path / 'a.png', mask))
+  assert read.dtype == np.uint8
+  np.testing.assert_array_equal(read, DEFECT * 255)
+
+
+def test_gray_and_alpha_mask(tmp_path):
+  path = _save(tmp_path / 'a.png', DEFECT.astype(np.uint8), 'LA')
+  np.testing.assert_array_equal(images.read_mask(path), DEFECT * 255)
+
+
+def test_jpeg_noise_around_a_mask_is_no_defect(tmp_path):
+  path = _save(tmp_path / 'a.jpg', DEFECT.astype(np.uint8) * 255, quality=95)
+  assert len(np.unique(np.asarray(Image.open(path)))) > 2
+  np.testing.assert_array_equal(images.read_mask(path), DEFECT * 255)
+
+
+def test_a_mask_of_another_size_names_both_files_and_sizes(tmp_path):
+  image = _save(tmp_path / 'image.png', COLOUR)
+  mask = _save(tmp_path / 'mask.png', GRAY[:-1])
+  with pytest.raises(
+    ValueError, match=r'mask\.png.*12 x 17.*image\.png.*13 x 17'
+  ):
+    images.read_mask(mask, image)
+  assert images.read_mask(_save(mask, GRAY), image).shape == (13, 17)
+
+
+def test_normalize_is_torchs_arithmetic_bit_for_bit():
+  torch = pytest.importorskip('torch')
+  pixels = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
+  mean, std = (
+    torch.tensor(v) for v in (images.IMAGENET_MEAN, images.IMAGENET_STD)
+  )
+  expected = torch.tensor(pixels).to(torch.float32).div(255).sub(mean).div(std)
+  actual = images.normalize(pixels)
+  assert actual.dtype == np.float32
+  np.testing.assert_array_equal(actual, expected.numpy())
+
+
+def test_normalize_in_jit_is_the_same_to_the_bit():
+  def run(pixels):
+    return images.normalize(pixels, jnp.asarray(images.NORMALIZED))
+
+  pixels = RNG.integers(0, 256, (2, 5, 7, 3), np.uint8)
+  with jax.numpy_rank_promotion('raise'):
+    actual = jax.jit(run)(pixels)
+  np.testing.assert_array_equal(actual, images.normalize(pixels))
+
+
+def test_the_table_cannot_be_changed():
+  with pytest.raises(ValueError, match='read-only'):
+    images.NORMALIZED[0] = 0
+
+
+# Normalised inputs recorded from the released PyTorch code.
+@pytest.mark.parametrize('name', ['features_resnet18', 'features_resnet50'])
+def test_recorded_inputs_of_the_released_code(shared, name):
+  golden = np.load(shared(f'golden/{name}.npz'))
+  resize, crop = int(golden['resize']), int(golden['crop'])
+  for i, file in enumerate(golden['files']):
+    image = images.read_image(shared('data/transistor') / str(file))
+    frame = images.Frame.protocol((image.height, image.width), resize, crop)
+    values = images.normalize(frame.image_to_input(image)).transpose(2, 0, 1)
+    np.testing.assert_array_equal(
+      values[:, ::37, ::41], golden['pixels'][i], strict=True
+    )
+    np.testing.assert_allclose(
+      values.sum(dtype=np.float64), golden['image_sum'][i], rtol=1e-6
+    )
+
+
+def test_threads_may_read_at_once(tmp_path):
+  path = _save(tmp_path / 'a.png', COLOUR)
+  read = [None] * 4
+
+  def work(i):
+    read[i] = np.asarray(images.read_image(path))
+
+  threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  for pixels in read:
+    np.testing.assert_array_equal(pixels, COLOUR)

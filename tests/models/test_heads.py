@@ -1,0 +1,108 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+from simplenet_jax.models import heads, patches
+
+DIM, HIDDEN = 12, 10
+STARTS = (0, 5)
+LEVELS = [
+  np.random.default_rng(level).normal(size=(3, *grid, count)).astype('f')
+  for level, (grid, count) in enumerate((((6, 4), 5), ((3, 2), 7)))
+]
+JOINED = np.stack(
+  [
+    np.asarray(patches.merge(image, STARTS, DIM))
+    for image in zip(*LEVELS, strict=True)
+  ]
+)
+
+
+def make_head(**kwargs):
+  return heads.Head(DIM, STARTS, hidden=HIDDEN, rngs=nnx.Rngs(0), **kwargs)
+
+
+def torch_linear(layer):
+  kernel = torch.tensor(np.asarray(layer.kernel[...]))
+  linear = torch.nn.Linear(*kernel.shape, bias=layer.bias is not None)
+  linear.weight.data = kernel.T.contiguous()
+  if layer.bias is not None:
+    linear.bias.data = torch.tensor(np.asarray(layer.bias[...]))
+  return linear
+
+
+def torch_head(head):
+  """The same head as torch modules: adaptor, body with BatchNorm, tail."""
+  layers = []
+  for layer in head.adaptor:
+    layers += [torch_linear(layer), torch.nn.LeakyReLU(0.2)]
+  discriminator = head.discriminator
+  body = torch.nn.Sequential(
+    torch_linear(discriminator.first),
+    torch.nn.BatchNorm1d(HIDDEN),
+    torch.nn.LeakyReLU(0.2),
+    torch_linear(discriminator.tail),
+  )
+  return torch.nn.Sequential(*layers[:-1]), body
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('adaptor', heads.ADAPTORS)
+def test_training_matches_torch(adaptor, bias):
+  head = make_head(adaptor=adaptor, adaptor_bias=bias)
+  adapt, body = torch_head(head)
+  noise = np.random.default_rng(9).normal(size=JOINED.shape).astype('f')
+  adapted = adapt(torch.tensor(JOINED).reshape(-1, DIM))
+  noisy = adapted + torch.tensor(noise).reshape(-1, DIM)
+  expected = body(torch.cat([adapted, noisy])).detach().reshape(2, 3, 6, 4)
+
+  normal, counterfeit = head.train_logits(LEVELS, noise, jnp.ones(3))
+
+  np.testing.assert_allclose(normal, expected[0], atol=2e-5)
+  np.testing.assert_allclose(counterfeit, expected[1], atol=2e-5)
+  norm = head.discriminator.norm
+  np.testing.assert_allclose(norm.mean[...], body[1].running_mean, atol=1e-6)
+  np.testing.assert_allclose(norm.var[...], body[1].running_var, atol=1e-6)
+  body.eval()
+  scores = body(adapt(torch.tensor(JOINED).reshape(-1, DIM))).detach()
+  np.testing.assert_allclose(head(LEVELS), scores.reshape(3, 6, 4), atol=2e-5)
+
+
+def test_padding_of_a_short_batch_changes_nothing():
+  noise = np.random.default_rng(9).normal(size=JOINED.shape).astype('f')
+  whole, short = make_head(), make_head()
+  padded = [
+    np.where(np.arange(3)[:, None, None, None] < 2, x, 7) for x in LEVELS
+  ]
+  valid = jnp.array([1.0, 1.0, 0.0])
+  with_padding = whole.train_logits(padded, noise, valid)
+  alone = short.train_logits([x[:2] for x in LEVELS], noise[:2], jnp.ones(2))
+  for a, b in zip(with_padding, alone, strict=True):
+    np.testing.assert_allclose(a[:2], b, atol=1e-5)
+  for name in ('mean', 'var'):
+    a, b = (getattr(h.discriminator.norm, name)[...] for h in (whole, short))
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_initial_weights_have_torchs_distributions():
+  head = heads.Head(256, hidden=192, rngs=nnx.Rngs(0))
+  kernel = np.asarray(head.adaptor[0].kernel[...])
+  np.testing.assert_allclose(kernel.std(), (2 / 512) ** 0.5, rtol=0.02)
+  # Untruncated: about 1 in 16,000 values of a normal lies beyond 4 sigma.
+  assert np.abs(kernel).max() > 3.5 * kernel.std()
+  bias = np.asarray(head.discriminator.first.bias[...])
+  assert np.abs(bias).max() <= 256**-0.5
+  np.testing.assert_allclose(bias.std(), 256**-0.5 / 3**0.5, rtol=0.15)
+  assert head.discriminator.tail.bias is None
+
+
+def test_identity_has_no_adaptor_and_an_unknown_one_is_refused():
+  graph, state = nnx.split(make_head(adaptor='identity'))
+  assert 'adaptor' not in nnx.to_pure_dict(state)
+  assert jax.tree.leaves(state)
+  assert graph is not None
+  with pytest.raises(ValueError, match=r"head\.adaptor is 'deep'; choose"):
+    make_head(adaptor='deep')

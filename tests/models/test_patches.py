@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simplenet_jax.models import patches
+
+
+def judge(features, patch_size, pretrain_dim, target_dim):
+  """The aggregation written with torch's unfold and adaptive pooling."""
+  pad = (patch_size - 1) // 2
+  levels = []
+  for level in features:
+    level = torch.from_numpy(level).permute(0, 3, 1, 2)
+    batch, channels, height, width = level.shape
+    unfolded = torch.nn.functional.unfold(level, patch_size, padding=pad)
+    grid = [side + 2 * pad - patch_size + 1 for side in (height, width)]
+    levels.append(unfolded.reshape(batch, channels * patch_size**2, *grid))
+  size = levels[0].shape[-2:]
+  pooled = []
+  for level in levels:
+    resized = torch.nn.functional.interpolate(
+      level, size, mode='bilinear', align_corners=False
+    )
+    rows = resized.permute(0, 2, 3, 1).flatten(0, 2)
+    pooled.append(
+      torch.nn.functional.adaptive_avg_pool1d(rows[:, None], pretrain_dim)
+    )
+  joined = torch.cat(pooled, dim=2)
+  final = torch.nn.functional.adaptive_avg_pool1d(joined, target_dim)[:, 0]
+  return final.reshape(len(features[0]), *size, target_dim).numpy()
+
+
+def make_features(channels, grids, batch=2, seed=0):
+  rng = np.random.default_rng(seed)
+  return [
+    rng.normal(size=(batch, *grid, count)).astype(np.float32)
+    for count, grid in zip(channels, grids, strict=True)
+  ]
+
+
+@pytest.mark.parametrize(
+  'name', ['embed_two_levels_divisible', 'embed_two_levels_nondivisible']
+)
+def test_embed_matches_released_code(shared, name):
+  golden = np.load(shared(f'golden/{name}.npz'))
+  features = [
+    golden[f'features_{level}'].transpose(0, 2, 3, 1) for level in (0, 1)
+  ]
+  result = patches.embed(
+    features,
+    patch_size=int(golden['patchsize']),
+    pretrain_dim=int(golden['pretrain_embed_dimension']),
+    target_dim=int(golden['target_embed_dimension']),
+  )
+  result = np.asarray(result).reshape(golden['patches'].shape)
+  np.testing.assert_allclose(result, golden['patches'], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('channels', 'grids', 'sizes'),
+  [
+    ((512, 1024), ((6, 5), (3, 3)), (3, 1536, 1536)),  # WideResNet50
+    ((128, 256), ((6, 6), (3, 3)), (3, 1536, 1536)),  # ResNet18
+    ((256, 512, 1024), ((8, 8), (4, 4), (2, 2)), (3, 1536, 1536)),
+    ((64,), ((5, 7),), (3, 1536, 1536)),  # One level, more outputs than inputs
+    ((30, 50), ((6, 6), (3, 3)), (3, 128, 100)),  # Nothing divides
+    ((17, 19), ((7, 5), (4, 3)), (5, 23, 29)),
+    ((8, 16), ((6, 6), (3, 3)), (1, 24, 24)),
+    ((8, 16), ((6, 6), (3, 3)), (2, 24, 24)),  # Even: the grid shrinks
+    ((8, 16), ((7, 6), (4, 3)), (4, 20, 30)),
+  ],
+)
+def test_embed_matches_unfolding(channels, grids, sizes):
+  features = make_features(channels, grids)
+  patch_size, pretrain_dim, target_dim = sizes
+  result = patches.embed(
+    features,
+    patch_size=patch_size,
+    pretrain_dim=pretrain_dim,
+    target_dim=target_dim,
+  )
+  expected = judge(features, *sizes)
+  np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(inputs=st.integers(1, 300), outputs=st.integers(1, 300))
+def test_adaptive_pooling_matches_torch(inputs, outputs):
+  matrix = patches.adaptive_pooling(inputs, outputs).toarray()
+  identity = torch.eye(inputs, dtype=torch.float64)[None]
+  expected = torch.nn.functional.adaptive_avg_pool1d(identity, outputs)[0]
+  np.testing.assert_allclose(matrix, expected.numpy(), atol=1e-15)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+  channels=st.lists(st.integers(1, 40), min_size=1, max_size=3),
+  patch_size=st.sampled_from([1, 3, 5]),
+  pretrain_dim=st.integers(1, 90),
+  target_dim=st.integers(1, 90),
+)
+def test_plan_keeps_constants(channels, patch_size, pretrain_dim, target_dim):
+  # Averages of a constant are that constant, in every target dimension.
+  levels = patches.plan(tuple(channels), patch_size, pretrain_dim, target_dim)
+  total = np.zeros(target_dim)
+  for level in levels:
+    sums = level.block.sum(axis=(0, 1, 2))
+    total[level.start : level.stop] += np.tile(sums, level.groups)
+  np.testing.assert_allclose(total, 1, atol=1e-12)
+
+
+def test_plan_finds_the_repetition_of_both_kinds_of_network():
+  wide = patches.plan((512, 1024), 3, 1536, 1536)
+  assert [(level.start, level.stop) for level in wide] == [
+    (0, 768),
+    (768, 1536),
+  ]
+  assert all(level.groups == 256 for level in wide)
+  narrow = patches.plan((128, 256), 3, 1536, 1536)
+  assert [level.groups for level in narrow] == [128, 256]
+
+
+def test_sizes_are_checked():
+  with pytest.raises(ValueError, match=r'patch\.size.*at least 1; found 0'):
+    patches.plan((8,), 0, 4, 4)

@@ -1,0 +1,60 @@
+"""Commands as a user types them: what is wrong fits on one line."""
+
+import subprocess
+import sys
+
+import pytest
+
+MVTEC = '--config=configs/mvtec.py'
+
+
+def command(*arguments):
+  return subprocess.run(
+    [sys.executable, '-m', 'simplenet_jax.main', *arguments],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+  )
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'status', 'message'),
+  [
+    ((), 2, 'flag --config'),
+    (('--config=configs/no.py',), 2, "'configs/no.py'"),
+    ((f'{MVTEC}:papr',), 2, "'papr'; choose one of reference, paper"),
+    ((MVTEC, 'data'), 2, "unexpected argument 'data'"),
+    ((MVTEC, '--confg=x'), 2, "'confg'. Did you mean: config"),
+    (
+      (MVTEC, '--config.trian.epochs=3'),
+      2,
+      'no --config.trian.epochs; did you mean --config.train.epochs?',
+    ),
+    (
+      (MVTEC, '--config.train.epoch=3'),
+      2,
+      'no --config.train.epoch; did you mean --config.train.epochs?',
+    ),
+    ((MVTEC, '--config.train.epochs=few'), 2, '--config.train.epochs=few'),
+    (
+      (MVTEC, '--config.train.epochs=0', '--config.precision=half'),
+      1,
+      "--config.precision is 'half', expected one of float32,",
+    ),
+    ((MVTEC, '--config.data.root=nowhere'), 1, 'nowhere: no such folder'),
+  ],
+)
+def test_errors_are_one_line(arguments, status, message):
+  done = command(*arguments)
+  assert done.returncode == status, done.stderr
+  lines = done.stderr.strip().splitlines()
+  assert len(lines) == 1, done.stderr
+  assert lines[0].startswith('error: ')
+  assert message in lines[0]
+
+
+def test_help_names_the_command():
+  done = command('--help')
+  assert 'python -m simplenet_jax.main --config=configs/mvtec.py' in done.stdout
+  assert '--workdir' in done.stdout

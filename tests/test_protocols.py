@@ -1,0 +1,72 @@
+import subprocess
+import sys
+
+import pytest
+
+from configs import demo, folder, mvtec
+from simplenet_jax import protocols
+
+
+def test_reference_and_paper_differ_as_the_design_table_says():
+  reference, paper = mvtec.get_config(), mvtec.get_config('paper')
+  assert (reference.data.resize, reference.data.crop) == (329, 288)
+  assert (paper.data.resize, paper.data.crop) == (256, 224)
+  assert (reference.train.batch_size, paper.train.batch_size) == (8, 4)
+  assert reference.train.adaptor.to_dict() == {
+    'optimizer': 'adamw',
+    'learning_rate': 1e-4,
+    'weight_decay': 1e-2,
+  }
+  assert paper.train.adaptor.to_dict() == {
+    'optimizer': 'adam',
+    'learning_rate': 1e-4,
+    'weight_decay': 1e-5,
+  }
+  assert reference.head.adaptor_bias
+  assert not paper.head.adaptor_bias
+  assert reference.train.discriminator == paper.train.discriminator
+
+
+@pytest.mark.parametrize('config', [demo, folder, mvtec])
+def test_shipped_configs_pass_their_check(config):
+  protocols.check(config.get_config())
+
+
+def test_a_users_images_are_never_cropped_nor_given_the_demos_backbone():
+  config = folder.get_config()
+  assert config.data.crop == 0
+  assert config.backbone.name == 'wide_resnet50_2'
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [
+    ('seeds', ()),
+    ('seeds', (1, 1)),
+    ('precision', 'float64'),
+    ('data.resize', 8),
+    ('data.crop', 5),
+    ('train.epochs', 0),
+    ('train.sigma', 0.0),
+    ('train.sigma', float('nan')),
+    ('train.discriminator.weight_decay', -1.0),
+    ('evaluation.every', 0),
+  ],
+)
+def test_values_out_of_range_are_named(field, value):
+  config = protocols.reference()
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises(ValueError, match=f'--config.{field} is .* expected '):
+    protocols.check(config)
+
+
+def test_all_problems_are_told_at_once():
+  config = protocols.reference()
+  config.train.epochs = config.train.batch_size = 0
+  with pytest.raises(ValueError, match=r'epochs is 0.*; .*batch_size is 0'):
+    protocols.check(config)
+
+
+def test_configs_do_not_load_jax():
+  code = 'import sys, configs.mvtec; sys.exit("jax" in sys.modules)'
+  subprocess.run([sys.executable, '-c', code], check=True, timeout=60)

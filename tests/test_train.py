@@ -1,0 +1,247 @@
+"""Whole runs, small: every kind of folder in, every kind of result out."""
+
+import contextlib
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+from PIL import Image
+from safetensors.numpy import save_file
+
+from simplenet_jax import protocols, train
+from simplenet_jax.models import resnet, weights
+
+RNG = np.random.default_rng(0)
+
+
+def picture(path, size=(40, 32), spot=False):
+  """Writes noise with a gradient, and a dark spot if it is a defect."""
+  width, height = size
+  pixels = np.linspace(60, 190, width)[None, :, None] + RNG.normal(
+    0, 8, (height, width, 3)
+  )
+  mask = np.zeros((height, width), np.uint8)
+  if spot:
+    pixels[8:20, 10:24] = 0
+    mask[8:20, 10:24] = 255
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+  return Image.fromarray(mask)
+
+
+def make_category(folder, size=(40, 32)):
+  for index in range(5):
+    picture(folder / f'train/good/{index}.png', size)
+  for index in range(3):
+    picture(folder / f'test/good/{index}.png', size)
+    mask = picture(folder / f'test/spot/{index}.png', size, spot=True)
+    path = folder / f'ground_truth/spot/{index}_mask.png'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask.save(path)
+
+
+@pytest.fixture(scope='module')
+def backbone(tmp_path_factory):
+  path = tmp_path_factory.mktemp('weights') / 'random.safetensors'
+  network = resnet.ResNet('demo_resnet', (1, 2, 3), rngs=nnx.Rngs(0))
+  save_file(weights.to_torch_names(nnx.split(network)[1]), path)
+  return path
+
+
+def make_config(root, backbone):
+  config = protocols.reference()
+  config.protocol = 'test'
+  config.seeds = (0, 1)
+  config.data.root = str(root)
+  config.data.resize, config.data.crop = 32, 0
+  config.data.mask_rule = 'half'
+  config.backbone.name = 'demo_resnet'
+  config.backbone.weights = str(backbone)
+  config.backbone.batch_size = 4
+  config.patch.pretrain_dim = config.patch.target_dim = 24
+  config.head.hidden = 8
+  config.train.epochs, config.train.batch_size = 3, 4
+  config.evaluation.every = 2
+  config.evaluation.pictures = 4
+  return config
+
+
+@pytest.fixture
+def config(tmp_path, backbone):
+  return make_config(tmp_path / 'data', backbone)
+
+
+class Finished(NamedTuple):
+  config: ConfigDict
+  work: Path
+  error: str
+  told: str
+
+  @property
+  def stored(self):
+    return json.loads((self.work / 'results.json').read_text())
+
+  def last(self, name):
+    return self.stored['categories'][name]['last']
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory, backbone):
+  """One run over every kind of folder; one of them holds a corrupt image."""
+  folder = tmp_path_factory.mktemp('run')
+  root = folder / 'data'
+  for name in ('bad', 'no_defects', 'no_masks', 'only_good', 'part'):
+    make_category(root / name)
+  make_category(root / 'tall', size=(32, 70))
+  shutil.rmtree(root / 'no_masks/ground_truth')
+  shutil.rmtree(root / 'no_defects/ground_truth')
+  shutil.rmtree(root / 'no_defects/test/spot')
+  shutil.rmtree(root / 'only_good/test')
+  shutil.rmtree(root / 'only_good/ground_truth')
+  broken = root / 'bad/train/good/2.png'
+  broken.write_bytes(broken.read_bytes()[:300])
+  config = make_config(root, backbone)
+  config.evaluation.maps = True
+  told = io.StringIO()
+  with (
+    contextlib.redirect_stdout(told),
+    pytest.raises(ValueError, match='categories failed') as raised,
+  ):
+    train.train_and_evaluate(config, folder / 'work')
+  return Finished(config, folder / 'work', str(raised.value), told.getvalue())
+
+
+def test_a_run_leaves_results(finished):
+  names = ['no_defects', 'no_masks', 'only_good', 'part', 'tall']
+  assert list(finished.stored['categories']) == names
+  for name in ('part', 'tall'):
+    last = finished.last(name)
+    assert len(last['image_auroc']['seeds']) == 2
+    assert 0 <= last['pixel_auroc']['mean'] <= 1
+    assert finished.stored['selected_on_test'][name]['epochs'][0] in (2, 3)
+  wall = finished.stored['wall_seconds']
+  assert wall['train and score'] > 0
+  assert wall['of which compilation'] > 0
+  assert finished.stored['config'] == json.loads(
+    json.dumps(finished.config.to_dict())
+  )
+  assert '\npart,' in (finished.work / 'results.csv').read_text()
+  assert '| part ' in (finished.work / 'results.md').read_text()
+  assert not list(finished.work.rglob('.partial*'))
+
+
+def test_a_run_says_what_it_does(finished):
+  assert '6 categories x 2 seeds, 3 epochs' in finished.told
+  assert (
+    'part: 5 train, 6 test (3 defective, 3 masks), input 32 x 40'
+    in finished.told
+  )
+  assert 'I-AUROC' in finished.told
+
+
+def test_a_run_leaves_pictures_and_curves(finished):
+  for name in ('part', 'tall'):
+    sheet = Image.open(finished.work / f'pictures/{name}.png')
+    assert np.asarray(sheet).std() > 0
+    with (finished.work / f'curves/{name}.csv').open() as file:
+      rows = list(csv.DictReader(file))
+    assert [(r['seed'], r['epoch']) for r in rows] == [
+      (seed, epoch) for seed in '01' for epoch in '123'
+    ]
+    assert all(float(row['loss']) > 0 for row in rows)
+  assert (finished.work / 'curves/only_good.png').exists()
+
+
+def test_maps_are_in_the_original_frame(finished):
+  heat = np.asarray(Image.open(finished.work / 'maps/tall/test/spot/0.tiff'))
+  assert heat.dtype == np.float32
+  assert heat.shape == (70, 32)
+  assert np.isfinite(heat).all()
+
+
+def test_what_cannot_be_measured_is_undefined(finished):
+  assert finished.last('only_good')['image_auroc']['mean'] is None
+  assert 'only_good: no test images, nothing to evaluate' in finished.told
+  assert finished.last('no_defects')['image_auroc']['mean'] is None
+  assert finished.last('no_masks')['image_auroc']['mean'] is not None
+  assert finished.last('no_masks')['pixel_auroc']['mean'] is None
+  assert finished.last('no_masks')['aupro_30']['seeds'] == [None, None]
+
+
+def test_a_corrupt_image_loses_only_its_category(finished):
+  assert '1 of 6 categories failed (bad)' in finished.error
+  assert 'bad/train/good/2.png' in finished.error
+  assert 'bad/train/good/2.png' in finished.told
+
+
+def test_a_category_alone_gives_the_same_figures(finished, tmp_path):
+  config = finished.config.copy_and_resolve_references()
+  config.data.categories = ('part',)
+  table = train.train_and_evaluate(config, tmp_path / 'work')
+  assert table['categories']['part']['last'] == finished.last('part')
+
+
+def run(config, tmp_path):
+  return train.train_and_evaluate(config, tmp_path / 'work')
+
+
+def test_the_crop_leaves_the_rest_unscored(config, tmp_path):
+  make_category(tmp_path / 'part', size=(80, 40))
+  config.data.root = str(tmp_path / 'part')  # The root is the category.
+  config.data.crop = 32
+  config.train.epochs = 2
+  config.evaluation.maps = True
+  assert list(run(config, tmp_path)['categories']) == ['part']
+  heat = np.asarray(Image.open(tmp_path / 'work/maps/part/test/good/0.tiff'))
+  assert heat.shape == (40, 80)
+  # Resized by .8, the 64 x 32 image keeps its middle 32 columns.
+  assert np.isnan(heat[:, :19]).all()
+  assert np.isnan(heat[:, 61:]).all()
+  assert np.isfinite(heat[:, 21:59]).all()
+
+
+def test_a_mask_of_another_size_is_refused_before_training(config, tmp_path):
+  make_category(tmp_path / 'data/part')
+  mask = tmp_path / 'data/part/ground_truth/spot/1_mask.png'
+  Image.new('L', (7, 9)).save(mask)
+  with pytest.raises(ValueError, match=r'1_mask\.png: the mask is 9 x 7'):
+    run(config, tmp_path)
+  assert not (tmp_path / 'work').exists()
+
+
+def test_results_of_another_run_are_kept(config, tmp_path):
+  (tmp_path / 'work').mkdir()
+  (tmp_path / 'work/results.json').write_text('{}')
+  make_category(tmp_path / 'data/part')
+  with pytest.raises(ValueError, match='results of another run'):
+    run(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'message'),
+  [
+    ('data.root', '', r'--config\.data\.root is empty'),
+    (
+      'data.root',
+      '/nowhere',
+      r'/nowhere: no such folder.*--config\.data\.root',
+    ),
+    ('data.categories', ('cog',), 'no category cog; there are part'),
+    ('backbone.weights', '/no.safetensors', r'no\.safetensors'),
+    ('backbone.name', 'resnet18', 'expected resnet18'),
+    ('train.sigma', 1e38, 'the loss of seed 0 is (inf|nan) at step'),
+  ],
+)
+def test_what_is_wrong_is_named(config, tmp_path, field, value, message):
+  make_category(tmp_path / 'data/part')
+  section, name = field.split('.')
+  config[section][name] = value
+  with pytest.raises((ValueError, OSError), match=message):
+    run(config, tmp_path)

@@ -1,0 +1,130 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from simplenet_jax.models import heads, losses
+from simplenet_jax.training import step
+
+STEPS, ROWS, DIM, HIDDEN = 40, 32, 24, 16
+
+
+def from_torch(golden, prefix, dtype):
+  """Arranges a recorded torch state dict as parameters and statistics."""
+
+  def get(name):
+    return jnp.asarray(golden[prefix + name], dtype)
+
+  block = 'discriminator.body.block1.'
+  params = {
+    'adaptor': {
+      0: {
+        'kernel': get('adaptor.layers.0fc.weight').T,
+        'bias': get('adaptor.layers.0fc.bias'),
+      }
+    },
+    'discriminator': {
+      'first': {
+        'kernel': get(block + '0.weight').T,
+        'bias': get(block + '0.bias'),
+      },
+      'norm': {'scale': get(block + '1.weight'), 'bias': get(block + '1.bias')},
+      'tail': {'kernel': get('discriminator.tail.weight').T},
+    },
+  }
+  norm = {
+    'mean': get(block + '1.running_mean'),
+    'var': get(block + '1.running_var'),
+  }
+  return params, {'discriminator': {'norm': norm}}
+
+
+def train(golden, dtype):
+  """Repeats the recorded steps; each row of features is an image of 1 x 1."""
+  head = heads.Head(DIM, hidden=HIDDEN, dtype=dtype, rngs=nnx.Rngs(0))
+  optimizer = step.join_optimizers(
+    step.make_optimizer('adamw', 1e-4, 1e-2),
+    step.make_optimizer('adam', 2e-4, 1e-5),
+  )
+  recipe = step.Recipe(
+    graph=step.split(head)[0],
+    dim=DIM,
+    optimizer=optimizer,
+    loss=losses.truncated_l1,
+    margin=0.5,
+    sigma=0.015,
+    batch_size=ROWS,
+  )
+  params, stats = from_torch(golden, '', dtype)
+  state = step.HeadState(params, stats, optimizer.init(params))
+  features, noise = (
+    jnp.asarray(golden[name], dtype)[:, :, None, None]
+    for name in ('features', 'noise')
+  )
+  valid = (np.arange(ROWS) < golden['rows'][:, None]).astype(dtype)
+
+  def one_step(state, inputs):
+    features, valid, noise = inputs
+    return step.train_step(recipe, state, [features], valid, noise)
+
+  state, metrics = jax.jit(lambda *inputs: jax.lax.scan(one_step, *inputs))(
+    state, (features, valid, noise)
+  )
+  return state, metrics, step.patch_scores(recipe, state, [features[0]])
+
+
+CASES = ('head_training', 'head_training_partial')
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_forty_steps_match_released_code_in_float64(shared, name):
+  golden = np.load(shared(f'golden/{name}.npz'))
+  with jax.enable_x64(True):
+    state, metrics, scores = train(golden, jnp.float64)
+    np.testing.assert_allclose(metrics.loss, golden['losses'], atol=1e-12)
+    np.testing.assert_allclose(metrics.p_normal, golden['p_true'], atol=1e-12)
+    np.testing.assert_allclose(
+      metrics.p_counterfeit, golden['p_fake'], atol=1e-12
+    )
+    np.testing.assert_allclose(
+      np.ravel(scores), golden['final_scores'], atol=1e-9
+    )
+    expected = from_torch(golden, 'final.', jnp.float64)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9),
+      (state.params, state.stats),
+      expected,
+    )
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_forty_steps_match_released_code_in_float32(shared, name):
+  golden = np.load(shared(f'golden/{name}.npz'))
+  _, metrics, _ = train(golden, jnp.float32)
+  np.testing.assert_allclose(metrics.loss, golden['losses'], atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['adam', 'adamw'])
+def test_optimizers_match_torch(name):
+  torch = pytest.importorskip('torch')
+  values = np.linspace(-1, 1, 7)
+  parameter = torch.nn.Parameter(torch.tensor(values))
+  kind = {'adam': torch.optim.Adam, 'adamw': torch.optim.AdamW}[name]
+  theirs = kind([parameter], lr=0.1, weight_decay=0.3)
+  with jax.enable_x64(True):
+    ours = step.make_optimizer(name, 0.1, 0.3)
+    x = jnp.asarray(values)
+    state = ours.init(x)
+    for _ in range(5):
+      theirs.zero_grad()
+      (parameter**4).sum().backward()
+      theirs.step()
+      updates, state = ours.update(4 * x**3, state, x)
+      x = x + updates
+    np.testing.assert_allclose(x, parameter.detach().numpy(), atol=1e-10)
+
+
+def test_an_unknown_optimizer_is_refused():
+  with pytest.raises(ValueError, match="'sgd'; choose 'adam' or 'adamw'"):
+    step.make_optimizer('sgd', 0.1, 0.0)
