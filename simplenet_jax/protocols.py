@@ -36,6 +36,8 @@ def reference() -> Config:
         'name': 'wide_resnet50_2',
         'weights': '',  # A file, a name on the hub; empty: torchvision's V1.
         'levels': (2, 3),
+        'padding': 'reflect',  # Or 'zeros', what the network was trained with.
+        'probe': True,  # Statistics as the released code's start leaves them.
         'batch_size': 8,  # Images per pass; no influence on the features.
       },
       'patch': {'size': 3, 'pretrain_dim': 1536, 'target_dim': 1536},
@@ -73,6 +75,7 @@ def paper() -> Config:
   config.protocol = 'paper'
   config.data.resize, config.data.crop = 256, 224
   config.data.mask_rule = 'half'
+  config.backbone.padding, config.backbone.probe = 'zeros', False
   config.head.adaptor_bias = False
   config.train.batch_size = 4
   config.train.adaptor.optimizer = 'adam'
@@ -158,5 +161,10 @@ def check(config: Config) -> None:
       value = value[part]
     if not accepts(value):
       problems.append(f'--config.{field} is {value!r}, expected {expected}')
+  if config.backbone.probe and config.backbone.padding != 'reflect':
+    problems.append(
+      '--config.backbone.probe needs --config.backbone.padding=reflect, found '
+      f'{config.backbone.padding!r}; turn it off (--noconfig.backbone.probe)'
+    )
   if problems:
     raise ValueError('; '.join(problems))

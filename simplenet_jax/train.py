@@ -43,10 +43,8 @@ class Engine:
     clock = Clock()
     extractor = setup.make_extractor(config)
     recipe = setup.make_recipe(config, extractor.starts)
-    backbone = config.backbone
-    source = backbone.weights or weights.DEFAULT_WEIGHTS[backbone.name]
     with clock('load weights'):
-      loaded = weights.load(source, backbone.name, tuple(backbone.levels))
+      loaded = setup.load_backbone(config, extractor.graph)
       state = jax.device_put(loaded.state)
     loaded = dataclasses.replace(loaded, state=state)
     return cls(config, loaded, extractor, recipe, clock)

@@ -11,9 +11,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 LEVELS = (1, 2, 3)
+# 'zeros' is what the networks were trained with; 'reflect' mirrors the image at
+# its outermost pixels, as the released code does.
+PADDINGS = ('zeros', 'reflect')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,16 +55,21 @@ ARCHITECTURES = {
 
 
 def _conv(
-  inputs: int, outputs: int, size: int, stride: int, rngs: nnx.Rngs
+  inputs: int,
+  outputs: int,
+  size: int,
+  stride: int,
+  padding: str,
+  rngs: nnx.Rngs,
 ) -> nnx.Conv:
-  # torch pads by size // 2 on both sides; 'SAME' pads an even input on the
-  # right only when the stride is 2.
+  # torch pads by size // 2 on both sides, and so does 'REFLECT'; 'SAME' pads an
+  # even input on the right only when the stride is 2.
   return nnx.Conv(
     inputs,
     outputs,
     (size, size),
     strides=stride,
-    padding=size // 2,
+    padding='REFLECT' if padding == 'reflect' else size // 2,
     use_bias=False,
     kernel_init=nnx.initializers.he_normal(),
     rngs=rngs,
@@ -81,7 +90,7 @@ class Shortcut(nnx.Module):
   """A 1x1 convolution and its norm, where a block changes the shape."""
 
   def __init__(self, inputs: int, outputs: int, stride: int, rngs: nnx.Rngs):
-    self.conv = _conv(inputs, outputs, 1, stride, rngs)
+    self.conv = _conv(inputs, outputs, 1, stride, 'zeros', rngs)
     self.bn = _norm(outputs, rngs)
 
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -98,6 +107,7 @@ class Block(nnx.Module):
     inputs: int,
     level: int,
     stride: int,
+    padding: str,
     rngs: nnx.Rngs,
   ):
     outputs = architecture.channels(level)
@@ -107,7 +117,7 @@ class Block(nnx.Module):
       shapes.append((inner, outputs, 1, 1))
     else:
       shapes = [(inputs, outputs, 3, stride), (outputs, outputs, 3, 1)]
-    self.convs = nnx.List([_conv(*shape, rngs=rngs) for shape in shapes])
+    self.convs = nnx.List([_conv(*shape, padding, rngs) for shape in shapes])
     self.bns = nnx.List([_norm(shape[1], rngs) for shape in shapes])
     reshapes = stride != 1 or inputs != outputs
     self.downsample = (
@@ -138,17 +148,23 @@ class ResNet(nnx.Module):
   """
 
   def __init__(
-    self, architecture: str, levels: Sequence[int] = (2, 3), *, rngs: nnx.Rngs
+    self,
+    architecture: str,
+    levels: Sequence[int] = (2, 3),
+    *,
+    padding: str = 'zeros',
+    rngs: nnx.Rngs,
   ):
     """Builds the network, randomly initialised.
 
     Args:
       architecture: A key of `ARCHITECTURES`.
       levels: Any of 1, 2 and 3; nothing above the highest is built.
+      padding: What convolutions see beyond the border, one of `PADDINGS`.
       rngs: Randomness for the initial weights.
 
     Raises:
-      ValueError: For an unknown architecture or level.
+      ValueError: For an unknown architecture, level or padding.
     """
     if architecture not in ARCHITECTURES:
       raise ValueError(
@@ -160,9 +176,13 @@ class ResNet(nnx.Module):
         f'backbone.levels is {tuple(levels)}; give ascending levels out of '
         f'{LEVELS}'
       )
+    if padding not in PADDINGS:
+      raise ValueError(
+        f'backbone.padding is {padding!r}; choose one of {", ".join(PADDINGS)}'
+      )
     spec = ARCHITECTURES[architecture]
     self.levels = tuple(levels)
-    self.conv1 = _conv(3, spec.width, 7, 2, rngs)
+    self.conv1 = _conv(3, spec.width, 7, 2, padding, rngs)
     self.bn1 = _norm(spec.width, rngs)
     inputs = spec.width
     layers = []
@@ -170,7 +190,7 @@ class ResNet(nnx.Module):
       blocks = []
       for index in range(spec.depths[level - 1]):
         stride = 2 if index == 0 and level > 1 else 1
-        blocks.append(Block(spec, inputs, level, stride, rngs))
+        blocks.append(Block(spec, inputs, level, stride, padding, rngs))
         inputs = spec.channels(level)
       layers.append(nnx.List(blocks))
     self.layers = nnx.List(layers)
@@ -206,7 +226,7 @@ def parameter_count(model: nnx.Module) -> int:
 
 
 def abstract(
-  architecture: str, levels: Sequence[int] = (2, 3)
+  architecture: str, levels: Sequence[int] = (2, 3), padding: str = 'zeros'
 ) -> tuple[nnx.GraphDef, nnx.State]:
   """Returns a network's structure and the shapes of its state.
 
@@ -215,13 +235,17 @@ def abstract(
   Args:
     architecture: A key of `ARCHITECTURES`.
     levels: The levels to return.
+    padding: One of `PADDINGS`; the state does not depend on it.
 
   Returns:
     The graph definition (static, hashable) and a state of
     `jax.ShapeDtypeStruct`.
   """
-  model = nnx.eval_shape(lambda: ResNet(architecture, levels, rngs=nnx.Rngs(0)))
-  return nnx.split(model)
+
+  def build():
+    return ResNet(architecture, levels, padding=padding, rngs=nnx.Rngs(0))
+
+  return nnx.split(nnx.eval_shape(build))
 
 
 def apply(
@@ -238,3 +262,43 @@ def apply(
     The chosen levels' feature maps, as `ResNet.__call__` returns them.
   """
   return nnx.merge(graph, state)(jnp.asarray(images))
+
+
+def probe(graph: nnx.GraphDef, state: nnx.State) -> nnx.State:
+  """Moves BatchNorm's statistics as the released code does at its start.
+
+  To learn the features' dimensions, the released code (`common.py`,
+  `feature_dimensions`) passes one image of ones through the network while it is
+  still in train mode, so every running statistic takes one step of torch's
+  momentum, .1, towards that image's. With padding `reflect` each of its feature
+  maps is constant: its variance is 0 and its normalised value the bias. That is
+  computed here, exactly; in floating point the pass itself amplifies rounding.
+
+  Args:
+    graph: From `abstract`, with padding `reflect`.
+    state: The weights, NumPy or JAX leaves. Left as it is.
+
+  Returns:
+    The state with other statistics, float32 NumPy.
+  """
+  model = nnx.merge(graph, state, copy=True)
+  x = np.maximum(_probe_norm(model.conv1, model.bn1, np.ones(3)), 0)
+  for block in (block for blocks in model.layers for block in blocks):
+    short = block.downsample
+    residual = _probe_norm(short.conv, short.bn, x) if short else x
+    last = len(block.convs) - 1
+    for i, (conv, bn) in enumerate(zip(block.convs, block.bns, strict=True)):
+      x = _probe_norm(conv, bn, x)
+      x = np.maximum(x if i < last else x + residual, 0)
+  return nnx.state(model)
+
+
+def _probe_norm(conv: nnx.Conv, bn: nnx.BatchNorm, x: np.ndarray) -> np.ndarray:
+  """Updates one BatchNorm for a constant input `[channels]` of its `conv`."""
+  found = x @ np.asarray(conv.kernel.get_value(), np.float64).sum((0, 1))
+  mean = 0.9 * np.asarray(bn.mean.get_value(), np.float64) + 0.1 * found
+  variance = 0.9 * np.asarray(bn.var.get_value(), np.float64)
+  bn.mean.set_value(mean.astype(np.float32))
+  bn.var.set_value(variance.astype(np.float32))
+  assert bn.bias is not None
+  return np.asarray(bn.bias.get_value(), np.float64)

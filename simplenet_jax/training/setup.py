@@ -1,5 +1,6 @@
 """From a config to what training needs: extractor, recipe, fresh heads."""
 
+import dataclasses
 import zlib
 from collections.abc import Sequence
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from simplenet_jax.models import heads, losses, patches, resnet
+from simplenet_jax.models import heads, losses, patches, resnet, weights
 from simplenet_jax.protocols import Config
 from simplenet_jax.training import step
 from simplenet_jax.training.bank import Extractor
@@ -25,7 +26,7 @@ def make_extractor(config: Config) -> Extractor:
   """
   backbone, patch = config.backbone, config.patch
   levels = tuple(backbone.levels)
-  graph, _ = resnet.abstract(backbone.name, levels)
+  graph, _ = resnet.abstract(backbone.name, levels, backbone.padding)
   spec = resnet.ARCHITECTURES[backbone.name]
   pooling = patches.plan(
     tuple(spec.channels(level) for level in levels),
@@ -34,6 +35,25 @@ def make_extractor(config: Config) -> Extractor:
     patch.target_dim,
   )
   return Extractor(graph, pooling)
+
+
+def load_backbone(config: Config, graph: nnx.GraphDef) -> weights.Weights:
+  """Loads the backbone's weights, by name or from a file.
+
+  Args:
+    config: A run's settings; `backbone` is read.
+    graph: The backbone's structure, of the extractor.
+
+  Raises:
+    FileNotFoundError: If there is no such file, or it cannot be downloaded.
+    ValueError: If the file cannot be read or does not fit the network.
+  """
+  backbone = config.backbone
+  source = backbone.weights or weights.DEFAULT_WEIGHTS[backbone.name]
+  loaded = weights.load(source, backbone.name, tuple(backbone.levels))
+  if not backbone.probe:
+    return loaded
+  return dataclasses.replace(loaded, state=resnet.probe(graph, loaded.state))
 
 
 def _make_head(config: Config, starts: Sequence[int], rngs: nnx.Rngs):

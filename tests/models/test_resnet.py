@@ -66,10 +66,10 @@ def error(actual, expected):
   return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
 
 
-def check_parity(monkeypatch, model, architecture, inputs):
+def check_parity(monkeypatch, model, architecture, inputs, padding='zeros'):
   tensors = torch_resnet.tensors(model)
   state = weights.from_torch_names(tensors, architecture, (1, 2, 3))
-  graph, _ = resnet.abstract(architecture, (1, 2, 3))
+  graph, _ = resnet.abstract(architecture, (1, 2, 3), padding)
   blocks, levels = activations(monkeypatch, graph, state, inputs)
   expected = torch_activations(model, inputs)
   errors = [error(a, e) for a, e in zip(blocks, expected, strict=True)]
@@ -91,6 +91,32 @@ def test_agrees_with_torch_at_other_sizes(monkeypatch, size):
   check_parity(
     monkeypatch, judge('demo_resnet'), 'demo_resnet', inputs.astype('float32')
   )
+
+
+@pytest.mark.parametrize('architecture', ['demo_resnet', 'resnet50'])
+def test_reflected_borders_agree_with_torch(monkeypatch, architecture):
+  model = torch_resnet.pad(torch_resnet.fabricate(architecture), 'reflect')
+  check_parity(monkeypatch, model, architecture, images(), 'reflect')
+
+
+@pytest.mark.parametrize('architecture', ['demo_resnet', 'resnet50'])
+def test_probe_agrees_with_torch_in_train_mode(architecture):
+  model = torch_resnet.pad(torch_resnet.fabricate(architecture), 'reflect')
+  tensors = torch_resnet.tensors(model)
+  before = {name: value.copy() for name, value in tensors.items()}
+  graph, _ = resnet.abstract(architecture, (1, 2, 3), 'reflect')
+  state = weights.from_torch_names(before, architecture, (1, 2, 3))
+  probed = weights.to_torch_names(resnet.probe(graph, state))
+  unchanged = weights.to_torch_names(state)
+
+  torch_activations(model.train(), jnp.ones((1, *SIZE, 3)))
+  for name, value in probed.items():
+    # torch divides rounding errors by the square root of epsilon, layer by
+    # layer; the statistics themselves move by tenths.
+    np.testing.assert_allclose(value, tensors[name], atol=2e-3, err_msg=name)
+    np.testing.assert_array_equal(unchanged[name], before[name])
+  moved = [n for n, value in probed.items() if (value != before[n]).any()]
+  assert moved == [n for n in probed if '.running_' in n]
 
 
 @pytest.mark.parametrize('architecture', ['resnet18', 'resnet50'])
@@ -162,6 +188,11 @@ def test_nothing_above_the_last_level_is_built(levels):
 def test_wrong_levels_are_refused(levels):
   with pytest.raises(ValueError, match=r'backbone\.levels is'):
     resnet.abstract('resnet18', levels)
+
+
+def test_unknown_padding_is_refused():
+  with pytest.raises(ValueError, match=r"'same'; choose one of zeros, reflect"):
+    resnet.abstract('resnet18', padding='same')
 
 
 def test_unknown_architecture_is_refused():

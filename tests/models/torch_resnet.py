@@ -22,6 +22,17 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
   return nn.Conv2d(inputs, outputs, size, stride, padding, bias=False)
 
 
+def pad(model: nn.Module, mode: str) -> nn.Module:
+  """Sets what a model's convolutions see beyond the border."""
+  for module in model.modules():
+    if isinstance(module, nn.Conv2d) and module.padding != (0, 0):
+      # torch precomputes the amounts for all modes but 'zeros'.
+      top, left = module.padding
+      module._reversed_padding_repeated_twice = [left, left, top, top]
+      module.padding_mode = mode
+  return model
+
+
 class _Block(nn.Module):
   def __init__(self, inputs, planes, stride, bottleneck, widening):
     super().__init__()
