@@ -3,9 +3,11 @@
   python -m simplenet_jax.main --config=configs/mvtec.py
   python -m simplenet_jax.main --config=configs/mvtec.py:paper
 
-The first follows the released code (resize 329, crop 288, batches of 8), the
-second the paper's text (256, 224, batches of 4). The data set is expected under
-data/mvtec, one folder per category; --config.data.root names another place.
+The first follows the released code (resize 329, crop 288, batches of 8, its
+reflected borders and its probed BatchNorm statistics), the second the paper's
+text (256, 224, batches of 4, the backbone as it was trained). The data set is
+expected under data/mvtec, one folder per category; --config.data.root names
+another place.
 """
 
 from simplenet_jax import protocols

@@ -279,7 +279,7 @@ def probe(graph: nnx.GraphDef, state: nnx.State) -> nnx.State:
     state: The weights, NumPy or JAX leaves. Left as it is.
 
   Returns:
-    The state with other statistics, float32 NumPy.
+    The state with other statistics, float32.
   """
   model = nnx.merge(graph, state, copy=True)
   x = np.maximum(_probe_norm(model.conv1, model.bn1, np.ones(3)), 0)
@@ -298,7 +298,7 @@ def _probe_norm(conv: nnx.Conv, bn: nnx.BatchNorm, x: np.ndarray) -> np.ndarray:
   found = x @ np.asarray(conv.kernel.get_value(), np.float64).sum((0, 1))
   mean = 0.9 * np.asarray(bn.mean.get_value(), np.float64) + 0.1 * found
   variance = 0.9 * np.asarray(bn.var.get_value(), np.float64)
-  bn.mean.set_value(mean.astype(np.float32))
-  bn.var.set_value(variance.astype(np.float32))
+  bn.mean.set_value(jnp.asarray(mean, jnp.float32))
+  bn.var.set_value(jnp.asarray(variance, jnp.float32))
   assert bn.bias is not None
   return np.asarray(bn.bias.get_value(), np.float64)
