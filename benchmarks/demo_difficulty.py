@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 
 from configs import demo as demo_config
 from simplenet_jax import cli, environment, protocols, train
+from simplenet_jax.data import sources
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.models import resnet, weights
@@ -136,7 +137,7 @@ def measure(method: str, config: Config) -> Scores:
   """Returns a method's metrics on one data set, by category."""
   if method == 'gaussian':
     return {
-      one.name: gaussian(one) for one in train.open_categories(config.data)
+      one.name: gaussian(one) for one in sources.open_categories(config.data)
     }
   if method == 'random':
     with random_weights() as source:

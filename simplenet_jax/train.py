@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simplenet_jax import environment, protocols
-from simplenet_jax.data import demo, folder, inputs, loading
+from simplenet_jax.data import folder, loading, sources
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import artifacts, results
 from simplenet_jax.evaluation.judge import Judge
@@ -73,7 +73,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
     raise ValueError(
       f'{workdir} holds the results of another run; give another --workdir'
     )
-  categories = open_categories(config.data)
+  categories = sources.open_categories(config.data)
   with jax.default_matmul_precision(config.precision):
     engine = Engine.build(config)
     announce(engine, categories, workdir)
@@ -95,29 +95,6 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
       f'({", ".join(failed)}); the first, {name}: {error}'
     )
   return table
-
-
-def open_categories(data: Config) -> list[Inputs]:
-  """Finds the categories and checks the headers of all their files."""
-  root = Path(data.root)
-  if not data.root:
-    raise ValueError('--config.data.root is empty; give the folder of images')
-  if data.source == 'demo':
-    root = root / f'seed{data.demo_seed}'
-    console.print(f'Data: {root} (generated where missing)')
-    demo.generate(root, seed=data.demo_seed)
-  elif not root.is_dir():
-    raise FileNotFoundError(
-      f'{root}: no such folder; put the data set there, one folder per '
-      'category with train/good in it, or name another with '
-      '--config.data.root=FOLDER'
-    )
-  # Unquoted names arrive from the command line as one string.
-  names = [n for entry in data.categories for n in entry.split(',')]
-  return [
-    inputs.prepare(category, data)
-    for category in folder.find_categories(root, names)
-  ]
 
 
 def announce(engine: Engine, categories: list[Inputs], workdir: Path) -> None:

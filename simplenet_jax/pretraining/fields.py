@@ -5,6 +5,7 @@ pixels). Positions may be rotated, scaled and warped before; a field follows.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,14 @@ import scipy.fft
 
 TILE = 128  # Side of a periodic noise tile, in pixels.
 TABLE = 32  # Side of a periodic table of per-cell random numbers.
+
+# See `textures`.
+Texture = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+  """Draws a number whose logarithm is uniform."""
+  return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 @functools.cache

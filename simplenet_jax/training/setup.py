@@ -10,6 +10,7 @@ import optax
 from flax import nnx
 
 from simplenet_jax.models import heads, losses, patches, resnet, weights
+from simplenet_jax.models.probe import probe
 from simplenet_jax.protocols import Config
 from simplenet_jax.training import step
 from simplenet_jax.training.bank import Extractor
@@ -53,7 +54,7 @@ def load_backbone(config: Config, graph: nnx.GraphDef) -> weights.Weights:
   loaded = weights.load(source, backbone.name, tuple(backbone.levels))
   if not backbone.probe:
     return loaded
-  return dataclasses.replace(loaded, state=resnet.probe(graph, loaded.state))
+  return dataclasses.replace(loaded, state=probe(graph, loaded.state))
 
 
 def _make_head(config: Config, starts: Sequence[int], rngs: nnx.Rngs):

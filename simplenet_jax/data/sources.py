@@ -1,0 +1,42 @@
+"""Where a run's images come from, by the `data` section of its config."""
+
+from pathlib import Path
+
+from simplenet_jax.data import demo, folder, inputs
+from simplenet_jax.progress import console
+from simplenet_jax.protocols import Config
+
+
+def open_categories(data: Config) -> list[inputs.Inputs]:
+  """Finds the categories and checks the headers of all their files.
+
+  Args:
+    data: The `data` section of a config.
+
+  Returns:
+    The categories, sorted by name; a demo set is generated where it is missing.
+
+  Raises:
+    FileNotFoundError: If the root is no folder.
+    ValueError: If the root is not set, a category is not there or has no
+      training images, or a file is not what it should be.
+  """
+  root = Path(data.root)
+  if not data.root:
+    raise ValueError('--config.data.root is empty; give the folder of images')
+  if data.source == 'demo':
+    root = root / f'seed{data.demo_seed}'
+    console.print(f'Data: {root} (generated where missing)')
+    demo.generate(root, seed=data.demo_seed)
+  elif not root.is_dir():
+    raise FileNotFoundError(
+      f'{root}: no such folder; put the data set there, one folder per '
+      'category with train/good in it, or name another with '
+      '--config.data.root=FOLDER'
+    )
+  # Unquoted names arrive from the command line as one string.
+  names = [n for entry in data.categories for n in entry.split(',')]
+  return [
+    inputs.prepare(category, data)
+    for category in folder.find_categories(root, names)
+  ]
