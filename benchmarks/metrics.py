@@ -6,18 +6,15 @@ about half a minute. The result goes to benchmarks/results/metrics.json.
 
 import datetime
 import json
-import os
 import pathlib
-import platform
 import statistics
 import time
 from collections.abc import Callable
 
 import numpy as np
-import scipy
-import sklearn
 from scipy import ndimage
 
+from simplenet_jax import environment
 from simplenet_jax.evaluation import metrics, results
 
 IMAGES, SIDE, ROUNDS = 100, 256, 9
@@ -51,15 +48,6 @@ def time_in_turns(
   return {name: statistics.median(times) for name, times in seconds.items()}
 
 
-def cpu_model() -> str:
-  """Returns the processor's name."""
-  info = pathlib.Path('/proc/cpuinfo')
-  for line in info.read_text().splitlines() if info.exists() else ():
-    if line.startswith('model name'):
-      return line.split(':', 1)[1].strip()
-  return platform.processor() or platform.machine()
-
-
 def main() -> None:
   """Runs the benchmark, prints it and writes its result."""
   masks, maps = make_maps()
@@ -83,14 +71,8 @@ def main() -> None:
     'evaluate_over_argsort_and_label': round(
       seconds['evaluate'] / (seconds['argsort'] + seconds['label']), 3
     ),
-    'cpu': cpu_model(),
-    'cores': os.cpu_count(),
-    'versions': {
-      'python': platform.python_version(),
-      'numpy': np.__version__,
-      'scipy': scipy.__version__,
-      'scikit-learn': sklearn.__version__,
-    },
+    'device': environment.device(),
+    'versions': environment.versions(),
     'date': datetime.datetime.now(datetime.UTC).date().isoformat(),
   }
   results.write_json(RESULT, result)

@@ -18,4 +18,7 @@ def get_config(protocol=None):
   config = protocols.protocol(protocol)
   config.name = 'mvtec'
   config.data.root = 'data/mvtec'
+  config.data.origin = (
+    'https://www.mvtec.com/company/research/datasets/mvtec-ad'
+  )
   return config

@@ -2,7 +2,7 @@
 
 import difflib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -30,7 +30,7 @@ def run(main: Callable[[], None]) -> None:
       main()
     except (ValueError, OSError) as error:
       logging.debug('', exc_info=True)
-      _fail(1, _message(error))
+      _fail(1, str(error))
 
   app.run(guarded, flags_parser=_parse)
 
@@ -42,34 +42,31 @@ def _parse(argv: Sequence[str]) -> list[str]:
       _ = flags.FLAGS['config'].value.name  # Fails if the file did not load.
     return arguments
   except (AttributeError, KeyError):
-    known = dict(_fields(protocols.reference()))
+    known = list(_fields(protocols.reference()))
     for path in (a[9:].split('=')[0] for a in argv if a[:9] == '--config.'):
-      if path not in known.values():
+      if path not in known:
         _fail(2, f'there is no --config.{path}{_suggestion(path, known)}')
     raise
-  except (flags.Error, OSError, TypeError, ValueError) as error:
-    _fail(2, _message(error))
+  except (flags.Error, OSError, SyntaxError, TypeError, ValueError) as error:
+    # Errors in a config file arrive as a traceback, whose last line says it.
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    _fail(2, lines[-1])
 
 
-def _suggestion(path: str, known: Mapping[str, str]) -> str:
-  close = difflib.get_close_matches(path, known.values(), n=1)
-  close += difflib.get_close_matches(path.split('.')[-1], known, n=1)
-  if not close:
-    return ''
-  return f'; did you mean --config.{known.get(close[0], close[0])}?'
+def _suggestion(path: str, known: Sequence[str]) -> str:
+  close = difflib.get_close_matches(path, known, n=1)
+  by_name = {field.split('.')[-1]: field for field in known}
+  names = difflib.get_close_matches(path.split('.')[-1], by_name, n=1)
+  close += [by_name[name] for name in names]
+  return f'; did you mean --config.{close[0]}?' if close else ''
 
 
-def _fields(config: ConfigDict, prefix: str = '') -> Iterator[tuple[str, str]]:
-  """Yields every field's last name and its whole path."""
+def _fields(config: ConfigDict, prefix: str = '') -> Iterator[str]:
+  """Yields every field's whole path."""
   for name, value in config.items():
-    yield name, prefix + name
+    yield prefix + name
     if isinstance(value, ConfigDict):
       yield from _fields(value, f'{prefix}{name}.')
-
-
-def _message(error: Exception) -> str:
-  # Errors in a config file arrive as a traceback, whose last line says it.
-  return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def _fail(status: int, message: str) -> NoReturn:

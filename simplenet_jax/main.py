@@ -30,7 +30,7 @@ def main() -> None:
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   from simplenet_jax import train
 
-  train.train_and_evaluate(config, pathlib.Path(workdir))
+  train.train_and_evaluate(config, pathlib.Path(workdir).expanduser())
 
 
 if __name__ == '__main__':

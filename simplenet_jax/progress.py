@@ -9,12 +9,17 @@ from rich import console as rich_console
 from rich import progress as rich_progress
 
 # Only terminals are asked for their width; a log's lines stay whole.
-console = rich_console.Console(highlight=False, soft_wrap=True)
+# Markup stays off: names and paths may hold brackets.
+console = rich_console.Console(highlight=False, soft_wrap=True, markup=False)
+
+_EVERY = 60.0  # Seconds between lines where there is no terminal.
 
 
 @contextlib.contextmanager
 def phase(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
   """Shows one live line with the time left, then one line of what it took.
+
+  Where there is no terminal, a line a minute stands in for the live one.
 
   Args:
     label: What is under way.
@@ -26,7 +31,7 @@ def phase(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
   """
   start = time.perf_counter()
   columns = (
-    rich_progress.TextColumn('  {task.description}'),
+    rich_progress.TextColumn('  {task.description}', markup=False),
     rich_progress.BarColumn(bar_width=24),
     rich_progress.TextColumn('{task.completed:.0f}/{task.total:.0f}'),
     rich_progress.TextColumn('{task.fields[unit]}  {task.fields[note]}'),
@@ -38,14 +43,28 @@ def phase(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
   with bar:
     task = bar.add_task(label, total=total, unit=unit, note='')
 
+    told = start
+
     def update(done: int, note: str = '') -> None:
+      nonlocal told
       bar.update(task, completed=done, note=note)
+      now = time.perf_counter()
+      if not console.is_terminal and done < total and now - told > _EVERY:
+        told = now
+        left = duration((now - start) / done * (total - done))
+        ending = f', {note}' if note else ''
+        console.print(f'  {label}: {done}/{total}, {left} left{ending}')
 
     yield update
   seconds = time.perf_counter() - start
   note = bar.tasks[0].fields['note']
   ending = f', {note}' if note else ''
   console.print(f'  {label}: {total} {unit} in {seconds:.1f} s{ending}')
+
+
+def counted(count: int, one: str, several: str = '') -> str:
+  """Returns a count as people say it: '1 seed', '3 seeds'."""
+  return f'{count} {one if count == 1 else several or one + "s"}'
 
 
 class Clock:

@@ -25,6 +25,7 @@ def reference() -> Config:
       'data': {
         'source': 'folder',  # Or 'demo': generated where root is missing.
         'root': '',
+        'origin': '',  # Where the data set can be had, told if it is missing.
         'categories': (),  # Empty: all that are found.
         'resize': 329,  # The shorter side, in pixels.
         'crop': 288,  # The centre that is used, in pixels; 0: everything.
@@ -102,6 +103,49 @@ def protocol(name: str | None) -> Config:
   return PROTOCOLS[name or 'reference']()
 
 
+# What makes a run follow a protocol; the rest says where and how it runs.
+_BINDING = (
+  'precision',
+  'data.resize',
+  'data.crop',
+  'data.mask_rule',
+  'backbone.name',
+  'backbone.levels',
+  'backbone.padding',
+  'backbone.probe',
+  'patch',
+  'head',
+  'train',
+  'evaluation.every',
+  'evaluation.smoothing',
+)
+
+
+def followed(config: Config) -> str:
+  """Returns the protocol that a run follows, with what is changed in it.
+
+  Args:
+    config: A run's settings.
+
+  Returns:
+    The protocol's name alone if it is followed to the letter (or is none of
+    `PROTOCOLS`), else as in 'reference, but data.crop, train.epochs'.
+  """
+  if config.protocol not in PROTOCOLS:
+    return config.protocol
+  named = PROTOCOLS[config.protocol]()
+  changed = [f for f in _BINDING if _get(config, f) != _get(named, f)]
+  if not changed:
+    return config.protocol
+  return f'{config.protocol}, but {", ".join(changed)}'
+
+
+def _get(config: Config, field: str) -> Any:
+  for part in field.split('.'):
+    config = config[part]
+  return config
+
+
 _POSITIVE = (lambda x: x >= 1, 'at least 1')
 _NOT_NEGATIVE = (lambda x: 0 <= x < math.inf, 'at least 0')
 _ABOVE_ZERO = (lambda x: 0 < x < math.inf, 'above 0')
@@ -115,8 +159,11 @@ def _one_of(*choices):
 # checked where they are looked up.
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
   'seeds': (
-    lambda x: len(x) > 0 and len(set(x)) == len(x) and min(x) >= 0,
-    'one or more different numbers from 0 up, such as 0,1,2',
+    lambda x: (
+      len(x) == len(set(x)) > 0
+      and all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in x)
+    ),
+    'one or more different whole numbers from 0 up, such as 0,1,2',
   ),
   'precision': _one_of('float32', 'tensorfloat32', 'bfloat16'),
   'data.source': _one_of('folder', 'demo'),
@@ -156,9 +203,7 @@ def check(config: Config) -> None:
   """
   problems = []
   for field, (accepts, expected) in _RULES.items():
-    value: Any = config
-    for part in field.split('.'):
-      value = value[part]
+    value = _get(config, field)
     if not accepts(value):
       problems.append(f'--config.{field} is {value!r}, expected {expected}')
   if config.backbone.probe and config.backbone.padding != 'reflect':

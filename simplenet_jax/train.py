@@ -14,9 +14,13 @@ from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import artifacts, results
 from simplenet_jax.evaluation.judge import Judge
 from simplenet_jax.models import weights
-from simplenet_jax.progress import Clock, console, duration, phase
+from simplenet_jax.progress import Clock, console, counted, duration, phase
 from simplenet_jax.protocols import Config
 from simplenet_jax.training import bank, estimate, loop, setup, step
+
+# What ends one category and lets the others go on. Running out of memory is
+# among them: another category can be smaller.
+_FAILURES = (ValueError, OSError, MemoryError, jax.errors.JaxRuntimeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,18 +85,19 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
     for one in categories:
       try:
         finished[one.name] = run_category(engine, one, workdir)
-      except (ValueError, OSError) as error:
-        failed[one.name] = error
-        console.print(f'  error: {error}')
+      except _FAILURES as error:
+        # The text alone: the error would keep the category's features alive.
+        failed[one.name] = f'{error}'.strip().splitlines()[0]
+        console.print(f'  error: {failed[one.name]}')
         continue
       table = report(engine, finished, workdir)
   if finished:
     console.print(f'\n{results.terminal_table(table)}\n\nResults: {workdir}/')
   if failed:
-    name, error = next(iter(failed.items()))
+    name, text = next(iter(failed.items()))
     raise ValueError(
       f'{len(failed)} of {len(categories)} categories failed '
-      f'({", ".join(failed)}); the first, {name}: {error}'
+      f'({", ".join(failed)}); the first, {name}: {text}'
     )
   return table
 
@@ -113,19 +118,26 @@ def announce(engine: Engine, categories: list[Inputs], workdir: Path) -> None:
     epochs=config.train.epochs,
     seeds=len(config.seeds),
   )
+  memory = max(
+    estimate.bank_bytes(one, engine.extractor, engine.weights.state)
+    for one in categories
+  )
   disk = 2.5e6 * len(categories)  # A picture sheet, mostly.
   if config.evaluation.maps:
     disk += sum(4 * np.prod(f.original) for one in categories for f in one.test)
-  device = jax.devices()[0]
+  device, count = jax.devices()[0], jax.device_count()
   console.print(
-    f'SimpleNet, protocol {config.protocol}: {len(categories)} categories x '
-    f'{len(config.seeds)} seeds, {config.train.epochs} epochs\n'
+    f'SimpleNet, protocol {protocols.followed(config)}: '
+    f'{counted(len(categories), "category", "categories")} x '
+    f'{counted(len(config.seeds), "seed")}, '
+    f'{counted(config.train.epochs, "epoch")}\n'
     f'  backbone  {config.backbone.name}, levels '
     f'{"+".join(map(str, config.backbone.levels))}, {engine.weights.path}\n'
     f'  device    {device.device_kind} ({device.platform}), '
-    f'{config.precision}\n'
+    f'{f"the first of {count}, " * (count > 1)}{config.precision}\n'
     f'  takes     about {duration(seconds)} and compilation, by a rough guess; '
     f'{disk / 1e6:.0f} MB of disk\n'
+    f'  holds     {memory / 1e6:.0f} MB of features of the largest category\n'
     f'  results   {workdir}/'
   )
   for one in categories:
@@ -149,6 +161,9 @@ def run_category(
     The metrics of every seed.
   """
   config, clock = engine.config, engine.clock
+  # Before the work, so that a mask that cannot be read does not cost it.
+  with clock('evaluate'):
+    judge = Judge.of(one, config.evaluation.smoothing) if one.test else None
   with clock('decode and backbone'):
     train_bank = extract(engine, one, 'train')
     test_bank = extract(engine, one, 'test') if one.test else None
@@ -156,17 +171,17 @@ def run_category(
     history, scores = train_heads(engine, one, train_bank, test_bank)
   with clock('pictures'):
     artifacts.write_history(workdir, one.name, config.seeds, history)
-  if not scores:
+  if not judge:
     console.print(f'  {one.name}: no test images, nothing to evaluate')
     return results.CategoryResult(last=[])
   with clock('evaluate'):
-    judge = Judge.of(one, config.evaluation.smoothing)
     last, best = [], []
     for head in range(len(config.seeds)):
       of_head = {epoch: heads[head] for epoch, heads in scores.items()}
-      epoch = judge.best_epoch(of_head)
       last.append(judge.evaluate(of_head[config.train.epochs]))
-      best.append({'epoch': epoch, **judge.evaluate(of_head[epoch])})
+      if judge.can_select:
+        epoch = judge.best_epoch(of_head)
+        best.append({'epoch': epoch, **judge.evaluate(of_head[epoch])})
   with clock('pictures'):
     shown = scores[config.train.epochs][0]
     if config.evaluation.pictures:
@@ -270,7 +285,7 @@ def report(
 ) -> dict[str, Any]:
   """Writes the results of the categories finished so far."""
   run = {
-    'protocol': engine.config.protocol,
+    'protocol': protocols.followed(engine.config),
     'config': engine.config.to_dict(),
     'weights': {
       'path': str(engine.weights.path),

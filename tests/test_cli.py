@@ -36,6 +36,17 @@ def command(*arguments):
       2,
       'no --config.train.epoch; did you mean --config.train.epochs?',
     ),
+    (
+      (MVTEC, '--config.backbone.batch_size=4', '--config.trian.epochs=3'),
+      2,
+      'no --config.trian.epochs; did you mean --config.train.epochs?',
+    ),
+    (('--config=README.md',), 2, 'README.md'),
+    (
+      (MVTEC, '--config.seeds=a,b'),
+      1,
+      "--config.seeds is ('a,b',)",
+    ),
     ((MVTEC, '--config.train.epochs=few'), 2, '--config.train.epochs=few'),
     (
       (MVTEC, '--config.train.epochs=0', '--config.precision=half'),

@@ -22,6 +22,15 @@ def test_reference_and_paper_differ_as_the_design_table_says():
     'learning_rate': 1e-4,
     'weight_decay': 1e-5,
   }
+  assert (reference.backbone.padding, reference.backbone.probe) == (
+    'reflect',
+    True,
+  )
+  assert (paper.backbone.padding, paper.backbone.probe) == ('zeros', False)
+  assert (reference.data.mask_rule, paper.data.mask_rule) == (
+    'reference',
+    'half',
+  )
   assert reference.head.adaptor_bias
   assert not paper.head.adaptor_bias
   assert reference.train.discriminator == paper.train.discriminator
@@ -43,6 +52,8 @@ def test_a_users_images_are_never_cropped_nor_given_the_demos_backbone():
   [
     ('seeds', ()),
     ('seeds', (1, 1)),
+    ('seeds', ('a', 'b')),
+    ('seeds', (2**32,)),
     ('precision', 'float64'),
     ('data.resize', 8),
     ('data.crop', 5),
@@ -58,6 +69,24 @@ def test_values_out_of_range_are_named(field, value):
   config.update_from_flattened_dict({field: value})
   with pytest.raises(ValueError, match=f'--config.{field} is .* expected '):
     protocols.check(config)
+
+
+def test_a_probe_needs_reflected_borders():
+  config = protocols.reference()
+  config.backbone.padding = 'zeros'
+  with pytest.raises(ValueError, match=r'backbone\.probe needs .*=reflect'):
+    protocols.check(config)
+
+
+def test_a_run_says_what_it_changes_in_its_protocol():
+  config = mvtec.get_config()
+  config.seeds, config.data.categories = (0, 1), ('screw',)
+  assert protocols.followed(config) == 'reference'
+  config.train.epochs, config.backbone.levels = 4, (2,)
+  assert protocols.followed(config) == 'reference, but backbone.levels, train'
+  assert protocols.followed(mvtec.get_config('paper')) == 'paper'
+  assert protocols.followed(demo.get_config()) == 'demo'
+  assert protocols.followed(folder.get_config()).startswith('reference, but ')
 
 
 def test_all_problems_are_told_at_once():

@@ -170,6 +170,8 @@ def test_what_cannot_be_measured_is_undefined(finished):
   assert finished.last('only_good')['image_auroc']['mean'] is None
   assert 'only_good: no test images, nothing to evaluate' in finished.told
   assert finished.last('no_defects')['image_auroc']['mean'] is None
+  selected = finished.stored['selected_on_test']['no_defects']
+  assert selected['epochs'] == [None, None]
   assert finished.last('no_masks')['image_auroc']['mean'] is not None
   assert finished.last('no_masks')['pixel_auroc']['mean'] is None
   assert finished.last('no_masks')['aupro_30']['seeds'] == [None, None]
@@ -214,6 +216,62 @@ def test_a_mask_of_another_size_is_refused_before_training(config, tmp_path):
   with pytest.raises(ValueError, match=r'1_mask\.png: the mask is 9 x 7'):
     run(config, tmp_path)
   assert not (tmp_path / 'work').exists()
+
+
+def test_a_mask_that_cannot_be_read_costs_no_training(config, tmp_path, capsys):
+  make_category(tmp_path / 'data/part')
+  mask = tmp_path / 'data/part/ground_truth/spot/1_mask.png'
+  mask.write_bytes(mask.read_bytes()[:60])
+  with pytest.raises(ValueError, match=r'1_mask\.png'):
+    run(config, tmp_path)
+  assert 'training' not in capsys.readouterr().out
+
+
+def test_a_category_called_as_the_mean_is_refused(config, tmp_path):
+  make_category(tmp_path / 'data/mean')
+  with pytest.raises(ValueError, match="category is called 'mean'"):
+    run(config, tmp_path)
+
+
+def test_numbers_brackets_and_dollars_name_categories(config, tmp_path, capsys):
+  for name in ('1', '2', '[red] $x_$'):
+    make_category(tmp_path / 'data' / name)
+  config.data.categories = (1, '[red] $x_$')
+  config.train.epochs = 1
+  assert set(run(config, tmp_path)['categories']) == {'1', '[red] $x_$'}
+  assert '[red] $x_$: 5 train' in capsys.readouterr().out
+
+
+def test_images_that_differ_in_suffix_keep_their_maps(config, tmp_path):
+  make_category(tmp_path / 'data/part')
+  picture(tmp_path / 'data/part/test/good/0.bmp')
+  config.train.epochs = 1
+  config.evaluation.maps = True
+  run(config, tmp_path)
+  maps = sorted(p.name for p in (tmp_path / 'work/maps/part').rglob('good/*'))
+  assert maps == ['0.bmp.tiff', '0.png.tiff', '1.tiff', '2.tiff']
+
+
+@pytest.mark.parametrize(
+  ('protocol', 'changes'),
+  [
+    ('paper', {}),
+    ('paper', {'head.adaptor': 'mlp', 'train.loss': 'cross_entropy'}),
+    ('reference', {'head.adaptor': 'identity', 'backbone.levels': (1, 2, 3)}),
+  ],
+)
+def test_every_switch_runs(config, tmp_path, protocol, changes):
+  make_category(tmp_path / 'data/part')
+  theirs = protocols.protocol(protocol)
+  config.protocol = protocol
+  for field in ('backbone.padding', 'backbone.probe', 'head.adaptor_bias'):
+    section, name = field.split('.')
+    config[section][name] = theirs[section][name]
+  config.train.adaptor = theirs.train.adaptor
+  config.update_from_flattened_dict(changes)
+  table = run(config, tmp_path)
+  assert 0 <= table['categories']['part']['last']['image_auroc']['mean'] <= 1
+  assert table['protocol'].startswith(f'{protocol}, but data.resize, ')
 
 
 def test_results_of_another_run_are_kept(config, tmp_path):

@@ -21,7 +21,7 @@ def open_categories(data: Config) -> list[inputs.Inputs]:
     ValueError: If the root is not set, a category is not there or has no
       training images, or a file is not what it should be.
   """
-  root = Path(data.root)
+  root = Path(data.root).expanduser()
   if not data.root:
     raise ValueError('--config.data.root is empty; give the folder of images')
   if data.source == 'demo':
@@ -29,14 +29,18 @@ def open_categories(data: Config) -> list[inputs.Inputs]:
     console.print(f'Data: {root} (generated where missing)')
     demo.generate(root, seed=data.demo_seed)
   elif not root.is_dir():
+    origin = f' (to be had from {data.origin})' if data.origin else ''
     raise FileNotFoundError(
-      f'{root}: no such folder; put the data set there, one folder per '
+      f'{root}: no such folder; put the data set{origin} there, one folder per '
       'category with train/good in it, or name another with '
       '--config.data.root=FOLDER'
     )
-  # Unquoted names arrive from the command line as one string.
-  names = [n for entry in data.categories for n in entry.split(',')]
-  return [
-    inputs.prepare(category, data)
-    for category in folder.find_categories(root, names)
-  ]
+  # Unquoted names arrive from the command line as one string, or as numbers.
+  names = [n for entry in data.categories for n in str(entry).split(',') if n]
+  found = folder.find_categories(root, names)
+  if any(category.name == 'mean' for category in found):
+    raise ValueError(
+      f"{root}: a category is called 'mean', as the tables' row over all is; "
+      'rename it, or choose others with --config.data.categories'
+    )
+  return [inputs.prepare(category, data) for category in found]

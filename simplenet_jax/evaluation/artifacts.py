@@ -1,5 +1,6 @@
 """What a category leaves in the work directory beside the results."""
 
+import collections
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,7 +51,8 @@ def write_maps(
 
   They lie as the MVTec AD evaluator reads them,
   `maps/<category>/test/<defect>/<stem>.tiff`; NaN marks what the protocol did
-  not score.
+  not score. Where two images of a defect differ in their suffix only, their
+  maps keep it.
 
   Args:
     workdir: The run's directory.
@@ -58,11 +60,16 @@ def write_maps(
     judge: Of the category.
     patch_scores: `[images, H, W]`.
   """
+  names = collections.Counter(
+    (sample.defect, sample.path.stem) for sample in inputs.category.test
+  )
   for index, sample in enumerate(inputs.category.test):
+    alone = names[sample.defect, sample.path.stem] == 1
+    name = sample.path.stem if alone else sample.path.name
     heat = judge.maps(patch_scores[index : index + 1])[0]
     heat = inputs.test[index].map_to_original(heat)
     path = workdir / 'maps' / inputs.name / 'test' / sample.defect
-    with written_aside(path / f'{sample.path.stem}.tiff') as aside:
+    with written_aside(path / f'{name}.tiff') as aside:
       Image.fromarray(heat).save(aside)
 
 

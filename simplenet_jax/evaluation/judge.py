@@ -44,6 +44,11 @@ class Judge:
       smoothing=smoothing,
     )
 
+  @property
+  def can_select(self) -> bool:
+    """Whether the test images tell one epoch from another: both kinds exist."""
+    return 0 < self.labels.sum() < len(self.labels)
+
   def maps(self, patch_scores: np.ndarray) -> np.ndarray:
     """Returns anomaly maps, float32 `[images, *size]`.
 

@@ -182,6 +182,6 @@ def write_curves(
     lines[0].set_label(f'{name} patches')
   right.set(xlabel='epoch', ylabel='share beyond the margin', ylim=(0, 1))
   right.legend(frameon=False)
-  figure.suptitle(title)
+  figure.suptitle(title, parse_math=False)
   with written_aside(path) as aside:
     figure.savefig(aside, dpi=110)

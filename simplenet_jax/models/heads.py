@@ -138,7 +138,8 @@ class Head(nnx.Module):
     """
     if adaptor not in ADAPTORS:
       raise ValueError(
-        f'head.adaptor is {adaptor!r}; choose one of {", ".join(ADAPTORS)}'
+        f'--config.head.adaptor is {adaptor!r}; choose one of '
+        f'{", ".join(ADAPTORS)}'
       )
     self.starts = tuple(starts)
     self.adaptor = nnx.List(

@@ -54,7 +54,9 @@ def adaptive_pooling(inputs: int, outputs: int) -> sparse.csc_array:
   )
 
 
-@dataclasses.dataclass(frozen=True)
+# Equal only to itself: `plan` returns the same objects for the same sizes, and
+# compiled functions are found again by them.
+@dataclasses.dataclass(frozen=True, eq=False)
 class LevelPooling:
   """How one level contributes to the target dimensions.
 
@@ -68,7 +70,7 @@ class LevelPooling:
   start: int
   stop: int
   groups: int
-  block: np.ndarray = dataclasses.field(compare=False, repr=False)
+  block: np.ndarray = dataclasses.field(repr=False)
 
 
 @functools.lru_cache(maxsize=64)

@@ -167,17 +167,18 @@ class ResNet(nnx.Module):
     """
     if architecture not in ARCHITECTURES:
       raise ValueError(
-        f'backbone.name is {architecture!r}; choose one of '
+        f'--config.backbone.name is {architecture!r}; choose one of '
         f'{", ".join(ARCHITECTURES)}'
       )
     if not levels or list(levels) != sorted(set(levels) & set(LEVELS)):
       raise ValueError(
-        f'backbone.levels is {tuple(levels)}; give ascending levels out of '
-        f'{LEVELS}'
+        f'--config.backbone.levels is {tuple(levels)}; give ascending levels '
+        f'out of {LEVELS}'
       )
     if padding not in PADDINGS:
       raise ValueError(
-        f'backbone.padding is {padding!r}; choose one of {", ".join(PADDINGS)}'
+        f'--config.backbone.padding is {padding!r}; choose one of '
+        f'{", ".join(PADDINGS)}'
       )
     spec = ARCHITECTURES[architecture]
     self.levels = tuple(levels)

@@ -124,7 +124,7 @@ def from_torch_names(
     )
   if problems := _problems(tensors, shapes, max(levels)):
     fit = f'{origin} does not fit {architecture} with levels {tuple(levels)}:'
-    raise ValueError('\n  '.join([fit, *problems]))
+    raise ValueError(f'{fit} {"; ".join(problems)}')
 
   leaves = []
   for path, leaf in flat:

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from simplenet_jax.pretraining import disturbances
 
 CROP = 96  # Side of a training view, in pixels.
-CELL = 16  # Side of a place of level 3, in pixels.
 MEAN = (0.485, 0.456, 0.406)  # The normalisation that SimpleNet's images get.
 STD = (0.229, 0.224, 0.225)
 _BLOCK = disturbances.BLOCK
@@ -60,52 +59,22 @@ def _develop(key: jax.Array, images: jax.Array) -> jax.Array:
   return images + level * (noise.astype(jnp.float32) / 128 - 1)
 
 
-def _inset(key: jax.Array) -> jax.Array:
-  """Draws a rectangle of whole cells, `[CROP / CELL, CROP / CELL]`, bool."""
-  side = CROP // CELL
-  size_key, place_key, use_key = jax.random.split(key, 3)
-  size = jax.random.randint(size_key, (2,), 2, side - 1)
-  first = jax.random.randint(place_key, (2,), 0, side - size + 1)
-  at = jnp.arange(side)
-  rows, columns = (
-    (at >= f) & (at < f + n) for f, n in zip(first, size, strict=True)
-  )
-  used = jax.random.bernoulli(use_key, 0.6)
-  return rows[:, None] & columns[None, :] & used
-
-
-def _enlarge(cells: jax.Array, side: int) -> jax.Array:
-  return cells.repeat(side, 1).repeat(side, 2)
-
-
 def batch(
-  key: jax.Array, images: jax.Array, classes: jax.Array, kinds: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Draws one view of every image; most show a piece of another one.
+  key: jax.Array, images: jax.Array, kinds: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Draws one view of every image.
 
   Args:
     key: Randomness.
     images: `[batch, size, size, 3]`, uint8.
-    classes: Their recipes, `[batch]`, int32.
     kinds: What disturbs them, `[batch, size / BLOCK, size / BLOCK]`, uint8.
 
   Returns:
-    Normalised views `[batch, CROP, CROP, 3]`, float32, the recipe that each
-    cell shows, `[batch, CROP / CELL, CROP / CELL]`, int32, and the maps of
-    kinds `[batch, CROP / BLOCK, CROP / BLOCK]`, uint8.
+    Normalised views `[batch, CROP, CROP, 3]`, float32, and the maps of kinds
+    `[batch, CROP / BLOCK, CROP / BLOCK]`, uint8.
   """
-  view_key, develop_key, inset_key = jax.random.split(key, 3)
+  view_key, develop_key = jax.random.split(key)
   keys = jax.random.split(view_key, len(images))
   views, kinds = jax.vmap(_view)(keys, images, kinds)
   views = _develop(develop_key, views.astype(jnp.float32) / 255)
-  inset = jax.vmap(_inset)(jax.random.split(inset_key, len(images)))
-  cells = jnp.where(
-    inset, jnp.roll(classes, 1)[:, None, None], classes[:, None, None]
-  )
-  views = jnp.where(
-    _enlarge(inset, CELL)[..., None], jnp.roll(views, 1, 0), views
-  )
-  kinds = jnp.where(
-    _enlarge(inset, CELL // _BLOCK), jnp.roll(kinds, 1, 0), kinds
-  )
-  return normalise(views), cells, kinds
+  return normalise(views), kinds

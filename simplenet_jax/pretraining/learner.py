@@ -1,7 +1,7 @@
 """The network's tasks, its loss, and one training step.
 
-Linear heads on levels 2 and 3 tell at every place which recipe is seen there,
-and whether, and by what, the picture is disturbed. The heads are thrown away.
+Linear heads on levels 2 and 3 tell which recipe a view shows, and at every
+place whether, and by what, the picture is disturbed. The heads are thrown away.
 """
 
 import dataclasses
@@ -144,16 +144,12 @@ def features(model: resnet.ResNet, images: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def _class_loss(
-  feature: jax.Array, head: tuple[jax.Array, jax.Array], cells: jax.Array
+  feature: jax.Array, head: tuple[jax.Array, jax.Array], classes: jax.Array
 ) -> jax.Array:
-  """Cross-entropy of the recipe in each cell, from its mean feature."""
+  """Cross-entropy of the recipe, from the view's mean feature."""
   matrix, bias = head
-  count, rows, columns = cells.shape
-  side = feature.shape[1] // rows
-  shape = (count, rows, side, columns, side, feature.shape[-1])
-  pooled = feature.reshape(shape).mean((2, 4))
   return optax.softmax_cross_entropy_with_integer_labels(
-    pooled @ matrix + bias, cells
+    feature.mean((1, 2)) @ matrix + bias, classes
   ).mean()
 
 
@@ -175,7 +171,7 @@ def _kind_loss(
 def losses(
   heads: dict[str, tuple[jax.Array, jax.Array]],
   levels: tuple[jax.Array, ...],
-  cells: jax.Array,
+  classes: jax.Array,
   kinds: jax.Array,
 ) -> dict[str, jax.Array]:
   """Returns every head's loss.
@@ -183,7 +179,7 @@ def losses(
   Args:
     heads: From `State`.
     levels: Features `[batch, h, w, channels]` of each of `LEVELS`.
-    cells: The recipe in each cell, `[batch, rows, columns]`, int32.
+    classes: The recipe of each view, `[batch]`, int32.
     kinds: Indices of disturbances, `[batch, blocks, blocks]`, uint8.
 
   Returns:
@@ -192,7 +188,7 @@ def losses(
   result = {}
   for level, feature in zip(LEVELS, levels, strict=True):
     for task, loss, target in (
-      ('class', _class_loss, cells),
+      ('class', _class_loss, classes),
       ('kind', _kind_loss, kinds),
     ):
       name = f'{task}{level}'
@@ -227,14 +223,14 @@ def train_step(
   Returns:
     The state after the step and every head's loss.
   """
-  views, cells, kinds = augment.batch(
-    jax.random.fold_in(key, state.step), images, classes, kinds
+  views, kinds = augment.batch(
+    jax.random.fold_in(key, state.step), images, kinds
   )
 
   def objective(trained):
     params, heads = trained
     model = nnx.merge(graph, params, state.stats, copy=True)
-    parts = losses(heads, features(model, views), cells, kinds)
+    parts = losses(heads, features(model, views), classes, kinds)
     total = sum(_WEIGHTS[name] * value for name, value in parts.items())
     return total, (parts, nnx.state(model, nnx.BatchStat))
 

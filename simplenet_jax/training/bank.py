@@ -78,11 +78,6 @@ class Bank:
     """Height and width of the patch grid, that of the first level."""
     return self.levels[0].shape[1], self.levels[0].shape[2]
 
-  @property
-  def nbytes(self) -> int:
-    """Size in bytes."""
-    return sum(level.nbytes for level in self.levels)
-
 
 @functools.partial(
   jax.jit, static_argnames='extractor', donate_argnames='levels'

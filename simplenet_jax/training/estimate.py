@@ -71,6 +71,14 @@ def run_seconds(
   return total / rate
 
 
+def bank_bytes(inputs: Inputs, extractor: Extractor, weights: Any) -> int:
+  """Returns the size of a category's features, training and test, in bytes."""
+  pixels = jax.ShapeDtypeStruct((1, *inputs.size, 3), jnp.uint8)
+  levels = jax.eval_shape(extractor, weights, pixels)
+  image = sum(level.size * level.dtype.itemsize for level in levels)
+  return image * (len(inputs.train) + len(inputs.test))
+
+
 def _flops_of(inputs, extractor, weights, recipe, state) -> tuple[float, float]:
   """Counts the operations of one image's features and of one step."""
   pixels = jax.ShapeDtypeStruct((1, *inputs.size, 3), jnp.uint8)

@@ -87,7 +87,9 @@ def make_optimizer(
   if optimizer == 'adam':
     decay = optax.add_decayed_weights(weight_decay)
     return optax.chain(decay, optax.adam(learning_rate))
-  raise ValueError(f"an optimizer is {optimizer!r}; choose 'adam' or 'adamw'")
+  raise ValueError(
+    f"a --config.train.*.optimizer is {optimizer!r}; choose 'adam' or 'adamw'"
+  )
 
 
 def join_optimizers(

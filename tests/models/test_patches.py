@@ -1,3 +1,5 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -125,3 +127,15 @@ def test_plan_finds_the_repetition_of_both_kinds_of_network():
 def test_sizes_are_checked():
   with pytest.raises(ValueError, match=r'patch\.size.*at least 1; found 0'):
     patches.plan((8,), 0, 4, 4)
+
+
+def test_patch_sizes_do_not_share_a_compiled_function():
+  pool = jax.jit(patches.pool_level, static_argnums=1)
+  features = jnp.asarray(np.random.default_rng(0).normal(size=(6, 6, 8)))
+  small, large = (patches.plan((8,), size, 8, 8)[0] for size in (3, 5))
+  assert (small.start, small.stop) == (large.start, large.stop)
+  for pooling in (small, large):
+    np.testing.assert_allclose(
+      pool(features, pooling), patches.pool_level(features, pooling), atol=1e-6
+    )
+  assert not np.allclose(pool(features, small), pool(features, large))
