@@ -6,7 +6,8 @@ ImageNet; the network that comes with the package stands between them.
 
   python -m benchmarks.demo_difficulty --weights=resnet18.safetensors
 
-Writes benchmarks/results/demo_difficulty.json.
+Writes benchmarks/results/demo_difficulty.json. Methods that are left out
+(`--method=demo` measures only that one) keep the figures that stand there.
 """
 
 import contextlib
@@ -179,7 +180,14 @@ def main() -> None:
     config.data.demo_seed = seed
     for method, sets in measured.items():
       sets.append(measure(method, config))
-  tables = {method: summarise(sets) for method, sets in measured.items()}
+  before = json.loads(_RESULT.read_text()) if _RESULT.exists() else {}
+  tables = before.get('methods', {}) | {
+    method: summarise(sets) for method, sets in measured.items()
+  }
+  per_seed = before.get('per_data_seed', {}) | {
+    method: [summarise([one])['mean'] for one in sets]
+    for method, sets in measured.items()
+  }
   result = {
     'what': 'image and pixel AUROC on the demo set, mean over data seeds',
     'data_seeds': _SEEDS.value,
@@ -190,10 +198,7 @@ def main() -> None:
     'image_auroc_at_most': _AT_MOST,
     'image_auroc_at_least': _AT_LEAST,
     'kept': judge(tables),
-    'per_data_seed': {
-      method: [summarise([one])['mean'] for one in sets]
-      for method, sets in measured.items()
-    },
+    'per_data_seed': per_seed,
     'versions': environment.versions(),
     'device': environment.device(),
   }

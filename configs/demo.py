@@ -19,7 +19,9 @@ def get_config():
   config.data.root = 'data/demo'
   config.data.resize, config.data.crop = 192, 0
   config.data.mask_rule = 'half'
+  # As it was trained.
   config.backbone.name = 'demo_resnet'
+  config.backbone.padding, config.backbone.probe = 'zeros', False
   config.patch.pretrain_dim = config.patch.target_dim = 384
   config.head.hidden = 256
   config.train.epochs = 24

@@ -288,6 +288,7 @@ def report(
     'protocol': protocols.followed(engine.config),
     'config': engine.config.to_dict(),
     'weights': {
+      'name': engine.weights.name,
       'path': str(engine.weights.path),
       'sha256': engine.weights.sha256,
     },
