@@ -250,7 +250,7 @@ def train_heads(
       chunk = {
         name: np.asarray(values) for name, values in vars(metrics).items()
       }
-      check_finite(chunk['loss'], config.seeds, first)
+      loop.check_finite(chunk['loss'], config.seeds, first)
       chunks.append({name: v.mean(-1) for name, v in chunk.items()})
       if test_bank:
         scored = loop.score_heads(recipe, states, test_bank)
@@ -267,17 +267,6 @@ def train_heads(
     name: np.concatenate([chunk[name] for chunk in chunks], axis=1)
     for name in names
   }, scores
-
-
-def check_finite(loss: np.ndarray, seeds: tuple[int, ...], first: int) -> None:
-  """Refuses losses `[seeds, epochs, steps]` that are not finite."""
-  wrong = np.argwhere(~np.isfinite(loss))
-  if len(wrong):
-    head, epoch, at = wrong[0]
-    raise ValueError(
-      f'the loss of seed {seeds[head]} is {loss[head, epoch, at]} at step {at} '
-      f'of epoch {first + epoch + 1}; lower the learning rates'
-    )
 
 
 def report(

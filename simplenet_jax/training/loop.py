@@ -1,9 +1,11 @@
 """Epochs as compiled scans, several heads side by side on one bank."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from simplenet_jax.training import step
 from simplenet_jax.training.bank import Bank
@@ -114,3 +116,23 @@ def score_heads(
 
   scores = jax.lax.map(score_image, bank.levels, batch_size=batch_size)
   return jnp.moveaxis(scores, 1, 0)[:, : bank.count]
+
+
+def check_finite(loss: np.ndarray, seeds: Sequence[int], first: int) -> None:
+  """Refuses losses that are not finite.
+
+  Args:
+    loss: `[seeds, epochs, steps]`.
+    seeds: One per head.
+    first: Number of epochs before these.
+
+  Raises:
+    ValueError: Names the first such step and what to do.
+  """
+  wrong = np.argwhere(~np.isfinite(loss))
+  if len(wrong):
+    head, epoch, at = wrong[0]
+    raise ValueError(
+      f'the loss of seed {seeds[head]} is {loss[head, epoch, at]} at step {at} '
+      f'of epoch {first + epoch + 1}; lower the learning rates'
+    )
