@@ -2,11 +2,10 @@
 
 import difflib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict
 
 from simplenet_jax import protocols
 
@@ -42,7 +41,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
       _ = flags.FLAGS['config'].value.name  # Fails if the file did not load.
     return arguments
   except (AttributeError, KeyError):
-    known = list(_fields(protocols.reference()))
+    known = [field for field, _ in protocols.leaves(protocols.reference())]
     for path in (a[9:].split('=')[0] for a in argv if a[:9] == '--config.'):
       if path not in known:
         _fail(2, f'there is no --config.{path}{_suggestion(path, known)}')
@@ -59,14 +58,6 @@ def _suggestion(path: str, known: Sequence[str]) -> str:
   names = difflib.get_close_matches(path.split('.')[-1], by_name, n=1)
   close += [by_name[name] for name in names]
   return f'; did you mean --config.{close[0]}?' if close else ''
-
-
-def _fields(config: ConfigDict, prefix: str = '') -> Iterator[str]:
-  """Yields every field's whole path."""
-  for name, value in config.items():
-    yield prefix + name
-    if isinstance(value, ConfigDict):
-      yield from _fields(value, f'{prefix}{name}.')
 
 
 def _fail(status: int, message: str) -> NoReturn:

@@ -5,7 +5,7 @@ here imports jax.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -103,7 +103,8 @@ def protocol(name: str | None) -> Config:
   return PROTOCOLS[name or 'reference']()
 
 
-# What makes a run follow a protocol; the rest says where and how it runs.
+# How the fields begin that a protocol fixes; the others say where and how a run
+# goes on.
 _BINDING = (
   'precision',
   'data.resize',
@@ -113,9 +114,9 @@ _BINDING = (
   'backbone.levels',
   'backbone.padding',
   'backbone.probe',
-  'patch',
-  'head',
-  'train',
+  'patch.',
+  'head.',
+  'train.',
   'evaluation.every',
   'evaluation.smoothing',
 )
@@ -133,11 +134,23 @@ def followed(config: Config) -> str:
   """
   if config.protocol not in PROTOCOLS:
     return config.protocol
-  named = PROTOCOLS[config.protocol]()
-  changed = [f for f in _BINDING if _get(config, f) != _get(named, f)]
+  changed = [
+    field
+    for field, value in leaves(PROTOCOLS[config.protocol]())
+    if field.startswith(_BINDING) and _get(config, field) != value
+  ]
   if not changed:
     return config.protocol
   return f'{config.protocol}, but {", ".join(changed)}'
+
+
+def leaves(config: Config, prefix: str = '') -> Iterator[tuple[str, Any]]:
+  """Yields every field's path, such as 'train.epochs', and its value."""
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      yield from leaves(value, f'{prefix}{name}.')
+    else:
+      yield prefix + name, value
 
 
 def _get(config: Config, field: str) -> Any:

@@ -81,9 +81,11 @@ def test_a_probe_needs_reflected_borders():
 def test_a_run_says_what_it_changes_in_its_protocol():
   config = mvtec.get_config()
   config.seeds, config.data.categories = (0, 1), ('screw',)
-  assert protocols.followed(config) == 'reference'
+  assert protocols.followed(config.lock()) == 'reference'
   config.train.epochs, config.backbone.levels = 4, (2,)
-  assert protocols.followed(config) == 'reference, but backbone.levels, train'
+  assert (
+    protocols.followed(config) == 'reference, but backbone.levels, train.epochs'
+  )
   assert protocols.followed(mvtec.get_config('paper')) == 'paper'
   assert protocols.followed(demo.get_config()) == 'demo'
   assert protocols.followed(folder.get_config()).startswith('reference, but ')
