@@ -7,7 +7,8 @@ ImageNet; the network that comes with the package stands between them.
   python -m benchmarks.demo_difficulty --weights=resnet18.safetensors
 
 Writes benchmarks/results/demo_difficulty.json. Methods that are left out
-(`--method=demo` measures only that one) keep the figures that stand there.
+(`--method=demo` measures only that one) keep the figures that stand there;
+versions and device are those of the last call.
 """
 
 import contextlib

@@ -87,7 +87,8 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
         finished[one.name] = run_category(engine, one, workdir)
       except _FAILURES as error:
         # The text alone: the error would keep the category's features alive.
-        failed[one.name] = f'{error}'.strip().splitlines()[0]
+        text = str(error).strip() or type(error).__name__
+        failed[one.name] = text.splitlines()[0]
         console.print(f'  error: {failed[one.name]}')
         continue
       table = report(engine, finished, workdir)
