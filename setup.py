@@ -28,11 +28,13 @@ setuptools.setup(
     'ml-collections>=1.0',
     'numpy>=2.0',
     'optax>=0.2.6',
+    'orbax-checkpoint>=0.12.8,<0.13',
     'pillow>=11.0',
     'rich>=13.0',
     'safetensors>=0.5',
     'scikit-learn>=1.5',
     'scipy>=1.13',
+    'tensorboardX>=2.6',
   ],
   extras_require={
     'cuda': ['jax[cuda12]>=0.10.1,<0.12'],

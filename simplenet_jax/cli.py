@@ -7,13 +7,14 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from simplenet_jax import protocols
+from simplenet_jax import interrupts, protocols
 
 
 def run(main: Callable[[], None]) -> None:
   """Parses the flags, runs a command and turns errors into one line.
 
-  The exit status is 0, 1 when the work failed, or 2 for wrong flags.
+  The exit status is 0, 1 when the work failed, 2 for wrong flags, or 128 and a
+  signal's number if that stopped it.
 
   Args:
     main: The command. A `ValueError` or `OSError` from it is a failure whose
@@ -27,6 +28,8 @@ def run(main: Callable[[], None]) -> None:
       logging.set_verbosity(logging.WARNING)
     try:
       main()
+    except interrupts.Stopped as stopped:
+      _fail(stopped.status, str(stopped), kind='stop')
     except (ValueError, OSError) as error:
       logging.debug('', exc_info=True)
       _fail(1, str(error))
@@ -60,6 +63,6 @@ def _suggestion(path: str, known: Sequence[str]) -> str:
   return f'; did you mean --config.{close[0]}?' if close else ''
 
 
-def _fail(status: int, message: str) -> NoReturn:
-  print(f'error: {" ".join(message.split())}', file=sys.stderr)
+def _fail(status: int, message: str, kind: str = 'error') -> NoReturn:
+  print(f'{kind}: {" ".join(message.split())}', file=sys.stderr)
   sys.exit(status)

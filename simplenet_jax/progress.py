@@ -1,8 +1,10 @@
 """What a person sees while a run is under way."""
 
 import contextlib
+import dataclasses
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 from rich import console as rich_console
@@ -15,51 +17,85 @@ console = rich_console.Console(highlight=False, soft_wrap=True, markup=False)
 _EVERY = 60.0  # Seconds between lines where there is no terminal.
 
 
-@contextlib.contextmanager
-def phase(label: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
-  """Shows one live line with the time left, then one line of what it took.
+class Board:
+  """One live line per category under way; one that stays when it is through.
 
-  Where there is no terminal, a line a minute stands in for the live one.
-
-  Args:
-    label: What is under way.
-    total: Number of `unit`s.
-    unit: What is counted, such as `images`.
-
-  Yields:
-    A function to call with the number done so far and a short note.
+  Where there is no terminal, a line a minute per category stands in for the
+  live ones. Its methods can be called from several threads.
   """
-  start = time.perf_counter()
-  columns = (
-    rich_progress.TextColumn('  {task.description}', markup=False),
-    rich_progress.BarColumn(bar_width=24),
-    rich_progress.TextColumn('{task.completed:.0f}/{task.total:.0f}'),
-    rich_progress.TextColumn('{task.fields[unit]}  {task.fields[note]}'),
-    rich_progress.TimeRemainingColumn(compact=True),
-  )
-  bar = rich_progress.Progress(
-    *columns, console=console, transient=True, disable=not console.is_terminal
-  )
-  with bar:
-    task = bar.add_task(label, total=total, unit=unit, note='')
 
-    told = start
+  def __init__(self):
+    """Prepares; lines are shown inside its context."""
+    columns = (
+      rich_progress.TextColumn('  {task.description}', markup=False),
+      rich_progress.BarColumn(bar_width=16),
+      rich_progress.TextColumn('{task.fields[note]}', markup=False),
+      rich_progress.TimeRemainingColumn(
+        compact=True, elapsed_when_finished=True
+      ),
+    )
+    self._bars = rich_progress.Progress(
+      *columns,
+      console=console,
+      transient=True,
+      disable=not console.is_terminal,
+    )
+    self._lines: dict[str, _Line] = {}
+    self._lock = threading.Lock()
 
-    def update(done: int, note: str = '') -> None:
-      nonlocal told
-      bar.update(task, completed=done, note=note)
+  def __enter__(self) -> 'Board':
+    self._bars.start()
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._bars.stop()
+
+  def show(self, name: str, done: float, total: float, note: str) -> None:
+    """Shows how far a category is.
+
+    Args:
+      name: Of the line; another one starts a new line.
+      done: How much of `total` is done.
+      total: How much there is to do.
+      note: What else to say.
+    """
+    with self._lock:
+      line = self._lines.get(name)
+      if line is None:
+        now = time.perf_counter()
+        task = self._bars.add_task(name, total=total, note=note)
+        line = self._lines[name] = _Line(task, now, now, done)
+      self._bars.update(line.task, completed=done, note=note)
       now = time.perf_counter()
-      if not console.is_terminal and done < total and now - told > _EVERY:
-        told = now
-        left = duration((now - start) / done * (total - done))
-        ending = f', {note}' if note else ''
-        console.print(f'  {label}: {done}/{total}, {left} left{ending}')
+      if console.is_terminal or done >= total or now - line.told < _EVERY:
+        return
+      line.told = now
+      pace = (now - line.start) / max(done - line.first, 1e-9)
+      left = duration(pace * (total - done))
+      console.print(f'  {name}: {note}, {left} left')
 
-    yield update
-  seconds = time.perf_counter() - start
-  note = bar.tasks[0].fields['note']
-  ending = f', {note}' if note else ''
-  console.print(f'  {label}: {total} {unit} in {seconds:.1f} s{ending}')
+  def end(self, name: str, text: str) -> None:
+    """Replaces a category's live line by one that stays.
+
+    Args:
+      name: Of the line.
+      text: What to say; the seconds since it was first shown follow.
+    """
+    with self._lock:
+      line = self._lines.pop(name, None)
+      spent = ''
+      if line:
+        self._bars.remove_task(line.task)
+        spent = f' in {time.perf_counter() - line.start:.1f} s'
+      console.print(f'  {name}: {text}{spent}')
+
+
+@dataclasses.dataclass
+class _Line:
+  task: rich_progress.TaskID
+  start: float
+  told: float
+  first: float
 
 
 def counted(count: int, one: str, several: str = '') -> str:
@@ -71,17 +107,19 @@ class Clock:
   """Adds up wall time by phase.
 
   Attributes:
-    seconds: Wall time of each phase so far. Compilation happens within the
-      phases and is told apart under `of which compilation`.
+    seconds: Wall time of each phase so far. Phases overlap, as categories are
+      evaluated while others train. Compilation happens within the phases and is
+      told apart under `of which compilation`, added up over devices.
   """
 
   def __init__(self):
+    self._lock = threading.Lock()
     self.seconds: dict[str, float] = {'of which compilation': 0.0}
     jax.monitoring.register_event_duration_secs_listener(self._on_event)
 
   def _on_event(self, event: str, duration_secs: float, **_: object) -> None:
     if event == '/jax/core/compile/backend_compile_duration':
-      self.seconds['of which compilation'] += duration_secs
+      self._add('of which compilation', duration_secs)
 
   @contextlib.contextmanager
   def __call__(self, name: str) -> Iterator[None]:
@@ -90,8 +128,11 @@ class Clock:
     try:
       yield
     finally:
-      spent = time.perf_counter() - start
-      self.seconds[name] = self.seconds.get(name, 0.0) + spent
+      self._add(name, time.perf_counter() - start)
+
+  def _add(self, name: str, seconds: float) -> None:
+    with self._lock:
+      self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
 def duration(seconds: float) -> str:

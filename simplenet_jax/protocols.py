@@ -21,7 +21,8 @@ def reference() -> Config:
       'name': '',  # Names the work directory; the config file's own name.
       'protocol': 'reference',
       'seeds': (0,),
-      'precision': 'float32',  # Of matrix products on an accelerator.
+      'precision': 'float32',  # Of the heads' products; 'tensorfloat32' or
+      # 'bfloat16' are faster on accelerators.
       'data': {
         'source': 'folder',  # Or 'demo': generated where root is missing.
         'root': '',
@@ -40,6 +41,17 @@ def reference() -> Config:
         'padding': 'reflect',  # Or 'zeros', what the network was trained with.
         'probe': True,  # Statistics as the released code's start leaves them.
         'batch_size': 8,  # Images per pass; no influence on the features.
+      },
+      'bank': {
+        'dtype': 'float32',  # Of the features; 'bfloat16' halves their size.
+        'device_gb': 0.0,  # What they may take of each device; 0: what is left.
+        'host_gb': 0.0,  # Of this machine's memory if they do not fit there; 0:
+        # a quarter. Beyond, they go to a file in the work directory.
+      },
+      'engine': {
+        'lanes': 0,  # Heads side by side on a device; 0: as it suits it.
+        'checkpoint_seconds': 60.0,  # Between saves of the heads under way.
+        'tensorboard': True,  # Whether to write scalars for it.
       },
       'patch': {'size': 3, 'pretrain_dim': 1536, 'target_dim': 1536},
       'head': {'adaptor': 'linear', 'adaptor_bias': True, 'hidden': 1024},
@@ -103,10 +115,22 @@ def protocol(name: str | None) -> Config:
   return PROTOCOLS[name or 'reference']()
 
 
+# Fields that change how a run goes on, not what comes of it: a run can be
+# resumed with others.
+FREE = (
+  'data.workers',
+  'bank.device_gb',
+  'bank.host_gb',
+  'engine.',
+  'evaluation.pictures',
+  'evaluation.maps',
+)
+
 # How the fields begin that a protocol fixes; the others say where and how a run
 # goes on.
 _BINDING = (
   'precision',
+  'bank.dtype',
   'data.resize',
   'data.crop',
   'data.mask_rule',
@@ -186,6 +210,11 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
   'data.demo_seed': _NOT_NEGATIVE,
   'data.workers': _NOT_NEGATIVE,
   'backbone.batch_size': _POSITIVE,
+  'bank.dtype': _one_of('float32', 'bfloat16', 'float16'),
+  'bank.device_gb': _NOT_NEGATIVE,
+  'bank.host_gb': _NOT_NEGATIVE,
+  'engine.lanes': _NOT_NEGATIVE,
+  'engine.checkpoint_seconds': _NOT_NEGATIVE,
   'patch.size': _POSITIVE,
   'patch.pretrain_dim': _POSITIVE,
   'patch.target_dim': _POSITIVE,

@@ -1,64 +1,64 @@
 """A run from top to bottom: read, extract, train, evaluate, report."""
 
 import dataclasses
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from simplenet_jax import environment, protocols
-from simplenet_jax.data import folder, loading, sources
+from simplenet_jax import environment, interrupts, ledger, protocols
+from simplenet_jax.data import sources
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.evaluation import artifacts, results
+from simplenet_jax.evaluation import artifacts, metrics, results
 from simplenet_jax.evaluation.judge import Judge
 from simplenet_jax.models import weights
-from simplenet_jax.progress import Clock, console, counted, duration, phase
+from simplenet_jax.overview import announce
+from simplenet_jax.progress import Board, Clock, console, counted
 from simplenet_jax.protocols import Config
-from simplenet_jax.training import bank, estimate, loop, setup, step
+from simplenet_jax.training import engine, setup
+from simplenet_jax.training.checkpoint import Checkpoints
+from simplenet_jax.training.record import METRICS, Record
+from simplenet_jax.training.watch import Watch
+from simplenet_jax.training.worker import FAILURES
 
-# What ends one category and lets the others go on. Running out of memory is
-# among them: another category can be smaller.
-_FAILURES = (ValueError, OSError, MemoryError, jax.errors.JaxRuntimeError)
 
-
-@dataclasses.dataclass(frozen=True)
-class Engine:
-  """What all categories of a run share.
+@dataclasses.dataclass
+class Run:
+  """One run.
 
   Attributes:
     config: The settings.
+    workdir: Where its results go.
+    categories: The images, by name.
     weights: The backbone's weights and where they come from.
-    extractor: From pixels to pooled features.
-    recipe: How heads are trained.
     clock: Wall time by phase.
+    records: The heads that ended so far, by category and seed.
+    finished: The categories evaluated so far.
+    failed: Why others failed.
   """
 
   config: Config
+  workdir: Path
+  categories: dict[str, Inputs]
   weights: weights.Weights
-  extractor: bank.Extractor
-  recipe: step.Recipe
   clock: Clock
-
-  @classmethod
-  def build(cls, config: Config) -> 'Engine':
-    """Loads the backbone and lays out the training."""
-    clock = Clock()
-    extractor = setup.make_extractor(config)
-    recipe = setup.make_recipe(config, extractor.starts)
-    with clock('load weights'):
-      loaded = setup.load_backbone(config, extractor.graph)
-      state = jax.device_put(loaded.state)
-    loaded = dataclasses.replace(loaded, state=state)
-    return cls(config, loaded, extractor, recipe, clock)
+  records: dict[str, dict[int, Record]] = dataclasses.field(
+    default_factory=dict
+  )
+  finished: dict[str, results.CategoryResult] = dataclasses.field(
+    default_factory=dict
+  )
+  failed: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
   """Trains and evaluates every category of a data set.
 
   Results are written after every category; a category that fails is told and
-  left out, the others go on.
+  left out, the others go on. A run that was interrupted goes on where it was
+  last saved when it is started again with the same settings.
 
   Args:
     config: The settings, see `protocols`.
@@ -71,223 +71,209 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
     ValueError: For settings, images or weights that cannot be used, in the end
       also if any category failed.
     OSError: If a file or folder is missing or cannot be written.
+    interrupts.Stopped: If a signal asked it to stop; everything is saved.
   """
   protocols.check(config)
-  if (workdir / 'results.json').exists():
-    raise ValueError(
-      f'{workdir} holds the results of another run; give another --workdir'
-    )
   categories = sources.open_categories(config.data)
-  with jax.default_matmul_precision(config.precision):
-    engine = Engine.build(config)
-    announce(engine, categories, workdir)
-    finished, failed, table = {}, {}, {}
-    for one in categories:
-      try:
-        finished[one.name] = run_category(engine, one, workdir)
-      except _FAILURES as error:
-        # The text alone: the error would keep the category's features alive.
-        text = str(error).strip() or type(error).__name__
-        failed[one.name] = text.splitlines()[0]
-        console.print(f'  error: {failed[one.name]}')
-        continue
-      table = report(engine, finished, workdir)
-  if finished:
-    console.print(f'\n{results.terminal_table(table)}\n\nResults: {workdir}/')
-  if failed:
-    name, text = next(iter(failed.items()))
-    raise ValueError(
-      f'{len(failed)} of {len(categories)} categories failed '
-      f'({", ".join(failed)}); the first, {name}: {text}'
+  clock = Clock()
+  extractor = setup.make_extractor(config)
+  with clock('load weights'):
+    loaded = setup.load_backbone(config, extractor.graph)
+  resumed = ledger.claim(workdir, config, loaded.sha256, categories)
+  run = Run(
+    config, workdir, {one.name: one for one in categories}, loaded, clock
+  )
+  jobs = engine.make_jobs(config, categories)
+  checkpoints = Checkpoints(workdir / 'checkpoints')
+  try:
+    saved = [checkpoints.load(job, rank(run, job.category)) for job in jobs]
+    ended = [entry[0] for entry in saved if entry and entry[0].finished]
+    done = {record.job for record in ended}
+    left = [job for job in jobs if job not in done]
+    plan = setup.make_plan(config, extractor, loaded.state, left, categories)
+    announce(config, loaded, categories, plan, workdir)
+    if resumed:
+      under_way = sum(bool(entry) for entry in saved) - len(ended)
+      console.print(
+        f'  resumes   {counted(len(ended), "head")} finished, {under_way} '
+        'under way'
+      )
+    with interrupts.caught() as stop, Board() as board:
+      watch = Watch(board, jobs, tensorboard(config, workdir))
+      orders = setup.make_orders(
+        config,
+        plan.recipe,
+        extractor.starts,
+        test_images=lambda name: len(run.categories[name].test),
+        rank=lambda name: rank(run, name),
+        checkpoints=checkpoints,
+        on_steps=watch.on_steps,
+        stop=stop,
+      )
+      source = setup.make_source(config, extractor, loaded.state, workdir)
+      for record in ended:
+        take(run, record, watch)
+      with (
+        clock('train and score'),
+        engine.started(plan.groups, orders, source, watch.on_batch) as records,
+      ):
+        for record in records:
+          take(run, record, watch)
+      watch.close()
+  finally:
+    checkpoints.close()
+  if stop.is_set():
+    raise interrupts.Stopped(
+      f'stopped and saved; the same command with --workdir={workdir} goes on',
+      128 + stop.signal,
     )
-  return table
+  return conclude(run)
 
 
-def announce(engine: Engine, categories: list[Inputs], workdir: Path) -> None:
-  """Says what the run will do, on what, for how long and where it goes."""
-  config, recipe = engine.config, engine.recipe
-  keys = setup.head_keys(config.seeds[:1], '')
-  states = setup.init_heads(
-    config, engine.extractor.starts, recipe.optimizer, keys
-  )
-  seconds = estimate.run_seconds(
-    categories,
-    engine.extractor,
-    engine.weights.state,
-    recipe,
-    jax.tree.map(lambda leaf: leaf[0], states),
-    epochs=config.train.epochs,
-    seeds=len(config.seeds),
-  )
-  memory = max(
-    estimate.bank_bytes(one, engine.extractor, engine.weights.state)
-    for one in categories
-  )
-  disk = 2.5e6 * len(categories)  # A picture sheet, mostly.
-  if config.evaluation.maps:
-    disk += sum(4 * np.prod(f.original) for one in categories for f in one.test)
-  device, count = jax.devices()[0], jax.device_count()
-  console.print(
-    f'SimpleNet, protocol {protocols.followed(config)}: '
-    f'{counted(len(categories), "category", "categories")} x '
-    f'{counted(len(config.seeds), "seed")}, '
-    f'{counted(config.train.epochs, "epoch")}\n'
-    f'  backbone  {config.backbone.name}, levels '
-    f'{"+".join(map(str, config.backbone.levels))}, {engine.weights.path}\n'
-    f'  device    {device.device_kind} ({device.platform}), '
-    f'{f"the first of {count}, " * (count > 1)}{config.precision}\n'
-    f'  takes     about {duration(seconds)} and compilation, by a rough guess; '
-    f'{disk / 1e6:.0f} MB of disk\n'
-    f'  holds     {memory / 1e6:.0f} MB of features of the largest category\n'
-    f'  results   {workdir}/'
-  )
-  for one in categories:
-    height, width = one.size
-    console.print(
-      f'  {one.name}: {folder.describe(one.category)}, input {height} x {width}'
-    )
+def rank(run: Run, name: str):
+  """Returns what tells a category's epochs from each other: image AUROC."""
+  labels = run.categories[name].labels
+  if not 0 < labels.sum() < len(labels):
+    return None
+  return lambda scores: metrics.auroc(labels, scores.max(axis=(1, 2)))
 
 
-def run_category(
-  engine: Engine, one: Inputs, workdir: Path
+def tensorboard(config: Config, workdir: Path) -> Path | None:
+  """Returns where scalars go, if they are wanted."""
+  return workdir / 'tensorboard' if config.engine.tensorboard else None
+
+
+def take(run: Run, record: Record, watch: Watch) -> None:
+  """Takes a head that ended; evaluates its category if it was the last one."""
+  name, seeds = record.job.category, run.config.seeds
+  heads = run.records.setdefault(name, {})
+  heads[record.job.seed] = record
+  if record.error and name not in run.failed:
+    run.failed[name] = record.error
+    console.print(f'  error: {name}: {record.error}')
+  if len(heads) < len(seeds):
+    return
+  watch.end(name)
+  ordered = [heads[seed] for seed in seeds]
+  if any(record.finished for record in ordered):
+    try:
+      run.finished[name] = evaluate(run, run.categories[name], ordered)
+    except FAILURES as error:
+      run.failed[name] = (
+        str(error).strip() or type(error).__name__
+      ).splitlines()[0]
+      console.print(f'  error: {name}: {run.failed[name]}')
+    else:
+      report(run)
+  run.records[name] = {}
+
+
+def evaluate(
+  run: Run, one: Inputs, records: Sequence[Record]
 ) -> results.CategoryResult:
-  """Trains and evaluates the heads of one category.
+  """Evaluates the heads of one category.
 
   Args:
-    engine: What all categories share.
+    run: The run.
     one: The category.
-    workdir: Where its curves and pictures go.
+    records: Of its heads, one per seed; metrics of those that were given up are
+      undefined.
 
   Returns:
     The metrics of every seed.
   """
-  config, clock = engine.config, engine.clock
-  # Before the work, so that a mask that cannot be read does not cost it.
-  with clock('evaluate'):
-    judge = Judge.of(one, config.evaluation.smoothing) if one.test else None
-  with clock('decode and backbone'):
-    train_bank = extract(engine, one, 'train')
-    test_bank = extract(engine, one, 'test') if one.test else None
-  with clock('train and score'):
-    history, scores = train_heads(engine, one, train_bank, test_bank)
+  config, clock = run.config, run.clock
+  whole = [record for record in records if record.finished]
   with clock('pictures'):
-    artifacts.write_history(workdir, one.name, config.seeds, history)
-  if not judge:
+    artifacts.write_history(
+      run.workdir,
+      one.name,
+      [record.job.seed for record in whole],
+      {
+        name: np.stack([record.epochs()[name] for record in whole])
+        for name in METRICS
+      },
+    )
+  if not one.test:
     console.print(f'  {one.name}: no test images, nothing to evaluate')
     return results.CategoryResult(last=[])
+  undefined = dict.fromkeys(metrics.METRICS, float('nan'))
+  last, best = [], []
   with clock('evaluate'):
-    last, best = [], []
-    for head in range(len(config.seeds)):
-      of_head = {epoch: heads[head] for epoch, heads in scores.items()}
-      last.append(judge.evaluate(of_head[config.train.epochs]))
+    judge = Judge.of(one, config.evaluation.smoothing)
+    for record in records:
+      if not record.finished:
+        last.append(undefined)
+        best.append({'epoch': None, **undefined})
+        continue
+      last.append(judge.evaluate(_latest(record)))
       if judge.can_select:
-        epoch = judge.best_epoch(of_head)
-        best.append({'epoch': epoch, **judge.evaluate(of_head[epoch])})
+        epoch = judge.best_epoch(record.scores)
+        best.append({'epoch': epoch, **judge.evaluate(record.scores[epoch])})
   with clock('pictures'):
-    shown = scores[config.train.epochs][0]
+    shown = whole[0]
     if config.evaluation.pictures:
       artifacts.write_sheet(
-        workdir, one, judge, shown, config.evaluation, seed=config.seeds[0]
+        run.workdir,
+        one,
+        judge,
+        _latest(shown),
+        config.evaluation,
+        seed=shown.job.seed,
       )
     if config.evaluation.maps:
-      artifacts.write_maps(workdir, one, judge, shown)
-  return results.CategoryResult(last=last, best=best)
-
-
-def extract(engine: Engine, one: Inputs, split: str) -> bank.Bank:
-  """Passes a split's images through the backbone, once."""
-  config = engine.config
-  count = len(getattr(one, split))
-  batches = loading.decode_batches(
-    getattr(one, f'{split}_pixels'),
-    count,
-    config.backbone.batch_size,
-    workers=config.data.workers or None,
+      artifacts.write_maps(run.workdir, one, judge, _latest(shown))
+  figures = [
+    f'{label} {statistics.fmean(seed[name] for seed in last):.1%}'
+    for label, name in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc'))
+  ]
+  console.print(f'  {one.name}: {", ".join(figures)}')
+  return results.CategoryResult(
+    last=last, best=best if judge.can_select else []
   )
-  with phase(f'{one.name}, {split} features', count, 'images') as update:
-    filled = bank.fill(
-      engine.extractor,
-      engine.weights.state,
-      batches,
-      count=count,
-      batch_size=config.backbone.batch_size,
-      on_batch=update,
-    )
-    jax.block_until_ready(filled)
-  return filled
 
 
-def train_heads(
-  engine: Engine,
-  one: Inputs,
-  train_bank: bank.Bank,
-  test_bank: bank.Bank | None,
-) -> tuple[dict[str, np.ndarray], dict[int, np.ndarray]]:
-  """Trains one head per seed and scores the test images on the way.
-
-  Args:
-    engine: What all categories share.
-    one: The category.
-    train_bank: Features of the training images.
-    test_bank: Features of the test images, if there are any.
-
-  Returns:
-    The epochs' mean losses and shares, `[seeds, epochs]` by name, and the test
-    images' patch scores `[seeds, images, H, W]` by epoch, the last included.
-  """
-  config, recipe = engine.config, engine.recipe
-  keys = setup.head_keys(config.seeds, one.name)
-  states = setup.init_heads(
-    config, engine.extractor.starts, recipe.optimizer, keys
-  )
-  epochs, every = config.train.epochs, config.evaluation.every
-  chunks, scores = [], {}
-  with phase(f'{one.name}, training', epochs, 'epochs') as update:
-    for first in range(0, epochs, every):
-      count = min(every, epochs - first)
-      states, metrics = loop.train_heads(
-        recipe, states, train_bank, keys, jnp.int32(first), epochs=count
-      )
-      chunk = {
-        name: np.asarray(values) for name, values in vars(metrics).items()
-      }
-      loop.check_finite(chunk['loss'], config.seeds, first)
-      chunks.append({name: v.mean(-1) for name, v in chunk.items()})
-      if test_bank:
-        scored = loop.score_heads(recipe, states, test_bank)
-        scores[first + count] = np.asarray(scored)
-      loss, normal, counterfeit = (
-        v.mean(-1)[:, -1].mean() for v in chunk.values()
-      )
-      update(
-        first + count,
-        f'loss {loss:.3f}, beyond margin {normal:.0%} / {counterfeit:.0%}',
-      )
-  names = chunks[0]
-  return {
-    name: np.concatenate([chunk[name] for chunk in chunks], axis=1)
-    for name in names
-  }, scores
+def _latest(record: Record) -> np.ndarray:
+  return record.scores[record.job.epochs]
 
 
-def report(
-  engine: Engine, finished: dict[str, results.CategoryResult], workdir: Path
-) -> dict[str, Any]:
+def report(run: Run) -> dict[str, Any]:
   """Writes the results of the categories finished so far."""
-  run = {
-    'protocol': protocols.followed(engine.config),
-    'config': engine.config.to_dict(),
+  about = {
+    'protocol': protocols.followed(run.config),
+    'config': run.config.to_dict(),
     'weights': {
-      'name': engine.weights.name,
-      'path': str(engine.weights.path),
-      'sha256': engine.weights.sha256,
+      'name': run.weights.name,
+      'path': str(run.weights.path),
+      'sha256': run.weights.sha256,
     },
-    'wall_seconds': engine.clock.seconds,
+    'wall_seconds': run.clock.seconds,
     'versions': environment.versions(),
     'device': environment.device(),
   }
-  table = results.build(run, finished)
-  results.write_json(workdir / 'results.json', table)
-  results.write_csv(workdir / 'results.csv', table)
-  results.write_markdown(workdir / 'results.md', table)
+  # In the order of the data set, whatever ended first.
+  finished = {
+    name: run.finished[name] for name in run.categories if name in run.finished
+  }
+  table = results.build(about, finished)
+  results.write_json(run.workdir / 'results.json', table)
+  results.write_csv(run.workdir / 'results.csv', table)
+  results.write_markdown(run.workdir / 'results.md', table)
+  return table
+
+
+def conclude(run: Run) -> dict[str, Any]:
+  """Prints the table; raises for what failed."""
+  table = {}
+  if run.finished:
+    table = report(run)
+    console.print(
+      f'\n{results.terminal_table(table)}\n\nResults: {run.workdir}/'
+    )
+  if run.failed:
+    names = [name for name in run.categories if name in run.failed]
+    raise ValueError(
+      f'{len(names)} of {len(run.categories)} categories failed '
+      f'({", ".join(names)}); the first, {names[0]}: {run.failed[names[0]]}'
+    )
   return table

@@ -44,6 +44,11 @@ class Inputs:
     return self.train[0].input
 
   @property
+  def images(self) -> int:
+    """Number of all images: training, then test."""
+    return len(self.train) + len(self.test)
+
+  @property
   def labels(self) -> np.ndarray:
     """0 for normal, 1 for defective test images, int `[test]`."""
     return np.array([sample.label for sample in self.category.test], int)
@@ -52,6 +57,18 @@ class Inputs:
     """Returns a training image, uint8 `[*size, 3]`."""
     image = images.read_image(self.category.train[index])
     return self.train[index].image_to_input(image)
+
+  def pixels(self, index: int) -> np.ndarray:
+    """Returns one of all images, uint8 `[*size, 3]`.
+
+    A test image's mask is read too, so that one that cannot be is found before
+    anything is trained.
+    """
+    split = len(self.train)
+    if index < split:
+      return self.train_pixels(index)
+    self.original_mask(index - split)
+    return self.test_pixels(index - split)
 
   def test_pixels(self, index: int) -> np.ndarray:
     """Returns a test image, uint8 `[*size, 3]`."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from simplenet_jax.models import resampling
+from simplenet_jax.models.precision import matmul
 
 # How many linear layers each adaptor has (paper, Table 3).
 ADAPTORS = {'linear': 1, 'mlp': 2, 'identity': 0}
@@ -61,28 +62,38 @@ class BatchNorm(nnx.Module):
     """Normalises `[..., features]` with the running statistics."""
     return self._affine(x, self.mean[...], self.var[...])
 
-  def update(self, x: jax.Array, valid: jax.Array) -> jax.Array:
+  def update(
+    self, parts: Sequence[jax.Array], valid: jax.Array
+  ) -> list[jax.Array]:
     """Normalises with the batch's statistics and moves the running ones.
 
     Args:
-      x: `[..., features]`.
-      valid: 0 or 1 per row, `[..., 1]`, of the rank of `x` and broadcastable to
-        it; at least two rows must be valid.
+      parts: The batch in one or more arrays `[..., features]` of one shape;
+        their statistics are joint. (Stacking them would cost a copy.)
+      valid: 0 or 1 per row, `[..., 1]`, of the rank of a part and broadcastable
+        to it; at least two rows of the batch must be valid.
 
     Returns:
-      `[..., features]`; rows that are not valid hold numbers without meaning.
+      `[..., features]` of each part; rows that are not valid hold numbers
+      without meaning.
     """
-    rows = tuple(range(x.ndim - 1))
-    count = jnp.sum(jnp.broadcast_to(valid, (*x.shape[:-1], 1)))
-    mean = jnp.sum(x * valid, axis=rows) / count
-    var = jnp.sum(jnp.square(x - mean) * valid, axis=rows) / count
+    rows = tuple(range(parts[0].ndim - 1))
+    count = len(parts) * jnp.sum(
+      jnp.broadcast_to(valid, (*parts[0].shape[:-1], 1))
+    )
+
+    def average(values):
+      return sum(jnp.sum(x * valid, axis=rows) for x in values) / count
+
+    mean = average(parts)
+    var = average([jnp.square(x - mean) for x in parts])
     momentum = 0.1
     for stat, value in (
       (self.mean, mean),
       (self.var, var * count / (count - 1)),
     ):
       stat[...] += momentum * (jax.lax.stop_gradient(value) - stat[...])
-    return self._affine(x, mean, var)
+    return [self._affine(x, mean, var) for x in parts]
 
   def _affine(self, x, mean, var):
     factor = self.scale[...] * jax.lax.rsqrt(var + 1e-5)
@@ -93,15 +104,23 @@ class Discriminator(nnx.Module):
   """Linear, BatchNorm, LeakyReLU, linear to one logit without a bias."""
 
   def __init__(
-    self, inputs: int, hidden: int, *, dtype: jnp.dtype, rngs: nnx.Rngs
+    self,
+    inputs: int,
+    hidden: int,
+    *,
+    dtype: jnp.dtype,
+    precision: str,
+    rngs: nnx.Rngs,
   ):
+    self.precision = precision
     self.first = _linear(inputs, hidden, bias=True, dtype=dtype, rngs=rngs)
     self.norm = BatchNorm(hidden, dtype=dtype)
     self.tail = _linear(hidden, 1, bias=False, dtype=dtype, rngs=rngs)
 
   def finish(self, normalised: jax.Array) -> jax.Array:
     """Maps normalised hidden units `[..., hidden]` to logits `[...]`."""
-    return self.tail(nnx.leaky_relu(normalised, _LEAK))[..., 0]
+    active = nnx.leaky_relu(normalised, _LEAK)
+    return matmul(active, self.tail.kernel[...], self.precision)[..., 0]
 
 
 class Head(nnx.Module):
@@ -109,6 +128,7 @@ class Head(nnx.Module):
 
   Attributes:
     starts: The first patch dimension of each level.
+    precision: Of matrix products.
   """
 
   def __init__(
@@ -120,6 +140,7 @@ class Head(nnx.Module):
     adaptor_bias: bool = True,
     hidden: int = 1024,
     dtype: jnp.dtype = jnp.float32,
+    precision: str = 'float32',
     rngs: nnx.Rngs,
   ):
     """Builds a head with torch's initial distributions.
@@ -131,6 +152,7 @@ class Head(nnx.Module):
       adaptor_bias: Whether the adaptor's linear layers have a bias.
       hidden: Width of the discriminator.
       dtype: Of parameters and computation.
+      precision: Of matrix products, one of `precision.PRECISIONS`.
       rngs: Randomness for the initial weights.
 
     Raises:
@@ -142,13 +164,16 @@ class Head(nnx.Module):
         f'{", ".join(ADAPTORS)}'
       )
     self.starts = tuple(starts)
+    self.precision = precision
     self.adaptor = nnx.List(
       [
         _linear(dim, dim, bias=adaptor_bias, dtype=dtype, rngs=rngs)
         for _ in range(ADAPTORS[adaptor])
       ]
     )
-    self.discriminator = Discriminator(dim, hidden, dtype=dtype, rngs=rngs)
+    self.discriminator = Discriminator(
+      dim, hidden, dtype=dtype, precision=precision, rngs=rngs
+    )
 
   def __call__(self, levels: Sequence[jax.Array]) -> jax.Array:
     """Scores patches with the running statistics.
@@ -177,12 +202,13 @@ class Head(nnx.Module):
     """
     discriminator = self.discriminator
     normal = self._hidden(levels)
-    counterfeit = normal + noise @ discriminator.first.kernel[...]
-    normalised = discriminator.norm.update(
-      jnp.stack([normal, counterfeit]), valid[None, :, None, None, None]
+    counterfeit = normal + matmul(
+      noise, discriminator.first.kernel[...], self.precision
     )
-    logits = discriminator.finish(normalised)
-    return logits[0], logits[1]
+    normal, counterfeit = discriminator.norm.update(
+      [normal, counterfeit], valid[:, None, None, None]
+    )
+    return discriminator.finish(normal), discriminator.finish(counterfeit)
 
   def _hidden(self, levels: Sequence[jax.Array]) -> jax.Array:
     """Computes the discriminator's first layer on the adapted features."""
@@ -190,11 +216,12 @@ class Head(nnx.Module):
     weights = [layer.kernel[...] for layer in layers]
     biases = [_bias(layer) for layer in layers]
     if len(layers) > 1:
-      biases[-2:] = [biases[-2] @ weights[-1] + biases[-1]]
-      weights[-2:] = [weights[-2] @ weights[-1]]
+      last = weights[-1]
+      biases[-2:] = [matmul(biases[-2], last, self.precision) + biases[-1]]
+      weights[-2:] = [matmul(weights[-2], last, self.precision)]
     x = self._project(levels, weights[0]) + biases[0]
     for weight, bias in zip(weights[1:], biases[1:], strict=True):
-      x = nnx.leaky_relu(x, _LEAK) @ weight + bias
+      x = matmul(nnx.leaky_relu(x, _LEAK), weight, self.precision) + bias
     return x
 
   def _project(
@@ -204,7 +231,8 @@ class Head(nnx.Module):
     grid = levels[0].shape[1:3]
     total = 0
     for level, start in zip(levels, self.starts, strict=True):
-      part = level @ weight[start : start + level.shape[-1]]
+      rows = weight[start : start + level.shape[-1]]
+      part = matmul(level.astype(rows.dtype), rows, self.precision)
       total += jax.vmap(lambda x: resampling.resize(x, grid))(part)
     return jnp.asarray(total)
 

@@ -2,12 +2,14 @@
 
 The backbone is frozen and images are not augmented, so features never change.
 They are aggregated, kept on the device, coarse levels at their own resolution,
-and read by every head, epoch and evaluation.
+and read by every head, epoch and evaluation. A bank has a fixed number of rows,
+one per image, that categories take and give back: programs that read it are
+compiled once, however many images a category has.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -26,10 +28,12 @@ class Extractor:
   Attributes:
     graph: The backbone's structure, from `resnet.abstract`.
     pooling: One entry per level, from `patches.plan`.
+    dtype: Of the features: `float32`, `bfloat16` or `float16`.
   """
 
   graph: nnx.GraphDef
   pooling: tuple[patches.LevelPooling, ...]
+  dtype: str = 'float32'
 
   @property
   def starts(self) -> tuple[int, ...]:
@@ -44,7 +48,7 @@ class Extractor:
       pixels: RGB `[batch, height, width, 3]`, uint8.
 
     Returns:
-      float32 `[batch, h, w, channels]` of each level.
+      `[batch, h, w, channels]` of each level, in `dtype`.
     """
     normalised = images.normalize(pixels, jnp.asarray(images.NORMALIZED))
     features = resnet.apply(self.graph, weights, normalised)
@@ -52,83 +56,135 @@ class Extractor:
     def pool(levels):
       return tuple(map(patches.pool_level, levels, self.pooling))
 
-    return jax.vmap(pool)(features)
+    pooled = jax.vmap(pool)(features)
+    return tuple(level.astype(self.dtype) for level in pooled)
+
+  def shapes(
+    self, weights: Any, size: Sequence[int]
+  ) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Returns what it makes of one image, `[h, w, channels]` of each level.
+
+    Args:
+      weights: The backbone's state.
+      size: Height and width of an image, in pixels.
+    """
+    pixels = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
+    return tuple(
+      jax.ShapeDtypeStruct(level.shape[1:], level.dtype)
+      for level in jax.eval_shape(self, weights, pixels)
+    )
 
 
-@functools.partial(
-  jax.tree_util.register_dataclass,
-  data_fields=['levels'],
-  meta_fields=['count'],
-)
-@dataclasses.dataclass(frozen=True)
-class Bank:
-  """The pooled features of one category's images, in their order.
-
-  Attributes:
-    levels: float `[capacity, h, w, channels]` of each level; rows from `count`
-      on hold nothing of meaning.
-    count: Number of images.
-  """
-
-  levels: tuple[jax.Array, ...]
-  count: int
-
-  @property
-  def grid(self) -> tuple[int, int]:
-    """Height and width of the patch grid, that of the first level."""
-    return self.levels[0].shape[1], self.levels[0].shape[2]
+def row_bytes(shapes: Sequence[jax.ShapeDtypeStruct]) -> int:
+  """Returns the size of one image's features."""
+  return sum(shape.size * shape.dtype.itemsize for shape in shapes)
 
 
 @functools.partial(
   jax.jit, static_argnames='extractor', donate_argnames='levels'
 )
-def _write(extractor, weights, levels, pixels, start):
-  new = extractor(weights, pixels)
+def _extract_into(extractor, weights, levels, pixels, rows):
+  return _put(levels, extractor(weights, pixels), rows)
+
+
+@functools.partial(jax.jit, donate_argnames='levels')
+def _write(levels, values, rows):
+  return _put(levels, values, rows)
+
+
+def _put(levels, values, rows):
+  """Sets rows; those beyond the end pad a short batch and are dropped."""
   return tuple(
-    jax.lax.dynamic_update_slice_in_dim(level, part, start, axis=0)
-    for level, part in zip(levels, new, strict=True)
+    level.at[rows].set(value, mode='drop')
+    for level, value in zip(levels, values, strict=True)
   )
 
 
-def fill(
-  extractor: Extractor,
-  weights: Any,
-  batches: Iterable[tuple[int, np.ndarray]],
-  *,
-  count: int,
-  batch_size: int,
-  on_batch: Callable[[int], object] = lambda done: None,
-) -> Bank:
-  """Extracts the features of a category's images.
+@functools.partial(jax.jit, static_argnames='extractor')
+def extract(
+  extractor: Extractor, weights: Any, pixels: jax.Array
+) -> tuple[jax.Array, ...]:
+  """Runs the extractor, compiled; its arguments and result."""
+  return extractor(weights, pixels)
 
-  The device computes while the host decodes the next batch. Short batches are
-  padded, so that one program serves all.
 
-  Args:
-    extractor: From pixels to features.
-    weights: The backbone's state.
-    batches: Pairs of the first image's index and uint8 pixels
-      `[batch, height, width, 3]`.
-    count: Number of images in all, at least 1.
-    batch_size: The size to which batches are padded.
-    on_batch: Called with the number of images handed to the device so far.
+class Bank:
+  """Rows of features on one device.
 
-  Returns:
-    The bank.
+  Attributes:
+    levels: `[rows, h, w, channels]` of each level. Every write replaces them
+      (the old ones are donated), so they are to be read anew each time.
+    rows: How many there are.
   """
-  capacity = -(-count // batch_size) * batch_size
-  levels = None
-  for start, pixels in batches:
-    done = start + len(pixels)
-    missing = batch_size - len(pixels)
-    pixels = np.pad(pixels, ((0, missing), (0, 0), (0, 0), (0, 0)))
-    if levels is None:
-      shapes = jax.eval_shape(extractor, weights, pixels)
-      levels = tuple(
-        jnp.zeros((capacity, *shape.shape[1:]), shape.dtype) for shape in shapes
-      )
-    levels = _write(extractor, weights, levels, pixels, start)
-    on_batch(done)
-  if levels is None:
-    raise ValueError('a bank needs at least one image')
-  return Bank(levels, count)
+
+  def __init__(self, shapes: Sequence[jax.ShapeDtypeStruct], rows: int):
+    """Allocates.
+
+    Args:
+      shapes: Of one row, from `Extractor.shapes`.
+      rows: How many.
+    """
+    self.levels = tuple(
+      jnp.zeros((rows, *shape.shape), shape.dtype) for shape in shapes
+    )
+    self.rows = rows
+    self._free = list(range(rows))
+
+  @property
+  def free(self) -> int:
+    """How many rows can be taken."""
+    return len(self._free)
+
+  def take(self, count: int) -> np.ndarray:
+    """Returns `count` rows that are free, int32, and marks them as taken."""
+    if count > self.free:
+      raise ValueError(f'{count} rows asked for, {self.free} are free')
+    taken, self._free = self._free[:count], self._free[count:]
+    return np.array(taken, np.int32)
+
+  def give(self, rows: np.ndarray) -> None:
+    """Marks rows as free."""
+    self._free = sorted([*self._free, *rows.tolist()])
+
+  def extract(
+    self,
+    extractor: Extractor,
+    weights: Any,
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    batch_size: int,
+  ) -> None:
+    """Passes images through the backbone, into rows.
+
+    Args:
+      extractor: From pixels to features.
+      weights: The backbone's state.
+      pixels: uint8 `[images, height, width, 3]`.
+      rows: int32 `[images]`.
+      batch_size: The size to which batches are padded, so that one program
+        serves all.
+    """
+    pixels, rows = padded(pixels, batch_size), self._padded(rows, batch_size)
+    self.levels = _extract_into(extractor, weights, self.levels, pixels, rows)
+
+  def write(self, values: Sequence[np.ndarray], rows: np.ndarray) -> None:
+    """Copies features to rows.
+
+    Args:
+      values: `[images, h, w, channels]` of each level.
+      rows: int32 `[images]`.
+    """
+    block = 32  # One program serves all; larger blocks would pad more.
+    for start in range(0, len(rows), block):
+      part = slice(start, start + block)
+      chunk = tuple(padded(value[part], block) for value in values)
+      self.levels = _write(self.levels, chunk, self._padded(rows[part], block))
+
+  def _padded(self, rows: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(rows, (0, size - len(rows)), constant_values=self.rows)
+
+
+def padded(values: np.ndarray, size: int) -> np.ndarray:
+  """Pads the first axis with zeros."""
+  missing = size - len(values)
+  return np.pad(values, [(0, missing), *[(0, 0)] * (values.ndim - 1)])

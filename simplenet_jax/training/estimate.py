@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.training import step
 from simplenet_jax.training.bank import Extractor
 
@@ -35,62 +34,39 @@ def _flops(function, *args) -> float:
   return analysis['flops'] if analysis else 0.0
 
 
-def run_seconds(
-  inputs: Sequence[Inputs],
+def step_rate() -> float:
+  """Measures the rate of training steps, in FLOP/s; a guess."""
+  return _EFFICIENCY * _product_rate()
+
+
+def flops(
+  shapes: Sequence[jax.ShapeDtypeStruct],
   extractor: Extractor,
   weights: Any,
   recipe: step.Recipe,
   state: step.HeadState,
-  *,
-  epochs: int,
-  seeds: int,
-) -> float:
-  """Guesses the time of extraction and training.
+  size: tuple[int, int],
+) -> tuple[float, float]:
+  """Counts the operations of one image's features and of one step.
 
   Args:
-    inputs: All categories.
+    shapes: Of one image's features.
     extractor: From pixels to features.
     weights: The backbone's state.
     recipe: How heads are trained.
-    state: One head's.
-    epochs: Of each head.
-    seeds: Heads of each category.
-
-  Returns:
-    Seconds; right within a factor of two or so, without compilation,
-    evaluation and slow storage.
+    state: One head's, or its shapes.
+    size: Height and width of an image, in pixels.
   """
-  rate = _EFFICIENCY * _product_rate()
-  total, known = 0.0, {}
-  for one in inputs:
-    if one.size not in known:
-      known[one.size] = _flops_of(one, extractor, weights, recipe, state)
-    image_flops, step_flops = known[one.size]
-    steps = -(-len(one.train) // recipe.batch_size) * epochs * seeds
-    total += image_flops * (len(one.train) + len(one.test)) + step_flops * steps
-  return total / rate
-
-
-def bank_bytes(inputs: Inputs, extractor: Extractor, weights: Any) -> int:
-  """Returns the size of a category's features, training and test, in bytes."""
-  pixels = jax.ShapeDtypeStruct((1, *inputs.size, 3), jnp.uint8)
-  levels = jax.eval_shape(extractor, weights, pixels)
-  image = sum(level.size * level.dtype.itemsize for level in levels)
-  return image * (len(inputs.train) + len(inputs.test))
-
-
-def _flops_of(inputs, extractor, weights, recipe, state) -> tuple[float, float]:
-  """Counts the operations of one image's features and of one step."""
-  pixels = jax.ShapeDtypeStruct((1, *inputs.size, 3), jnp.uint8)
-  levels = jax.eval_shape(extractor, weights, pixels)
-  size = recipe.batch_size
+  pixels = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
   batch = [
-    jax.ShapeDtypeStruct((size, *level.shape[1:]), level.dtype)
-    for level in levels
+    jax.ShapeDtypeStruct((recipe.batch_size, *shape.shape), shape.dtype)
+    for shape in shapes
   ]
-  grid = levels[0].shape[1:3]
-  noise = jax.ShapeDtypeStruct((size, *grid, recipe.dim), jnp.float32)
-  valid = jax.ShapeDtypeStruct((size,), jnp.float32)
+  grid = shapes[0].shape[:2]
+  noise = jax.ShapeDtypeStruct(
+    (recipe.batch_size, *grid, recipe.dim), jnp.float32
+  )
+  valid = jax.ShapeDtypeStruct((recipe.batch_size,), jnp.float32)
 
   def one_step(state, levels, valid, noise):
     return step.train_step(recipe, state, levels, valid, noise)

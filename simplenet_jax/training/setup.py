@@ -1,19 +1,25 @@
-"""From a config to what training needs: extractor, recipe, fresh heads."""
+"""From a config to what training needs: extractor, recipe, plan, orders."""
 
 import dataclasses
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
+from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models import heads, losses, patches, resnet, weights
 from simplenet_jax.models.probe import probe
 from simplenet_jax.protocols import Config
-from simplenet_jax.training import step
+from simplenet_jax.training import engine, estimate, step
 from simplenet_jax.training.bank import Extractor
+from simplenet_jax.training.features import Source
+from simplenet_jax.training.plan import Job
+from simplenet_jax.training.worker import Orders
 
 
 def make_extractor(config: Config) -> Extractor:
@@ -35,7 +41,7 @@ def make_extractor(config: Config) -> Extractor:
     patch.pretrain_dim,
     patch.target_dim,
   )
-  return Extractor(graph, pooling)
+  return Extractor(graph, pooling, config.bank.dtype)
 
 
 def load_backbone(config: Config, graph: nnx.GraphDef) -> weights.Weights:
@@ -64,6 +70,7 @@ def _make_head(config: Config, starts: Sequence[int], rngs: nnx.Rngs):
     adaptor=config.head.adaptor,
     adaptor_bias=config.head.adaptor_bias,
     hidden=config.head.hidden,
+    precision=config.precision,
     rngs=rngs,
   )
 
@@ -101,39 +108,139 @@ def make_recipe(config: Config, starts: Sequence[int]) -> step.Recipe:
   )
 
 
-def head_keys(seeds: Sequence[int], category: str) -> jax.Array:
-  """Returns one key per seed, `[seeds]`, different for every category.
+def head_key(seed: int, category: str) -> jax.Array:
+  """Returns a head's key, different for every seed and category.
 
   A head's draws depend on its seed and its category's name, not on what else is
-  trained. The generator is named: others give a lane of a `vmap` draws that
-  depend on its neighbours.
+  trained. The generator is named: with others, a lane of a `vmap` depends on
+  its neighbours.
   """
-  name = zlib.crc32(category.encode())
-  keys = [
-    jax.random.fold_in(jax.random.key(seed, impl='threefry2x32'), name)
-    for seed in seeds
-  ]
-  return jnp.stack(keys)
+  key = jax.random.key(seed, impl='threefry2x32')
+  return jax.random.fold_in(key, zlib.crc32(category.encode()))
 
 
-def init_heads(
+def init_head(
   config: Config,
   starts: Sequence[int],
   optimizer: optax.GradientTransformation,
-  keys: jax.Array,
+  key: jax.Array,
 ) -> step.HeadState:
-  """Returns fresh heads, each leaf with the heads axis first.
+  """Returns a fresh head.
 
   Args:
     config: A run's settings; `patch` and `head` are read.
     starts: The first patch dimension of each level.
     optimizer: Of the recipe.
-    keys: From `head_keys`, `[heads]`.
+    key: From `head_key`.
+  """
+  # Steps draw from counters that are folded in otherwise, see `noise`.
+  return step.init(
+    _make_head(config, starts, nnx.Rngs(jax.random.fold_in(key, 0))), optimizer
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What a run will do.
+
+  Attributes:
+    recipe: How heads are trained.
+    groups: Shifts of the devices, see `engine.lay_out`.
+    flops: By input size, the operations of one image's features and of one
+      step.
   """
 
-  def init(key):
-    # Epochs draw from fold_in(key, epoch) with epochs from 0 up.
-    key = jax.random.fold_in(key, 2**32 - 1)
-    return step.init(_make_head(config, starts, nnx.Rngs(key)), optimizer)
+  recipe: step.Recipe
+  groups: list[list[engine.Shift]]
+  flops: dict[tuple[int, int], tuple[float, float]]
 
-  return jax.jit(jax.vmap(init))(keys)
+
+def make_plan(
+  config: Config,
+  extractor: Extractor,
+  weights_state: nnx.State,
+  jobs: Sequence[Job],
+  categories: Sequence[Inputs],
+) -> Plan:
+  """Plans the training of some heads.
+
+  Args:
+    config: A run's settings.
+    extractor: From pixels to features.
+    weights_state: The backbone's.
+    jobs: The heads that are left to train.
+    categories: Those that they belong to, and maybe others.
+  """
+  recipe = make_recipe(config, extractor.starts)
+  head = jax.eval_shape(
+    lambda: init_head(
+      config, extractor.starts, recipe.optimizer, head_key(0, '')
+    )
+  )
+  shapes = {
+    size: extractor.shapes(weights_state, size)
+    for size in {one.size for one in categories}
+  }
+  flops = {
+    size: estimate.flops(shape, extractor, weights_state, recipe, head, size)
+    for size, shape in shapes.items()
+  }
+  groups = engine.lay_out(
+    config,
+    jobs,
+    categories,
+    shapes.__getitem__,
+    step_flops=max(step_flops for _, step_flops in flops.values()),
+  )
+  return Plan(recipe, groups, flops)
+
+
+def make_orders(
+  config: Config, recipe: step.Recipe, starts: Sequence[int], **others: Any
+) -> Orders:
+  """Returns what all workers share.
+
+  Args:
+    config: A run's settings.
+    recipe: How heads are trained.
+    starts: The first patch dimension of each level.
+    **others: The fields of `Orders` that no config knows.
+  """
+
+  @jax.jit
+  def init(key):
+    return init_head(config, starts, recipe.optimizer, key)
+
+  def key_of(job):
+    return head_key(job.seed, job.category)
+
+  return Orders(
+    recipe=recipe,
+    init=lambda job: init(key_of(job)),
+    key=lambda job: np.asarray(jax.random.key_data(key_of(job))),
+    every=config.evaluation.every,
+    checkpoint_seconds=config.engine.checkpoint_seconds,
+    **others,
+  )
+
+
+def make_source(
+  config: Config, extractor: Extractor, weights_state: nnx.State, workdir: Path
+) -> Source:
+  """Returns how features are made.
+
+  Args:
+    config: A run's settings.
+    extractor: From pixels to features.
+    weights_state: The backbone's.
+    workdir: Where features are kept that fit into no memory.
+  """
+  gigabytes = config.bank.host_gb
+  return Source(
+    extractor=extractor,
+    weights=weights_state,
+    batch_size=config.backbone.batch_size,
+    workers=config.data.workers or None,
+    host_bytes=int(gigabytes * 1e9) or engine.host_memory() // 4,
+    spill=workdir / 'features',
+  )

@@ -26,9 +26,7 @@ def _threads() -> list[str]:
 )
 def test_every_image_once_and_in_order(count, size, workers, prefetch):
   batches = list(
-    loading.decode_batches(
-      _read, count, size, workers=workers, prefetch=prefetch
-    )
+    loading.Decoder(_read, count, size, workers=workers, prefetch=prefetch)
   )
   assert [start for start, _ in batches] == list(range(0, count, size))
   for start, images in batches:
@@ -44,7 +42,7 @@ def test_slow_images_do_not_change_the_order():
     time.sleep(0.02 if index % 3 == 0 else 0)
     return _read(index)
 
-  batches = loading.decode_batches(read, 10, 4, workers=4)
+  batches = loading.Decoder(read, 10, 4, workers=4)
   values = np.concatenate([images for _, images in batches])
   np.testing.assert_array_equal(values[:, 0, 0], np.arange(10))
 
@@ -60,7 +58,7 @@ def test_a_slow_consumer_bounds_the_images_held(prefetch):
     finished.release()
     return _read(index)
 
-  batches = loading.decode_batches(read, 40, size, workers=3, prefetch=prefetch)
+  batches = loading.Decoder(read, 40, size, workers=3, prefetch=prefetch)
   assert started[0] == 0  # nothing begins before the first batch is asked for
   expected = 0
   for done, _ in enumerate(batches):
@@ -80,7 +78,7 @@ def test_reads_run_side_by_side():
     barrier.wait(timeout=10)  # passes only when three are in here together
     return _read(index)
 
-  assert len(list(loading.decode_batches(read, 6, 3, workers=3))) == 2
+  assert len(list(loading.Decoder(read, 6, 3, workers=3))) == 2
 
 
 def test_an_error_comes_unchanged_with_its_own_batch():
@@ -91,7 +89,7 @@ def test_an_error_comes_unchanged_with_its_own_batch():
       raise error
     return _read(index)
 
-  batches = loading.decode_batches(read, 12, 2, workers=2)
+  batches = loading.Decoder(read, 12, 2, workers=2)
   assert next(batches)[0] == 0
   assert next(batches)[0] == 2
   with pytest.raises(ValueError, match='image 5 is broken') as caught:
@@ -109,7 +107,7 @@ def test_a_consumer_that_stops_early_ends_the_threads():
       assert closing.wait(timeout=10)
     return _read(index)
 
-  batches = loading.decode_batches(read, 99, 1, workers=1, prefetch=5)
+  batches = loading.Decoder(read, 99, 1, workers=1, prefetch=5)
   next(batches)
   assert _threads()
   # The read that is under way ends after the generator began to close; those
@@ -128,7 +126,7 @@ def test_images_that_do_not_stack_are_refused(odd):
   def read(index):
     return odd if index == 3 else _read(index)
 
-  batches = loading.decode_batches(read, 4, 4)
+  batches = loading.Decoder(read, 4, 4)
   with pytest.raises(ValueError, match=r'image 3 .* image 0 is uint8\[2, 3\]'):
     next(batches)
 
@@ -140,4 +138,4 @@ def test_images_that_do_not_stack_are_refused(odd):
 def test_wrong_numbers_are_refused_at_once(changed):
   arguments = {'count': 4, 'batch_size': 2, 'workers': 1, 'prefetch': 1}
   with pytest.raises(ValueError, match='expected a count of at least 0'):
-    loading.decode_batches(_read, **{**arguments, **changed})
+    loading.Decoder(_read, **{**arguments, **changed})

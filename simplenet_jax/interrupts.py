@@ -1,0 +1,57 @@
+"""Signals that ask a run to stop: it saves and ends."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(Exception):  # noqa: N818 - nothing went wrong.
+  """A run was stopped and can go on later.
+
+  Attributes:
+    status: The exit status that tells so: 128 and the signal's number.
+  """
+
+  def __init__(self, message: str, status: int):
+    super().__init__(message)
+    self.status = status
+
+
+class Stop(threading.Event):
+  """Set when a signal arrived.
+
+  Attributes:
+    signal: Its number; 0 before.
+  """
+
+  signal: int = 0
+
+
+@contextlib.contextmanager
+def caught() -> Iterator[Stop]:
+  """Sets the event that it yields when SIGTERM or SIGINT arrives.
+
+  A second signal ends the process as if none had been caught. Off the main
+  thread, where Python allows no handlers, signals go their usual way.
+  """
+  stop = Stop()
+  if threading.current_thread() is not threading.main_thread():
+    yield stop
+    return
+
+  def on_signal(number, frame):
+    del frame
+    stop.signal = number
+    stop.set()
+    for number in _SIGNALS:
+      signal.signal(number, before[number])
+
+  before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+  try:
+    yield stop
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)

@@ -1,0 +1,92 @@
+"""Whose results a work directory holds: `run.json`, and its check."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from simplenet_jax import protocols
+from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.files import written_aside
+from simplenet_jax.protocols import Config
+
+
+def claim(
+  workdir: Path, config: Config, weights: str, categories: Sequence[Inputs]
+) -> bool:
+  """Takes a work directory for a run, or takes an earlier run up again.
+
+  Args:
+    workdir: The directory; made where missing.
+    config: The settings.
+    weights: The backbone's sha256.
+    categories: The images.
+
+  Returns:
+    Whether it is an earlier run's, which was the same one.
+
+  Raises:
+    ValueError: If it holds another run; names what differs.
+  """
+  path = workdir / 'run.json'
+  mine = _entry(config, weights, categories)
+  if path.exists():
+    try:
+      theirs = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+      raise ValueError(f'{path}: not as a run leaves it ({error})') from None
+    if differing := _differing(mine, theirs):
+      raise ValueError(
+        f'{workdir} holds another run: {"; ".join(differing)}; set them as '
+        'they were to resume it, or give another --workdir'
+      )
+    return True
+  if (workdir / 'results.json').exists():
+    raise ValueError(
+      f'{workdir} holds the results of another run; give another --workdir'
+    )
+  with written_aside(path) as aside:
+    aside.write_text(json.dumps(mine, indent=2) + '\n', encoding='utf-8')
+  return False
+
+
+def _entry(
+  config: Config, weights: str, categories: Sequence[Inputs]
+) -> dict[str, Any]:
+  settings = {
+    f'--config.{field}': value
+    for field, value in protocols.leaves(config)
+    if not field.startswith(protocols.FREE)
+  }
+  return json.loads(
+    json.dumps(
+      {
+        **settings,
+        "the weights' sha256": weights,
+        **{f'images of {one.name}': _fingerprint(one) for one in categories},
+      }
+    )
+  )
+
+
+def _fingerprint(one: Inputs) -> str:
+  """Returns a digest of the files' names, places and sizes in bytes."""
+  digest = hashlib.sha256()
+  test = [(sample.path, sample.mask) for sample in one.category.test]
+  for path in (*one.category.train, *(p for pair in test for p in pair)):
+    if path is None:
+      digest.update(b'-')
+      continue
+    place = '/'.join(path.parts[-4:])
+    digest.update(f'{place}\0{path.stat().st_size}\0'.encode())
+  return digest.hexdigest()[:16]
+
+
+def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+  fields = dict.fromkeys((*mine, *theirs))
+  return [
+    f'{field} was {theirs.get(field)!r}, is {mine.get(field)!r}'
+    for field in fields
+    if mine.get(field) != theirs.get(field)
+  ]

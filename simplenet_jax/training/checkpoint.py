@@ -1,0 +1,102 @@
+"""Heads on disk: the only place that knows orbax.
+
+Every head has a folder of its own, `<folder>/<category>/seed-<seed>/<step>`, so
+that heads can be resumed on any number of devices and processes. All arrays are
+saved from the host, without a device's name in them.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from orbax.checkpoint.experimental import v1 as ocp
+
+from simplenet_jax.training.plan import Job
+from simplenet_jax.training.record import Rank, Record
+
+# Orbax tells of every save, and as a warning of what is no concern here.
+logging.getLogger('absl').addFilter(
+  lambda line: 'orbax' not in line.pathname or line.levelno >= logging.ERROR
+)
+
+State = dict[str, np.ndarray]
+
+# Any: its declared types disagree with those that it is given to.
+_LATEST: Any = ocp.training.preservation_policies.LatestN(2)
+
+
+class Checkpoints:
+  """The checkpoints of a run's heads.
+
+  A save goes on in the background; a checkpoint is there whole or not at all.
+  The one before the latest is kept until the head is finished.
+  """
+
+  def __init__(self, folder: Path):
+    """Notes the folder; it is made with the first save."""
+    self._folder = folder.absolute()
+    self._open: dict[Job, ocp.training.Checkpointer] = {}
+
+  def save(self, record: Record, state: State | None = None) -> None:
+    """Saves a head as it is; waits for its save before, not for this one.
+
+    Args:
+      record: Its course so far, of at least one step.
+      state: All that goes on changing, by name; None of a finished head, whose
+        record holds what is left.
+    """
+    saver = self._opened(record.job)
+    what = {
+      'metrics': record.metrics[:, : record.step].copy(),
+      'scores': {str(epoch): scores for epoch, scores in record.scores.items()},
+      'state' if state else 'head': state or record.head,
+    }
+    saver.save_async(record.step, what, overwrite=True)
+
+  def load(
+    self, job: Job, rank: Rank | None = None
+  ) -> tuple[Record, State] | None:
+    """Returns a head's latest checkpoint, if there is one.
+
+    Args:
+      job: The head.
+      rank: For the record.
+
+    Returns:
+      Its course, and all that goes on changing, by name; nothing of a finished
+      head.
+    """
+    if not (self._folder / _name(job)).is_dir():
+      return None
+    saver = self._opened(job)
+    if saver.latest is None:
+      return None
+    saved = saver.load(saver.latest.step)
+    record = Record(job, rank)
+    record.add_metrics(np.asarray(saved['metrics']))
+    record.resumed = record.step
+    scores = {int(epoch): s for epoch, s in saved.get('scores', {}).items()}
+    for epoch in sorted(scores):
+      record.add_scores(epoch, scores[epoch])
+    record.head = saved.get('head')
+    return record, saved.get('state', {})
+
+  def close(self) -> None:
+    """Waits until everything is saved."""
+    for saver in self._open.values():
+      saver.close()
+    self._open.clear()
+
+  def _opened(self, job: Job) -> ocp.training.Checkpointer:
+    if job not in self._open:
+      self._open[job] = ocp.training.Checkpointer(
+        str(self._folder / _name(job)),
+        preservation_policy=_LATEST,
+        cleanup_tmp_directories=True,
+      )
+    return self._open[job]
+
+
+def _name(job: Job) -> Path:
+  return Path(job.category, f'seed-{job.seed}')

@@ -1,0 +1,227 @@
+"""Where the features of categories live: on the device, or streamed to it.
+
+A category that fits the bank is extracted into rows of its own. One that does
+not is kept in host memory, or in a file where that is too small, and the images
+of the next steps are copied to the device while it computes.
+"""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.data.loading import Decoder
+from simplenet_jax.training import bank
+
+# Images decoded ahead of the backbone, at most; at 288 x 288 they take 250 kB
+# each.
+_AHEAD = 512
+
+
+class Resident:
+  """Features that lie on the device for as long as they are needed."""
+
+  limit = None
+
+  def __init__(self, rows: np.ndarray):
+    """Notes the rows of all images, int32 `[images]`."""
+    self.taken = rows
+
+  def rows(self, lane: int, images: np.ndarray) -> np.ndarray:
+    """Returns the rows of images, int32 of the shape of `images`."""
+    del lane
+    return self.taken[images]
+
+
+class Streamed:
+  """Features in host memory or in a file, of which few are on the device.
+
+  Attributes:
+    limit: How many images a lane can have on the device at a time.
+  """
+
+  def __init__(self, home: bank.Bank, levels: Sequence[np.ndarray], lanes: int):
+    """Takes all rows that are free, as a window for each lane.
+
+    Args:
+      home: The bank on the device.
+      levels: The features of all images, `[images, h, w, channels]` each.
+      lanes: How many heads may read at a time.
+    """
+    self.taken = home.take(home.free)
+    self.limit = len(self.taken) // lanes
+    self._home, self._levels = home, levels
+
+  def rows(self, lane: int, images: np.ndarray) -> np.ndarray:
+    """Copies images to the lane's window and returns their rows.
+
+    What was there before is overwritten once programs that were started
+    earlier have read it.
+    """
+    wanted, places = np.unique(images, return_inverse=True)
+    start = lane * self.limit
+    rows = self.taken[start : start + self.limit][: len(wanted)]
+    self._home.write([level[wanted] for level in self._levels], rows)
+    return rows[places].reshape(images.shape)
+
+
+Features = Resident | Streamed
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """How features are made.
+
+  Attributes:
+    extractor: From pixels to features.
+    weights: The backbone's state, on the device.
+    batch_size: Images per pass.
+    workers: Decoding threads, None for one per processor.
+    host_bytes: Host memory that features may take; beyond, they go to a file.
+    spill: The folder of such files; they are deleted when they are closed.
+  """
+
+  extractor: bank.Extractor
+  weights: Any
+  batch_size: int
+  workers: int | None
+  host_bytes: int
+  spill: Path
+
+
+class Store:
+  """The features of the categories that train on one device."""
+
+  def __init__(
+    self,
+    home: bank.Bank,
+    source: Source,
+    categories: Sequence[Inputs],
+    lanes: int,
+    on_batch: Callable[[str, int, int], None],
+  ):
+    """Prepares; nothing is extracted yet.
+
+    Args:
+      home: The bank on the device.
+      source: How features are made.
+      categories: In the order in which they will be opened, more or less; all
+        of one input size.
+      lanes: How many heads may read at a time.
+      on_batch: Called with a category's name, its images extracted so far and
+        their number.
+    """
+    self._home, self._source, self._lanes = home, source, lanes
+    self._on_batch = on_batch
+    self._waiting = {one.name: one for one in categories}
+    self._decoders: dict[str, Decoder] = {}
+    self._open: dict[str, Features] = {}
+
+  def can_open(self, name: str) -> bool:
+    """Says whether there is room for a category, or it is there already."""
+    if name in self._open:
+      return True
+    images = self._waiting[name].images
+    if images > self._home.rows:  # Streamed, with the device to itself.
+      return self._home.free == self._home.rows
+    return images <= self._home.free
+
+  def open(self, name: str) -> Features:
+    """Returns a category's features, extracted where they are not there.
+
+    Args:
+      name: Of a category for which `can_open` holds, and that was not closed.
+
+    Raises:
+      ValueError: If an image cannot be decoded.
+      OSError: If one cannot be read, or the file of features not written.
+    """
+    if name not in self._open:
+      inputs = self._waiting.pop(name)
+      decoder = self._decoders.pop(name, None) or self._decoder(inputs)
+      try:
+        self._open[name] = self._extract(inputs, decoder)
+      finally:
+        decoder.close()
+      self._decode_ahead()
+    return self._open[name]
+
+  def close(self, name: str) -> None:
+    """Gives a category's rows back."""
+    self._home.give(self._open.pop(name).taken)
+
+  def shut(self) -> None:
+    """Ends what is still being decoded."""
+    for decoder in self._decoders.values():
+      decoder.close()
+
+  def _decode_ahead(self) -> None:
+    """Begins to decode the category that comes next."""
+    for name, inputs in list(self._waiting.items())[:1]:
+      if name not in self._decoders:
+        self._decoders[name] = self._decoder(inputs)
+        self._decoders[name].start()
+
+  def _decoder(self, inputs: Inputs) -> Decoder:
+    size = self._source.batch_size
+    return Decoder(
+      inputs.pixels,
+      inputs.images,
+      size,
+      workers=self._source.workers,
+      prefetch=max(2, _AHEAD // size),
+    )
+
+  def _extract(self, inputs: Inputs, decoder: Decoder) -> Features:
+    if inputs.images > self._home.rows:
+      return self._extract_to_host(inputs, decoder)
+    rows = self._home.take(inputs.images)
+    source = self._source
+    try:
+      for start, pixels in decoder:
+        done = start + len(pixels)
+        self._home.extract(
+          source.extractor,
+          source.weights,
+          pixels,
+          rows[start:done],
+          source.batch_size,
+        )
+        self._on_batch(inputs.name, done, len(rows))
+    except BaseException:
+      self._home.give(rows)
+      raise
+    return Resident(rows)
+
+  def _extract_to_host(self, inputs: Inputs, decoder: Decoder) -> Streamed:
+    source, images = self._source, inputs.images
+    levels = [
+      self._host_array((images, *level.shape[1:]), level.dtype)
+      for level in self._home.levels
+    ]
+    for start, pixels in decoder:
+      done = start + len(pixels)
+      batch = bank.padded(pixels, source.batch_size)
+      found = bank.extract(source.extractor, source.weights, batch)
+      for level, part in zip(levels, jax.device_get(found), strict=True):
+        level[start:done] = part[: len(pixels)]
+      self._on_batch(inputs.name, done, images)
+    return Streamed(self._home, levels, self._lanes)
+
+  def _host_array(self, shape, dtype) -> np.ndarray:
+    images = shape[0]
+    shapes = [
+      jax.ShapeDtypeStruct(level.shape[1:], level.dtype)
+      for level in self._home.levels
+    ]
+    if images * bank.row_bytes(shapes) <= self._source.host_bytes:
+      return np.empty(shape, dtype)
+    self._source.spill.mkdir(parents=True, exist_ok=True)
+    # Without a name: it is gone when it is closed, however the run ends.
+    with tempfile.TemporaryFile(dir=self._source.spill) as file:
+      return np.memmap(file, dtype, 'w+', shape=shape)

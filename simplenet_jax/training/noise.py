@@ -1,0 +1,90 @@
+"""Normal draws from a counter: cheap, and the same on every device.
+
+Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy
+as 1, 2, 3", 2011) of a key and a counter. `jax.random` offers it too; here the
+rounds are laid out flat, so that they fuse with what follows, and both output
+words are used: a third of the time on a CPU. A draw depends on its key alone,
+under `vmap` as well.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = np.uint32(0x1BD11BDA)
+
+
+def _rotate(x: jax.Array, by: int) -> jax.Array:
+  return (x << np.uint32(by)) | (x >> np.uint32(32 - by))
+
+
+def threefry(
+  key: jax.Array, high: jax.Array, low: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Enciphers counters.
+
+  Args:
+    key: uint32 `[2]`.
+    high: First words of the counters, uint32, any shape.
+    low: Second words, uint32, a shape that broadcasts with the first.
+
+  Returns:
+    Two words per counter, uint32.
+  """
+  schedule = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
+  high, low = high + schedule[0], low + schedule[1]
+  for group in range(5):
+    for by in _ROTATIONS[group % 2]:
+      high = high + low
+      low = _rotate(low, by) ^ high
+    high = high + schedule[(group + 1) % 3]
+    low = low + schedule[(group + 2) % 3] + np.uint32(group + 1)
+  return high, low
+
+
+def fold_in(key: jax.Array, number: jax.Array | int) -> jax.Array:
+  """Derives a key from a key and a number.
+
+  Args:
+    key: uint32 `[2]`.
+    number: From 0 to 2**32 - 1.
+
+  Returns:
+    uint32 `[2]`.
+  """
+  number = jnp.asarray(number, jnp.uint32)
+  # Draws count in the first word and leave the second at zero.
+  return jnp.stack(threefry(key, number, jnp.uint32(1)))
+
+
+def _normal(word: jax.Array) -> jax.Array:
+  """Maps words to normals by the inverse of the distribution function."""
+  ones = np.uint32(0x3F800000)  # The bits of 1.0: the word fills its mantissa.
+  unit = jax.lax.bitcast_convert_type(
+    (word >> np.uint32(9)) | ones, jnp.float32
+  )
+  # In (-1, 1), symmetric about zero, neither end included.
+  return np.float32(math.sqrt(2)) * jax.lax.erf_inv(
+    2 * (unit - 1) - np.float32(1 - 2**-23)
+  )
+
+
+def normal(key: jax.Array, shape: Sequence[int]) -> jax.Array:
+  """Draws from the standard normal distribution.
+
+  Args:
+    key: uint32 `[2]`.
+    shape: Of the result; fewer than 2**33 numbers.
+
+  Returns:
+    float32, of magnitude 5.3 at most.
+  """
+  size = math.prod(shape)
+  counters = jax.lax.iota(jnp.uint32, -(-size // 2))
+  words = threefry(key, counters, jnp.uint32(0))
+  drawn = jnp.concatenate([_normal(word) for word in words])
+  return drawn[:size].reshape(shape)

@@ -1,0 +1,320 @@
+"""One device at work: heads enter its lanes, train, are scored and leave.
+
+The device is always given the next steps before the results of the last ones
+are read, so it never waits for the host.
+"""
+
+import collections
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from simplenet_jax.training import lanes, plan
+from simplenet_jax.training.checkpoint import Checkpoints
+from simplenet_jax.training.features import Features, Store
+from simplenet_jax.training.record import METRICS, Rank, Record, flat, unflat
+from simplenet_jax.training.step import HeadState, Recipe, StepMetrics
+
+# What makes a category fail and lets the others go on.
+FAILURES = (ValueError, OSError, MemoryError)
+
+_STEPS = 512  # Steps that one call of the device can do.
+_SECONDS = 1.0  # How long a call should take: people watch, signals arrive.
+
+
+@dataclasses.dataclass(frozen=True)
+class Orders:
+  """What all workers of a run share.
+
+  Attributes:
+    recipe: How heads are trained.
+    init: Returns a fresh head's state.
+    key: Returns what a head's noise is drawn from, uint32 `[2]`.
+    test_images: How many test images a category has.
+    rank: Returns how a category's epochs are told from each other, or None.
+    every: Epochs between evaluations.
+    checkpoints: Where heads are saved, None to save nothing.
+    checkpoint_seconds: Time between saves.
+    on_steps: Called with a record when it has grown.
+    stop: When it is set, workers save their heads and end.
+  """
+
+  recipe: Recipe
+  init: Callable[[plan.Job], HeadState]
+  key: Callable[[plan.Job], np.ndarray]
+  test_images: Callable[[str], int]
+  rank: Callable[[str], Rank | None]
+  every: int
+  checkpoints: Checkpoints | None
+  checkpoint_seconds: float
+  on_steps: Callable[[Record], None]
+  stop: threading.Event
+
+
+@dataclasses.dataclass
+class _Slot:
+  """A head in a lane; `step` counts what the device was told to do."""
+
+  lane: int
+  record: Record
+  features: Features
+  key: np.ndarray
+  period: int  # Steps between evaluations.
+  step: int
+
+  @property
+  def job(self) -> plan.Job:
+    return self.record.job
+
+  @property
+  def until_event(self) -> int:
+    """Steps until the next evaluation or the end."""
+    passed = self.step % self.period
+    return min(self.period - passed, self.job.steps - self.step)
+
+
+# Of some images at a time: how many, and their scores, padded.
+_Scores = list[tuple[int, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+  """What the device was told to do, and what will come of it."""
+
+  count: int
+  metrics: StepMetrics
+  slots: Sequence[_Slot]
+  scores: dict[int, _Scores]  # By lane, where an evaluation was due.
+  states: dict[int, HeadState]  # By lane, to be saved.
+  finished: dict[int, dict[str, Any]]  # By lane: what is left at the end.
+
+
+class Worker:
+  """The heads of one device."""
+
+  def __init__(
+    self,
+    orders: Orders,
+    store: Store,
+    bank: Any,
+    jobs: Sequence[plan.Job],
+    width: int,
+    emit: Callable[[Record], None],
+  ):
+    """Prepares.
+
+    Args:
+      orders: What all workers share.
+      store: The features of the categories.
+      bank: Where they lie on the device.
+      jobs: The heads, in the order in which they start.
+      width: Number of lanes.
+      emit: Called with the record of every head that ended, whole or not.
+    """
+    self._orders, self._store, self._bank = orders, store, bank
+    self._queue, self._emit = list(jobs), emit
+    self._slots: list[_Slot | None] = [None] * width
+    one = jax.eval_shape(lambda: orders.init(jobs[0]))
+    self._shapes = one
+    self._states = jax.tree.map(
+      lambda leaf: jnp.zeros((width, *leaf.shape), leaf.dtype), one
+    )
+    self._calls: collections.deque[_Call] = collections.deque()
+    self._chunk, self._read, self._saved = 1, time.monotonic(), time.monotonic()
+
+  def run(self) -> None:
+    """Trains all heads, or until it is told to stop."""
+    while not self._orders.stop.is_set():
+      self._fill_lanes()
+      if not any(self._slots):
+        break
+      self._calls.append(self._advance())
+      if len(self._calls) > 1:
+        self._collect(self._calls.popleft())
+    while self._calls:
+      self._collect(self._calls.popleft())
+    for slot in self._active():
+      self._save(slot.record, self._take(slot))
+
+  def _active(self) -> list[_Slot]:
+    return [slot for slot in self._slots if slot]
+
+  def _take(self, slot: _Slot) -> HeadState:
+    return lanes.take(self._states, jnp.int32(slot.lane))
+
+  def _fill_lanes(self) -> None:
+    for lane, slot in enumerate(self._slots):
+      while slot is None:
+        ready = [j for j in self._queue if self._store.can_open(j.category)]
+        if not ready:
+          break
+        slot = self._slots[lane] = self._enter(lane, ready[0])
+
+  def _enter(self, lane: int, job: plan.Job) -> _Slot | None:
+    """Puts a head into a lane, with its features; None if there are none."""
+    try:
+      features = self._store.open(job.category)
+      if features.limit is not None and features.limit < job.batch_size:
+        raise ValueError(
+          f'the bank holds {features.limit} images for each of '
+          f'{len(self._slots)} lanes, a step needs {job.batch_size}; raise '
+          '--config.bank.device_gb or lower --config.engine.lanes'
+        )
+    except FAILURES as error:
+      # The text alone: the error would keep the category's features alive.
+      text = str(error).strip() or type(error).__name__
+      for failed in [j for j in self._queue if j.category == job.category]:
+        self._queue.remove(failed)
+        record = Record(failed)
+        record.error = text.splitlines()[0]
+        self._emit(record)
+      return None
+    self._queue.remove(job)
+    record, state = self._resume(job)
+    self._states = lanes.put(self._states, jnp.int32(lane), state)
+    every = self._orders.every if self._orders.test_images(job.category) else 0
+    return _Slot(
+      lane,
+      record,
+      features,
+      key=self._orders.key(job),
+      period=every * job.steps_per_epoch or job.steps,
+      step=record.step,
+    )
+
+  def _resume(self, job: plan.Job) -> tuple[Record, HeadState]:
+    rank = self._orders.rank(job.category)
+    checkpoints = self._orders.checkpoints
+    saved = checkpoints.load(job, rank) if checkpoints else None
+    if saved:
+      record, leaves = saved
+      return record, unflat(leaves, self._shapes)
+    return Record(job, rank), self._orders.init(job)
+
+  def _advance(self) -> _Call:
+    """Tells the device what to do next."""
+    slots = self._active()
+    limits = [
+      slot.features.limit // slot.job.batch_size
+      for slot in slots
+      if slot.features.limit is not None
+    ]
+    count = min(
+      self._chunk, *limits, *(slot.until_event for slot in slots), _STEPS
+    )
+    work = self._work(slots, count)  # Can write to the bank.
+    self._states, metrics = lanes.advance(
+      self._orders.recipe,
+      self._states,
+      self._bank.levels,
+      work,
+      jnp.int32(count),
+    )
+    call = _Call(count, metrics, slots, {}, {}, {})
+    due = time.monotonic() - self._saved >= self._orders.checkpoint_seconds
+    for slot in slots:
+      slot.step += count
+      if slot.step % slot.period == 0 or slot.step == slot.job.steps:
+        call.scores[slot.lane] = self._score(slot)
+      if slot.step == slot.job.steps:
+        state = self._take(slot)
+        call.finished[slot.lane] = {
+          'params': state.params,
+          'stats': state.stats,
+        }
+        self._leave(slot)
+      elif due:
+        call.states[slot.lane] = self._take(slot)
+    if due:
+      self._saved = time.monotonic()
+    results = (metrics, call.scores, call.states, call.finished)
+    for leaf in jax.tree.leaves(results):
+      if isinstance(leaf, jax.Array):
+        leaf.copy_to_host_async()
+    return call
+
+  def _work(self, slots: Sequence[_Slot], count: int) -> lanes.Work:
+    width, batch = len(self._slots), self._orders.recipe.batch_size
+    rows = np.zeros((width, _STEPS, batch), np.int32)
+    # A lane without a head trains what nobody reads, on whatever there is.
+    valid = np.ones((width, _STEPS, batch), np.float32)
+    keys = np.zeros((width, 2), np.uint32)
+    first = np.zeros(width, np.int32)
+    for slot in slots:
+      images, counted = plan.batches(slot.job, slot.step, count)
+      rows[slot.lane, :count] = slot.features.rows(slot.lane, images)
+      valid[slot.lane, :count] = counted
+      keys[slot.lane], first[slot.lane] = slot.key, slot.step
+    return lanes.Work(*map(jnp.asarray, (rows, valid, keys, first)))
+
+  def _score(self, slot: _Slot) -> _Scores:
+    """Scores the test images, a few at a time where they are streamed."""
+    train, test = slot.job.images, self._orders.test_images(slot.job.category)
+    size = min(lanes.SCORED, slot.features.limit or lanes.SCORED)
+    scores = []
+    for start in range(0, test, size):
+      images = np.arange(train + start, train + min(start + size, test))
+      rows = slot.features.rows(slot.lane, images)
+      found = lanes.score(
+        self._orders.recipe,
+        self._states,
+        jnp.int32(slot.lane),
+        self._bank.levels,
+        jnp.asarray(np.pad(rows, (0, lanes.SCORED - len(rows)))),
+        jnp.int32(len(rows)),
+      )
+      scores.append((len(rows), found))
+    return scores
+
+  def _leave(self, slot: _Slot) -> None:
+    """Frees a lane, and the rows of a category of which nothing is left."""
+    self._slots[slot.lane] = None
+    left = [s.job for s in self._active()] + self._queue
+    if all(job.category != slot.job.category for job in left):
+      self._store.close(slot.job.category)
+
+  def _collect(self, call: _Call) -> None:
+    """Reads what has come of a call, a few moments after it was made."""
+    values = np.stack([np.asarray(getattr(call.metrics, n)) for n in METRICS])
+    now = time.monotonic()
+    per_step = (now - self._read) / call.count
+    self._read = now
+    # Not more than double: the first call compiles.
+    fitting = min(int(_SECONDS / per_step), 2 * self._chunk)
+    self._chunk = max(1, fitting)
+    for slot in call.slots:
+      record = slot.record
+      if record.error:
+        continue
+      try:
+        record.add_metrics(values[:, slot.lane, : call.count])
+      except ValueError as error:
+        record.error = str(error)
+        if self._slots[slot.lane] is slot:
+          self._leave(slot)
+        self._emit(record)
+        continue
+      self._note(call, slot)
+
+  def _note(self, call: _Call, slot: _Slot) -> None:
+    record = slot.record
+    if scores := call.scores.get(slot.lane):
+      found = np.concatenate([np.asarray(part)[:n] for n, part in scores])
+      record.add_scores(record.step // slot.job.steps_per_epoch, found)
+    if slot.lane in call.states:
+      self._save(record, call.states[slot.lane])
+    self._orders.on_steps(record)
+    if slot.lane in call.finished:
+      record.head = flat(call.finished[slot.lane])
+      self._save(record)
+      self._emit(record)
+
+  def _save(self, record: Record, state: HeadState | None = None) -> None:
+    if self._orders.checkpoints and record.step:
+      self._orders.checkpoints.save(record, flat(state) if state else None)
