@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from simplenet_jax import protocols
@@ -12,7 +11,7 @@ from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.progress import console, counted, duration
 from simplenet_jax.protocols import Config
-from simplenet_jax.training import estimate, plan
+from simplenet_jax.training import engine, estimate, plan
 from simplenet_jax.training.setup import Plan
 
 
@@ -35,7 +34,8 @@ def announce(
   disk = 2.5e6 * len(categories)  # A picture sheet, mostly.
   if config.evaluation.maps:
     disk += sum(4 * np.prod(f.original) for one in categories for f in one.test)
-  device, count = jax.devices()[0], jax.local_device_count()
+  devices = engine.chosen_devices(config)
+  device, count = devices[0], len(devices)
   several = f', {count} of them' if count > 1 else ''
   console.print(
     f'SimpleNet, protocol {protocols.followed(config)}: '

@@ -49,6 +49,7 @@ def reference() -> Config:
         # a quarter. Beyond, they go to a file in the work directory.
       },
       'engine': {
+        'devices': 0,  # How many of this machine's to use; 0: all.
         'lanes': 0,  # Heads side by side on a device; 0: as it suits it.
         'checkpoint_seconds': 60.0,  # Between saves of the heads under way.
         'tensorboard': True,  # Whether to write scalars for it.
@@ -213,6 +214,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
   'bank.dtype': _one_of('float32', 'bfloat16', 'float16'),
   'bank.device_gb': _NOT_NEGATIVE,
   'bank.host_gb': _NOT_NEGATIVE,
+  'engine.devices': _NOT_NEGATIVE,
   'engine.lanes': _NOT_NEGATIVE,
   'engine.checkpoint_seconds': _NOT_NEGATIVE,
   'patch.size': _POSITIVE,

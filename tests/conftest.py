@@ -5,6 +5,13 @@ import pathlib
 
 import jax
 import pytest
+from flax import nnx
+from safetensors.numpy import save_file
+
+from simplenet_jax.models import resnet, weights
+
+# For tests of several devices; others use the first.
+jax.config.update('jax_num_cpu_devices', 8)
 
 # Recorded values, real weights and real images that tests compare with. They
 # are not part of the project; tests that need them skip where they are absent.
@@ -21,6 +28,15 @@ def compilation_cache(tmp_path_factory):
   folder = tmp_path_factory.mktemp('compiled')
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+@pytest.fixture(scope='session')
+def backbone(tmp_path_factory):
+  """Returns a file with the demo's architecture and random weights."""
+  path = tmp_path_factory.mktemp('weights') / 'random.safetensors'
+  network = resnet.ResNet('demo_resnet', (1, 2, 3), rngs=nnx.Rngs(0))
+  save_file(weights.to_torch_names(nnx.split(network)[1]), path)
+  return path
 
 
 @pytest.fixture(scope='session')

@@ -10,67 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from flax import nnx
 from ml_collections import ConfigDict
 from PIL import Image
-from safetensors.numpy import save_file
 
 from simplenet_jax import protocols, train
-from simplenet_jax.models import resnet, weights
-
-RNG = np.random.default_rng(0)
-
-
-def picture(path, size=(40, 32), spot=False):
-  """Writes noise with a gradient, and a dark spot if it is a defect."""
-  width, height = size
-  pixels = np.linspace(60, 190, width)[None, :, None] + RNG.normal(
-    0, 8, (height, width, 3)
-  )
-  mask = np.zeros((height, width), np.uint8)
-  if spot:
-    pixels[8:20, 10:24] = 0
-    mask[8:20, 10:24] = 255
-  path.parent.mkdir(parents=True, exist_ok=True)
-  Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
-  return Image.fromarray(mask)
-
-
-def make_category(folder, size=(40, 32)):
-  for index in range(5):
-    picture(folder / f'train/good/{index}.png', size)
-  for index in range(3):
-    picture(folder / f'test/good/{index}.png', size)
-    mask = picture(folder / f'test/spot/{index}.png', size, spot=True)
-    path = folder / f'ground_truth/spot/{index}_mask.png'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mask.save(path)
-
-
-@pytest.fixture(scope='module')
-def backbone(tmp_path_factory):
-  path = tmp_path_factory.mktemp('weights') / 'random.safetensors'
-  network = resnet.ResNet('demo_resnet', (1, 2, 3), rngs=nnx.Rngs(0))
-  save_file(weights.to_torch_names(nnx.split(network)[1]), path)
-  return path
-
-
-def make_config(root, backbone):
-  config = protocols.reference()
-  config.protocol = 'test'
-  config.seeds = (0, 1)
-  config.data.root = str(root)
-  config.data.resize, config.data.crop = 32, 0
-  config.data.mask_rule = 'half'
-  config.backbone.name = 'demo_resnet'
-  config.backbone.weights = str(backbone)
-  config.backbone.batch_size = 4
-  config.patch.pretrain_dim = config.patch.target_dim = 24
-  config.head.hidden = 8
-  config.train.epochs, config.train.batch_size = 3, 4
-  config.evaluation.every = 2
-  config.evaluation.pictures = 4
-  return config
+from tests.small import make_category, make_config, picture
 
 
 @pytest.fixture
@@ -224,7 +168,7 @@ def test_a_mask_that_cannot_be_read_costs_no_training(config, tmp_path, capsys):
   mask.write_bytes(mask.read_bytes()[:60])
   with pytest.raises(ValueError, match=r'1_mask\.png'):
     run(config, tmp_path)
-  assert 'training' not in capsys.readouterr().out
+  assert 'loss' not in capsys.readouterr().out
 
 
 def test_a_category_called_as_the_mean_is_refused(config, tmp_path):

@@ -93,7 +93,7 @@ def lay_out(
   groups: dict[tuple[int, int], list[plan.Job]] = {}
   for job in jobs:
     groups.setdefault(named[job.category].size, []).append(job)
-  devices = jax.local_devices()
+  devices = chosen_devices(config)
   return [
     [
       _shift(config, device, part, named, shapes(size), step_flops)
@@ -104,6 +104,20 @@ def lay_out(
     ]
     for size, group in groups.items()
   ]
+
+
+def chosen_devices(config: Config) -> list[Any]:
+  """Returns the devices of this machine that a run uses.
+
+  Raises:
+    ValueError: If there are fewer than the config asks for.
+  """
+  devices, asked = jax.local_devices(), config.engine.devices
+  if asked > len(devices):
+    raise ValueError(
+      f'--config.engine.devices is {asked}, but there are {len(devices)}'
+    )
+  return devices[: asked or None]
 
 
 def _shift(config, device, jobs, named, shapes, step_flops) -> Shift:

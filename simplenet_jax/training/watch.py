@@ -3,6 +3,7 @@
 import threading
 from pathlib import Path
 
+import numpy as np
 import tensorboardX
 
 from simplenet_jax.progress import Board
@@ -51,7 +52,7 @@ class Watch:
     total = record.job.steps * self._seeds[name]
     self._board.show(name, done, total, _note(heads, self._seeds[name]))
     if self._scalars:
-      self._write(record)
+      self._write(self._scalars, record)
 
   def end(self, name: str) -> None:
     """Leaves a line for a category whose heads are all done."""
@@ -66,14 +67,14 @@ class Watch:
     for writer in self._writers.values():
       writer.close()
 
-  def _write(self, record: Record) -> None:
+  def _write(self, scalars: Path, record: Record) -> None:
     job, epochs = record.job, record.epochs()
     known = len(epochs['loss'])
     first = self._written.setdefault(job, record.resumed // job.steps_per_epoch)
     if known <= first:
       return
     if job not in self._writers:
-      folder = self._scalars / job.category / f'seed-{job.seed}'
+      folder = scalars / job.category / f'seed-{job.seed}'
       # What an interrupted run wrote beyond its last save is hidden.
       self._writers[job] = tensorboardX.SummaryWriter(
         str(folder), purge_step=first + 1
@@ -94,7 +95,8 @@ def _note(heads: list[Record], seeds: int) -> str:
     head.metrics[:, max(0, head.step - head.job.steps_per_epoch) : head.step]
     for head in heads
   ]
-  loss, normal, counterfeit = sum(part.mean(1) for part in lately) / len(lately)
+  means = np.mean([part.mean(1) for part in lately], axis=0)
+  loss, normal, counterfeit = means.tolist()
   ended = sum(head.finished for head in heads)
   through = f', {ended} of {seeds} seeds through' if seeds > 1 else ''
   return (

@@ -32,41 +32,77 @@ def weights():
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 40, 48, 3), np.uint8)
 
 
-def batches(size):
+def fill(extractor, weights, size, rows=8):
+  """Returns a bank with the images in some of its rows, and those rows."""
+  home = bank.Bank(extractor.shapes(weights, PIXELS.shape[1:3]), rows)
+  home.take(2)
+  taken = home.take(len(PIXELS))
   for start in range(0, len(PIXELS), size):
-    yield start, PIXELS[start : start + size]
+    part = slice(start, start + size)
+    home.extract(extractor, weights, PIXELS[part], taken[part], size)
+  return home, taken
 
 
-def test_bank_holds_every_image_in_order(extractor, weights):
-  told = []
-  filled = bank.fill(
-    extractor, weights, batches(2), count=5, batch_size=2, on_batch=told.append
-  )
-  assert told == [2, 4, 5]
-  assert filled.grid == (5, 6)
-  assert filled.count == 5
+def test_bank_holds_every_image_in_its_row(extractor, weights):
+  home, rows = fill(extractor, weights, 2)
   features = resnet.apply(
     extractor.graph, weights, jnp.asarray(images.normalize(PIXELS))
   )
   expected = patches.embed(features, **SIZES)
   merged = jax.vmap(lambda levels: patches.merge(levels, extractor.starts, 40))(
-    filled.levels
+    [level[rows] for level in home.levels]
   )
-  np.testing.assert_allclose(merged[:5], expected, atol=1e-5)
+  assert merged.shape == (5, 5, 6, 40)
+  np.testing.assert_allclose(merged, expected, atol=1e-5)
+  for level in home.levels:  # Padding goes nowhere.
+    assert not np.asarray(level[np.setdiff1d(np.arange(8), rows)]).any()
 
 
 def test_batch_size_does_not_change_features(extractor, weights):
-  small, large = (
-    bank.fill(extractor, weights, batches(size), count=5, batch_size=size)
-    for size in (1, 4)
+  (small, rows), (large, same) = (
+    fill(extractor, weights, size) for size in (1, 4)
   )
+  np.testing.assert_array_equal(rows, same)
   for a, b in zip(small.levels, large.levels, strict=True):
-    np.testing.assert_allclose(a[:5], b[:5], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(a[rows], b[rows], rtol=1e-5, atol=1e-5)
 
 
-def test_no_images_are_refused(extractor, weights):
-  with pytest.raises(ValueError, match='at least one image'):
-    bank.fill(extractor, weights, iter(()), count=0, batch_size=2)
+def test_rows_are_taken_and_given_back(extractor, weights):
+  home = bank.Bank(extractor.shapes(weights, (40, 48)), 5)
+  first, second = home.take(2), home.take(3)
+  assert set(first) | set(second) == set(range(5))
+  with pytest.raises(ValueError, match='1 rows asked for, 0 are free'):
+    home.take(1)
+  home.give(first)
+  assert home.free == 2
+  np.testing.assert_array_equal(home.take(2), first)
+
+
+def test_written_rows_are_those_of_the_host(extractor, weights):
+  home = bank.Bank(extractor.shapes(weights, (40, 48)), 70)
+  rng = np.random.default_rng(1)
+  values = [
+    rng.normal(size=(40, *level.shape[1:])).astype(np.float32)
+    for level in home.levels
+  ]
+  rows = rng.permutation(70)[:40].astype(np.int32)
+  home.write(values, rows)  # More than one block.
+  for level, value in zip(home.levels, values, strict=True):
+    np.testing.assert_array_equal(level[rows], value)
+    assert not np.asarray(level[np.setdiff1d(np.arange(70), rows)]).any()
+
+
+def test_features_can_be_halved(weights):
+  config = protocols.reference()
+  config.backbone.name, config.bank.dtype = 'demo_resnet', 'bfloat16'
+  config.patch.pretrain_dim, config.patch.target_dim = 48, 40
+  half = setup.make_extractor(config)
+  config.bank.dtype = 'float32'
+  full = setup.make_extractor(config)
+  sizes = [bank.row_bytes(e.shapes(weights, (40, 48))) for e in (half, full)]
+  assert 2 * sizes[0] == sizes[1]
+  for a, b in zip(*(e(weights, PIXELS) for e in (half, full)), strict=True):
+    np.testing.assert_allclose(a.astype('float32'), b, rtol=2**-8)
 
 
 def golden_case(shared, network):

@@ -1,0 +1,53 @@
+"""A data set and settings for whole runs that take seconds."""
+
+import numpy as np
+from PIL import Image
+
+from simplenet_jax import protocols
+
+RNG = np.random.default_rng(0)
+
+
+def picture(path, size=(40, 32), spot=False):
+  """Writes noise with a gradient, and a dark spot if it is a defect."""
+  width, height = size
+  pixels = np.linspace(60, 190, width)[None, :, None] + RNG.normal(
+    0, 8, (height, width, 3)
+  )
+  mask = np.zeros((height, width), np.uint8)
+  if spot:
+    pixels[8:20, 10:24] = 0
+    mask[8:20, 10:24] = 255
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+  return Image.fromarray(mask)
+
+
+def make_category(folder, size=(40, 32), train=5):
+  for index in range(train):
+    picture(folder / f'train/good/{index}.png', size)
+  for index in range(3):
+    picture(folder / f'test/good/{index}.png', size)
+    mask = picture(folder / f'test/spot/{index}.png', size, spot=True)
+    path = folder / f'ground_truth/spot/{index}_mask.png'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask.save(path)
+
+
+def make_config(root, backbone):
+  config = protocols.reference()
+  config.protocol = 'test'
+  config.seeds = (0, 1)
+  config.data.root = str(root)
+  config.data.resize, config.data.crop = 32, 0
+  config.data.mask_rule = 'half'
+  config.backbone.name = 'demo_resnet'
+  config.backbone.weights = str(backbone)
+  config.backbone.batch_size = 4
+  config.patch.pretrain_dim = config.patch.target_dim = 24
+  config.head.hidden = 8
+  config.train.epochs, config.train.batch_size = 3, 4
+  config.engine.devices, config.engine.tensorboard = 1, False
+  config.evaluation.every = 2
+  config.evaluation.pictures = 4
+  return config

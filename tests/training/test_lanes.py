@@ -1,0 +1,223 @@
+"""Compiled loops over steps, on one device."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simplenet_jax import protocols
+from simplenet_jax.training import lanes, noise, plan, setup, step
+
+STARTS = (0, 3)
+STEPS = 12
+
+
+def make_config():
+  config = protocols.reference()
+  config.patch.target_dim = 8
+  config.head.hidden = 6
+  config.train.batch_size = 4
+  config.train.sigma = 0.5
+  return config
+
+
+CONFIG = make_config()
+RECIPE = setup.make_recipe(CONFIG, STARTS)
+RNG = np.random.default_rng(0)
+LEVELS = tuple(
+  jnp.asarray(RNG.normal(size=shape), jnp.float32)
+  for shape in ((20, 4, 4, 3), (20, 2, 2, 5))
+)
+
+
+def make_job(seed, category='part', images=10):
+  return plan.Job(category, seed, images, 4, epochs=4)
+
+
+def init(job, recipe=RECIPE):
+  key = setup.head_key(job.seed, job.category)
+  return setup.init_head(CONFIG, STARTS, recipe.optimizer, key)
+
+
+def stack(states):
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def work_of(jobs, first=0, count=STEPS, steps=STEPS):
+  parts = [plan.batches(job, first, count) for job in jobs]
+  rows, valid = (
+    np.stack([np.pad(part[i], ((0, steps - count), (0, 0))) for part in parts])
+    for i in (0, 1)
+  )
+  keys = [
+    jax.random.key_data(setup.head_key(job.seed, job.category)) for job in jobs
+  ]
+  return lanes.Work(
+    jnp.asarray(rows),
+    jnp.asarray(valid),
+    jnp.stack(keys),
+    jnp.full(len(jobs), first, jnp.int32),
+  )
+
+
+def train(jobs, cuts=(STEPS,), levels=LEVELS, recipe=RECIPE):
+  states = stack([init(job, recipe) for job in jobs])
+  losses, first = [], 0
+  for count in cuts:
+    states, metrics = lanes.advance(
+      recipe, states, levels, work_of(jobs, first, count), jnp.int32(count)
+    )
+    losses.append(metrics.loss[:, :count])
+    first += count
+  return states, np.concatenate(losses, axis=1)
+
+
+def assert_equal(one, other):
+  jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def lane(states, index):
+  return jax.tree.map(lambda leaf: leaf[index], states)
+
+
+def test_a_lane_repeats_single_steps():
+  job = make_job(3)
+  states, losses = train([job])
+  state = init(job)
+  images, valid = plan.batches(job, 0, STEPS)
+  key = jax.random.key_data(setup.head_key(3, 'part'))
+  for i in range(STEPS):
+    draw = noise.normal(noise.fold_in(key, i), (4, 4, 4, 8))
+    state, metrics = step.train_step(
+      RECIPE, state, [v[images[i]] for v in LEVELS], valid[i], 0.5 * draw
+    )
+    np.testing.assert_allclose(metrics.loss, losses[0, i], atol=1e-6)
+  ours = lane(states, 0).params
+  # Kernels alone: a bias before a BatchNorm has no gradient but rounding.
+  np.testing.assert_allclose(
+    state.params['adaptor'][0]['kernel'],
+    ours['adaptor'][0]['kernel'],
+    atol=1e-5,
+  )
+  for layer in ('first', 'tail'):
+    np.testing.assert_allclose(
+      state.params['discriminator'][layer]['kernel'],
+      ours['discriminator'][layer]['kernel'],
+      atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize('width', [1, 3])
+def test_a_schedule_can_be_cut_anywhere(width):
+  jobs = [make_job(seed) for seed in range(width)]
+  whole, losses = train(jobs)
+  cut, cut_losses = train(jobs, cuts=(1, 5, 2, 4))
+  assert losses.shape == (width, STEPS)
+  np.testing.assert_array_equal(losses, cut_losses)
+  assert_equal(whole, cut)
+
+
+def test_same_seed_same_head_other_seed_other_head():
+  first, losses = train([make_job(3)])
+  again, _ = train([make_job(3)])
+  assert_equal(first, again)
+  _, other = train([make_job(4)])
+  _, elsewhere = train([make_job(3, 'other part')])
+  assert not np.array_equal(losses, other)
+  assert not np.array_equal(losses, elsewhere)
+
+
+def test_a_head_does_not_depend_on_its_neighbours():
+  with_one, losses = train([make_job(0), make_job(1), make_job(2)])
+  with_other, other_losses = train(
+    [make_job(0), make_job(9, 'small', images=3), make_job(2)]
+  )
+  np.testing.assert_array_equal(losses[[0, 2]], other_losses[[0, 2]])
+  for index in (0, 2):
+    assert_equal(lane(with_one, index), lane(with_other, index))
+
+
+def test_lane_width_changes_losses_by_rounding_only():
+  config = make_config()
+  config.train.batch_size = 4
+  jobs = [plan.Job('part', seed, 10, 4, epochs=14) for seed in range(3)]
+  _, together = train(jobs, cuts=(12, 12, 12, 4))
+  for index, job in enumerate(jobs):
+    _, alone = train([job], cuts=(12, 12, 12, 4))
+    assert alone.shape == (1, 40)
+    np.testing.assert_allclose(alone[0], together[index], atol=1e-4)
+
+
+def test_padding_is_never_read():
+  job = make_job(0)  # Its third batch of four is short by two.
+  poisoned = tuple(level.at[10:].set(jnp.nan) for level in LEVELS)
+  work = work_of([job])
+  rows = jnp.where(work.valid == 1, work.rows, 5)
+  clean, _ = train([job], levels=poisoned)
+  padded, _ = lanes.advance(
+    RECIPE,
+    stack([init(job)]),
+    poisoned,
+    lanes.Work(rows, work.valid, work.keys, work.first),
+    jnp.int32(STEPS),
+  )
+  assert_equal(clean, padded)
+
+
+def test_training_separates_normal_patches_from_counterfeits():
+  config = make_config()
+  config.train.sigma = 2.0
+  config.train.discriminator.learning_rate = 0.02
+  recipe = setup.make_recipe(config, STARTS)
+  job = plan.Job('part', 0, 10, 4, epochs=60)
+  _, losses = train([job], cuts=(12,) * 15, recipe=recipe)
+  assert losses[0, -3:].mean() < 0.7 * losses[0, :3].mean()
+
+
+def test_scores_are_those_of_each_head_on_each_image():
+  states, _ = train([make_job(0), make_job(1)])
+  rows = np.array([7, 2, 19, 0, 4, 4, 1, 3, 11, 5], np.int32)
+  padded = np.pad(rows, (0, lanes.SCORED - len(rows)))
+  for index in range(2):
+    scores = lanes.score(
+      RECIPE, states, jnp.int32(index), LEVELS, padded, jnp.int32(len(rows))
+    )
+    alone = step.patch_scores(
+      RECIPE, lane(states, index), [level[rows] for level in LEVELS]
+    )
+    np.testing.assert_allclose(scores[: len(rows)], alone, atol=1e-5)
+    assert not np.asarray(scores[16:]).any()  # Blocks beyond cost nothing.
+
+
+def test_lanes_are_taken_and_put():
+  jobs = [make_job(seed) for seed in range(3)]
+  states = stack([init(job) for job in jobs])
+  state = init(make_job(7))
+  states = lanes.put(states, jnp.int32(1), state)
+  assert_equal(lanes.take(states, jnp.int32(1)), state)
+  assert_equal(lanes.take(states, jnp.int32(2)), init(jobs[2]))
+
+
+def test_one_program_without_collectives_serves_any_number_of_steps():
+  lanes.advance.clear_cache()
+  for count in (1, 7, STEPS):
+    train([make_job(0), make_job(1, images=count + 2)], cuts=(count,))
+  assert lanes.advance._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'message'),
+  [
+    ('loss', 'l2', r"--config\.train\.loss is 'l2'; choose one of"),
+    ('adaptor.optimizer', 'sgd', "'sgd'; choose 'adam' or 'adamw'"),
+  ],
+)
+def test_unknown_names_are_refused(field, value, message):
+  config = make_config()
+  section = config.train
+  *parents, name = field.split('.')
+  for parent in parents:
+    section = section[parent]
+  section[name] = value
+  with pytest.raises(ValueError, match=message):
+    setup.make_recipe(config, STARTS)
