@@ -115,17 +115,26 @@ class Bank:
     levels: `[rows, h, w, channels]` of each level. Every write replaces them
       (the old ones are donated), so they are to be read anew each time.
     rows: How many there are.
+    device: Where they are.
   """
 
-  def __init__(self, shapes: Sequence[jax.ShapeDtypeStruct], rows: int):
+  def __init__(
+    self,
+    shapes: Sequence[jax.ShapeDtypeStruct],
+    rows: int,
+    device: Any = None,
+  ):
     """Allocates.
 
     Args:
       shapes: Of one row, from `Extractor.shapes`.
       rows: How many.
+      device: Where; None for the default device.
     """
+    self.device = device or jax.devices()[0]
     self.levels = tuple(
-      jnp.zeros((rows, *shape.shape), shape.dtype) for shape in shapes
+      jnp.zeros((rows, *shape.shape), shape.dtype, device=self.device)
+      for shape in shapes
     )
     self.rows = rows
     self._free = list(range(rows))

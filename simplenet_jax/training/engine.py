@@ -127,10 +127,13 @@ def _shift(config, device, jobs, named, shapes, step_flops) -> Shift:
   sizes = sorted((one.images for one in categories), reverse=True)
   fitting = int(np.searchsorted(np.cumsum(sizes), budget, side='right'))
   seeds = max(sum(job.category == name for job in jobs) for name in names)
-  most = config.engine.lanes
-  if not most:
-    most = 1 if device.platform == 'cpu' else int(_FULL_STEP // step_flops) + 1
-  lanes = plan.widest(jobs, min(most, max(1, fitting) * seeds))
+  most = min(len(jobs), max(1, fitting) * seeds)
+  if config.engine.lanes:
+    lanes = min(config.engine.lanes, most)
+  elif device.platform == 'cpu':
+    lanes = 1  # Side by side, products take longer than one after the other.
+  else:
+    lanes = plan.widest(jobs, min(most, int(_FULL_STEP // step_flops) + 1))
   rows = min(budget, sum(sizes[:lanes]))
   return Shift(device, tuple(jobs), categories, lanes, rows, shapes)
 
@@ -182,7 +185,7 @@ def started(
       own = dataclasses.replace(
         source, weights=jax.device_put(source.weights, shift.device)
       )
-      home = bank.Bank(shift.shapes, shift.rows)
+      home = bank.Bank(shift.shapes, shift.rows, shift.device)
       store = Store(home, own, shift.categories, shift.lanes, on_batch)
       try:
         Worker(orders, store, home, shift.jobs, shift.lanes, ended.put).run()

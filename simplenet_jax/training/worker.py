@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simplenet_jax.training import lanes, plan
+from simplenet_jax.training.bank import Bank
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.features import Features, Store
 from simplenet_jax.training.record import METRICS, Rank, Record, flat, unflat
@@ -102,7 +103,7 @@ class Worker:
     self,
     orders: Orders,
     store: Store,
-    bank: Any,
+    bank: Bank,
     jobs: Sequence[plan.Job],
     width: int,
     emit: Callable[[Record], None],
@@ -123,7 +124,11 @@ class Worker:
     one = jax.eval_shape(lambda: orders.init(jobs[0]))
     self._shapes = one
     self._states = jax.tree.map(
-      lambda leaf: jnp.zeros((width, *leaf.shape), leaf.dtype), one
+      # On its device from the first call on, which would else be compiled anew.
+      lambda leaf: jnp.zeros(
+        (width, *leaf.shape), leaf.dtype, device=bank.device
+      ),
+      one,
     )
     self._calls: collections.deque[_Call] = collections.deque()
     self._chunk, self._read, self._saved = 1, time.monotonic(), time.monotonic()

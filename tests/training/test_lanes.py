@@ -1,5 +1,7 @@
 """Compiled loops over steps, on one device."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -198,7 +200,40 @@ def test_lanes_are_taken_and_put():
   assert_equal(lanes.take(states, jnp.int32(2)), init(jobs[2]))
 
 
-def test_one_program_without_collectives_serves_any_number_of_steps():
+COLLECTIVES = re.compile(
+  r' (?:all-\w+|reduce-scatter|collective-\w+|send|recv)(?:-start)?\('
+)
+
+
+@pytest.mark.parametrize('coupled', [False, True])
+def test_lanes_on_several_devices_never_communicate(coupled):
+  """Spread over a mesh, lanes need no collective: none reads another's data."""
+  jobs = [make_job(seed) for seed in range(8)]
+  states = stack([init(job) for job in jobs])
+  mesh = jax.sharding.Mesh(jax.devices()[:8], ('lanes',))
+  spread, copied = (
+    jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+    for axes in (('lanes',), ())
+  )
+  arguments = (
+    jax.device_put(states, spread),
+    jax.device_put(LEVELS, copied),
+    jax.device_put(work_of(jobs), spread),
+    jnp.int32(STEPS),
+  )
+
+  def program(states, levels, work, count):
+    states, metrics = lanes.advance(RECIPE, states, levels, work, count)
+    if coupled:  # As a control: this one must be found out.
+      metrics = jax.tree.map(lambda leaf: leaf - leaf.mean(0), metrics)
+    return states, metrics
+
+  compiled = jax.jit(program).lower(*arguments).compile()
+  found = COLLECTIVES.findall(compiled.as_text())
+  assert bool(found) == coupled
+
+
+def test_one_program_serves_any_number_of_steps():
   lanes.advance.clear_cache()
   for count in (1, 7, STEPS):
     train([make_job(0), make_job(1, images=count + 2)], cuts=(count,))

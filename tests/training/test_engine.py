@@ -1,0 +1,230 @@
+"""Heads on several devices: each as if it were alone, none lost."""
+
+import dataclasses
+import threading
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from simplenet_jax.data import sources
+from simplenet_jax.training import engine, lanes, setup
+from simplenet_jax.training.checkpoint import Checkpoints
+from tests.small import make_category, make_config
+
+SIZES = {'bolt': 9, 'cog': 4, 'nut': 7, 'pin': 5}
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+  root = tmp_path_factory.mktemp('data')
+  for name, count in SIZES.items():
+    make_category(root / name, train=count)
+  return root
+
+
+@pytest.fixture
+def config(root, backbone):
+  config = make_config(root, backbone)
+  config.train.epochs = 20
+  config.evaluation.every = 5
+  return config
+
+
+class Ran:
+  """The heads of one training, as its workers left them."""
+
+  def __init__(self, config, workdir=None, change=None, stop_after=None):
+    """Trains; `change` edits the orders, `stop_after` counts calls."""
+    self.categories = sources.open_categories(config.data)
+    extractor = setup.make_extractor(config)
+    weights = setup.load_backbone(config, extractor.graph).state
+    self.jobs = engine.make_jobs(config, self.categories)
+    self.plan = setup.make_plan(
+      config, extractor, weights, self.jobs, self.categories
+    )
+    self.steps, stop, calls = {}, threading.Event(), []
+    tests = {one.name: len(one.test) for one in self.categories}
+
+    def on_steps(record):
+      calls.append(record)
+      if len(calls) == stop_after:
+        stop.set()
+      worker = threading.current_thread().name
+      self.steps.setdefault(worker, {})[record.job] = record.step
+
+    checkpoints = Checkpoints(workdir) if workdir else None
+    orders = setup.make_orders(
+      config,
+      self.plan.recipe,
+      extractor.starts,
+      test_images=tests.__getitem__,
+      rank=lambda name: lambda scores: float(scores.mean()),
+      checkpoints=checkpoints,
+      on_steps=on_steps,
+      stop=stop,
+    )
+    source = setup.make_source(
+      config, extractor, weights, Path(config.data.root).parent
+    )
+    with engine.started(
+      self.plan.groups,
+      change(orders) if change else orders,
+      source,
+      lambda *_: None,
+    ) as records:
+      self.records = {record.job: record for record in records}
+    if checkpoints:
+      checkpoints.close()
+
+  @property
+  def shifts(self):
+    return [shift for group in self.plan.groups for shift in group]
+
+  def __eq__(self, other):
+    assert self.records.keys() == other.records.keys()
+    for job, record in self.records.items():
+      theirs = other.records[job]
+      np.testing.assert_array_equal(record.metrics, theirs.metrics)
+      assert record.scores.keys() == theirs.scores.keys()
+      for epoch, scores in record.scores.items():
+        np.testing.assert_array_equal(scores, theirs.scores[epoch])
+      for name, leaf in record.head.items():
+        np.testing.assert_array_equal(leaf, theirs.head[name])
+    return True
+
+  __hash__ = None
+
+
+@pytest.fixture(scope='module')
+def alone(root, backbone):
+  """All heads, one after the other on one device."""
+  config = make_config(root, backbone)
+  config.train.epochs, config.evaluation.every = 20, 5
+  return Ran(config)
+
+
+def test_all_heads_end_with_all_there_is(alone):
+  assert len(alone.records) == len(SIZES) * 2
+  (shift,) = alone.shifts
+  assert (shift.lanes, shift.streamed) == (1, [])
+  for job, record in alone.records.items():
+    assert record.finished
+    assert record.metrics.shape == (3, job.steps)
+    assert (record.metrics[0] > 0).all()
+    assert max(record.scores) == 20
+    assert record.scores[20].shape == (6, 4, 5)
+    assert set(record.head) >= {'stats.discriminator.norm.mean'}
+
+
+def test_a_head_does_not_depend_on_devices(alone, config):
+  config.engine.devices = 3
+  spread = Ran(config)
+  assert len(spread.shifts) == 3
+  assert spread == alone
+  # Measured is as planned: every device did the steps of its own heads.
+  for shift in spread.shifts:
+    done = spread.steps[str(shift.device)]
+    assert done == {job: job.steps for job in shift.jobs}
+
+
+def test_a_head_does_not_depend_on_its_neighbours(alone, config):
+  config.data.categories = ('cog', 'nut')
+  config.seeds = (1,)
+  for job, record in Ran(config).records.items():
+    np.testing.assert_array_equal(record.metrics, alone.records[job].metrics)
+
+
+def test_lanes_agree_within_rounding(alone, config):
+  config.engine.lanes = 3
+  wide = Ran(config)
+  assert wide.shifts[0].lanes == 3
+  for job, record in wide.records.items():
+    single = alone.records[job]
+    np.testing.assert_allclose(
+      record.metrics[0, :40], single.metrics[0, :40], atol=1e-4
+    )
+    np.testing.assert_allclose(record.scores[20], single.scores[20], atol=0.02)
+
+
+@pytest.mark.parametrize('host_gb', [0.0, 1e-6])
+def test_a_category_that_does_not_fit_is_streamed(
+  alone, config, host_gb, tmp_path
+):
+  row = alone.shifts[0].bank_bytes / alone.shifts[0].rows
+  config.bank.device_gb = 11.5 * row / 1e9  # Of bolt, 15 images with the test.
+  config.bank.host_gb = host_gb
+  streamed = Ran(config)
+  (shift,) = streamed.shifts
+  assert shift.rows == 11
+  assert shift.streamed == ['bolt', 'nut']
+  assert streamed == alone
+
+
+def test_a_bank_too_small_for_a_step_is_refused(alone, config):
+  row = alone.shifts[0].bank_bytes / alone.shifts[0].rows
+  config.bank.device_gb = 3.5 * row / 1e9
+  for record in Ran(config).records.values():
+    assert 'holds 3 images' in record.error
+    assert '--config.bank.device_gb' in record.error
+
+
+def test_a_head_that_diverges_stops_alone(alone, config):
+  def poison(orders):
+    def init(job):
+      state = orders.init(job)
+      if (job.category, job.seed) != ('nut', 1):
+        return state
+      return dataclasses.replace(
+        state, params=jax.tree.map(lambda x: x + np.nan, state.params)
+      )
+
+    return dataclasses.replace(orders, init=init)
+
+  config.engine.lanes = 3
+  records = Ran(config, change=poison).records
+  errors = {
+    job: record.error for job, record in records.items() if record.error
+  }
+  assert [(job.category, job.seed) for job in errors] == [('nut', 1)]
+  (error,) = errors.values()
+  assert error.startswith('the loss of seed 1 is nan at step 1 of epoch 1')
+  for job, record in records.items():
+    if job not in errors:
+      np.testing.assert_allclose(
+        record.metrics[0, :40], alone.records[job].metrics[0, :40], atol=1e-4
+      )
+
+
+@pytest.mark.parametrize('stop_after', [1, 4, 9])
+def test_a_stopped_training_goes_on_elsewhere(
+  alone, config, stop_after, tmp_path
+):
+  config.engine.checkpoint_seconds = 0.0
+  config.engine.devices = 2
+  first = Ran(config, workdir=tmp_path, stop_after=stop_after)
+  assert len(first.records) < len(alone.records)
+  config.engine.devices = 1
+  resumed = Ran(config, workdir=tmp_path)
+  assert any(record.resumed for record in resumed.records.values())
+  assert resumed == alone
+
+
+def test_one_program_serves_all_categories(config):
+  lanes.advance.clear_cache()
+  Ran(config)
+  assert lanes.advance._cache_size() == 1
+
+
+def test_too_many_devices_are_refused(config):
+  config.engine.devices = 99
+  with pytest.raises(ValueError, match=r'engine\.devices is 99, but there are'):
+    Ran(config)
+
+
+def test_running_out_of_memory_names_the_settings(alone):
+  error = engine._explained(MemoryError(), alone.shifts[0])
+  assert '--config.bank.device_gb' in str(error)
+  other = KeyError('x')
+  assert engine._explained(other, alone.shifts[0]) is other
