@@ -4,23 +4,15 @@ Run `python -m benchmarks.metrics`; on one core of an AMD EPYC it takes
 about half a minute. The result goes to benchmarks/results/metrics.json.
 """
 
-import datetime
-import json
-import pathlib
-import statistics
-import time
-from collections.abc import Callable
-
 import numpy as np
 from scipy import ndimage
 
-from simplenet_jax import environment
-from simplenet_jax.evaluation import metrics, results
+from benchmarks import timing
+from simplenet_jax.evaluation import metrics
 
 IMAGES, SIDE, ROUNDS = 100, 256, 9
 # Of MVTec AD's test images about 70 % are defective, with a few regions each.
 DEFECTIVE = 70
-RESULT = pathlib.Path(__file__).parent / 'results' / 'metrics.json'
 
 
 def make_maps() -> tuple[np.ndarray, np.ndarray]:
@@ -35,48 +27,35 @@ def make_maps() -> tuple[np.ndarray, np.ndarray]:
   return masks, ndimage.gaussian_filter(noise, (0, 4, 4)).astype(np.float32)
 
 
-def time_in_turns(
-  functions: dict[str, Callable[[], object]],
-) -> dict[str, float]:
-  """Returns each function's median seconds; turns share the machine's moods."""
-  seconds = {name: [] for name in functions}
-  for _ in range(ROUNDS):
-    for name, function in functions.items():
-      start = time.perf_counter()
-      function()
-      seconds[name].append(time.perf_counter() - start)
-  return {name: statistics.median(times) for name, times in seconds.items()}
-
-
 def main() -> None:
   """Runs the benchmark, prints it and writes its result."""
   masks, maps = make_maps()
   labels, scores = masks.any((1, 2)), maps.max((1, 2))
   eight = np.ones((3, 3))
-  seconds = time_in_turns(
+  seconds = timing.in_turns(
     {
       'argsort': lambda: np.argsort(maps.ravel()),
       'label': lambda: [ndimage.label(mask, eight) for mask in masks],
       'evaluate': lambda: metrics.evaluate(labels, scores, masks, maps),
       'pixel_auroc_alone': lambda: metrics.auroc(masks, maps),
-    }
+    },
+    ROUNDS,
   )
-  result = {
-    'what': 'all image and pixel metrics (AUROC, AP, F1-max, AUPRO at .3, .05)',
-    'images': IMAGES,
-    'size': [SIDE, SIDE],
-    'defect_pixels': int(masks.sum()),
-    'rounds': ROUNDS,
-    'median_seconds': {name: round(s, 4) for name, s in seconds.items()},
-    'evaluate_over_argsort_and_label': round(
-      seconds['evaluate'] / (seconds['argsort'] + seconds['label']), 3
-    ),
-    'device': environment.device(),
-    'versions': environment.versions(),
-    'date': datetime.datetime.now(datetime.UTC).date().isoformat(),
-  }
-  results.write_json(RESULT, result)
-  print(json.dumps(result, indent=2))
+  timing.write(
+    'metrics',
+    {
+      'what': 'all image and pixel metrics (AUROC, AP, F1-max, AUPRO at .3, '
+      '.05)',
+      'images': IMAGES,
+      'size': [SIDE, SIDE],
+      'defect_pixels': int(masks.sum()),
+      'rounds': ROUNDS,
+      'median_seconds': {name: round(s, 4) for name, s in seconds.items()},
+      'evaluate_over_argsort_and_label': round(
+        seconds['evaluate'] / (seconds['argsort'] + seconds['label']), 3
+      ),
+    },
+  )
 
 
 if __name__ == '__main__':

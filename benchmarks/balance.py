@@ -1,0 +1,110 @@
+"""How evenly MVTec AD's heads fill several devices: planned and measured.
+
+  python -m benchmarks.balance
+
+The plan is for MVTec AD's real sizes. It is then carried out with small images
+and heads on virtual devices of the CPU, where time says nothing, but steps do:
+those that each device did are counted. Writes benchmarks/results/balance.json;
+takes about two minutes on two CPU cores.
+"""
+
+import collections
+import pathlib
+import tempfile
+import threading
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from safetensors.numpy import save_file
+
+from benchmarks import mvtec_speed, timing
+from simplenet_jax import cli, overview, protocols
+from simplenet_jax.models import resnet, weights
+from simplenet_jax.training import engine, plan, setup
+
+DEVICES, SEEDS = (1, 2, 4, 8), (1, 5)
+
+
+def make_config(file: pathlib.Path):
+  """Returns settings with a small head and random weights."""
+  config = protocols.reference()
+  config.backbone.name, config.backbone.weights = 'demo_resnet', str(file)
+  config.patch.pretrain_dim = config.patch.target_dim = 24
+  config.head.hidden = 8
+  config.train.epochs = 1
+  network = resnet.ResNet('demo_resnet', (2, 3), rngs=nnx.Rngs(0))
+  save_file(weights.to_torch_names(nnx.split(network)[1]), file)
+  return config
+
+
+def measure(config, categories: list[Any]) -> dict:
+  """Plans, trains and counts; returns the figures."""
+  extractor = setup.make_extractor(config)
+  state = setup.load_backbone(config, extractor.graph).state
+  jobs = engine.make_jobs(config, categories)
+  planned = setup.make_plan(config, extractor, state, jobs, categories)
+  done: dict[str, dict[plan.Job, int]] = collections.defaultdict(dict)
+  orders = setup.make_orders(
+    config,
+    planned.recipe,
+    extractor.starts,
+    test_images=lambda name: 0,
+    rank=lambda name: None,
+    checkpoints=None,
+    on_steps=lambda record: done[threading.current_thread().name].update(
+      {record.job: record.step}
+    ),
+    stop=threading.Event(),
+  )
+  source = setup.make_source(config, extractor, state, pathlib.Path('unused'))
+  with engine.started(
+    planned.groups, orders, source, lambda *_: None
+  ) as records:
+    ended = list(records)
+  shifts = planned.groups[0]
+  plans = [sum(job.steps for job in shift.jobs) for shift in shifts]
+  steps = [sum(counts.values()) for counts in done.values()]
+  return {
+    'heads': len(ended),
+    'lanes': max(shift.lanes for shift in shifts),
+    'idle_share_planned': overview.idle(planned),
+    'steps_of_each_device_planned': sorted(plans),
+    'steps_of_each_device_done': sorted(steps),
+    'fullest_over_mean_done': max(steps) / np.mean(steps),
+    'devices_per_category': float(
+      np.mean(
+        [sum(one in shift.categories for shift in shifts) for one in categories]
+      )
+    ),
+  }
+
+
+def main() -> None:
+  """Runs the benchmark, prints it and writes its result."""
+  jax.config.update('jax_num_cpu_devices', max(DEVICES))
+  rng = np.random.default_rng(0)
+  shared = rng.integers(0, 256, (391, 32, 32, 3), np.uint8)
+  categories = [
+    mvtec_speed.Decoded(name, shared, train)
+    for name, (train, _, _) in mvtec_speed.SIZES.items()
+  ]
+  found = {}
+  with tempfile.TemporaryDirectory() as folder:
+    config = make_config(pathlib.Path(folder, 'weights.safetensors'))
+    for devices in DEVICES:
+      for seeds in SEEDS:
+        config.engine.devices, config.seeds = devices, tuple(range(seeds))
+        found[f'{devices} devices, {seeds} seeds'] = measure(config, categories)
+  timing.write(
+    'balance',
+    {
+      'what': "steps of MVTec AD's heads by device, one epoch; planned and done",
+      'runs': found,
+    },
+  )
+
+
+if __name__ == '__main__':
+  cli.run(main)
