@@ -100,7 +100,7 @@ def main() -> None:
   timing.write(
     'balance',
     {
-      'what': "steps of MVTec AD's heads by device, one epoch; planned and done",
+      'what': "steps of MVTec AD's heads by device; planned and done",
       'runs': found,
     },
   )

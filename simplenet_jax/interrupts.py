@@ -49,8 +49,10 @@ def caught() -> Iterator[Stop]:
     for number in _SIGNALS:
       signal.signal(number, before[number])
 
-  before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+  before = {number: signal.getsignal(number) for number in _SIGNALS}
   try:
+    for number in _SIGNALS:
+      signal.signal(number, on_signal)
     yield stop
   finally:
     for number, handler in before.items():

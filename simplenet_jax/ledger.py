@@ -34,6 +34,8 @@ def claim(
   if path.exists():
     try:
       theirs = json.loads(path.read_text(encoding='utf-8'))
+      if not isinstance(theirs, dict):
+        raise ValueError('not an object')
     except ValueError as error:
       raise ValueError(f'{path}: not as a run leaves it ({error})') from None
     if differing := _differing(mine, theirs):

@@ -74,12 +74,13 @@ class Board:
       left = duration(pace * (total - done))
       console.print(f'  {name}: {note}, {left} left')
 
-  def end(self, name: str, text: str) -> None:
-    """Replaces a category's live line by one that stays.
+  def end(self, name: str, text: str = '') -> None:
+    """Replaces a live line by one that stays.
 
     Args:
-      name: Of the line.
-      text: What to say; the seconds since it was first shown follow.
+      name: Of the line; it need not be there.
+      text: What to say; the seconds since it was first shown follow. Nothing
+        stays where there is nothing to say.
     """
     with self._lock:
       line = self._lines.pop(name, None)
@@ -87,7 +88,8 @@ class Board:
       if line:
         self._bars.remove_task(line.task)
         spent = f' in {time.perf_counter() - line.start:.1f} s'
-      console.print(f'  {name}: {text}{spent}')
+      if text:
+        console.print(f'  {name}: {text}{spent}')
 
 
 @dataclasses.dataclass

@@ -99,7 +99,7 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
         'under way'
       )
     with interrupts.caught() as stop, Board() as board:
-      watch = Watch(board, jobs, tensorboard(config, workdir))
+      watch = Watch(board, left, tensorboard(config, workdir))
       orders = setup.make_orders(
         config,
         plan.recipe,

@@ -24,7 +24,7 @@ def matmul(x: jax.Array, w: jax.Array, precision: str) -> jax.Array:
     precision: One of `PRECISIONS`.
 
   Returns:
-    `[..., outputs]` in the dtype of `x`.
+    `[..., outputs]`, float32 or wider.
   """
   return jnp.asarray(_matmul(x, w, precision))
 
@@ -73,7 +73,7 @@ def _product(x, w, dims: _Dims, precision: str) -> jax.Array:
     return dot(x, w)
 
   if precision == 'bfloat16':
-    return dot(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16)).astype(x.dtype)
+    return dot(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))
   if precision == 'tensorfloat32':
     high = functools.partial(dot, precision=jax.lax.Precision.HIGH)
     return jax.lax.platform_dependent(x, w, cpu=imitated, default=high)

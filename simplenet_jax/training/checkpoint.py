@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from orbax.checkpoint.experimental import v1 as ocp
 
+from simplenet_jax.progress import console
 from simplenet_jax.training.plan import Job
 from simplenet_jax.training.record import Rank, Record
 
@@ -37,6 +38,11 @@ class Checkpoints:
     """Notes the folder; it is made with the first save."""
     self._folder = folder.absolute()
     self._open: dict[Job, ocp.training.Checkpointer] = {}
+    self._saves: dict[Job, Any] = {}
+    self._context = ocp.Context()
+    # One file per array: the merged layout cannot be read from folders with
+    # brackets in their names.
+    self._context.array.saving.use_ocdbt = False
 
   def save(self, record: Record, state: State | None = None) -> None:
     """Saves a head as it is; waits for its save before, not for this one.
@@ -52,12 +58,20 @@ class Checkpoints:
       'scores': {str(epoch): scores for epoch, scores in record.scores.items()},
       'state' if state else 'head': state or record.head,
     }
-    saver.save_async(record.step, what, overwrite=True)
+    self._wait(record.job)
+    if saver.latest is None or saver.latest.step != record.step:
+      self._saves[record.job] = saver.save_async(record.step, what, force=True)
+
+  def _wait(self, job: Job) -> None:
+    if save := self._saves.pop(job, None):
+      save.result()
 
   def load(
     self, job: Job, rank: Rank | None = None
   ) -> tuple[Record, State] | None:
     """Returns a head's latest checkpoint, if there is one.
+
+    One that cannot be read is told, and the one before it taken.
 
     Args:
       job: The head.
@@ -70,9 +84,21 @@ class Checkpoints:
     if not (self._folder / _name(job)).is_dir():
       return None
     saver = self._opened(job)
-    if saver.latest is None:
-      return None
-    saved = saver.load(saver.latest.step)
+    for step in sorted((one.step for one in saver.checkpoints), reverse=True):
+      try:
+        return self._read(saver.load(step), job, rank)
+      except Exception as error:  # Orbax has no class of its own for them.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        console.print(
+          f'  {self._folder / _name(job) / str(step)} cannot be read '
+          f'({reason[:120]}); the one before it is taken'
+        )
+        saver.delete(step)
+    return None
+
+  def _read(
+    self, saved: dict[str, Any], job: Job, rank: Rank | None
+  ) -> tuple[Record, State]:
     record = Record(job, rank)
     record.add_metrics(np.asarray(saved['metrics']))
     record.resumed = record.step
@@ -84,7 +110,8 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits until everything is saved."""
-    for saver in self._open.values():
+    for job, saver in self._open.items():
+      self._wait(job)
       saver.close()
     self._open.clear()
 
@@ -94,6 +121,7 @@ class Checkpoints:
         str(self._folder / _name(job)),
         preservation_policy=_LATEST,
         cleanup_tmp_directories=True,
+        context=self._context,
       )
     return self._open[job]
 

@@ -19,7 +19,7 @@ class Watch:
 
     Args:
       board: Where lines are shown.
-      jobs: All heads.
+      jobs: The heads that are left to train.
       scalars: Folder of TensorBoard's files, one folder per head; or None.
     """
     self._board, self._scalars = board, scalars
@@ -55,12 +55,12 @@ class Watch:
       self._write(self._scalars, record)
 
   def end(self, name: str) -> None:
-    """Leaves a line for a category whose heads are all done."""
+    """Replaces a category's lines by what came of it, if anything did."""
     heads = [
       head for head in self._seen.pop(name, {}).values() if head.finished
     ]
-    if heads:
-      self._board.end(name, _note(heads, len(heads)))
+    self._board.end(f'{name}, features')
+    self._board.end(name, _note(heads, len(heads)) if heads else '')
 
   def close(self) -> None:
     """Flushes TensorBoard's files."""

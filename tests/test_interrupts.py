@@ -1,0 +1,78 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from simplenet_jax import interrupts
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@pytest.fixture(autouse=True)
+def usual():
+  """Signals raise KeyboardInterrupt, however the tests were started."""
+  before = {
+    number: signal.signal(number, signal.default_int_handler)
+    for number in SIGNALS
+  }
+  yield signal.default_int_handler
+  for number, handler in before.items():
+    signal.signal(number, handler)
+
+
+def handlers():
+  return [signal.getsignal(number) for number in SIGNALS]
+
+
+def send(number):
+  os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize('number', SIGNALS)
+def test_a_signal_sets_the_event(usual, number):
+  with interrupts.caught() as stop:
+    assert not stop.is_set()
+    assert stop.signal == 0
+    send(number)
+    assert stop.wait(5)
+    assert stop.signal == number
+  assert handlers() == [usual, usual]
+
+
+@pytest.mark.parametrize('first', SIGNALS)
+@pytest.mark.parametrize('second', SIGNALS)
+def test_a_second_signal_has_its_usual_effect(usual, first, second):
+  with pytest.raises(KeyboardInterrupt), interrupts.caught() as stop:
+    send(first)
+    assert stop.wait(5)
+    send(second)
+    threading.Event().wait(5)
+  assert stop.signal == first
+  assert handlers() == [usual, usual]
+
+
+def test_handlers_come_back_whatever_happens(usual):
+  with pytest.raises(ValueError, match='in between'), interrupts.caught():
+    assert usual not in handlers()
+    raise ValueError('in between')
+  assert handlers() == [usual, usual]
+
+
+def test_other_threads_leave_signals_alone(usual):
+  seen = []
+
+  def run():
+    with interrupts.caught() as stop:
+      seen.extend([*handlers(), stop.is_set()])
+
+  thread = threading.Thread(target=run)
+  thread.start()
+  thread.join()
+  assert seen == [usual, usual, False]
+
+
+def test_a_stopped_run_tells_its_exit_status():
+  stopped = interrupts.Stopped('stopped and saved', 128 + signal.SIGTERM)
+  assert str(stopped) == 'stopped and saved'
+  assert stopped.status == 143

@@ -1,0 +1,169 @@
+import json
+import re
+import shutil
+
+import pytest
+
+from simplenet_jax import ledger, protocols
+from simplenet_jax.data import sources
+from tests.small import make_category, make_config, picture
+
+
+@pytest.fixture
+def root(tmp_path):
+  make_category(tmp_path / 'data/part')
+  return tmp_path / 'data'
+
+
+@pytest.fixture
+def config(root):
+  return make_config(root, 'some.safetensors')
+
+
+@pytest.fixture
+def claim(tmp_path, config):
+  """Returns a function that takes the work directory, as a run does."""
+
+  def claim(weights='abc123'):
+    categories = sources.open_categories(config.data)
+    return ledger.claim(tmp_path / 'work', config, weights, categories)
+
+  return claim
+
+
+def changed(value):
+  """Returns another value of a setting's type."""
+  if isinstance(value, bool):
+    return not value
+  if isinstance(value, str):
+    return f'{value}x'
+  return (*value, 7) if isinstance(value, tuple) else value + 1
+
+
+def test_a_fresh_directory_is_noted_down(claim, tmp_path):
+  assert claim() is False
+  (path,) = (tmp_path / 'work').iterdir()
+  noted = json.loads(path.read_text())
+  assert path.name == 'run.json'
+  assert noted['--config.train.epochs'] == 3
+  assert noted["the weights' sha256"] == 'abc123'
+  assert 'images of part' in noted
+  assert not any('engine' in field for field in noted)
+
+
+def test_the_same_run_is_taken_up_again(claim, tmp_path):
+  claim()
+  before = (tmp_path / 'work/run.json').read_bytes()
+  assert claim() is True
+  (tmp_path / 'work/results.json').touch()
+  assert claim() is True
+  assert (tmp_path / 'work/run.json').read_bytes() == before
+
+
+def test_what_differs_is_named_with_both_values(claim, config):
+  claim()
+  config.train.epochs, config.seeds = 5, (0,)
+  with pytest.raises(ValueError, match='work holds another run: ') as raised:
+    claim('def456')
+  for difference in (
+    '--config.train.epochs was 3, is 5',
+    '--config.seeds was [0, 1], is [0]',
+    "the weights' sha256 was 'abc123', is 'def456'",
+  ):
+    assert difference in str(raised.value)
+  assert str(raised.value).count(' was ') == 3
+
+
+def test_free_settings_may_differ(claim, config):
+  claim()
+  free = {
+    field: changed(value)
+    for field, value in protocols.leaves(config)
+    if field.startswith(protocols.FREE)
+  }
+  assert {'data.workers', 'engine.devices', 'evaluation.maps'} < set(free)
+  config.update_from_flattened_dict(free)
+  assert claim() is True
+
+
+def test_every_other_setting_binds(tmp_path, config):
+  work = tmp_path / 'work'
+  ledger.claim(work, config, '', [])
+  binding = [
+    (field, value)
+    for field, value in protocols.leaves(config)
+    if not field.startswith(protocols.FREE)
+  ]
+  for field, value in binding:
+    other = config.copy_and_resolve_references()
+    other.update_from_flattened_dict({field: changed(value)})
+    with pytest.raises(ValueError, match=f'run: --config.{field} was '):
+      ledger.claim(work, other, '', [])
+
+
+def rename(part):
+  (part / 'train/good/0.png').rename(part / 'train/good/9.png')
+
+
+def add(part):
+  picture(part / 'train/good/9.png')
+
+
+def resize(part):
+  path = part / 'test/good/1.png'
+  path.write_bytes(path.read_bytes() + b'\0')
+
+
+def unmask(part):
+  (part / 'ground_truth/spot/2_mask.png').unlink()
+
+
+def relabel(part):
+  (part / 'test/good/1.png').rename(part / 'test/spot/9.png')
+
+
+@pytest.mark.parametrize('change', [rename, add, resize, unmask, relabel])
+def test_other_images_are_noticed(claim, root, tmp_path, change):
+  claim()
+  before = (tmp_path / 'work/run.json').read_bytes()
+  change(root / 'part')
+  with pytest.raises(
+    ValueError, match=r"run: images of part was '\w+', is '\w+'; set them"
+  ):
+    claim()
+  assert (tmp_path / 'work/run.json').read_bytes() == before
+
+
+def test_categories_that_come_or_go_are_named(claim, root):
+  claim()
+  make_category(root / 'new')
+  shutil.rmtree(root / 'part')
+  with pytest.raises(
+    ValueError, match=r"images of new was None, is '\w+'; .* '\w+', is None;"
+  ):
+    claim()
+
+
+def test_results_without_a_ledger_are_not_overwritten(claim, tmp_path):
+  (tmp_path / 'work').mkdir()
+  (tmp_path / 'work/results.json').write_text('{}')
+  with pytest.raises(
+    ValueError, match='work holds the results of another run; give another'
+  ):
+    claim()
+  assert not (tmp_path / 'work/run.json').exists()
+
+
+@pytest.mark.parametrize(
+  'content', [b'', b'{"--config.train.epochs": 3', b'\xff\xfe', b'[]', b'null']
+)
+def test_a_broken_ledger_is_told_by_name(claim, tmp_path, content):
+  claim()
+  path = tmp_path / 'work/run.json'
+  path.write_bytes(content)
+  with pytest.raises(
+    ValueError, match=re.escape(f'{path}: not as a run leaves it')
+  ) as raised:
+    claim()
+  assert len(str(raised.value).splitlines()) == 1
+  assert path.read_bytes() == content

@@ -1,0 +1,207 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from simplenet_jax.training.checkpoint import Checkpoints
+from simplenet_jax.training.record import Record, flat, unflat
+from tests.training.test_lanes import assert_equal, init, make_job
+
+JOB = make_job(2)  # Four epochs of three steps.
+RNG = np.random.default_rng(0)
+
+
+def rank(scores):
+  return float(scores[0, 0, 0])
+
+
+def make_scores(value):
+  scores = RNG.normal(size=(2, 4, 4)).astype(np.float32)
+  scores[0, 0, 0] = value
+  return scores
+
+
+def grow(record, epochs=1):
+  for _ in range(epochs):
+    record.add_metrics(RNG.uniform(size=(3, 3)).astype(np.float32))
+  return record
+
+
+def state_of(record):
+  """Stands for a head's state; tells after how many steps it was taken."""
+  return {'count': np.array(record.step), 'kernel': np.eye(3, dtype='f')}
+
+
+def save(folder, *records):
+  checkpoints = Checkpoints(folder)
+  for record in records:
+    state = None if record.finished else state_of(record)
+    checkpoints.save(record, state)
+  checkpoints.close()
+
+
+def load(folder, job=JOB):
+  checkpoints = Checkpoints(folder)
+  try:
+    return checkpoints.load(job, rank)
+  finally:
+    checkpoints.close()
+
+
+def steps_in(folder, job=JOB):
+  home = folder / job.category / f'seed-{job.seed}'
+  return {path.name for path in home.iterdir()}
+
+
+def assert_same(found, expected):
+  assert found.keys() == expected.keys()
+  for name, value in expected.items():
+    assert found[name].dtype == value.dtype
+    np.testing.assert_array_equal(found[name], value)
+
+
+def test_a_head_under_way_goes_on_from_where_it_was(tmp_path):
+  record, state = grow(Record(JOB, rank), 3), init(JOB)
+  for epoch, value in ((1, 0.9), (2, 0.5), (3, 0.7)):
+    record.add_scores(epoch, make_scores(value))
+  checkpoints = Checkpoints(tmp_path)
+  checkpoints.save(record, flat(state))
+  checkpoints.close()
+  found, leaves = load(tmp_path)
+  assert (found.job, found.step, found.resumed) == (JOB, 9, 9)
+  np.testing.assert_array_equal(found.metrics, record.metrics)
+  assert list(found.scores) == [1, 3]
+  assert_same(found.scores, record.scores)
+  assert_same(leaves, flat(state))
+  assert_equal(unflat(leaves, state), state)
+  assert not found.finished
+  assert found.head is None
+  # The best epoch is still told from the others.
+  grow(found).add_scores(4, make_scores(0.8))
+  assert list(found.scores) == [1, 4]
+
+
+def test_a_finished_head_comes_back_whole(tmp_path):
+  record = grow(Record(JOB, rank), 4)
+  record.add_scores(4, make_scores(0.5))
+  record.head = {
+    'params.kernel': np.array([[np.nan, -0.0], [1e-40, np.inf]], np.float32)
+  }
+  save(tmp_path, record)
+  found, state = load(tmp_path)
+  assert found.finished
+  assert found.resumed == 12
+  assert state == {}
+  np.testing.assert_array_equal(found.metrics, record.metrics)
+  assert_same(found.scores, record.scores)
+  (kernel,) = found.head.values()
+  assert kernel.tobytes() == record.head['params.kernel'].tobytes()
+
+
+def test_a_head_can_be_saved_before_its_first_evaluation(tmp_path):
+  record = Record(JOB)
+  record.add_metrics(np.ones((3, 1), np.float32))
+  save(tmp_path, record)
+  found, _ = load(tmp_path)
+  assert found.step == 1
+  assert found.scores == {}
+
+
+def test_where_nothing_was_saved_nothing_is_found(tmp_path):
+  assert load(tmp_path / 'none') is None
+  assert not list(tmp_path.iterdir())
+  save(tmp_path, grow(Record(JOB)))
+  assert load(tmp_path, make_job(7)) is None
+  assert load(tmp_path, make_job(2, 'other')) is None
+
+
+def test_the_latest_wins_and_the_one_before_is_kept(tmp_path):
+  record = Record(JOB)
+  for kept in ({'3'}, {'3', '6'}, {'6', '9'}):
+    save(tmp_path, grow(record))
+    assert steps_in(tmp_path) == kept
+    found, state = load(tmp_path)
+    assert found.step == state['count'] == record.step
+
+
+def test_no_save_is_left_out_however_soon_it_follows(tmp_path):
+  record, checkpoints = Record(JOB), Checkpoints(tmp_path)
+  for _ in range(3):
+    checkpoints.save(grow(record), state_of(record))
+  record.head = {'kernel': np.eye(2, dtype='f')}
+  checkpoints.save(grow(record))
+  checkpoints.close()
+  assert steps_in(tmp_path) == {'9', '12'}
+  found, _ = load(tmp_path)
+  assert found.finished
+  assert_same(found.head, record.head)
+
+
+def test_a_head_can_be_saved_twice_as_it_is(tmp_path):
+  record, checkpoints = Record(JOB), Checkpoints(tmp_path)
+  for _ in range(2):
+    grow(record)
+    for _ in range(2):
+      checkpoints.save(record, state_of(record))
+  checkpoints.close()
+  assert steps_in(tmp_path) == {'3', '6'}
+  assert load(tmp_path)[0].step == 6
+
+
+def test_a_save_is_of_the_moment_it_was_made(tmp_path):
+  record, checkpoints = grow(Record(JOB)), Checkpoints(tmp_path)
+  before = record.metrics.copy()
+  checkpoints.save(record, state_of(record))
+  record.metrics[:] = -1
+  grow(record)
+  checkpoints.close()
+  np.testing.assert_array_equal(load(tmp_path)[0].metrics, before)
+
+
+@pytest.mark.parametrize('missing', [None, 'commit_success.txt', 'state'])
+def test_a_half_written_checkpoint_is_never_taken(tmp_path, missing):
+  record = Record(JOB)
+  for _ in range(2):
+    save(tmp_path, grow(record))
+  home = tmp_path / JOB.category / f'seed-{JOB.seed}'
+  # Until it is whole, a checkpoint has another name.
+  partial = (home / '6').rename(home / '6.orbax-checkpoint-tmp')
+  if missing == 'state':
+    shutil.rmtree(partial / missing)
+  elif missing:
+    (partial / missing).unlink()
+  found, state = load(tmp_path)
+  assert found.step == state['count'] == 3
+  save(tmp_path, grow(found))
+  assert steps_in(tmp_path) == {'3', '6'}
+  assert load(tmp_path)[0].step == 6
+  for path in home.iterdir():
+    path.rename(path.with_name(f'{path.name}.orbax-checkpoint-tmp'))
+  assert load(tmp_path) is None
+
+
+@pytest.mark.parametrize('name', ['two words', 'part [1]', '$HOME', 'ü%20*?'])
+def test_any_folder_name_will_do(tmp_path, name):
+  job = make_job(0, name)
+  record = grow(Record(job))
+  folder = tmp_path / name / 'checkpoints'
+  save(folder, record)
+  assert steps_in(folder, job) == {'3'}
+  found, state = load(folder, job)
+  np.testing.assert_array_equal(found.metrics, record.metrics)
+  assert_same(state, state_of(record))
+
+
+def test_heads_do_not_see_each_other(tmp_path):
+  jobs = [make_job(0), make_job(1), make_job(0, 'other'), make_job(1, 'part2')]
+  records = [
+    grow(Record(job), epochs) for epochs, job in enumerate(jobs, start=1)
+  ]
+  records[-1].head = {'kernel': np.eye(2, dtype='f')}
+  save(tmp_path, *records)
+  checkpoints = Checkpoints(tmp_path)
+  for record in records:
+    found, _ = checkpoints.load(record.job)
+    assert found.job == record.job
+    np.testing.assert_array_equal(found.metrics, record.metrics)
+  checkpoints.close()
