@@ -1,6 +1,7 @@
 """A run from top to bottom: read, extract, train, evaluate, report."""
 
 import dataclasses
+import itertools
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,13 +112,11 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
         stop=stop,
       )
       source = setup.make_source(config, extractor, loaded.state, workdir)
-      for record in ended:
-        take(run, record, watch)
       with (
         clock('train and score'),
         engine.started(plan.groups, orders, source, watch.on_batch) as records,
       ):
-        for record in records:
+        for record in itertools.chain(ended, records):
           take(run, record, watch)
       watch.close()
   finally:

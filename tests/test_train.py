@@ -13,7 +13,9 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from configs import mvtec
 from simplenet_jax import protocols, train
+from simplenet_jax.data import demo
 from tests.small import make_category, make_config, picture
 
 
@@ -248,3 +250,42 @@ def test_what_is_wrong_is_named(config, tmp_path, field, value, message):
   config[section][name] = value
   with pytest.raises((ValueError, OSError), match=message):
     run(config, tmp_path)
+
+
+MVTEC = ('bottle', 'cable', 'capsule', 'carpet', 'grid', 'hazelnut', 'leather')
+MVTEC += ('metal_nut', 'pill', 'screw', 'tile', 'toothbrush', 'transistor')
+MVTEC += ('wood', 'zipper')
+
+
+def test_fifteen_categories_train_together(tmp_path, backbone, capsys):
+  root = tmp_path / 'mvtec'
+  for index, name in enumerate(MVTEC):
+    kinds = demo.CATEGORIES
+    kind, seed = kinds[index % len(kinds)], index // len(kinds)
+    made = tmp_path / 'made' / name
+    demo.generate(
+      made,
+      seed=seed,
+      categories=[kind],
+      train=2 + index % 3,
+      good=1,
+      defective=2,
+      size=48,
+    )
+    root.mkdir(exist_ok=True)
+    (made / kind).rename(root / name)
+  config = mvtec.get_config()
+  small = make_config(root, backbone)
+  config.data.root, config.data.resize, config.data.crop = str(root), 48, 32
+  for section in ('backbone', 'patch', 'head'):
+    config[section] = small[section]
+  config.train.epochs, config.evaluation.every = 2, 1
+  config.engine.devices, config.engine.lanes = 2, 3
+  config.evaluation.pictures = 0
+  table = train.train_and_evaluate(config, tmp_path / 'work')
+  assert tuple(table['categories']) == MVTEC
+  told = capsys.readouterr().out
+  assert 'trains    15 heads, 3 at a time per device' in told
+  lines = [line.split()[0] for line in told.splitlines() if line.strip()]
+  first = lines.index('category') + 2
+  assert lines[first : first + 16] == [*MVTEC, 'mean']

@@ -20,8 +20,9 @@ from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.protocols import Config
 from simplenet_jax.training import bank, plan
 from simplenet_jax.training.features import Source, Store
+from simplenet_jax.training.orders import Orders
 from simplenet_jax.training.record import Record
-from simplenet_jax.training.worker import Orders, Worker
+from simplenet_jax.training.worker import Worker
 
 # Matrix products of a step below which an accelerator waits for its host; more
 # heads side by side then cost little.
@@ -213,18 +214,21 @@ def started(
         thread.join()
     ended.put(None)
 
+  through = threading.Event()
+
   def records() -> Iterator[Record]:
     while (record := ended.get()) is not None:
       if isinstance(record, BaseException):
         raise record
       yield record
+    through.set()
 
   conductor = threading.Thread(target=conduct, name='engine')
   conductor.start()
   try:
     yield records()
   finally:
-    if conductor.is_alive():
+    if not through.is_set():
       orders.stop.set()
     conductor.join()
 

@@ -18,8 +18,8 @@ from simplenet_jax.protocols import Config
 from simplenet_jax.training import engine, estimate, step
 from simplenet_jax.training.bank import Extractor
 from simplenet_jax.training.features import Source
+from simplenet_jax.training.orders import Orders
 from simplenet_jax.training.plan import Job
-from simplenet_jax.training.worker import Orders
 
 
 def make_extractor(config: Config) -> Extractor:

@@ -6,7 +6,6 @@ are read, so it never waits for the host.
 
 import collections
 import dataclasses
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,45 +16,16 @@ import numpy as np
 
 from simplenet_jax.training import lanes, plan
 from simplenet_jax.training.bank import Bank
-from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.features import Features, Store
-from simplenet_jax.training.record import METRICS, Rank, Record, flat, unflat
-from simplenet_jax.training.step import HeadState, Recipe, StepMetrics
+from simplenet_jax.training.orders import Orders
+from simplenet_jax.training.record import METRICS, Record, flat, unflat
+from simplenet_jax.training.step import HeadState, StepMetrics
 
 # What makes a category fail and lets the others go on.
 FAILURES = (ValueError, OSError, MemoryError)
 
 _STEPS = 512  # Steps that one call of the device can do.
 _SECONDS = 1.0  # How long a call should take: people watch, signals arrive.
-
-
-@dataclasses.dataclass(frozen=True)
-class Orders:
-  """What all workers of a run share.
-
-  Attributes:
-    recipe: How heads are trained.
-    init: Returns a fresh head's state.
-    key: Returns what a head's noise is drawn from, uint32 `[2]`.
-    test_images: How many test images a category has.
-    rank: Returns how a category's epochs are told from each other, or None.
-    every: Epochs between evaluations.
-    checkpoints: Where heads are saved, None to save nothing.
-    checkpoint_seconds: Time between saves.
-    on_steps: Called with a record when it has grown.
-    stop: When it is set, workers save their heads and end.
-  """
-
-  recipe: Recipe
-  init: Callable[[plan.Job], HeadState]
-  key: Callable[[plan.Job], np.ndarray]
-  test_images: Callable[[str], int]
-  rank: Callable[[str], Rank | None]
-  every: int
-  checkpoints: Checkpoints | None
-  checkpoint_seconds: float
-  on_steps: Callable[[Record], None]
-  stop: threading.Event
 
 
 @dataclasses.dataclass
@@ -138,6 +108,7 @@ class Worker:
     while not self._orders.stop.is_set():
       self._fill_lanes()
       if not any(self._slots):
+        assert not self._queue, 'a category that does not fit is streamed'
         break
       self._calls.append(self._advance())
       if len(self._calls) > 1:
@@ -166,6 +137,7 @@ class Worker:
     try:
       features = self._store.open(job.category)
       if features.limit is not None and features.limit < job.batch_size:
+        self._store.close(job.category)
         raise ValueError(
           f'the bank holds {features.limit} images for each of '
           f'{len(self._slots)} lanes, a step needs {job.batch_size}; raise '

@@ -165,7 +165,9 @@ def test_a_category_that_does_not_fit_is_streamed(
 def test_a_bank_too_small_for_a_step_is_refused(alone, config):
   row = alone.shifts[0].bank_bytes / alone.shifts[0].rows
   config.bank.device_gb = 3.5 * row / 1e9
-  for record in Ran(config).records.values():
+  records = Ran(config).records
+  assert len(records) == len(alone.records)
+  for record in records.values():
     assert 'holds 3 images' in record.error
     assert '--config.bank.device_gb' in record.error
 

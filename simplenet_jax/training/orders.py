@@ -1,0 +1,41 @@
+"""What all workers of a run share."""
+
+import dataclasses
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from simplenet_jax.training.checkpoint import Checkpoints
+from simplenet_jax.training.plan import Job
+from simplenet_jax.training.record import Rank, Record
+from simplenet_jax.training.step import HeadState, Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Orders:
+  """What all workers of a run share.
+
+  Attributes:
+    recipe: How heads are trained.
+    init: Returns a fresh head's state.
+    key: Returns what a head's noise is drawn from, uint32 `[2]`.
+    test_images: How many test images a category has.
+    rank: Returns how a category's epochs are told from each other, or None.
+    every: Epochs between evaluations.
+    checkpoints: Where heads are saved, None to save nothing.
+    checkpoint_seconds: Time between saves.
+    on_steps: Called with a record when it has grown.
+    stop: When it is set, workers save their heads and end.
+  """
+
+  recipe: Recipe
+  init: Callable[[Job], HeadState]
+  key: Callable[[Job], np.ndarray]
+  test_images: Callable[[str], int]
+  rank: Callable[[str], Rank | None]
+  every: int
+  checkpoints: Checkpoints | None
+  checkpoint_seconds: float
+  on_steps: Callable[[Record], None]
+  stop: threading.Event

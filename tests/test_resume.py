@@ -1,0 +1,133 @@
+"""Runs that are killed and started again, as processes of their own."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.small import make_category
+
+
+class Command:
+  """A run on three small categories; `start` begins it or takes it up."""
+
+  def __init__(self, folder, backbone):
+    self.folder = folder
+    for index, name in enumerate(('bolt', 'cog', 'nut')):
+      make_category(folder / 'data' / name, train=5 + 2 * index)
+    settings = {
+      'data.root': folder / 'data',
+      'data.resize': 32,
+      'backbone.name': 'demo_resnet',
+      'backbone.weights': backbone,
+      'patch.pretrain_dim': 24,
+      'patch.target_dim': 24,
+      'head.hidden': 8,
+      'seeds': '0,1',
+      'train.epochs': 400,
+      'train.batch_size': 4,
+      'evaluation.every': 50,
+      'evaluation.pictures': 0,
+      'engine.checkpoint_seconds': 0.1,
+    }
+    self.line = [
+      *(sys.executable, '-m', 'simplenet_jax.main', '--config=configs/folder.py'),
+      *(f'--config.{field}={value}' for field, value in settings.items()),
+    ]
+    cache = {
+      'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    }
+    self.environment = {**os.environ, **cache}
+
+  def start(self, work, *more):
+    return subprocess.Popen(
+      [*self.line, f'--workdir={self.folder / work}', *more],
+      env=self.environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+
+  def finish(self, work, *more):
+    """Runs to the end; returns what it told and what it left."""
+    process = self.start(work, *more)
+    told, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    left = json.loads((self.folder / work / 'results.json').read_text())
+    curves = [
+      (self.folder / work / f'curves/{name}.csv').read_text()
+      for name in ('bolt', 'cog', 'nut')
+    ]
+    figures = [left[key] for key in ('categories', 'mean', 'selected_on_test')]
+    return told, (figures, curves)
+
+  def until_saved(self, work, process):
+    """Waits until a head that is under way has been saved."""
+    folder = self.folder / work / 'checkpoints'
+    while not list(folder.glob('*/*/*/_CHECKPOINT_METADATA')):
+      assert process.poll() is None, process.stderr.read()
+      time.sleep(0.02)
+
+
+@pytest.fixture(scope='module')
+def command(tmp_path_factory, backbone):
+  return Command(tmp_path_factory.mktemp('resume'), backbone)
+
+
+@pytest.fixture(scope='module')
+def whole(command):
+  """What a run leaves that nobody disturbs, and how long it took."""
+  command.finish('warm up')
+  start = time.monotonic()
+  _, left = command.finish('whole')
+  return left, time.monotonic() - start
+
+
+def test_signals_and_kills_change_nothing(command, whole):
+  process = command.start('stopped')
+  command.until_saved('stopped', process)
+  process.send_signal(signal.SIGTERM)
+  _, errors = process.communicate(timeout=60)
+  assert process.returncode == 128 + signal.SIGTERM
+  assert errors.startswith('stop: stopped and saved; the same command with')
+
+  process = command.start('stopped')
+  time.sleep(0.5 * whole[1])
+  process.kill()
+  process.communicate()
+
+  told, left = command.finish('stopped')
+  assert 'resumes' in told
+  assert left == whole[0]
+
+
+def test_a_finished_run_is_not_trained_again(command, whole):
+  told, left = command.finish('whole')
+  assert 'resumes   6 heads finished, 0 under way' in told
+  assert 'features' not in told
+  assert left == whole[0]
+
+
+def test_another_config_is_refused(command, whole):
+  process = command.start('whole', '--config.train.sigma=0.5')
+  _, errors = process.communicate(timeout=60)
+  assert process.returncode == 1
+  assert '--config.train.sigma was 0.015, is 0.5' in errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('chance', range(10))
+def test_kills_at_random_moments_change_nothing(command, whole, chance):
+  work, moment = f'killed {chance}', random.Random(chance).uniform(0.1, 1.0)
+  process = command.start(work)
+  time.sleep(moment * whole[1])
+  process.kill()
+  process.communicate()
+  _, left = command.finish(work)
+  assert left == whole[0]
