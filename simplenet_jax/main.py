@@ -11,7 +11,7 @@ import pathlib
 from absl import flags
 from ml_collections import config_flags
 
-from simplenet_jax import cli
+from simplenet_jax import cli, protocols
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'The settings of the run.', lock_config=True
@@ -28,6 +28,7 @@ def main() -> None:
   now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
   workdir = _WORKDIR.value or f'runs/{config.name}-{now}'
   # Wrong flags are told at once, not after the seconds that jax takes to load.
+  protocols.check(config)
   from simplenet_jax import train
 
   train.train_and_evaluate(config, pathlib.Path(workdir).expanduser())

@@ -29,14 +29,19 @@ class Command:
       'patch.target_dim': 24,
       'head.hidden': 8,
       'seeds': '0,1',
-      'train.epochs': 400,
+      'train.epochs': 240,
       'train.batch_size': 4,
-      'evaluation.every': 50,
+      'evaluation.every': 40,
       'evaluation.pictures': 0,
       'engine.checkpoint_seconds': 0.1,
     }
     self.line = [
-      *(sys.executable, '-m', 'simplenet_jax.main', '--config=configs/folder.py'),
+      *(
+        sys.executable,
+        '-m',
+        'simplenet_jax.main',
+        '--config=configs/folder.py',
+      ),
       *(f'--config.{field}={value}' for field, value in settings.items()),
     ]
     cache = {
