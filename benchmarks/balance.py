@@ -44,11 +44,14 @@ def measure(config, categories: list[Any]) -> dict:
   extractor = setup.make_extractor(config)
   state = setup.load_backbone(config, extractor.graph).state
   jobs = engine.make_jobs(config, categories)
-  planned = setup.make_plan(config, extractor, state, jobs, categories)
+  recipe = setup.make_recipe(config, extractor.starts)
+  planned = setup.make_plan(
+    config, recipe, extractor, state, jobs, jobs, categories
+  )
   done: dict[str, dict[plan.Job, int]] = collections.defaultdict(dict)
   orders = setup.make_orders(
     config,
-    planned.recipe,
+    recipe,
     extractor.starts,
     test_images=lambda name: 0,
     rank=lambda name: None,
@@ -59,11 +62,9 @@ def measure(config, categories: list[Any]) -> dict:
     stop=threading.Event(),
   )
   source = setup.make_source(config, extractor, state, pathlib.Path('unused'))
-  with engine.started(
-    planned.groups, orders, source, lambda *_: None
-  ) as records:
+  with engine.started(planned.rota, orders, source, lambda *_: None) as records:
     ended = list(records)
-  shifts = planned.groups[0]
+  shifts = [shift for shifts in planned.rota for shift in shifts]
   plans = [sum(job.steps for job in shift.jobs) for shift in shifts]
   steps = [sum(counts.values()) for counts in done.values()]
   return {

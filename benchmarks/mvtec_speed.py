@@ -132,15 +132,18 @@ def from_memory(config) -> dict:
   ]
   extractor = setup.make_extractor(config)
   state = setup.load_backbone(config, extractor.graph).state
+  recipe = setup.make_recipe(config, extractor.starts)
 
   def run(epochs: int) -> tuple[float, engine.Shift]:
     config.train.epochs = epochs
     start = time.perf_counter()
     jobs = engine.make_jobs(config, categories)
-    planned = setup.make_plan(config, extractor, state, jobs, categories)
+    planned = setup.make_plan(
+      config, recipe, extractor, state, jobs, jobs, categories
+    )
     orders = setup.make_orders(
       config,
-      planned.recipe,
+      recipe,
       extractor.starts,
       test_images=lambda name: 0,
       rank=lambda name: None,
@@ -150,12 +153,12 @@ def from_memory(config) -> dict:
     )
     source = setup.make_source(config, extractor, state, pathlib.Path('unused'))
     with engine.started(
-      planned.groups, orders, source, lambda *_: None
+      planned.rota, orders, source, lambda *_: None
     ) as records:
       for record in records:
-        if record.error and 'loss' not in record.error:
+        if record.error:
           raise ValueError(record.error)
-    return time.perf_counter() - start, planned.groups[0][0]
+    return time.perf_counter() - start, planned.rota[0][0]
 
   first, _ = run(1)
   whole, shift = run(_EPOCHS.value)

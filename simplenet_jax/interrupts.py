@@ -34,8 +34,8 @@ class Stop(threading.Event):
 def caught() -> Iterator[Stop]:
   """Sets the event that it yields when SIGTERM or SIGINT arrives.
 
-  A second signal ends the process as if none had been caught. Off the main
-  thread, where Python allows no handlers, signals go their usual way.
+  A second signal ends the process at once; what was saved stays whole. Off the
+  main thread, where Python allows no handlers, signals go their usual way.
   """
   stop = Stop()
   if threading.current_thread() is not threading.main_thread():
@@ -47,7 +47,7 @@ def caught() -> Iterator[Stop]:
     stop.signal = number
     stop.set()
     for number in _SIGNALS:
-      signal.signal(number, before[number])
+      signal.signal(number, signal.SIG_DFL)
 
   before = {number: signal.getsignal(number) for number in _SIGNALS}
   try:

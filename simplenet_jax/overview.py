@@ -31,9 +31,6 @@ def announce(
     planned: What is left to do.
     workdir: Where results go.
   """
-  disk = 2.5e6 * len(categories)  # A picture sheet, mostly.
-  if config.evaluation.maps:
-    disk += sum(4 * np.prod(f.original) for one in categories for f in one.test)
   devices = engine.chosen_devices(config)
   device, count = devices[0], len(devices)
   several = f', {count} of them' if count > 1 else ''
@@ -48,7 +45,7 @@ def announce(
     f'{config.precision}\n'
     f'{_plan(config, planned)}'
     f'  takes     about {duration(seconds(planned))} and compilation, by a '
-    f'rough guess; {disk / 1e6:.0f} MB of disk\n'
+    f'rough guess; {disk(config, planned, categories) / 1e6:.0f} MB of disk\n'
     f'  results   {workdir}/'
   )
   for one in categories:
@@ -59,16 +56,15 @@ def announce(
 
 
 def _plan(config: Config, planned: Plan) -> str:
-  shifts = [shift for group in planned.groups for shift in group]
+  shifts = [shift for shifts in planned.rota for shift in shifts]
   if not shifts:
     return ''
   heads = sum(len(shift.jobs) for shift in shifts)
-  lanes = max(shift.lanes for shift in shifts)
   streamed = [name for shift in shifts for name in shift.streamed]
   told = f'; streamed: {", ".join(dict.fromkeys(streamed))}' if streamed else ''
   return (
-    f'  trains    {counted(heads, "head")}, {lanes} at a time per device, '
-    f'{idle(planned):.1%} of head-steps idle\n'
+    f'  trains    {counted(heads, "head")}, {shifts[0].lanes} at a time per '
+    f'device, {idle(planned):.1%} of head-steps idle\n'
     f'  holds     {max(s.bank_bytes for s in shifts) / 1e6:.0f} MB of features '
     f'({config.bank.dtype}) per device at most{told}\n'
   )
@@ -76,12 +72,27 @@ def _plan(config: Config, planned: Plan) -> str:
 
 def idle(planned: Plan) -> float:
   """Returns the share of all devices' head-steps without a head, in [0, 1)."""
-  spent = needed = 0
-  for group in planned.groups:
-    ends = [plan.makespan(shift.jobs, shift.lanes) for shift in group]
-    spent += max(ends) * sum(shift.lanes for shift in group)
-    needed += sum(job.steps for shift in group for job in shift.jobs)
-  return 1 - needed / spent if spent else 0.0
+  if not planned.rota:
+    return 0.0
+  ends = [
+    sum(plan.makespan(shift.jobs, shift.lanes) for shift in shifts)
+    for shifts in planned.rota
+  ]
+  shifts = [shift for shifts in planned.rota for shift in shifts]
+  needed = sum(job.steps for shift in shifts for job in shift.jobs)
+  return 1 - needed / (max(ends) * shifts[0].lanes * planned.devices)
+
+
+def disk(config: Config, planned: Plan, categories: Sequence[Inputs]) -> float:
+  """Guesses the bytes that a run leaves, and those of heads under way."""
+  heads = len(categories) * len(config.seeds)
+  lanes = sum(shifts[0].lanes for shifts in planned.rota)
+  # With both optimisers' moments, the latest checkpoint and the one before it.
+  size = planned.head_bytes * (heads + 6 * lanes)
+  size += 1e6 * bool(config.evaluation.pictures) * len(categories)
+  if config.evaluation.maps:
+    size += sum(4 * np.prod(f.original) for one in categories for f in one.test)
+  return size
 
 
 def seconds(planned: Plan) -> float:
@@ -91,15 +102,9 @@ def seconds(planned: Plan) -> float:
     Seconds; right within a factor of two or so, without compilation,
     evaluation and slow storage.
   """
-  operations = 0.0
-  for group in planned.groups:
-    shares = []
-    for shift in group:
-      image, step = planned.flops[shift.categories[0].size]
-      images = sum(one.images for one in shift.categories)
-      steps = sum(job.steps for job in shift.jobs)
-      shares.append(image * images + step * steps)
-    # Several devices on a CPU are one processor.
-    on_cpu = group[0].device.platform == 'cpu'
-    operations += sum(shares) if on_cpu else max(shares)
-  return operations / estimate.step_rate() if operations else 0.0
+  shares = [sum(map(planned.operations, shifts)) for shifts in planned.rota]
+  if not shares:
+    return 0.0
+  # Several devices on a CPU are one processor.
+  on_cpu = planned.rota[0][0].device.platform == 'cpu'
+  return (sum(shares) if on_cpu else max(shares)) / estimate.step_rate()

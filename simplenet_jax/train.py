@@ -78,32 +78,41 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
   categories = sources.open_categories(config.data)
   clock = Clock()
   extractor = setup.make_extractor(config)
+  recipe = setup.make_recipe(config, extractor.starts)
   with clock('load weights'):
     loaded = setup.load_backbone(config, extractor.graph)
-  resumed = ledger.claim(workdir, config, loaded.sha256, categories)
   run = Run(
     config, workdir, {one.name: one for one in categories}, loaded, clock
   )
   jobs = engine.make_jobs(config, categories)
+
+  def plan(left):
+    return setup.make_plan(
+      config, recipe, extractor, loaded.state, jobs, left, categories
+    )
+
+  plan(jobs)  # What cannot be done is refused before the directory is taken.
+  resumed = ledger.claim(workdir, config, loaded.sha256, categories)
   checkpoints = Checkpoints(workdir / 'checkpoints')
   try:
-    saved = [checkpoints.load(job, rank(run, job.category)) for job in jobs]
-    ended = [entry[0] for entry in saved if entry and entry[0].finished]
-    done = {record.job for record in ended}
-    left = [job for job in jobs if job not in done]
-    plan = setup.make_plan(config, extractor, loaded.state, left, categories)
-    announce(config, loaded, categories, plan, workdir)
+    ended, left, under_way = checkpoints.survey(
+      jobs, lambda name: rank(run, name)
+    )
+    planned = plan(left)
+    announce(config, loaded, categories, planned, workdir)
     if resumed:
-      under_way = sum(bool(entry) for entry in saved) - len(ended)
       console.print(
         f'  resumes   {counted(len(ended), "head")} finished, {under_way} '
         'under way'
       )
-    with interrupts.caught() as stop, Board() as board:
-      watch = Watch(board, left, tensorboard(config, workdir))
+    with (
+      interrupts.caught() as stop,
+      Board() as board,
+      Watch(board, left, tensorboard(config, workdir)) as watch,
+    ):
       orders = setup.make_orders(
         config,
-        plan.recipe,
+        recipe,
         extractor.starts,
         test_images=lambda name: len(run.categories[name].test),
         rank=lambda name: rank(run, name),
@@ -114,11 +123,12 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
       source = setup.make_source(config, extractor, loaded.state, workdir)
       with (
         clock('train and score'),
-        engine.started(plan.groups, orders, source, watch.on_batch) as records,
+        engine.started(planned.rota, orders, source, watch.on_batch) as records,
       ):
         for record in itertools.chain(ended, records):
           take(run, record, watch)
-      watch.close()
+          if stop.is_set():
+            break
   finally:
     checkpoints.close()
   if stop.is_set():

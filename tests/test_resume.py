@@ -104,6 +104,7 @@ def test_signals_and_kills_change_nothing(command, whole):
 
   process = command.start('stopped')
   time.sleep(0.5 * whole[1])
+  assert process.poll() is None
   process.kill()
   process.communicate()
 
@@ -129,9 +130,10 @@ def test_another_config_is_refused(command, whole):
 @pytest.mark.slow
 @pytest.mark.parametrize('chance', range(10))
 def test_kills_at_random_moments_change_nothing(command, whole, chance):
-  work, moment = f'killed {chance}', random.Random(chance).uniform(0.1, 1.0)
+  work, moment = f'killed {chance}', random.Random(chance).uniform(0.1, 0.9)
   process = command.start(work)
   time.sleep(moment * whole[1])
+  assert process.poll() is None
   process.kill()
   process.communicate()
   _, left = command.finish(work)

@@ -6,6 +6,7 @@ saved from the host, without a device's name in them.
 """
 
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ _LATEST: Any = ocp.training.preservation_policies.LatestN(2)
 class Checkpoints:
   """The checkpoints of a run's heads.
 
-  A save goes on in the background; a checkpoint is there whole or not at all.
-  The one before the latest is kept until the head is finished.
+  A checkpoint is there whole or not at all. Those of heads under way are saved
+  in the background, and the one before the latest is kept.
   """
 
   def __init__(self, folder: Path):
@@ -39,13 +40,16 @@ class Checkpoints:
     self._folder = folder.absolute()
     self._open: dict[Job, ocp.training.Checkpointer] = {}
     self._saves: dict[Job, Any] = {}
+    self._broken: set[tuple[Job, int]] = set()
     self._context = ocp.Context()
     # One file per array: the merged layout cannot be read from folders with
     # brackets in their names.
     self._context.array.saving.use_ocdbt = False
 
   def save(self, record: Record, state: State | None = None) -> None:
-    """Saves a head as it is; waits for its save before, not for this one.
+    """Saves a head as it is; waits only for its save before this one.
+
+    A finished head is waited for, and its earlier checkpoints are deleted.
 
     Args:
       record: Its course so far, of at least one step.
@@ -59,8 +63,17 @@ class Checkpoints:
       'state' if state else 'head': state or record.head,
     }
     self._wait(record.job)
-    if saver.latest is None or saver.latest.step != record.step:
+    known = {one.step for one in saver.checkpoints}
+    if (record.job, record.step) in self._broken:
+      saver.delete(record.step)
+      known.discard(record.step)
+    if record.step not in known:
       self._saves[record.job] = saver.save_async(record.step, what, force=True)
+    if not state:
+      self._wait(record.job)
+      for step in known - {record.step}:
+        saver.delete(step)
+      self._open.pop(record.job).close()
 
   def _wait(self, job: Job) -> None:
     if save := self._saves.pop(job, None):
@@ -93,8 +106,32 @@ class Checkpoints:
           f'  {self._folder / _name(job) / str(step)} cannot be read '
           f'({reason[:120]}); the one before it is taken'
         )
-        saver.delete(step)
+        self._broken.add((job, step))
     return None
+
+  def survey(
+    self, jobs: Sequence[Job], rank: Callable[[str], Rank | None]
+  ) -> tuple[list[Record], list[Job], int]:
+    """Tells what is left of a run.
+
+    Args:
+      jobs: All heads.
+      rank: Returns the rank of a category's epochs.
+
+    Returns:
+      Records of the finished heads, whose weights stay on disk; the other
+      heads; and how many of those are under way.
+    """
+    ended, left, under_way = [], [], 0
+    for job in jobs:
+      saved = self.load(job, rank(job.category))
+      if saved and saved[0].finished:
+        saved[0].head = None
+        ended.append(saved[0])
+        continue
+      left.append(job)
+      under_way += saved is not None
+    return ended, left, under_way
 
   def _read(
     self, saved: dict[str, Any], job: Job, rank: Rank | None
@@ -109,11 +146,21 @@ class Checkpoints:
     return record, saved.get('state', {})
 
   def close(self) -> None:
-    """Waits until everything is saved."""
+    """Waits until everything is saved.
+
+    Raises:
+      Exception: The first of what went wrong, after the others are saved.
+    """
+    errors = []
     for job, saver in self._open.items():
-      self._wait(job)
-      saver.close()
+      try:
+        self._wait(job)
+        saver.close()
+      except Exception as error:
+        errors.append(error)
     self._open.clear()
+    if errors:
+      raise errors[0]
 
   def _opened(self, job: Job) -> ocp.training.Checkpointer:
     if job not in self._open:

@@ -1,8 +1,8 @@
 """All heads of a run, on all devices of this machine.
 
 Devices share nothing while they train: each has a thread that feeds it, a bank
-of features and lanes of heads. So a head depends on no other, nothing is waited
-for, and a device that is lost costs its own heads alone.
+of features and lanes of heads. So a head depends on no other, and no device
+waits for another.
 """
 
 import contextlib
@@ -10,7 +10,8 @@ import dataclasses
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -70,41 +71,59 @@ def make_jobs(config: Config, categories: Sequence[Inputs]) -> list[plan.Job]:
   ]
 
 
+Shapes = tuple[jax.ShapeDtypeStruct, ...]
+
+
 def lay_out(
   config: Config,
   jobs: Sequence[plan.Job],
+  left: Sequence[plan.Job],
   categories: Sequence[Inputs],
-  shapes: Callable[[tuple[int, int]], tuple[jax.ShapeDtypeStruct, ...]],
+  shapes: Mapping[tuple[int, int], Shapes],
   step_flops: float,
 ) -> list[list[Shift]]:
   """Plans a run.
 
   Args:
     config: The settings; `bank` and `engine` are read.
-    jobs: The heads that are left to train.
+    jobs: All heads. They decide on the lanes, so that a run that is resumed has
+      those that it had.
+    left: The heads that are left to train.
     categories: Of all of them.
-    shapes: Returns one image's features' shapes for an input size.
+    shapes: One image's features' shapes, by input size.
     step_flops: Operations of one head's step, about.
 
   Returns:
-    Groups of shifts, one group per input size, to be worked off in turn; the
-    shifts of a group go on at the same time, each on a device of its own.
+    For each device that has work, its shifts, to be worked off in turn: one for
+    each input size among its categories.
+
+  Raises:
+    ValueError: If a device cannot hold the images of a step.
   """
   named = {one.name: one for one in categories}
+  devices = chosen_devices(config)
+  everything = plan.assign(jobs, len(devices))
+  parts = plan.assign(left, len(devices)) if left else []
+  lanes = min(
+    _lanes(config, device, part, named, shapes, step_flops)
+    for device, part in zip(devices, everything, strict=True)
+    if part
+  )
+  return [
+    [
+      _shift(config, device, of_size, named, shapes[size], lanes)
+      for size, of_size in _by_size(part, named).items()
+    ]
+    for device, part in zip(devices, parts, strict=False)
+    if part
+  ]
+
+
+def _by_size(jobs, named) -> dict[tuple[int, int], list[plan.Job]]:
   groups: dict[tuple[int, int], list[plan.Job]] = {}
   for job in jobs:
     groups.setdefault(named[job.category].size, []).append(job)
-  devices = chosen_devices(config)
-  return [
-    [
-      _shift(config, device, part, named, shapes(size), step_flops)
-      for device, part in zip(
-        devices, plan.assign(group, len(devices)), strict=True
-      )
-      if part
-    ]
-    for size, group in groups.items()
-  ]
+  return groups
 
 
 def chosen_devices(config: Config) -> list[Any]:
@@ -121,20 +140,39 @@ def chosen_devices(config: Config) -> list[Any]:
   return devices[: asked or None]
 
 
-def _shift(config, device, jobs, named, shapes, step_flops) -> Shift:
-  names = list(dict.fromkeys(job.category for job in jobs))
+def _lanes(config, device, jobs, named, shapes, step_flops) -> int:
+  """Returns how many heads of these a device trains side by side."""
+  batch = config.train.batch_size
+  most = len(jobs)
+  for size, of_size in _by_size(jobs, named).items():
+    budget = _bank_budget(config, device) // bank.row_bytes(shapes[size])
+    names = dict.fromkeys(job.category for job in of_size)
+    images = sorted((named[name].images for name in names), reverse=True)
+    if images[0] > budget:  # Streamed: each lane needs room for a batch.
+      fitting = budget // batch
+      if not fitting:
+        raise ValueError(
+          f'{device} has room for the features of {budget} images, a step '
+          f'needs {batch}; raise --config.bank.device_gb (now '
+          f'{_bank_budget(config, device) / 1e9:.3g})'
+        )
+    else:
+      seeds = max(sum(j.category == name for j in of_size) for name in names)
+      together = np.searchsorted(np.cumsum(images), budget, side='right')
+      fitting = int(together) * seeds
+    most = min(most, fitting)
+  if config.engine.lanes:
+    return min(config.engine.lanes, most)
+  if device.platform == 'cpu':
+    return 1  # Side by side, products take longer than one after the other.
+  return plan.widest(jobs, min(most, int(_FULL_STEP // step_flops) + 1))
+
+
+def _shift(config, device, jobs, named, shapes, lanes) -> Shift:
+  names = dict.fromkeys(job.category for job in jobs)
   categories = tuple(named[name] for name in names)
   budget = _bank_budget(config, device) // bank.row_bytes(shapes)
   sizes = sorted((one.images for one in categories), reverse=True)
-  fitting = int(np.searchsorted(np.cumsum(sizes), budget, side='right'))
-  seeds = max(sum(job.category == name for job in jobs) for name in names)
-  most = min(len(jobs), max(1, fitting) * seeds)
-  if config.engine.lanes:
-    lanes = min(config.engine.lanes, most)
-  elif device.platform == 'cpu':
-    lanes = 1  # Side by side, products take longer than one after the other.
-  else:
-    lanes = plan.widest(jobs, min(most, int(_FULL_STEP // step_flops) + 1))
   rows = min(budget, sum(sizes[:lanes]))
   return Shift(device, tuple(jobs), categories, lanes, rows, shapes)
 
@@ -151,13 +189,18 @@ def _bank_budget(config: Config, device: Any) -> int:
 
 
 def host_memory() -> int:
-  """Returns this machine's memory in bytes."""
-  return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  """Returns the memory in bytes that this process can use."""
+  installed = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  try:
+    granted = Path('/sys/fs/cgroup/memory.max').read_text().strip()
+  except OSError:
+    return installed
+  return min(installed, int(granted)) if granted.isdecimal() else installed
 
 
 @contextlib.contextmanager
 def started(
-  groups: Sequence[Sequence[Shift]],
+  rota: Sequence[Sequence[Shift]],
   orders: Orders,
   source: Source,
   on_batch: Callable[[str, int, int], None],
@@ -165,7 +208,7 @@ def started(
   """Trains in the background.
 
   Args:
-    groups: The plan.
+    rota: The shifts of each device.
     orders: What all workers share.
     source: How features are made; its weights may be on any device.
     on_batch: Called with a category's name, its images extracted so far and
@@ -187,31 +230,35 @@ def started(
         source, weights=jax.device_put(source.weights, shift.device)
       )
       home = bank.Bank(shift.shapes, shift.rows, shift.device)
-      store = Store(home, own, shift.categories, shift.lanes, on_batch)
+      store = Store(
+        home, own, shift.categories, shift.lanes, on_batch, orders.stop
+      )
       try:
         Worker(orders, store, home, shift.jobs, shift.lanes, ended.put).run()
       finally:
         store.shut()
 
-  def guarded(shift: Shift) -> None:
-    try:
-      work(shift)
-    except BaseException as error:
-      orders.stop.set()
-      ended.put(_explained(error, shift))
+  def work_off(shifts: Sequence[Shift]) -> None:
+    for shift in shifts:
+      if orders.stop.is_set():
+        return
+      try:
+        work(shift)
+      except BaseException as error:
+        orders.stop.set()
+        ended.put(_explained(error, shift))
 
   def conduct() -> None:
-    for group in groups:
-      if orders.stop.is_set():
-        break
-      threads = [
-        threading.Thread(target=guarded, args=(shift,), name=str(shift.device))
-        for shift in group
-      ]
-      for thread in threads:
-        thread.start()
-      for thread in threads:
-        thread.join()
+    threads = [
+      threading.Thread(
+        target=work_off, args=(shifts,), name=str(shifts[0].device)
+      )
+      for shifts in rota
+    ]
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join()
     ended.put(None)
 
   through = threading.Event()
@@ -234,8 +281,12 @@ def started(
 
 
 def _explained(error: BaseException, shift: Shift) -> BaseException:
-  text = str(error)
-  if isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in text:
+  if isinstance(error, MemoryError):
+    return ValueError(
+      'this machine is out of memory; lower --config.bank.host_gb or '
+      '--config.data.workers'
+    )
+  if 'RESOURCE_EXHAUSTED' in str(error):
     return ValueError(
       f'{shift.device} is out of memory with {shift.bank_bytes / 1e9:.1f} GB '
       f'of features and {shift.lanes} lanes; lower --config.bank.device_gb or '

@@ -6,8 +6,11 @@ of the next steps are copied to the device while it computes.
 """
 
 import dataclasses
+import math
+import os
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,10 @@ from simplenet_jax.training import bank
 _AHEAD = 512
 
 
+class Interrupted(Exception):  # noqa: N818 - nothing went wrong.
+  """A run is to stop, and the features are not complete."""
+
+
 class Resident:
   """Features that lie on the device for as long as they are needed."""
 
@@ -31,6 +38,9 @@ class Resident:
   def __init__(self, rows: np.ndarray):
     """Notes the rows of all images, int32 `[images]`."""
     self.taken = rows
+
+  def release(self) -> None:
+    """Has nothing in host memory."""
 
   def rows(self, lane: int, images: np.ndarray) -> np.ndarray:
     """Returns the rows of images, int32 of the shape of `images`."""
@@ -55,7 +65,11 @@ class Streamed:
     """
     self.taken = home.take(home.free)
     self.limit = len(self.taken) // lanes
-    self._home, self._levels = home, levels
+    self._home, self._levels = home, list(levels)
+
+  def release(self) -> None:
+    """Lets go of the features in host memory."""
+    self._levels = []
 
   def rows(self, lane: int, images: np.ndarray) -> np.ndarray:
     """Copies images to the lane's window and returns their rows.
@@ -82,7 +96,8 @@ class Source:
     weights: The backbone's state, on the device.
     batch_size: Images per pass.
     workers: Decoding threads, None for one per processor.
-    host_bytes: Host memory that features may take; beyond, they go to a file.
+    host_bytes: Host memory that one device's features may take; beyond, they go
+      to a file.
     spill: The folder of such files; they are deleted when they are closed.
   """
 
@@ -104,6 +119,7 @@ class Store:
     categories: Sequence[Inputs],
     lanes: int,
     on_batch: Callable[[str, int, int], None],
+    stop: threading.Event,
   ):
     """Prepares; nothing is extracted yet.
 
@@ -113,11 +129,12 @@ class Store:
       categories: In the order in which they will be opened, more or less; all
         of one input size.
       lanes: How many heads may read at a time.
-      on_batch: Called with a category's name, its images extracted so far and
-        their number.
+      on_batch: Called with a category's name, how many of its images were
+        handed to the backbone so far, and their number.
+      stop: Ends an extraction when it is set.
     """
     self._home, self._source, self._lanes = home, source, lanes
-    self._on_batch = on_batch
+    self._on_batch, self._stop = on_batch, stop
     self._waiting = {one.name: one for one in categories}
     self._decoders: dict[str, Decoder] = {}
     self._open: dict[str, Features] = {}
@@ -140,6 +157,7 @@ class Store:
     Raises:
       ValueError: If an image cannot be decoded.
       OSError: If one cannot be read, or the file of features not written.
+      Interrupted: If the run is to stop.
     """
     if name not in self._open:
       inputs = self._waiting.pop(name)
@@ -152,8 +170,10 @@ class Store:
     return self._open[name]
 
   def close(self, name: str) -> None:
-    """Gives a category's rows back."""
-    self._home.give(self._open.pop(name).taken)
+    """Gives a category's rows back, if it has any."""
+    if features := self._open.pop(name, None):
+      features.release()
+      self._home.give(features.taken)
 
   def shut(self) -> None:
     """Ends what is still being decoded."""
@@ -183,7 +203,7 @@ class Store:
     rows = self._home.take(inputs.images)
     source = self._source
     try:
-      for start, pixels in decoder:
+      for start, pixels in self._until_stopped(decoder):
         done = start + len(pixels)
         self._home.extract(
           source.extractor,
@@ -198,13 +218,19 @@ class Store:
       raise
     return Resident(rows)
 
+  def _until_stopped(self, decoder: Decoder) -> Iterator:
+    for batch in decoder:
+      if self._stop.is_set():
+        raise Interrupted
+      yield batch
+
   def _extract_to_host(self, inputs: Inputs, decoder: Decoder) -> Streamed:
     source, images = self._source, inputs.images
     levels = [
       self._host_array((images, *level.shape[1:]), level.dtype)
       for level in self._home.levels
     ]
-    for start, pixels in decoder:
+    for start, pixels in self._until_stopped(decoder):
       done = start + len(pixels)
       batch = bank.padded(pixels, source.batch_size)
       found = bank.extract(source.extractor, source.weights, batch)
@@ -224,4 +250,7 @@ class Store:
     self._source.spill.mkdir(parents=True, exist_ok=True)
     # Without a name: it is gone when it is closed, however the run ends.
     with tempfile.TemporaryFile(dir=self._source.spill) as file:
+      size = math.prod(shape) * np.dtype(dtype).itemsize
+      # A full disk is told now, not by a crash when it is written to.
+      os.posix_fallocate(file.fileno(), 0, size)
       return np.memmap(file, dtype, 'w+', shape=shape)

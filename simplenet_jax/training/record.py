@@ -74,7 +74,15 @@ class Record:
     Args:
       epoch: After which it was made, counted from 1; later than all before.
       scores: `[images, H, W]`.
+
+    Raises:
+      ValueError: If one is not finite.
     """
+    if not np.isfinite(scores).all():
+      raise ValueError(
+        f'scores of seed {self.job.seed} are not finite after epoch {epoch}; '
+        'lower the learning rates, or use --config.bank.dtype=float32'
+      )
     self.scores[epoch] = scores
     self._ranks[epoch] = self._rank(scores) if self._rank else np.nan
     best = max((r for r in self._ranks.values() if r == r), default=np.nan)

@@ -144,34 +144,49 @@ class Plan:
   """What a run will do.
 
   Attributes:
-    recipe: How heads are trained.
-    groups: Shifts of the devices, see `engine.lay_out`.
+    rota: The shifts of each device, see `engine.lay_out`.
+    devices: How many the run uses.
     flops: By input size, the operations of one image's features and of one
       step.
+    head_bytes: Size of a head's weights.
   """
 
-  recipe: step.Recipe
-  groups: list[list[engine.Shift]]
+  rota: list[list[engine.Shift]]
+  devices: int
   flops: dict[tuple[int, int], tuple[float, float]]
+  head_bytes: int
+
+  def operations(self, shift: engine.Shift) -> float:
+    """Returns what a shift computes, features and steps."""
+    image, of_step = self.flops[shift.categories[0].size]
+    images = sum(one.images for one in shift.categories)
+    return image * images + of_step * sum(job.steps for job in shift.jobs)
 
 
 def make_plan(
   config: Config,
+  recipe: step.Recipe,
   extractor: Extractor,
   weights_state: nnx.State,
   jobs: Sequence[Job],
+  left: Sequence[Job],
   categories: Sequence[Inputs],
 ) -> Plan:
   """Plans the training of some heads.
 
   Args:
     config: A run's settings.
+    recipe: How heads are trained.
     extractor: From pixels to features.
     weights_state: The backbone's.
-    jobs: The heads that are left to train.
-    categories: Those that they belong to, and maybe others.
+    jobs: All heads.
+    left: Those that are left to train.
+    categories: Of all heads.
+
+  Raises:
+    ValueError: If a device cannot hold the images of a step, or there are fewer
+      devices than the config asks for.
   """
-  recipe = make_recipe(config, extractor.starts)
   head = jax.eval_shape(
     lambda: init_head(
       config, extractor.starts, recipe.optimizer, head_key(0, '')
@@ -185,14 +200,15 @@ def make_plan(
     size: estimate.flops(shape, extractor, weights_state, recipe, head, size)
     for size, shape in shapes.items()
   }
-  groups = engine.lay_out(
-    config,
-    jobs,
-    categories,
-    shapes.__getitem__,
-    step_flops=max(step_flops for _, step_flops in flops.values()),
+  step_flops = max(of_step for _, of_step in flops.values())
+  return Plan(
+    rota=engine.lay_out(config, jobs, left, categories, shapes, step_flops),
+    devices=len(engine.chosen_devices(config)),
+    flops=flops,
+    head_bytes=sum(
+      leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(head.params)
+    ),
   )
-  return Plan(recipe, groups, flops)
 
 
 def make_orders(
@@ -241,6 +257,8 @@ def make_source(
     weights=weights_state,
     batch_size=config.backbone.batch_size,
     workers=config.data.workers or None,
-    host_bytes=int(gigabytes * 1e9) or engine.host_memory() // 4,
+    # Every device has a share.
+    host_bytes=(int(gigabytes * 1e9) or engine.host_memory() // 4)
+    // len(engine.chosen_devices(config)),
     spill=workdir / 'features',
   )

@@ -31,8 +31,14 @@ class Watch:
     self._writers: dict[Job, tensorboardX.SummaryWriter] = {}
     self._written: dict[Job, int] = {}
 
+  def __enter__(self) -> 'Watch':
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self.close()
+
   def on_batch(self, name: str, done: int, total: int) -> None:
-    """Shows how many images of a category have passed the backbone."""
+    """Shows how many images of a category were handed to the backbone."""
     label = f'{name}, features'
     self._board.show(label, done, total, f'{done}/{total} images')
     if done == total:
@@ -70,15 +76,14 @@ class Watch:
   def _write(self, scalars: Path, record: Record) -> None:
     job, epochs = record.job, record.epochs()
     known = len(epochs['loss'])
-    first = self._written.setdefault(job, record.resumed // job.steps_per_epoch)
+    first = self._written.setdefault(job, 0)
     if known <= first:
       return
     if job not in self._writers:
       folder = scalars / job.category / f'seed-{job.seed}'
-      # What an interrupted run wrote beyond its last save is hidden.
-      self._writers[job] = tensorboardX.SummaryWriter(
-        str(folder), purge_step=first + 1
-      )
+      # A run that goes on writes all of it anew: what was written before it was
+      # interrupted can have gaps.
+      self._writers[job] = tensorboardX.SummaryWriter(str(folder), purge_step=1)
     writer = self._writers[job]
     for epoch in range(first, known):
       for name, values in epochs.items():

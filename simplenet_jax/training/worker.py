@@ -16,7 +16,7 @@ import numpy as np
 
 from simplenet_jax.training import lanes, plan
 from simplenet_jax.training.bank import Bank
-from simplenet_jax.training.features import Features, Store
+from simplenet_jax.training.features import Features, Interrupted, Store
 from simplenet_jax.training.orders import Orders
 from simplenet_jax.training.record import METRICS, Record, flat, unflat
 from simplenet_jax.training.step import HeadState, StepMetrics
@@ -108,7 +108,6 @@ class Worker:
     while not self._orders.stop.is_set():
       self._fill_lanes()
       if not any(self._slots):
-        assert not self._queue, 'a category that does not fit is streamed'
         break
       self._calls.append(self._advance())
       if len(self._calls) > 1:
@@ -126,7 +125,7 @@ class Worker:
 
   def _fill_lanes(self) -> None:
     for lane, slot in enumerate(self._slots):
-      while slot is None:
+      while slot is None and not self._orders.stop.is_set():
         ready = [j for j in self._queue if self._store.can_open(j.category)]
         if not ready:
           break
@@ -136,13 +135,9 @@ class Worker:
     """Puts a head into a lane, with its features; None if there are none."""
     try:
       features = self._store.open(job.category)
-      if features.limit is not None and features.limit < job.batch_size:
-        self._store.close(job.category)
-        raise ValueError(
-          f'the bank holds {features.limit} images for each of '
-          f'{len(self._slots)} lanes, a step needs {job.batch_size}; raise '
-          '--config.bank.device_gb or lower --config.engine.lanes'
-        )
+      record, state = self._resume(job)
+    except Interrupted:
+      return None
     except FAILURES as error:
       # The text alone: the error would keep the category's features alive.
       text = str(error).strip() or type(error).__name__
@@ -151,9 +146,9 @@ class Worker:
         record = Record(failed)
         record.error = text.splitlines()[0]
         self._emit(record)
+      self._close_if_done(job.category)
       return None
     self._queue.remove(job)
-    record, state = self._resume(job)
     self._states = lanes.put(self._states, jnp.int32(lane), state)
     every = self._orders.every if self._orders.test_images(job.category) else 0
     return _Slot(
@@ -171,7 +166,13 @@ class Worker:
     saved = checkpoints.load(job, rank) if checkpoints else None
     if saved:
       record, leaves = saved
-      return record, unflat(leaves, self._shapes)
+      try:
+        return record, unflat(leaves, self._shapes)
+      except ValueError as error:
+        raise ValueError(
+          f'the checkpoint of seed {job.seed} does not fit: {error}; give '
+          'another --workdir'
+        ) from None
     return Record(job, rank), self._orders.init(job)
 
   def _advance(self) -> _Call:
@@ -252,9 +253,12 @@ class Worker:
   def _leave(self, slot: _Slot) -> None:
     """Frees a lane, and the rows of a category of which nothing is left."""
     self._slots[slot.lane] = None
-    left = [s.job for s in self._active()] + self._queue
-    if all(job.category != slot.job.category for job in left):
-      self._store.close(slot.job.category)
+    self._close_if_done(slot.job.category)
+
+  def _close_if_done(self, category: str) -> None:
+    left = [slot.job for slot in self._active()] + self._queue
+    if all(job.category != category for job in left):
+      self._store.close(category)
 
   def _collect(self, call: _Call) -> None:
     """Reads what has come of a call, a few moments after it was made."""
@@ -271,6 +275,9 @@ class Worker:
         continue
       try:
         record.add_metrics(values[:, slot.lane, : call.count])
+        if scores := call.scores.get(slot.lane):
+          found = np.concatenate([np.asarray(part)[:n] for n, part in scores])
+          record.add_scores(record.step // slot.job.steps_per_epoch, found)
       except ValueError as error:
         record.error = str(error)
         if self._slots[slot.lane] is slot:
@@ -281,9 +288,6 @@ class Worker:
 
   def _note(self, call: _Call, slot: _Slot) -> None:
     record = slot.record
-    if scores := call.scores.get(slot.lane):
-      found = np.concatenate([np.asarray(part)[:n] for n, part in scores])
-      record.add_scores(record.step // slot.job.steps_per_epoch, found)
     if slot.lane in call.states:
       self._save(record, call.states[slot.lane])
     self._orders.on_steps(record)
