@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import save_file
 
-from benchmarks import mvtec_speed, timing
+from benchmarks import mvtec_sizes, timing
 from simplenet_jax import cli, overview, protocols
 from simplenet_jax.models import resnet, weights
 from simplenet_jax.training import engine, plan, setup
@@ -88,8 +88,8 @@ def main() -> None:
   rng = np.random.default_rng(0)
   shared = rng.integers(0, 256, (391, 32, 32, 3), np.uint8)
   categories = [
-    mvtec_speed.Decoded(name, shared, train)
-    for name, (train, _, _) in mvtec_speed.SIZES.items()
+    mvtec_sizes.Decoded(name, shared, train)
+    for name, (train, _, _) in mvtec_sizes.SIZES.items()
   ]
   found = {}
   with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,6 @@ Meant for a GPU; `--epochs` and `--share` make it small. Adds an entry to
 benchmarks/results/mvtec_speed.json.
 """
 
-import dataclasses
 import json
 import pathlib
 import tempfile
@@ -28,6 +27,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from benchmarks import timing
+from benchmarks.mvtec_sizes import SIZES, Decoded
 from simplenet_jax import cli, environment, protocols, train
 from simplenet_jax.evaluation import results
 from simplenet_jax.models import resnet, weights
@@ -43,59 +43,6 @@ _EPOCHS = flags.DEFINE_integer('epochs', 160, 'Of each head.', 1)
 _SHARE = flags.DEFINE_float('share', 1.0, 'Share of the images.', 0.0, 1.0)
 _CROP = flags.DEFINE_integer('crop', 288, 'Side of an input, in pixels.', 32)
 _FILES = flags.DEFINE_bool('files', False, 'Whether to begin with files.')
-
-# MVTec AD's categories: training images, normal and defective test images.
-SIZES = {
-  'bottle': (209, 20, 63),
-  'cable': (224, 58, 92),
-  'capsule': (219, 23, 109),
-  'carpet': (280, 28, 89),
-  'grid': (264, 21, 57),
-  'hazelnut': (391, 40, 70),
-  'leather': (245, 32, 92),
-  'metal_nut': (220, 22, 93),
-  'pill': (267, 26, 141),
-  'screw': (320, 41, 119),
-  'tile': (230, 33, 84),
-  'toothbrush': (60, 12, 30),
-  'transistor': (213, 60, 40),
-  'wood': (247, 19, 60),
-  'zipper': (240, 32, 119),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Decoded:
-  """A category whose training images lie in memory; it has no others.
-
-  Attributes:
-    name: The category's.
-    shared: uint8 `[images, *size, 3]`, of all categories.
-    images: How many of them are this one's.
-  """
-
-  name: str
-  shared: np.ndarray
-  images: int
-
-  @property
-  def size(self) -> tuple[int, int]:
-    """Height and width, in pixels."""
-    return self.shared.shape[1], self.shared.shape[2]
-
-  @property
-  def train(self) -> range:
-    """The training images."""
-    return range(self.images)
-
-  @property
-  def test(self) -> tuple[()]:
-    """None."""
-    return ()
-
-  def pixels(self, index: int) -> np.ndarray:
-    """Returns an image, uint8 `[*size, 3]`."""
-    return self.shared[index]
 
 
 def make_config(file: pathlib.Path):

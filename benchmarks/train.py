@@ -12,7 +12,6 @@ about eight minutes on two CPU cores.
 """
 
 import functools
-import io
 import itertools
 import os
 import time
@@ -23,9 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from flax import nnx
-from PIL import Image
 
-from benchmarks import timing
+from benchmarks import mvtec_sizes, timing
 from simplenet_jax import cli, protocols
 from simplenet_jax.data import images
 from simplenet_jax.models import resnet
@@ -41,10 +39,7 @@ _ROUNDS = flags.DEFINE_integer('rounds', 3, 'Each time is the median of.', 1)
 _CROP = flags.DEFINE_integer('crop', 288, 'Side of an image, in pixels.', 32)
 
 BATCH = 8
-# MVTec AD's training images, and all of its images.
-MVTEC = (209, 224, 219, 280, 264, 391, 245, 220)
-MVTEC += (267, 320, 230, 60, 213, 247, 240)
-MVTEC_IMAGES, EPOCHS = 5354, 160
+EPOCHS = 160
 
 
 class Ours:
@@ -166,7 +161,7 @@ def epochs(device: str) -> dict:
 
   count, side = _IMAGES.value, _CROP.value
   pixels = random_pixels(count, side)
-  files = [encode(image) for image in random_pixels(count, 32)]
+  files = [mvtec_sizes.encode(image) for image in random_pixels(count, 32)]
   start = time.perf_counter()
   ours = Ours(make_config(BATCH), pixels)
   ours.train(1)
@@ -190,7 +185,9 @@ def epochs(device: str) -> dict:
 
   def released_epoch_with_decoding():
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-      decoding = pool.map(functools.partial(decode, side=side), files)
+      decoding = pool.map(
+        functools.partial(mvtec_sizes.decode, side=side), files
+      )
       for _ in starts:
         batch = np.stack(list(itertools.islice(decoding, BATCH)))
         tensor = torch.tensor(images.normalize(batch)).movedim(-1, 1)
@@ -215,9 +212,11 @@ def epochs(device: str) -> dict:
     },
     _ROUNDS.value,
   )
-  steps = sum(-(-images // BATCH) for images in MVTEC) * EPOCHS
+  trained = [train for train, _, _ in mvtec_sizes.SIZES.values()]
+  steps = sum(-(-count // BATCH) for count in trained) * EPOCHS
   per_step = {name: value / len(starts) for name, value in seconds.items()}
-  once = per_step.pop('extraction, ours') / BATCH * MVTEC_IMAGES
+  total = sum(sum(sizes) for sizes in mvtec_sizes.SIZES.values())
+  once = per_step.pop('extraction, ours') / BATCH * total
   extracted = {'lean PyTorch': once, 'ours': once}
   return {
     'images': count,
@@ -242,7 +241,7 @@ def epochs(device: str) -> dict:
     'mvtec_ad_method': (
       f'seconds of a step x {steps} steps (15 categories, {EPOCHS} epochs, one '
       'seed), without evaluation and compilation; where features are cached, '
-      f'plus {MVTEC_IMAGES} images at the measured time of our extraction'
+      f'plus {total} images at the measured time of our extraction'
     ),
     'gflop_of_a_step': {
       'as the paper writes it': as_written(BATCH * (side // 8) ** 2) / 1e9,
@@ -256,23 +255,6 @@ def as_written(patches: int, dim: int = 1536, hidden: int = 1024) -> float:
   adaptor, discriminator = 2 * patches * dim**2, 2 * 2 * patches * dim * hidden
   # Forward and the weights' gradients; the discriminator's inputs' as well.
   return 2 * adaptor + 3 * discriminator
-
-
-def encode(pixels: np.ndarray) -> bytes:
-  """Returns a smooth image of MVTec AD's usual size as a PNG file holds it."""
-  file = io.BytesIO()
-  size = (1024, 1024)
-  Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(
-    file, 'png'
-  )
-  return file.getvalue()
-
-
-def decode(file: bytes, side: int) -> np.ndarray:
-  """Returns a file's pixels, uint8 `[side, side, 3]`."""
-  image = Image.open(io.BytesIO(file)).convert('RGB')
-  frame = images.Frame.protocol((image.height, image.width), side + 41, side)
-  return frame.image_to_input(image)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ saved from the host, without a device's name in them.
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ _LATEST: Any = ocp.training.preservation_policies.LatestN(2)
 
 
 class Checkpoints:
-  """The checkpoints of a run's heads.
+  """The checkpoints of a run's heads; it can be used from several threads.
 
   A checkpoint is there whole or not at all. Those of heads under way are saved
   in the background, and the one before the latest is kept.
@@ -39,12 +40,14 @@ class Checkpoints:
     """Notes the folder; it is made with the first save."""
     self._folder = folder.absolute()
     self._open: dict[Job, ocp.training.Checkpointer] = {}
-    self._saves: dict[Job, Any] = {}
+    self._saves: dict[Job, futures.Future] = {}
     self._broken: set[tuple[Job, int]] = set()
     self._context = ocp.Context()
     # One file per array: the merged layout cannot be read from folders with
     # brackets in their names.
     self._context.array.saving.use_ocdbt = False
+    # Orbax numbers its operations in a way that two threads upset.
+    self._thread = futures.ThreadPoolExecutor(1, 'checkpoints')
 
   def save(self, record: Record, state: State | None = None) -> None:
     """Saves a head as it is; waits only for its save before this one.
@@ -55,28 +58,21 @@ class Checkpoints:
       record: Its course so far, of at least one step.
       state: All that goes on changing, by name; None of a finished head, whose
         record holds what is left.
+
+    Raises:
+      OSError: If this save, or the one before it, could not be written.
     """
-    saver = self._opened(record.job)
     what = {
       'metrics': record.metrics[:, : record.step].copy(),
       'scores': {str(epoch): scores for epoch, scores in record.scores.items()},
       'state' if state else 'head': state or record.head,
     }
-    self._wait(record.job)
-    known = {one.step for one in saver.checkpoints}
-    if (record.job, record.step) in self._broken:
-      saver.delete(record.step)
-      known.discard(record.step)
-    if record.step not in known:
-      self._saves[record.job] = saver.save_async(record.step, what, force=True)
-    if not state:
-      self._wait(record.job)
-      for step in known - {record.step}:
-        saver.delete(step)
-      self._open.pop(record.job).close()
-
-  def _wait(self, job: Job) -> None:
-    if save := self._saves.pop(job, None):
+    if before := self._saves.pop(record.job, None):
+      before.result()
+    save = self._thread.submit(self._write, record.job, record.step, what)
+    if state:
+      self._saves[record.job] = save
+    else:
       save.result()
 
   def load(
@@ -94,20 +90,7 @@ class Checkpoints:
       Its course, and all that goes on changing, by name; nothing of a finished
       head.
     """
-    if not (self._folder / _name(job)).is_dir():
-      return None
-    saver = self._opened(job)
-    for step in sorted((one.step for one in saver.checkpoints), reverse=True):
-      try:
-        return self._read(saver.load(step), job, rank)
-      except Exception as error:  # Orbax has no class of its own for them.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        console.print(
-          f'  {self._folder / _name(job) / str(step)} cannot be read '
-          f'({reason[:120]}); the one before it is taken'
-        )
-        self._broken.add((job, step))
-    return None
+    return self._thread.submit(self._read, job, rank).result()
 
   def survey(
     self, jobs: Sequence[Job], rank: Callable[[str], Rank | None]
@@ -133,34 +116,46 @@ class Checkpoints:
       under_way += saved is not None
     return ended, left, under_way
 
-  def _read(
-    self, saved: dict[str, Any], job: Job, rank: Rank | None
-  ) -> tuple[Record, State]:
-    record = Record(job, rank)
-    record.add_metrics(np.asarray(saved['metrics']))
-    record.resumed = record.step
-    scores = {int(epoch): s for epoch, s in saved.get('scores', {}).items()}
-    for epoch in sorted(scores):
-      record.add_scores(epoch, scores[epoch])
-    record.head = saved.get('head')
-    return record, saved.get('state', {})
-
   def close(self) -> None:
     """Waits until everything is saved.
 
     Raises:
-      Exception: The first of what went wrong, after the others are saved.
+      OSError: The first of what could not be written, after the others are.
     """
-    errors = []
-    for job, saver in self._open.items():
+    errors = [save.exception() for save in self._saves.values()]
+    self._thread.submit(self._close_all).result()
+    self._thread.shutdown()
+    for error in errors:
+      if error:
+        raise error
+
+  def _write(self, job: Job, step: int, what: dict[str, Any]) -> None:
+    saver = self._opened(job)
+    if (job, step) in self._broken:
+      saver.delete(step, missing_ok=True)
+    if step not in {one.step for one in saver.checkpoints}:
+      saver.save(step, what, force=True)
+    if 'head' in what:
+      for known in {one.step for one in saver.checkpoints} - {step}:
+        saver.delete(known, missing_ok=True)
+      self._open.pop(job).close()
+
+  def _read(self, job: Job, rank: Rank | None) -> tuple[Record, State] | None:
+    folder = self._folder / _name(job)
+    if not folder.is_dir():
+      return None
+    saver = self._opened(job)
+    for step in sorted((one.step for one in saver.checkpoints), reverse=True):
       try:
-        self._wait(job)
-        saver.close()
-      except Exception as error:
-        errors.append(error)
-    self._open.clear()
-    if errors:
-      raise errors[0]
+        return _restored(saver.load(step), job, rank)
+      except Exception as error:  # Orbax has no class of its own for them.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        console.print(
+          f'  {folder / str(step)} cannot be read ({reason[:120]}); the one '
+          'before it is taken'
+        )
+        self._broken.add((job, step))
+    return None
 
   def _opened(self, job: Job) -> ocp.training.Checkpointer:
     if job not in self._open:
@@ -171,6 +166,24 @@ class Checkpoints:
         context=self._context,
       )
     return self._open[job]
+
+  def _close_all(self) -> None:
+    for saver in self._open.values():
+      saver.close()
+    self._open.clear()
+
+
+def _restored(
+  saved: dict[str, Any], job: Job, rank: Rank | None
+) -> tuple[Record, State]:
+  record = Record(job, rank)
+  record.add_metrics(np.asarray(saved['metrics']))
+  record.resumed = record.step
+  scores = {int(epoch): s for epoch, s in saved.get('scores', {}).items()}
+  for epoch in sorted(scores):
+    record.add_scores(epoch, scores[epoch])
+  record.head = saved.get('head')
+  return record, saved.get('state', {})
 
 
 def _name(job: Job) -> Path:

@@ -202,10 +202,8 @@ class Worker:
         call.scores[slot.lane] = self._score(slot)
       if slot.step == slot.job.steps:
         state = self._take(slot)
-        call.finished[slot.lane] = {
-          'params': state.params,
-          'stats': state.stats,
-        }
+        left = {'params': state.params, 'stats': state.stats}
+        call.finished[slot.lane] = left
         self._leave(slot)
       elif due:
         call.states[slot.lane] = self._take(slot)
