@@ -84,7 +84,8 @@ def row_bytes(shapes: Sequence[jax.ShapeDtypeStruct]) -> int:
   jax.jit, static_argnames='extractor', donate_argnames='levels'
 )
 def _extract_into(extractor, weights, levels, pixels, rows):
-  return _put(levels, extractor(weights, pixels), rows)
+  new = extractor(weights, pixels)
+  return _put(levels, new, rows), new[0].ravel()[0]
 
 
 @functools.partial(jax.jit, donate_argnames='levels')
@@ -162,7 +163,7 @@ class Bank:
     pixels: np.ndarray,
     rows: np.ndarray,
     batch_size: int,
-  ) -> None:
+  ) -> jax.Array:
     """Passes images through the backbone, into rows.
 
     Args:
@@ -172,9 +173,15 @@ class Bank:
       rows: int32 `[images]`.
       batch_size: The size to which batches are padded, so that one program
         serves all.
+
+    Returns:
+      A number that is there when the images are through.
     """
     pixels, rows = padded(pixels, batch_size), self._padded(rows, batch_size)
-    self.levels = _extract_into(extractor, weights, self.levels, pixels, rows)
+    self.levels, through = _extract_into(
+      extractor, weights, self.levels, pixels, rows
+    )
+    return through
 
   def write(self, values: Sequence[np.ndarray], rows: np.ndarray) -> None:
     """Copies features to rows.

@@ -129,8 +129,8 @@ class Store:
       categories: In the order in which they will be opened, more or less; all
         of one input size.
       lanes: How many heads may read at a time.
-      on_batch: Called with a category's name, how many of its images were
-        handed to the backbone so far, and their number.
+      on_batch: Called with a category's name, how many of its images are
+        through the backbone, and their number.
       stop: Ends an extraction when it is set.
     """
     self._home, self._source, self._lanes = home, source, lanes
@@ -201,18 +201,24 @@ class Store:
     if inputs.images > self._home.rows:
       return self._extract_to_host(inputs, decoder)
     rows = self._home.take(inputs.images)
-    source = self._source
+    source, before = self._source, None
     try:
       for start, pixels in self._until_stopped(decoder):
         done = start + len(pixels)
-        self._home.extract(
+        through = self._home.extract(
           source.extractor,
           source.weights,
           pixels,
           rows[start:done],
           source.batch_size,
         )
-        self._on_batch(inputs.name, done, len(rows))
+        # The device always has a batch to do while the next one is prepared.
+        if before:
+          jax.block_until_ready(before[1])
+          self._on_batch(inputs.name, before[0], len(rows))
+        before = done, through
+      jax.block_until_ready(self._home.levels)
+      self._on_batch(inputs.name, len(rows), len(rows))
     except BaseException:
       self._home.give(rows)
       raise

@@ -38,7 +38,7 @@ class Watch:
     self.close()
 
   def on_batch(self, name: str, done: int, total: int) -> None:
-    """Shows how many images of a category were handed to the backbone."""
+    """Shows how many images of a category are through the backbone."""
     label = f'{name}, features'
     self._board.show(label, done, total, f'{done}/{total} images')
     if done == total:

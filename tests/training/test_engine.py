@@ -252,7 +252,7 @@ def test_a_stop_ends_an_extraction(config, tmp_path):
     stop.set()
 
   assert not Ran(config, change=change, on_batch=on_batch).records
-  assert told == [4]
+  assert told == [4]  # Of 15: the batch under way is the last.
 
 
 def test_scores_that_are_not_finite_stop_their_head_alone(alone, config):
