@@ -32,7 +32,7 @@ def reference() -> Config:
         'crop': 288,  # The centre that is used, in pixels; 0: everything.
         'mask_rule': 'reference',  # Or 'half': a mask's pixels from .5 up.
         'demo_seed': 0,
-        'workers': 0,  # Decoding threads; 0: one per core.
+        'workers': 0,  # Decoding threads of each device; 0: one per core.
       },
       'backbone': {
         'name': 'wide_resnet50_2',

@@ -1,4 +1,4 @@
-"""Normal draws from a counter: cheap, and the same on every device.
+"""Normal draws from a counter: cheap, their bits the same on every device.
 
 Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy
 as 1, 2, 3", 2011) of a key and a counter. `jax.random` offers it too; here the
