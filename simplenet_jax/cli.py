@@ -30,6 +30,8 @@ def run(main: Callable[[], None]) -> None:
       main()
     except interrupts.Stopped as stopped:
       _fail(stopped.status, str(stopped), kind='stop')
+    except KeyboardInterrupt:
+      _fail(130, 'interrupted, before heads were trained', kind='stop')
     except (ValueError, OSError) as error:
       logging.debug('', exc_info=True)
       _fail(1, str(error))

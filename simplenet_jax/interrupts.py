@@ -1,9 +1,12 @@
 """Signals that ask a run to stop: it saves and ends."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
+
+from simplenet_jax.progress import console
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -42,17 +45,24 @@ def caught() -> Iterator[Stop]:
     yield stop
     return
 
-  def on_signal(number, frame):
+  def on_first(number, frame):
     del frame
     stop.signal = number
     stop.set()
-    for number in _SIGNALS:
-      signal.signal(number, signal.SIG_DFL)
+    for each in _SIGNALS:
+      signal.signal(each, on_second)
+    console.print('  stopping, heads are saved; once more ends it at once')
+
+  def on_second(number, frame):
+    del frame
+    console.show_cursor()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
   before = {number: signal.getsignal(number) for number in _SIGNALS}
   try:
     for number in _SIGNALS:
-      signal.signal(number, on_signal)
+      signal.signal(number, on_first)
     yield stop
   finally:
     for number, handler in before.items():

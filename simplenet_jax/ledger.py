@@ -38,19 +38,33 @@ def claim(
         raise ValueError('not an object')
     except ValueError as error:
       raise ValueError(f'{path}: not as a run leaves it ({error})') from None
+    for one in categories:
+      # Images can be mended as long as no head was trained on them.
+      trained = any((workdir / 'checkpoints' / one.name).glob('*/*'))
+      if not trained and _images(one) in theirs:
+        theirs[_images(one)] = mine[_images(one)]
     if differing := _differing(mine, theirs):
       raise ValueError(
         f'{workdir} holds another run: {"; ".join(differing)}; set them as '
         'they were to resume it, or give another --workdir'
       )
+    _write(path, theirs)
     return True
   if (workdir / 'results.json').exists():
     raise ValueError(
       f'{workdir} holds the results of another run; give another --workdir'
     )
-  with written_aside(path) as aside:
-    aside.write_text(json.dumps(mine, indent=2) + '\n', encoding='utf-8')
+  _write(path, mine)
   return False
+
+
+def _write(path: Path, entry: dict[str, Any]) -> None:
+  with written_aside(path) as aside:
+    aside.write_text(json.dumps(entry, indent=2) + '\n', encoding='utf-8')
+
+
+def _images(one: Inputs) -> str:
+  return f'images of {one.name}'
 
 
 def _entry(
@@ -66,23 +80,26 @@ def _entry(
       {
         **settings,
         "the weights' sha256": weights,
-        **{f'images of {one.name}': _fingerprint(one) for one in categories},
+        **{_images(one): _fingerprint(one) for one in categories},
       }
     )
   )
 
 
 def _fingerprint(one: Inputs) -> str:
-  """Returns a digest of the files' names, places and sizes in bytes."""
-  digest = hashlib.sha256()
+  """Returns the files' number and a digest of their names and sizes."""
+  digest, masks = hashlib.sha256(), 0
   test = [(sample.path, sample.mask) for sample in one.category.test]
   for path in (*one.category.train, *(p for pair in test for p in pair)):
     if path is None:
       digest.update(b'-')
       continue
+    masks += 'ground_truth' in path.parts
     place = '/'.join(path.parts[-4:])
     digest.update(f'{place}\0{path.stat().st_size}\0'.encode())
-  return digest.hexdigest()[:16]
+  train, test = len(one.category.train), len(one.category.test)
+  digits = digest.hexdigest()[:16]
+  return f'{train} train, {test} test, {masks} masks, digest {digits}'
 
 
 def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

@@ -31,6 +31,7 @@ def announce(
     planned: What is left to do.
     workdir: Where results go.
   """
+  megabytes = disk(config, planned, categories) / 1e6
   devices = engine.chosen_devices(config)
   device, count = devices[0], len(devices)
   several = f', {count} of them' if count > 1 else ''
@@ -45,7 +46,7 @@ def announce(
     f'{config.precision}\n'
     f'{_plan(config, planned)}'
     f'  takes     about {duration(seconds(planned))} and compilation, by a '
-    f'rough guess; {disk(config, planned, categories) / 1e6:.0f} MB of disk\n'
+    f'rough guess; {megabytes:.0f} MB of disk at most\n'
     f'  results   {workdir}/'
   )
   for one in categories:
@@ -84,7 +85,7 @@ def idle(planned: Plan) -> float:
 
 
 def disk(config: Config, planned: Plan, categories: Sequence[Inputs]) -> float:
-  """Guesses the bytes that a run leaves, and those of heads under way."""
+  """Guesses the bytes that a run takes at most: heads under way take more."""
   heads = len(categories) * len(config.seeds)
   lanes = sum(shifts[0].lanes for shifts in planned.rota)
   # With both optimisers' moments, the latest checkpoint and the one before it.

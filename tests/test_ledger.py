@@ -125,13 +125,22 @@ def relabel(part):
 @pytest.mark.parametrize('change', [rename, add, resize, unmask, relabel])
 def test_other_images_are_noticed(claim, root, tmp_path, change):
   claim()
+  (tmp_path / 'work/checkpoints/part/seed-0/3').mkdir(parents=True)
   before = (tmp_path / 'work/run.json').read_bytes()
   change(root / 'part')
   with pytest.raises(
-    ValueError, match=r"run: images of part was '\w+', is '\w+'; set them"
+    ValueError,
+    match=r"run: images of part was '\d+ train, .*', is '\d+ train, .*'; set",
   ):
     claim()
   assert (tmp_path / 'work/run.json').read_bytes() == before
+
+
+def test_images_can_be_mended_before_a_head_was_trained(claim, root):
+  claim()
+  picture(root / 'part/train/good/0.png', size=(44, 32))
+  assert claim()
+  assert claim()
 
 
 def test_categories_that_come_or_go_are_named(claim, root):
@@ -139,7 +148,7 @@ def test_categories_that_come_or_go_are_named(claim, root):
   make_category(root / 'new')
   shutil.rmtree(root / 'part')
   with pytest.raises(
-    ValueError, match=r"images of new was None, is '\w+'; .* '\w+', is None;"
+    ValueError, match=r"images of new was None, is '.*'; .* was '.*', is None;"
   ):
     claim()
 
