@@ -64,8 +64,6 @@ def test_a_loss_that_is_not_finite_is_named_by_epoch_and_step(loss):
     ([0.5, 0.6, 0.7], [3]),
     ([0.5, 0.4, 0.5, 0.1], [1, 3, 4]),
     ([0.5, 0.5, 0.9, 0.1], [3, 4]),
-    ([np.nan, 0.2, np.nan], [2, 3]),
-    ([np.nan, np.nan], [2]),
   ],
 )
 def test_scores_of_the_latest_and_the_best_epochs_are_kept(ranks, kept):
@@ -73,6 +71,24 @@ def test_scores_of_the_latest_and_the_best_epochs_are_kept(ranks, kept):
   assert list(record.scores) == kept
   for epoch, scores in record.scores.items():
     np.testing.assert_array_equal(scores, scores_of(ranks[epoch - 1]))
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_refused(value):
+  record = add_ranked([0.5])
+  with pytest.raises(
+    ValueError, match=r'seed \d+ are not finite after epoch 2'
+  ):
+    record.add_scores(2, scores_of(value))
+  assert list(record.scores) == [1]
+
+
+def test_an_undefined_rank_never_wins():
+  ranks = iter([np.nan, 0.2, np.nan])
+  record = Record(JOB, lambda scores: next(ranks))
+  for epoch in (1, 2, 3):
+    record.add_scores(epoch, scores_of(0.0))
+  assert list(record.scores) == [2, 3]
 
 
 def test_without_a_rank_only_the_latest_scores_are_kept():
