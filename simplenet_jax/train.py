@@ -91,14 +91,16 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
       config, recipe, extractor, loaded.state, jobs, left, categories
     )
 
-  plan(jobs)  # What cannot be done is refused before the directory is taken.
+  # What cannot be done is refused before the directory is taken.
+  planned = plan(jobs)
   resumed = ledger.claim(workdir, config, loaded.sha256, categories)
   checkpoints = Checkpoints(workdir / 'checkpoints')
   try:
     ended, left, under_way = checkpoints.survey(
       jobs, lambda name: rank(run, name)
     )
-    planned = plan(left)
+    if ended:
+      planned = plan(left)
     announce(config, loaded, categories, planned, workdir)
     if resumed:
       console.print(

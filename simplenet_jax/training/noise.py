@@ -3,8 +3,7 @@
 Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random numbers: as easy
 as 1, 2, 3", 2011) of a key and a counter. `jax.random` offers it too; here the
 rounds are laid out flat, so that they fuse with what follows, and both output
-words are used: a third of the time on a CPU. A draw depends on its key alone,
-under `vmap` as well.
+words are used. A draw depends on its key alone, under `vmap` as well.
 """
 
 import math
