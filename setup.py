@@ -28,7 +28,7 @@ setuptools.setup(
     'ml-collections>=1.0',
     'numpy>=2.0',
     'optax>=0.2.6',
-    'orbax-checkpoint>=0.12.8,<0.13',
+    'orbax-checkpoint>=0.11.36,<0.13',
     'pillow>=11.0',
     'rich>=13.0',
     'safetensors>=0.5',

@@ -23,6 +23,14 @@ def in_turns(
     functions: Each must return only when its work is done.
     rounds: How often each is called, after one call that is not counted.
   """
+  times = all_in_turns(functions, rounds)
+  return {name: statistics.median(each) for name, each in times.items()}
+
+
+def all_in_turns(
+  functions: Mapping[str, Callable[[], object]], rounds: int
+) -> dict[str, list[float]]:
+  """Returns each function's seconds of every round; see `in_turns`."""
   seconds = {name: [] for name in functions}
   for function in functions.values():
     function()
@@ -31,7 +39,7 @@ def in_turns(
       start = time.perf_counter()
       function()
       seconds[name].append(time.perf_counter() - start)
-  return {name: statistics.median(times) for name, times in seconds.items()}
+  return seconds
 
 
 def write(name: str, result: Mapping[str, Any]) -> None:

@@ -6,6 +6,9 @@
 FOLDER holds train/good with good images, or several such folders, one per kind
 of part. test/good, test/<defect> and ground_truth/<defect> are used where they
 are there. The whole image is seen, whatever its aspect: nothing is cropped.
+
+Thresholds come from validation/good, or from a tenth of train/good, at least 20
+images (but not more than a quarter), which are then not trained on.
 """
 
 from simplenet_jax import protocols
@@ -18,4 +21,5 @@ def get_config(protocol=None):
   config.data.resize = config.data.crop
   config.data.crop = 0
   config.data.mask_rule = 'half'
+  config.data.held_out = 0.1
   return config

@@ -34,11 +34,14 @@ class Stop(threading.Event):
 
 
 @contextlib.contextmanager
-def caught() -> Iterator[Stop]:
+def caught(meanwhile: str = 'heads are saved') -> Iterator[Stop]:
   """Sets the event that it yields when SIGTERM or SIGINT arrives.
 
   A second signal ends the process at once; what was saved stays whole. Off the
   main thread, where Python allows no handlers, signals go their usual way.
+
+  Args:
+    meanwhile: What is done before it ends, to be told.
   """
   stop = Stop()
   if threading.current_thread() is not threading.main_thread():
@@ -51,7 +54,7 @@ def caught() -> Iterator[Stop]:
     stop.set()
     for each in _SIGNALS:
       signal.signal(each, on_second)
-    console.print('  stopping, heads are saved; once more ends it at once')
+    console.print(f'  stopping, {meanwhile}; once more ends it at once')
 
   def on_second(number, frame):
     del frame

@@ -80,17 +80,18 @@ def _entry(
       {
         **settings,
         "the weights' sha256": weights,
-        **{_images(one): _fingerprint(one) for one in categories},
+        **{_images(one): fingerprint(one) for one in categories},
       }
     )
   )
 
 
-def _fingerprint(one: Inputs) -> str:
+def fingerprint(one: Inputs) -> str:
   """Returns the files' number and a digest of their names and sizes."""
   digest, masks = hashlib.sha256(), 0
   test = [(sample.path, sample.mask) for sample in one.category.test]
-  for path in (*one.category.train, *(p for pair in test for p in pair)):
+  held = one.category.validation
+  for path in (*one.category.train, *held, *(p for pair in test for p in pair)):
     if path is None:
       digest.update(b'-')
       continue
@@ -99,7 +100,10 @@ def _fingerprint(one: Inputs) -> str:
     digest.update(f'{place}\0{path.stat().st_size}\0'.encode())
   train, test = len(one.category.train), len(one.category.test)
   digits = digest.hexdigest()[:16]
-  return f'{train} train, {test} test, {masks} masks, digest {digits}'
+  return (
+    f'{train} train, {len(held)} held out, {test} test, {masks} masks, digest '
+    f'{digits}'
+  )
 
 
 def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

@@ -32,6 +32,9 @@ def reference() -> Config:
         'crop': 288,  # The centre that is used, in pixels; 0: everything.
         'mask_rule': 'reference',  # Or 'half': a mask's pixels from .5 up.
         'demo_seed': 0,
+        'held_out': 0.0,  # Share of the good images kept for thresholds, where
+        # there is no validation/good; 0: none.
+        'held_out_least': 20,  # At least so many, but a quarter at most.
         'workers': 0,  # Decoding threads of each device; 0: one per core.
       },
       'backbone': {
@@ -79,6 +82,11 @@ def reference() -> Config:
         'pictures': 16,  # Test images on a category's sheet; 0: no sheet.
         'maps': False,  # Whether to save the anomaly maps as TIFF.
       },
+      'detector': {
+        'save': True,  # Whether to leave one per category in the end.
+        'false_alarm_rate': 0.01,  # That its thresholds aim at, where good
+        # images are held out.
+      },
     }
   )
 
@@ -125,6 +133,7 @@ FREE = (
   'engine.',
   'evaluation.pictures',
   'evaluation.maps',
+  'detector.save',
 )
 
 # How the fields begin that a protocol fixes; the others say where and how a run
@@ -135,6 +144,7 @@ _BINDING = (
   'data.resize',
   'data.crop',
   'data.mask_rule',
+  'data.held_out',
   'backbone.name',
   'backbone.levels',
   'backbone.padding',
@@ -210,6 +220,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
   'data.mask_rule': _one_of('reference', 'half'),
   'data.demo_seed': _NOT_NEGATIVE,
   'data.workers': _NOT_NEGATIVE,
+  'data.held_out': (lambda x: 0 <= x < 1, 'from 0 to below 1'),
+  'data.held_out_least': _NOT_NEGATIVE,
   'backbone.batch_size': _POSITIVE,
   'bank.dtype': _one_of('float32', 'bfloat16', 'float16'),
   'bank.device_gb': _NOT_NEGATIVE,
@@ -232,6 +244,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
   'evaluation.every': _POSITIVE,
   'evaluation.smoothing': _NOT_NEGATIVE,
   'evaluation.pictures': _NOT_NEGATIVE,
+  'detector.false_alarm_rate': (lambda x: 0 < x < 1, 'between 0 and 1'),
 }
 
 

@@ -2,25 +2,22 @@
 
 import dataclasses
 import itertools
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from simplenet_jax import environment, interrupts, ledger, protocols
 from simplenet_jax.data import sources
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.evaluation import artifacts, metrics, results
-from simplenet_jax.evaluation.judge import Judge
+from simplenet_jax.evaluation import category, metrics, results
 from simplenet_jax.models import weights
 from simplenet_jax.overview import announce
 from simplenet_jax.progress import Board, Clock, console, counted
 from simplenet_jax.protocols import Config
+from simplenet_jax.ship import Shipper
 from simplenet_jax.training import engine, setup
 from simplenet_jax.training.checkpoint import Checkpoints
-from simplenet_jax.training.record import METRICS, Record
+from simplenet_jax.training.record import Record
 from simplenet_jax.training.watch import Watch
 from simplenet_jax.training.worker import FAILURES
 
@@ -35,6 +32,8 @@ class Run:
     categories: The images, by name.
     weights: The backbone's weights and where they come from.
     clock: Wall time by phase.
+    checkpoints: Of its heads.
+    shipper: Makes detectors of them.
     records: The heads that ended so far, by category and seed.
     finished: The categories evaluated so far.
     failed: Why others failed.
@@ -45,6 +44,8 @@ class Run:
   categories: dict[str, Inputs]
   weights: weights.Weights
   clock: Clock
+  checkpoints: Checkpoints
+  shipper: Shipper
   records: dict[str, dict[int, Record]] = dataclasses.field(
     default_factory=dict
   )
@@ -81,9 +82,6 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
   recipe = setup.make_recipe(config, extractor.starts)
   with clock('load weights'):
     loaded = setup.load_backbone(config, extractor.graph)
-  run = Run(
-    config, workdir, {one.name: one for one in categories}, loaded, clock
-  )
   jobs = engine.make_jobs(config, categories)
 
   def plan(left):
@@ -95,6 +93,15 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
   planned = plan(jobs)
   resumed = ledger.claim(workdir, config, loaded.sha256, categories)
   checkpoints = Checkpoints(workdir / 'checkpoints')
+  run = Run(
+    config,
+    workdir,
+    {one.name: one for one in categories},
+    loaded,
+    clock,
+    checkpoints,
+    Shipper(config, loaded, workdir),
+  )
   try:
     ended, left, under_way = checkpoints.survey(
       jobs, lambda name: rank(run, name)
@@ -168,7 +175,10 @@ def take(run: Run, record: Record, watch: Watch) -> None:
   ordered = [heads[seed] for seed in seeds]
   if any(record.finished for record in ordered):
     try:
-      run.finished[name] = evaluate(run, run.categories[name], ordered)
+      ship(run, run.categories[name], ordered)
+      run.finished[name] = category.evaluate(
+        run.config, run.workdir, run.clock, run.categories[name], ordered
+      )
     except FAILURES as error:
       run.failed[name] = (
         str(error).strip() or type(error).__name__
@@ -179,73 +189,19 @@ def take(run: Run, record: Record, watch: Watch) -> None:
   run.records[name] = {}
 
 
-def evaluate(
-  run: Run, one: Inputs, records: Sequence[Record]
-) -> results.CategoryResult:
-  """Evaluates the heads of one category.
-
-  Args:
-    run: The run.
-    one: The category.
-    records: Of its heads, one per seed; metrics of those that were given up are
-      undefined.
-
-  Returns:
-    The metrics of every seed.
-  """
-  config, clock = run.config, run.clock
-  whole = [record for record in records if record.finished]
-  with clock('pictures'):
-    artifacts.write_history(
-      run.workdir,
-      one.name,
-      [record.job.seed for record in whole],
-      {
-        name: np.stack([record.epochs()[name] for record in whole])
-        for name in METRICS
-      },
-    )
-  if not one.test:
-    console.print(f'  {one.name}: no test images, nothing to evaluate')
-    return results.CategoryResult(last=[])
-  undefined = dict.fromkeys(metrics.METRICS, float('nan'))
-  last, best = [], []
-  with clock('evaluate'):
-    judge = Judge.of(one, config.evaluation.smoothing)
+def ship(run: Run, one: Inputs, records: Sequence[Record]) -> None:
+  """Makes a category's detector of all its heads that were not given up."""
+  if not run.config.detector.save or run.shipper.path(one.name).exists():
+    return
+  with run.clock('detectors'):
+    heads = {}
     for record in records:
-      if not record.finished:
-        last.append(undefined)
-        best.append({'epoch': None, **undefined})
-        continue
-      last.append(judge.evaluate(_latest(record)))
-      if judge.can_select:
-        epoch = judge.best_epoch(record.scores)
-        best.append({'epoch': epoch, **judge.evaluate(record.scores[epoch])})
-  with clock('pictures'):
-    shown = whole[0]
-    if config.evaluation.pictures:
-      artifacts.write_sheet(
-        run.workdir,
-        one,
-        judge,
-        _latest(shown),
-        config.evaluation,
-        seed=shown.job.seed,
-      )
-    if config.evaluation.maps:
-      artifacts.write_maps(run.workdir, one, judge, _latest(shown))
-  figures = [
-    f'{label} {statistics.fmean(seed[name] for seed in last):.1%}'
-    for label, name in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc'))
-  ]
-  console.print(f'  {one.name}: {", ".join(figures)}')
-  return results.CategoryResult(
-    last=last, best=best if judge.can_select else []
-  )
-
-
-def _latest(record: Record) -> np.ndarray:
-  return record.scores[record.job.epochs]
+      if record.head is None and record.finished:
+        saved = run.checkpoints.load(record.job)
+        record.head = saved[0].head if saved else None
+      if record.head is not None:
+        heads[record.job.seed] = record.head
+    run.shipper.ship(one, heads)
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -281,6 +237,7 @@ def conclude(run: Run) -> dict[str, Any]:
     console.print(
       f'\n{results.terminal_table(table)}\n\nResults: {run.workdir}/'
     )
+    run.shipper.conclude()
   if run.failed:
     names = [name for name in run.categories if name in run.failed]
     raise ValueError(

@@ -2,6 +2,7 @@
 
 ```
 <root>/<category>/train/good/*.png
+<root>/<category>/validation/good/*.png          good ones not to train on
 <root>/<category>/test/<defect>/*.png            test/good holds normal ones
 <root>/<category>/ground_truth/<defect>/<stem>_mask.png
 ```
@@ -11,8 +12,12 @@ Only the first folder is required. Nothing is read but file names.
 
 import collections
 import dataclasses
+import math
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 GOOD = 'good'
@@ -45,12 +50,14 @@ class Category:
   Attributes:
     name: the folder's name.
     train: normal images to train on, sorted by name.
+    validation: normal images to set thresholds by; may be empty.
     test: test images, sorted by defect, then name; may be empty.
   """
 
   name: str
   train: tuple[Path, ...]
   test: tuple[Sample, ...]
+  validation: tuple[Path, ...] = ()
 
 
 def find_categories(
@@ -95,12 +102,41 @@ def find_categories(
   return tuple(_read_category(name, found[name]) for name in chosen)
 
 
+def hold_out(category: Category, share: float, least: int) -> Category:
+  """Keeps training images back to set thresholds by.
+
+  They are drawn at random, the same ones each time. A category that has images
+  for validation is left as it is.
+
+  Args:
+    category: the images.
+    share: of the training images, in [0, 1); 0: none.
+    least: how many at least, but never more than a quarter of them.
+
+  Returns:
+    The category with fewer training images.
+  """
+  count = len(category.train)
+  kept_back = min(max(math.floor(share * count), least), count // 4)
+  if category.validation or not share or not kept_back:
+    return category
+  rng = np.random.default_rng(zlib.crc32(category.name.encode()))
+  drawn = set(rng.permutation(count)[:kept_back].tolist())
+  return dataclasses.replace(
+    category,
+    train=tuple(p for i, p in enumerate(category.train) if i not in drawn),
+    validation=tuple(p for i, p in enumerate(category.train) if i in drawn),
+  )
+
+
 def describe(category: Category) -> str:
-  """Counts images: '213 train, 100 test (40 defective, 40 masks)'."""
+  """Counts images: '213 train, 20 held out, 100 test (40 defective, ...)'."""
   defective = sum(sample.label for sample in category.test)
   masks = sum(sample.mask is not None for sample in category.test)
+  held = f'{len(category.validation)} held out, '
   return (
-    f'{len(category.train)} train, {len(category.test)} test'
+    f'{len(category.train)} train, {held if category.validation else ""}'
+    f'{len(category.test)} test'
     f' ({defective} defective, {masks} masks)'
   )
 
@@ -145,7 +181,8 @@ def _read_category(name: str, folder: Path) -> Category:
     for defect in sorted(defects | masked)
     for sample in _read_defect(folder, defect)
   ]
-  return Category(name, tuple(train), tuple(test))
+  validation = _images(folder / 'validation' / GOOD)
+  return Category(name, tuple(train), tuple(test), tuple(validation))
 
 
 def _read_defect(folder: Path, defect: str) -> list[Sample]:

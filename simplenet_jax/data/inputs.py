@@ -118,6 +118,8 @@ def prepare(category: folder.Category, data: Config) -> Inputs:
   """
   train = [images.image_size(path) for path in category.train]
   test = [images.image_size(sample.path) for sample in category.test]
+  for path in category.validation:
+    images.image_size(path)
   for sample, size in zip(category.test, test, strict=True):
     if sample.mask and (found := images.image_size(sample.mask)) != size:
       raise ValueError(

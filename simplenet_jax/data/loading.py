@@ -3,10 +3,46 @@
 import collections
 import itertools
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
+from typing import TypeVar
 
 import numpy as np
+
+_In = TypeVar('_In')
+_Out = TypeVar('_Out')
+
+
+def in_order(
+  function: Callable[[_In], _Out],
+  items: Iterable[_In],
+  ahead: int,
+  workers: int | None = None,
+) -> Generator[_Out, None, None]:
+  """Maps in threads, in order, never more than a few results ahead.
+
+  Args:
+    function: called from several threads.
+    items: taken one by one, as results are; need not end.
+    ahead: how many may be under way or waiting.
+    workers: threads; None for one per processor this process may use.
+
+  Yields:
+    `function(item)` for each item; what it raises is raised here.
+  """
+  items = iter(items)
+  pool = futures.ThreadPoolExecutor(workers or _processors())
+  try:
+    waiting = collections.deque(
+      pool.submit(function, item) for item in itertools.islice(items, ahead)
+    )
+    while waiting:
+      result = waiting.popleft().result()
+      for item in itertools.islice(items, 1):
+        waiting.append(pool.submit(function, item))
+      yield result
+  finally:
+    pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Decoder(Iterator[tuple[int, np.ndarray]]):

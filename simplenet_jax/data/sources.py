@@ -6,6 +6,8 @@ from simplenet_jax.data import demo, folder, inputs
 from simplenet_jax.progress import console
 from simplenet_jax.protocols import Config
 
+_DEMO_VALIDATION = 20  # Good images of each demo category for its threshold.
+
 
 def open_categories(data: Config) -> list[inputs.Inputs]:
   """Finds the categories and checks the headers of all their files.
@@ -27,7 +29,7 @@ def open_categories(data: Config) -> list[inputs.Inputs]:
   if data.source == 'demo':
     root = root / f'seed{data.demo_seed}'
     console.print(f'Data: {root} (generated where missing)')
-    demo.generate(root, seed=data.demo_seed)
+    demo.generate(root, seed=data.demo_seed, validation=_DEMO_VALIDATION)
   elif not root.is_dir():
     origin = f' (to be had from {data.origin})' if data.origin else ''
     raise FileNotFoundError(
@@ -43,4 +45,9 @@ def open_categories(data: Config) -> list[inputs.Inputs]:
       f"{root}: a category is called 'mean', as the tables' row over all is; "
       'rename it, or choose others with --config.data.categories'
     )
-  return [inputs.prepare(category, data) for category in found]
+  return [
+    inputs.prepare(
+      folder.hold_out(category, data.held_out, data.held_out_least), data
+    )
+    for category in found
+  ]

@@ -106,8 +106,8 @@ def _cell(tile: Tile, limits: tuple[float, float]) -> Image.Image:
   image = tile.image.resize(size, Image.Resampling.LANCZOS)
   pictures = [
     image,
-    _outlined(image, tile.mask),
-    _heated(image, tile.heat, limits),
+    _with_truth(image, tile.mask),
+    heated(image, tile.heat, limits),
   ]
   step = size[0] + 2
   cell = Image.new('RGB', (3 * step - 2, size[1] + _CAPTION), _PAPER)
@@ -120,12 +120,22 @@ def _cell(tile: Tile, limits: tuple[float, float]) -> Image.Image:
   return cell
 
 
-def _outlined(image: Image.Image, mask: np.ndarray | None) -> Image.Image:
+def _with_truth(image: Image.Image, mask: np.ndarray | None) -> Image.Image:
   if mask is None:
     picture = image.convert('L').convert('RGB')
     text = 'no ground truth'
     ImageDraw.Draw(picture).text((4, 4), text, _OUTLINE)
     return picture
+  return outlined(image, mask)
+
+
+def outlined(image: Image.Image, mask: np.ndarray) -> Image.Image:
+  """Draws a line around what a mask marks.
+
+  Args:
+    image: RGB, of any size.
+    mask: bool `[height, width]`, of any size with the same aspect.
+  """
   # Any defect pixel marks its pixel of the smaller picture.
   coverage = Image.fromarray(mask.astype(np.float32)).resize(
     image.size, Image.Resampling.BOX
@@ -137,9 +147,17 @@ def _outlined(image: Image.Image, mask: np.ndarray | None) -> Image.Image:
   return Image.fromarray(pixels)
 
 
-def _heated(
+def heated(
   image: Image.Image, heat: np.ndarray, limits: tuple[float, float]
 ) -> Image.Image:
+  """Colours an image by its anomaly map.
+
+  Args:
+    image: RGB, of any size.
+    heat: float `[height, width]`, of any size with the same aspect; NaN is
+      hatched.
+    limits: Scores at the cold and at the hot end of the colours.
+  """
   heat = np.asarray(
     Image.fromarray(heat.astype(np.float32)).resize(
       image.size, Image.Resampling.NEAREST

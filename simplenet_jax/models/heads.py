@@ -22,7 +22,7 @@ ADAPTORS = {'linear': 1, 'mlp': 2, 'identity': 0}
 
 # torch's xavier_normal_; jax's glorot_normal would truncate the normal.
 _xavier_normal = nnx.initializers.variance_scaling(1.0, 'fan_avg', 'normal')
-_LEAK = 0.2
+LEAK = 0.2
 
 
 def _linear(
@@ -119,7 +119,7 @@ class Discriminator(nnx.Module):
 
   def finish(self, normalised: jax.Array) -> jax.Array:
     """Maps normalised hidden units `[..., hidden]` to logits `[...]`."""
-    active = nnx.leaky_relu(normalised, _LEAK)
+    active = nnx.leaky_relu(normalised, LEAK)
     return matmul(active, self.tail.kernel[...], self.precision)[..., 0]
 
 
@@ -221,7 +221,7 @@ class Head(nnx.Module):
       weights[-2:] = [matmul(weights[-2], last, self.precision)]
     x = self._project(levels, weights[0]) + biases[0]
     for weight, bias in zip(weights[1:], biases[1:], strict=True):
-      x = matmul(nnx.leaky_relu(x, _LEAK), weight, self.precision) + bias
+      x = matmul(nnx.leaky_relu(x, LEAK), weight, self.precision) + bias
     return x
 
   def _project(

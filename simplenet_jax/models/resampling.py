@@ -84,3 +84,34 @@ def resize(grid: jax.Array, size: Sequence[int]) -> jax.Array:
     return grid
   rows = bilinear_matrix(grid.shape[0], size[0])
   return separable(grid, rows, bilinear_matrix(grid.shape[1], size[1]))
+
+
+def resize_by_taps(grid: jax.Array, size: Sequence[int]) -> jax.Array:
+  """Resizes a grid as `resize` does, as sums of two of its rows and columns.
+
+  Many times faster for many channels, but not backwards, where it would become
+  scattered sums: for inference.
+
+  Args:
+    grid: `[height, width, ...]`, float.
+    size: New height and width.
+
+  Returns:
+    `[*size, ...]` in the dtype of `grid`; `grid` itself if nothing changes.
+  """
+  for axis in (0, 1):
+    if grid.shape[axis] == size[axis]:
+      continue
+    matrix = bilinear_matrix(grid.shape[axis], size[axis])
+    ends = np.argmax(matrix > 0, axis=1)
+    ends = ends, np.minimum(ends + 1, grid.shape[axis] - 1)
+    # A row at the border has one tap of weight 1, and is its own second one.
+    second = 1 - np.take_along_axis(matrix, ends[0][:, None], 1)[:, 0]
+    shape = [-1 if i == axis else 1 for i in range(grid.ndim)]
+    first, other = (
+      jnp.take(grid, end, axis=axis, mode='clip')
+      * jnp.asarray(weight.reshape(shape), grid.dtype)
+      for end, weight in zip(ends, (1 - second, second), strict=True)
+    )
+    grid = first + other
+  return grid

@@ -21,7 +21,7 @@ import safetensors
 from flax import nnx
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from simplenet_jax.models import resnet
+from simplenet_jax.models import resnet, torch_file
 
 # The noise level of the paper (sigma = .015) belongs to torchvision's first
 # ImageNet weights, which are these; other weights have another feature scale.
@@ -269,7 +269,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     raise FileNotFoundError(f'{path}: no such file; check {_FLAG}')
   try:
     if path.suffix != '.safetensors':
-      return _read_torch(path)
+      tensors = torch_file.read(path)
+      return tensors.get('state_dict', tensors)
     with safetensors.safe_open(path, 'numpy') as file:
       return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
   except ImportError as error:
@@ -281,18 +282,6 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     raise ValueError(
       f'{path}: damaged, or not a file of named tensors ({_brief(error)})'
     ) from error
-
-
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
-  import torch
-
-  tensors = torch.load(path, map_location='cpu', weights_only=True)
-  tensors = tensors.get('state_dict', tensors)
-  # NumPy knows no bfloat16 from torch, and every float ends in float32.
-  return {
-    name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    for name, tensor in ((n, t.detach()) for n, t in tensors.items())
-  }
 
 
 def _brief(error: BaseException) -> str:

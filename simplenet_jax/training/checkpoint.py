@@ -6,13 +6,14 @@ saved from the host, without a device's name in them.
 """
 
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from orbax.checkpoint.experimental import v1 as ocp
+import orbax.checkpoint as ocp
 
 from simplenet_jax.progress import console
 from simplenet_jax.training.plan import Job
@@ -25,8 +26,10 @@ logging.getLogger('absl').addFilter(
 
 State = dict[str, np.ndarray]
 
-# Any: its declared types disagree with those that it is given to.
-_LATEST: Any = ocp.training.preservation_policies.LatestN(2)
+# Not asynchronous: what saves is in the background already.
+_OPTIONS = ocp.CheckpointManagerOptions(
+  max_to_keep=2, enable_async_checkpointing=False
+)
 
 
 class Checkpoints:
@@ -39,13 +42,9 @@ class Checkpoints:
   def __init__(self, folder: Path):
     """Notes the folder; it is made with the first save."""
     self._folder = folder.absolute()
-    self._open: dict[Job, ocp.training.Checkpointer] = {}
+    self._open: dict[Job, ocp.CheckpointManager] = {}
     self._saves: dict[Job, futures.Future] = {}
     self._broken: set[tuple[Job, int]] = set()
-    self._context = ocp.Context()
-    # One file per array: the merged layout cannot be read from folders with
-    # brackets in their names.
-    self._context.array.saving.use_ocdbt = False
     # Orbax numbers its operations in a way that two threads upset.
     self._thread = futures.ThreadPoolExecutor(1, 'checkpoints')
 
@@ -131,23 +130,27 @@ class Checkpoints:
 
   def _write(self, job: Job, step: int, what: dict[str, Any]) -> None:
     saver = self._opened(job)
-    if (job, step) in self._broken:
-      saver.delete(step, missing_ok=True)
-    if step not in {one.step for one in saver.checkpoints}:
-      saver.save(step, what, force=True)
+    if step in saver.all_steps() and (job, step) in self._broken:
+      saver.delete(step)
+    if step not in saver.all_steps():
+      tree = ocp.args.Composite(state=ocp.args.PyTreeSave(what))
+      # Forced, as a later step may be there that cannot be read.
+      saver.save(step, args=tree, force=True)
     if 'head' in what:
-      for known in {one.step for one in saver.checkpoints} - {step}:
-        saver.delete(known, missing_ok=True)
+      for known in set(saver.all_steps()) - {step}:
+        saver.delete(known)
       self._open.pop(job).close()
 
   def _read(self, job: Job, rank: Rank | None) -> tuple[Record, State] | None:
     folder = self._folder / _name(job)
     if not folder.is_dir():
       return None
-    saver = self._opened(job)
-    for step in sorted((one.step for one in saver.checkpoints), reverse=True):
+    # Not the saver: if a checkpoint's list of arrays is lost, it guesses one.
+    reader = ocp.PyTreeCheckpointer()
+    for step in sorted(self._opened(job).all_steps(), reverse=True):
       try:
-        return _restored(saver.load(step), job, rank)
+        saved = reader.restore(folder / str(step) / 'state')
+        return _restored(saved, job, rank)
       except Exception as error:  # Orbax has no class of its own for them.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         console.print(
@@ -157,13 +160,17 @@ class Checkpoints:
         self._broken.add((job, step))
     return None
 
-  def _opened(self, job: Job) -> ocp.training.Checkpointer:
+  def _opened(self, job: Job) -> ocp.CheckpointManager:
     if job not in self._open:
-      self._open[job] = ocp.training.Checkpointer(
-        str(self._folder / _name(job)),
-        preservation_policy=_LATEST,
-        cleanup_tmp_directories=True,
-        context=self._context,
+      folder = self._folder / _name(job)
+      # Orbax would delete what is half written in a thread of its own.
+      for partial in folder.glob('*.orbax-checkpoint-tmp'):
+        shutil.rmtree(partial, ignore_errors=True)
+      # One file per array: the merged layout cannot be read from folders with
+      # brackets in their names.
+      handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
+      self._open[job] = ocp.CheckpointManager(
+        folder, options=_OPTIONS, item_handlers={'state': handler}
       )
     return self._open[job]
 

@@ -1,7 +1,7 @@
 """A procedural demo data set in MVTec AD's layout; nothing to download.
 
-Three textures and three objects, drawn with NumPy: good parts to train on,
-good and defective parts to test on, exact masks.
+Three textures and three objects, drawn with NumPy: good parts to train on and
+to set thresholds by, good and defective parts to test on, exact masks.
 
     from simplenet_jax.data import demo
     demo.generate(pathlib.Path('data/demo'))
@@ -42,6 +42,7 @@ def generate(
   seed: int = 0,
   categories: Sequence[str] = CATEGORIES,
   train: int = 48,
+  validation: int = 0,
   good: int = 12,
   defective: int = 24,
   size: int = 192,
@@ -55,12 +56,13 @@ def generate(
 
   Args:
     root: folder of the set. Each category has train/good/000.png,
-      test/good/000.png, test/<defect>/000.png, all RGB, and
-      ground_truth/<defect>/000_mask.png, 255 on every pixel that the defect
-      altered and 0 elsewhere.
+      validation/good/000.png, test/good/000.png, test/<defect>/000.png, all
+      RGB, and ground_truth/<defect>/000_mask.png, 255 on every pixel that the
+      defect altered and 0 elsewhere.
     seed: another seed gives other pictures, >= 0.
     categories: which of `CATEGORIES`.
     train: good training pictures per category.
+    validation: good pictures per category that are not trained on.
     good: good test pictures per category.
     defective: defective test pictures per category, spread evenly over its
       kinds of defect.
@@ -82,12 +84,14 @@ def generate(
     'seed': seed,
     'categories': sorted(set(categories)),
     'train': train,
+    'validation': validation,
     'good': good,
     'defective': defective,
     'size': size,
   }
-  least = {'seed': 0, 'train': 1, 'good': 0, 'defective': 0, 'size': 32}
-  for name, bound in least.items():
+  least = {'train': 1, 'size': 32}
+  for name in ('seed', 'train', 'validation', 'good', 'defective', 'size'):
+    bound = least.get(name, 0)
     if wanted[name] < bound:
       raise ValueError(f'{name}: found {wanted[name]}, expected >= {bound}')
   if _complete(root, wanted):
@@ -150,6 +154,8 @@ def _pictures(parameters: dict[str, Any]) -> Iterator[_Picture]:
   for category in parameters['categories']:
     for index in range(parameters['train']):
       yield _Picture(category, 'train', '', index)
+    for index in range(parameters['validation']):
+      yield _Picture(category, 'validation', '', index)
     for index in range(parameters['good']):
       yield _Picture(category, 'test', '', index)
     flaws = pictures.FLAWS[category]

@@ -46,7 +46,7 @@ def draw(
   Args:
     seed: the data set's seed, >= 0.
     category: one of `PARTS`.
-    split: 'train' or 'test'.
+    split: 'train', 'validation' or 'test'.
     flaw: one of `FLAWS[category]`, or empty for a good part.
     index: number of the picture among those of its kind.
     size: side of the picture in pixels.

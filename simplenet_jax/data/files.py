@@ -1,0 +1,51 @@
+"""Image files, however a user names them."""
+
+import glob
+import os
+from pathlib import Path
+
+from simplenet_jax.data.folder import EXTENSIONS
+
+
+def find(root: Path) -> list[Path]:
+  """Returns the images in a folder and the folders in it, sorted.
+
+  Links to folders are not followed, hidden files and folders passed over.
+
+  Raises:
+    FileNotFoundError: If there are none.
+  """
+  found = []
+  for folder, inner, files in os.walk(root):
+    inner[:] = [name for name in inner if not name.startswith('.')]
+    found += [
+      Path(folder, name)
+      for name in files
+      if not name.startswith('.') and name.lower().endswith(EXTENSIONS)
+    ]
+  if not found:
+    raise FileNotFoundError(f'{root}: no images ({" ".join(EXTENSIONS)}) in it')
+  return sorted(found)
+
+
+def locate(given: str, flag: str) -> list[Path]:
+  """Returns the images that a flag names.
+
+  Args:
+    given: A file, a folder (see `find`) or a pattern such as `parts/*.png`.
+    flag: Its name, for the error.
+
+  Raises:
+    FileNotFoundError: If there are none.
+  """
+  if not given:
+    raise FileNotFoundError(f'{flag} is empty; give a file or a folder')
+  path = Path(given).expanduser()
+  if path.is_dir():
+    return find(path)
+  if path.exists():
+    return [path]
+  names = glob.glob(str(path), recursive=True)  # noqa: PTH207
+  if found := sorted(Path(name) for name in names if Path(name).is_file()):
+    return found
+  raise FileNotFoundError(f'{flag}={given}: no such file, folder or files')

@@ -1,0 +1,286 @@
+"""A trained detector: load it, show it images, save it.
+
+detector = Detector.load('runs/parts/detectors/gasket')
+for found in detector.predict('line4/'):
+  print(found.source, found.score, found.anomalous)
+"""
+
+import collections
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from simplenet_jax.data import loading
+from simplenet_jax.inference import file, network, source, thresholds
+from simplenet_jax.inference.card import Card
+from simplenet_jax.inference.prediction import Prediction
+from simplenet_jax.inference.thresholds import Thresholds
+from simplenet_jax.models.precision import PRECISIONS
+
+_BATCH = 64  # Images at a time on an accelerator, at most.
+
+
+class Detector:
+  """Scores images of one category.
+
+  Attributes:
+    card: What it is and where it comes from.
+    weights: Folded, float32, on the host.
+  """
+
+  def __init__(
+    self,
+    card: Card,
+    weights: Mapping[str, np.ndarray],
+    *,
+    precision: str = 'float32',
+    batch_size: int = _BATCH,
+  ):
+    """Puts the weights on the default device.
+
+    Args:
+      card: Its description.
+      weights: Folded, float32.
+      precision: Of the computation, one of `precision.PRECISIONS`. CPUs compute
+        `tensorfloat32` as float32.
+      batch_size: Images at a time on an accelerator, at most. CPUs take one
+        after the other, which is faster.
+
+    Raises:
+      ValueError: For another precision or a batch size below 1.
+    """
+    if precision not in PRECISIONS:
+      raise ValueError(
+        f'precision is {precision!r}; choose one of {", ".join(PRECISIONS)}'
+      )
+    if batch_size < 1:
+      raise ValueError(f'batch_size is {batch_size}, expected at least 1')
+    on_cpu = jax.default_backend() == 'cpu'
+    self.card, self.weights = card, weights
+    self._manner = network.Manner(precision, by_products=on_cpu)
+    self._batch_size = 1 if on_cpu else batch_size
+    self._on_device = jax.device_put(
+      network.prepare(card.network, self._manner, weights)
+    )
+
+  @classmethod
+  def load(
+    cls,
+    path: str | Path,
+    *,
+    precision: str = 'float32',
+    batch_size: int = _BATCH,
+  ) -> 'Detector':
+    """Reads a detector.
+
+    Args:
+      path: As it was saved; `.safetensors` may be left out.
+      precision: See `Detector`.
+      batch_size: See `Detector`.
+
+    Raises:
+      FileNotFoundError: If there is none.
+      ValueError: If the file is none, or damaged.
+    """
+    card, weights = file.load(Path(path))
+    return cls(card, weights, precision=precision, batch_size=batch_size)
+
+  def save(self, path: str | Path) -> None:
+    """Writes all of it to one file; `.safetensors` is appended if missing."""
+    file.save(Path(path), self.card, self.weights)
+
+  @property
+  def size(self) -> tuple[int, int]:
+    """Height and width of the network's input, in pixels."""
+    return self.card.network.size
+
+  @property
+  def heads(self) -> int:
+    """How many heads' scores are averaged."""
+    return len(self.card.provenance.get('seeds', [0]))
+
+  @property
+  def precision(self) -> str:
+    """Of the computation."""
+    return self._manner.precision
+
+  @property
+  def device(self) -> str:
+    """The kind of device that computes."""
+    return next(iter(self._on_device['head.tail'].devices())).device_kind
+
+  @property
+  def thresholds(self) -> Thresholds:
+    """What verdicts are based on."""
+    return self.card.thresholds
+
+  @thresholds.setter
+  def thresholds(self, value: Thresholds) -> None:
+    self.card = dataclasses.replace(self.card, thresholds=value)
+
+  def warm_up(self, images: int) -> None:
+    """Compiles what some number of images takes, so that times are steady."""
+    batch = min(images, self._batch_size)
+    self.infer(np.zeros((batch, *self.size, 3), np.uint8))
+
+  def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores images that are of the network's size already.
+
+    Args:
+      pixels: RGB, uint8 `[images, *size, 3]`, any number of them. Batches are
+        padded to powers of two, so that other numbers compile nothing.
+
+    Returns:
+      Anomaly maps `[images, *size]` and image scores `[images]`, float32.
+
+    Raises:
+      ValueError: For another shape or type.
+    """
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.size, 3):
+      raise ValueError(
+        f'pixels are {pixels.dtype}{list(pixels.shape)}, expected uint8[images,'
+        f' {self.size[0]}, {self.size[1]}, 3]'
+      )
+    maps = np.empty((len(pixels), *self.size), np.float32)
+    scores = np.empty(len(pixels), np.float32)
+    done = 0
+    parts = ((None, part) for part in self.parts(pixels))
+    for _, some_maps, some_scores, _ in self._compute(parts):
+      rows = slice(done, done + len(some_maps))
+      maps[rows], scores[rows] = some_maps, some_scores
+      done = rows.stop
+    return maps, scores
+
+  def parts(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields images as many at a time as are computed together."""
+    for i in range(0, len(pixels), self._batch_size):
+      yield pixels[i : i + self._batch_size]
+
+  def predict(
+    self, given: Any, *, on_error: source.OnError | None = None
+  ) -> Iterator[Prediction]:
+    """Scores images of any size, in order, as they are asked for.
+
+    Reading, transfer and computation overlap; however many images there are,
+    only a few are held.
+
+    Args:
+      given: A path, a folder (all images in it and below), an array uint8
+        `[height, width, 3]` or `[images, height, width, 3]`, a PIL image, or
+        any iterable of paths, arrays and PIL images.
+      on_error: Called with the source of an image that cannot be used and why;
+        the image is left out. Without it the error is raised.
+
+    Yields:
+      A prediction for each image.
+
+    Raises:
+      FileNotFoundError: If a file is missing, or a folder holds no images.
+      ValueError: If an image cannot be used.
+      TypeError: For something else than images.
+    """
+    prepared = loading.in_order(
+      lambda item: source.prepare(self.card, *item),
+      source.sources(given),
+      ahead=2 * self._batch_size + 2,
+    )
+    batches = (
+      (batch, np.stack([one.pixels for one in batch]))
+      for batch in source.batches(prepared, self._batch_size, on_error)
+    )
+    try:
+      for batch, maps, scores, share in self._compute(batches):
+        for one, grid, score in zip(batch, maps, scores, strict=True):
+          yield Prediction(
+            source=one.source,
+            score=float(score),
+            thresholds=self.thresholds,
+            frame=one.frame,
+            input_map=grid,
+            seconds=one.seconds + share,
+          )
+    finally:
+      prepared.close()
+
+  def calibrate(
+    self,
+    given: Any,
+    false_alarm_rate: float = 0.01,
+    *,
+    on_error: source.OnError | None = None,
+  ) -> 'Detector':
+    """Sets the thresholds by normal images that were not trained on.
+
+    Args:
+      given: The images, see `predict`.
+      false_alarm_rate: Share of normal images that may be called anomalous, in
+        (0, 1); what can be promised is in `thresholds`.
+      on_error: See `predict`.
+
+    Returns:
+      This detector.
+
+    Raises:
+      ValueError: If there are no images, or the rate is out of range.
+    """
+    found = [
+      (str(one.source), one.score, float(one.input_map.max()))
+      for one in self.predict(given, on_error=on_error)
+    ]
+    names, scores, peaks = zip(*found, strict=True) if found else ((), (), ())
+    self.thresholds = thresholds.calibrate(
+      names, scores, peaks, false_alarm_rate
+    )
+    return self
+
+  def _compute(
+    self, batches: Iterable[tuple[Any, np.ndarray]]
+  ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
+    """Runs batches, the next one queued before the last one's results are read.
+
+    Args:
+      batches: Something to know each by, and its pixels.
+
+    Yields:
+      That, the maps, the scores and each image's share of the seconds.
+    """
+    under_way = collections.deque()
+
+    def results():
+      name, count, started, values = under_way.popleft()
+      maps, scores = (np.asarray(value)[:count] for value in values)
+      return name, maps, scores, (time.perf_counter() - started) / count
+
+    for name, pixels in batches:
+      started = time.perf_counter()
+      values = self.start(pixels)
+      under_way.append((name, len(pixels), started, values))
+      if len(under_way) > 1:
+        yield results()
+    while under_way:
+      yield results()
+
+  def start(self, pixels: Any) -> tuple[jax.Array, jax.Array]:
+    """Begins to compute a batch.
+
+    Args:
+      pixels: As of `infer`, in the host's memory or the device's; as many as
+        one of `parts`.
+
+    Returns:
+      Maps and scores that are on their way, with those of padding behind.
+    """
+    bucket = min(1 << (len(pixels) - 1).bit_length(), self._batch_size)
+    if missing := bucket - len(pixels):
+      pixels = np.pad(pixels, [(0, missing), (0, 0), (0, 0), (0, 0)])
+    values = network.run(
+      self.card.network, self._manner, self._on_device, pixels
+    )
+    for value in values:
+      value.copy_to_host_async()
+    return values

@@ -1,0 +1,88 @@
+"""One category's heads: their metrics, pictures and curves."""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.evaluation import artifacts, metrics, results
+from simplenet_jax.evaluation.judge import Judge
+from simplenet_jax.progress import Clock, console
+from simplenet_jax.protocols import Config
+from simplenet_jax.training.record import METRICS, Record
+
+
+def evaluate(
+  config: Config,
+  workdir: Path,
+  clock: Clock,
+  one: Inputs,
+  records: Sequence[Record],
+) -> results.CategoryResult:
+  """Evaluates the heads of one category.
+
+  Args:
+    config: A run's settings.
+    workdir: Where pictures go.
+    clock: To count the time towards.
+    one: The category.
+    records: Of its heads, one per seed; metrics of those that were given up are
+      undefined.
+
+  Returns:
+    The metrics of every seed.
+  """
+  whole = [record for record in records if record.finished]
+  with clock('pictures'):
+    artifacts.write_history(
+      workdir,
+      one.name,
+      [record.job.seed for record in whole],
+      {
+        name: np.stack([record.epochs()[name] for record in whole])
+        for name in METRICS
+      },
+    )
+  if not one.test:
+    console.print(f'  {one.name}: no test images, nothing to evaluate')
+    return results.CategoryResult(last=[])
+  undefined = dict.fromkeys(metrics.METRICS, float('nan'))
+  last, best = [], []
+  with clock('evaluate'):
+    judge = Judge.of(one, config.evaluation.smoothing)
+    for record in records:
+      if not record.finished:
+        last.append(undefined)
+        best.append({'epoch': None, **undefined})
+        continue
+      last.append(judge.evaluate(_latest(record)))
+      if judge.can_select:
+        epoch = judge.best_epoch(record.scores)
+        best.append({'epoch': epoch, **judge.evaluate(record.scores[epoch])})
+  with clock('pictures'):
+    shown = whole[0]
+    if config.evaluation.pictures:
+      artifacts.write_sheet(
+        workdir,
+        one,
+        judge,
+        _latest(shown),
+        config.evaluation,
+        seed=shown.job.seed,
+      )
+    if config.evaluation.maps:
+      artifacts.write_maps(workdir, one, judge, _latest(shown))
+  figures = [
+    f'{label} {statistics.fmean(seed[name] for seed in last):.1%}'
+    for label, name in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc'))
+  ]
+  console.print(f'  {one.name}: {", ".join(figures)}')
+  return results.CategoryResult(
+    last=last, best=best if judge.can_select else []
+  )
+
+
+def _latest(record: Record) -> np.ndarray:
+  return record.scores[record.job.epochs]

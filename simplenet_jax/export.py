@@ -1,0 +1,47 @@
+"""Exports a detector for programs without this package.
+
+  python -m simplenet_jax.export --detector=WORKDIR/detectors/<category> \
+    --format=onnx --output=DIR
+
+DIR then holds the model (StableHLO runs with jax alone, ONNX with ONNX
+Runtime), detector.json with thresholds and provenance, and preprocess.py, which
+brings images to the model's input. The model is compared with the detector
+before it is written.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from simplenet_jax import cli
+from simplenet_jax.progress import console
+
+_DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
+_FORMAT = flags.DEFINE_enum(
+  'format', 'stablehlo', ['stablehlo', 'onnx'], 'Of the model.'
+)
+_OUTPUT = flags.DEFINE_string('output', None, 'Where the files go, a folder.')
+flags.mark_flags_as_required(['detector', 'output'])
+
+
+def main() -> None:
+  """Exports."""
+  # Wrong flags are told at once, not after the seconds that jax takes to load.
+  from simplenet_jax.detector import Detector
+  from simplenet_jax.exporting import bundle
+  from simplenet_jax.inference import thresholds
+
+  detector = Detector.load(Path(_DETECTOR.value or '').expanduser())
+  folder = Path(_OUTPUT.value or '').expanduser()
+  console.print(
+    f'Exports {detector.card.name} as {_FORMAT.value} to {folder}/\n'
+    f'  {thresholds.describe(detector.thresholds)}'
+  )
+  difference = bundle.export(detector, _FORMAT.value, folder)
+  console.print(
+    f'  equals the detector to {difference:.1e} of the range of scores'
+  )
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,1 @@
+"""Detectors as files for other programs, compared before they are written."""

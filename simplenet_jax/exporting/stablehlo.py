@@ -1,0 +1,41 @@
+"""StableHLO, for programs with nothing but JAX."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from simplenet_jax.detector import Detector
+from simplenet_jax.inference import network
+
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+FILE = 'model.stablehlo'
+
+Runner = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def build(detector: Detector) -> bytes:
+  """Returns a detector as a serialised `jax.export.Exported`.
+
+  Its one function maps pixels uint8 `[images, *size, 3]`, any number of them,
+  to anomaly maps `[images, *size]` and scores `[images]`, float32, on all of
+  `PLATFORMS`.
+  """
+  structure = detector.card.network
+  (images,) = jax.export.symbolic_shape('images')
+  pixels = jax.ShapeDtypeStruct((images, *structure.size, 3), np.uint8)
+  exported = jax.export.export(
+    jax.jit(network.plain(structure, detector.weights)), platforms=PLATFORMS
+  )(pixels)
+  return bytes(exported.serialize())
+
+
+def runner(model: bytes) -> Runner:
+  """Returns what an exported file computes, as its users would run it."""
+  call = jax.jit(jax.export.deserialize(bytearray(model)).call)
+
+  def run(pixels):
+    maps, scores = call(pixels)
+    return np.asarray(maps), np.asarray(scores)
+
+  return run

@@ -1,0 +1,65 @@
+"""Makes a detector of a checkpoint of SimpleNet's released PyTorch code.
+
+  python -m simplenet_jax.import_released --config=configs/mvtec.py \
+    --checkpoint=ckpt.pth --output=bottle.safetensors
+
+The config says what the checkpoint was trained with; its backbone's weights are
+loaded as for training. Reading a .pth file needs PyTorch. The detector gives
+scores; python -m simplenet_jax.calibrate gives it thresholds.
+"""
+
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from simplenet_jax import cli, protocols
+from simplenet_jax.progress import console
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'What the checkpoint was trained with.', lock_config=True
+)
+_CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'The file, ckpt.pth.')
+_OUTPUT = flags.DEFINE_string('output', None, 'The detector to be written.')
+flags.mark_flags_as_required(['config', 'checkpoint', 'output'])
+
+
+def main() -> None:
+  """Imports."""
+  config = _CONFIG.value
+  protocols.check(config)
+  path = Path(_CHECKPOINT.value or '').expanduser()
+  output = Path(_OUTPUT.value or '').expanduser()
+  from simplenet_jax.inference import assembly, released
+  from simplenet_jax.training import setup
+
+  if not config.data.crop:
+    raise ValueError(
+      '--config.data.crop is 0; the released code crops, set it to its crop'
+    )
+  head = released.load(path, config)
+  graph = setup.make_extractor(config).graph
+  backbone = setup.load_backbone(config, graph)
+  detector = assembly.assemble(
+    config,
+    output.name.removesuffix('.safetensors'),
+    (config.data.crop, config.data.crop),
+    assembly.fold_backbone(config, backbone.state),
+    [head],
+    {
+      'protocol': protocols.followed(config),
+      'config': config.to_dict(),
+      'weights': {'name': backbone.name, 'sha256': backbone.sha256},
+      'seeds': ['released'],
+      'checkpoint': str(path),
+    },
+  )
+  detector.save(output)
+  console.print(
+    f'{output}: scores only; for verdicts, show it good images:\n'
+    f'  python -m simplenet_jax.calibrate --detector={output} --input=FOLDER'
+  )
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,1 @@
+"""From trained heads to a detector: folding, the compiled network, the file."""

@@ -1,0 +1,68 @@
+"""From a config, a backbone and trained heads to a detector."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from simplenet_jax.detector import Detector
+from simplenet_jax.inference import backbone, head
+from simplenet_jax.inference.card import Card
+from simplenet_jax.inference.network import Network
+from simplenet_jax.inference.thresholds import NONE
+from simplenet_jax.models import resnet
+from simplenet_jax.protocols import Config
+
+
+def assemble(
+  config: Config,
+  name: str,
+  size: tuple[int, int],
+  weights: Mapping[str, np.ndarray],
+  heads: Sequence[Mapping[str, np.ndarray]],
+  provenance: Mapping[str, Any],
+) -> Detector:
+  """Makes a detector, without thresholds.
+
+  Args:
+    config: That the heads were trained with.
+    name: Of the category.
+    size: Height and width of the network's input, in pixels.
+    weights: The backbone's, from `fold_backbone`.
+    heads: One or more; see `head.fold`. Their scores are averaged.
+    provenance: Where it comes from.
+  """
+  patch = config.patch
+  network = Network(
+    architecture=config.backbone.name,
+    levels=tuple(config.backbone.levels),
+    padding=config.backbone.padding,
+    patch_size=patch.size,
+    pretrain_dim=patch.pretrain_dim,
+    target_dim=patch.target_dim,
+    size=size,
+    smoothing=float(config.evaluation.smoothing),
+  )
+  card = Card(
+    name=name,
+    network=network,
+    resize=config.data.resize,
+    crop=config.data.crop,
+    margin=float(config.train.margin),
+    thresholds=NONE,
+    provenance=dict(provenance),
+  )
+  return Detector(card, {**weights, **head.fold(heads)})
+
+
+def fold_backbone(config: Config, state: nnx.State) -> dict[str, np.ndarray]:
+  """Returns a backbone's folded weights, the same for all its detectors.
+
+  Args:
+    config: A run's settings; `backbone` is read.
+    state: The weights, with the statistics that heads were trained on.
+  """
+  name, levels = config.backbone.name, tuple(config.backbone.levels)
+  graph, _ = resnet.abstract(name, levels, config.backbone.padding)
+  return backbone.fold(graph, state)

@@ -1,0 +1,109 @@
+"""What a detector is, beside its weights."""
+
+import dataclasses
+import json
+from typing import Any
+
+from simplenet_jax.data.frame import Frame
+from simplenet_jax.inference.network import Network
+from simplenet_jax.inference.thresholds import Thresholds
+from simplenet_jax.models import resnet
+
+FORMAT = 'simplenet-jax detector 1'
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """A detector's description, all that a program needs beside the weights.
+
+  Attributes:
+    name: Of the category.
+    network: Its structure.
+    resize: The shorter side of an image before its crop, in pixels; not read
+      where nothing is cropped.
+    crop: Side of the centre that is used, in pixels; 0: the whole image is
+      brought to `network.size`.
+    margin: Of the training loss: normal patches were pushed below `-margin`,
+      counterfeits above `margin`.
+    thresholds: For verdicts.
+    provenance: Where it comes from: config, data, weights, seeds, versions.
+  """
+
+  name: str
+  network: Network
+  resize: int
+  crop: int
+  margin: float
+  thresholds: Thresholds
+  provenance: dict[str, Any]
+
+  def frame(self, size: tuple[int, int]) -> Frame:
+    """Returns how an image of some (height, width) is brought to the input.
+
+    Raises:
+      ValueError: If it is too elongated to be cropped.
+    """
+    if self.crop:
+      return Frame.protocol(size, self.resize, self.crop)
+    return Frame.whole(size, self.network.size)
+
+  def to_json(self) -> str:
+    """Returns the card as JSON."""
+    return json.dumps({'format': FORMAT, **dataclasses.asdict(self)})
+
+  @classmethod
+  def from_json(cls, text: str) -> 'Card':
+    """Reads a card.
+
+    Raises:
+      ValueError: If it is none, or from a later version.
+    """
+    try:
+      fields = json.loads(text)
+      found = fields.pop('format')
+    except (ValueError, KeyError, AttributeError, TypeError):
+      raise ValueError('not the description of a detector') from None
+    if found != FORMAT:
+      raise ValueError(f'its format is {found!r}, expected {FORMAT!r}')
+    try:
+      network, thresholds = fields.pop('network'), fields.pop('thresholds')
+      for name in ('levels', 'size'):
+        network[name] = tuple(network[name])
+      thresholds['drivers'] = tuple(map(tuple, thresholds['drivers']))
+      card = cls(
+        network=Network(**network),
+        thresholds=Thresholds(**thresholds),
+        **fields,
+      )
+      _check(card)
+    except (AttributeError, KeyError, TypeError) as error:
+      raise ValueError(f'its description is damaged ({error})') from None
+    return card
+
+
+def _check(card: Card) -> None:
+  """Raises for values with which nothing can be computed."""
+  network = card.network
+  sizes = (*network.size, network.patch_size, network.target_dim)
+  limits = card.thresholds.image, card.thresholds.pixel
+  if not (
+    network.architecture in resnet.ARCHITECTURES
+    and network.padding in resnet.PADDINGS
+    and network.levels
+    and list(network.levels) == sorted(set(network.levels) & {1, 2, 3})
+    and len(network.size) == 2
+    and all(type(size) is int and 0 < size < 2**16 for size in sizes)
+    and type(network.pretrain_dim) is int
+    and network.pretrain_dim > 0
+    and 0 <= float(network.smoothing) < 1e3
+    and type(card.crop) is int
+    and type(card.resize) is int
+    and card.crop >= 0
+    and card.resize > 0
+    and isinstance(card.name, str)
+    and isinstance(card.provenance, dict)
+    and card.margin >= 0
+    and all(limit is None or isinstance(limit, float) for limit in limits)
+    and (not card.crop or network.size == (card.crop, card.crop))
+  ):
+    raise ValueError('its description holds values that make no sense')

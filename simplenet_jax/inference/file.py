@@ -1,0 +1,118 @@
+"""A detector in one file: safetensors, with its card in the header.
+
+Nothing in such a file is executed when it is read.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors
+from safetensors.numpy import save_file
+
+from simplenet_jax.files import written_aside
+from simplenet_jax.inference import backbone
+from simplenet_jax.inference.card import Card
+from simplenet_jax.inference.network import Network
+
+SUFFIX = '.safetensors'
+_CARD, _DIGEST = 'detector', 'sha256'
+
+
+def save(path: Path, card: Card, weights: Mapping[str, np.ndarray]) -> None:
+  """Writes a detector.
+
+  Args:
+    path: The file; its suffix may be left out.
+    card: Its description.
+    weights: Folded, float32.
+  """
+  metadata = {_CARD: card.to_json(), _DIGEST: digest(card, weights)}
+  with written_aside(_with_suffix(path)) as aside:
+    save_file(dict(weights), aside, metadata)
+
+
+def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
+  """Reads a detector and checks that it is whole.
+
+  Args:
+    path: The file; its suffix may be left out.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If it is no detector, or damaged.
+  """
+  path = path if path.is_file() else _with_suffix(path)
+  if not path.is_file():
+    raise FileNotFoundError(
+      f'{path}: no such detector; a run leaves them in WORKDIR/detectors'
+    )
+  try:
+    with safetensors.safe_open(path, 'numpy') as file:
+      metadata = file.metadata() or {}
+      weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+  except (safetensors.SafetensorError, TypeError, ValueError) as error:
+    raise ValueError(f'{path}: damaged, or not a detector ({error})') from None
+  if _CARD not in metadata:
+    raise ValueError(
+      f'{path}: not a detector; a run leaves them in WORKDIR/detectors'
+    )
+  try:
+    card = Card.from_json(metadata[_CARD])
+    _check(card.network, weights)
+    if metadata.get(_DIGEST) != digest(card, weights):
+      raise ValueError('damaged: its checksum differs; copy it anew')
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+  return card, weights
+
+
+def digest(card: Card, weights: Mapping[str, np.ndarray]) -> str:
+  """Returns a checksum of all that a detector is."""
+  found = hashlib.sha256(card.to_json().encode())
+  for name in sorted(weights):
+    found.update(f'\0{name}\0'.encode())
+    found.update(np.ascontiguousarray(weights[name]).data)
+  return found.hexdigest()
+
+
+def _with_suffix(path: Path) -> Path:
+  # A category's name may hold dots.
+  return path if path.suffix == SUFFIX else Path(f'{path}{SUFFIX}')
+
+
+def _check(network: Network, weights: Mapping[str, np.ndarray]) -> None:
+  """Raises if weights do not fit a network."""
+  for name, _, shape in backbone.layers(network.architecture, network.levels):
+    _expect(weights, f'{name}.kernel', shape)
+    _expect(weights, f'{name}.bias', shape[-1:])
+  hidden = _expect(weights, 'head.tail', (None,))[0]
+  first = _expect(weights, 'head.first.kernel', (network.target_dim, None))
+  _expect(weights, 'head.first.bias', first[1:])
+  if 'head.second.kernel' in weights:
+    heads, width, inner = _expect(weights, 'head.second.kernel', (None,) * 3)
+    _expect(weights, 'head.second.bias', (heads, inner))
+    first, hidden = (first[0], heads * width), (hidden, heads * inner)
+    if weights['head.first.bias'].size != first[1] or hidden[0] != hidden[1]:
+      raise ValueError('its layers do not fit each other')
+  elif first[1] != hidden:
+    raise ValueError('its layers do not fit each other')
+
+
+def _expect(
+  weights: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]
+) -> tuple[int, ...]:
+  """Returns a tensor's shape; raises if it is not as expected."""
+  value = weights.get(name)
+  fits = (
+    value is not None
+    and value.dtype == np.float32
+    and value.ndim == len(shape)
+    and all(a in (None, b) for a, b in zip(shape, value.shape, strict=True))
+  )
+  if not fits or value is None:
+    raise ValueError(f'damaged: {name} is missing or of another shape')
+  if not np.isfinite(value).all():
+    raise ValueError(f'damaged: {name} is not finite')
+  return value.shape

@@ -1,0 +1,132 @@
+"""What predictions leave on disk: a table, pictures and maps."""
+
+import collections
+import csv
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from simplenet_jax.data import images
+from simplenet_jax.evaluation import pictures
+from simplenet_jax.files import written_aside
+from simplenet_jax.inference.prediction import Prediction
+
+TABLE = 'predictions.csv'
+_HEADER = ('path', 'score', 'threshold', 'verdict', 'time')
+_SIDE = 1024  # Of a picture, in pixels, at most.
+_VERDICTS = {None: '', False: 'normal', True: 'anomalous'}
+
+Row = tuple[object, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+  """Where predictions of some files go.
+
+  Attributes:
+    folder: Of everything.
+    places: For each file, where its picture and map go, relative and without a
+      suffix.
+    limits: Scores at the cold and at the hot end of the pictures' colours.
+    pictures: Whether to draw pictures.
+    maps: Whether to write anomaly maps.
+    normalise: Whether the table's scores are normalised.
+  """
+
+  folder: Path
+  places: dict[Path, Path]
+  limits: tuple[float, float]
+  pictures: bool = True
+  maps: bool = True
+  normalise: bool = False
+
+  def write(self, found: Prediction) -> Row:
+    """Writes an image's picture and map; returns its row of the table."""
+    assert isinstance(found.source, Path)
+    place = self.places[found.source]
+    if self.pictures:
+      picture = self._draw(found, images.read_image(found.source))
+      target = self.folder / 'pictures' / place
+      with written_aside(target.with_name(target.name + '.png')) as aside:
+        picture.save(aside)
+    if self.maps:
+      # The evaluator sorts all pixels and knows no NaN: what was not looked at
+      # is as little anomalous as anything.
+      heat = found.frame.map_to_original(
+        found.input_map, fill=float(found.input_map.min())
+      )
+      target = self.folder / 'maps' / place
+      with written_aside(target.with_name(target.name + '.tiff')) as aside:
+        Image.fromarray(heat).save(aside)
+    limit = found.thresholds.image
+    score = found.normalised if self.normalise else found.score
+    shown = 1.0 if self.normalise else limit
+    return (
+      found.source,
+      f'{score:.7g}',
+      '' if shown is None else f'{shown:.7g}',
+      _VERDICTS[found.anomalous],
+      f'{found.seconds:.6f}',
+    )
+
+  def _draw(self, found: Prediction, image: Image.Image) -> Image.Image:
+    """Draws the heat map over the image, and a line around the defect."""
+    image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+    picture = pictures.heated(image, found.map, self.limits)
+    mask = found.mask
+    return picture if mask is None else pictures.outlined(picture, mask)
+
+
+def write_table(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:
+  """Writes rows to a table as they come.
+
+  The table appears when there are no more, also where the iterator is closed
+  before, and holds those that came.
+
+  Args:
+    folder: Of the table.
+    rows: See `Output.write`.
+
+  Yields:
+    The rows.
+  """
+  with (
+    written_aside(folder / TABLE) as aside,
+    aside.open('w', newline='', encoding='utf-8') as file,
+  ):
+    writer = csv.writer(file)
+    writer.writerow(_HEADER)
+    try:
+      for row in rows:
+        writer.writerow(row)
+        yield row
+    except GeneratorExit:
+      pass
+
+
+def places(paths: Sequence[Path]) -> dict[Path, Path]:
+  """Returns where each file's picture and map go, without their suffixes.
+
+  Files in `<category>/test/<defect>/` keep these folders, as MVTec's evaluator
+  expects; others keep those below the folder that all files have in common.
+  Names that differ in their suffix only keep it.
+
+  Args:
+    paths: All files, different ones.
+  """
+  absolute = {path: Path(os.path.abspath(path)) for path in paths}  # noqa: PTH100
+  common = Path(os.path.commonpath([p.parent for p in absolute.values()]))
+  relative = {
+    path: Path(*full.parts[-4:])
+    if len(full.parts) > 4 and full.parts[-3] == 'test'
+    else full.relative_to(common)
+    for path, full in absolute.items()
+  }
+  stems = collections.Counter(p.with_suffix('') for p in relative.values())
+  return {
+    path: place if stems[place.with_suffix('')] > 1 else place.with_suffix('')
+    for path, place in relative.items()
+  }

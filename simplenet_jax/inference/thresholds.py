@@ -1,0 +1,143 @@
+"""Thresholds from normal images that were not trained on.
+
+Split conformal prediction: a new normal image and the `n` held-out ones come in
+any order with the same probability, so the new one exceeds the `k`-th smallest
+held-out score with a probability of at most `1 - k / (n + 1)`, whatever the
+scores' distribution (Vovk et al., "Algorithmic Learning in a Random World",
+2005). Less than `1 / (n + 1)` cannot be promised.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+  """Beyond which an image, or a pixel, is called anomalous.
+
+  Attributes:
+    image: For image scores; None: no verdict on images.
+    pixel: For anomaly maps; None: no verdict on pixels. A normal image has a
+      pixel beyond it as seldom as its score is beyond `image`.
+    asked: Rate of false alarms that was asked for, in (0, 1).
+    promised: Bound of that rate for each threshold; None where it was set by
+      hand.
+    images: How many held-out images they come from.
+    median: Of their scores.
+    drivers: Those at or above either threshold, without which it would be
+      lower, and their scores; highest first.
+  """
+
+  image: float | None = None
+  pixel: float | None = None
+  asked: float | None = None
+  promised: float | None = None
+  images: int = 0
+  median: float | None = None
+  drivers: tuple[tuple[str, float], ...] = ()
+
+  def normalised(self, score: float) -> float:
+    """Puts a score on a scale where 0 is usual and 1 is the threshold.
+
+    The scale has no ends, so no two scores become one.
+
+    Raises:
+      ValueError: If there is nothing to measure by.
+    """
+    if self.image is None or self.median is None:
+      raise ValueError(
+        'scores can be normalised only by a detector calibrated with normal '
+        'images (python -m simplenet_jax.calibrate)'
+      )
+    if not self.image > self.median:
+      raise ValueError(
+        f'scores cannot be normalised: the threshold, {self.image:g}, is not '
+        f'above the median of normal images, {self.median:g}'
+      )
+    return (score - self.median) / (self.image - self.median)
+
+  def replace(
+    self, image: float | None = None, pixel: float | None = None
+  ) -> 'Thresholds':
+    """Returns thresholds with some set by hand, which promise nothing."""
+    return dataclasses.replace(
+      self,
+      image=self.image if image is None else image,
+      pixel=self.pixel if pixel is None else pixel,
+      promised=None,
+      drivers=(),
+    )
+
+
+NONE = Thresholds()
+
+
+def calibrate(
+  names: Sequence[str],
+  scores: Sequence[float],
+  peaks: Sequence[float],
+  rate: float,
+) -> Thresholds:
+  """Sets thresholds by normal images that were not trained on.
+
+  Args:
+    names: Of the images.
+    scores: Image scores.
+    peaks: The highest value of each one's anomaly map.
+    rate: Of false alarms, in (0, 1). Where the images are too few for it, the
+      thresholds are the highest of their scores.
+
+  Raises:
+    ValueError: If there are no images, or the rate is out of range.
+  """
+  if not 0 < rate < 1:
+    raise ValueError(f'the rate of false alarms is {rate}, expected 0 to 1')
+  if not len(scores):
+    raise ValueError('no normal images to set a threshold by')
+  count = len(scores)
+  # Rounded first: (1 - .05) * 20 is a little above 19.
+  rank = min(count, math.ceil(round((1 - rate) * (count + 1), 9)))
+  image, pixel = (float(np.sort(v)[rank - 1]) for v in (scores, peaks))
+  drivers = [
+    (name, float(score))
+    for name, score, peak in zip(names, scores, peaks, strict=True)
+    if score >= image or peak >= pixel
+  ]
+  return Thresholds(
+    image=image,
+    pixel=pixel,
+    asked=rate,
+    promised=1 - rank / (count + 1),
+    images=count,
+    median=float(np.median(scores)),
+    drivers=tuple(sorted(drivers, key=lambda driver: -driver[1])),
+  )
+
+
+def needed(rate: float) -> int:
+  """Returns how many images a promised rate takes."""
+  return math.ceil(round(1 / rate, 9)) - 1
+
+
+def describe(thresholds: Thresholds) -> str:
+  """Tells where thresholds come from and what they promise, in one line."""
+  if thresholds.image is None:
+    return 'no threshold: scores only'
+  if thresholds.promised is None or thresholds.asked is None:
+    return f'threshold {thresholds.image:.4g}, set by hand'
+  more = ''
+  if thresholds.promised > thresholds.asked + 1e-9:
+    more = f' ({thresholds.asked:.1%} takes {needed(thresholds.asked)})'
+  # The files' names, without their folders.
+  shown = ', '.join(Path(name).name for name, _ in thresholds.drivers[:3])
+  rest = len(thresholds.drivers) - 3
+  and_more = f' and {rest} more' if rest > 0 else ''
+  return (
+    f'threshold {thresholds.image:.4g} from {thresholds.images} good images '
+    f'not trained on; at most {thresholds.promised:.1%} of good images are '
+    f'flagged{more}; driven by {shown}{and_more}'
+  )

@@ -1,0 +1,69 @@
+"""Scores images with a trained detector.
+
+  python -m simplenet_jax.predict --detector=WORKDIR/detectors/<category> \
+    --input=FOLDER --output=DIR
+
+DIR then holds predictions.csv, pictures with the defects outlined, and anomaly
+maps. Images that cannot be read are told and left out; the exit status is then
+1.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from simplenet_jax import cli
+from simplenet_jax.data import files
+
+_DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
+_INPUT = flags.DEFINE_string('input', None, 'An image, a folder or a pattern.')
+_OUTPUT = flags.DEFINE_string('output', None, 'Where results go, a folder.')
+_PRECISION = flags.DEFINE_string(
+  'precision', 'float32', 'float32, tensorfloat32 or bfloat16.'
+)
+_BATCH = flags.DEFINE_integer(
+  'batch_size', 64, 'Images at a time on an accelerator, at most.', 1
+)
+_THRESHOLD = flags.DEFINE_float(
+  'threshold', None, "Of image scores, instead of the detector's."
+)
+_PIXEL = flags.DEFINE_float(
+  'pixel_threshold', None, "Of anomaly maps, instead of the detector's."
+)
+_NORMALISE = flags.DEFINE_bool(
+  'normalise', False, 'Whether scores are 0 for usual images, 1 at threshold.'
+)
+_PICTURES = flags.DEFINE_bool('pictures', True, 'Whether to draw pictures.')
+_MAPS = flags.DEFINE_bool('maps', True, 'Whether to write anomaly maps.')
+flags.mark_flags_as_required(['detector', 'input', 'output'])
+
+
+def main() -> None:
+  """Predicts."""
+  # Wrong flags are told at once, not after the seconds that jax takes to load.
+  paths = files.locate(_INPUT.value or '', '--input')
+  folder = Path(_OUTPUT.value or '').expanduser()
+  from simplenet_jax.detector import Detector
+  from simplenet_jax.inference import session
+
+  detector = Detector.load(
+    Path(_DETECTOR.value or '').expanduser(),
+    precision=_PRECISION.value,
+    batch_size=_BATCH.value,
+  )
+  if _THRESHOLD.present or _PIXEL.present:
+    detector.thresholds = detector.thresholds.replace(
+      _THRESHOLD.value, _PIXEL.value
+    )
+  session.predict(
+    detector,
+    paths,
+    folder,
+    pictures=_PICTURES.value,
+    maps=_MAPS.value,
+    normalise=_NORMALISE.value,
+  )
+
+
+if __name__ == '__main__':
+  cli.run(main)

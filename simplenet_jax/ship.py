@@ -1,0 +1,79 @@
+"""What a run ships: a detector for every category."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from simplenet_jax import environment, ledger, protocols
+from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.inference import assembly, file, thresholds
+from simplenet_jax.models import weights
+from simplenet_jax.progress import console
+from simplenet_jax.protocols import Config
+
+
+class Shipper:
+  """Makes detectors of a run's heads, in `<workdir>/detectors`."""
+
+  def __init__(self, config: Config, loaded: weights.Weights, workdir: Path):
+    """Notes what detectors have in common.
+
+    Args:
+      config: The run's settings.
+      loaded: The backbone's weights.
+      workdir: The run's.
+    """
+    self._config, self._loaded = config, loaded
+    self._folder = workdir / 'detectors'
+
+  def path(self, name: str) -> Path:
+    """Returns where a category's detector lies."""
+    return self._folder / f'{name}{file.SUFFIX}'
+
+  def ship(
+    self, one: Inputs, heads: Mapping[int, Mapping[str, np.ndarray]]
+  ) -> None:
+    """Makes a category's detector, calibrates it and saves it.
+
+    Args:
+      one: The category; its validation images set the thresholds.
+      heads: Of each seed; their scores are averaged.
+    """
+    detector = assembly.assemble(
+      self._config,
+      one.name,
+      one.size,
+      self._backbone,
+      list(heads.values()),
+      {
+        'protocol': protocols.followed(self._config),
+        'config': self._config.to_dict(),
+        'weights': {'name': self._loaded.name, 'sha256': self._loaded.sha256},
+        'seeds': list(heads),
+        'data': {
+          'root': str(self._config.data.root),
+          'images': ledger.fingerprint(one),
+        },
+        'versions': environment.versions(),
+        'device': environment.device(),
+      },
+    )
+    if one.category.validation:
+      detector.calibrate(
+        one.category.validation, self._config.detector.false_alarm_rate
+      )
+      console.print(f'  {one.name}: {thresholds.describe(detector.thresholds)}')
+    detector.save(self.path(one.name))
+
+  def conclude(self) -> None:
+    """Says where detectors are, if there are any."""
+    if any(self._folder.glob(f'*{file.SUFFIX}')):
+      console.print(
+        f'Detectors: {self._folder}/ (python -m simplenet_jax.predict)'
+      )
+
+  @functools.cached_property
+  def _backbone(self) -> dict[str, np.ndarray]:
+    return assembly.fold_backbone(self._config, self._loaded.state)
