@@ -7,6 +7,7 @@ import setuptools
 
 HERE = pathlib.Path(__file__).parent
 INIT = (HERE / 'simplenet_jax' / '__init__.py').read_text()
+ONNX = ['jax2onnx>=0.17,<0.18', 'onnxruntime>=1.24']
 
 setuptools.setup(
   name='simplenet-jax',
@@ -21,6 +22,7 @@ setuptools.setup(
   package_data={'simplenet_jax.assets': ['*.safetensors', '*.md']},
   install_requires=[
     'absl-py>=2.1',
+    'flatbuffers>=24.3',
     'flax>=0.12.5',
     'huggingface-hub>=0.30',
     'jax>=0.10.1,<0.12',
@@ -39,7 +41,9 @@ setuptools.setup(
   extras_require={
     'cuda': ['jax[cuda12]>=0.10.1,<0.12'],
     'tpu': ['jax[tpu]>=0.10.1,<0.12'],
+    'onnx': ONNX,
     'test': [
+      *ONNX,
       'hypothesis>=6.100',
       'pyright==1.1.414',
       'pytest>=8.2',

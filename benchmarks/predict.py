@@ -1,7 +1,9 @@
 """Times prediction against PyTorch, in one run on the same machine and work.
 
   python -m benchmarks.predict
-  python -m benchmarks.predict --precision=bfloat16 --rounds=30   # on a GPU
+  # On a GPU:
+  python -m benchmarks.predict --precision=bfloat16 --rounds=30 \
+    --batches=1,16,64
 
 Compared are (a) the released code's prediction in PyTorch; (b) a lean PyTorch,
 compiled, channels last; (c) this project, with one head and with five; (d) its
@@ -39,9 +41,11 @@ _BACKBONE = flags.DEFINE_string('backbone', 'wide_resnet50_2', 'Which ResNet.')
 _PRECISION = flags.DEFINE_enum(
   'precision', 'float32', list(PRECISIONS), 'Of all but the released path.'
 )
-_BATCHES = flags.DEFINE_list('batches', ['1', '16', '64'], 'Sizes of a batch.')
+_BATCHES = flags.DEFINE_list(
+  'batches', ['1', '16'], 'Sizes of a batch; for GPUs add 64.'
+)
 _ROUNDS = flags.DEFINE_integer(
-  'rounds', 3, 'Of each size, at least; smaller ones are done more often.', 1
+  'rounds', 3, 'Of each size; at least 20 of single images.', 1
 )
 _SIDE = flags.DEFINE_integer('side', 288, 'Of an image, in pixels.', 32)
 _ENSEMBLE = 5
@@ -74,7 +78,7 @@ def make_detector(heads: int) -> Detector:
     size=(side, side),
     smoothing=4.0,
   )
-  card = Card('random', structure, side, 0, 0.5, NONE, {})
+  card = Card('random', structure, heads, side, 0, 0.5, NONE, {})
   return Detector(card, weights, precision=_PRECISION.value)
 
 

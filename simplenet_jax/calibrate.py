@@ -22,7 +22,7 @@ _OUTPUT = flags.DEFINE_string(
 _RATE = flags.DEFINE_float(
   'false_alarm_rate', 0.01, 'Share of good images that may be flagged.'
 )
-flags.mark_flags_as_required(['detector', 'input'])
+cli.require('detector', 'input')
 
 
 def main() -> None:

@@ -39,6 +39,18 @@ def run(main: Callable[[], None]) -> None:
   app.run(guarded, flags_parser=_parse)
 
 
+def require(*names: str) -> None:
+  """Has a command refuse to start where one of its flags is missing or empty.
+
+  Args:
+    *names: The flags, defined before.
+  """
+  for name in names:
+    flags.register_validator(
+      name, lambda value: value not in (None, ''), 'must be given'
+    )
+
+
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
     arguments = flags.FLAGS(list(argv))

@@ -60,10 +60,11 @@ class Detector:
       )
     if batch_size < 1:
       raise ValueError(f'batch_size is {batch_size}, expected at least 1')
-    on_cpu = jax.default_backend() == 'cpu'
+    # CPUs gain nothing by bfloat16; it is there to see what it does elsewhere.
+    by_products = jax.default_backend() == 'cpu' and precision != 'bfloat16'
     self.card, self.weights = card, weights
-    self._manner = network.Manner(precision, by_products=on_cpu)
-    self._batch_size = 1 if on_cpu else batch_size
+    self._manner = network.Manner(precision, by_products)
+    self._batch_size = 1 if by_products else batch_size
     self._on_device = jax.device_put(
       network.prepare(card.network, self._manner, weights)
     )
@@ -102,7 +103,7 @@ class Detector:
   @property
   def heads(self) -> int:
     """How many heads' scores are averaged."""
-    return len(self.card.provenance.get('seeds', [0]))
+    return self.card.heads
 
   @property
   def precision(self) -> str:
@@ -125,8 +126,9 @@ class Detector:
 
   def warm_up(self, images: int) -> None:
     """Compiles what some number of images takes, so that times are steady."""
-    batch = min(images, self._batch_size)
-    self.infer(np.zeros((batch, *self.size, 3), np.uint8))
+    whole, rest = min(images, self._batch_size), images % self._batch_size
+    for count in (whole, rest):
+      self.infer(np.zeros((count, *self.size, 3), np.uint8))
 
   def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores images that are of the network's size already.

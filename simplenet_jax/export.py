@@ -21,7 +21,7 @@ _FORMAT = flags.DEFINE_enum(
   'format', 'stablehlo', ['stablehlo', 'onnx'], 'Of the model.'
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'Where the files go, a folder.')
-flags.mark_flags_as_required(['detector', 'output'])
+cli.require('detector', 'output')
 
 
 def main() -> None:

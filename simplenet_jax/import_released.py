@@ -21,7 +21,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'The file, ckpt.pth.')
 _OUTPUT = flags.DEFINE_string('output', None, 'The detector to be written.')
-flags.mark_flags_as_required(['config', 'checkpoint', 'output'])
+cli.require('config', 'checkpoint', 'output')
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
   protocols.check(config)
   path = Path(_CHECKPOINT.value or '').expanduser()
   output = Path(_OUTPUT.value or '').expanduser()
-  from simplenet_jax.inference import assembly, released
+  from simplenet_jax.deployment import assembly, released
   from simplenet_jax.training import setup
 
   if not config.data.crop:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from simplenet_jax import protocols
@@ -31,7 +32,7 @@ def announce(
     planned: What is left to do.
     workdir: Where results go.
   """
-  megabytes = disk(config, planned, categories) / 1e6
+  megabytes = disk(config, weights, planned, categories) / 1e6
   devices = engine.chosen_devices(config)
   device, count = devices[0], len(devices)
   several = f', {count} of them' if count > 1 else ''
@@ -84,13 +85,23 @@ def idle(planned: Plan) -> float:
   return 1 - needed / (max(ends) * shifts[0].lanes * planned.devices)
 
 
-def disk(config: Config, planned: Plan, categories: Sequence[Inputs]) -> float:
+def disk(
+  config: Config,
+  weights: Weights,
+  planned: Plan,
+  categories: Sequence[Inputs],
+) -> float:
   """Guesses the bytes that a run takes at most: heads under way take more."""
   heads = len(categories) * len(config.seeds)
   lanes = sum(shifts[0].lanes for shifts in planned.rota)
   # With both optimisers' moments, the latest checkpoint and the one before it.
   size = planned.head_bytes * (heads + 6 * lanes)
   size += 1e6 * bool(config.evaluation.pictures) * len(categories)
+  if config.detector.save:
+    # A head is smaller once its adaptor is folded.
+    backbone = sum(leaf.nbytes for leaf in jax.tree.leaves(weights.state))
+    heads = len(config.seeds) * planned.head_bytes
+    size += (backbone + heads) * len(categories)
   if config.evaluation.maps:
     size += sum(4 * np.prod(f.original) for one in categories for f in one.test)
   return size

@@ -35,7 +35,7 @@ _NORMALISE = flags.DEFINE_bool(
 )
 _PICTURES = flags.DEFINE_bool('pictures', True, 'Whether to draw pictures.')
 _MAPS = flags.DEFINE_bool('maps', True, 'Whether to write anomaly maps.')
-flags.mark_flags_as_required(['detector', 'input', 'output'])
+cli.require('detector', 'input', 'output')
 
 
 def main() -> None:
@@ -43,8 +43,8 @@ def main() -> None:
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   paths = files.locate(_INPUT.value or '', '--input')
   folder = Path(_OUTPUT.value or '').expanduser()
+  from simplenet_jax.deployment import session
   from simplenet_jax.detector import Detector
-  from simplenet_jax.inference import session
 
   detector = Detector.load(
     Path(_DETECTOR.value or '').expanduser(),

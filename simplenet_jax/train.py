@@ -9,12 +9,12 @@ from typing import Any
 from simplenet_jax import environment, interrupts, ledger, protocols
 from simplenet_jax.data import sources
 from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.deployment.shipper import Shipper
 from simplenet_jax.evaluation import category, metrics, results
 from simplenet_jax.models import weights
 from simplenet_jax.overview import announce
 from simplenet_jax.progress import Board, Clock, console, counted
 from simplenet_jax.protocols import Config
-from simplenet_jax.ship import Shipper
 from simplenet_jax.training import engine, setup
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.record import Record

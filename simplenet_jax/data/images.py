@@ -23,6 +23,7 @@ __all__ = (
   'normalize',
   'read_image',
   'read_mask',
+  'to_rgb',
   'whole_input_size',
 )
 
@@ -87,7 +88,34 @@ def read_image(path: Path | str) -> Image.Image:
       animated or of several pages, of float or 32-bit pixels, or more than
       twice `PIL.Image.MAX_IMAGE_PIXELS` large. One line, with the path.
   """
-  return _decode(path, _to_rgb)
+  return _decode(path, to_rgb)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+  """Converts a PIL image to 8-bit RGB, as `read_image` does.
+
+  Args:
+    image: of any mode; left as it is.
+
+  Returns:
+    An image of mode 'RGB'.
+
+  Raises:
+    ValueError: its pixels are floats or beyond 16 bit.
+  """
+  _refuse_float(image)
+  if 'transparency' in image.info:
+    # Only alpha hangs on it, and PIL warns when it drops it itself.
+    image = image.copy()
+    del image.info['transparency']
+  if image.mode not in _GRAY16:
+    return image.convert('RGB')
+  pixels = np.asarray(image)
+  if pixels.min() < 0 or pixels.max() > 65535:
+    raise ValueError(
+      f'pixel values {pixels.min()} to {pixels.max()}, expected 8 or 16 bit'
+    )
+  return Image.fromarray((pixels >> 8).astype(np.uint8)).convert('RGB')
 
 
 def read_mask(path: Path | str, image: Path | str | None = None) -> np.ndarray:
@@ -152,18 +180,6 @@ def _decode(path: Path | str, convert: Callable[[Image.Image], _T]) -> _T:
   except Exception as error:  # PIL's decoders raise almost anything
     reason = ' '.join(str(error).split()) or type(error).__name__
     raise ValueError(f'{path}: cannot be read: {reason}') from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-  _refuse_float(image)
-  if image.mode not in _GRAY16:
-    return image.convert('RGB')
-  pixels = np.asarray(image)
-  if pixels.min() < 0 or pixels.max() > 65535:
-    raise ValueError(
-      f'pixel values {pixels.min()} to {pixels.max()}, expected 8 or 16 bit'
-    )
-  return Image.fromarray((pixels >> 8).astype(np.uint8)).convert('RGB')
 
 
 def _to_mask(image: Image.Image) -> np.ndarray:

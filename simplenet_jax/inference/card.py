@@ -19,6 +19,7 @@ class Card:
   Attributes:
     name: Of the category.
     network: Its structure.
+    heads: How many heads' scores are averaged.
     resize: The shorter side of an image before its crop, in pixels; not read
       where nothing is cropped.
     crop: Side of the centre that is used, in pixels; 0: the whole image is
@@ -31,6 +32,7 @@ class Card:
 
   name: str
   network: Network
+  heads: int
   resize: int
   crop: int
   margin: float
@@ -84,7 +86,7 @@ class Card:
 def _check(card: Card) -> None:
   """Raises for values with which nothing can be computed."""
   network = card.network
-  sizes = (*network.size, network.patch_size, network.target_dim)
+  sizes = (*network.size, network.patch_size, network.target_dim, card.heads)
   limits = card.thresholds.image, card.thresholds.pixel
   if not (
     network.architecture in resnet.ARCHITECTURES

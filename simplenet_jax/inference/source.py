@@ -126,7 +126,7 @@ def _to_image(item: Any) -> Image.Image:
     case Path():
       return images.read_image(item)
     case Image.Image():
-      return item.convert('RGB')
+      return images.to_rgb(item)
     case np.ndarray(dtype=np.uint8, ndim=3) if item.shape[2] == 3:
       return Image.fromarray(item)
     case np.ndarray():

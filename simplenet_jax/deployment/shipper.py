@@ -8,7 +8,8 @@ import numpy as np
 
 from simplenet_jax import environment, ledger, protocols
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.inference import assembly, file, thresholds
+from simplenet_jax.deployment import assembly
+from simplenet_jax.inference import file, thresholds
 from simplenet_jax.models import weights
 from simplenet_jax.progress import console
 from simplenet_jax.protocols import Config

@@ -47,6 +47,7 @@ def assemble(
   card = Card(
     name=name,
     network=network,
+    heads=len(heads),
     resize=config.data.resize,
     crop=config.data.crop,
     margin=float(config.train.margin),

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from simplenet_jax import interrupts
 from simplenet_jax.data import loading
+from simplenet_jax.deployment import output
 from simplenet_jax.detector import Detector
-from simplenet_jax.inference import output, thresholds
+from simplenet_jax.inference import thresholds
 from simplenet_jax.inference.prediction import Prediction
 from simplenet_jax.progress import Board, console, counted
 

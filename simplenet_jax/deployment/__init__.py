@@ -1,0 +1,1 @@
+"""Detectors made of trained heads, and shown many files."""

@@ -1,0 +1,48 @@
+"""Commands in this process, as the shell would run them."""
+
+import contextlib
+import io
+import runpy
+import sys
+import warnings
+from typing import NamedTuple
+
+from absl import app, flags
+
+
+class Done(NamedTuple):
+  status: int
+  told: str
+  errors: str
+
+  @property
+  def error(self):
+    """The one line on stderr."""
+    lines = self.errors.splitlines()
+    assert len(lines) == 1, self.errors
+    return lines[0]
+
+
+def run(name, *arguments):
+  """Runs `python -m simplenet_jax.<name>`; its flags are gone afterwards."""
+  app.define_help_flags()
+  known, argv, status = set(flags.FLAGS), sys.argv, None
+  told, errors = io.StringIO(), io.StringIO()
+  sys.argv = [name, *map(str, arguments)]
+  try:
+    with (
+      contextlib.redirect_stdout(told),
+      contextlib.redirect_stderr(errors),
+      warnings.catch_warnings(),
+    ):
+      # ml_collections loads configs in a way that Python 3.12 warns of.
+      warnings.filterwarnings('ignore', 'the load_module', DeprecationWarning)
+      runpy.run_module(f'simplenet_jax.{name}', run_name='__main__')
+  except SystemExit as ended:
+    status = ended.code or 0
+  finally:
+    sys.argv = argv
+    for flag in set(flags.FLAGS) - known:
+      delattr(flags.FLAGS, flag)
+  assert status is not None
+  return Done(status, told.getvalue(), errors.getvalue())

@@ -1,0 +1,189 @@
+"""A detector's description: exact, and nonsense is refused."""
+
+import copy
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simplenet_jax.data.frame import Frame
+from simplenet_jax.inference import backbone, thresholds
+from simplenet_jax.inference.card import FORMAT, Card
+from simplenet_jax.inference.network import Network
+from simplenet_jax.inference.thresholds import Thresholds
+
+NETWORK = Network('demo_resnet', (2, 3), 'reflect', 3, 24, 20, (32, 40), 4.0)
+THRESHOLDS = Thresholds(
+  image=0.1 + 0.2,
+  pixel=-1e-300,
+  asked=0.01,
+  promised=1 / 3,
+  images=2,
+  median=2.0**-60,
+  drivers=(('Schräubchen/äöü 日本.png', 1 / 7), ('b,\n.png', -0.0)),
+)
+
+
+def make(network=NETWORK, crop=0, found=THRESHOLDS):
+  return Card(
+    name='Schräubchen v1.2',
+    network=network,
+    heads=3,
+    resize=329,
+    crop=crop,
+    margin=0.5,
+    thresholds=found,
+    provenance={'root': 'C:\\Bilder/ü\u2028', 'seeds': [0, 1], 'x': {'y': 1e-7}},
+  )
+
+
+CARDS = [
+  make(),
+  make(found=thresholds.NONE),
+  make(found=THRESHOLDS.replace(image=1.0)),
+  make(Network('resnet50', (1,), 'zeros', 1, 8, 9, (48, 48), 0.0), crop=48),
+]
+
+
+@pytest.mark.parametrize('card', CARDS)
+def test_a_card_comes_back_exactly(card):
+  text = card.to_json()
+  found = Card.from_json(text)
+  assert found == card
+  assert found.to_json() == text
+  assert hash(found.network) == hash(card.network)  # It is a static argument.
+
+
+def test_frames_are_those_of_the_protocol_or_whole():
+  size = (100, 131)
+  assert make().frame(size) == Frame.whole(size, (32, 40))
+  assert CARDS[-1].frame(size) == Frame.protocol(size, 329, 48)
+
+
+@pytest.mark.parametrize(
+  'text', ['', 'null', '[]', '"x"', '3', '{}', '{"format":', '[' * 100_000]
+)
+def test_other_texts_are_refused(text):
+  with pytest.raises(ValueError, match='not the description of a detector'):
+    Card.from_json(text)
+
+
+@pytest.mark.parametrize('other', ['simplenet-jax detector 2', None, 1, [FORMAT]])
+def test_another_format_is_told(other):
+  fields = json.loads(make().to_json()) | {'format': other}
+  with pytest.raises(ValueError, match='its format is .* expected') as caught:
+    Card.from_json(json.dumps(fields))
+  assert FORMAT in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('path', 'value'),
+  [
+    ('name', 3),
+    ('heads', 0),
+    ('heads', 1.0),
+    ('heads', True),
+    ('resize', -1),
+    ('resize', '329'),
+    ('crop', -1),
+    ('crop', 32),  # The network's input is another.
+    ('margin', -0.5),
+    ('margin', 'wide'),
+    ('margin', float('inf')),
+    ('provenance', []),
+    ('more', 1),
+    ('network.architecture', 'vgg'),
+    ('network.architecture', ['resnet18']),
+    ('network.levels', []),
+    ('network.levels', [3, 2]),
+    ('network.levels', [2, 2]),
+    ('network.levels', [2, 4]),
+    ('network.levels', [2, 3.0]),
+    ('network.levels', [True, 2]),
+    ('network.levels', '23'),
+    ('network.padding', 'same'),
+    ('network.patch_size', 0),
+    ('network.pretrain_dim', -1),
+    ('network.target_dim', 2**16),
+    ('network.size', [32]),
+    ('network.size', [32, 0]),
+    ('network.size', [32, 40.0]),
+    ('network.smoothing', -1),
+    ('network.smoothing', '4'),
+    ('network.smoothing', float('nan')),
+    ('network.smoothing', 10**400),
+    ('network.more', 1),
+    ('thresholds', None),
+    ('thresholds.image', '0.5'),
+    ('thresholds.image', float('nan')),
+    ('thresholds.pixel', True),
+    ('thresholds.asked', 'one'),
+    ('thresholds.promised', [0.1]),
+    ('thresholds.images', 'many'),
+    ('thresholds.median', {}),
+    ('thresholds.drivers', 7),
+    ('thresholds.drivers', [['a.png']]),
+    ('thresholds.drivers', [['a.png', 'high']]),
+    ('thresholds.drivers', ['ab']),
+  ],
+)
+def test_values_that_make_no_sense_are_refused(path, value):
+  fields = json.loads(make().to_json())
+  *folders, last = path.split('.')
+  where = fields
+  for folder in folders:
+    where = where[folder]
+  where[last] = value
+  with pytest.raises(ValueError, match='its description'):
+    Card.from_json(json.dumps(fields))
+
+
+def test_thresholds_in_whole_numbers_are_sensible():
+  card = make(found=Thresholds(image=2, pixel=0, median=1))
+  assert Card.from_json(card.to_json()) == card
+
+
+JSON = st.recursive(
+  st.none()
+  | st.booleans()
+  | st.integers()
+  | st.sampled_from([10**400, -1, 0, 2**16, 2**63])
+  | st.floats()
+  | st.sampled_from(['', 'resnet18', 'zeros', '4', '\ud800', FORMAT]),
+  lambda inner: st.lists(inner, max_size=3)
+  | st.dictionaries(st.sampled_from(['a', 'size', 'image']), inner, max_size=2),
+  max_leaves=4,
+)
+
+
+def containers(value):
+  """Yields every list and dictionary in some JSON."""
+  if isinstance(value, dict | list):
+    yield value
+    for inner in value.values() if isinstance(value, dict) else value:
+      yield from containers(inner)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_a_mutated_card_is_refused_or_one_that_works(data):
+  fields = copy.deepcopy(json.loads(data.draw(st.sampled_from(CARDS)).to_json()))
+  for _ in range(data.draw(st.integers(1, 2))):
+    where = data.draw(st.sampled_from([c for c in containers(fields) if c]))
+    keys = list(where) if isinstance(where, dict) else list(range(len(where)))
+    key = data.draw(st.sampled_from(keys))
+    if data.draw(st.integers(0, 4)):
+      where[key] = data.draw(JSON)
+    else:
+      del where[key]
+  try:
+    card = Card.from_json(json.dumps(fields))
+  except ValueError as error:
+    assert '\n' not in str(error)
+    return
+  assert Card.from_json(card.to_json()) == card
+  assert list(backbone.layers(card.network.architecture, card.network.levels))
+  assert card.frame((40, 52)).input == card.network.size
+  assert thresholds.describe(card.thresholds)
+  hash(card.network)

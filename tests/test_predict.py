@@ -1,0 +1,492 @@
+"""The command that scores images: a table, pictures and maps."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from simplenet_jax.data import images
+from simplenet_jax.detector import Detector
+from tests import commands
+from tests.inference import detectors
+
+HEADER = ['path', 'score', 'threshold', 'verdict', 'time']
+OUTLINE = (0, 255, 110)
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory):
+  """A calibrated detector that crops."""
+  path = tmp_path_factory.mktemp('detector') / 'gasket.safetensors'
+  detectors.make(crop=32, thresholds=True).save(path)
+  return path
+
+
+@pytest.fixture(scope='module')
+def bare(tmp_path_factory):
+  """A detector without thresholds that crops nothing."""
+  path = tmp_path_factory.mktemp('detector') / 'bare.safetensors'
+  detectors.make(heads=2).save(path)
+  return path
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+  """Test images in MVTec's folders; one of them is broken."""
+  root = tmp_path_factory.mktemp('data')
+  test = root / 'gasket' / 'test'
+  detectors.pictures(test / 'good', 4)
+  detectors.pictures(test / 'crack', 6)
+  whole = (test / 'good' / '0.png').read_bytes()
+  (test / 'good' / '2.png').write_bytes(whole[:150])
+  return root
+
+
+def readable(root):
+  found = sorted(root.rglob('*.png'))
+  assert len(found) == 10
+  return [path for path in found if path.parts[-2:] != ('good', '2.png')]
+
+
+def read_table(folder):
+  with (folder / 'predictions.csv').open(newline='') as file:
+    header, *rows = csv.reader(file)
+  assert header == HEADER
+  return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def files_in(folder):
+  return sorted(
+    path.relative_to(folder).as_posix()
+    for path in folder.rglob('*')
+    if path.is_file()
+  )
+
+
+def predict(detector, given, output, *more):
+  return commands.run(
+    'predict',
+    f'--detector={detector}',
+    f'--input={given}',
+    f'--output={output}',
+    *more,
+  )
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory, saved, root):
+  """All that the command writes."""
+  out = tmp_path_factory.mktemp('out') / 'results'
+  return predict(saved, root, out), out
+
+
+@pytest.fixture(scope='module')
+def expected(saved, root):
+  return list(Detector.load(saved).predict(readable(root)))
+
+
+def test_the_table_has_a_row_per_image_in_order(whole, expected):
+  rows = read_table(whole[1])
+  assert [row['path'] for row in rows] == [str(p.source) for p in expected]
+  for row, found in zip(rows, expected, strict=True):
+    assert float(row['score']) == pytest.approx(found.score, rel=1e-6)
+    limit = found.thresholds.image
+    assert float(row['threshold']) == pytest.approx(limit, rel=1e-6)
+    verdict = 'anomalous' if found.anomalous else 'normal'
+    assert row['verdict'] == verdict
+    assert 0 < float(row['time']) < 60
+  assert {row['verdict'] for row in rows} == {'anomalous', 'normal'}
+
+
+def test_nothing_else_is_written(whole, root):
+  places = [
+    path.relative_to(root).with_suffix('').as_posix() for path in readable(root)
+  ]
+  assert 'gasket/test/crack/5' in places
+  assert files_in(whole[1]) == sorted(
+    [
+      'predictions.csv',
+      *(f'pictures/{place}.png' for place in places),
+      *(f'maps/{place}.tiff' for place in places),
+    ]
+  )
+
+
+def test_maps_are_tiffs_in_the_images_pixels(whole, root, expected):
+  for found in expected:
+    place = found.source.relative_to(root).with_suffix('.tiff')
+    with Image.open(whole[1] / 'maps' / place) as image:
+      assert image.format == 'TIFF'
+      heat = np.asarray(image)
+    assert heat.shape == images.image_size(found.source)
+    assert heat.dtype == np.float32
+    assert np.isfinite(heat).all()
+    seen = np.isfinite(found.map)
+    assert 0 < seen.mean() < 1
+    np.testing.assert_allclose(heat[seen], found.map[seen], atol=1e-5)
+    # What was not looked at must not raise the evaluator's false positives.
+    np.testing.assert_allclose(heat[~seen], found.input_map.min(), atol=1e-5)
+
+
+def test_pictures_outline_what_is_beyond_the_threshold(whole, root, expected):
+  outlined = []
+  for found in expected:
+    place = found.source.relative_to(root)
+    picture = np.asarray(Image.open(whole[1] / 'pictures' / place))
+    assert picture.shape == (*found.map.shape, 3)
+    line = (picture == OUTLINE).all(-1)
+    outlined.append(line.any())
+    assert not (line & found.mask).any()
+    assert line.any() == (0 < found.mask.sum() < found.mask.size)
+  assert any(outlined)
+
+
+def test_what_cannot_be_read_is_told_and_fails_the_command(whole):
+  done, out = whole
+  assert done.status == 1
+  assert done.error.startswith(
+    'error: 1 of 10 images could not be used; the first, '
+  )
+  assert 'good/2.png: cannot be read: ' in done.error
+  assert 'Traceback' not in done.told
+  (line,) = [li for li in done.told.splitlines() if '  error: ' in li]
+  assert 'good/2.png' in line
+  assert not any('good/2.png' in r['path'] for r in read_table(out))
+
+
+def test_it_says_what_it_does(whole):
+  done, out = whole
+  rows = read_table(out)
+  count = sum(row['verdict'] == 'anomalous' for row in rows)
+  first, second, third = done.told.splitlines()[:3]
+  assert first.startswith(
+    'Detector part: demo_resnet, 1 head, input 32 x 32, float32 on '
+  )
+  assert 'threshold ' in second
+  assert third == f'  10 images, results in {out}/'
+  assert f', {count} anomalous: {out / "predictions.csv"}' in done.told
+  assert '9 images in ' in done.told
+
+
+def test_a_second_run_into_the_folder_is_refused(whole, saved, root):
+  out = whole[1]
+  before = {
+    path: (path.stat().st_mtime_ns, path.read_bytes())
+    for path in out.rglob('*')
+    if path.is_file()
+  }
+  done = predict(saved, root, out)
+  assert done.status == 1
+  assert done.error == (
+    f'error: {out} holds predictions already; give another --output'
+  )
+  assert before == {
+    path: (path.stat().st_mtime_ns, path.read_bytes())
+    for path in out.rglob('*')
+    if path.is_file()
+  }
+
+
+@pytest.fixture
+def good(root):
+  """Images all of which can be read."""
+  return root / 'gasket' / 'test' / 'crack'
+
+
+def test_thresholds_can_be_given(saved, good, tmp_path):
+  scores = []
+  for name, limit, verdicts in (
+    ('low', -100, {'anomalous'}),
+    ('high', 100, {'normal'}),
+  ):
+    options = (f'--threshold={limit}', f'--pixel_threshold={limit}')
+    done = predict(saved, good, tmp_path / name, *options)
+    assert done.status == 0, done.errors
+    assert f'threshold {limit}, set by hand' in done.told
+    rows = read_table(tmp_path / name)
+    assert {row['verdict'] for row in rows} == verdicts
+    assert {float(row['threshold']) for row in rows} == {limit}
+    scores.append([row['score'] for row in rows])
+  assert scores[0] == scores[1]  # Only what is said of them changes.
+
+
+def test_a_pixel_threshold_draws_the_outline(bare, good, tmp_path):
+  found = next(Detector.load(bare).predict(good / '0.png'))
+  middle = float(np.median(found.map))
+  for name, options in (
+    ('without', ()),
+    ('with', (f'--pixel_threshold={middle}',)),
+  ):
+    done = predict(bare, good / '0.png', tmp_path / name, '--nomaps', *options)
+    assert done.status == 0, done.errors
+    (picture,) = (tmp_path / name / 'pictures').rglob('*.png')
+    picture = np.asarray(Image.open(picture))
+    assert (picture == OUTLINE).all(-1).any() == (name == 'with')
+    (row,) = read_table(tmp_path / name)
+    assert row['threshold'] == row['verdict'] == ''
+
+
+def test_one_threshold_leaves_the_other(saved, good, tmp_path):
+  done = predict(saved, good, tmp_path / 'out', '--threshold=-100')
+  assert done.status == 0, done.errors
+  whole = Detector.load(saved)
+  for found in whole.predict(good):
+    picture = np.asarray(
+      Image.open(
+        tmp_path / 'out/pictures/gasket/test/crack' / found.source.name
+      )
+    )
+    line = (picture == OUTLINE).all(-1)
+    assert line.any() == (0 < found.mask.sum() < found.mask.size)
+
+
+def test_without_thresholds_there_are_scores(bare, good, tmp_path):
+  done = predict(bare, good, tmp_path / 'out', '--nopictures', '--nomaps')
+  assert done.status == 0, done.errors
+  rows = read_table(tmp_path / 'out')
+  assert len(rows) == 6
+  assert {(row['threshold'], row['verdict']) for row in rows} == {('', '')}
+  assert 'no threshold: scores only' in done.told
+  assert 'anomalous' not in done.told
+  assert files_in(tmp_path / 'out') == ['predictions.csv']
+
+
+def test_scores_can_be_normalised(saved, bare, good, tmp_path):
+  done = predict(saved, good, tmp_path / 'out', '--normalise', '--nopictures')
+  assert done.status == 0, done.errors
+  rows = read_table(tmp_path / 'out')
+  limits = Detector.load(saved).thresholds
+  scale = limits.image - limits.median
+  for row, found in zip(rows, Detector.load(saved).predict(good), strict=True):
+    expected = (found.score - limits.median) / scale
+    assert float(row['score']) == pytest.approx(expected, abs=1e-5)
+    assert float(row['threshold']) == 1
+    anomalous = float(row['score']) > 1
+    assert row['verdict'] == ('anomalous' if anomalous else 'normal')
+  assert not (tmp_path / 'out/pictures').exists()
+  heat = np.asarray(Image.open(tmp_path / 'out/maps/gasket/test/crack/0.tiff'))
+  found = next(Detector.load(saved).predict(good / '0.png'))
+  seen = np.isfinite(found.map)
+  np.testing.assert_allclose(heat[seen], found.map[seen], atol=1e-5)
+
+  done = predict(bare, good, tmp_path / 'no', '--normalise')
+  assert done.status == 1
+  assert 'only by a detector calibrated' in done.error
+  assert not (tmp_path / 'no').exists()
+
+
+def test_a_pattern_names_images(bare, root, tmp_path):
+  pattern = root / '*' / 'test' / '*' / '[01].png'
+  done = predict(bare, pattern, tmp_path / 'out', '--nomaps')
+  assert done.status == 0, done.errors
+  assert [row['path'] for row in read_table(tmp_path / 'out')] == [
+    str(root / 'gasket' / 'test' / kind / f'{index}.png')
+    for kind in ('crack', 'good')
+    for index in (0, 1)
+  ]
+
+
+def test_one_image_is_enough(bare, good, tmp_path):
+  done = predict(bare, good / '3.png', tmp_path / 'a' / 'b', '--nopictures')
+  assert done.status == 0, done.errors
+  assert '1 image in ' in done.told
+  assert len(read_table(tmp_path / 'a' / 'b')) == 1
+
+
+def test_a_large_image_gets_a_smaller_picture(bare, tmp_path):
+  Image.new('RGB', (1800, 500), (90, 120, 60)).save(tmp_path / 'large.png')
+  done = predict(bare, tmp_path / 'large.png', tmp_path / 'out')
+  assert done.status == 0, done.errors
+  out = tmp_path / 'out'
+  assert images.image_size(out / 'pictures/large.png') == (284, 1024)
+  assert np.asarray(Image.open(out / 'maps/large.tiff')).shape == (500, 1800)
+
+
+def test_another_precision_is_told(bare, good, tmp_path):
+  done = predict(
+    bare,
+    good,
+    tmp_path / 'out',
+    '--precision=bfloat16',
+    '--batch_size=8',
+    '--nomaps',
+    '--nopictures',
+  )
+  assert done.status == 0, done.errors
+  assert 'bfloat16 on ' in done.told
+  expected = [p.score for p in Detector.load(bare).predict(good)]
+  found = [float(row['score']) for row in read_table(tmp_path / 'out')]
+  assert found == pytest.approx(expected, abs=0.1 * np.ptp(expected))
+
+
+def test_images_of_which_none_can_be_used(bare, tmp_path):
+  for index in range(2):
+    (tmp_path / f'{index}.png').write_bytes(b'nothing')
+  done = predict(bare, tmp_path, tmp_path / 'out')
+  assert done.status == 1
+  assert done.error.startswith('error: 2 of 2 images could not be used')
+  assert read_table(tmp_path / 'out') == []
+
+
+@pytest.fixture(scope='module')
+def damaged(tmp_path_factory, bare):
+  path = tmp_path_factory.mktemp('damaged') / 'damaged.safetensors'
+  content = bytearray(bare.read_bytes())
+  content[-100] ^= 255
+  path.write_bytes(content)
+  return path
+
+
+@pytest.fixture(scope='module')
+def others(tmp_path_factory):
+  path = tmp_path_factory.mktemp('others') / 'weights.safetensors'
+  save_file({'conv1.kernel': np.zeros((7, 7, 3, 32), np.float32)}, path)
+  return path
+
+
+ANY = 'README.md'  # Something that is there.
+ALL = {
+  'predict': {'detector': ANY, 'input': ANY, 'output': 'out'},
+  'calibrate': {'detector': ANY, 'input': ANY},
+  'export': {'detector': ANY, 'output': 'out'},
+  'import_released': {
+    'config': 'configs/mvtec.py',
+    'checkpoint': ANY,
+    'output': 'out',
+  },
+}
+NONE = object()
+
+
+@pytest.mark.parametrize(
+  ('changes', 'status', 'message'),
+  [
+    ({'detector': 'nowhere'}, 1, 'nowhere.safetensors: no such detector'),
+    ({'detector': ANY}, 1, 'README.md: damaged, or not a detector'),
+    ({'detector': 'others'}, 1, 'not a detector; a run leaves them in'),
+    ({'detector': 'damaged'}, 1, 'damaged: its checksum differs'),
+    ({'detector': '.'}, 1, 'no such detector'),
+    ({'input': 'nowhere/*.png'}, 1, '--input=nowhere/*.png: no such file'),
+    ({'input': 'empty'}, 1, 'no images (.bmp '),
+    ({'precision': 'half'}, 1, "precision is 'half'; choose one of"),
+    ({'batch_size': '0'}, 2, '--batch_size=0'),
+    ({'threshold': 'high'}, 2, '--threshold=high'),
+    ({'detectr': 'x'}, 2, "'detectr'. Did you mean: detector"),
+    ({'output': ANY}, 1, 'README.md'),
+  ],
+)
+def test_of_predict(
+  bare, others, damaged, good, tmp_path, changes, status, message
+):
+  places = {'others': others, 'damaged': damaged, 'empty': tmp_path}
+  given = {'detector': bare, 'input': good, 'output': tmp_path / 'out'}
+  given |= {k: places.get(v, v) for k, v in changes.items()}
+  done = commands.run('predict', *(f'--{k}={v}' for k, v in given.items()))
+  assert done.status == status
+  assert done.error.startswith('error: ')
+  assert message in done.error
+  assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+  ('name', 'flag'), [(name, flag) for name in ALL for flag in ALL[name]]
+)
+def test_of_flags_that_are_missing_or_empty(name, flag):
+  for value in (None, ''):
+    given = {**ALL[name], flag: value}
+    done = commands.run(
+      name, *(f'--{k}={v}' for k, v in given.items() if v is not None)
+    )
+    assert done.status in (1, 2)
+    assert done.error.startswith('error: ')
+    assert flag in done.error
+
+
+def test_of_an_argument_too_many():
+  done = commands.run(
+    'predict', 'part.png', '--detector=a', '--input=b', '--output=c'
+  )
+  assert done.status == 2
+  assert done.error.startswith("error: unexpected argument 'part.png'")
+
+
+def test_of_a_process_of_its_own(tmp_path):
+  done = subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'simplenet_jax.predict',
+      '--detector=nowhere',
+      '--input=README.md',
+      f'--output={tmp_path}',
+    ],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+  )
+  assert done.returncode == 1
+  assert done.stderr.splitlines() == [
+    'error: nowhere.safetensors: no such detector; a run leaves them in '
+    'WORKDIR/detectors'
+  ]
+
+
+def test_a_signal_leaves_a_whole_table(bare, tmp_path):
+  """As a process of its own that is stopped in the middle."""
+  (tmp_path / 'in').mkdir()
+  first = tmp_path / 'in' / '0000.png'
+  noise = np.random.default_rng(0).integers(0, 256, (500, 700, 3), np.uint8)
+  Image.fromarray(noise).save(first)
+  for index in range(1, 2000):
+    os.link(first, tmp_path / 'in' / f'{index:04}.png')
+  out = tmp_path / 'out'
+  process = subprocess.Popen(
+    [
+      sys.executable,
+      '-m',
+      'simplenet_jax.predict',
+      f'--detector={bare}',
+      f'--input={tmp_path / "in"}',
+      f'--output={out}',
+      '--nopictures',
+    ],
+    env={
+      **os.environ,
+      'JAX_COMPILATION_CACHE_DIR': jax.config.jax_compilation_cache_dir,
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
+    },
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  while len(list(out.glob('maps/*.tiff'))) < 10:
+    assert process.poll() is None, process.stderr.read()
+    time.sleep(0.02)
+  assert not (out / 'predictions.csv').exists()
+  process.send_signal(signal.SIGTERM)
+  told, errors = process.communicate(timeout=60)
+  assert process.returncode == 128 + signal.SIGTERM
+  rows = read_table(out)
+  assert 10 <= len(rows) < 2000
+  assert errors.splitlines() == [
+    f'stop: stopped after {len(rows)} of 2000 images; '
+    f'{out / "predictions.csv"} holds them'
+  ]
+  assert 'what is done is written' in told
+  # Whole: every row is complete, and everything written is in the table.
+  assert [row['path'] for row in rows] == [
+    str(tmp_path / 'in' / f'{index:04}.png') for index in range(len(rows))
+  ]
+  assert len({row['score'] for row in rows}) == 1
+  assert files_in(out) == sorted(
+    ['predictions.csv', *(f'maps/{i:04}.tiff' for i in range(len(rows)))]
+  )
