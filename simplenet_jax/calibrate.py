@@ -31,10 +31,15 @@ def main() -> None:
     raise ValueError(f'--false_alarm_rate is {_RATE.value}, expected 0 to 1')
   paths = files.locate(_INPUT.value or '', '--input')
   from simplenet_jax.detector import Detector
-  from simplenet_jax.inference import thresholds
+  from simplenet_jax.inference import file, thresholds
 
   path = Path(_DETECTOR.value or '').expanduser()
   target = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else path
+  if target.is_file() and target.suffix != file.SUFFIX:
+    raise ValueError(
+      f'{target} does not end in {file.SUFFIX}, as what is written will; '
+      'rename it, or give another --output'
+    )
   detector = Detector.load(path)
   console.print(
     f'Calibrates {detector.card.name} with {counted(len(paths), "image")}, to '

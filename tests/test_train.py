@@ -15,7 +15,13 @@ from PIL import Image
 
 from configs import mvtec
 from simplenet_jax import protocols, train
-from simplenet_jax.data import demo
+from simplenet_jax.data import demo, folder, sources
+from simplenet_jax.detector import Detector
+from simplenet_jax.inference.thresholds import NONE
+from simplenet_jax.models import scoring
+from simplenet_jax.training import engine
+from simplenet_jax.training.checkpoint import Checkpoints
+from tests import commands
 from tests.small import make_category, make_config, picture
 
 
@@ -134,6 +140,191 @@ def test_a_category_alone_gives_the_same_figures(finished, tmp_path):
   config.data.categories = ('part',)
   table = train.train_and_evaluate(config, tmp_path / 'work')
   assert table['categories']['part']['last'] == finished.last('part')
+
+
+def trained(config, work, name):
+  """Returns a category's test images and its heads' last patch scores."""
+  config = config.copy_and_resolve_references()
+  config.data.categories = (name,)
+  (one,) = sources.open_categories(config.data)
+  checkpoints = Checkpoints(work / 'checkpoints')
+  records = [
+    checkpoints.load(job)[0] for job in engine.make_jobs(config, [one])
+  ]
+  checkpoints.close()
+  return one, [record.scores[record.job.epochs] for record in records]
+
+
+def test_a_run_leaves_detectors_that_score_as_its_heads(finished):
+  one, patch_scores = trained(finished.config, finished.work, 'part')
+  assert len(patch_scores) == 2
+  together = np.mean(patch_scores, axis=0)
+  maps = np.asarray(scoring.anomaly_maps(together, one.size, 4.0))
+  allowed = 1e-5 * float(np.ptp(together))
+  # One head alone, or the mean of maxima, would be something else.
+  for other in (*patch_scores, np.mean(patch_scores, 0) + np.ptp(together)):
+    assert np.abs(other.max((1, 2)) - together.max((1, 2))).max() > 10 * allowed
+  detector = Detector.load(finished.work / 'detectors' / 'part')
+  assert detector.heads == 2
+  found = list(detector.predict([s.path for s in one.category.test]))
+  for image, heat, patches in zip(found, maps, together, strict=True):
+    assert image.score == pytest.approx(float(patches.max()), abs=allowed)
+    np.testing.assert_allclose(image.input_map, heat, rtol=0, atol=allowed)
+
+
+def test_every_category_that_was_trained_has_its_detector(finished):
+  found = sorted(p.name for p in (finished.work / 'detectors').iterdir())
+  assert found == [
+    f'{name}.safetensors'
+    for name in ('no_defects', 'no_masks', 'only_good', 'part', 'tall')
+  ]
+  assert f'Detectors: {finished.work}/detectors/' in finished.told
+
+
+def test_nothing_held_out_gives_no_thresholds(finished):
+  detector = Detector.load(finished.work / 'detectors' / 'tall')
+  assert detector.thresholds == NONE
+  assert detector.size == (70, 32)
+  assert 'threshold' not in finished.told
+
+
+def test_a_detector_tells_where_it_comes_from(finished):
+  for name in ('only_good', 'part'):
+    card = Detector.load(finished.work / 'detectors' / name).card
+    assert card.name == name
+    told = card.provenance
+    assert told['config'] == finished.stored['config']
+    assert told['protocol'] == finished.stored['protocol']
+    stored = finished.stored['weights']
+    assert told['weights'] == {k: stored[k] for k in ('name', 'sha256')}
+    assert len(told['weights']['sha256']) == 64
+    assert told['seeds'] == [0, 1]
+    assert told['versions'] == finished.stored['versions']
+    assert told['device'] == finished.stored['device']
+    assert told['data']['root'] == finished.config.data.root
+    ledger = json.loads((finished.work / 'run.json').read_text())
+    assert told['data']['images'] == ledger[f'images of {name}']
+
+
+class HeldOut(NamedTuple):
+  config: ConfigDict
+  work: Path
+  told: list[str]
+
+
+@pytest.fixture(scope='module')
+def held_out(tmp_path_factory, backbone):
+  """Two categories with images held out; detectors only when it is resumed."""
+  top = tmp_path_factory.mktemp('held_out')
+  for name in ('cog', 'part'):
+    make_category(top / 'data' / name, train=12)
+  config = make_config(top / 'data', backbone)
+  config.data.held_out, config.data.held_out_least = 0.1, 3
+  config.engine.lanes = 1  # A head is the same in other company.
+  config.evaluation.pictures = 0
+  told = []
+  for save in (False, True):
+    config.detector.save = save
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+      train.train_and_evaluate(config, top / 'work')
+    told.append(output.getvalue())
+    assert (top / 'work/detectors').exists() == save
+  return HeldOut(config, top / 'work', told)
+
+
+def test_detectors_can_be_left_out(held_out):
+  assert 'Detectors:' not in held_out.told[0]
+  assert 'threshold' not in held_out.told[0]
+
+
+def test_a_finished_run_makes_detectors_of_its_checkpoints(held_out):
+  told = held_out.told[1]
+  assert 'resumes   4 heads finished, 0 under way' in told
+  assert f'Detectors: {held_out.work}/detectors/' in told
+  one, patch_scores = trained(held_out.config, held_out.work, 'part')
+  together = np.mean(patch_scores, axis=0)
+  detector = Detector.load(held_out.work / 'detectors' / 'part')
+  found = detector.predict([s.path for s in one.category.test])
+  for image, patches in zip(found, together, strict=True):
+    assert image.score == pytest.approx(
+      float(patches.max()), abs=1e-5 * float(np.ptp(together))
+    )
+
+
+def test_only_missing_detectors_are_made_again(held_out):
+  folder = held_out.work / 'detectors'
+  cog, part = (folder / f'{name}.safetensors' for name in ('cog', 'part'))
+  before = Detector.load(part)
+  part.unlink()
+  changed = Detector.load(cog)
+  changed.thresholds = NONE.replace(image=0.25)
+  changed.save(cog)
+  kept = cog.read_bytes()
+  with contextlib.redirect_stdout(io.StringIO()) as output:
+    train.train_and_evaluate(held_out.config, held_out.work)
+  assert cog.read_bytes() == kept
+  again = Detector.load(part)
+  assert again.card == before.card
+  for name, value in before.weights.items():
+    np.testing.assert_array_equal(again.weights[name], value)
+  assert '  part: threshold ' in output.getvalue()
+  assert '  cog: threshold ' not in output.getvalue()
+
+
+def test_held_out_images_set_thresholds_that_are_told(held_out):
+  one, _ = trained(held_out.config, held_out.work, 'part')
+  held = one.category.validation
+  assert len(held) == 3
+  detector = Detector.load(held_out.work / 'detectors' / 'part')
+  found = list(detector.predict(held))
+  limits = detector.thresholds
+  # Three images cannot promise one in a hundred: the highest ones it is.
+  assert limits.image == pytest.approx(max(p.score for p in found), abs=1e-6)
+  peak = max(p.input_map.max() for p in found)
+  assert limits.pixel == pytest.approx(peak, abs=1e-6)
+  assert limits.images == 3
+  assert limits.promised == pytest.approx(1 / 4)
+  assert not any(p.anomalous for p in found)
+  assert {name for name, _ in limits.drivers} <= {str(path) for path in held}
+  assert 'part: 9 train, 3 held out, 6 test' in held_out.told[0]
+  assert (
+    f'  part: threshold {limits.image:.4g} from 3 good images not trained on; '
+    'at most 25.0% of good images are flagged (1.0% takes 99); driven by '
+  ) in held_out.told[1]
+
+
+def test_held_out_images_are_not_trained_on(held_out, tmp_path):
+  """A run that has them in validation/good alone is the same."""
+  root = Path(held_out.config.data.root)
+  (before,) = folder.find_categories(root, ['part'])
+  held = folder.hold_out(before, 0.1, 3).validation
+  shutil.copytree(root / 'part', tmp_path / 'data' / 'part')
+  (tmp_path / 'data/part/validation/good').mkdir(parents=True)
+  for path in held:
+    moved = tmp_path / 'data' / path.relative_to(root)
+    moved.rename(tmp_path / 'data/part/validation/good' / path.name)
+  config = held_out.config.copy_and_resolve_references()
+  config.data.root, config.data.held_out = str(tmp_path / 'data'), 0.0
+  run(config, tmp_path)
+  expected = Detector.load(held_out.work / 'detectors' / 'part')
+  found = Detector.load(tmp_path / 'work' / 'detectors' / 'part')
+  for name, value in expected.weights.items():
+    np.testing.assert_array_equal(found.weights[name], value, err_msg=name)
+  for field in ('image', 'pixel', 'median', 'images', 'promised'):
+    assert getattr(found.thresholds, field) == getattr(
+      expected.thresholds, field
+    )
+
+
+def test_a_flag_leaves_detectors_out(monkeypatch):
+  seen = []
+  monkeypatch.setattr(
+    train, 'train_and_evaluate', lambda config, workdir: seen.append(config)
+  )
+  for more in ((), ('--noconfig.detector.save',)):
+    done = commands.run('main', '--config=configs/folder.py', *more)
+    assert done.status == 0, done.errors
+  assert [config.detector.save for config in seen] == [True, False]
 
 
 def run(config, tmp_path):

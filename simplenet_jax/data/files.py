@@ -40,7 +40,8 @@ def locate(given: str, flag: str) -> list[Path]:
   """
   if not given:
     raise FileNotFoundError(f'{flag} is empty; give a file or a folder')
-  path = Path(given).expanduser()
+  # Leaves a name alone that only begins with a tilde.
+  path = Path(os.path.expanduser(given))  # noqa: PTH111
   if path.is_dir():
     return find(path)
   if path.exists():

@@ -95,7 +95,8 @@ def write_table(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:
   """
   with (
     written_aside(folder / TABLE) as aside,
-    aside.open('w', newline='', encoding='utf-8') as file,
+    # Names that are no text are kept as they are.
+    aside.open('w', -1, 'utf-8', 'surrogateescape', '') as file,
   ):
     writer = csv.writer(file)
     writer.writerow(_HEADER)
@@ -111,8 +112,8 @@ def places(paths: Sequence[Path]) -> dict[Path, Path]:
   """Returns where each file's picture and map go, without their suffixes.
 
   Files in `<category>/test/<defect>/` keep these folders, as MVTec's evaluator
-  expects; others keep those below the folder that all files have in common.
-  Names that differ in their suffix only keep it.
+  expects, if they are of one data set; others keep those below the folder that
+  all files have in common. Names that differ in their suffix only keep it.
 
   Args:
     paths: All files, different ones.
@@ -125,8 +126,11 @@ def places(paths: Sequence[Path]) -> dict[Path, Path]:
     else full.relative_to(common)
     for path, full in absolute.items()
   }
-  stems = collections.Counter(p.with_suffix('') for p in relative.values())
+  if len(set(relative.values())) < len(relative):  # Of several data sets.
+    relative = {p: full.relative_to(common) for p, full in absolute.items()}
+  taken = collections.Counter(p.with_suffix('') for p in relative.values())
+  taken.update(set(relative.values()))
   return {
-    path: place if stems[place.with_suffix('')] > 1 else place.with_suffix('')
+    path: place if taken[place.with_suffix('')] > 1 else place.with_suffix('')
     for path, place in relative.items()
   }

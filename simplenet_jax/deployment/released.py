@@ -53,7 +53,9 @@ def load(path: Path, config: Config) -> dict[str, np.ndarray]:
     raise ValueError(
       f'{path}: damaged, or not a file of tensors ({type(error).__name__})'
     ) from None
-  if missing := [part for part in _PARTS if part not in found]:
+  if missing := [
+    part for part in _PARTS if not isinstance(found.get(part), dict)
+  ]:
     raise ValueError(
       f'{path}: not a checkpoint of the released code, {" and ".join(missing)} '
       'not in it'
@@ -82,15 +84,17 @@ def _head(found: Mapping[str, Any], dim: int) -> dict[str, np.ndarray]:
     if theirs in tensors:
       value = tensors[theirs]
       head[ours] = value.T if value.ndim == 2 else value
-      if not np.isfinite(value).all():
+      if value.dtype.kind != 'f' or not np.isfinite(value).all():
         raise ValueError(f'{theirs} is not finite')
   hidden = head['params.discriminator.first.bias'].size
   expected = {
     'params.adaptor.0.kernel': (dim, dim),
+    'params.adaptor.0.bias': (dim,),
     'params.discriminator.first.kernel': (dim, hidden),
     'params.discriminator.tail.kernel': (hidden, 1),
   }
-  for name, shape in expected.items():
+  for name in head:
+    shape = expected.get(name, (hidden,))
     if head[name].shape != shape:
       raise ValueError(
         f'{name} is {list(head[name].shape)}, expected {list(shape)}; set '

@@ -97,12 +97,13 @@ def compare(detector: Detector, run: Runner) -> float:
     (maps, scores),
     *((maps[i : i + 1], scores[i : i + 1]) for i in range(len(pixels))),
   ]
-  largest = max(
-    float(np.abs(a - b).max())
+  differences = [
+    np.abs(a - b).max()
     for pair, truth in zip(found, expected, strict=True)
     for a, b in zip(pair, truth, strict=True)
-  )
-  return largest / float(maps.max() - maps.min())
+  ]
+  # NumPy's maximum, unlike Python's, keeps what is not a number.
+  return float(np.max(differences) / np.ptp(maps))
 
 
 def describe(card: Card) -> str:

@@ -16,7 +16,7 @@ from flax import nnx
 from jax import lax
 
 from simplenet_jax.data import images
-from simplenet_jax.inference import backbone, convolution
+from simplenet_jax.inference import backbone
 from simplenet_jax.inference.network import Network
 from simplenet_jax.models import heads, resampling
 
@@ -94,8 +94,15 @@ def _mirrored(x: jax.Array, amount: int) -> jax.Array:
 
 
 def _max_pool(x: jax.Array) -> jax.Array:
-  # The transpositions meet their opposites around the node and are dropped.
-  pooled = convolution.max_pool(jnp.transpose(x, (0, 2, 3, 1)))
+  # Padded first, the transpositions meet their opposites around the node and
+  # are dropped. See `convolution.max_pool` for the way to pad.
+  padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+  pooled = nnx.max_pool(
+    jnp.transpose(padded, (0, 2, 3, 1)),
+    window_shape=(3, 3),
+    strides=(2, 2),
+    padding='VALID',
+  )
   return jnp.transpose(pooled, (0, 3, 1, 2))
 
 

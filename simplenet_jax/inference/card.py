@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from typing import Any
 
 from simplenet_jax.data.frame import Frame
@@ -63,7 +64,13 @@ class Card:
     try:
       fields = json.loads(text)
       found = fields.pop('format')
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (
+      ValueError,
+      KeyError,
+      AttributeError,
+      TypeError,
+      RecursionError,
+    ):
       raise ValueError('not the description of a detector') from None
     if found != FORMAT:
       raise ValueError(f'its format is {found!r}, expected {FORMAT!r}')
@@ -85,27 +92,41 @@ class Card:
 
 def _check(card: Card) -> None:
   """Raises for values with which nothing can be computed."""
-  network = card.network
+  network, found = card.network, card.thresholds
   sizes = (*network.size, network.patch_size, network.target_dim, card.heads)
-  limits = card.thresholds.image, card.thresholds.pixel
+  limits = found.image, found.pixel, found.promised, found.median
   if not (
     network.architecture in resnet.ARCHITECTURES
     and network.padding in resnet.PADDINGS
     and network.levels
+    and all(type(level) is int for level in network.levels)
     and list(network.levels) == sorted(set(network.levels) & {1, 2, 3})
     and len(network.size) == 2
     and all(type(size) is int and 0 < size < 2**16 for size in sizes)
     and type(network.pretrain_dim) is int
     and network.pretrain_dim > 0
-    and 0 <= float(network.smoothing) < 1e3
+    and _finite(network.smoothing)
+    and 0 <= network.smoothing < 1e3
     and type(card.crop) is int
     and type(card.resize) is int
     and card.crop >= 0
     and card.resize > 0
     and isinstance(card.name, str)
     and isinstance(card.provenance, dict)
+    and _finite(card.margin)
     and card.margin >= 0
-    and all(limit is None or isinstance(limit, float) for limit in limits)
+    and all(limit is None or _finite(limit) for limit in limits)
+    and (found.asked is None or (_finite(found.asked) and 0 < found.asked < 1))
+    and type(found.images) is int
+    and all(
+      len(driver) == 2 and isinstance(driver[0], str) and _finite(driver[1])
+      for driver in found.drivers
+    )
     and (not card.crop or network.size == (card.crop, card.crop))
   ):
     raise ValueError('its description holds values that make no sense')
+
+
+def _finite(value: Any) -> bool:
+  # JSON knows NaN, and whole numbers that no float can hold.
+  return type(value) in (int, float) and abs(value) <= sys.float_info.max

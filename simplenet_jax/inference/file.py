@@ -29,8 +29,10 @@ def save(path: Path, card: Card, weights: Mapping[str, np.ndarray]) -> None:
     weights: Folded, float32.
   """
   metadata = {_CARD: card.to_json(), _DIGEST: digest(card, weights)}
+  # Others would be written in their order in memory.
+  tensors = {k: np.ascontiguousarray(value) for k, value in weights.items()}
   with written_aside(_with_suffix(path)) as aside:
-    save_file(dict(weights), aside, metadata)
+    save_file(tensors, aside, metadata)
 
 
 def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:

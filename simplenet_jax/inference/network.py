@@ -159,5 +159,6 @@ def plain(network: Network, weights: Mapping[str, np.ndarray]) -> Callable:
     weights: Folded, float32.
   """
   manner = Manner()
-  prepared = prepare(network, manner, weights)
+  # Traced functions do not take NumPy's arrays everywhere.
+  prepared = jax.tree.map(jnp.asarray, prepare(network, manner, weights))
   return functools.partial(detect, network, manner, prepared)

@@ -126,6 +126,12 @@ def _to_image(item: Any) -> Image.Image:
     case Path():
       return images.read_image(item)
     case Image.Image():
+      try:
+        item.load()  # It may have been opened only.
+      except MemoryError:
+        raise
+      except Exception as error:  # PIL's decoders raise almost anything.
+        raise ValueError(f'cannot be read: {error}') from error
       return images.to_rgb(item)
     case np.ndarray(dtype=np.uint8, ndim=3) if item.shape[2] == 3:
       return Image.fromarray(item)

@@ -100,7 +100,8 @@ def calibrate(
     raise ValueError('no normal images to set a threshold by')
   count = len(scores)
   # Rounded first: (1 - .05) * 20 is a little above 19.
-  rank = min(count, math.ceil(round((1 - rate) * (count + 1), 9)))
+  rank = math.ceil(round((1 - rate) * (count + 1), 9))
+  rank = min(max(rank, 1), count)
   image, pixel = (float(np.sort(v)[rank - 1]) for v in (scores, peaks))
   drivers = [
     (name, float(score))

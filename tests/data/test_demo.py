@@ -77,6 +77,22 @@ def test_more_pictures_and_fewer_categories_leave_the_others(small, tmp_path):
   assert len(more) == 3 + 2 + 2 * 9
 
 
+def test_pictures_for_thresholds_leave_the_others(small, tmp_path):
+  demo.generate(
+    tmp_path / 'set', train=2, validation=3, good=1, defective=6, size=SIZE
+  )
+  categories = folder.find_categories(tmp_path / 'set')
+  assert [len(one.validation) for one in categories] == [3] * len(categories)
+  assert [one.validation for one in folder.find_categories(small)] == [()] * 6
+  more, before = pictures_in(tmp_path / 'set'), pictures_in(small)
+  assert before.items() <= more.items()
+  new = {name: data for name, data in more.items() if name not in before}
+  assert all('/validation/good/' in name for name in new)
+  # None of them is a picture to train or to test on.
+  assert len(set(new.values())) == len(new) == 3 * 6
+  assert not set(new.values()) & set(before.values())
+
+
 def test_a_complete_set_is_used_again(small):
   before = {path: path.stat().st_mtime_ns for path in small.rglob('*')}
   demo.generate(small, train=2, good=1, defective=6, size=SIZE)
@@ -125,6 +141,7 @@ def test_an_interrupted_set_leaves_nothing(tmp_path, monkeypatch):
     ({'categories': ['wool']}, r"\['wool'\], expected some of weave"),
     ({'categories': []}, 'found none'),
     ({'train': 0}, 'train: found 0, expected >= 1'),
+    ({'validation': -1}, 'validation: found -1, expected >= 0'),
     ({'seed': -1}, 'seed: found -1'),
     ({'size': 8}, 'size: found 8, expected >= 32'),
   ],

@@ -1,8 +1,12 @@
 """Finding images and masks in folders."""
 
+import itertools
+import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from simplenet_jax.data import folder
 
@@ -166,3 +170,88 @@ def test_mvtec(shared):
   assert folder.describe(category) == (
     '213 train, 100 test (40 defective, 40 masks)'
   )
+
+
+def test_images_for_thresholds_are_found(root):
+  _touch(
+    root / 'bolt/validation',
+    'good/1.png',
+    'good/0.webp',
+    'good/.hidden.png',
+    'good/notes.txt',
+    'bent/2.png',
+  )
+  bolt, nut = folder.find_categories(root)
+  assert [path.name for path in bolt.validation] == ['0.webp', '1.png']
+  assert len(bolt.train) == 2
+  assert len(bolt.test) == 4
+  assert nut.validation == ()
+  assert folder.describe(bolt) == (
+    '2 train, 2 held out, 4 test (3 defective, 2 masks)'
+  )
+
+
+def _category(count, name='bolt', validation=0):
+  train, held = (
+    tuple(Path(f'{kind}/{i:04}.png') for i in range(number))
+    for kind, number in (('train', count), ('validation', validation))
+  )
+  return folder.Category(name, train, (), held)
+
+
+@given(
+  st.integers(1, 300), st.floats(0, 1, exclude_max=True), st.integers(0, 40)
+)
+def test_images_are_held_out_by_their_share(count, share, least):
+  whole = _category(count)
+  found = folder.hold_out(whole, share, least)
+  held = len(found.validation)
+  if share:
+    # As many as are asked for, up to a quarter.
+    assert held == min(max(math.floor(share * count), least), count // 4)
+  else:
+    assert held == 0
+  assert not set(found.train) & set(found.validation)
+  assert sorted(found.train + found.validation) == list(whole.train)
+  assert list(found.train) == sorted(found.train)
+  assert list(found.validation) == sorted(found.validation)
+  assert found == folder.hold_out(whole, share, least)
+
+
+@pytest.mark.parametrize(
+  ('count', 'share', 'least', 'held'),
+  [
+    (200, 0.1, 20, 20),
+    (300, 0.1, 20, 30),
+    (100, 0.1, 20, 20),
+    (60, 0.1, 20, 15),  # A quarter.
+    (3, 0.1, 20, 0),
+    (300, 0.0, 20, 0),
+    (300, 0.9, 20, 75),
+    (300, 0.1, 0, 30),
+  ],
+)
+def test_how_many_are_held_out(count, share, least, held):
+  found = folder.hold_out(_category(count), share, least)
+  assert len(found.validation) == held
+  text = f'{held} held out, ' if held else ''
+  assert folder.describe(found) == (
+    f'{count - held} train, {text}0 test (0 defective, 0 masks)'
+  )
+
+
+def test_images_are_drawn_at_random_by_the_categorys_name():
+  first, second = (
+    folder.hold_out(_category(400, name), 0.1, 0).validation
+    for name in ('bolt', 'nut')
+  )
+  assert first != second
+  numbers = [int(path.stem) for path in first]
+  # Not the first or the last ones, nor every tenth.
+  assert 120 < sum(numbers) / len(numbers) < 280
+  assert len({b - a for a, b in itertools.pairwise(numbers)}) > 5
+
+
+def test_nothing_is_held_out_where_there_is_a_validation_set():
+  category = _category(100, validation=2)
+  assert folder.hold_out(category, 0.5, 20) == category

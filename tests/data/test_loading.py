@@ -1,5 +1,6 @@
 """Parallel decoding: order, bound, errors, clean ends."""
 
+import itertools
 import threading
 import time
 
@@ -139,3 +140,128 @@ def test_wrong_numbers_are_refused_at_once(changed):
   arguments = {'count': 4, 'batch_size': 2, 'workers': 1, 'prefetch': 1}
   with pytest.raises(ValueError, match='expected a count of at least 0'):
     loading.Decoder(_read, **{**arguments, **changed})
+
+
+# In order, one by one.
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 20), st.integers(1, 25), st.integers(1, 4))
+def test_every_result_once_and_in_order(count, ahead, workers):
+  found = loading.in_order(lambda x: x * x, range(count), ahead, workers)
+  assert list(found) == [x * x for x in range(count)]
+
+
+def test_slow_items_do_not_change_the_order_of_results():
+  def slow(item):
+    time.sleep(0.02 if item % 3 == 0 else 0)
+    return item
+
+  assert list(loading.in_order(slow, range(10), 5, 4)) == list(range(10))
+
+
+def test_items_are_worked_on_side_by_side():
+  barrier = threading.Barrier(3)
+
+  def wait(item):
+    barrier.wait(timeout=10)  # passes only when three are in here together
+    return item
+
+  assert list(loading.in_order(wait, range(6), 3, 3)) == list(range(6))
+
+
+@pytest.mark.parametrize('ahead', [1, 2, 5])
+def test_no_more_are_started_than_the_consumer_allows(ahead):
+  started, done = [], threading.Semaphore(0)
+
+  def note(item):
+    started.append(item)
+    done.release()
+    return item
+
+  asked = []
+
+  def endless():
+    for item in itertools.count():
+      asked.append(item)
+      yield item
+
+  found = loading.in_order(note, endless(), ahead, 3)
+  assert not asked  # Nothing begins before the first result is asked for.
+  expected = 0
+  for taken, _ in enumerate(itertools.islice(found, 9), start=1):
+    # All that may be under way is, while the consumer sits on its result.
+    while expected < taken + ahead:
+      assert done.acquire(timeout=10)
+      expected += 1
+    time.sleep(0.01)
+    assert len(started) == len(asked) == taken + ahead
+  found.close()
+
+
+def test_an_exception_comes_unchanged_in_its_place():
+  error = RuntimeError('item 5 is broken')
+
+  def fail(item):
+    if item == 5:
+      raise error
+    return item
+
+  before = threading.active_count()
+  found = loading.in_order(fail, range(12), 4, 2)
+  assert [next(found) for _ in range(5)] == list(range(5))
+  with pytest.raises(RuntimeError, match='item 5 is broken') as caught:
+    next(found)
+  assert caught.value is error
+  assert threading.active_count() == before
+  assert list(found) == []
+
+
+def test_an_exception_of_the_items_ends_the_threads():
+  def broken():
+    yield 1
+    yield 2
+    raise OSError('the camera is gone')
+
+  before = threading.active_count()
+  found = loading.in_order(abs, broken(), 1, 2)
+  assert next(found) == 1
+  with pytest.raises(OSError, match='the camera is gone'):
+    next(found)
+  assert threading.active_count() == before
+
+
+def test_closing_early_ends_the_threads_and_takes_no_more_items():
+  before, closing, calls, asked = (
+    threading.active_count(),
+    threading.Event(),
+    [],
+    [],
+  )
+
+  def work(item):
+    calls.append(item)
+    if item == 1:
+      assert closing.wait(timeout=10)
+    return item
+
+  def endless():
+    for item in itertools.count():
+      asked.append(item)
+      yield item
+
+  found = loading.in_order(work, endless(), 5, 1)
+  assert next(found) == 0
+  assert threading.active_count() > before
+  # What is under way ends after the generator began to close; those behind it
+  # never begin.
+  threading.Timer(0.1, closing.set).start()
+  found.close()
+  assert closing.is_set()
+  assert set(calls) <= {0, 1}
+  assert asked == list(range(6))
+  for _ in range(100):  # The timer's own thread ends a moment later.
+    if threading.active_count() == before:
+      break
+    time.sleep(0.01)
+  assert threading.active_count() == before

@@ -2,11 +2,14 @@
 
 import functools
 
+import jax
 import numpy as np
+import pytest
 from PIL import Image
 
 from simplenet_jax import protocols
 from simplenet_jax.deployment import assembly
+from simplenet_jax.detector import Detector
 from simplenet_jax.inference.thresholds import Thresholds
 from simplenet_jax.models import weights
 from tests.models import torch_resnet
@@ -81,6 +84,18 @@ def make(
       image=middle, pixel=middle, median=min(scores), images=len(scores)
     )
   return detector
+
+
+def as_on_accelerators(detector, precision='float32', batch_size=64):
+  """Returns a detector that computes batches, with convolutions."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax, 'default_backend', lambda: 'gpu')
+    return Detector(
+      detector.card,
+      detector.weights,
+      precision=precision,
+      batch_size=batch_size,
+    )
 
 
 def arrays(count=6):

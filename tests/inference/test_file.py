@@ -82,7 +82,7 @@ def saved(tmp_path):
   return path
 
 
-def assert_refused(path, message=''):
+def assert_refused(path, message=None):
   with pytest.raises(ValueError, match=message) as caught:
     file.load(path)
   text = str(caught.value)
@@ -127,7 +127,8 @@ def test_a_flipped_bit_of_the_header_is_refused_or_harmless(saved):
   content = bytearray(saved.read_bytes())
   refused = 0
   end = 8 + int.from_bytes(content[:8], 'little')
-  for place in range(end):
+  places = [*range(12), *RNG.choice(np.arange(12, end), 500, replace=False)]
+  for place in places:
     bit = 1 << RNG.integers(8)
     content[place] ^= bit
     saved.write_bytes(content)
@@ -138,7 +139,7 @@ def test_a_flipped_bit_of_the_header_is_refused_or_harmless(saved):
       assert str(error).startswith(f'{saved}: ')
       refused += 1
     content[place] ^= bit
-  assert refused > 0.98 * end
+  assert refused > 0.98 * len(places)
 
 
 def rewrite(path, change):

@@ -6,19 +6,35 @@ import jax
 import numpy as np
 import pytest
 
+from simplenet_jax.deployment import assembly
 from simplenet_jax.inference import network
 from simplenet_jax.inference.network import Manner
-from simplenet_jax.models import scoring
+from simplenet_jax.models import resnet, scoring
 from simplenet_jax.training import bank, record, setup, step
-from tests.inference import detectors
+from tests.inference import detectors, test_backbone
 from tests.inference.test_backbone import assert_range
 
 CONVOLUTIONS, PRODUCTS = Manner(), Manner(by_products=True)
 BFLOAT16 = Manner('bfloat16')
-TOLERANCE = {CONVOLUTIONS: 1e-5, PRODUCTS: 1e-5, BFLOAT16: 1e-2}
 SIZE = (32, 40)
-# Adaptor, heads, padding.
-KINDS = [('linear', 2, 'reflect'), ('mlp', 1, 'zeros')]
+# Backbone, adaptor, heads, padding.
+KINDS = [('basic', 'linear', 1, 'reflect'), ('bottleneck', 'mlp', 2, 'zeros')]
+BACKBONES = {
+  'basic': resnet.Architecture(False, (2, 1, 1), width=12),
+  'bottleneck': resnet.Architecture(True, (1, 1, 1), width=6),
+}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+  for name, spec in BACKBONES.items():
+    monkeypatch.setitem(resnet.ARCHITECTURES, name, spec)
+
+
+def make_config(architecture, adaptor, padding):
+  config = detectors.make_config(adaptor=adaptor, padding=padding)
+  config.backbone.name = architecture
+  return config
 
 
 @functools.cache
@@ -30,11 +46,12 @@ def pixels():
 
 
 @functools.cache
-def by_trainer(adaptor, count, padding):
+def by_trainer(architecture, adaptor, count, padding):
   """Returns maps and scores of trained heads, each on its own, averaged."""
-  config = detectors.make_config(adaptor=adaptor, padding=padding)
+  config = make_config(architecture, adaptor, padding)
   extractor = setup.make_extractor(config)
-  levels = bank.extract(extractor, detectors.backbone(), pixels())
+  _, state = test_backbone.make(architecture, (2, 3))
+  levels = bank.extract(extractor, state, pixels())
   recipe = setup.make_recipe(config, extractor.starts)
   like = jax.eval_shape(
     lambda: setup.init_head(
@@ -55,8 +72,17 @@ def by_trainer(adaptor, count, padding):
 
 
 @functools.cache
-def detector(adaptor, count, padding):
-  made = detectors.make(adaptor=adaptor, heads=count, padding=padding)
+def detector(architecture, adaptor, count, padding):
+  config = make_config(architecture, adaptor, padding)
+  _, state = test_backbone.make(architecture, (2, 3))
+  made = assembly.assemble(
+    config,
+    'part',
+    SIZE,
+    assembly.fold_backbone(config, state),
+    [detectors.make_head(seed, adaptor) for seed in range(count)],
+    {},
+  )
   return made.card.network, made.weights
 
 
@@ -71,48 +97,50 @@ def run(kind, manner, chosen):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-@pytest.mark.parametrize('manner', TOLERANCE)
+@pytest.mark.parametrize('manner', [CONVOLUTIONS, PRODUCTS])
 def test_maps_and_scores_are_the_trainers(kind, manner):
   expected_maps, expected_scores = by_trainer(*kind)
   maps, scores = run(kind, manner, pixels())
-  share = TOLERANCE[manner]
-  assert_range(maps, expected_maps, share)
-  assert_range(scores, expected_scores, share)
+  assert_range(maps, expected_maps)
+  assert_range(scores, expected_scores)
   # So that agreement says something: images differ by more than that.
   assert np.ptp(expected_maps, axis=0).max() > 0.1
 
 
-@pytest.mark.parametrize('manner', TOLERANCE)
-def test_an_image_does_not_depend_on_its_company(manner):
+def test_bfloat16_changes_little():
+  # Of the magnitude: it is the features that are rounded, and with random
+  # weights scores vary less than they are large.
+  for found, expected in zip(
+    run(KINDS[0], BFLOAT16, pixels()), by_trainer(*KINDS[0]), strict=True
+  ):
+    error = np.abs(found - expected).max()
+    assert 1e-4 < error / np.abs(expected).max() < 1e-2
+
+
+@pytest.mark.parametrize(
+  ('manner', 'share'),
+  [(CONVOLUTIONS, 1e-5), (PRODUCTS, 1e-5), (BFLOAT16, 1e-2)],
+)
+def test_an_image_does_not_depend_on_its_company(manner, share):
   maps, scores = run(KINDS[0], manner, pixels())
-  share = TOLERANCE[manner]
   turned_maps, turned_scores = run(KINDS[0], manner, pixels()[::-1])
   assert_range(turned_maps[::-1], maps, share)
   assert_range(turned_scores[::-1], scores, share)
-  for index in range(2):
-    alone = slice(index, index + 1)
-    one_map, one_score = run(KINDS[0], manner, pixels()[alone])
-    assert np.abs(one_map - maps[alone]).max() < share * np.ptp(maps)
-    assert np.abs(one_score - scores[alone]).max() < share * np.ptp(scores)
+  alone = [run(KINDS[0], manner, pixels()[i : i + 1]) for i in range(4)]
+  alone_maps, alone_scores = map(np.concatenate, zip(*alone, strict=True))
+  assert_range(alone_maps, maps, share)
+  assert_range(alone_scores, scores, share)
 
 
 def test_weights_are_prepared_for_their_manner():
   of, weights = detector(*KINDS[0])
   before = {name: value.copy() for name, value in weights.items()}
   products = network.prepare(of, PRODUCTS, weights)
-  assert products['layer1.0.conv1.kernel'].shape == (16, 32, 32)
-  assert products['layer2.0.conv1.kernel'].shape == (3, 3, 32, 64)
+  assert products['layer1.0.conv1.kernel'].shape == (16, 12, 12)
+  assert products['layer2.0.conv1.kernel'].shape == (3, 3, 12, 24)
   low = network.prepare(of, BFLOAT16, weights)
   assert {
     name.split('.')[0] for name, value in low.items() if value.dtype != 'f'
   } == {'conv1', 'layer1', 'layer2', 'layer3'}
   for name, value in before.items():
     np.testing.assert_array_equal(weights[name], value)
-
-
-def test_the_plain_network_is_in_float32_with_its_weights():
-  of, weights = detector(*KINDS[0])
-  found = jax.jit(network.plain(of, weights))(pixels())
-  expected = run(KINDS[0], CONVOLUTIONS, pixels())
-  for one, other in zip(found, expected, strict=True):
-    assert_range(one, other)

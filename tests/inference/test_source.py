@@ -1,5 +1,6 @@
 """What can be looked at: kinds of input, what cannot be used, batches."""
 
+import io
 import itertools
 from pathlib import Path
 
@@ -136,9 +137,14 @@ def unusable(folder):
   yield PIXELS[..., :2], r'uint8\[40, 52, 2\]'
   yield np.zeros((4, 5, 4), np.uint8), r'uint8\[4, 5, 4\]'
   yield PIXELS[None], r'uint8\[1, 40, 52, 3\]'
-  yield np.zeros((0, 5, 3), np.uint8), ''
-  yield np.zeros((5, 0, 3), np.uint8), ''
+  yield np.zeros((0, 5, 3), np.uint8), 'original must be'
+  yield np.zeros((5, 0, 3), np.uint8), 'original must be'
   yield Image.fromarray(np.zeros((4, 4), 'f')), 'floats'
+  yield Image.open(io.BytesIO(content[: len(content) // 2])), 'cannot be read'
+  # For a chunk that ends too early PIL raises a SyntaxError.
+  data = content.index(b'IDAT')
+  short = content[: data - 4] + b'\0\0\0\x40' + content[data:]
+  yield Image.open(io.BytesIO(short)), 'cannot be read: broken PNG file'
   yield None, 'expected an image, got NoneType'
   yield 7, 'expected an image, got int'
 
@@ -176,7 +182,9 @@ def mixed(count, bad):
 def test_batches_leave_out_what_cannot_be_used():
   told = []
   batches = source.batches(
-    mixed(9, {0, 3, 4, 8}), 2, lambda name, error: told.append((name, str(error)))
+    mixed(9, {0, 3, 4, 8}),
+    2,
+    lambda name, error: told.append((name, str(error))),
   )
   assert [[one.source for one in batch] for batch in batches] == [
     [1, 2],

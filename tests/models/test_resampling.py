@@ -17,7 +17,7 @@ def make(*shape):
   return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(before=st.tuples(SIDES, SIDES), after=st.tuples(SIDES, SIDES))
 @example(before=(1, 7), after=(5, 1))
 @example(before=(1, 1), after=(1, 1))
@@ -29,8 +29,8 @@ def test_taps_give_what_the_matrices_give(before, after):
   np.testing.assert_allclose(by_taps(grid, after), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize('after', [(9, 5), (9, 8), (3, 2), (6, 5), (1, 11)])
-@pytest.mark.parametrize('channels', [(), (3,), (2, 3)])
+@pytest.mark.parametrize('after', [(9, 8), (3, 2), (6, 7)])
+@pytest.mark.parametrize('channels', [(), (2, 3)])
 def test_both_resize_alike(after, channels):
   grid = jnp.asarray(make(6, 5, *channels))
   expected = resampling.resize(grid, after)

@@ -1,0 +1,160 @@
+"""The command that sets thresholds by good images."""
+
+import numpy as np
+import pytest
+
+from simplenet_jax.detector import Detector
+from simplenet_jax.inference import file
+from tests import commands
+from tests.inference import detectors
+
+
+@pytest.fixture(scope='module')
+def detector():
+  return detectors.make(crop=32)
+
+
+@pytest.fixture
+def saved(detector, tmp_path):
+  """A detector without thresholds, as a run leaves it."""
+  path = tmp_path / 'detectors' / 'gasket.safetensors'
+  detector.save(path)
+  return path
+
+
+@pytest.fixture(scope='module')
+def good(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('good')
+  detectors.pictures(folder, 9)
+  return folder
+
+
+def calibrate(detector, given, *more):
+  return commands.run(
+    'calibrate', f'--detector={detector}', f'--input={given}', *more
+  )
+
+
+def files_beside(path):
+  return sorted(each.name for each in path.parent.iterdir())
+
+
+def test_in_place(saved, good):
+  done = calibrate(saved.with_suffix(''), good, '--false_alarm_rate=0.2')
+  assert done.status == 0, done.errors
+  assert files_beside(saved) == ['gasket.safetensors']
+  loaded = Detector.load(saved)
+  found = list(loaded.predict(good))
+  # The eighth of nine scores is exceeded by one.
+  assert sum(p.anomalous for p in found) == 1
+  assert sum(p.input_map.max() > loaded.thresholds.pixel for p in found) == 1
+  assert loaded.thresholds.asked == 0.2
+  assert loaded.thresholds.images == 9
+  assert loaded.thresholds.promised == pytest.approx(0.2)
+
+
+def test_to_another_file(saved, good, detector, tmp_path):
+  before = saved.read_bytes()
+  target = tmp_path / 'new' / 'folder' / 'gasket'
+  done = calibrate(saved, good, f'--output={target}')
+  assert done.status == 0, done.errors
+  assert saved.read_bytes() == before
+  assert files_beside(target) == ['gasket.safetensors']
+  loaded = Detector.load(target)
+  expected = Detector(detector.card, detector.weights).calibrate(good)
+  assert loaded.thresholds == expected.thresholds
+  assert loaded.thresholds.image is not None
+  assert loaded.card.provenance == detector.card.provenance
+  for name, value in detector.weights.items():
+    np.testing.assert_array_equal(loaded.weights[name], value)
+
+
+def test_it_prints_what_it_promises_and_by_which_images(saved, good):
+  done = calibrate(saved, good, '--false_alarm_rate=0.01')
+  limits = Detector.load(saved).thresholds
+  told = done.told.splitlines()
+  assert told[0] == f'Calibrates part with 9 images, to {saved}'
+  assert f'threshold {limits.image:.4g} from 9 good images' in told[1]
+  # One in a hundred cannot be promised with nine images.
+  assert 'at most 10.0% of good images are flagged (1.0% takes 99)' in told[1]
+  assert limits.drivers
+  assert told[2:] == [
+    f'  {score:.4g}  {name}' for name, score in limits.drivers
+  ]
+  for name, _ in limits.drivers:
+    assert name.startswith(str(good))
+
+
+def test_again_replaces_the_thresholds(saved, good):
+  for rate in (0.01, 0.5):
+    done = calibrate(saved, good, f'--false_alarm_rate={rate}')
+    assert done.status == 0, done.errors
+    assert Detector.load(saved).thresholds.asked == rate
+  found = list(Detector.load(saved).predict(good))
+  assert sum(p.anomalous for p in found) == 4
+
+
+@pytest.mark.parametrize(
+  ('option', 'status', 'message'),
+  [
+    ('--false_alarm_rate=0', 1, '--false_alarm_rate is 0.0, expected 0 to 1'),
+    ('--false_alarm_rate=1', 1, '--false_alarm_rate is 1.0, expected 0 to 1'),
+    ('--false_alarm_rate=-.1', 1, '--false_alarm_rate is -0.1'),
+    ('--false_alarm_rate=nan', 1, '--false_alarm_rate is nan'),
+    ('--false_alarm_rate=few', 2, '--false_alarm_rate=few'),
+    ('--input={empty}', 1, 'no images (.bmp '),
+    ('--input={empty}/*.png', 1, '*.png: no such file, folder or files'),
+    ('--detector={empty}/none', 1, 'none.safetensors: no such detector'),
+    ('--detector=README.md', 1, 'README.md does not end in .safetensors'),
+    ('--output=README.md/part', 1, 'README.md'),
+  ],
+)
+def test_what_is_wrong_is_one_line_and_changes_nothing(
+  saved, good, tmp_path, option, status, message
+):
+  (tmp_path / 'empty').mkdir()
+  before = saved.read_bytes()
+  done = calibrate(saved, good, option.format(empty=tmp_path / 'empty'))
+  assert done.status == status
+  assert done.error.startswith('error: ')
+  assert message in done.error
+  assert saved.read_bytes() == before
+  assert files_beside(saved) == ['gasket.safetensors']
+
+
+def test_an_image_that_cannot_be_read_changes_nothing(saved, tmp_path):
+  """Left out, it would change the promise: it may be the worst of them."""
+  detectors.pictures(tmp_path / 'good', 4)
+  (tmp_path / 'good' / '2.png').write_bytes(b'broken')
+  before = saved.read_bytes()
+  done = calibrate(saved, tmp_path / 'good')
+  assert done.status == 1
+  assert 'good/2.png: not a readable image' in done.error
+  assert saved.read_bytes() == before
+
+
+def test_a_write_that_fails_leaves_the_old_file(saved, good, monkeypatch):
+  before, save_file = saved.read_bytes(), file.save_file
+
+  def fail(weights, path, metadata):
+    save_file(weights, path, metadata)
+    path.write_bytes(path.read_bytes()[:1000])
+    raise OSError('No space left on device')
+
+  monkeypatch.setattr(file, 'save_file', fail)
+  done = calibrate(saved, good)
+  assert done.status == 1
+  assert done.error == 'error: No space left on device'
+  assert saved.read_bytes() == before
+  assert files_beside(saved) == ['gasket.safetensors']
+
+
+def test_a_file_of_another_name_is_not_left_as_it_is_unnoticed(saved, good):
+  renamed = saved.rename(saved.with_name('gasket-v1'))
+  done = calibrate(renamed, good)
+  assert done.status == 1
+  assert 'gasket-v1 does not end in .safetensors' in done.error
+  assert files_beside(saved) == ['gasket-v1']
+  done = calibrate(renamed, good, f'--output={saved}')
+  assert done.status == 0, done.errors
+  assert Detector.load(saved).thresholds.images == 9

@@ -1,0 +1,196 @@
+"""The command that makes detectors of the released code's checkpoints."""
+
+import collections
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from simplenet_jax.data import images
+from simplenet_jax.detector import Detector
+from simplenet_jax.inference import source
+from simplenet_jax.inference.thresholds import NONE
+from tests import commands
+from tests.inference import detectors
+from tests.models import test_patches, torch_resnet
+
+DIM, HIDDEN, CROP = 24, 8, 32
+
+
+class Discriminator(torch.nn.Module):
+  """With the released code's names."""
+
+  def __init__(self):
+    super().__init__()
+    self.body = torch.nn.Sequential(
+      collections.OrderedDict(
+        block1=torch.nn.Sequential(
+          torch.nn.Linear(DIM, HIDDEN),
+          torch.nn.BatchNorm1d(HIDDEN),
+          torch.nn.LeakyReLU(0.2),
+        )
+      )
+    )
+    self.tail = torch.nn.Linear(HIDDEN, 1, bias=False)
+
+  def forward(self, x):
+    return self.tail(self.body(x))
+
+
+class Projection(torch.nn.Module):
+  def __init__(self):
+    super().__init__()
+    self.layers = torch.nn.Sequential(
+      collections.OrderedDict({'0fc': torch.nn.Linear(DIM, DIM)})
+    )
+
+  def forward(self, x):
+    return self.layers(x)
+
+
+class Released:
+  """The released code's network, and what it saves of it."""
+
+  def __init__(self):
+    self.backbone = torch_resnet.pad(
+      torch_resnet.fabricate('demo_resnet'), 'reflect'
+    )
+    torch.manual_seed(1)
+    self.discriminator = Discriminator().eval()
+    self.projection = Projection().eval()
+    norm = self.discriminator.body.block1[1]
+    for value in (norm.weight, norm.bias, norm.running_mean):
+      torch.nn.init.normal_(value)
+    torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+
+  def state(self):
+    return {
+      'discriminator': self.discriminator.state_dict(),
+      'pre_projection': self.projection.state_dict(),
+    }
+
+  @torch.no_grad()
+  def predict(self, pixels):
+    """Returns the map and the score of an image of the input's size."""
+    x = torch.tensor(images.normalize(pixels[None])).movedim(-1, 1)
+    outputs = list(self.backbone.activations(x))
+    levels = [outputs[end].movedim(1, -1).numpy() for end in (4, 6)]
+    features = test_patches.judge(levels, 3, DIM, DIM)
+    rows = torch.tensor(features).reshape(-1, DIM)
+    scores = -self.discriminator(self.projection(rows))
+    scores = scores.reshape(1, 1, *features.shape[1:3])
+    grid = torch.nn.functional.interpolate(
+      scores, pixels.shape[:2], mode='bilinear', align_corners=False
+    )
+    return ndimage.gaussian_filter(grid[0, 0].numpy(), 4), scores.max().item()
+
+
+@pytest.fixture(scope='module')
+def released():
+  return Released()
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory, released):
+  """Holds the checkpoint and the backbone."""
+  folder = tmp_path_factory.mktemp('released')
+  torch.save(released.state(), folder / 'ckpt.pth')
+  torch.save(released.backbone.state_dict(), folder / 'backbone.pth')
+  return folder
+
+
+def run(folder, output, *more, checkpoint='ckpt.pth'):
+  return commands.run(
+    'import_released',
+    '--config=configs/mvtec.py',
+    f'--checkpoint={folder / checkpoint}',
+    f'--output={output}',
+    '--config.backbone.name=demo_resnet',
+    f'--config.backbone.weights={folder / "backbone.pth"}',
+    '--noconfig.backbone.probe',
+    f'--config.patch.pretrain_dim={DIM}',
+    f'--config.patch.target_dim={DIM}',
+    '--config.data.resize=40',
+    f'--config.data.crop={CROP}',
+    *more,
+  )
+
+
+def test_the_detector_scores_as_the_checkpoint(released, folder, tmp_path):
+  output = tmp_path / 'bottle.safetensors'
+  done = run(folder, output)
+  assert done.status == 0, done.errors
+  assert f'--detector={output} --input=FOLDER' in done.told
+  assert [path.name for path in tmp_path.iterdir()] == [output.name]
+  detector = Detector.load(output)
+  found = list(detector.predict(detectors.arrays(3)))
+  expected = []
+  for pixels in detectors.arrays(3):
+    ready = source.prepare(detector.card, 0, pixels)
+    expected.append(released.predict(ready.pixels))
+  assert np.ptp([score for _, score in expected]) > 0.01
+  span = float(np.ptp([heat for heat, _ in expected]))
+  for one, (heat, score) in zip(found, expected, strict=True):
+    assert one.score == pytest.approx(score, abs=1e-4 * span)
+    np.testing.assert_allclose(one.input_map, heat, rtol=0, atol=1e-4 * span)
+
+
+def test_what_it_says_of_itself(folder, tmp_path):
+  done = run(folder, tmp_path / 'bottle')
+  assert done.status == 0, done.errors
+  detector = Detector.load(tmp_path / 'bottle')
+  assert detector.card.name == 'bottle'
+  assert detector.heads == 1
+  assert detector.size == (CROP, CROP)
+  assert detector.thresholds == NONE
+  provenance = detector.card.provenance
+  assert provenance['checkpoint'] == str(folder / 'ckpt.pth')
+  assert provenance['config']['data']['crop'] == CROP
+  assert provenance['protocol'].startswith('reference, but ')
+  assert len(provenance['weights']['sha256']) == 64
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (['--config.data.crop=0'], '--config.data.crop is 0; the released code'),
+    (['--config.patch.target_dim=20'], 'set --config.patch.target_dim'),
+    (['--config.backbone.weights=none.pth'], 'none.pth'),
+  ],
+)
+def test_a_config_that_does_not_fit_is_one_line(
+  folder, tmp_path, options, message
+):
+  done = run(folder, tmp_path / 'out', *options)
+  assert done.status == 1
+  assert message in done.error
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (None, 'no such checkpoint'),
+    (b'nothing', 'damaged, or not a file of tensors'),
+    ('backbone', 'not a checkpoint of the released code, discriminator and'),
+  ],
+)
+def test_another_file_is_one_line(folder, tmp_path, change, message):
+  path = tmp_path / 'ckpt.pth'
+  if change == 'backbone':
+    path = folder / 'backbone.pth'
+  elif change:
+    path.write_bytes(change)
+  done = run(folder, tmp_path / 'out', checkpoint=path)
+  assert done.status == 1
+  assert done.error.startswith(f'error: {path}: {message}')
+  assert not (tmp_path / 'out.safetensors').exists()
+
+
+def test_without_pytorch_it_says_so(folder, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'torch', None)
+  done = run(folder, tmp_path / 'out')
+  assert done.status == 1
+  assert done.error.endswith('needs PyTorch to be read')
