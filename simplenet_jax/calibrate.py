@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli
+from simplenet_jax import cli, protocols
 from simplenet_jax.data import files
 from simplenet_jax.progress import console, counted
 
@@ -22,13 +22,17 @@ _OUTPUT = flags.DEFINE_string(
 _RATE = flags.DEFINE_float(
   'false_alarm_rate', 0.01, 'Share of good images that may be flagged.'
 )
+_PRECISION = flags.DEFINE_enum(
+  'precision', 'float32', protocols.PRECISIONS, 'As it will be used.'
+)
 cli.require('detector', 'input')
+flags.register_validator(
+  'false_alarm_rate', lambda rate: 0 < rate < 1, 'must be between 0 and 1'
+)
 
 
 def main() -> None:
   """Calibrates."""
-  if not 0 < _RATE.value < 1:
-    raise ValueError(f'--false_alarm_rate is {_RATE.value}, expected 0 to 1')
   paths = files.locate(_INPUT.value or '', '--input')
   from simplenet_jax.detector import Detector
   from simplenet_jax.inference import file, thresholds
@@ -40,7 +44,7 @@ def main() -> None:
       f'{target} does not end in {file.SUFFIX}, as what is written will; '
       'rename it, or give another --output'
     )
-  detector = Detector.load(path)
+  detector = Detector.load(path, precision=_PRECISION.value)
   console.print(
     f'Calibrates {detector.card.name} with {counted(len(paths), "image")}, to '
     f'{target}'

@@ -31,7 +31,7 @@ def run(main: Callable[[], None]) -> None:
     except interrupts.Stopped as stopped:
       _fail(stopped.status, str(stopped), kind='stop')
     except KeyboardInterrupt:
-      _fail(130, 'interrupted, before heads were trained', kind='stop')
+      _fail(130, 'interrupted', kind='stop')
     except (ValueError, OSError) as error:
       logging.debug('', exc_info=True)
       _fail(1, str(error))

@@ -48,8 +48,8 @@ class Detector:
       weights: Folded, float32.
       precision: Of the computation, one of `precision.PRECISIONS`. CPUs compute
         `tensorfloat32` as float32.
-      batch_size: Images at a time on an accelerator, at most. CPUs take one
-        after the other, which is faster.
+      batch_size: Images at a time, at most. CPUs take one after the other,
+        which is faster, but in bfloat16.
 
     Raises:
       ValueError: For another precision or a batch size below 1.
@@ -63,6 +63,8 @@ class Detector:
     # CPUs gain nothing by bfloat16; it is there to see what it does elsewhere.
     by_products = jax.default_backend() == 'cpu' and precision != 'bfloat16'
     self.card, self.weights = card, weights
+    if by_products:
+      precision = 'float32'
     self._manner = network.Manner(precision, by_products)
     self._batch_size = 1 if by_products else batch_size
     self._on_device = jax.device_put(
@@ -235,8 +237,11 @@ class Detector:
       for one in self.predict(given, on_error=on_error)
     ]
     names, scores, peaks = zip(*found, strict=True) if found else ((), (), ())
-    self.thresholds = thresholds.calibrate(
+    found_thresholds = thresholds.calibrate(
       names, scores, peaks, false_alarm_rate
+    )
+    self.thresholds = dataclasses.replace(
+      found_thresholds, precision=self.precision
     )
     return self
 
@@ -249,19 +254,23 @@ class Detector:
       batches: Something to know each by, and its pixels.
 
     Yields:
-      That, the maps, the scores and each image's share of the seconds.
+      That, the maps, the scores and each image's share of the seconds that the
+      host spent on them; what the device did meanwhile is not in it.
     """
     under_way = collections.deque()
 
     def results():
-      name, count, started, values = under_way.popleft()
+      name, count, seconds, values = under_way.popleft()
+      start = time.perf_counter()
       maps, scores = (np.asarray(value)[:count] for value in values)
-      return name, maps, scores, (time.perf_counter() - started) / count
+      seconds += time.perf_counter() - start
+      return name, maps, scores, seconds / count
 
     for name, pixels in batches:
-      started = time.perf_counter()
+      start = time.perf_counter()
       values = self.start(pixels)
-      under_way.append((name, len(pixels), started, values))
+      seconds = time.perf_counter() - start
+      under_way.append((name, len(pixels), seconds, values))
       if len(under_way) > 1:
         yield results()
     while under_way:

@@ -30,6 +30,8 @@ def main() -> None:
   protocols.check(config)
   path = Path(_CHECKPOINT.value or '').expanduser()
   output = Path(_OUTPUT.value or '').expanduser()
+  if output.exists() or Path(f'{output}.safetensors').exists():
+    raise ValueError(f'{output} is there already; give another --output')
   from simplenet_jax.deployment import assembly, released
   from simplenet_jax.training import setup
 

@@ -8,18 +8,19 @@ maps. Images that cannot be read are told and left out; the exit status is then
 1.
 """
 
+import math
 from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli
+from simplenet_jax import cli, protocols
 from simplenet_jax.data import files
 
 _DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
 _INPUT = flags.DEFINE_string('input', None, 'An image, a folder or a pattern.')
 _OUTPUT = flags.DEFINE_string('output', None, 'Where results go, a folder.')
-_PRECISION = flags.DEFINE_string(
-  'precision', 'float32', 'float32, tensorfloat32 or bfloat16.'
+_PRECISION = flags.DEFINE_enum(
+  'precision', 'float32', protocols.PRECISIONS, 'Of the computation.'
 )
 _BATCH = flags.DEFINE_integer(
   'batch_size', 64, 'Images at a time on an accelerator, at most.', 1
@@ -36,6 +37,10 @@ _NORMALISE = flags.DEFINE_bool(
 _PICTURES = flags.DEFINE_bool('pictures', True, 'Whether to draw pictures.')
 _MAPS = flags.DEFINE_bool('maps', True, 'Whether to write anomaly maps.')
 cli.require('detector', 'input', 'output')
+for _name in ('threshold', 'pixel_threshold'):
+  flags.register_validator(
+    _name, lambda x: x is None or math.isfinite(x), 'must be a finite number'
+  )
 
 
 def main() -> None:

@@ -105,6 +105,9 @@ def paper() -> Config:
   return config
 
 
+# Of matrix products.
+PRECISIONS = ('float32', 'tensorfloat32', 'bfloat16')
+
 PROTOCOLS: dict[str, Callable[[], Config]] = {
   'reference': reference,
   'paper': paper,
@@ -213,7 +216,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     'one or more different whole numbers from 0 up, such as 0,1,2',
   ),
-  'precision': _one_of('float32', 'tensorfloat32', 'bfloat16'),
+  'precision': _one_of(*PRECISIONS),
   'data.source': _one_of('folder', 'demo'),
   'data.resize': (lambda x: x >= 32, 'at least 32 pixels'),
   'data.crop': (lambda x: x == 0 or x >= 32, '0 (no crop) or at least 32'),

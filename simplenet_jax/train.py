@@ -175,32 +175,38 @@ def take(run: Run, record: Record, watch: Watch) -> None:
   ordered = [heads[seed] for seed in seeds]
   if any(record.finished for record in ordered):
     try:
-      ship(run, run.categories[name], ordered)
       run.finished[name] = category.evaluate(
         run.config, run.workdir, run.clock, run.categories[name], ordered
       )
+      report(run)
+      ship(run, run.categories[name], ordered)
     except FAILURES as error:
       run.failed[name] = (
         str(error).strip() or type(error).__name__
       ).splitlines()[0]
       console.print(f'  error: {name}: {run.failed[name]}')
-    else:
-      report(run)
   run.records[name] = {}
 
 
 def ship(run: Run, one: Inputs, records: Sequence[Record]) -> None:
   """Makes a category's detector of all its heads that were not given up."""
-  if not run.config.detector.save or run.shipper.path(one.name).exists():
+  whole = [record for record in records if record.finished]
+  seeds = [record.job.seed for record in whole]
+  if not run.config.detector.save or run.shipper.has(one.name, seeds):
     return
+  if len(whole) < len(records):
+    console.print(
+      f'  {one.name}: its detector has {len(whole)} of '
+      f'{counted(len(records), "head")}'
+    )
   with run.clock('detectors'):
     heads = {}
-    for record in records:
-      if record.head is None and record.finished:
-        saved = run.checkpoints.load(record.job)
-        record.head = saved[0].head if saved else None
-      if record.head is not None:
-        heads[record.job.seed] = record.head
+    for record in whole:
+      head = record.head
+      if head is None and (saved := run.checkpoints.load(record.job)):
+        head = saved[0].head
+      if head is not None:
+        heads[record.job.seed] = head
     run.shipper.ship(one, heads)
 
 

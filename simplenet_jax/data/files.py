@@ -6,18 +6,28 @@ from pathlib import Path
 
 from simplenet_jax.data.folder import EXTENSIONS
 
+TABLE = 'predictions.csv'  # In a folder of predictions.
+
 
 def find(root: Path) -> list[Path]:
   """Returns the images in a folder and the folders in it, sorted.
 
-  Links to folders are not followed, hidden files and folders passed over.
+  Links to folders are not followed. Hidden files and folders are passed over,
+  as are results of earlier predictions and MVTec's masks (`ground_truth`).
 
   Raises:
     FileNotFoundError: If there are none.
   """
   found = []
   for folder, inner, files in os.walk(root):
-    inner[:] = [name for name in inner if not name.startswith('.')]
+    if TABLE in files:
+      inner.clear()
+      continue
+    inner[:] = [
+      name
+      for name in inner
+      if not name.startswith('.') and name != 'ground_truth'
+    ]
     found += [
       Path(folder, name)
       for name in files

@@ -118,8 +118,6 @@ def prepare(category: folder.Category, data: Config) -> Inputs:
   """
   train = [images.image_size(path) for path in category.train]
   test = [images.image_size(sample.path) for sample in category.test]
-  for path in category.validation:
-    images.image_size(path)
   for sample, size in zip(category.test, test, strict=True):
     if sample.mask and (found := images.image_size(sample.mask)) != size:
       raise ValueError(
@@ -136,6 +134,10 @@ def prepare(category: folder.Category, data: Config) -> Inputs:
     frames = [Frame.whole(size, shape) for size in (*train, *test)]
     paths = [*category.train, *(sample.path for sample in category.test)]
     _warn_if_squashed(category.name, frames, paths)
+  for path in category.validation:  # Told here what cannot be used later.
+    size = images.image_size(path)
+    if data.crop:
+      Frame.protocol(size, data.resize, data.crop)
   frames = tuple(frames)
   split = len(train)
   return Inputs(category, frames[:split], frames[split:], data.mask_rule)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from simplenet_jax.data import images
+from simplenet_jax.data import files, images
 from simplenet_jax.evaluation import pictures
 from simplenet_jax.files import written_aside
 from simplenet_jax.inference.prediction import Prediction
 
-TABLE = 'predictions.csv'
+TABLE = files.TABLE
 _HEADER = ('path', 'score', 'threshold', 'verdict', 'time')
 _SIDE = 1024  # Of a picture, in pixels, at most.
 _VERDICTS = {None: '', False: 'normal', True: 'anomalous'}
@@ -83,8 +83,8 @@ class Output:
 def write_table(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:
   """Writes rows to a table as they come.
 
-  The table appears when there are no more, also where the iterator is closed
-  before, and holds those that came.
+  The table appears when there are no more, when the iterator is closed before,
+  or when `rows` raises, and holds those that came.
 
   Args:
     folder: Of the table.
@@ -93,6 +93,7 @@ def write_table(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:
   Yields:
     The rows.
   """
+  ended: BaseException | None = None
   with (
     written_aside(folder / TABLE) as aside,
     # Names that are no text are kept as they are.
@@ -103,9 +104,12 @@ def write_table(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:
     try:
       for row in rows:
         writer.writerow(row)
+        file.flush()
         yield row
-    except GeneratorExit:
-      pass
+    except BaseException as error:  # What came is kept, whatever happened.
+      ended = error
+  if ended and not isinstance(ended, GeneratorExit):
+    raise ended
 
 
 def places(paths: Sequence[Path]) -> dict[Path, Path]:

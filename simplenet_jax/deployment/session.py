@@ -1,5 +1,7 @@
 """Many files shown to a detector: progress, results, what went wrong."""
 
+import contextlib
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -59,24 +61,37 @@ def predict(
   start = time.perf_counter()
   detector.warm_up(len(paths))
   console.print(f'  compiled in {time.perf_counter() - start:.1f} s')
+  _run(detector, paths, out)
+
+
+def _run(detector: Detector, paths: Sequence[Path], out: output.Output) -> None:
+  """Predicts and writes, image by image, until there are no more."""
   errors: list[str] = []
+  table = out.folder / output.TABLE
 
   def on_error(source, error):
     text = str(error) if str(source) in str(error) else f'{source}: {error}'
     errors.append(text)
     console.print(f'  error: {text}')
 
+  def written(found: Prediction) -> output.Row | None:
+    try:
+      return out.write(found)
+    except (ValueError, FileNotFoundError) as error:  # It changed meanwhile.
+      on_error(found.source, error)
+      return None
+
+  def rows() -> Iterator[output.Row]:
+    predictions = detector.predict(paths, on_error=on_error)
+    until_stop = itertools.takewhile(lambda _: not stop.is_set(), predictions)
+    with contextlib.closing(
+      loading.in_order(written, until_stop, _AHEAD)
+    ) as results:
+      yield from (row for row in results if row)
+
   anomalous, done, start = 0, 0, time.perf_counter()
   with interrupts.caught('what is done is written') as stop, Board() as board:
-
-    def predictions() -> Iterator[Prediction]:
-      for found in detector.predict(paths, on_error=on_error):
-        yield found
-        if stop.is_set():
-          return
-
-    written = loading.in_order(out.write, predictions(), _AHEAD)
-    for row in output.write_table(folder, written):
+    for row in output.write_table(out.folder, rows()):
       done += 1
       anomalous += row[3] == 'anomalous'
       rate = done / (time.perf_counter() - start)
@@ -84,17 +99,15 @@ def predict(
       board.show('predicts', done + len(errors), len(paths), note)
     board.end('predicts')
   seconds = time.perf_counter() - start
-  found = (
-    '' if detector.thresholds.image is None else f', {anomalous} anomalous'
-  )
+  no_verdict = detector.thresholds.image is None
   console.print(
     f'{counted(done, "image")} in {seconds:.1f} s ({done / seconds:.1f} a '
-    f'second){found}: {folder / output.TABLE}'
+    f'second){"" if no_verdict else f", {anomalous} anomalous"}: {table}'
   )
   if stop.is_set() and done + len(errors) < len(paths):
     raise interrupts.Stopped(
       f'stopped after {done} of {counted(len(paths), "image")}; '
-      f'{folder / output.TABLE} holds them',
+      f'{table} holds them',
       128 + stop.signal,
     )
   if errors:
@@ -110,6 +123,13 @@ def _announce(detector: Detector, count: int, folder: Path) -> None:
     f'Detector {card.name}: {card.network.architecture}, '
     f'{counted(detector.heads, "head")}, input {height} x {width}, '
     f'{detector.precision} on {detector.device}\n'
-    f'  {thresholds.describe(card.thresholds)}\n'
+    f'  {thresholds.describe(card.thresholds)}{_caution(detector)}\n'
     f'  {counted(count, "image")}, results in {folder}/'
   )
+
+
+def _caution(detector: Detector) -> str:
+  found = detector.thresholds.precision
+  if found in (None, detector.precision):
+    return ''
+  return f' (found in {found}, so in {detector.precision} about so)'

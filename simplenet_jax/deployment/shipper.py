@@ -1,7 +1,7 @@
 """What a run ships: a detector for every category."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,14 @@ class Shipper:
     """Returns where a category's detector lies."""
     return self._folder / f'{name}{file.SUFFIX}'
 
+  def has(self, name: str, seeds: Sequence[int]) -> bool:
+    """Returns whether a category's detector is there, of these seeds' heads."""
+    try:
+      card, _ = file.load(self.path(name))
+    except (FileNotFoundError, ValueError):
+      return False
+    return card.provenance.get('seeds') == list(seeds)
+
   def ship(
     self, one: Inputs, heads: Mapping[int, Mapping[str, np.ndarray]]
   ) -> None:
@@ -63,14 +71,18 @@ class Shipper:
     )
     if one.category.validation:
       detector.calibrate(
-        one.category.validation, self._config.detector.false_alarm_rate
+        one.category.validation,
+        self._config.detector.false_alarm_rate,
+        on_error=lambda _, error: console.print(
+          f'  error: {error}; left out of the threshold'
+        ),
       )
       console.print(f'  {one.name}: {thresholds.describe(detector.thresholds)}')
     detector.save(self.path(one.name))
 
   def conclude(self) -> None:
     """Says where detectors are, if there are any."""
-    if any(self._folder.glob(f'*{file.SUFFIX}')):
+    if any(self._folder.glob(f'[!.]*{file.SUFFIX}')):
       console.print(
         f'Detectors: {self._folder}/ (python -m simplenet_jax.predict)'
       )

@@ -48,10 +48,16 @@ def export(detector: Detector, kind: str, folder: Path) -> float:
     The largest difference, as a share of the range of scores.
 
   Raises:
-    ValueError: If results differ by more than `TOLERANCE`, or packages are
-      missing.
+    ValueError: If results differ by more than `TOLERANCE`, packages are
+      missing, or the folder holds another detector's export.
   """
-  form = FORMATS[kind]
+  form, text = FORMATS[kind], describe(detector.card)
+  if (known := folder / 'detector.json').exists() and (
+    known.read_text(encoding='utf-8') != text
+  ):
+    raise ValueError(
+      f'{folder} holds the export of another detector; give another --output'
+    )
   model = form.build(detector)
   difference = compare(detector, form.runner(model))
   if not difference <= TOLERANCE:
@@ -61,7 +67,7 @@ def export(detector: Detector, kind: str, folder: Path) -> float:
     )
   for name, content in (
     (form.FILE, model),
-    ('detector.json', describe(detector.card).encode()),
+    ('detector.json', text.encode()),
     ('preprocess.py', recipe(detector.card).encode()),
   ):
     with written_aside(folder / name) as aside:

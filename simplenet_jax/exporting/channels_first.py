@@ -18,7 +18,7 @@ from jax import lax
 from simplenet_jax.data import images
 from simplenet_jax.inference import backbone
 from simplenet_jax.inference.network import Network
-from simplenet_jax.models import heads, resampling
+from simplenet_jax.models import heads, patches, resampling
 
 _LAYOUT = ('NCHW', 'OIHW', 'NCHW')
 
@@ -112,19 +112,20 @@ def _head(
   features: tuple[jax.Array, ...],
 ) -> jax.Array:
   """Pools levels and scores patches, `[batch, H, W]`."""
-  grid = features[0].shape[2:]
-  x = weights['head.first.bias'][:, None, None]
-  for maps, level in zip(features, network.pooling, strict=True):
-    kernel = np.moveaxis(level.block, 0, 2)
-    kernel = np.tile(kernel, (1, 1, 1, level.groups)).astype(np.float32)
-    pooled = _convolution(
+  pooled = [
+    _convolution(
       maps,
-      _kernel(kernel),
+      _kernel(_grouped(level)),
       amount=(network.patch_size - 1) // 2,
       groups=level.groups,
     )
+    for maps, level in zip(features, network.pooling, strict=True)
+  ]
+  grid = pooled[0].shape[2:]
+  x = weights['head.first.bias'][:, None, None]
+  for maps, level in zip(pooled, network.pooling, strict=True):
     rows = weights['head.first.kernel'][level.start : level.stop]
-    part = _convolution(pooled, _kernel(rows[None, None]))
+    part = _convolution(maps, _kernel(rows[None, None]))
     if part.shape[2:] != grid:
       part = _separable(
         part,
@@ -146,6 +147,12 @@ def _head(
     x = x + weights['head.second.bias'].reshape(-1)[:, None, None]
   tail = weights['head.tail'][None, :, None, None]
   return _convolution(nnx.leaky_relu(x, heads.LEAK), tail)[:, 0]
+
+
+def _grouped(level: patches.LevelPooling) -> np.ndarray:
+  """Returns a level's pooling as the kernel of a grouped convolution."""
+  kernel = np.moveaxis(level.block, 0, 2)
+  return np.tile(kernel, (1, 1, 1, level.groups)).astype(np.float32)
 
 
 def _separable(x: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:

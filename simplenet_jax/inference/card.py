@@ -9,6 +9,7 @@ from simplenet_jax.data.frame import Frame
 from simplenet_jax.inference.network import Network
 from simplenet_jax.inference.thresholds import Thresholds
 from simplenet_jax.models import resnet
+from simplenet_jax.models.precision import PRECISIONS
 
 FORMAT = 'simplenet-jax detector 1'
 
@@ -50,6 +51,47 @@ class Card:
       return Frame.protocol(size, self.resize, self.crop)
     return Frame.whole(size, self.network.size)
 
+  def check(self) -> None:
+    """Raises a ValueError for values with which nothing can be computed."""
+    network, found = self.network, self.thresholds
+    sizes = (*network.size, network.patch_size, network.target_dim, self.heads)
+    limits = found.image, found.pixel, found.promised, found.median
+    if not (
+      network.architecture in resnet.ARCHITECTURES
+      and network.padding in resnet.PADDINGS
+      and network.levels
+      and all(type(level) is int for level in network.levels)
+      and list(network.levels) == sorted(set(network.levels) & {1, 2, 3})
+      and len(network.size) == 2
+      and all(type(size) is int and 0 < size < 2**16 for size in sizes)
+      and type(network.pretrain_dim) is int
+      and network.pretrain_dim > 0
+      and _finite(network.smoothing)
+      and 0 <= network.smoothing < 1e3
+      and type(self.crop) is int
+      and type(self.resize) is int
+      and self.crop >= 0
+      and self.resize > 0
+      and isinstance(self.name, str)
+      and isinstance(self.provenance, dict)
+      and _finite(self.margin)
+      and self.margin >= 0
+      and all(limit is None or _finite(limit) for limit in limits)
+      and (
+        found.asked is None or (_finite(found.asked) and 0 < found.asked < 1)
+      )
+      and set(found.by_hand) <= {'image', 'pixel'}
+      and all(getattr(found, name) is not None for name in found.by_hand)
+      and found.precision in (None, *PRECISIONS)
+      and type(found.images) is int
+      and all(
+        len(driver) == 2 and isinstance(driver[0], str) and _finite(driver[1])
+        for driver in found.drivers
+      )
+      and (not self.crop or network.size == (self.crop, self.crop))
+    ):
+      raise ValueError('its description holds values that make no sense')
+
   def to_json(self) -> str:
     """Returns the card as JSON."""
     return json.dumps({'format': FORMAT, **dataclasses.asdict(self)})
@@ -79,52 +121,16 @@ class Card:
       for name in ('levels', 'size'):
         network[name] = tuple(network[name])
       thresholds['drivers'] = tuple(map(tuple, thresholds['drivers']))
+      thresholds['by_hand'] = tuple(thresholds['by_hand'])
       card = cls(
         network=Network(**network),
         thresholds=Thresholds(**thresholds),
         **fields,
       )
-      _check(card)
+      card.check()
     except (AttributeError, KeyError, TypeError) as error:
       raise ValueError(f'its description is damaged ({error})') from None
     return card
-
-
-def _check(card: Card) -> None:
-  """Raises for values with which nothing can be computed."""
-  network, found = card.network, card.thresholds
-  sizes = (*network.size, network.patch_size, network.target_dim, card.heads)
-  limits = found.image, found.pixel, found.promised, found.median
-  if not (
-    network.architecture in resnet.ARCHITECTURES
-    and network.padding in resnet.PADDINGS
-    and network.levels
-    and all(type(level) is int for level in network.levels)
-    and list(network.levels) == sorted(set(network.levels) & {1, 2, 3})
-    and len(network.size) == 2
-    and all(type(size) is int and 0 < size < 2**16 for size in sizes)
-    and type(network.pretrain_dim) is int
-    and network.pretrain_dim > 0
-    and _finite(network.smoothing)
-    and 0 <= network.smoothing < 1e3
-    and type(card.crop) is int
-    and type(card.resize) is int
-    and card.crop >= 0
-    and card.resize > 0
-    and isinstance(card.name, str)
-    and isinstance(card.provenance, dict)
-    and _finite(card.margin)
-    and card.margin >= 0
-    and all(limit is None or _finite(limit) for limit in limits)
-    and (found.asked is None or (_finite(found.asked) and 0 < found.asked < 1))
-    and type(found.images) is int
-    and all(
-      len(driver) == 2 and isinstance(driver[0], str) and _finite(driver[1])
-      for driver in found.drivers
-    )
-    and (not card.crop or network.size == (card.crop, card.crop))
-  ):
-    raise ValueError('its description holds values that make no sense')
 
 
 def _finite(value: Any) -> bool:

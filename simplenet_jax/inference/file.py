@@ -14,7 +14,6 @@ from safetensors.numpy import save_file
 from simplenet_jax.files import written_aside
 from simplenet_jax.inference import backbone
 from simplenet_jax.inference.card import Card
-from simplenet_jax.inference.network import Network
 
 SUFFIX = '.safetensors'
 _CARD, _DIGEST = 'detector', 'sha256'
@@ -27,8 +26,13 @@ def save(path: Path, card: Card, weights: Mapping[str, np.ndarray]) -> None:
     path: The file; its suffix may be left out.
     card: Its description.
     weights: Folded, float32.
+
+  Raises:
+    ValueError: If the description holds values that make no sense.
   """
-  metadata = {_CARD: card.to_json(), _DIGEST: digest(card, weights)}
+  card.check()
+  text = card.to_json()
+  metadata = {_CARD: text, _DIGEST: digest(text, weights)}
   # Others would be written in their order in memory.
   tensors = {k: np.ascontiguousarray(value) for k, value in weights.items()}
   with written_aside(_with_suffix(path)) as aside:
@@ -62,17 +66,17 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
     )
   try:
     card = Card.from_json(metadata[_CARD])
-    _check(card.network, weights)
-    if metadata.get(_DIGEST) != digest(card, weights):
+    _check(card, weights)
+    if metadata.get(_DIGEST) != digest(metadata[_CARD], weights):
       raise ValueError('damaged: its checksum differs; copy it anew')
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
   return card, weights
 
 
-def digest(card: Card, weights: Mapping[str, np.ndarray]) -> str:
-  """Returns a checksum of all that a detector is."""
-  found = hashlib.sha256(card.to_json().encode())
+def digest(card: str, weights: Mapping[str, np.ndarray]) -> str:
+  """Returns a checksum of all that a detector is; `card` as it is written."""
+  found = hashlib.sha256(card.encode())
   for name in sorted(weights):
     found.update(f'\0{name}\0'.encode())
     found.update(np.ascontiguousarray(weights[name]).data)
@@ -84,21 +88,24 @@ def _with_suffix(path: Path) -> Path:
   return path if path.suffix == SUFFIX else Path(f'{path}{SUFFIX}')
 
 
-def _check(network: Network, weights: Mapping[str, np.ndarray]) -> None:
-  """Raises if weights do not fit a network."""
+def _check(card: Card, weights: Mapping[str, np.ndarray]) -> None:
+  """Raises if weights do not fit a card."""
+  network = card.network
   for name, _, shape in backbone.layers(network.architecture, network.levels):
     _expect(weights, f'{name}.kernel', shape)
     _expect(weights, f'{name}.bias', shape[-1:])
-  hidden = _expect(weights, 'head.tail', (None,))[0]
-  first = _expect(weights, 'head.first.kernel', (network.target_dim, None))
-  _expect(weights, 'head.first.bias', first[1:])
+  (hidden,) = _expect(weights, 'head.tail', (None,))
+  _, outputs = _expect(weights, 'head.first.kernel', (network.target_dim, None))
+  _expect(weights, 'head.first.bias', (outputs,))
+  inputs = hidden
   if 'head.second.kernel' in weights:
-    heads, width, inner = _expect(weights, 'head.second.kernel', (None,) * 3)
-    _expect(weights, 'head.second.bias', (heads, inner))
-    first, hidden = (first[0], heads * width), (hidden, heads * inner)
-    if weights['head.first.bias'].size != first[1] or hidden[0] != hidden[1]:
+    shape = (card.heads, None, None)
+    _, width, inner = _expect(weights, 'head.second.kernel', shape)
+    _expect(weights, 'head.second.bias', (card.heads, inner))
+    inputs, expected = card.heads * width, card.heads * inner
+    if hidden != expected:
       raise ValueError('its layers do not fit each other')
-  elif first[1] != hidden:
+  if inputs != outputs or hidden % card.heads:
     raise ValueError('its layers do not fit each other')
 
 

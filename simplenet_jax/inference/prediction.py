@@ -19,7 +19,8 @@ class Prediction:
     thresholds: Those of the detector.
     frame: Where the input's pixels lie in the image.
     input_map: Anomaly map in the input's pixels, float32 `[*input]`.
-    seconds: What reading took, and its share of the time on the device.
+    seconds: What reading took, and its share of the time for which the host was
+      held up by the device.
   """
 
   source: Path | int

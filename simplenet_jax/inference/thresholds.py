@@ -24,8 +24,9 @@ class Thresholds:
     pixel: For anomaly maps; None: no verdict on pixels. A normal image has a
       pixel beyond it as seldom as its score is beyond `image`.
     asked: Rate of false alarms that was asked for, in (0, 1).
-    promised: Bound of that rate for each threshold; None where it was set by
-      hand.
+    promised: Bound of that rate for each threshold; None where there is none.
+    by_hand: Which of `image` and `pixel` were set by hand, and promise nothing.
+    precision: In which the scores were computed.
     images: How many held-out images they come from.
     median: Of their scores.
     drivers: Those at or above either threshold, without which it would be
@@ -36,6 +37,8 @@ class Thresholds:
   pixel: float | None = None
   asked: float | None = None
   promised: float | None = None
+  by_hand: tuple[str, ...] = ()
+  precision: str | None = None
   images: int = 0
   median: float | None = None
   drivers: tuple[tuple[str, float], ...] = ()
@@ -64,13 +67,10 @@ class Thresholds:
     self, image: float | None = None, pixel: float | None = None
   ) -> 'Thresholds':
     """Returns thresholds with some set by hand, which promise nothing."""
-    return dataclasses.replace(
-      self,
-      image=self.image if image is None else image,
-      pixel=self.pixel if pixel is None else pixel,
-      promised=None,
-      drivers=(),
-    )
+    given = {'image': image, 'pixel': pixel}
+    new = {name: value for name, value in given.items() if value is not None}
+    by_hand = tuple(dict.fromkeys((*self.by_hand, *new)))
+    return dataclasses.replace(self, **new, by_hand=by_hand)
 
 
 NONE = Thresholds()
@@ -126,19 +126,25 @@ def needed(rate: float) -> int:
 
 def describe(thresholds: Thresholds) -> str:
   """Tells where thresholds come from and what they promise, in one line."""
-  if thresholds.image is None:
-    return 'no threshold: scores only'
-  if thresholds.promised is None or thresholds.asked is None:
-    return f'threshold {thresholds.image:.4g}, set by hand'
+  by_hand = [
+    f'{name} threshold {getattr(thresholds, name):.4g}, set by hand'
+    for name in thresholds.by_hand
+  ]
+  if 'image' in thresholds.by_hand:
+    return '; '.join(by_hand)
+  if thresholds.image is None or thresholds.promised is None:
+    return '; '.join(['no threshold of images: scores only', *by_hand])
+  asked = thresholds.asked or thresholds.promised
   more = ''
-  if thresholds.promised > thresholds.asked + 1e-9:
-    more = f' ({thresholds.asked:.1%} takes {needed(thresholds.asked)})'
+  if thresholds.promised > asked + 1e-9:
+    more = f' ({asked:.1%} takes {needed(asked)})'
   # The files' names, without their folders.
   shown = ', '.join(Path(name).name for name, _ in thresholds.drivers[:3])
   rest = len(thresholds.drivers) - 3
   and_more = f' and {rest} more' if rest > 0 else ''
-  return (
+  told = (
     f'threshold {thresholds.image:.4g} from {thresholds.images} good images '
     f'not trained on; at most {thresholds.promised:.1%} of good images are '
     f'flagged{more}; driven by {shown}{and_more}'
   )
+  return '; '.join([told, *by_hand])

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-PRECISIONS = ('float32', 'tensorfloat32', 'bfloat16')
+from simplenet_jax.protocols import PRECISIONS
 
 _Dims = tuple[tuple[int, ...], tuple[int, ...]]
 

@@ -87,7 +87,9 @@ def test_pictures_for_thresholds_leave_the_others(small, tmp_path):
   more, before = pictures_in(tmp_path / 'set'), pictures_in(small)
   assert before.items() <= more.items()
   new = {name: data for name, data in more.items() if name not in before}
-  assert all('/validation/good/' in name for name in new)
+  assert {name.split('/', 1)[1] for name in new} == {
+    f'validation/good/{i:03}.png' for i in range(3)
+  }
   # None of them is a picture to train or to test on.
   assert len(set(new.values())) == len(new) == 3 * 6
   assert not set(new.values()) & set(before.values())

@@ -142,13 +142,10 @@ def test_a_flipped_bit_of_the_header_is_refused_or_harmless(saved):
   assert refused > 0.98 * len(places)
 
 
-def rewrite(path, change):
-  """Changes tensors and leaves card and checksum as they were."""
-  with safetensors.safe_open(path, 'numpy') as opened:
-    metadata = opened.metadata()
-  tensors = load_file(path)
-  change(tensors)
-  save_file(tensors, path, metadata)
+def save_with_checksum(path, card, weights):
+  """Saves what no detector should be, so that its checksum is right."""
+  metadata = {'detector': card.to_json(), 'sha256': file.digest(card, weights)}
+  save_file(weights, path, metadata)
 
 
 # A kernel and a bias of the backbone, and all of the head.
@@ -167,31 +164,47 @@ def rewrite(path, change):
 @pytest.mark.parametrize(
   'change',
   [
-    lambda value: None,
     lambda value: value[..., :-1],
     lambda value: value[None],
     lambda value: np.concatenate([value, value]),
     lambda value: np.where(value == value.max(), np.nan, value),
-    lambda value: np.where(value == value.max(), np.inf, value).astype('f'),
+    lambda value: np.where(value == value.max(), -np.inf, value),
     lambda value: value.astype(np.float64),
-    lambda value: value.astype(ml_dtypes.bfloat16),
+    lambda value: value.astype(np.float16),
     lambda value: value.view(np.int32),
     lambda value: value[:0],
   ],
 )
-def test_a_tensor_that_does_not_fit_is_refused(saved, name, change):
-  def put(tensors):
-    value = change(tensors.pop(name))
-    if value is not None:
-      tensors[name] = np.ascontiguousarray(value)
+def test_a_tensor_that_does_not_fit_is_refused(tmp_path, name, change):
+  card, weights = make_parts()
+  weights[name] = np.ascontiguousarray(change(weights[name]))
+  save_with_checksum(tmp_path / 'a.safetensors', card, weights)
+  assert_refused(
+    tmp_path / 'a.safetensors',
+    'damaged: .* (of another shape|not finite)|do not fit each other',
+  )
 
-  rewrite(saved, put)
-  assert_refused(saved)
+
+@pytest.mark.parametrize(
+  'name',
+  ['conv1.kernel', 'layer3.0.conv2.bias', 'head.first.bias', 'head.tail'],
+)
+def test_a_missing_tensor_is_named(tmp_path, name):
+  card, weights = make_parts()
+  del weights[name]
+  save_with_checksum(tmp_path / 'a.safetensors', card, weights)
+  assert_refused(tmp_path / 'a.safetensors', f'damaged: {name} is missing')
 
 
-def test_a_tensor_too_many_is_refused(saved):
-  rewrite(saved, lambda tensors: tensors.update(more=np.zeros(2, 'f')))
+def test_another_type_or_a_tensor_too_many_is_refused(saved):
+  with safetensors.safe_open(saved, 'numpy') as opened:
+    metadata = opened.metadata()
+  weights = load_file(saved)
+  save_file(weights | {'more': np.zeros(2, 'f')}, saved, metadata)
   assert_refused(saved, 'its checksum differs')
+  low = weights['head.tail'].astype(ml_dtypes.bfloat16)
+  save_file(weights | {'head.tail': low}, saved, metadata)
+  assert_refused(saved, 'head.tail is missing or of another shape')
 
 
 def test_heads_that_do_not_fit_are_refused_even_with_their_checksum(tmp_path):

@@ -36,7 +36,9 @@ def rank_by_definition(count, rate):
 @given(st.lists(VALUES, min_size=1, max_size=50), RATES)
 @example([float(i) for i in range(19)], Fraction(1, 20))
 @example([float(i) for i in range(99)], Fraction(1, 100))
-@example([float(i) for i in range(299)], Fraction(3, 100))
+# (1 - 1/3) * 9 is a little above 6 in floats.
+@example([float(i) for i in range(8)], Fraction(1, 3))
+@example([float(i) for i in range(9)], Fraction(7, 10))
 @example([5.0], Fraction(1, 2))
 def test_the_threshold_is_the_score_of_that_rank(scores, rate):
   found = calibrate(scores, rate)
@@ -76,7 +78,7 @@ def test_the_promise_holds_for_every_multiset_of_scores(scores, rate):
 )
 def test_false_alarms_are_as_rare_as_promised(count, rate, tied):
   rng = np.random.default_rng(count)
-  draws, flagged, flagged_pixels = 2000, 0, 0
+  draws, flagged, flagged_pixels = 1000, 0, 0
   for _ in range(draws):
     # Images of one day are alike: exchangeable, not independent.
     scores = rng.lognormal(rng.normal(), 2, count + 1)
