@@ -4,7 +4,8 @@
 description: the whole backbone with its last layer and classifier, patches
 unfolded, adapted features formed and then upsampled to the image's size for
 nothing. `Lean` is what a good engineer would make of it: the backbone up to
-layer3, all on the device, compiled.
+layer3, pooling as grouped convolutions, adaptor and first layer as one matrix,
+all on the device, compiled with its BatchNorms folded.
 """
 
 from typing import Any
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from benchmarks import torch_train
 from simplenet_jax.data import images
+from simplenet_jax.models import patches, resnet
 from tests.models import torch_resnet
 
 SIGMA = 4.0
@@ -59,8 +61,8 @@ class Released(nn.Module):
     x = torch.tensor(images.normalize(pixels)).movedim(-1, 1).to(device)
     outputs = list(self.network.activations(x))
     self.fc(self.layer4(outputs[-1]).mean((2, 3)))
-    patches = torch_train.aggregate([outputs[end] for end in self.ends])
-    adapted = self.head.adaptor(patches)
+    rows = torch_train.aggregate([outputs[end] for end in self.ends])
+    adapted = self.head.adaptor(rows)
     scores = -_discriminate(self.head, adapted)
     grid = outputs[self.ends[0]].shape[2:]
     scores = scores.reshape(len(pixels), 1, *grid)
@@ -82,8 +84,26 @@ class Lean(nn.Module):
   def __init__(self, backbone: str, side: int):
     super().__init__()
     self.side = side
-    self.features = torch_train.Features(backbone)
-    self.head: Any = torch_train.Head().eval()
+    self.features: Any = torch_train.Features(backbone)
+    head = torch_train.Head().eval()
+    first = nn.Linear(torch_train.DIM, torch_train.HIDDEN)
+    with torch.no_grad():
+      first.weight.copy_(head.first.weight @ head.adaptor.weight)
+      first.bias.copy_(head.first.bias + head.first.weight @ head.adaptor.bias)
+    self.head: Any = nn.ModuleDict(
+      {'first': first, 'norm': head.norm, 'tail': head.tail}
+    )
+    spec = resnet.ARCHITECTURES[backbone]
+    self.pooling = patches.plan(
+      (spec.channels(2), spec.channels(3)), 3, torch_train.DIM, torch_train.DIM
+    )
+    self.kernels = nn.ParameterList(
+      torch.tensor(np.tile(kernel, (level.groups, 1, 1, 1)))
+      for level, kernel in (
+        (level, np.moveaxis(level.block, (3, 0), (0, 1)).astype(np.float32))
+        for level in self.pooling
+      )
+    )
     reach = int(4 * SIGMA)
     grid = torch.arange(-reach, reach + 1)
     kernel = torch.exp(-0.5 * (grid / SIGMA) ** 2)
@@ -99,13 +119,23 @@ class Lean(nn.Module):
 
   def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Maps pixels uint8 `[batch, side, side, 3]` to maps and scores."""
-    weight = self.head.adaptor.weight
+    weight = self.head.first.weight
     x = (pixels.movedim(-1, 1).float() / 255 - self.mean) / self.std
     x = x.to(weight.dtype, memory_format=torch.channels_last)
-    patches = self.features(x)
-    scores = -_discriminate(self.head, self.head.adaptor(patches)).float()
-    side = self.side // 8
-    scores = scores.reshape(len(pixels), 1, side, side)
+    outputs = list(self.features.network.activations(x))
+    fine, coarse = (
+      functional.conv2d(outputs[end], kernel, padding=1, groups=level.groups)
+      for end, kernel, level in zip(
+        self.features.ends, self.kernels, self.pooling, strict=True
+      )
+    )
+    grid = fine.shape[2:]
+    coarse = functional.interpolate(
+      coarse, grid, mode='bilinear', align_corners=False
+    )
+    rows = torch.cat([fine, coarse], 1).movedim(1, -1).flatten(0, 2)
+    scores = -_discriminate(self.head, rows).float()
+    scores = scores.reshape(len(pixels), 1, *grid)
     maps = functional.interpolate(
       scores, (self.side, self.side), mode='bilinear', align_corners=False
     )
@@ -127,10 +157,11 @@ class Compiled:
 
   def __init__(self, backbone: str, side: int, device: str, dtype: torch.dtype):
     model: Any = Lean(backbone, side).to(device).eval()
-    for part in (model.features, model.head):
+    for part in (model.features, model.head, model.kernels):
       part.to(dtype, memory_format=torch.channels_last)
     self.device = device
-    self.run = torch.compile(model, options={'freezing': True})
+    options: Any = {'freezing': True, 'triton.cudagraphs': device != 'cpu'}
+    self.run = torch.compile(model, options=options)
 
   @torch.no_grad()
   def on_device(self, pixels: torch.Tensor) -> None:

@@ -97,10 +97,10 @@ def test_again_replaces_the_thresholds(saved, good):
 @pytest.mark.parametrize(
   ('option', 'status', 'message'),
   [
-    ('--false_alarm_rate=0', 1, '--false_alarm_rate is 0.0, expected 0 to 1'),
-    ('--false_alarm_rate=1', 1, '--false_alarm_rate is 1.0, expected 0 to 1'),
-    ('--false_alarm_rate=-.1', 1, '--false_alarm_rate is -0.1'),
-    ('--false_alarm_rate=nan', 1, '--false_alarm_rate is nan'),
+    ('--false_alarm_rate=0', 2, '--false_alarm_rate=0.0: must be between'),
+    ('--false_alarm_rate=1', 2, '--false_alarm_rate=1.0: must be between'),
+    ('--false_alarm_rate=-.1', 2, '--false_alarm_rate=-0.1: must be'),
+    ('--false_alarm_rate=nan', 2, '--false_alarm_rate=nan: must be'),
     ('--false_alarm_rate=few', 2, '--false_alarm_rate=few'),
     ('--input={empty}', 1, 'no images (.bmp '),
     ('--input={empty}/*.png', 1, '*.png: no such file, folder or files'),

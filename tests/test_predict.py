@@ -378,7 +378,7 @@ NONE = object()
     ({'detector': '.'}, 1, 'no such detector'),
     ({'input': 'nowhere/*.png'}, 1, '--input=nowhere/*.png: no such file'),
     ({'input': 'empty'}, 1, 'no images (.bmp '),
-    ({'precision': 'half'}, 1, "precision is 'half'; choose one of"),
+    ({'precision': 'half'}, 2, '--precision=half: value should be one of'),
     ({'batch_size': '0'}, 2, '--batch_size=0'),
     ({'threshold': 'high'}, 2, '--threshold=high'),
     ({'detectr': 'x'}, 2, "'detectr'. Did you mean: detector"),

@@ -25,23 +25,23 @@ class Thresholds:
       pixel beyond it as seldom as its score is beyond `image`.
     asked: Rate of false alarms that was asked for, in (0, 1).
     promised: Bound of that rate for each threshold; None where there is none.
-    by_hand: Which of `image` and `pixel` were set by hand, and promise nothing.
-    precision: In which the scores were computed.
     images: How many held-out images they come from.
     median: Of their scores.
     drivers: Those at or above either threshold, without which it would be
       lower, and their scores; highest first.
+    by_hand: Which of `image` and `pixel` were set by hand, and promise nothing.
+    precision: In which the scores were computed.
   """
 
   image: float | None = None
   pixel: float | None = None
   asked: float | None = None
   promised: float | None = None
-  by_hand: tuple[str, ...] = ()
-  precision: str | None = None
   images: int = 0
   median: float | None = None
   drivers: tuple[tuple[str, float], ...] = ()
+  by_hand: tuple[str, ...] = ()
+  precision: str | None = None
 
   def normalised(self, score: float) -> float:
     """Puts a score on a scale where 0 is usual and 1 is the threshold.
@@ -132,8 +132,10 @@ def describe(thresholds: Thresholds) -> str:
   ]
   if 'image' in thresholds.by_hand:
     return '; '.join(by_hand)
-  if thresholds.image is None or thresholds.promised is None:
-    return '; '.join(['no threshold of images: scores only', *by_hand])
+  if thresholds.image is None:
+    return '; '.join(['no threshold: scores only', *by_hand])
+  if thresholds.promised is None:
+    return '; '.join([f'threshold {thresholds.image:.4g}', *by_hand])
   asked = thresholds.asked or thresholds.promised
   more = ''
   if thresholds.promised > asked + 1e-9:

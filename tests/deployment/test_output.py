@@ -154,14 +154,15 @@ def test_closing_early_leaves_the_rows_so_far(tmp_path):
 
 
 @pytest.mark.parametrize('error', [OSError('disk'), KeyboardInterrupt()])
-def test_an_error_leaves_no_table(tmp_path, error):
+def test_an_error_leaves_a_table_of_what_came(tmp_path, error):
   def failing():
     yield from rows(2)
     raise error
 
   with pytest.raises(type(error)):
     list(output.write_table(tmp_path, failing()))
-  assert not list(tmp_path.iterdir())
+  assert len(read(tmp_path)) == 1 + 2
+  assert [path.name for path in tmp_path.iterdir()] == [output.TABLE]
 
 
 # Pictures and maps.

@@ -1,5 +1,6 @@
 """Thresholds: what is promised holds, and no less than that is promised."""
 
+import dataclasses
 import itertools
 from fractions import Fraction
 
@@ -181,11 +182,18 @@ def test_scores_without_a_scale_are_not_normalised(found, message):
 def test_a_threshold_set_by_hand_promises_nothing():
   found = calibrate([1.0, 2.0, 3.0], 0.5, [4.0, 5.0, 6.0])
   by_hand = found.replace(image=7.0)
-  assert by_hand == Thresholds(7.0, found.pixel, 0.5, None, 3, 2.0, ())
+  assert by_hand == dataclasses.replace(found, image=7.0, by_hand=('image',))
   assert found.replace(pixel=0.0).pixel == 0.0
   assert found.replace(pixel=0.0).image == found.image
   assert found.promised == 0.5  # It is left as it was.
-  assert thresholds.describe(by_hand) == 'threshold 7, set by hand'
+  assert thresholds.describe(by_hand) == 'image threshold 7, set by hand'
+  one = found.replace(pixel=0.25)  # The other one still promises.
+  assert 'at most 50.0%' in thresholds.describe(one)
+  assert thresholds.describe(one).endswith('pixel threshold 0.25, set by hand')
+  alone = thresholds.NONE.replace(pixel=2.0)
+  assert thresholds.describe(alone).startswith(
+    'no threshold: scores only; pixel'
+  )
 
 
 @given(RATES)
