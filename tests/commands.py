@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from absl import app, flags
 
+_OURS = ('simplenet_jax', 'benchmarks')
+
 
 class Done(NamedTuple):
   status: int
@@ -26,6 +28,17 @@ class Done(NamedTuple):
 def run(name, *arguments):
   """Runs `python -m simplenet_jax.<name>`; its flags are gone afterwards."""
   app.define_help_flags()
+  # Those of modules that other tests imported, where they have the same names.
+  others = {
+    flag: flags.FLAGS[flag]
+    for flag in flags.FLAGS
+    # Without a module are those that were put back below.
+    if (flags.FLAGS.find_module_defining_flag(flag) or _OURS[0]).startswith(
+      _OURS
+    )
+  }
+  for flag in others:
+    delattr(flags.FLAGS, flag)
   known, argv, status = set(flags.FLAGS), sys.argv, None
   told, errors = io.StringIO(), io.StringIO()
   sys.argv = [name, *map(str, arguments)]
@@ -44,5 +57,7 @@ def run(name, *arguments):
     sys.argv = argv
     for flag in set(flags.FLAGS) - known:
       delattr(flags.FLAGS, flag)
+    for flag, value in others.items():
+      flags.FLAGS[flag] = value
   assert status is not None
   return Done(status, told.getvalue(), errors.getvalue())

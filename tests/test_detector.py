@@ -21,7 +21,8 @@ CROP = 32  # Of images resized to 40.
 
 @pytest.fixture(scope='module')
 def detector():
-  return detectors.make(heads=2)
+  """Of one level only, as it is compiled for many kinds of batches."""
+  return detectors.make(heads=2, levels=(1,))
 
 
 @pytest.fixture(scope='module')
@@ -275,7 +276,7 @@ def test_odd_numbers_compile_nothing(detector):
 def test_a_warm_detector_compiles_nothing():
   # A size of its own, so that nothing is compiled before.
   cold = detectors.as_on_accelerators(
-    detectors.make(size=(32, 32)), 'float32', 8
+    detectors.make(size=(32, 32), levels=(1,)), 'float32', 8
   )
   before = network.run._cache_size()
   cold.warm_up(17)
@@ -286,7 +287,7 @@ def test_a_warm_detector_compiles_nothing():
 
 def test_detectors_of_one_kind_share_what_is_compiled(detector):
   list(detector.predict(detectors.arrays(1)))
-  other = detectors.make(heads=2)
+  other = detectors.make(heads=2, levels=(1,))
   other.weights['head.tail'] = -other.weights['head.tail']
   other = another(other)
   before = network.run._cache_size()

@@ -135,4 +135,5 @@ class Card:
 
 def _finite(value: Any) -> bool:
   # JSON knows NaN, and whole numbers that no float can hold.
-  return type(value) in (int, float) and abs(value) <= sys.float_info.max
+  number = isinstance(value, int | float) and not isinstance(value, bool)
+  return number and abs(value) <= sys.float_info.max

@@ -99,7 +99,7 @@ def calibrate(
   if not len(scores):
     raise ValueError('no normal images to set a threshold by')
   count = len(scores)
-  # Rounded first: (1 - .05) * 20 is a little above 19.
+  # Rounded first: (1 - 1 / 3) * 9 is a little above 6.
   rank = math.ceil(round((1 - rate) * (count + 1), 9))
   rank = min(max(rank, 1), count)
   image, pixel = (float(np.sort(v)[rank - 1]) for v in (scores, peaks))
@@ -111,7 +111,7 @@ def calibrate(
   return Thresholds(
     image=image,
     pixel=pixel,
-    asked=rate,
+    asked=float(rate),
     promised=1 - rank / (count + 1),
     images=count,
     median=float(np.median(scores)),

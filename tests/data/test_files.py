@@ -51,6 +51,14 @@ def test_loops_of_links_end(root):
   assert names(root, files.find(root)) == EXPECTED
 
 
+def test_results_and_masks_are_passed_over(root):
+  (root / 'deep/predictions.csv').touch()
+  (root / 'like.png').rename(root / 'ground_truth')
+  assert names(root, files.find(root)) == ['a.JPG', 'b.png']
+  assert files.locate(f'{root}/deep/*.webp', '-')  # They can still be named.
+  assert len(files.find(root / 'ground_truth')) == 1
+
+
 def test_a_folder_without_images_is_refused(root):
   (root / 'empty').mkdir()
   for find in (files.find, lambda path: files.locate(str(path), '--input')):

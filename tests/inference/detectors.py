@@ -18,10 +18,10 @@ DIM, HIDDEN = 24, 8
 
 
 @functools.cache
-def backbone(architecture='demo_resnet'):
+def backbone(architecture='demo_resnet', levels=(2, 3)):
   """Returns a backbone's state, every parameter and statistic random."""
   tensors = torch_resnet.tensors(torch_resnet.fabricate(architecture))
-  return weights.from_torch_names(tensors, architecture, (2, 3))
+  return weights.from_torch_names(tensors, architecture, levels)
 
 
 def make_config(size=32, crop=0, adaptor='linear', padding='reflect'):
@@ -66,14 +66,16 @@ def make(
   padding='reflect',
   thresholds=False,
   size=(32, 40),
+  levels=(2, 3),
 ):
   """Returns a detector with random weights, in a second or two."""
   config = make_config(crop=crop, adaptor=adaptor, padding=padding)
+  config.backbone.levels = levels
   detector = assembly.assemble(
     config,
     'part',
     (crop, crop) if crop else size,
-    assembly.fold_backbone(config, backbone()),
+    assembly.fold_backbone(config, backbone(levels=levels)),
     [make_head(seed, adaptor) for seed in range(heads)],
     {'seeds': list(range(heads))},
   )

@@ -3,6 +3,7 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ THRESHOLDS = Thresholds(
   images=2,
   median=2.0**-60,
   drivers=(('Schräubchen/äöü 日本.png', 1 / 7), ('b,\n.png', -0.0)),
+  precision='bfloat16',
 )
 
 
@@ -130,6 +132,12 @@ def test_another_format_is_told(other):
     ('thresholds.promised', [0.1]),
     ('thresholds.images', 'many'),
     ('thresholds.median', {}),
+    ('thresholds.by_hand', None),
+    ('thresholds.by_hand', ['median']),
+    ('thresholds.by_hand', 'image'),
+    ('thresholds.by_hand', [['image']]),
+    ('thresholds.precision', 'half'),
+    ('thresholds.precision', ['float32']),
     ('thresholds.drivers', 7),
     ('thresholds.drivers', [['a.png']]),
     ('thresholds.drivers', [['a.png', 'high']]),
@@ -147,8 +155,19 @@ def test_values_that_make_no_sense_are_refused(path, value):
     Card.from_json(json.dumps(fields))
 
 
-def test_thresholds_in_whole_numbers_are_sensible():
-  card = make(found=Thresholds(image=2, pixel=0, median=1))
+def test_a_threshold_set_by_hand_must_be_there():
+  for found in (
+    Thresholds(by_hand=('image',)),
+    Thresholds(1.0, None, by_hand=('pixel',)),
+  ):
+    with pytest.raises(ValueError, match='make no sense'):
+      Card.from_json(make(found=found).to_json())
+
+
+@pytest.mark.parametrize('kind', [int, float, np.float64])
+def test_thresholds_of_any_kind_of_number_are_sensible(kind):
+  card = make(found=Thresholds(kind(2), kind(0), 0.5, median=kind(1)))
+  card.check()
   assert Card.from_json(card.to_json()) == card
 
 

@@ -223,6 +223,17 @@ def test_heads_that_do_not_fit_are_refused_even_with_their_checksum(tmp_path):
   assert_refused(tmp_path / 'b.safetensors', 'do not fit each other')
 
 
+@pytest.mark.parametrize('adaptor', ['linear', 'mlp'])
+def test_another_number_of_heads_is_refused(tmp_path, adaptor):
+  card, weights = make_parts(adaptor)
+  for heads in (1, 3, 5):
+    # Of one layer, 16 hidden units could be one head's.
+    if (adaptor, heads) != ('linear', 1):
+      other = dataclasses.replace(card, heads=heads)
+      save_with_checksum(tmp_path / 'a.safetensors', other, weights)
+      assert_refused(tmp_path / 'a.safetensors', 'do not fit|another shape')
+
+
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
@@ -289,6 +300,12 @@ def test_a_failing_save_leaves_the_old_file_alone(saved, monkeypatch):
   odd = dataclasses.replace(card, provenance={'when': object()})
   with pytest.raises(TypeError, match='not JSON serializable'):
     file.save(saved, odd, weights)
+  for found in (
+    thresholds.Thresholds(image=float('nan')),
+    thresholds.Thresholds(True),
+  ):
+    with pytest.raises(ValueError, match='make no sense'):
+      file.save(saved, dataclasses.replace(card, thresholds=found), weights)
   assert saved.read_bytes() == before
   assert list(saved.parent.iterdir()) == [saved]
   file.save(saved, card, weights)  # It is replaced where nothing fails.

@@ -128,8 +128,9 @@ def test_one_image():
 
 
 def test_arrays_of_float32_become_plain_numbers():
-  found = calibrate(np.float32([0.1, 0.2, 0.3]), 0.3)
-  values = (found.image, found.pixel, found.promised, found.median)
+  scores = np.float32([0.1, 0.2, 0.3])
+  found = thresholds.calibrate('abc', scores, scores, np.float64(0.3))
+  values = (found.image, found.pixel, found.asked, found.promised, found.median)
   assert {type(value) for value in values} == {float}
   assert all(type(score) is float for _, score in found.drivers)
 
