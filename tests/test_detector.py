@@ -372,8 +372,10 @@ class Stream:
 
 
 def workers():
-  """Threads beside those that live as long as the process."""
-  return {thread for thread in threading.enumerate() if 'Pool' in thread.name}
+  """Threads that read images."""
+  return {
+    thread for thread in threading.enumerate() if 'in order' in thread.name
+  }
 
 
 @pytest.mark.parametrize(('batch', 'count'), [(1, 600), (8, 541)])

@@ -31,7 +31,9 @@ def in_order(
     `function(item)` for each item; what it raises is raised here.
   """
   items = iter(items)
-  pool = futures.ThreadPoolExecutor(workers or _processors())
+  pool = futures.ThreadPoolExecutor(
+    workers or _processors(), thread_name_prefix='in order'
+  )
   try:
     waiting = collections.deque(
       pool.submit(function, item) for item in itertools.islice(items, ahead)
