@@ -144,9 +144,10 @@ def describe(thresholds: Thresholds) -> str:
   shown = ', '.join(Path(name).name for name, _ in thresholds.drivers[:3])
   rest = len(thresholds.drivers) - 3
   and_more = f' and {rest} more' if rest > 0 else ''
+  plural = '' if thresholds.images == 1 else 's'
   told = (
-    f'threshold {thresholds.image:.4g} from {thresholds.images} good images '
-    f'not trained on; at most {thresholds.promised:.1%} of good images are '
-    f'flagged{more}; driven by {shown}{and_more}'
+    f'threshold {thresholds.image:.4g} from {thresholds.images} good '
+    f'image{plural} not trained on; at most {thresholds.promised:.1%} of good '
+    f'images are flagged{more}; driven by {shown}{and_more}'
   )
   return '; '.join([told, *by_hand])

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 
 def read(path: Path) -> dict[str, Any]:
   """Reads a file of tensors.
@@ -13,8 +11,9 @@ def read(path: Path) -> dict[str, Any]:
     path: A `.pth` or `.pt` file.
 
   Returns:
-    NumPy arrays by name, where the file has dictionaries in dictionaries so has
-    this. bfloat16, which NumPy does not know, becomes float32.
+    NumPy arrays by name; where the file has dictionaries in dictionaries so has
+    this, and what is no tensor is as it is. bfloat16, which NumPy does not
+    know, becomes float32.
 
   Raises:
     ImportError: If PyTorch is not installed.
@@ -26,7 +25,7 @@ def read(path: Path) -> dict[str, Any]:
     if isinstance(value, dict):
       return {str(name): convert(each) for name, each in value.items()}
     if not isinstance(value, torch.Tensor):
-      return np.asarray(value)
+      return value
     value = value.detach()
     return (value.float() if value.is_floating_point() else value).numpy()
 

@@ -270,7 +270,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
   try:
     if path.suffix != '.safetensors':
       tensors = torch_file.read(path)
-      return tensors.get('state_dict', tensors)
+      tensors = tensors.get('state_dict', tensors)
+      if not all(isinstance(value, np.ndarray) for value in tensors.values()):
+        raise TypeError('holds other things than tensors')
+      return tensors
     with safetensors.safe_open(path, 'numpy') as file:
       return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
   except ImportError as error:
