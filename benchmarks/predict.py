@@ -99,7 +99,7 @@ def flops(detector: Detector) -> float:
   for name, stride, shape in backbone.layers(spec.architecture, spec.levels):
     level = int(name[5]) if name.startswith('layer') else 0
     # A block's first convolution still has the level before's resolution.
-    first = name.endswith('.0.conv1') and level > 1 and '.0.' in name
+    first = name.endswith('.0.conv1') and level > 1
     out = grid[level - 1 if first and stride == 1 else level]
     total += 2 * out**2 * int(np.prod(shape))
   for level, pooling in zip(spec.levels, spec.pooling, strict=True):

@@ -7,6 +7,7 @@ for found in detector.predict('line4/'):
 
 import collections
 import dataclasses
+import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -41,7 +42,7 @@ class Detector:
     precision: str = 'float32',
     batch_size: int = _BATCH,
   ):
-    """Puts the weights on the default device.
+    """Prepares; weights go to the default device with the first images.
 
     Args:
       card: Its description.
@@ -67,9 +68,6 @@ class Detector:
       precision = 'float32'
     self._manner = network.Manner(precision, by_products)
     self._batch_size = 1 if by_products else batch_size
-    self._on_device = jax.device_put(
-      network.prepare(card.network, self._manner, weights)
-    )
 
   @classmethod
   def load(
@@ -125,6 +123,13 @@ class Detector:
   @thresholds.setter
   def thresholds(self, value: Thresholds) -> None:
     self.card = dataclasses.replace(self.card, thresholds=value)
+
+  @functools.cached_property
+  def _on_device(self) -> dict[str, Any]:
+    # Only once images come: some detectors are made to be saved.
+    return jax.device_put(
+      network.prepare(self.card.network, self._manner, self.weights)
+    )
 
   def warm_up(self, images: int) -> None:
     """Compiles what some number of images takes, so that times are steady."""

@@ -49,8 +49,6 @@ def main() -> None:
     assembly.fold_backbone(config, backbone.state),
     [head],
     {
-      'protocol': protocols.followed(config),
-      'config': config.to_dict(),
       'weights': {'name': backbone.name, 'sha256': backbone.sha256},
       'seeds': ['released'],
       'checkpoint': str(path),

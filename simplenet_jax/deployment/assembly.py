@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from simplenet_jax import environment, protocols
 from simplenet_jax.detector import Detector
 from simplenet_jax.inference import backbone, head
 from simplenet_jax.inference.card import Card
@@ -31,7 +32,8 @@ def assemble(
     size: Height and width of the network's input, in pixels.
     weights: The backbone's, from `fold_backbone`.
     heads: One or more; see `head.fold`. Their scores are averaged.
-    provenance: Where it comes from.
+    provenance: Where it comes from; what the config and the environment say is
+      added.
   """
   patch = config.patch
   network = Network(
@@ -52,7 +54,12 @@ def assemble(
     crop=config.data.crop,
     margin=float(config.train.margin),
     thresholds=NONE,
-    provenance=dict(provenance),
+    provenance={
+      'protocol': protocols.followed(config),
+      'config': config.to_dict(),
+      'versions': environment.versions(),
+      **provenance,
+    },
   )
   return Detector(card, {**weights, **head.fold(heads)})
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from simplenet_jax.data import files, images
@@ -46,21 +47,8 @@ class Output:
   def write(self, found: Prediction) -> Row:
     """Writes an image's picture and map; returns its row of the table."""
     assert isinstance(found.source, Path)
-    place = self.places[found.source]
-    if self.pictures:
-      picture = self._draw(found, images.read_image(found.source))
-      target = self.folder / 'pictures' / place
-      with written_aside(target.with_name(target.name + '.png')) as aside:
-        picture.save(aside)
-    if self.maps:
-      # The evaluator sorts all pixels and knows no NaN: what was not looked at
-      # is as little anomalous as anything.
-      heat = found.frame.map_to_original(
-        found.input_map, fill=float(found.input_map.min())
-      )
-      target = self.folder / 'maps' / place
-      with written_aside(target.with_name(target.name + '.tiff')) as aside:
-        Image.fromarray(heat).save(aside)
+    if self.pictures or self.maps:
+      self._show(found, found.source, found.map)
     limit = found.thresholds.image
     score = found.normalised if self.normalise else found.score
     shown = 1.0 if self.normalise else limit
@@ -72,12 +60,31 @@ class Output:
       f'{found.seconds:.6f}',
     )
 
-  def _draw(self, found: Prediction, image: Image.Image) -> Image.Image:
-    """Draws the heat map over the image, and a line around the defect."""
+  def _show(self, found: Prediction, path: Path, heat: np.ndarray) -> None:
+    """Writes what there is to see of an image's anomaly map."""
+    place = self.places[path]
+    if self.pictures:
+      target = self.folder / 'pictures' / place.parent / f'{place.name}.png'
+      with written_aside(target) as aside:
+        self._drawn(images.read_image(path), heat, found).save(aside)
+    if self.maps:
+      target = self.folder / 'maps' / place.parent / f'{place.name}.tiff'
+      # The evaluator sorts all pixels and knows no NaN: what was not looked at
+      # is as little anomalous as anything.
+      whole = np.nan_to_num(heat, nan=found.input_map.min())
+      with written_aside(target) as aside:
+        Image.fromarray(whole).save(aside)
+
+  def _drawn(
+    self, image: Image.Image, heat: np.ndarray, found: Prediction
+  ) -> Image.Image:
+    """Draws the heat map over an image, and a line around the defect."""
     image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
-    picture = pictures.heated(image, found.map, self.limits)
-    mask = found.mask
-    return picture if mask is None else pictures.outlined(picture, mask)
+    picture = pictures.heated(image, heat, self.limits)
+    limit = found.thresholds.pixel
+    return (
+      picture if limit is None else pictures.outlined(picture, heat > limit)
+    )
 
 
 def write_table(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:

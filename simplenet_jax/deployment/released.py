@@ -21,7 +21,7 @@ _NAMES = {
   'discriminator.body.block1.0.bias': 'params.discriminator.first.bias',
   'discriminator.body.block1.1.weight': 'params.discriminator.norm.scale',
   'discriminator.body.block1.1.bias': 'params.discriminator.norm.bias',
-  'discriminator.body.block1.1.running_mean': ('stats.discriminator.norm.mean'),
+  'discriminator.body.block1.1.running_mean': 'stats.discriminator.norm.mean',
   'discriminator.body.block1.1.running_var': 'stats.discriminator.norm.var',
   'discriminator.tail.weight': 'params.discriminator.tail.kernel',
 }

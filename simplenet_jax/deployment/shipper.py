@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simplenet_jax import environment, ledger, protocols
+from simplenet_jax import environment, ledger
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment import assembly
 from simplenet_jax.inference import file, thresholds
@@ -57,15 +57,12 @@ class Shipper:
       self._backbone,
       list(heads.values()),
       {
-        'protocol': protocols.followed(self._config),
-        'config': self._config.to_dict(),
         'weights': {'name': self._loaded.name, 'sha256': self._loaded.sha256},
         'seeds': list(heads),
         'data': {
           'root': str(self._config.data.root),
           'images': ledger.fingerprint(one),
         },
-        'versions': environment.versions(),
         'device': environment.device(),
       },
     )

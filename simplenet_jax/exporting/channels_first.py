@@ -1,8 +1,8 @@
 """The network with channels first, as ONNX Runtime computes.
 
 jax2onnx keeps the layout of the program that it is given, and wraps what knows
-another one in transpositions, which took a fifth of the time. So the layers
-of `inference.network` are written once more for this layout, from operations
+another one in transpositions, which take their time. So the layers of
+`inference.network` are written once more for this layout, from operations
 that become few nodes.
 """
 

@@ -12,8 +12,6 @@ from flax import nnx
 
 from simplenet_jax.models import resnet
 
-_EPSILON = 1e-5
-
 
 def fold(graph: nnx.GraphDef, state: nnx.State) -> dict[str, np.ndarray]:
   """Folds every BatchNorm into the convolution before it, in float64.
@@ -33,7 +31,7 @@ def fold(graph: nnx.GraphDef, state: nnx.State) -> dict[str, np.ndarray]:
       np.asarray(leaf.get_value(), np.float64)
       for leaf in (bn.scale, bn.bias, bn.mean, bn.var)
     )
-    factor = scale / np.sqrt(var + _EPSILON)
+    factor = scale / np.sqrt(var + resnet.EPSILON)
     kernel = np.asarray(conv.kernel.get_value(), np.float64) * factor
     weights[f'{name}.kernel'] = kernel.astype(np.float32)
     weights[f'{name}.bias'] = (bias - mean * factor).astype(np.float32)

@@ -7,16 +7,11 @@ becomes products, and a 3x3 one of stride 1 is done in tiles of 2x2 results with
 arXiv:1509.09308).
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
-
-# Maps x, kernel, bias, stride, padding and precision to the result.
-Convolve = Callable[[jax.Array, jax.Array, jax.Array, int, str, str], jax.Array]
 
 PRECISION = {
   'float32': lax.Precision.HIGHEST,
@@ -83,19 +78,10 @@ def convolve_by_products(
   padding: str,
   precision: str,
 ) -> jax.Array:
-  """Does what `convolve` does, by matrix products; for one image at a time.
+  """Does what `convolve` does, by matrix products, to within rounding.
 
-  Args:
-    x: `[batch, height, width, inputs]`, float.
-    kernel: `[size, size, inputs, outputs]`, or `[16, inputs, outputs]` from
-      `prepare`.
-    bias: `[outputs]`.
-    stride: In both directions.
-    padding: One of `resnet.PADDINGS`.
-    precision: A key of `PRECISION`.
-
-  Returns:
-    As `convolve`, to within rounding.
+  Its arguments and result are those of `convolve`; kernels are from `prepare`.
+  It is fastest for one image at a time.
   """
   if kernel.ndim == 3:
     return bias + _in_tiles(x, kernel, padding)
@@ -182,7 +168,7 @@ def pad(x: jax.Array, amount: int, padding: str) -> jax.Array:
     return x
   if padding == 'zeros':
     return jnp.pad(x, ((0, 0), (amount, amount), (amount, amount), (0, 0)))
-  # Takes half the time of jnp.pad's 'reflect' on CPUs.
+  # Faster than jnp.pad's 'reflect' on CPUs.
   for axis in (1, 2):
     mirrored = np.pad(np.arange(x.shape[axis]), amount, mode='reflect')
     x = jnp.take(x, mirrored, axis=axis, mode='clip')

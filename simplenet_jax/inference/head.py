@@ -17,10 +17,8 @@ import numpy as np
 from flax import nnx
 
 from simplenet_jax.models import resampling
-from simplenet_jax.models.heads import LEAK
+from simplenet_jax.models.heads import EPSILON, LEAK
 from simplenet_jax.models.precision import matmul
-
-_EPSILON = 1e-5
 
 Layer = tuple[np.ndarray, np.ndarray]
 
@@ -68,7 +66,7 @@ def _layers(head: Mapping[str, np.ndarray]) -> tuple[list[Layer], np.ndarray]:
     before, its_bias = layers.pop()
     kernel, bias = before @ kernel, its_bias @ kernel + bias
   norm, stats = 'params.discriminator.norm', 'stats.discriminator.norm'
-  factor = get(f'{norm}.scale') / np.sqrt(get(f'{stats}.var') + _EPSILON)
+  factor = get(f'{norm}.scale') / np.sqrt(get(f'{stats}.var') + EPSILON)
   bias = (bias - get(f'{stats}.mean')) * factor + get(f'{norm}.bias')
   layers.append((kernel * factor, bias))
   return layers, get('params.discriminator.tail.kernel')[:, 0]

@@ -56,8 +56,8 @@ class Manner:
 
   Attributes:
     precision: One of `precision.PRECISIONS`. Scores and maps are float32.
-    by_products: Whether image after image, with convolutions as products: for
-      CPUs, with weights from `prepare`.
+    by_products: Whether convolutions become matrix products: for CPUs, and
+      there for one image at a time.
   """
 
   precision: str = 'float32'
@@ -100,17 +100,6 @@ def detect(
     Anomaly maps `[batch, *size]` and image scores `[batch]`, float32,
     unbounded; higher is more anomalous.
   """
-  if not manner.by_products:
-    return _detect(network, manner, weights, pixels)
-
-  def one(image):
-    return _detect(network, manner, weights, image[None])
-
-  maps, scores = jax.lax.map(one, pixels)
-  return maps[:, 0], scores[:, 0]
-
-
-def _detect(network, manner, weights, pixels):
   dtype = weights['conv1.kernel'].dtype
   table = jnp.asarray(images.NORMALIZED)
   normalised = images.normalize(pixels, table).astype(dtype)

@@ -23,6 +23,7 @@ ADAPTORS = {'linear': 1, 'mlp': 2, 'identity': 0}
 # torch's xavier_normal_; jax's glorot_normal would truncate the normal.
 _xavier_normal = nnx.initializers.variance_scaling(1.0, 'fan_avg', 'normal')
 LEAK = 0.2
+EPSILON = 1e-5  # Of BatchNorm.
 
 
 def _linear(
@@ -96,7 +97,7 @@ class BatchNorm(nnx.Module):
     return [self._affine(x, mean, var) for x in parts]
 
   def _affine(self, x, mean, var):
-    factor = self.scale[...] * jax.lax.rsqrt(var + 1e-5)
+    factor = self.scale[...] * jax.lax.rsqrt(var + EPSILON)
     return (x - mean) * factor + self.bias[...]
 
 

@@ -17,6 +17,7 @@ LEVELS = (1, 2, 3)
 # 'zeros' is what the networks were trained with; 'reflect' mirrors the image at
 # its outermost pixels, as the released code does.
 PADDINGS = ('zeros', 'reflect')
+EPSILON = 1e-5  # Of BatchNorm.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _norm(features: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
   return nnx.BatchNorm(
     features,
     momentum=0.9,
-    epsilon=1e-5,
+    epsilon=EPSILON,
     use_fast_variance=False,
     rngs=rngs,
   )

@@ -105,24 +105,26 @@ def test_an_error_comes_unchanged_with_its_own_batch():
 
 
 def test_a_consumer_that_stops_early_ends_the_threads():
-  calls, closing = [], threading.Event()
+  calls, begun, closing = [], threading.Event(), threading.Event()
 
   def read(index):
     calls.append(index)
     if index == 1:
+      begun.set()
       assert closing.wait(timeout=10)
     return _read(index)
 
   batches = loading.Decoder(read, 99, 1, workers=1, prefetch=5)
   next(batches)
+  assert begun.wait(timeout=10)
   assert _threads()
   # The read that is under way ends after the generator began to close; those
   # behind it never begin.
-  threading.Timer(0.5, closing.set).start()
+  threading.Timer(0.1, closing.set).start()
   batches.close()
   assert closing.is_set()
   assert not _threads()
-  assert set(calls) <= {0, 1}
+  assert calls == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -237,16 +239,13 @@ def test_an_exception_of_the_items_ends_the_threads():
 
 
 def test_closing_early_ends_the_threads_and_takes_no_more_items():
-  before, closing, calls, asked = (
-    _mapping(),
-    threading.Event(),
-    [],
-    [],
-  )
+  before, calls, asked = _mapping(), [], []
+  begun, closing = threading.Event(), threading.Event()
 
   def work(item):
     calls.append(item)
     if item == 1:
+      begun.set()
       assert closing.wait(timeout=10)
     return item
 
@@ -257,12 +256,13 @@ def test_closing_early_ends_the_threads_and_takes_no_more_items():
 
   found = loading.in_order(work, endless(), 5, 1)
   assert next(found) == 0
+  assert begun.wait(timeout=10)
   assert _mapping() > before
   # What is under way ends after the generator began to close; those behind it
   # never begin.
-  threading.Timer(0.5, closing.set).start()
+  threading.Timer(0.1, closing.set).start()
   found.close()
   assert closing.is_set()
-  assert set(calls) <= {0, 1}
+  assert calls == [0, 1]
   assert asked == list(range(6))
   assert _mapping() == before

@@ -5,7 +5,6 @@ jax2onnx takes ten seconds at its first use, so a fast run converts once.
 
 import json
 
-import numpy as np
 import onnxruntime
 import pytest
 
@@ -13,19 +12,11 @@ from simplenet_jax.exporting import bundle, onnx
 from tests.inference import detectors
 
 SIZE = (32, 40)
-PIXELS = np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), np.uint8)
 
 
 @pytest.fixture(scope='module')
-def detector():
-  """Two heads whose second layers are groups of one convolution."""
-  # Which compiles in a quarter of the time that a CPU's own way takes.
-  return detectors.as_on_accelerators(detectors.make(heads=2, adaptor='mlp'))
-
-
-@pytest.fixture(scope='module')
-def model(detector):
-  return onnx.build(detector)
+def model(two_heads):
+  return onnx.build(two_heads)
 
 
 @pytest.fixture(scope='module')
@@ -33,17 +24,10 @@ def session(model):
   return onnxruntime.InferenceSession(model)
 
 
-def test_it_agrees_with_the_detector(detector, model):
+def test_it_agrees_with_the_detector(two_heads, model, assert_agrees):
   run = onnx.runner(model)
-  maps, scores = detector.infer(PIXELS)
-  for count in (1, 2, 3):
-    found = run(PIXELS[:count])
-    for value, truth in zip(found, (maps, scores), strict=True):
-      assert value.dtype == np.float32
-      np.testing.assert_allclose(
-        value, truth[:count], rtol=0, atol=1e-4 * np.ptp(maps)
-      )
-  assert bundle.compare(detector, run) <= bundle.TOLERANCE
+  assert_agrees(run)
+  assert bundle.compare(two_heads, run) <= bundle.TOLERANCE
 
 
 def test_its_signature(session):
@@ -59,13 +43,13 @@ def test_its_signature(session):
   assert scores.shape == [images]
 
 
-def test_it_holds_the_card(session, detector):
+def test_it_holds_the_card(session, two_heads):
   told = session.get_modelmeta().custom_metadata_map['detector']
-  assert json.loads(told) == json.loads(detector.card.to_json())
+  assert json.loads(told) == json.loads(two_heads.card.to_json())
 
 
 def test_nothing_around_the_convolutions_is_transposed(model):
-  """Transpositions took a fifth of the time; pixels and pooling need them."""
+  """Transpositions take time; only pixels and pooling need them."""
   import onnx as package
 
   nodes = package.load_from_string(model).graph.node
