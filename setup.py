@@ -19,12 +19,17 @@ setuptools.setup(
   license_files=['LICENSE'],
   python_requires='>=3.11',
   packages=setuptools.find_packages(include=['simplenet_jax*']),
-  package_data={'simplenet_jax.assets': ['*.safetensors', '*.md']},
+  package_data={
+    'simplenet_jax.assets': ['*.safetensors', '*.md'],
+    'simplenet_jax.data.builders': ['checksums.tsv'],
+  },
   install_requires=[
     'absl-py>=2.1',
     'flatbuffers>=24.3',
     'flax>=0.12.5',
     'huggingface-hub>=0.30',
+    # Imported by tensorflow-datasets, which forgets to require it.
+    'importlib-resources>=6.0',
     'jax>=0.10.1,<0.12',
     'matplotlib>=3.9',
     'ml-collections>=1.0',
@@ -32,11 +37,13 @@ setuptools.setup(
     'optax>=0.2.6',
     'orbax-checkpoint>=0.11.36,<0.13',
     'pillow>=11.0',
+    'requests>=2.31',
     'rich>=13.0',
     'safetensors>=0.5',
     'scikit-learn>=1.5',
     'scipy>=1.13',
     'tensorboardX>=2.6',
+    'tensorflow-datasets>=4.9.10',  # Used without TensorFlow.
   ],
   extras_require={
     'cuda': ['jax[cuda12]>=0.10.1,<0.12'],

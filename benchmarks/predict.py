@@ -78,7 +78,7 @@ def make_detector(heads: int) -> Detector:
     size=(side, side),
     smoothing=4.0,
   )
-  card = Card('random', structure, heads, side, 0, 0.5, NONE, {})
+  card = Card('random', structure, heads, side, 0, 16, 0.5, NONE, {})
   return Detector(card, weights, precision=_PRECISION.value)
 
 

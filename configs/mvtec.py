@@ -1,13 +1,14 @@
 """SimpleNet on MVTec AD.
 
+  python -m simplenet_jax.download --dataset=mvtec_ad --accept_license
   python -m simplenet_jax.main --config=configs/mvtec.py
   python -m simplenet_jax.main --config=configs/mvtec.py:paper
 
-The first follows the released code (resize 329, crop 288, batches of 8, its
-reflected borders and its probed BatchNorm statistics), the second the paper's
+The second follows the released code (resize 329, crop 288, batches of 8, its
+reflected borders and its probed BatchNorm statistics), the third the paper's
 text (256, 224, batches of 4, the backbone as it was trained). The data set is
 expected under data/mvtec, one folder per category; --config.data.root names
-another place.
+another place, and --config.data.source=tfds reads what TFDS has prepared.
 """
 
 from simplenet_jax import protocols
@@ -18,7 +19,5 @@ def get_config(protocol=None):
   config = protocols.protocol(protocol)
   config.name = 'mvtec'
   config.data.root = 'data/mvtec'
-  config.data.origin = (
-    'https://www.mvtec.com/company/research/datasets/mvtec-ad'
-  )
+  config.data.dataset = 'mvtec_ad'
   return config

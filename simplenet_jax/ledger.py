@@ -8,6 +8,7 @@ from typing import Any
 
 from simplenet_jax import protocols
 from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.data.record import place, weight
 from simplenet_jax.files import written_aside
 from simplenet_jax.protocols import Config
 
@@ -88,16 +89,15 @@ def _entry(
 
 def fingerprint(one: Inputs) -> str:
   """Returns the files' number and a digest of their names and sizes."""
-  digest, masks = hashlib.sha256(), 0
+  digest = hashlib.sha256()
+  masks = sum(sample.mask is not None for sample in one.category.test)
   test = [(sample.path, sample.mask) for sample in one.category.test]
   held = one.category.validation
   for path in (*one.category.train, *held, *(p for pair in test for p in pair)):
     if path is None:
       digest.update(b'-')
       continue
-    masks += 'ground_truth' in path.parts
-    place = '/'.join(path.parts[-4:])
-    digest.update(f'{place}\0{path.stat().st_size}\0'.encode())
+    digest.update(f'{place(path)}\0{weight(path)}\0'.encode())
   train, test = len(one.category.train), len(one.category.test)
   digits = digest.hexdigest()[:16]
   return (

@@ -24,12 +24,15 @@ def reference() -> Config:
       'precision': 'float32',  # Of the heads' products; 'tensorfloat32' or
       # 'bfloat16' are faster on accelerators.
       'data': {
-        'source': 'folder',  # Or 'demo': generated where root is missing.
-        'root': '',
-        'origin': '',  # Where the data set can be had, told if it is missing.
+        'source': 'folder',  # Or 'cifar10': its binary version; 'tfds': what
+        # TFDS has prepared; 'demo': generated where root is missing.
+        'root': '',  # The folder of images, but for 'tfds'.
+        'dataset': '',  # Its name, where it can be downloaded.
+        'tfds_dir': '',  # TFDS's directory; empty: its own choice.
         'categories': (),  # Empty: all that are found.
         'resize': 329,  # The shorter side, in pixels.
         'crop': 288,  # The centre that is used, in pixels; 0: everything.
+        'bits': 16,  # Of 16-bit gray images; 12 for a 12-bit camera's.
         'mask_rule': 'reference',  # Or 'half': a mask's pixels from .5 up.
         'demo_seed': 0,
         'held_out': 0.0,  # Share of the good images kept for thresholds, where
@@ -146,6 +149,7 @@ _BINDING = (
   'bank.dtype',
   'data.resize',
   'data.crop',
+  'data.bits',
   'data.mask_rule',
   'data.held_out',
   'backbone.name',
@@ -217,9 +221,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     'one or more different whole numbers from 0 up, such as 0,1,2',
   ),
   'precision': _one_of(*PRECISIONS),
-  'data.source': _one_of('folder', 'demo'),
+  'data.source': _one_of('folder', 'cifar10', 'tfds', 'demo'),
   'data.resize': (lambda x: x >= 32, 'at least 32 pixels'),
   'data.crop': (lambda x: x == 0 or x >= 32, '0 (no crop) or at least 32'),
+  'data.bits': (lambda x: 8 <= x <= 16, 'from 8 to 16'),
   'data.mask_rule': _one_of('reference', 'half'),
   'data.demo_seed': _NOT_NEGATIVE,
   'data.workers': _NOT_NEGATIVE,

@@ -7,7 +7,9 @@
 <root>/<category>/ground_truth/<defect>/<stem>_mask.png
 ```
 
-Only the first folder is required. Nothing is read but file names.
+Only the first folder is required. BTAD's layout is this one, but for the name
+of `good`, which is `ok` there. A folder that holds images and none of these
+folders is a category of good ones. Nothing is read but file names.
 """
 
 import collections
@@ -18,9 +20,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from absl import logging
+
+from simplenet_jax.data.record import File
 
 EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 GOOD = 'good'
+_NORMAL = (GOOD, 'ok')  # How folders of normal images may be called.
+_UNREAD = ('.arw', '.avif', '.cr2', '.dng', '.heic', '.heif', '.nef')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +35,14 @@ class Sample:
   """A test image.
 
   Attributes:
-    path: the image file.
+    path: the image.
     defect: its folder's name; 'good' for a normal image.
-    mask: the file of its defect mask, if there is one.
+    mask: its defect mask, if there is one.
   """
 
-  path: Path
+  path: File
   defect: str
-  mask: Path | None = None
+  mask: File | None = None
 
   @property
   def label(self) -> int:
@@ -55,9 +62,9 @@ class Category:
   """
 
   name: str
-  train: tuple[Path, ...]
+  train: tuple[File, ...]
   test: tuple[Sample, ...]
-  validation: tuple[Path, ...] = ()
+  validation: tuple[File, ...] = ()
 
 
 def find_categories(
@@ -65,9 +72,10 @@ def find_categories(
 ) -> tuple[Category, ...]:
   """Lists the images of every category below a folder, sorted by name.
 
-  A folder that itself holds `train` is one category, named after it. Masks
-  are found by name ('<stem>_mask' or '<stem>', any image extension), never by
-  position. Hidden files and files of other kinds are passed over.
+  A folder that itself holds `train`, or images and no folders, is one category,
+  named after it. Masks are found by name ('<stem>_mask' or '<stem>', any image
+  extension), never by position. Hidden files and files of other kinds are
+  passed over; photographs of kinds that cannot be read are told.
 
   Args:
     root: the folder of the categories, or of one category.
@@ -85,14 +93,14 @@ def find_categories(
   root = Path(root)
   if not root.is_dir():
     raise FileNotFoundError(f'{root}: no such folder')
-  if _is_category(root):
+  if _is_category(root) or (_images(root) and not _folders(root)):
     found = {root.resolve().name: root}
   else:
     found = {f.name: f for f in _folders(root) if _is_category(f)}
   if not found:
     raise ValueError(
       f'{root}: no categories; expected <category>/train/{GOOD} or'
-      f' train/{GOOD} in it, with images'
+      f' train/{GOOD} in it, with images, or nothing but good images'
     )
   if missing := sorted(set(names) - set(found)):
     raise ValueError(
@@ -163,8 +171,28 @@ def _images(folder: Path) -> list[Path]:
   )
 
 
+def _normal(parent: Path) -> list[Path]:
+  """Lists the normal images of a part of a category."""
+  return [path for name in _NORMAL for path in _good_images(parent / name)]
+
+
+def _good_images(folder: Path) -> list[Path]:
+  unread = [f for f in folder.glob('*') if f.suffix.lower() in _UNREAD]
+  if unread:
+    logging.warning(
+      '%s: %d photographs of a kind that is not read are left out, such as %s; '
+      'save them as JPEG or PNG',
+      folder,
+      len(unread),
+      min(unread).name,
+    )
+  return _images(folder)
+
+
 def _read_category(name: str, folder: Path) -> Category:
-  train = _images(folder / 'train' / GOOD)
+  if not (folder / 'train').exists() and not (folder / 'test').exists():
+    return Category(name, tuple(_good_images(folder)), ())
+  train = _normal(folder / 'train')
   if not train:
     raise ValueError(
       f'{folder}: no training images; expected train/{GOOD}/*'
@@ -175,21 +203,21 @@ def _read_category(name: str, folder: Path) -> Category:
       f'{stray[0]}: a test image belongs in test/{GOOD} or test/<defect>'
     )
   defects = {f.name for f in _folders(folder / 'test')}
-  masked = {f.name for f in _folders(folder / 'ground_truth')} - {GOOD}
+  masked = {f.name for f in _folders(folder / 'ground_truth')} - {*_NORMAL}
   test = [
     sample
     for defect in sorted(defects | masked)
     for sample in _read_defect(folder, defect)
   ]
-  validation = _images(folder / 'validation' / GOOD)
+  validation = _normal(folder / 'validation')
   return Category(name, tuple(train), tuple(test), tuple(validation))
 
 
 def _read_defect(folder: Path, defect: str) -> list[Sample]:
   """Pairs the images of one test folder with their masks."""
   images = _images(folder / 'test' / defect)
-  if defect == GOOD:
-    return [Sample(image, defect) for image in images]
+  if defect in _NORMAL:
+    return [Sample(image, GOOD) for image in images]
   by_stem = collections.defaultdict(list)
   for image in images:
     by_stem[image.stem].append(image)

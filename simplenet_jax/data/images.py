@@ -5,25 +5,29 @@ images and 8-bit pixels, because that is where the released code resizes; only
 `normalize` leaves them. Sizes are (height, width), rows before columns.
 """
 
+import io
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from simplenet_jax.data.frame import Frame, Size, text, whole_input_size
+from simplenet_jax.data.record import File, Record, weight
 
 __all__ = (
   'IMAGENET_MEAN',
   'IMAGENET_STD',
   'NORMALIZED',
   'Frame',
+  'encoded_size',
   'image_size',
   'normalize',
   'read_image',
   'read_mask',
   'to_rgb',
+  'used_bits',
   'whole_input_size',
 )
 
@@ -66,18 +70,20 @@ def normalize(pixels: Any, table: Any = NORMALIZED) -> Any:
   return table[pixels, channels]
 
 
-def read_image(path: Path | str) -> Image.Image:
+def read_image(path: File | str, bits: int = 16) -> Image.Image:
   """Reads a PNG, JPEG, BMP, TIFF or WebP file as 8-bit RGB, as it is stored.
 
   8-bit images become what PIL's `convert('RGB')`, and so the released code,
   makes of them: gray is repeated, palettes are looked up, alpha is dropped
-  (not composited). 16-bit gray keeps its upper byte (`>> 8`, the full 16-bit
-  range), as PIL does for 16-bit colour. Colour profiles and EXIF orientation
+  (not composited). 16-bit gray keeps the upper eight of its `bits`, as PIL does
+  for 16-bit colour (all 16). Colour profiles and EXIF orientation
   are not applied: a mask is drawn in the stored frame. (A TIFF's own
   orientation tag is part of decoding it, in images and masks alike.)
 
   Args:
-    path: the file.
+    path: the file, or a record of a data set.
+    bits: how many bits 16-bit gray images make use of, 8 to 16: those of the
+      camera.
 
   Returns:
     The decoded image, mode 'RGB'.
@@ -85,23 +91,25 @@ def read_image(path: Path | str) -> Image.Image:
   Raises:
     FileNotFoundError: there is no such file.
     ValueError: the file is empty, truncated, corrupt, not such an image,
-      animated or of several pages, of float or 32-bit pixels, or more than
-      twice `PIL.Image.MAX_IMAGE_PIXELS` large. One line, with the path.
+      animated or of several pages, of float or 32-bit pixels, of pixels beyond
+      `bits`, or more than twice `PIL.Image.MAX_IMAGE_PIXELS` large. One line,
+      with the path.
   """
-  return _decode(path, to_rgb)
+  return _decode(path, lambda image: to_rgb(image, bits))
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, bits: int = 16) -> Image.Image:
   """Converts a PIL image to 8-bit RGB, as `read_image` does.
 
   Args:
     image: of any mode; left as it is.
+    bits: see `read_image`.
 
   Returns:
     An image of mode 'RGB'.
 
   Raises:
-    ValueError: its pixels are floats or beyond 16 bit.
+    ValueError: its pixels are floats, or beyond `bits`.
   """
   _refuse_float(image)
   if 'transparency' in image.info:
@@ -111,14 +119,35 @@ def to_rgb(image: Image.Image) -> Image.Image:
   if image.mode not in _GRAY16:
     return image.convert('RGB')
   pixels = np.asarray(image)
-  if pixels.min() < 0 or pixels.max() > 65535:
+  if pixels.min() < 0 or int(pixels.max()) >> bits:
     raise ValueError(
-      f'pixel values {pixels.min()} to {pixels.max()}, expected 8 or 16 bit'
+      f'pixel values {pixels.min()} to {pixels.max()}, expected at most '
+      f'{bits} bits (data.bits of the config)'
     )
-  return Image.fromarray((pixels >> 8).astype(np.uint8)).convert('RGB')
+  shifted = (pixels >> (bits - 8)).astype(np.uint8)
+  return Image.fromarray(shifted).convert('RGB')
 
 
-def read_mask(path: Path | str, image: Path | str | None = None) -> np.ndarray:
+def used_bits(path: File | str) -> int:
+  """Returns how many bits a 16-bit gray image's values take; 0 for others.
+
+  Args:
+    path: the file, or a record of a data set.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: not a readable image; see `read_image`.
+  """
+
+  def measure(image: Image.Image) -> int:
+    if image.mode not in _GRAY16:
+      return 0
+    return int(np.asarray(image).max()).bit_length()
+
+  return _decode(path, measure)
+
+
+def read_mask(path: File | str, image: File | str | None = None) -> np.ndarray:
   """Reads a defect mask; every pixel that is not black is a defect.
 
   So masks saved as 0/1, 0/255, class numbers, 16 bit, palette colours or RGB
@@ -146,7 +175,7 @@ def read_mask(path: Path | str, image: Path | str | None = None) -> np.ndarray:
   return mask
 
 
-def image_size(path: Path | str) -> Size:
+def image_size(path: File | str) -> Size:
   """Returns (height, width) in pixels from a file's header alone.
 
   Args:
@@ -156,13 +185,33 @@ def image_size(path: Path | str) -> Size:
     FileNotFoundError: there is no such file.
     ValueError: not a readable image; see `read_image`.
   """
+  if isinstance(path, Record):
+    return path.size
   return _decode(path, lambda image: (image.height, image.width))
 
 
-def _decode(path: Path | str, convert: Callable[[Image.Image], _T]) -> _T:
+def encoded_size(content: bytes, name: str) -> Size:
+  """Returns (height, width) in pixels of an encoded image, by its header.
+
+  Args:
+    content: an image file's.
+    name: for messages.
+
+  Raises:
+    ValueError: not a readable image; see `read_image`.
+  """
+  record = Record(
+    PurePosixPath(name), 'in memory', lambda: content, len(content), (0, 0)
+  )
+  return _decode(record, lambda image: (image.height, image.width))
+
+
+def _decode(path: File | str, convert: Callable[[Image.Image], _T]) -> _T:
   """Opens an image, converts it, and puts what goes wrong into one line."""
+  found = isinstance(path, Record)
   try:
-    with Image.open(path, formats=FORMATS) as image:
+    source = io.BytesIO(path.read_bytes()) if found else path
+    with Image.open(source, formats=FORMATS) as image:
       # An MPO is a camera's JPEG with previews after the picture itself.
       frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
       if frames > 1:
@@ -173,8 +222,9 @@ def _decode(path: Path | str, convert: Callable[[Image.Image], _T]) -> _T:
   except (FileNotFoundError, PermissionError, MemoryError):
     raise
   except UnidentifiedImageError as error:
+    size = weight(path if found else Path(path))
     raise ValueError(
-      f'{path}: not a readable image ({Path(path).stat().st_size} bytes),'
+      f'{path}: not a readable image ({size} bytes),'
       f' expected {", ".join(FORMATS)}'
     ) from error
   except Exception as error:  # PIL's decoders raise almost anything

@@ -3,18 +3,20 @@
 import collections
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from absl import logging
+from PIL import Image
 
 from simplenet_jax.data import folder, images
 from simplenet_jax.data.frame import Frame, text, whole_input_size
+from simplenet_jax.data.record import File
 from simplenet_jax.protocols import Config
 
 # Beyond this ratio of aspects an image is visibly squashed.
 _ASPECT_TOLERANCE = 1.05
+_LOOKED_AT = 3  # Images whose values are looked at beforehand.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +28,14 @@ class Inputs:
     train: Frame of each training image.
     test: Frame of each test image.
     mask_rule: How masks are reduced to the input, see `Frame.mask_to_input`.
+    bits: Of 16-bit gray images, see `images.read_image`.
   """
 
   category: folder.Category
   train: tuple[Frame, ...]
   test: tuple[Frame, ...]
   mask_rule: Literal['reference', 'half']
+  bits: int
 
   @property
   def name(self) -> str:
@@ -55,7 +59,7 @@ class Inputs:
 
   def train_pixels(self, index: int) -> np.ndarray:
     """Returns a training image, uint8 `[*size, 3]`."""
-    image = images.read_image(self.category.train[index])
+    image = images.read_image(self.category.train[index], self.bits)
     return self.train[index].image_to_input(image)
 
   def pixels(self, index: int) -> np.ndarray:
@@ -72,8 +76,11 @@ class Inputs:
 
   def test_pixels(self, index: int) -> np.ndarray:
     """Returns a test image, uint8 `[*size, 3]`."""
-    image = images.read_image(self.category.test[index].path)
-    return self.test[index].image_to_input(image)
+    return self.test[index].image_to_input(self.test_image(index))
+
+  def test_image(self, index: int) -> Image.Image:
+    """Returns a test image as it is stored, RGB."""
+    return images.read_image(self.category.test[index].path, self.bits)
 
   def original_mask(self, index: int) -> np.ndarray | None:
     """Returns a test image's mask as it is stored.
@@ -138,13 +145,32 @@ def prepare(category: folder.Category, data: Config) -> Inputs:
     size = images.image_size(path)
     if data.crop:
       Frame.protocol(size, data.resize, data.crop)
+  _warn_of_unused_bits(category, data.bits)
   frames = tuple(frames)
   split = len(train)
-  return Inputs(category, frames[:split], frames[split:], data.mask_rule)
+  return Inputs(
+    category, frames[:split], frames[split:], data.mask_rule, data.bits
+  )
+
+
+def _warn_of_unused_bits(category: folder.Category, bits: int) -> None:
+  few = category.train[:_LOOKED_AT]
+  used = max(images.used_bits(path) for path in few)
+  if 0 < used < bits - 1:  # At most a quarter of the range.
+    logging.warning(
+      '%s: of %d bits the first 16-bit images use %d, which leaves them %d '
+      'gray levels; --config.data.bits=%d reads a camera of %d bits',
+      category.name,
+      bits,
+      used,
+      2 ** max(used - bits + 8, 0),
+      max(used, 8),
+      max(used, 8),
+    )
 
 
 def _warn_if_squashed(
-  name: str, frames: Sequence[Frame], paths: Sequence[Path]
+  name: str, frames: Sequence[Frame], paths: Sequence[File]
 ) -> None:
   def stretch(frame):
     ratios = [a / b for a, b in zip(frame.input, frame.original, strict=True)]

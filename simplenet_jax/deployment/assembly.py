@@ -52,6 +52,7 @@ def assemble(
     heads=len(heads),
     resize=config.data.resize,
     crop=config.data.crop,
+    bits=config.data.bits,
     margin=float(config.train.margin),
     thresholds=NONE,
     provenance={

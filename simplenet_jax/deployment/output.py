@@ -35,6 +35,7 @@ class Output:
     pictures: Whether to draw pictures.
     maps: Whether to write anomaly maps.
     normalise: Whether the table's scores are normalised.
+    bits: Of 16-bit gray images, see `images.read_image`.
   """
 
   folder: Path
@@ -43,6 +44,7 @@ class Output:
   pictures: bool = True
   maps: bool = True
   normalise: bool = False
+  bits: int = 16
 
   def write(self, found: Prediction) -> Row:
     """Writes an image's picture and map; returns its row of the table."""
@@ -66,7 +68,7 @@ class Output:
     if self.pictures:
       target = self.folder / 'pictures' / place.parent / f'{place.name}.png'
       with written_aside(target) as aside:
-        self._drawn(images.read_image(path), heat, found).save(aside)
+        self._drawn(images.read_image(path, self.bits), heat, found).save(aside)
     if self.maps:
       target = self.folder / 'maps' / place.parent / f'{place.name}.tiff'
       # The evaluator sorts all pixels and knows no NaN: what was not looked at

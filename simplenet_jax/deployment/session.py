@@ -56,6 +56,7 @@ def predict(
     pictures=pictures,
     maps=maps,
     normalise=normalise,
+    bits=detector.card.bits,
   )
   _announce(detector, len(paths), folder)
   start = time.perf_counter()

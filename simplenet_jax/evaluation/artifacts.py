@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from simplenet_jax.data import images
 from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.data.record import place
 from simplenet_jax.evaluation import pictures
 from simplenet_jax.evaluation.judge import Judge
 from simplenet_jax.files import written_aside
@@ -61,15 +61,16 @@ def write_maps(
     patch_scores: `[images, H, W]`.
   """
   names = collections.Counter(
-    (sample.defect, sample.path.stem) for sample in inputs.category.test
+    (sample.defect, place(sample.path).stem) for sample in inputs.category.test
   )
   for index, sample in enumerate(inputs.category.test):
-    alone = names[sample.defect, sample.path.stem] == 1
-    name = sample.path.stem if alone else sample.path.name
+    path = place(sample.path)
+    alone = names[sample.defect, path.stem] == 1
+    name = path.stem if alone else path.name
     heat = judge.maps(patch_scores[index : index + 1])[0]
     heat = inputs.test[index].map_to_original(heat)
-    path = workdir / 'maps' / inputs.name / 'test' / sample.defect
-    with written_aside(path / f'{name}.tiff') as aside:
+    target = workdir / 'maps' / inputs.name / 'test' / sample.defect
+    with written_aside(target / f'{name}.tiff') as aside:
       Image.fromarray(heat).save(aside)
 
 
@@ -103,8 +104,8 @@ def write_sheet(
     sample = samples[index]
     tiles.append(
       pictures.Tile(
-        caption=f'{sample.defect}/{sample.path.stem}',
-        image=images.read_image(sample.path),
+        caption=f'{sample.defect}/{place(sample.path).stem}',
+        image=inputs.test_image(index),
         mask=inputs.original_mask(index),
         heat=inputs.test[index].map_to_original(heat),
         score=float(scores[index]),

@@ -1,18 +1,22 @@
-"""Published SimpleNet figures on MVTec AD, each with how it was selected.
+"""Published SimpleNet figures, each with how it was selected.
 
 All of them are percentages and use a WideResNet50-2. Figures 'selected on test'
 come from the epoch that did best on the test images; only figures with the same
-selection may be subtracted from one another.
+selection may be subtracted from one another, and none of which it is not known.
 """
 
 import dataclasses
 from collections.abc import Iterable
 from typing import Literal
 
-Selection = Literal['selected on test', 'last epoch']
+from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
+from simplenet_jax.data.cifar10 import CLASSES
+
+Selection = Literal['selected on test', 'last epoch', 'selection not stated']
 
 SELECTED_ON_TEST: Selection = 'selected on test'
 LAST_EPOCH: Selection = 'last epoch'
+NOT_STATED: Selection = 'selection not stated'
 BACKBONE = 'wide_resnet50_2'
 
 
@@ -46,7 +50,8 @@ class Table:
     selection: How the epoch was selected.
     protocols: Our protocols that it compares with.
     decimals: Digits after the point, as published.
-    rows: Figures by category; 'mean' is over all fifteen.
+    rows: Figures by category; 'mean' is over all of the data set.
+    data: The data set's categories.
   """
 
   name: str
@@ -55,6 +60,7 @@ class Table:
   protocols: tuple[str, ...]
   decimals: int
   rows: dict[str, Figures]
+  data: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +99,7 @@ PAPER = Table(
     'mean_object': Figures(99.5, 98.4),
     'mean': Figures(99.6, 98.1),
   },
+  data=CATEGORIES,
 )
 
 RELEASED_CODE = Table(
@@ -120,6 +127,7 @@ RELEASED_CODE = Table(
     'zipper': Figures(99.92, 98.63, repo_pro=94.65),
     'mean': Figures(99.57, 97.54, repo_pro=90.79),
   },
+  data=CATEGORIES,
 )
 
 EFFICIENTAD_AUTHORS = Table(
@@ -130,6 +138,7 @@ EFFICIENTAD_AUTHORS = Table(
   protocols=('reference',),
   decimals=1,
   rows={'mean': Figures(98.2)},
+  data=CATEGORIES,
 )
 
 SUPERSIMPLENET = Table(
@@ -139,29 +148,26 @@ SUPERSIMPLENET = Table(
   protocols=('reference',),
   decimals=1,
   rows={'mean': Figures(98.4, 97.5, 91.1, image_auroc_std=0.1)},
+  data=CATEGORIES,
 )
 
-TABLES = (PAPER, RELEASED_CODE, EFFICIENTAD_AUTHORS, SUPERSIMPLENET)
+PAPER_CIFAR10 = Table(
+  name='paper Table 5',
+  source='Liu et al., SimpleNet, CVPR 2023, Table 5 (CIFAR-10, one class)',
+  selection=NOT_STATED,
+  protocols=('paper',),
+  decimals=1,
+  rows={'mean': Figures(86.5)},
+  data=CLASSES,
+)
 
-# The fifteen; their order is the paper's.
-CATEGORIES = tuple(name for name in PAPER.rows if not name.startswith('mean'))
-
-
-def rows(category: str) -> tuple[Row, ...]:
-  """Returns what has been published for a category.
-
-  Args:
-    category: A category of MVTec AD, or 'mean' for the mean over all fifteen
-      ('mean_texture' and 'mean_object': over five textures, ten objects).
-
-  Returns:
-    One row for each table that has the category: empty for an unknown one.
-  """
-  return tuple(
-    Row(table, category, table.rows[category])
-    for table in TABLES
-    if category in table.rows
-  )
+TABLES = (
+  PAPER,
+  RELEASED_CODE,
+  EFFICIENTAD_AUTHORS,
+  SUPERSIMPLENET,
+  PAPER_CIFAR10,
+)
 
 
 def comparable(
@@ -170,8 +176,8 @@ def comparable(
   """Returns the published rows that a run may stand beside.
 
   Args:
-    categories: The run's categories: nothing compares unless all are MVTec
-      AD's, and the mean rows need all fifteen.
+    categories: The run's categories: a table compares only where all are of its
+      data set, and its mean only where they are all of it.
     backbone: The run's backbone; nothing compares but `BACKBONE`.
     protocol: 'reference', 'paper', or another name, with which no table
       compares.
@@ -180,13 +186,16 @@ def comparable(
     Rows in the order of the categories, the mean last.
   """
   names = list(categories)
-  if backbone != BACKBONE or not set(names) <= set(CATEGORIES):
-    return ()
-  if set(names) == set(CATEGORIES):
-    names.append('mean')
+  tables = [
+    table
+    for table in TABLES
+    if backbone == BACKBONE
+    and protocol in table.protocols
+    and set(names) <= set(table.data)
+  ]
   return tuple(
-    row
-    for name in names
-    for row in rows(name)
-    if protocol in row.table.protocols
+    Row(table, name, table.rows[name])
+    for name in (*names, 'mean')
+    for table in tables
+    if name in table.rows and (name != 'mean' or set(names) == set(table.data))
   )

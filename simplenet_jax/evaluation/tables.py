@@ -176,14 +176,15 @@ def _notes(results: Mapping[str, Any]) -> list[str]:
   ]
   for table in TABLES:
     theirs = _figures(results, table)
-    if table.selection != LAST_EPOCH or 'mean' not in theirs:
+    if table.selection == SELECTED_ON_TEST or 'mean' not in theirs:
       continue
-    ours = _minus({'mean': mean}, theirs)['mean']
+    alike = table.selection == LAST_EPOCH
+    ours = _minus({'mean': mean}, theirs)['mean'] if alike else {}
     parts = [
       f'{title} {theirs["mean"][metric]:.{table.decimals}f}'
       + (f' (ours {ours[metric]:+z.2f})' if metric in ours else '')
       for metric, title in _TITLES.items()
       if theirs['mean'][metric] is not None
     ]
-    notes.append(f'Mean, {LAST_EPOCH}, {table.name}: {", ".join(parts)}.')
+    notes.append(f'Mean, {table.selection}, {table.name}: {", ".join(parts)}.')
   return notes

@@ -22,7 +22,7 @@ from PIL import Image
 def preprocess(path):
   image = Image.open(path)
   if image.mode.startswith('I'):  # 16 bit
-    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image = Image.fromarray((np.asarray(image) >> {shift}).astype(np.uint8))
   image = image.convert('RGB')
 '''
 _WHOLE = """  image = image.resize({sides}, Image.Resampling.BILINEAR)
@@ -129,6 +129,7 @@ def recipe(card: Card) -> str:
   return text.format(
     shape=f'uint8 [1, {height}, {width}, 3]',
     sides=(width, height),
+    shift=card.bits - 8,
     resize=card.resize,
     crop=crop,
     start=start,

@@ -26,6 +26,7 @@ class Card:
       where nothing is cropped.
     crop: Side of the centre that is used, in pixels; 0: the whole image is
       brought to `network.size`.
+    bits: Of 16-bit gray images, see `images.read_image`.
     margin: Of the training loss: normal patches were pushed below `-margin`,
       counterfeits above `margin`.
     thresholds: For verdicts.
@@ -37,6 +38,7 @@ class Card:
   heads: int
   resize: int
   crop: int
+  bits: int
   margin: float
   thresholds: Thresholds
   provenance: dict[str, Any]
@@ -71,6 +73,8 @@ class Card:
       and type(self.crop) is int
       and type(self.resize) is int
       and self.crop >= 0
+      and type(self.bits) is int
+      and 8 <= self.bits <= 16
       and self.resize > 0
       and isinstance(self.name, str)
       and isinstance(self.provenance, dict)

@@ -1,11 +1,11 @@
 """What a detector says of an image."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 
 from simplenet_jax.data.frame import Frame
+from simplenet_jax.data.record import File
 from simplenet_jax.inference.thresholds import Thresholds
 
 
@@ -14,7 +14,8 @@ class Prediction:
   """What a detector says of one image.
 
   Attributes:
-    source: The image's path, or its place among those given, from 0.
+    source: The image's path or record, or its place among those given, from
+      0.
     score: How anomalous it is, unbounded; the highest of its patches'.
     thresholds: Those of the detector.
     frame: Where the input's pixels lie in the image.
@@ -23,7 +24,7 @@ class Prediction:
       held up by the device.
   """
 
-  source: Path | int
+  source: File | int
   score: float
   thresholds: Thresholds
   frame: Frame

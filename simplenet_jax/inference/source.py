@@ -12,6 +12,7 @@ from PIL import Image
 
 from simplenet_jax.data import files, images
 from simplenet_jax.data.frame import Frame
+from simplenet_jax.data.record import File, Record
 from simplenet_jax.inference.card import Card
 
 
@@ -20,13 +21,13 @@ class Ready:
   """An image, ready for the network.
 
   Attributes:
-    source: Its path, or its place among the images given, from 0.
+    source: Its path or record, or its place among the images given, from 0.
     frame: Relates the input's pixels to the image's.
     pixels: uint8 `[*size, 3]`.
     seconds: What reading and resizing took.
   """
 
-  source: Path | int
+  source: File | int
   frame: Frame
   pixels: np.ndarray
   seconds: float
@@ -41,15 +42,15 @@ class Unreadable:
     error: Why.
   """
 
-  source: Path | int
+  source: File | int
   error: ValueError | OSError
 
 
 # Told of an image that cannot be used, and why.
-OnError = Callable[[Path | int, ValueError | OSError], None]
+OnError = Callable[[File | int, ValueError | OSError], None]
 
 
-def sources(given: Any) -> Iterator[tuple[Path | int, Any]]:
+def sources(given: Any) -> Iterator[tuple[File | int, Any]]:
   """Yields each image with its name, nothing of it read.
 
   Args:
@@ -74,21 +75,26 @@ def sources(given: Any) -> Iterator[tuple[Path | int, Any]]:
         f'expected images as arrays, paths or a folder, got {type(given)}'
       )
   for index, item in enumerate(items):
-    is_path = isinstance(item, (str, Path))
-    yield (Path(item), Path(item)) if is_path else (index, item)
+    match item:
+      case str() | Path():
+        yield Path(item), Path(item)
+      case Record():
+        yield item, item
+      case _:
+        yield index, item
 
 
-def prepare(card: Card, source: Path | int, item: Any) -> Ready | Unreadable:
+def prepare(card: Card, source: File | int, item: Any) -> Ready | Unreadable:
   """Reads an image and brings it to the network's input.
 
   Args:
     card: Of the detector.
     source: The image's name.
-    item: A path, an array `[height, width, 3]` uint8 or a PIL image.
+    item: A path or record, an array `[height, width, 3]` uint8 or a PIL image.
   """
   start = time.perf_counter()
   try:
-    image = _to_image(item)
+    image = _to_image(item, card.bits)
     frame = card.frame((image.height, image.width))
     pixels = frame.image_to_input(image)
   except (ValueError, OSError) as error:
@@ -121,10 +127,10 @@ def batches(
     yield batch
 
 
-def _to_image(item: Any) -> Image.Image:
+def _to_image(item: Any, bits: int) -> Image.Image:
   match item:
-    case Path():
-      return images.read_image(item)
+    case Path() | Record():
+      return images.read_image(item, bits)
     case Image.Image():
       try:
         item.load()  # It may have been opened only.
@@ -132,7 +138,7 @@ def _to_image(item: Any) -> Image.Image:
         raise
       except Exception as error:  # PIL's decoders raise almost anything.
         raise ValueError(f'cannot be read: {error}') from error
-      return images.to_rgb(item)
+      return images.to_rgb(item, bits)
     case np.ndarray(dtype=np.uint8, ndim=3) if item.shape[2] == 3:
       return Image.fromarray(item)
     case np.ndarray():

@@ -3,17 +3,20 @@
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 
-def read(path: Path) -> dict[str, Any]:
+
+def read(path: Path, exact: bool = False) -> dict[str, Any]:
   """Reads a file of tensors.
 
   Args:
     path: A `.pth` or `.pt` file.
+    exact: Whether tensors keep their types; if not, floating ones become
+      float32.
 
   Returns:
-    NumPy arrays by name; where the file has dictionaries in dictionaries so has
-    this, and what is no tensor is as it is. bfloat16, which NumPy does not
-    know, becomes float32.
+    NumPy arrays by name, bfloat16 as `ml_dtypes` has it; where the file has
+    dictionaries in dictionaries so has this, and what is no tensor is as it is.
 
   Raises:
     ImportError: If PyTorch is not installed.
@@ -27,7 +30,12 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(value, torch.Tensor):
       return value
     value = value.detach()
-    return (value.float() if value.is_floating_point() else value).numpy()
+    if exact and value.dtype == torch.bfloat16:
+      bits = value.contiguous().view(torch.int16).numpy()
+      return bits.view(ml_dtypes.bfloat16)
+    if not exact and value.is_floating_point():
+      value = value.float()
+    return value.numpy()
 
   found = convert(torch.load(path, map_location='cpu', weights_only=True))
   if not isinstance(found, dict):

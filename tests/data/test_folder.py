@@ -255,3 +255,41 @@ def test_images_are_drawn_at_random_by_the_categorys_name():
 def test_nothing_is_held_out_where_there_is_a_validation_set():
   category = _category(100, validation=2)
   assert folder.hold_out(category, 0.5, 20) == category
+
+
+def test_btad_calls_good_ok(tmp_path):
+  root = _touch(
+    tmp_path,
+    '01/train/ok/0.bmp',
+    '01/test/ok/1.bmp',
+    '01/test/ko/2.bmp',
+    '01/ground_truth/ko/2.png',
+  )
+  [one] = folder.find_categories(root)
+  assert [path.name for path in one.train] == ['0.bmp']
+  assert _names(one) == [
+    ('ko', '2.bmp', '2.png', 1),
+    ('good', '1.bmp', None, 0),
+  ]
+
+
+def test_a_folder_of_nothing_but_images_is_a_category_of_good_ones(tmp_path):
+  root = _touch(tmp_path / 'parts', 'b.jpg', 'a.jpg', 'notes.txt')
+  [one] = folder.find_categories(root)
+  assert one.name == 'parts'
+  assert [path.name for path in one.train] == ['a.jpg', 'b.jpg']
+  assert not one.test
+  _touch(root, 'more/c.jpg')  # Now it may be meant otherwise.
+  with pytest.raises(ValueError, match='no categories; expected'):
+    folder.find_categories(root)
+
+
+def test_photographs_that_cannot_be_read_are_told(tmp_path, caplog):
+  root = _touch(tmp_path / 'parts', 'a.jpg', 'b.HEIC', 'c.dng')
+  [one] = folder.find_categories(root)
+  assert [path.name for path in one.train] == ['a.jpg']
+  [told] = caplog.messages
+  assert told == (
+    f'{root}: 2 photographs of a kind that is not read are left out, such as '
+    'b.HEIC; save them as JPEG or PNG'
+  )

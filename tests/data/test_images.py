@@ -88,6 +88,25 @@ def test_16_bit_gray_keeps_the_upper_byte(tmp_path, extension):
   )
 
 
+@pytest.mark.parametrize('bits', [8, 10, 12, 15])
+def test_16_bit_gray_keeps_the_upper_eight_of_its_bits(tmp_path, bits):
+  path = _save(tmp_path / 'a.png', GRAY16 >> (16 - bits))
+  np.testing.assert_array_equal(
+    images.read_image(path, bits), _gray_as_rgb((GRAY16 >> 8).astype(np.uint8))
+  )
+  assert images.used_bits(path) == bits
+  with pytest.raises(ValueError, match=f'expected at most {bits - 1} bits'):
+    images.to_rgb(Image.open(path), bits - 1)
+
+
+def test_8_bit_images_do_not_know_of_bits(tmp_path):
+  path = _save(tmp_path / 'a.png', GRAY16.astype(np.uint8))
+  assert images.used_bits(path) == 0
+  np.testing.assert_array_equal(
+    images.read_image(path, 12), images.read_image(path)
+  )
+
+
 def test_big_endian_16_bit_tiff(tmp_path):
   path = tmp_path / 'a.tif'
   Image.frombytes('I;16B', (17, 13), GRAY16.astype('>u2').tobytes()).save(path)
@@ -121,7 +140,7 @@ def test_32_bit_integers_within_16_bit_are_read_and_others_refused(tmp_path):
     np.asarray(images.read_image(path))[..., 0], GRAY16 >> 8
   )
   _save(path, GRAY16.astype(np.int32) + 1000)
-  with pytest.raises(ValueError, match=r'a\.tif.*expected 8 or 16 bit'):
+  with pytest.raises(ValueError, match=r'a\.tif.*expected at most 16 bits'):
     images.read_image(path)
 
 

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
+from simplenet_jax.data.cifar10 import CLASSES
 from simplenet_jax.evaluation import metrics, published, results, tables
 from simplenet_jax.evaluation.results import CategoryResult
 
@@ -37,7 +39,7 @@ def _category(last=0.98, best=0.99):
 
 
 def _mvtec():
-  return {name: _category() for name in published.CATEGORIES}
+  return {name: _category() for name in CATEGORIES}
 
 
 def _run(**changes):
@@ -183,23 +185,16 @@ class TestPublished:
     ):
       for column in set(block[key]) - {'note'}:
         assert getattr(table.rows['mean'], column) == block[key][column]
+    table = recorded['paper_table_5_cifar10_one_class']
+    [row] = published.PAPER_CIFAR10.rows.values()
+    assert row.image_auroc == table['SimpleNet']
 
   def test_means_follow_from_the_rows(self):
     for table in (published.PAPER, published.RELEASED_CODE):
-      rows = [table.rows[name] for name in published.CATEGORIES]
+      rows = [table.rows[name] for name in CATEGORIES]
       assert len(rows) == 15
       mean = np.mean([row.image_auroc for row in rows])
       assert table.rows['mean'].image_auroc == pytest.approx(mean, abs=0.06)
-
-  def test_lookup(self):
-    found = published.rows('screw')
-    assert [row.table for row in found] == [
-      published.PAPER,
-      published.RELEASED_CODE,
-    ]
-    assert [row.figures.image_auroc for row in found] == [98.2, 98.63]
-    assert len(published.rows('mean')) == 4
-    assert published.rows('sofa') == ()
 
   def test_what_a_run_may_stand_beside(self):
     def tables_of(names, backbone='wide_resnet50_2', protocol='reference'):
@@ -212,10 +207,13 @@ class TestPublished:
     assert tables_of(['screw'], protocol='mine') == set()
     assert tables_of(['screw'], backbone='resnet18') == set()
     assert tables_of(['screw', 'sofa']) == set()
-    means = {
-      name for name, row in tables_of(published.CATEGORIES) if row == 'mean'
-    }
-    assert means == {table.name for table in published.TABLES}
+    means = {name for name, row in tables_of(CATEGORIES) if row == 'mean'}
+    cifar10 = published.PAPER_CIFAR10.name
+    assert means == {table.name for table in published.TABLES} - {cifar10}
+    assert tables_of(CLASSES, protocol='paper') == {(cifar10, 'mean')}
+    assert tables_of(CLASSES[1:], protocol='paper') == set()
+    assert tables_of(CLASSES) == set()
+    assert tables_of([*CLASSES, 'screw'], protocol='paper') == set()
 
 
 class TestFiles:

@@ -33,6 +33,7 @@ def make(network=NETWORK, crop=0, found=THRESHOLDS):
     network=network,
     heads=3,
     resize=329,
+    bits=16,
     crop=crop,
     margin=0.5,
     thresholds=found,

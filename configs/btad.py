@@ -1,0 +1,19 @@
+"""SimpleNet on BTAD, three kinds of industrial parts.
+
+  python -m simplenet_jax.download --dataset=btad --accept_license
+  python -m simplenet_jax.main --config=configs/btad.py
+
+The whole image is seen, whatever its aspect.
+"""
+
+from simplenet_jax import protocols
+
+
+def get_config(protocol=None):
+  """Returns the settings; `protocol` is `reference` (default) or `paper`."""
+  config = protocols.protocol(protocol)
+  config.name = config.data.dataset = 'btad'
+  config.data.root = 'data/btad'
+  config.data.resize, config.data.crop = config.data.crop, 0
+  config.data.mask_rule = 'half'
+  return config

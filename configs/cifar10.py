@@ -1,0 +1,25 @@
+"""SimpleNet on CIFAR-10, one class against the others (the paper's Table 5).
+
+  python -m simplenet_jax.download --dataset=cifar10
+  python -m simplenet_jax.main --config=configs/cifar10.py
+
+Ten runs side by side, one per normal class: its 5,000 training images are
+trained on, all 10,000 test images are tested, and the other nine classes are
+the anomalies. The small images are resized as the paper's protocol resizes all
+of them (256, crop 224). The paper reports a mean I-AUROC of 86.5 and does not
+say how the epoch was selected. There are no masks, so what is measured in
+pixels is undefined.
+
+What TFDS has prepared is read with --config.data.source=tfds.
+"""
+
+from simplenet_jax import protocols
+
+
+def get_config(protocol=None):
+  """Returns the settings; `protocol` is `paper` (default) or `reference`."""
+  config = protocols.protocol(protocol or 'paper')
+  config.name = 'cifar10'
+  config.data.source = config.data.dataset = 'cifar10'
+  config.data.root = 'data/cifar10'
+  return config

@@ -1,0 +1,46 @@
+"""Images that are no files of their own but lie in a data set's."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """An image, or a mask, inside a file that holds many.
+
+  Attributes:
+    place: where it would lie in a folder of MVTec's layout, such as
+      'bottle/test/good/003.png'.
+    origin: the data set that it lies in, for messages.
+    read_bytes: returns it as an image file's content.
+    bytes: how many it takes where it lies.
+    size: (height, width) of the image, in pixels.
+  """
+
+  place: PurePosixPath
+  origin: str = dataclasses.field(repr=False)
+  read_bytes: Callable[[], bytes] = dataclasses.field(repr=False)
+  bytes: int
+  size: tuple[int, int]
+
+  def __str__(self) -> str:
+    """Names it in messages: its data set, then its place."""
+    return f'{self.origin}: {self.place}'
+
+
+# What the pixels of a data set can be read from.
+File: TypeAlias = Path | Record
+
+
+def place(file: File) -> PurePosixPath:
+  """Returns where an image lies within its data set, for names and tables."""
+  if isinstance(file, Record):
+    return file.place
+  return PurePosixPath(*file.parts[-4:])
+
+
+def weight(file: File) -> int:
+  """Returns how many bytes an image takes as it is stored."""
+  return file.bytes if isinstance(file, Record) else file.stat().st_size

@@ -1,0 +1,55 @@
+"""Downloads a public data set, checks it and unpacks it.
+
+  python -m simplenet_jax.download --dataset=mvtec_ad --accept_license
+
+ROOT/<folder> then holds it, whole, and the archive is deleted. A download that
+was stopped goes on where it ended; --archive takes a file that was brought by
+hand.
+"""
+
+import shlex
+from pathlib import Path
+
+from absl import flags
+
+from simplenet_jax import cli
+from simplenet_jax.data.archives import ARCHIVES
+from simplenet_jax.progress import console
+
+_DATASET = flags.DEFINE_enum('dataset', None, list(ARCHIVES), 'Which one.')
+_ROOT = flags.DEFINE_string('root', 'data', 'Where it goes, a folder.')
+_ARCHIVE = flags.DEFINE_string(
+  'archive', None, 'The archive, a file, if it is there already; it stays.'
+)
+_ACCEPT = flags.DEFINE_bool(
+  'accept_license', False, 'Whether you accept terms without commercial use.'
+)
+_KEEP = flags.DEFINE_bool(
+  'keep_archive', False, 'Whether a downloaded archive stays.'
+)
+cli.require('dataset', 'root')
+flags.register_validator('archive', lambda x: x != '', 'must name a file')
+
+
+def main() -> None:
+  """Downloads."""
+  from simplenet_jax.data import datasets
+
+  archive = ARCHIVES[_DATASET.value or '']
+  root = Path(_ROOT.value or '').expanduser()
+  given = Path(_ARCHIVE.value).expanduser() if _ARCHIVE.value else None
+  folder = datasets.obtain(
+    archive,
+    root,
+    given=given,
+    accepted=_ACCEPT.value,
+    keep=_KEEP.value,
+  )
+  line = f'python -m simplenet_jax.main --config={archive.config}'
+  if folder != Path('data', archive.folder):
+    line += f' --config.data.root={shlex.quote(str(folder))}'
+  console.print(line)
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,146 @@
+"""Files of weights: found, checked and read, whatever tool wrote them."""
+
+import hashlib
+import importlib.resources
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+
+from simplenet_jax.models import torch_file
+from simplenet_jax.models.weights import hub
+
+SUFFIXES = ('.safetensors', '.pth', '.pt')
+_WRAPPERS = ('state_dict', 'model')
+_PREFIXES = ('module.', 'backbone.', 'model.')
+
+
+def locate(source: str, flag: str) -> Path:
+  """Returns the file that `source` names, downloading it if need be.
+
+  Args:
+    source: As for `weights.load`.
+    flag: The flag that it was given with, for error messages.
+
+  Raises:
+    FileNotFoundError: If there is no such file, or it cannot be downloaded.
+    ValueError: If it is neither a file nor a name.
+  """
+  if source == 'demo':
+    assets = importlib.resources.files('simplenet_jax') / 'assets'
+    return Path(str(assets / 'demo_resnet.safetensors'))
+  path = Path(source).expanduser()
+  if source and path.exists():
+    if path.suffix not in SUFFIXES or path.is_dir():
+      raise ValueError(f'{path}: expected a file out of {", ".join(SUFFIXES)}')
+    return path
+  if path.suffix in SUFFIXES:
+    raise FileNotFoundError(f'{path}: no such file; check {flag}')
+  if re.fullmatch(r'[\w.-]+/[\w.-]+', source):
+    return hub.download(source, flag)
+  raise ValueError(
+    f'{flag} is {source!r}, found no such file; give a file '
+    f'({", ".join(SUFFIXES)}), demo, or a Hugging Face name (owner/name)'
+  )
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], str]:
+  """Reads all tensors of a file, in the types that they are stored in.
+
+  Checkpoints are opened: of a dictionary with one inside that is called
+  `state_dict` or `model` only that is taken, and `module.`, `backbone.` or
+  `model.` is taken off the names if every single name begins with it. Nothing
+  else is guessed. If the name of a `.pth` or `.pt` file ends with 8 hexadecimal
+  digits, as torchvision's do, its checksum must begin with them.
+
+  Args:
+    path: From `locate`.
+
+  Returns:
+    The tensors by name, and the file's sha256, hexadecimal.
+
+  Raises:
+    ValueError: If the file is damaged, holds other things than tensors, or
+      needs PyTorch and there is none.
+  """
+  _refuse_others(path)
+  with path.open('rb') as file:
+    sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
+  given = re.search(r'-([0-9a-f]{8})\.pth?$', path.name)
+  if given and not sha256.startswith(given[1]):
+    raise ValueError(
+      f'{path}: its sha256 begins with {sha256[:8]}, expected {given[1]} by '
+      'its name; get it again, or rename it if it was made otherwise'
+    )
+  return _without_prefix(_open(path)), sha256
+
+
+def _refuse_others(path: Path) -> None:
+  """Raises for what is often found in place of weights."""
+  with path.open('rb') as file:
+    start = file.read(512).lstrip()
+  if not start:
+    raise ValueError(f'{path}: empty; get it again')
+  if re.match(rb'<(!doctype|html|\?xml)', start, re.IGNORECASE):
+    raise ValueError(
+      f'{path}: a web page, expected weights; get the file itself'
+    )
+  if start.startswith(b'version https://git-lfs'):
+    raise ValueError(
+      f'{path}: a pointer of Git LFS, expected weights; run git lfs pull'
+    )
+
+
+def _open(path: Path) -> dict[str, np.ndarray]:
+  try:
+    if path.suffix != '.safetensors':
+      return _unwrapped(torch_file.read(path, exact=True))
+    with safetensors.safe_open(path, 'numpy') as file:
+      return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+  except ImportError as error:
+    raise ValueError(
+      f'{path}: needs PyTorch to be read; install torch, or use .safetensors'
+    ) from error
+  # torch's own message tells how to run what is in the file.
+  except pickle.UnpicklingError as error:
+    raise ValueError(
+      f'{path}: damaged, or not a file of named tensors alone (Python objects '
+      'are never loaded, they could run code); save a state_dict'
+    ) from error
+  # A damaged file can fail anywhere in a reader.
+  except Exception as error:
+    raise ValueError(
+      f'{path}: damaged, or not a file of named tensors ({hub.brief(error)})'
+    ) from error
+
+
+def _unwrapped(found: Mapping[str, Any]) -> dict[str, np.ndarray]:
+  """Returns the tensors of a checkpoint, without what else was saved."""
+  inside = [key for key in _WRAPPERS if isinstance(found.get(key), dict)]
+  if len(inside) > 1:
+    raise TypeError(f'holds {" and ".join(inside)}, only one is expected')
+  tensors = found[inside[0]] if inside else found
+  others = [
+    f'{name} ({type(value).__name__})'
+    for name, value in tensors.items()
+    if not isinstance(value, np.ndarray)
+  ]
+  if others:
+    raise TypeError(
+      f'holds other things than tensors: {", ".join(others[:3])}; tensors are '
+      f'looked for at the top and in {" or ".join(_WRAPPERS)}'
+    )
+  return dict(tensors)
+
+
+def _without_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  for prefix in _PREFIXES:
+    if tensors and all(name.startswith(prefix) for name in tensors):
+      return _without_prefix(
+        {name.removeprefix(prefix): value for name, value in tensors.items()}
+      )
+  return tensors

@@ -1,0 +1,120 @@
+"""Which training weights come from, and whether the method's noise fits them."""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from absl import logging
+from flax import nnx
+
+from simplenet_jax.models.weights import scale
+
+V1 = "torchvision's V1"
+V2 = "torchvision's V2"
+# How the sha256 of torchvision's files begin.
+_CHECKSUMS = {
+  'f37072fd': V1,  # resnet18
+  '0676ba61': V1,  # resnet50
+  '63fe2227': V1,  # resnet101
+  '95faca4d': V1,  # wide_resnet50_2
+  '11ad3fa6': V2,  # resnet50
+  'cd907fc2': V2,  # resnet101
+  '9ba9bcbe': V2,  # wide_resnet50_2
+}
+_TAGS = {'tv_in1k': V1, 'tv2_in1k': V2}  # Of timm's names on the hub.
+_IMAGENET = 1000  # classes
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+  """What is known of a file of weights beside its tensors.
+
+  Attributes:
+    name: The source as it was asked for.
+    architecture: A key of `resnet.ARCHITECTURES`.
+    recipe: Whose weights they are: `V1`, `V2` or other words; empty: unknown.
+    classes: Outputs of the file's classifier; 0: it has none.
+  """
+
+  name: str
+  architecture: str
+  recipe: str = ''
+  classes: int = 0
+
+
+def identify(
+  name: str, architecture: str, sha256: str, tensors: Mapping[str, np.ndarray]
+) -> Variant:
+  """Tells a variant by the file's checksum, its name on the hub, its classifier.
+
+  Args:
+    name: The source as it was asked for; if it is no file, a name on the hub.
+    architecture: A key of `resnet.ARCHITECTURES`.
+    sha256: Of the file.
+    tensors: With torchvision's names.
+  """
+  recipe = _CHECKSUMS.get(sha256[:8], '')
+  if not recipe and (hub := re.fullmatch(r'([\w.-]+)/([\w.-]+)', name)):
+    tag = hub[2].partition('.')[2] if hub[1] == 'timm' else ''
+    recipe = _TAGS.get(tag, f"{hub[1]}'s {tag or hub[2]}")
+  shape = np.shape(tensors.get('fc.weight', ()))
+  return Variant(name, architecture, recipe, shape[0] if len(shape) == 2 else 0)
+
+
+def warn(
+  variant: Variant, state: nnx.State, levels: Sequence[int], sigma: float
+) -> None:
+  """Warns, in one line each, where the method's noise may not fit weights.
+
+  Nothing is said of the demo's backbone, which has a sigma of its own, nor of
+  the spread of V1 weights, which need not be measured.
+
+  Args:
+    variant: Of the weights.
+    state: From `weights.load`, before any probe.
+    levels: The levels in use, ascending.
+    sigma: Of the run's noise.
+  """
+  if variant.architecture == 'demo_resnet':
+    return
+  for line in _misfits(variant, state, levels, sigma):
+    logging.warning('%s: %s', variant.name, line)
+
+
+def _misfits(
+  variant: Variant, state: nnx.State, levels: Sequence[int], sigma: float
+) -> Iterator[str]:
+  if variant.recipe not in ('', V1):
+    yield (
+      f"these are {variant.recipe} weights; the method's figures and its "
+      f'sigma, {scale.SIGMA}, belong to V1 (timm/{variant.architecture}.tv_in1k)'
+    )
+  if variant.classes not in (0, _IMAGENET):
+    yield (
+      f"its classifier has {variant.classes} classes, ImageNet's has "
+      f'{_IMAGENET}: fine-tuned on other images; the method expects features '
+      'of ImageNet'
+    )
+  if variant.recipe != V1:
+    yield from _misfit(variant, state, levels, sigma)
+
+
+def _misfit(
+  variant: Variant, state: nnx.State, levels: Sequence[int], sigma: float
+) -> Iterator[str]:
+  """Says if the noise would be much too weak or too strong, and what would fit.
+
+  Sigma is the user's to vary where features spread as V1's do.
+  """
+  spread = scale.relative(state, variant.architecture, levels)
+  assert spread is not None
+  fitting = scale.fitting_sigma(spread)
+  if scale.alike(spread, 1) or scale.alike(fitting, sigma):
+    return
+  reference = V1 if variant.architecture == 'resnet18' else f'{V1} ResNet18'
+  yield (
+    f'features spread {spread:.2g} times as wide as those of {reference} '
+    f'weights, which sigma {scale.SIGMA} belongs to; '
+    f'--config.train.sigma={fitting:.2g} would be as much noise for these'
+  )

@@ -1,0 +1,119 @@
+"""A web server on this machine, with what goes wrong on others."""
+
+import contextlib
+import hashlib
+import http.server
+import re
+import threading
+
+MODIFIED = 'Fri, 28 Nov 2025 08:00:00 GMT'
+
+
+class Server:
+  """What it serves, and how.
+
+  Attributes:
+    content: The file, whatever the path.
+    validators: The header lines that identify it.
+    ranges: Whether it knows ranges at all.
+    pieces: Bytes that each request gets before the connection ends; then whole
+      ones.
+    statuses: What each request is answered instead; then files.
+    most: Bytes that a range has at most, whatever was asked for.
+    length: Whether it tells how long the file is.
+    header: Further header lines.
+    at_piece: Called at the end of a piece, before the connection ends.
+    requests: Header lines of each request.
+    sent: Bytes of the file sent to each request.
+  """
+
+  def __init__(self, content):
+    self.content = content
+    self.validators = {'ETag': '"one"', 'Last-Modified': MODIFIED}
+    self.ranges = self.length = True
+    self.most = len(content)
+    self.pieces, self.statuses, self.header = [], [], {}
+    self.at_piece = lambda: None
+    self.requests, self.sent = [], []
+    self.url = ''
+
+  @property
+  def sha256(self):
+    return hashlib.sha256(self.content).hexdigest()
+
+  @property
+  def asked(self):
+    """The range of each request."""
+    return [request.get('Range') for request in self.requests]
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+  def do_GET(self):
+    served = self.server.served
+    served.requests.append(dict(self.headers))
+    served.sent.append(0)
+    if served.statuses:
+      self.send_error(served.statuses.pop(0))
+      return
+    content, first = served.content, self._first(served)
+    if first >= len(content) > 0:
+      self.send_error(416)
+      return
+    rest = content[first:]
+    self.send_response(206 if first else 200)
+    if first:
+      rest = rest[: served.most]
+      range_ = f'bytes {first}-{first + len(rest) - 1}/{len(content)}'
+      self.send_header('Content-Range', range_)
+    if served.length:
+      self.send_header('Content-Length', str(len(rest)))
+    for name, value in {**served.validators, **served.header}.items():
+      self.send_header(name, value)
+    self.end_headers()
+    piece = rest[: served.pieces.pop(0)] if served.pieces else rest
+    with contextlib.suppress(ConnectionError):
+      self.wfile.write(piece)
+      self.wfile.flush()
+    served.sent[-1] = len(piece)
+    if len(piece) < len(rest):
+      served.at_piece()
+
+  def _first(self, served):
+    asked = re.fullmatch(r'bytes=(\d+)-', self.headers.get('Range', ''))
+    known = self.headers.get('If-Range')
+    if not served.ranges or not asked:
+      return 0
+    if known and known not in served.validators.values():
+      return 0
+    return int(asked[1])
+
+  def log_message(self, *_):
+    pass
+
+
+@contextlib.contextmanager
+def serve(content):
+  """Yields a server of these bytes."""
+  served = Server(content)
+  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), _Handler) as server:
+    server.served = served
+    served.url = f'http://127.0.0.1:{server.server_port}/set/images.tar'
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+      yield served
+    finally:
+      server.shutdown()
+      thread.join()
+
+
+def closed_url():
+  """Returns an address where nobody listens."""
+  with http.server.HTTPServer(('127.0.0.1', 0), _Handler) as server:
+    port = server.server_port
+  return f'http://127.0.0.1:{port}/set/images.tar'
+
+
+def listing(folder):
+  """All names below a folder."""
+  return sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*'))

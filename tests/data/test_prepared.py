@@ -1,0 +1,299 @@
+"""The TFDS builders, without TensorFlow, and what is read of them."""
+
+import hashlib
+import http.server
+import io
+import sys
+import threading
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+import simplenet_jax.data
+from simplenet_jax import ledger, protocols
+from simplenet_jax.data import cifar10, folder, inputs, prepared
+from simplenet_jax.data.archives import ARCHIVES
+from simplenet_jax.data.builders import Cifar10OneClass, MvtecAd, mvtec_ad
+from tests import commands, small
+from tests.data import cifar
+
+ENCODED = {
+  'image': tfds.decode.SkipDecoding(),
+  'mask': tfds.decode.SkipDecoding(),
+}
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+  """Two of MVTec's categories, in a folder that holds more."""
+  root = tmp_path_factory.mktemp('data')
+  small.make_category(root / 'mvtec/bottle')
+  small.make_category(root / 'mvtec/screw', size=(32, 40), train=3)
+  (root / 'mvtec/license.txt').touch()
+  return root
+
+
+def prepare(root, place, *names):
+  done = commands.run(
+    'prepare',
+    '--dataset=mvtec_ad',
+    f'--categories={",".join(names)}',
+    f'--manual_dir={root}',
+    f'--tfds_dir={place}',
+  )
+  assert done.status == 0, done.errors
+  return place
+
+
+@pytest.fixture(scope='module')
+def place(root, tmp_path_factory):
+  return prepare(root, tmp_path_factory.mktemp('tfds'), 'bottle', 'screw')
+
+
+def test_importing_registers_the_builders():
+  assert simplenet_jax.data.builders
+  known = tfds.list_builders(with_community_datasets=False)
+  assert {'mvtec_ad', 'cifar10_one_class'} <= set(known)
+  assert set(prepared.BUILDERS.values()) <= set(known)
+
+
+def test_configs_are_the_categories():
+  assert list(MvtecAd.builder_configs) == ['all', *mvtec_ad.CATEGORIES]
+  assert list(Cifar10OneClass.builder_configs) == list(cifar10.CLASSES)
+  assert len(mvtec_ad.CATEGORIES) == 15
+
+
+@pytest.mark.parametrize('name', ['mvtec_ad/bottle', 'cifar10_one_class/cat'])
+def test_builders_describe_themselves(name, tmp_path):
+  info = tfds.builder(name, data_dir=tmp_path).info
+  assert info.description
+  assert info.citation.startswith('@')
+  assert info.homepage.startswith('https://')
+  assert info.redistribution_info.license
+  assert info.supervised_keys == ('image', 'label')
+  assert {'image', 'label', 'defect', 'category', 'filename'} <= set(
+    info.features
+  )
+  assert info.features['label'].names == ['normal', 'anomalous']
+  assert info.file_format.value == 'array_record'
+
+
+def test_the_download_is_known_by_its_checksum():
+  [(url, known)] = Cifar10OneClass.url_infos.items()
+  archive = ARCHIVES['cifar10']
+  assert (url, known.checksum) == (archive.url, archive.sha256)
+  assert int(known.size) == 170052171
+
+
+def test_records_are_the_files_bit_for_bit(root, place):
+  builder = tfds.builder('mvtec_ad/bottle', data_dir=place)
+  for split in ('train', 'test'):
+    found = list(builder.as_data_source(split, decoders=ENCODED))
+    names = [example['filename'].decode() for example in found]
+    files = sorted(
+      str(path.relative_to(root / 'mvtec/bottle'))
+      for path in (root / 'mvtec/bottle' / split).rglob('*.png')
+    )
+    assert names == files
+    for name, example in zip(names, found, strict=True):
+      path = root / 'mvtec/bottle' / name
+      assert example['image'] == path.read_bytes()
+      assert example['defect'].decode() == path.parent.name
+      if example['label']:
+        mask = f'ground_truth/spot/{path.stem}_mask.png'
+        assert example['mask'] == (root / 'mvtec/bottle' / mask).read_bytes()
+
+
+def test_decoded_examples_have_the_features_shapes(place):
+  builder = tfds.builder('mvtec_ad/screw', data_dir=place)
+  example = builder.as_data_source('test')[0]
+  assert example['image'].shape == (40, 32, 3)
+  assert example['mask'].shape == (40, 32, 1)
+  assert not example['mask'].any()  # A good one's.
+  assert builder.info.splits['train'].num_examples == 3
+  assert builder.info.splits['test'].num_examples == 6
+  assert 'tensorflow' not in sys.modules
+
+
+def test_gray_images_are_as_gray_as_their_files(tmp_path):
+  for name in ('train/good/0.png', 'test/good/0.png'):
+    path = tmp_path / 'mvtec/grid' / name
+    path.parent.mkdir(parents=True)
+    Image.fromarray(np.full((32, 32), 77, np.uint8)).save(path)
+  prepare(tmp_path, tmp_path, 'grid')
+  builder = tfds.builder('mvtec_ad/grid', data_dir=tmp_path)
+  assert (builder.as_data_source('train')[0]['image'] == 77).all()
+  [one] = prepared.find_categories('mvtec_ad', tmp_path)
+  assert one.train[0].read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize('crop', [0, 32])
+def test_inputs_equal_the_folders(root, place, crop):
+  data = protocols.reference().data
+  data.resize, data.crop = 48, crop
+  theirs = prepared.find_categories('mvtec_ad', place)
+  ours = folder.find_categories(root / 'mvtec')
+  assert [one.name for one in theirs] == [one.name for one in ours]
+  for pair in zip(theirs, ours, strict=True):
+    one, other = (inputs.prepare(each, data) for each in pair)
+    assert one.train == other.train
+    assert one.test == other.test
+    assert ledger.fingerprint(one) == ledger.fingerprint(other)
+    np.testing.assert_array_equal(one.labels, other.labels)
+    for index in range(one.images):
+      np.testing.assert_array_equal(one.pixels(index), other.pixels(index))
+    for index in range(len(one.test)):
+      np.testing.assert_array_equal(one.mask(index), other.mask(index))
+
+
+def test_all_holds_every_category(root, place, tmp_path):
+  many = tmp_path / 'many/mvtec'
+  for name in mvtec_ad.CATEGORIES:
+    small.make_category(many / name, train=1)
+  prepare(many.parent, tmp_path, 'all')
+  found = prepared.find_categories('mvtec_ad', tmp_path)
+  assert [one.name for one in found] == sorted(mvtec_ad.CATEGORIES)
+  assert all(len(one.train) == 1 and len(one.test) == 6 for one in found)
+  [one] = prepared.find_categories('mvtec_ad', tmp_path, ['pill'])
+  assert (
+    one.train[0].read_bytes()
+    == next((many / 'pill/train/good').iterdir()).read_bytes()
+  )
+
+
+def test_what_is_not_prepared_is_told(place, tmp_path):
+  with pytest.raises(FileNotFoundError) as caught:
+    prepared.find_categories('mvtec_ad', place, ['bottle', 'pill'])
+  assert str(caught.value).startswith(f'{place}: mvtec_ad is not prepared')
+  assert '(pill)' in str(caught.value)
+  with pytest.raises(
+    FileNotFoundError, match=r'simplenet_jax\.prepare --dataset'
+  ):
+    prepared.find_categories('cifar10', tmp_path)
+  with pytest.raises(ValueError, match='mvtec_ad has no sofa; there are bott'):
+    prepared.find_categories('mvtec_ad', place, ['sofa'])
+  with pytest.raises(ValueError, match="'imagenet' is none that TFDS can prep"):
+    prepared.find_categories('imagenet', place)
+
+
+def test_preparing_twice_does_it_once(root, place):
+  done = commands.run(
+    'prepare',
+    '--dataset=mvtec_ad',
+    '--categories=screw',
+    f'--manual_dir={root}',
+    f'--tfds_dir={place}',
+  )
+  assert done.status == 0
+  assert 'mvtec_ad/screw/1.0.0: is prepared' in done.told
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['--dataset=coco'], "'coco' is none that TFDS can prepare"),
+    (['--dataset=mvtec_ad', '--categories=sofa'], 'mvtec_ad has no sofa'),
+    (['--dataset=mvtec_ad', '--manual_dir=/none'], 'does not exist or is empt'),
+    (['--dataset=mvtec_ad', '--categories=pill'], 'no category pill'),
+  ],
+)
+def test_what_cannot_be_prepared_is_told(root, tmp_path, arguments, message):
+  done = commands.run(
+    'prepare',
+    f'--tfds_dir={tmp_path}',
+    f'--manual_dir={root}',
+    *arguments,
+  )
+  assert done.status == 1
+  last = done.errors.splitlines()[-1]
+  assert last.startswith('error: ')
+  assert message in last
+  assert not list(tmp_path.glob('mvtec_ad/*/1.0.0'))
+
+
+def test_a_defect_without_a_mask_is_told(tmp_path):
+  small.make_category(tmp_path / 'mvtec/bottle')
+  (tmp_path / 'mvtec/bottle/ground_truth/spot/1_mask.png').unlink()
+  done = commands.run(
+    'prepare',
+    '--dataset=mvtec_ad',
+    '--categories=bottle',
+    f'--manual_dir={tmp_path}',
+    f'--tfds_dir={tmp_path}/tfds',
+  )
+  assert done.status == 1
+  assert 'spot/1.png: a defective image without a mask' in done.errors
+
+
+@pytest.fixture
+def serve(tmp_path, monkeypatch):
+  """Serves a generated CIFAR-10 archive as the builder's download."""
+  files = tmp_path / 'served'
+  cifar.write(tmp_path / 'binary')
+  files.mkdir()
+  path = cifar.pack(tmp_path / 'binary', files / 'cifar-10-binary.tar.gz')
+
+  class Handler(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, *arguments):
+      super().__init__(*arguments, directory=str(files))
+
+    def log_message(self, *_):
+      pass
+
+  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+  yield path, f'http://127.0.0.1:{server.server_port}/{path.name}'
+  server.shutdown()
+  server.server_close()
+
+
+def test_cifar10_is_downloaded_and_prepared(serve, tmp_path, monkeypatch):
+  path, url = serve
+  checksum = tfds.core.download.checksums.UrlInfo(
+    size=path.stat().st_size,
+    checksum=hashlib.sha256(path.read_bytes()).hexdigest(),
+    filename=path.name,
+  )
+  monkeypatch.setattr(Cifar10OneClass, 'url_infos', {url: checksum})
+  done = commands.run(
+    'prepare',
+    '--dataset=cifar10',
+    '--categories=cat,truck',
+    f'--tfds_dir={tmp_path}/tfds',
+  )
+  assert done.status == 0, done.errors
+  ours = cifar10.find_categories(tmp_path / 'binary', ['cat', 'truck'])
+  theirs = prepared.find_categories('cifar10', tmp_path / 'tfds')
+  for one, other in zip(ours, theirs, strict=True):
+    assert one.name == other.name
+    assert [s.defect for s in one.test] == [s.defect for s in other.test]
+    for ours_, theirs_ in zip(one.train, other.train, strict=True):
+      assert ours_.read_bytes() == theirs_.read_bytes()
+    for a, b in zip(one.test, other.test, strict=True):
+      assert a.path.read_bytes() == b.path.read_bytes()
+  example = tfds.builder(
+    'cifar10_one_class/cat', data_dir=f'{tmp_path}/tfds'
+  ).as_data_source('test')[0]
+  np.testing.assert_array_equal(
+    example['image'],
+    np.asarray(Image.open(io.BytesIO(ours[0].test[0].path.read_bytes()))),
+  )
+
+
+def test_another_archive_is_refused(serve, tmp_path, monkeypatch):
+  path, url = serve
+  checksum = tfds.core.download.checksums.UrlInfo(
+    size=path.stat().st_size, checksum='0' * 64, filename=path.name
+  )
+  monkeypatch.setattr(Cifar10OneClass, 'url_infos', {url: checksum})
+  done = commands.run(
+    'prepare',
+    '--dataset=cifar10',
+    '--categories=cat',
+    f'--tfds_dir={tmp_path}/tfds',
+  )
+  assert done.status == 1
+  assert done.errors.splitlines()[-1].startswith('error: ')
+  assert not (tmp_path / 'tfds/cifar10_one_class/cat/1.0.0').exists()

@@ -1,0 +1,101 @@
+"""VisA's own split and layout."""
+
+import pytest
+
+from simplenet_jax.data import visa
+
+HEADER = 'object,split,label,image,mask'
+
+
+def write(root, *rows, header=HEADER):
+  path = root / visa.SPLIT
+  path.parent.mkdir(exist_ok=True)
+  path.write_text('\n'.join((header, *rows)) + '\n')
+  for row in rows:
+    for name in row.split(',')[3:]:
+      if name and not name.startswith(('/', '..')):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+  return root
+
+
+def image(name, kind='Normal'):
+  return f'{name[0]}/Data/Images/{kind}/{name[1]}.JPG'
+
+
+@pytest.fixture
+def root(tmp_path):
+  mask = 'pcb/Data/Masks/Anomaly/7.png'
+  return write(
+    tmp_path,
+    f'pcb,test,anomaly,{image(("pcb", 7), "Anomaly")},{mask}',
+    f'pcb,train,normal,{image(("pcb", 1))},',
+    f'pcb,train,normal,{image(("pcb", 0))},',
+    f'pcb,test,normal,{image(("pcb", 2))},',
+    f'candle,train,normal,{image(("candle", 0))},',
+  )
+
+
+def test_the_split_decides(root):
+  (root / 'pcb/Data/Images/Normal/9.JPG').touch()  # Not in the split.
+  candle, pcb = visa.find_categories(root)
+  assert (candle.name, pcb.name) == ('candle', 'pcb')
+  assert [path.name for path in pcb.train] == ['0.JPG', '1.JPG']
+  assert [
+    (s.defect, s.path.name, s.mask and s.mask.name) for s in pcb.test
+  ] == [
+    ('anomaly', '7.JPG', '7.png'),
+    ('good', '2.JPG', None),
+  ]
+  assert [sample.label for sample in pcb.test] == [1, 0]
+  assert not candle.test
+
+
+def test_names_choose(root):
+  [pcb] = visa.find_categories(root, ['pcb'])
+  assert pcb.name == 'pcb'
+  with pytest.raises(
+    ValueError, match='no object fryum; there are candle, pcb'
+  ):
+    visa.find_categories(root, ['fryum'])
+
+
+def test_a_missing_image_is_told(root):
+  (root / 'pcb/Data/Images/Normal/1.JPG').unlink()
+  with pytest.raises(FileNotFoundError, match=r'1\.JPG: no such file, but spl'):
+    visa.find_categories(root)
+
+
+@pytest.mark.parametrize(
+  'row',
+  [
+    'pcb,validate,normal,a.JPG,',
+    'pcb,train,odd,a.JPG,',
+    'pcb,train,anomaly,a.JPG,',
+    'pcb,train,normal',
+    'pcb,train,normal,a.JPG,b.png,c',
+  ],
+)
+def test_a_wrong_row_is_told_by_its_line(tmp_path, row):
+  write(tmp_path, 'pcb,train,normal,x.JPG,', row)
+  with pytest.raises(ValueError, match=r'1cls\.csv, line 3: expected'):
+    visa.find_categories(tmp_path)
+
+
+def test_other_columns_are_told(tmp_path):
+  write(tmp_path, header='object,image')
+  with pytest.raises(ValueError, match='columns are object, image; expected'):
+    visa.find_categories(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['/etc/passwd', '../secret.png'])
+def test_files_outside_are_refused(tmp_path, name):
+  write(tmp_path, f'pcb,train,normal,{name},')
+  with pytest.raises(ValueError, match='names a file outside'):
+    visa.find_categories(tmp_path)
+
+
+def test_an_object_to_test_only_is_told(tmp_path):
+  write(tmp_path, 'pcb,test,normal,x.JPG,')
+  with pytest.raises(ValueError, match='no training images of pcb'):
+    visa.find_categories(tmp_path)

@@ -1,0 +1,420 @@
+"""The command that gets public data sets, against a server of this machine."""
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import runpy
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+
+import numpy as np
+import pytest
+
+from simplenet_jax.data import archives, datasets, entries, fetching
+from tests import commands
+from tests.data import serving
+
+RNG = np.random.default_rng(0)
+FILES = {
+  'bolt/train/good/0.png': RNG.bytes(150_000),
+  'bolt/test/crack/0.png': RNG.bytes(150_000),
+  'nut/train/good/0.png': RNG.bytes(1000),
+}
+MADE = sorted(['.download.json', *FILES])
+PIECE = 100_000
+
+
+def pack(files):
+  packed = io.BytesIO()
+  with tarfile.open(fileobj=packed, mode='w:xz', preset=0) as archive:
+    for name, content in files.items():
+      entry = tarfile.TarInfo(name)
+      entry.size = len(content)
+      archive.addfile(entry, io.BytesIO(content))
+  return packed.getvalue()
+
+
+PACKED = pack(FILES)
+
+
+@pytest.fixture
+def server(monkeypatch):
+  """Serves a small data set in place of MVTec AD and VisA."""
+  with serving.serve(PACKED) as server:
+    offer(monkeypatch, server)
+    yield server
+
+
+def offer(monkeypatch, server):
+  for name in ('mvtec_ad', 'visa'):
+    archive = dataclasses.replace(
+      archives.ARCHIVES[name], url=server.url, sha256=server.sha256
+    )
+    monkeypatch.setitem(archives.ARCHIVES, name, archive)
+
+
+@pytest.fixture
+def root(tmp_path):
+  return tmp_path / 'all data'
+
+
+def download(root, *more, dataset='visa'):
+  return commands.run(
+    'download', f'--dataset={dataset}', f'--root={root}', *more
+  )
+
+
+def files_in(folder):
+  return sorted(
+    path.relative_to(folder).as_posix()
+    for path in folder.rglob('*')
+    if path.is_file()
+  )
+
+
+def assert_made(folder):
+  assert files_in(folder) == MADE
+  for name, content in FILES.items():
+    assert (folder / name).read_bytes() == content
+
+
+def test_it_downloads_and_unpacks_and_says_how_to_go_on(server, root):
+  done = download(root)
+  assert done.status == 0, done.errors
+  assert_made(root / 'visa')
+  assert serving.listing(root)[0] == 'visa'
+  assert sorted(p.name for p in root.iterdir()) == ['visa']
+  lines = done.told.splitlines()
+  assert lines[0] == f'VisA to {root}/visa/'
+  assert lines[1] == (
+    '  CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)'
+  )
+  assert lines[2].startswith('  cite Zou et al., ')
+  assert lines[3] == (
+    f'  downloads images.tar, {len(PACKED) / 1000:.0f} kB '
+    '(about 0 s at 10 MB/s), CC BY 4.0'
+  )
+  assert lines[-2].startswith('  deletes ')
+  assert lines[-1] == (
+    'python -m simplenet_jax.main --config=configs/visa.py '
+    f"--config.data.root='{root}/visa'"
+  )
+
+
+def test_it_goes_to_where_configs_look(server, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  done = commands.run('download', '--dataset=visa')
+  assert done.status == 0, done.errors
+  assert_made(tmp_path / 'data' / 'visa')
+  last = done.told.splitlines()[-1]
+  assert last == 'python -m simplenet_jax.main --config=configs/visa.py'
+
+
+def test_the_next_command_is_one(monkeypatch):
+  """The settings of each data set look where it is put."""
+  for archive in archives.ARCHIVES.values():
+    config = runpy.run_path(archive.config)['get_config']()
+    assert config.data.root == f'data/{archive.folder}'
+    assert config.data.dataset == archive.name
+
+
+def test_a_second_run_does_nothing(server, root):
+  download(root)
+  before = {path: path.stat() for path in root.rglob('*')}
+  done = download(root)
+  assert done.status == 0
+  assert done.told.startswith(f'{root}/visa/ holds all of VisA already\n')
+  assert 'python -m simplenet_jax.main' in done.told
+  assert len(server.requests) == 1
+  assert {path: path.stat() for path in root.rglob('*')} == before
+
+
+def test_terms_are_accepted_before_anything_comes(server, root):
+  done = download(root, dataset='mvtec_ad')
+  assert done.status == 1
+  assert done.error == (
+    'error: mvtec_ad comes under CC BY-NC-SA 4.0, no commercial use '
+    '(https://creativecommons.org/licenses/by-nc-sa/4.0/); give '
+    '--accept_license if you accept that'
+  )
+  assert 'CC BY-NC-SA 4.0, no commercial use' in done.told
+  assert not server.requests
+  assert not root.exists()
+  done = download(root, '--accept_license', dataset='mvtec_ad')
+  assert done.status == 0, done.errors
+  assert_made(root / 'mvtec')
+  # What is there was accepted before.
+  assert download(root, dataset='mvtec_ad').status == 0
+
+
+def test_terms_hold_for_a_given_archive_too(server, root, tmp_path):
+  given = tmp_path / 'mine.tar.xz'
+  given.write_bytes(PACKED)
+  done = download(root, f'--archive={given}', dataset='mvtec_ad')
+  assert done.status == 1
+  assert '--accept_license' in done.error
+  assert not root.exists()
+
+
+def test_a_downloaded_archive_can_stay(server, root):
+  assert download(root, '--keep_archive').status == 0
+  assert (root / 'downloads' / 'images.tar').read_bytes() == PACKED
+
+
+def test_a_given_archive_is_taken_and_stays(server, root, tmp_path):
+  given = tmp_path / 'mine.tar.xz'
+  given.write_bytes(PACKED)
+  done = download(root, f'--archive={given}')
+  assert done.status == 0, done.errors
+  assert_made(root / 'visa')
+  assert given.read_bytes() == PACKED
+  assert not server.requests
+  assert f'  takes {given}, ' in done.told
+
+
+def test_a_given_archive_is_another_one(server, root, tmp_path):
+  given = tmp_path / 'mine.tar.xz'
+  given.write_bytes(PACKED[:-1])
+  done = download(root, f'--archive={given}')
+  assert done.status == 1
+  assert str(given) in done.error
+  assert 'give another --archive' in done.error
+  assert given.exists()
+  assert not root.exists()
+
+
+@pytest.mark.parametrize(
+  ('flag', 'status', 'message'),
+  [
+    ('--archive=none.tar', 1, 'none.tar: no such file'),
+    ('--archive=', 2, 'flag --archive=: must name a file'),
+    ('--root=', 2, 'flag --root=: must be given'),
+    ('--dataset=mvtec', 2, "'mvtec' should be one of <mvtec_ad|visa|btad|"),
+    ('--accept', 2, 'accept'),
+  ],
+)
+def test_wrong_flags_are_told(server, root, flag, status, message):
+  done = download(root, flag)
+  assert done.status == status
+  assert message in done.error
+  assert not root.exists()
+
+
+def test_the_data_set_has_to_be_named():
+  done = commands.run('download')
+  assert done.status == 2
+  assert '--dataset' in done.error
+
+
+def test_what_is_there_of_another_origin_is_left(server, root):
+  mine = root / 'visa' / 'candle'
+  mine.mkdir(parents=True)
+  done = download(root)
+  assert done.status == 1
+  assert f'{root}/visa is there already' in done.error
+  assert f'--config.data.root={root}/visa' in done.error
+  assert not server.requests
+  assert serving.listing(root) == ['visa', 'visa/candle']
+
+
+@pytest.mark.parametrize('mark', ['', '[]', '{"name": "visa", "sha256": "0"}'])
+def test_what_another_archive_became_is_left(server, root, mark):
+  download(root)
+  (root / 'visa' / '.download.json').write_text(mark)
+  done = download(root)
+  assert done.status == 1
+  assert 'is there already' in done.error
+  assert files_in(root / 'visa') == MADE
+
+
+def test_a_wrong_archive_leaves_nothing(server, root):
+  server.content = PACKED[::-1]
+  done = download(root)
+  assert done.status == 1
+  assert 'it is deleted, start again' in done.error
+  assert serving.listing(root) == ['downloads']
+
+
+def test_a_hostile_archive_leaves_nothing_but_itself(server, root, monkeypatch):
+  server.content = pack({'ok': b'', '../../outside': b''})
+  offer(monkeypatch, server)
+  done = download(root)
+  assert done.status == 1
+  assert "an entry leads elsewhere, '../../outside'" in done.error
+  assert serving.listing(root) == ['downloads', 'downloads/images.tar']
+
+
+def test_without_a_network_the_archive_is_put_in_its_place(
+  server, root, monkeypatch
+):
+  gone = dataclasses.replace(
+    archives.ARCHIVES['visa'], url=serving.closed_url()
+  )
+  monkeypatch.setitem(archives.ARCHIVES, 'visa', gone)
+  done = download(root)
+  assert done.status == 1
+  place = root / 'downloads' / 'images.tar'
+  assert '127.0.0.1 cannot be reached' in done.error
+  assert f'put it at {place} (or give --archive=FILE)' in done.error
+  place.write_bytes(PACKED[:-1])
+  done = download(root)
+  assert done.status == 1
+  assert f'{place} is damaged or another file' in done.error
+  assert place.exists()
+  place.write_bytes(PACKED)
+  done = download(root)
+  assert done.status == 0, done.errors
+  assert_made(root / 'visa')
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_download_goes_on(server, root, number):
+  server.pieces = [PIECE]
+  answered = threading.Event()
+
+  def stop():
+    os.kill(os.getpid(), number)
+    answered.wait(10)  # As a server that says nothing more.
+
+  server.at_piece = stop
+  done = download(root)
+  answered.set()
+  assert done.status == 128 + number
+  part = root / 'downloads' / 'images.tar.part'
+  have = part.stat().st_size
+  assert 0 < have <= PIECE
+  assert done.error == (
+    f'stop: stopped; {part} stays, {have / 1000:.0f} kB, start again to go on'
+  )
+  done = download(root)
+  assert done.status == 0, done.errors
+  assert server.asked == [None, f'bytes={have}-']
+  assert server.sent[1] == len(PACKED) - have
+  assert_made(root / 'visa')
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_extraction_starts_anew(server, root, monkeypatch, number):
+  pieces = entries._pieces
+
+  def stop(*arguments):
+    yield from pieces(*arguments)
+    os.kill(os.getpid(), number)
+
+  with monkeypatch.context() as patched:
+    patched.setattr(entries, '_pieces', stop)
+    done = download(root)
+  assert done.status == 128 + number
+  assert f'{root}/downloads/images.tar stays' in done.error
+  assert serving.listing(root) == ['downloads', 'downloads/images.tar']
+  done = download(root)
+  assert done.status == 0, done.errors
+  assert len(server.requests) == 1
+  assert_made(root / 'visa')
+
+
+def test_signals_go_their_usual_way_afterwards(server, root):
+  before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+  download(root)
+  after = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+  assert before == after
+
+
+def test_off_the_main_thread_it_works_too(server, root):
+  thread = threading.Thread(
+    target=datasets.obtain, args=(archives.ARCHIVES['visa'], root)
+  )
+  thread.start()
+  thread.join()
+  assert_made(root / 'visa')
+
+
+CHILD = """
+import dataclasses, pathlib, sys
+from simplenet_jax.data import archives, datasets, entries
+
+url, sha256, root = sys.argv[1:]
+pieces = entries._pieces
+
+def slow(*arguments):
+  yield from pieces(*arguments)
+  print('unpacks', flush=True)
+  sys.stdin.read()
+
+entries._pieces = slow
+archive = dataclasses.replace(
+  archives.ARCHIVES['visa'], url=url, sha256=sha256
+)
+datasets.obtain(archive, pathlib.Path(root))
+"""
+
+
+def kill_when(server, root, ready):
+  """Starts a process and kills it when it is ready, so that it cannot tidy."""
+  child = subprocess.Popen(
+    [sys.executable, '-c', CHILD, server.url, server.sha256, str(root)],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+  )
+  try:
+    ready(child)
+  finally:
+    child.kill()
+    child.communicate()
+  assert child.returncode == -signal.SIGKILL
+
+
+def test_a_killed_download_and_a_killed_extraction_go_on(server, root):
+  reached, killed = threading.Event(), threading.Event()
+
+  def hang():
+    reached.set()
+    killed.wait(30)
+
+  server.pieces, server.at_piece = [2 * fetching._CHUNK], hang
+  kill_when(server, root, lambda _: reached.wait(30))
+  killed.set()
+  part = root / 'downloads' / 'images.tar.part'
+  have = part.stat().st_size
+  assert have in (fetching._CHUNK, 2 * fetching._CHUNK)
+
+  kill_when(
+    server,
+    root,
+    lambda child: next(line for line in child.stdout if b'unpacks' in line),
+  )
+  assert server.asked == [None, f'bytes={have}-']
+  assert server.sent[1] == len(PACKED) - have
+  (left,) = root.glob('.partial-*-visa')
+  assert not (root / 'visa').exists()
+
+  done = download(root)
+  assert done.status == 0, done.errors
+  assert len(server.requests) == 2
+  assert not left.exists()
+  assert_made(root / 'visa')
+  assert [path.name for path in root.iterdir()] == ['visa']
+
+
+def test_the_marker_says_of_what_it_is_made(server, root):
+  download(root)
+  mark = json.loads((root / 'visa' / '.download.json').read_text())
+  assert mark == {'name': 'visa', 'sha256': server.sha256}
+
+
+def test_archives_are_named_by_their_addresses():
+  names = [a.file_name for a in archives.ARCHIVES.values()]
+  assert names == [
+    'mvtec_anomaly_detection.tar.xz',
+    'VisA_20220922.tar',
+    'btad.zip',
+    'cifar-10-binary.tar.gz',
+  ]
+  for archive in archives.ARCHIVES.values():
+    assert len(archive.sha256) == 64
+    assert pathlib.Path(archive.config).is_file()
