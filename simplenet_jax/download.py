@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from simplenet_jax import cli
-from simplenet_jax.data.archives import ARCHIVES
+from simplenet_jax.data.downloads.archives import ARCHIVES
 from simplenet_jax.progress import console
 
 _DATASET = flags.DEFINE_enum('dataset', None, list(ARCHIVES), 'Which one.')
@@ -33,7 +33,7 @@ flags.register_validator('archive', lambda x: x != '', 'must name a file')
 
 def main() -> None:
   """Downloads."""
-  from simplenet_jax.data import datasets
+  from simplenet_jax.data.downloads import datasets
 
   archive = ARCHIVES[_DATASET.value or '']
   root = Path(_ROOT.value or '').expanduser()

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 
 import numpy as np
 import pytest
 
-from simplenet_jax.data import archives, datasets, entries, fetching
+from simplenet_jax.data.downloads import archives, datasets, entries, fetching
 from tests import commands
-from tests.data import serving
+from tests.data.downloads import serving
 
 RNG = np.random.default_rng(0)
 FILES = {
@@ -26,7 +27,9 @@ FILES = {
   'nut/train/good/0.png': RNG.bytes(1000),
 }
 MADE = sorted(['.download.json', *FILES])
-PIECE = 100_000
+# As much as is written at once, so all that a server sent can be waited for.
+PIECE = fetching._CHUNK
+PART = 'downloads/images.tar.part'
 
 
 def pack(files):
@@ -67,6 +70,14 @@ def download(root, *more, dataset='visa'):
   return commands.run(
     'download', f'--dataset={dataset}', f'--root={root}', *more
   )
+
+
+def wait_for(part):
+  """Waits until all that was sent is written."""
+  end = time.monotonic() + 30
+  while not part.exists() or part.stat().st_size < PIECE:
+    assert time.monotonic() < end
+    time.sleep(0.01)
 
 
 def files_in(folder):
@@ -194,7 +205,7 @@ def test_a_given_archive_is_another_one(server, root, tmp_path):
     ('--archive=none.tar', 1, 'none.tar: no such file'),
     ('--archive=', 2, 'flag --archive=: must name a file'),
     ('--root=', 2, 'flag --root=: must be given'),
-    ('--dataset=mvtec', 2, "'mvtec' should be one of <mvtec_ad|visa|btad|"),
+    ('--dataset=mvtec', 2, 'should be one of <mvtec_ad|visa|btad|'),
     ('--accept', 2, 'accept'),
   ],
 )
@@ -278,6 +289,7 @@ def test_a_stopped_download_goes_on(server, root, number):
   answered = threading.Event()
 
   def stop():
+    wait_for(root / PART)
     os.kill(os.getpid(), number)
     answered.wait(10)  # As a server that says nothing more.
 
@@ -285,16 +297,15 @@ def test_a_stopped_download_goes_on(server, root, number):
   done = download(root)
   answered.set()
   assert done.status == 128 + number
-  part = root / 'downloads' / 'images.tar.part'
-  have = part.stat().st_size
-  assert 0 < have <= PIECE
+  part = root / PART
   assert done.error == (
-    f'stop: stopped; {part} stays, {have / 1000:.0f} kB, start again to go on'
+    f'stop: stopped; {part} stays, 66 kB, start again to go on'
   )
+  assert part.stat().st_size == PIECE
   done = download(root)
   assert done.status == 0, done.errors
-  assert server.asked == [None, f'bytes={have}-']
-  assert server.sent[1] == len(PACKED) - have
+  assert server.asked == [None, f'bytes={PIECE}-']
+  assert server.sent[1] == len(PACKED) - PIECE
   assert_made(root / 'visa')
 
 
@@ -336,7 +347,7 @@ def test_off_the_main_thread_it_works_too(server, root):
 
 CHILD = """
 import dataclasses, pathlib, sys
-from simplenet_jax.data import archives, datasets, entries
+from simplenet_jax.data.downloads import archives, datasets, entries
 
 url, sha256, root = sys.argv[1:]
 pieces = entries._pieces
@@ -370,26 +381,18 @@ def kill_when(server, root, ready):
 
 
 def test_a_killed_download_and_a_killed_extraction_go_on(server, root):
-  reached, killed = threading.Event(), threading.Event()
-
-  def hang():
-    reached.set()
-    killed.wait(30)
-
-  server.pieces, server.at_piece = [2 * fetching._CHUNK], hang
-  kill_when(server, root, lambda _: reached.wait(30))
+  killed = threading.Event()
+  server.pieces, server.at_piece = [PIECE], lambda: killed.wait(30)
+  kill_when(server, root, lambda _: wait_for(root / PART))
   killed.set()
-  part = root / 'downloads' / 'images.tar.part'
-  have = part.stat().st_size
-  assert have in (fetching._CHUNK, 2 * fetching._CHUNK)
 
   kill_when(
     server,
     root,
     lambda child: next(line for line in child.stdout if b'unpacks' in line),
   )
-  assert server.asked == [None, f'bytes={have}-']
-  assert server.sent[1] == len(PACKED) - have
+  assert server.asked == [None, f'bytes={PIECE}-']
+  assert server.sent[1] == len(PACKED) - PIECE
   (left,) = root.glob('.partial-*-visa')
   assert not (root / 'visa').exists()
 

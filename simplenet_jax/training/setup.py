@@ -14,6 +14,7 @@ from flax import nnx
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models import heads, losses, patches, resnet, weights
 from simplenet_jax.models.probe import probe
+from simplenet_jax.models.weights import variants
 from simplenet_jax.protocols import Config
 from simplenet_jax.training import engine, estimate, step
 from simplenet_jax.training.bank import Extractor
@@ -47,8 +48,10 @@ def make_extractor(config: Config) -> Extractor:
 def load_backbone(config: Config, graph: nnx.GraphDef) -> weights.Weights:
   """Loads the backbone's weights, by name or from a file.
 
+  Warns if the noise does not fit them, see `variants.warn`.
+
   Args:
-    config: A run's settings; `backbone` is read.
+    config: A run's settings; `backbone` and `train.sigma` are read.
     graph: The backbone's structure, of the extractor.
 
   Raises:
@@ -57,7 +60,9 @@ def load_backbone(config: Config, graph: nnx.GraphDef) -> weights.Weights:
   """
   backbone = config.backbone
   source = backbone.weights or weights.DEFAULT_WEIGHTS[backbone.name]
-  loaded = weights.load(source, backbone.name, tuple(backbone.levels))
+  levels = tuple(backbone.levels)
+  loaded = weights.load(source, backbone.name, levels)
+  variants.warn(loaded.variant, loaded.state, levels, config.train.sigma)
   if not backbone.probe:
     return loaded
   return dataclasses.replace(loaded, state=probe(graph, loaded.state))

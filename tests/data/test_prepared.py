@@ -14,8 +14,8 @@ from PIL import Image
 import simplenet_jax.data
 from simplenet_jax import ledger, protocols
 from simplenet_jax.data import cifar10, folder, inputs, prepared
-from simplenet_jax.data.archives import ARCHIVES
 from simplenet_jax.data.builders import Cifar10OneClass, MvtecAd, mvtec_ad
+from simplenet_jax.data.downloads.archives import ARCHIVES
 from tests import commands, small
 from tests.data import cifar
 

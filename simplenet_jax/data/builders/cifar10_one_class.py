@@ -6,9 +6,10 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from simplenet_jax.data import cifar10, extraction, folder
-from simplenet_jax.data.archives import ARCHIVES
+from simplenet_jax.data import cifar10, folder
 from simplenet_jax.data.builders import base
+from simplenet_jax.data.downloads import extraction
+from simplenet_jax.data.downloads.archives import ARCHIVES
 from simplenet_jax.data.record import place
 
 

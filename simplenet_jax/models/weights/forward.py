@@ -52,9 +52,9 @@ def pool(features: np.ndarray, pooling: patches.LevelPooling) -> np.ndarray:
   """
   size, outputs = pooling.block.shape[1], pooling.block.shape[-1]
   taps = np.stack(list(_views(features, size, 1)), axis=-1)
-  taps = taps.reshape(*features.shape[:3], pooling.groups, -1)
   block = pooling.block.reshape(-1, outputs).astype(np.float32)
-  return (taps @ block).reshape(*features.shape[:3], -1)
+  pooled = taps.reshape(-1, len(block)) @ block
+  return pooled.reshape(*features.shape[:3], -1)
 
 
 def _block(x: np.ndarray, block: Any, stride: int) -> np.ndarray:
@@ -70,13 +70,14 @@ def _block(x: np.ndarray, block: Any, stride: int) -> np.ndarray:
 
 
 def _conv_norm(x: np.ndarray, conv: Any, norm: Any, stride: int) -> np.ndarray:
-  kernel = conv['kernel']
+  size, _, inputs, outputs = conv['kernel'].shape
+  taps = conv['kernel'].reshape(-1, inputs, outputs)
+  out = 0
+  for view, tap in zip(_views(x, size, stride), taps, strict=True):
+    out += view.reshape(-1, inputs) @ tap
   scale = norm['scale'] / np.sqrt(norm['var'] + resnet.EPSILON)
-  out = norm['bias'] - norm['mean'] * scale
-  taps = (kernel * scale).reshape(-1, *kernel.shape[2:])
-  for view, tap in zip(_views(x, len(kernel), stride), taps, strict=True):
-    out = out + view @ tap
-  return out
+  out = (out - norm['mean']) * scale + norm['bias']
+  return out.reshape(*view.shape[:3], outputs)
 
 
 def _views(x: np.ndarray, size: int, stride: int):

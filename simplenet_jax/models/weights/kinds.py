@@ -15,7 +15,7 @@ _OTHERS = {
     bottleneck=True, depths=(3, 4, 23), inner_factor=2
   ),
 }
-_FIRST = 'layer1.0.conv1.weight'
+_STEM, _FIRST = 'conv1.weight', 'layer1.0.conv1.weight'
 _SHOWN = 3  # names in an error message
 
 
@@ -56,9 +56,14 @@ def objection(
       f'is a {" or ".join(actual)}, expected {architecture}; set '
       f'--config.backbone.name{choice} or --config.backbone.weights'
     )
+  expected = architecture or 'one of ' + ', '.join(resnet.ARCHITECTURES)
   if not actual and (others := _fitting(tensors, _OTHERS)):
-    expected = architecture or 'one of ' + ', '.join(resnet.ARCHITECTURES)
     return f'is a {others[0]}, which is not built here; expected {expected}'
+  if not actual and not architecture:
+    found = ', '.join(
+      f'{name} {list(_shape(tensors, name))}' for name in (_STEM, _FIRST)
+    )
+    return f'has blocks or shapes of no ResNet ({found}); expected {expected}'
   return None
 
 
@@ -66,16 +71,16 @@ def _fitting(
   tensors: Mapping[str, np.ndarray],
   architectures: Mapping[str, resnet.Architecture],
 ) -> list[str]:
-  stem = _shape(tensors, 'conv1.weight')[:1]
-  inner = _shape(tensors, _FIRST)[:1]
-  blocks = set(re.findall(r'layer([123])\.(\d+)\.conv1', '\n'.join(tensors)))
-  depths = [sum(level == str(i) for level, _ in blocks) for i in (1, 2, 3)]
+  stem, inner = (_shape(tensors, name)[:1] for name in (_STEM, _FIRST))
+  blocks = re.findall(r'layer([123])\.(\d+)\.(\w+)', '\n'.join(tensors))
+  bottleneck = any(part == 'conv3' for _, _, part in blocks)
+  depths = [len({b for at, b, _ in blocks if at == str(i)}) for i in (1, 2, 3)]
   return [
     name
     for name, spec in architectures.items()
-    if spec.bottleneck == ('layer1.0.conv3.weight' in tensors)
-    and (spec.width,) == stem
-    and (spec.width * spec.inner_factor,) == inner
+    if spec.bottleneck == bottleneck
+    and stem in ((), (spec.width,))
+    and inner in ((), (spec.width * spec.inner_factor,))
     # A file may end with the last layer that its user needs.
     and all(n in (0, of) for n, of in zip(depths, spec.depths, strict=True))
   ]
@@ -90,7 +95,7 @@ def _foreign(tensors: Mapping[str, np.ndarray]) -> str | None:
       'has a stem of several convolutions (conv1.0.weight), as the ResNets "d" '
       'and "t" of timm'
     )
-  if 'conv1.weight' not in tensors and _FIRST not in tensors:
+  if _STEM not in tensors and _FIRST not in tensors:
     return _unnamed(tensors)
   kernels = {
     name: _shape(tensors, name)

@@ -23,7 +23,7 @@ _CHECKSUMS = {
   '9ba9bcbe': V2,  # wide_resnet50_2
 }
 _TAGS = {'tv_in1k': V1, 'tv2_in1k': V2}  # Of timm's names on the hub.
-_IMAGENET = 1000  # classes
+IMAGENET = 1000  # classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ def warn(
     levels: The levels in use, ascending.
     sigma: Of the run's noise.
   """
-  if variant.architecture == 'demo_resnet':
+  if not scale.has_reference(variant.architecture):
     return
   for line in _misfits(variant, state, levels, sigma):
     logging.warning('%s: %s', variant.name, line)
@@ -90,10 +90,10 @@ def _misfits(
       f"these are {variant.recipe} weights; the method's figures and its "
       f'sigma, {scale.SIGMA}, belong to V1 (timm/{variant.architecture}.tv_in1k)'
     )
-  if variant.classes not in (0, _IMAGENET):
+  if variant.classes not in (0, IMAGENET):
     yield (
       f"its classifier has {variant.classes} classes, ImageNet's has "
-      f'{_IMAGENET}: fine-tuned on other images; the method expects features '
+      f'{IMAGENET}: fine-tuned on other images; the method expects features '
       'of ImageNet'
     )
   if variant.recipe != V1:
@@ -108,13 +108,16 @@ def _misfit(
   Sigma is the user's to vary where features spread as V1's do.
   """
   spread = scale.relative(state, variant.architecture, levels)
-  assert spread is not None
+  if not 0 < spread < np.inf:
+    yield 'its features do not vary, or are infinite: not trained weights'
+    return
   fitting = scale.fitting_sigma(spread)
   if scale.alike(spread, 1) or scale.alike(fitting, sigma):
     return
-  reference = V1 if variant.architecture == 'resnet18' else f'{V1} ResNet18'
+  known = variant.architecture == 'resnet18'
+  unless = '' if known else ', unless they are V1 weights in another file'
   yield (
-    f'features spread {spread:.2g} times as wide as those of {reference} '
-    f'weights, which sigma {scale.SIGMA} belongs to; '
-    f'--config.train.sigma={fitting:.2g} would be as much noise for these'
+    f'features spread {spread:.2g} times as wide as those of {V1} ResNet18, '
+    f'which sigma {scale.SIGMA} belongs to; --config.train.sigma={fitting:.2g} '
+    f'would be as much noise for these{unless}'
   )

@@ -13,8 +13,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from simplenet_jax.data import extraction
-from tests.data.serving import listing
+from simplenet_jax.data.downloads import extraction
+from tests.data.downloads.serving import listing
 
 RNG = np.random.default_rng(0)
 FILES = {

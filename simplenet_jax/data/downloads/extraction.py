@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from simplenet_jax.data import entries
-from simplenet_jax.data.disk import amount, require_room
-from simplenet_jax.data.entries import Entry, Refused, shown
+from simplenet_jax.data.downloads import entries
+from simplenet_jax.data.downloads.disk import amount, require_room
+from simplenet_jax.data.downloads.entries import Entry, Refused, shown
 from simplenet_jax.progress import Board, counted
 
 # A folder of one of these is a category itself; VisA's hold Data.
@@ -59,7 +59,7 @@ def extract(
     raise ValueError(f'{target} is there already; it is left as it is')
   size = archive.stat().st_size
   with _staged(target) as aside:
-    require_room(aside, size, f'what {archive.name} holds')
+    require_room(target.parent, size, f'what {archive.name} holds')
     writer = _Writer(aside, min(most_bytes, _RATIO * size), most_entries)
     try:
       _unpack(archive, size, writer)

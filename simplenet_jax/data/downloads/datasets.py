@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from simplenet_jax import interrupts
-from simplenet_jax.data import extraction, fetching, part
-from simplenet_jax.data.archives import Archive
-from simplenet_jax.data.disk import amount
+from simplenet_jax.data.downloads import extraction, fetching, part
+from simplenet_jax.data.downloads.archives import Archive
+from simplenet_jax.data.downloads.disk import amount
 from simplenet_jax.progress import console
 
 MARKER = '.download.json'  # In folders that are whole, made by `obtain`.

@@ -51,12 +51,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   def do_GET(self):
     served = self.server.served
     served.requests.append(dict(self.headers))
-    served.sent.append(0)
     if served.statuses:
+      served.sent.append(0)
       self.send_error(served.statuses.pop(0))
       return
     content, first = served.content, self._first(served)
     if first >= len(content) > 0:
+      served.sent.append(0)
       self.send_error(416)
       return
     rest = content[first:]
@@ -69,12 +70,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       self.send_header('Content-Length', str(len(rest)))
     for name, value in {**served.validators, **served.header}.items():
       self.send_header(name, value)
-    self.end_headers()
     piece = rest[: served.pieces.pop(0)] if served.pieces else rest
+    served.sent.append(len(piece))  # Before the other side can be through.
+    self.end_headers()
     with contextlib.suppress(ConnectionError):
       self.wfile.write(piece)
       self.wfile.flush()
-    served.sent[-1] = len(piece)
     if len(piece) < len(rest):
       served.at_piece()
 

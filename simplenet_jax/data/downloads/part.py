@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from simplenet_jax.data.disk import amount
+from simplenet_jax.data.downloads.disk import amount
 from simplenet_jax.files import written_aside
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from simplenet_jax import progress
-from simplenet_jax.data import fetching, part
-from tests.data import serving
+from simplenet_jax.data.downloads import fetching, part
+from tests.data.downloads import serving
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 PIECE = 100_000

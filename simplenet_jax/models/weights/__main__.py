@@ -1,0 +1,77 @@
+"""Tells what a file of backbone weights is, and converts it.
+
+  python -m simplenet_jax.models.weights --weights=FILE_OR_NAME \
+    [--output=FILE.safetensors] [--list]
+
+Says which network and whose training it is, how widely its features spread and
+which sigma that calls for; a damaged file's problems are all named. --output
+writes every tensor, its type and bits unchanged, as safetensors with the names
+of torchvision.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+from absl import flags
+
+from simplenet_jax import cli
+from simplenet_jax.files import written_aside
+from simplenet_jax.models.weights import files, inspection, kinds, variants
+from simplenet_jax.progress import console
+
+_WEIGHTS = flags.DEFINE_string(
+  'weights', None, 'A file, a name on the Hugging Face hub, or demo.'
+)
+_OUTPUT = flags.DEFINE_string('output', None, 'A .safetensors file to write.')
+_LIST = flags.DEFINE_bool('list', False, 'Whether to list all tensors.')
+cli.require('weights')
+
+
+def main() -> None:
+  """Inspects, and converts if asked to."""
+  output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None
+  if output and output.suffix != '.safetensors':
+    raise ValueError(f'--output is {output}; give a name with .safetensors')
+  source = _WEIGHTS.value or ''
+  path = files.locate(source, '--weights')
+  tensors, sha256 = files.read(path)
+  console.print(path)
+  if _LIST.value:
+    for name, value in tensors.items():
+      console.print(f'  {name} {list(value.shape)} {value.dtype}')
+  state = inspection.check(tensors, str(path))
+  architecture = kinds.recognise(tensors)[0]
+  variant = variants.identify(source, architecture, sha256, tensors)
+  console.print(inspection.describe(tensors, state, variant, sha256))
+  if output:
+    write(tensors, output)
+
+
+def write(tensors: Mapping[str, np.ndarray], output: Path) -> None:
+  """Writes tensors as safetensors, unless the same file is there already.
+
+  Args:
+    tensors: Of any types, by name.
+    output: The file; its folder is made where missing.
+
+  Raises:
+    ValueError: If another file is there.
+  """
+  # Views of other layouts would be written wrongly; ascontiguousarray would
+  # give single numbers an axis.
+  ordered = {k: np.asarray(v, order='C') for k, v in tensors.items()}
+  content = safetensors.numpy.save(ordered, {'format': 'pt'})
+  if output.exists():
+    if not output.is_file() or output.read_bytes() != content:
+      raise ValueError(f'{output} is there already; give another --output')
+    console.print(f'{output} is there already, with the same content')
+    return
+  with written_aside(output) as aside:
+    aside.write_bytes(content)
+  console.print(f'Wrote {len(tensors)} tensors to {output}')
+
+
+if __name__ == '__main__':
+  cli.run(main)
