@@ -44,6 +44,7 @@ setuptools.setup(
     'scipy>=1.13',
     'tensorboardX>=2.6',
     'tensorflow-datasets>=4.9.10',  # Used without TensorFlow.
+    'threadpoolctl>=3.1',
   ],
   extras_require={
     'cuda': ['jax[cuda12]>=0.10.1,<0.12'],

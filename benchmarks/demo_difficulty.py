@@ -24,8 +24,9 @@ from absl import flags
 from flax import nnx
 from safetensors.numpy import save_file
 
+from benchmarks import resnet18
 from configs import demo as demo_config
-from simplenet_jax import cli, environment, protocols, train
+from simplenet_jax import cli, environment, train
 from simplenet_jax.data import sources
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics, results
@@ -51,11 +52,9 @@ _METHODS = flags.DEFINE_multi_enum(
 _AT_MOST = {'gaussian': 0.75, 'random': 0.9}
 _AT_LEAST = {'demo': 0.97, 'imagenet': 0.97}
 
-# The heads' noise must fit the size of the features: about a third of their
-# deviation, .15 for ImageNet's weights and 1 for untrained ones.
-_SIGMA = {'random': 0.35, 'imagenet': 0.05}
-_EPOCHS = 12
-_FASTER = 3  # Times the learning rates, for so few epochs.
+# About a third of the features' deviation, .15 for ImageNet's weights and 1 for
+# untrained ones.
+_SIGMA = {'random': 0.35, 'imagenet': resnet18.SIGMA}
 
 # Of the Gaussian that smooths the pixels' scores, as in the method's maps.
 _SMOOTHING = 4.0
@@ -87,28 +86,6 @@ def gaussian(one: Inputs) -> dict[str, float]:
 def _stack(read: Callable[[int], np.ndarray], count: int) -> np.ndarray:
   """Returns images, float32 `[count, height, width, 3]` in [0, 1]."""
   return np.stack([np.float32(read(i)) for i in range(count)]) / np.float32(255)
-
-
-def with_resnet18(config: Config, source: str, sigma: float) -> Scores:
-  """Trains the method's heads on a ResNet18's features.
-
-  Args:
-    config: The demo's settings.
-    source: Where the weights are.
-    sigma: Of the heads' noise.
-
-  Returns:
-    Metrics of the last epoch by category.
-  """
-  config = config.copy_and_resolve_references()
-  config.backbone.name, config.backbone.weights = 'resnet18', source
-  config.patch.pretrain_dim = config.patch.target_dim = 384
-  config.head.hidden = 256
-  config.train = protocols.reference().train
-  config.train.sigma, config.train.epochs = sigma, _EPOCHS
-  config.train.adaptor.learning_rate *= _FASTER
-  config.train.discriminator.learning_rate *= _FASTER
-  return run(config)
 
 
 def run(config: Config) -> Scores:
@@ -143,9 +120,9 @@ def measure(method: str, config: Config) -> Scores:
     }
   if method == 'random':
     with random_weights() as source:
-      return with_resnet18(config, source, _SIGMA[method])
+      return run(resnet18.settings(config, source, _SIGMA[method]))
   if method == 'imagenet':
-    return with_resnet18(config, _WEIGHTS.value, _SIGMA[method])
+    return run(resnet18.settings(config, _WEIGHTS.value))
   return run(config)
 
 
@@ -193,7 +170,7 @@ def main() -> None:
     'what': 'image and pixel AUROC on the demo set, mean over data seeds',
     'data_seeds': _SEEDS.value,
     'input': config.data.resize,
-    'epochs': {'demo': config.train.epochs, 'resnet18': _EPOCHS},
+    'epochs': {'demo': config.train.epochs, 'resnet18': resnet18.EPOCHS},
     'sigma': {'demo': config.train.sigma, **_SIGMA},
     'methods': tables,
     'image_auroc_at_most': _AT_MOST,

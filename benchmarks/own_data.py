@@ -1,12 +1,14 @@
 """Measures what images and pixels are worth, on generated parts.
 
-How many good images to train on, and how large a defect must be in the input to
-be found: the two questions that one's own data raises first.
+How many good images to train on (with the demo's backbone), and how large a
+defect must be in the input to be found (with ImageNet's ResNet18): the two
+questions that one's own data raises first.
 
-  python -m benchmarks.own_data
+  python -m benchmarks.own_data --weights=resnet18.safetensors
 
-Writes benchmarks/results/own_data.json. Everything is generated; no figure is
-selected on test images, and all are of the last epoch.
+Writes benchmarks/results/own_data.json; `--what=images` or `--what=pixels`
+measures one of them and keeps the other's figures. Everything is generated; no
+figure is selected on test images, and all are of the last epoch.
 """
 
 import json
@@ -19,15 +21,25 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from benchmarks import resnet18
 from configs import demo as demo_config
 from simplenet_jax import cli, environment, train
 from simplenet_jax.data import demo
 from simplenet_jax.data.demo import pictures
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import metrics, results
+from simplenet_jax.models.weights import DEFAULT_WEIGHTS
 from simplenet_jax.protocols import Config
 
 _RESULT = pathlib.Path(__file__).parent / 'results' / 'own_data.json'
+_WHAT = flags.DEFINE_multi_enum(
+  'what', ['images', 'pixels'], ['images', 'pixels'], 'What to measure.'
+)
+_WEIGHTS = flags.DEFINE_string(
+  'weights',
+  DEFAULT_WEIGHTS['resnet18'],
+  "ImageNet's ResNet18: a file, or a name on the Hugging Face hub.",
+)
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Number of generated sets.', 1)
 _IMAGES = flags.DEFINE_multi_integer(
   'images', [6, 12, 24, 48], 'How many good images to train on.'
@@ -36,7 +48,7 @@ _SIDES = flags.DEFINE_multi_integer(
   'sides', [96, 192, 384], 'Sides of the input, in pixels.'
 )
 
-_CATEGORY = 'gasket'
+_CATEGORY = 'weave'
 _SIDE = 768  # Of the pictures with defects of known size.
 _DIAMETERS = (6, 12, 24, 48)  # Of these defects, in the picture's pixels.
 _DARKER = 0.4  # By this share.
@@ -113,7 +125,7 @@ def of_pixels(
   side: int, root: pathlib.Path, workdir: pathlib.Path
 ) -> dict[str, float]:
   """Returns I-AUROC by the diameter of the defects, in the picture's pixels."""
-  config = demo_config.get_config()
+  config = resnet18.settings(demo_config.get_config(), _WEIGHTS.value)
   config.data.resize = side
   run(config, root, workdir)
   detector = Detector.load(workdir / 'detectors' / _CATEGORY)
@@ -136,42 +148,58 @@ def averaged(found: list[dict[str, float]]) -> dict[str, float]:
   }
 
 
+def measure_images(folder: pathlib.Path) -> dict[int, dict[str, float]]:
+  """Returns I-AUROC by the number of good images, and by category."""
+  found = {}
+  for count in _IMAGES.value:
+    sets = []
+    for seed in range(_SEEDS.value):
+      sets.append(of_images(count, seed, folder))
+      shutil.rmtree(folder)
+    found[count] = averaged(sets)
+    found[count]['mean'] = statistics.fmean(found[count].values())
+  return found
+
+
+def measure_pixels(folder: pathlib.Path) -> dict[int, dict[str, float]]:
+  """Returns I-AUROC by the input's side, and by the defects' diameter."""
+  found: dict[int, list] = {side: [] for side in _SIDES.value}
+  for seed in range(_SEEDS.value):
+    draw_dots(seed, folder / 'dots')
+    for side, sets in found.items():
+      sets.append(of_pixels(side, folder / 'dots', folder / f'run{side}'))
+    shutil.rmtree(folder)
+  return {side: averaged(sets) for side, sets in found.items()}
+
+
 def main() -> None:
   """Runs the benchmark, prints it and writes its result."""
-  seeds = range(_SEEDS.value)
-  images, pixels = {}, {side: [] for side in _SIDES.value}
-  with tempfile.TemporaryDirectory() as name:
-    aside = pathlib.Path(name)
-    for count in _IMAGES.value:
-      sets = []
-      for seed in seeds:
-        sets.append(of_images(count, seed, aside / 'images'))
-        shutil.rmtree(aside / 'images')
-      images[count] = averaged(sets)
-      images[count]['mean'] = statistics.fmean(images[count].values())
-    for seed in seeds:
-      draw_dots(seed, aside / 'dots')
-      for side, sets in pixels.items():
-        sets.append(of_pixels(side, aside / 'dots', aside / f'run{side}'))
-        shutil.rmtree(aside / f'run{side}')
-      shutil.rmtree(aside / 'dots')
-  result = {
-    'what': 'I-AUROC by the number of good images (equally many steps), and by '
-    'the diameter of dark dots and the side of the input, in pixels',
+  result = json.loads(_RESULT.read_text()) if _RESULT.exists() else {}
+  run_as = {
     'generated_sets': _SEEDS.value,
-    'by_images': images,
-    'dots': {
-      'category': _CATEGORY,
-      'side_of_pictures': _SIDE,
-      'darker_by': _DARKER,
-      'pictures_of_each_diameter': _TESTED,
-    },
-    'by_side_and_diameter': {
-      side: averaged(sets) for side, sets in pixels.items()
-    },
     'versions': environment.versions(),
     'device': environment.device(),
   }
+  with tempfile.TemporaryDirectory() as name:
+    aside = pathlib.Path(name, 'aside')
+    if 'images' in _WHAT.value:
+      result['images'] = {
+        'what': 'I-AUROC by the number of good images, trained for equally '
+        "many steps, the demo's backbone",
+        'image_auroc': measure_images(aside),
+        **run_as,
+      }
+    if 'pixels' in _WHAT.value:
+      result['pixels'] = {
+        'what': 'I-AUROC by the side of the input and the diameter of dark '
+        "dots in the picture, in pixels, ImageNet's ResNet18",
+        'category': _CATEGORY,
+        'side_of_pictures': _SIDE,
+        'darker_by': _DARKER,
+        'pictures_of_each_diameter': _TESTED,
+        'image_auroc': measure_pixels(aside),
+        **run_as,
+      }
   results.write_json(_RESULT, result)
   print(json.dumps(result, indent=2))
 

@@ -1,6 +1,6 @@
 """Prepares a data set for TFDS, without TensorFlow.
 
-  python -m simplenet_jax.prepare --dataset=mvtec_ad --manual_dir=data
+  python -m simplenet_jax.prepare --dataset=mvtec_ad
   python -m simplenet_jax.prepare --dataset=cifar10
 
 The result is read by `tfds.builder(...).as_data_source()` and by
@@ -23,7 +23,7 @@ _DATA_DIR = flags.DEFINE_string(
   'tfds_dir', '', "Where prepared data sets lie; TFDS's place if not given."
 )
 _MANUAL_DIR = flags.DEFINE_string(
-  'manual_dir', '', "Where the folder mvtec lies; TFDS's place if not given."
+  'manual_dir', 'data', "TFDS's manual directory: where the folder mvtec lies."
 )
 cli.require('dataset')
 
@@ -36,7 +36,7 @@ def main() -> None:
   from simplenet_jax.data import prepared
   from simplenet_jax.progress import console
 
-  dataset, manual = _DATASET.value, _MANUAL_DIR.value or None
+  dataset, manual = _DATASET.value, _MANUAL_DIR.value
   known = prepared.configs(dataset)
   default = ['all'] if 'all' in known else known
   names = _CONFIGS.value or default

@@ -640,3 +640,23 @@ def test_what_is_set_later_is_saved(detector, tmp_path):
   assert (limits.image, limits.pixel) == (0.25, 0.125)
   assert limits.promised is None
   assert detector.thresholds == NONE
+
+
+def test_a_larger_input_is_tiles_without_seams():
+  """Away from its borders a tile looks as it does in the whole image."""
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (224, 576, 3), np.uint8)
+  left, width, seen = 64, 448, 160  # No patch sees farther than that.
+  whole, _ = detectors.make(size=image.shape[:2]).infer(image[None])
+  tile = image[:, left : left + width]
+  alone, _ = detectors.make(size=tile.shape[:2]).infer(tile[None])
+  inside = np.s_[0, :, seen : width - seen]
+  np.testing.assert_allclose(
+    alone[inside],
+    whole[:, :, left : left + width][inside],
+    atol=1e-5 * np.ptp(whole),
+  )
+  # The tile's borders are another matter.
+  assert np.abs(alone[0] - whole[0, :, left : left + width]).max() > (
+    1e-2 * np.ptp(whole)
+  )

@@ -129,6 +129,23 @@ def test_gray_images_are_as_gray_as_their_files(tmp_path):
   assert one.train[0].read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize('name', ['screw', 'transistor'])
+def test_real_images_come_back_bit_for_bit(shared, tmp_path, name):
+  root = shared(f'data/{name}').parent
+  prepare(root, tmp_path, name)
+  [one] = prepared.find_categories('mvtec_ad', tmp_path)
+  [other] = folder.find_categories(root, [name])
+  assert folder.describe(one) == folder.describe(other)
+  for record, path in zip(one.train, other.train, strict=True):
+    assert record.read_bytes() == path.read_bytes()
+  for sample, file in zip(one.test, other.test, strict=True):
+    assert sample.defect == file.defect
+    assert sample.path.read_bytes() == file.path.read_bytes()
+    assert bool(sample.mask) == bool(file.mask)
+    if file.mask:
+      assert sample.mask.read_bytes() == file.mask.read_bytes()
+
+
 @pytest.mark.parametrize('crop', [0, 32])
 def test_inputs_equal_the_folders(root, place, crop):
   data = protocols.reference().data

@@ -40,12 +40,19 @@ def locate(source: str, flag: str) -> Path:
     return path
   if path.suffix in SUFFIXES:
     raise FileNotFoundError(f'{path}: no such file; check {flag}')
-  if re.fullmatch(r'[\w.-]+/[\w.-]+', source):
+  if on_hub(source):
     return hub.download(source, flag)
   raise ValueError(
     f'{flag} is {source!r}, found no such file; give a file '
     f'({", ".join(SUFFIXES)}), demo, or a Hugging Face name (owner/name)'
   )
+
+
+def on_hub(source: str) -> bool:
+  """Returns whether `source` names no file but a repository of the hub."""
+  path = Path(source).expanduser()
+  named = re.fullmatch(r'[\w.-]+/[\w.-]+', source)
+  return bool(named) and not path.exists() and path.suffix not in SUFFIXES
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], str]:

@@ -5,7 +5,7 @@ size of images, on some devices many; for one look at a few small images this is
 faster, and the same on every machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,15 +72,16 @@ def _block(x: np.ndarray, block: Any, stride: int) -> np.ndarray:
 def _conv_norm(x: np.ndarray, conv: Any, norm: Any, stride: int) -> np.ndarray:
   size, _, inputs, outputs = conv['kernel'].shape
   taps = conv['kernel'].reshape(-1, inputs, outputs)
+  views = list(_views(x, size, stride))
   out = 0
-  for view, tap in zip(_views(x, size, stride), taps, strict=True):
+  for view, tap in zip(views, taps, strict=True):
     out += view.reshape(-1, inputs) @ tap
   scale = norm['scale'] / np.sqrt(norm['var'] + resnet.EPSILON)
   out = (out - norm['mean']) * scale + norm['bias']
-  return out.reshape(*view.shape[:3], outputs)
+  return out.reshape(*views[0].shape[:3], outputs)
 
 
-def _views(x: np.ndarray, size: int, stride: int):
+def _views(x: np.ndarray, size: int, stride: int) -> Iterator[np.ndarray]:
   """Yields what each tap of a kernel sees, padded with 0 as torch does."""
   height, width = (-(-length // stride) for length in x.shape[1:3])
   pad = size // 2

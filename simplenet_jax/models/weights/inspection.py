@@ -81,8 +81,9 @@ def describe(
     'recipe': variant.recipe or 'unknown, no file of torchvision by checksum',
     'sha256': sha256,
     'tensors': f'{len(tensors)} ({kept}), {size / 1e6:.1f} MB',
-    'parameters': f'{parameters(tensors):,}; {parameters(tensors, reached[-1]):,}'
-    f' from the stem to layer{reached[-1]}',
+    'parameters': f'{parameters(tensors):,}, '
+    f'{parameters(tensors, reached[-1]):,} from the stem to '
+    f'layer{reached[-1]}',
     'classifier': _classifier(variant.classes),
     'BatchNorm': 'changes nothing: folded into the convolutions, or untrained'
     if _folded(tensors)

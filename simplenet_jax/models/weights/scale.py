@@ -9,6 +9,7 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
+import threadpoolctl
 from flax import nnx
 
 from simplenet_jax.data import images
@@ -74,7 +75,7 @@ def alike(one: float, other: float) -> bool:
 def spread(state: nnx.State, architecture: str, levels: Sequence[int]) -> float:
   """Measures how widely features spread over a few made images.
 
-  It is measured on what the noise is added to, features pooled as in the
+  It is measured on what the adaptor is given, features pooled as in the
   protocols (3 x 3 neighbourhoods, 1536 dimensions): the root mean square of
   the dimensions' standard deviations over positions and images.
 
@@ -85,12 +86,13 @@ def spread(state: nnx.State, architecture: str, levels: Sequence[int]) -> float:
   """
   spec = resnet.ARCHITECTURES[architecture]
   channels = tuple(spec.channels(level) for level in levels)
-  pooled = map(
-    forward.pool,
-    forward.features(state, levels, _images()),
-    patches.plan(channels, 3, 1536, 1536),
-  )
-  variances = [np.var(level, (0, 1, 2), np.float64) for level in pooled]
+  pooling = patches.plan(channels, 3, 1536, 1536)
+  # The products are small: threads of the BLAS mostly wait for each other, many
+  # times as long where the processor has other work.
+  with threadpoolctl.threadpool_limits(1, 'blas'):
+    features = forward.features(state, levels, _images())
+    pooled = map(forward.pool, features, pooling)
+    variances = [np.var(level, (0, 1, 2), np.float64) for level in pooled]
   return float(np.sqrt(np.concatenate(variances).mean()))
 
 

@@ -1,14 +1,13 @@
-"""Which training weights come from, and whether the method's noise fits them."""
+"""Which training weights come from, and whether the noise fits them."""
 
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import logging
 from flax import nnx
 
-from simplenet_jax.models.weights import scale
+from simplenet_jax.models.weights import files, scale
 
 V1 = "torchvision's V1"
 V2 = "torchvision's V2"
@@ -46,18 +45,19 @@ class Variant:
 def identify(
   name: str, architecture: str, sha256: str, tensors: Mapping[str, np.ndarray]
 ) -> Variant:
-  """Tells a variant by the file's checksum, its name on the hub, its classifier.
+  """Tells a variant by checksum, name on the hub and classifier.
 
   Args:
-    name: The source as it was asked for; if it is no file, a name on the hub.
+    name: The source as it was asked for.
     architecture: A key of `resnet.ARCHITECTURES`.
     sha256: Of the file.
     tensors: With torchvision's names.
   """
   recipe = _CHECKSUMS.get(sha256[:8], '')
-  if not recipe and (hub := re.fullmatch(r'([\w.-]+)/([\w.-]+)', name)):
-    tag = hub[2].partition('.')[2] if hub[1] == 'timm' else ''
-    recipe = _TAGS.get(tag, f"{hub[1]}'s {tag or hub[2]}")
+  if not recipe and files.on_hub(name):
+    owner, repository = name.split('/')
+    tag = repository.partition('.')[2] if owner == 'timm' else ''
+    recipe = _TAGS.get(tag, f"{owner}'s {tag or repository}")
   shape = np.shape(tensors.get('fc.weight', ()))
   return Variant(name, architecture, recipe, shape[0] if len(shape) == 2 else 0)
 
@@ -86,9 +86,10 @@ def _misfits(
   variant: Variant, state: nnx.State, levels: Sequence[int], sigma: float
 ) -> Iterator[str]:
   if variant.recipe not in ('', V1):
+    first = f'timm/{variant.architecture}.tv_in1k'
     yield (
       f"these are {variant.recipe} weights; the method's figures and its "
-      f'sigma, {scale.SIGMA}, belong to V1 (timm/{variant.architecture}.tv_in1k)'
+      f'sigma, {scale.SIGMA}, belong to {V1} ({first})'
     )
   if variant.classes not in (0, IMAGENET):
     yield (

@@ -1,0 +1,175 @@
+"""Weights by name: downloads, the cache, and what is said without either."""
+
+import contextlib
+import hashlib
+import http.server
+import os
+import subprocess
+import sys
+import threading
+
+import huggingface_hub
+import pytest
+
+from simplenet_jax.models import weights
+
+NAME = 'timm/resnet18.tv_in1k'
+URL = f'/{NAME}/resolve/main/model.safetensors'
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+  """As much of the Hugging Face hub as serves one file of one repository."""
+
+  files: dict[str, bytes]
+
+  def do_GET(self):
+    content = self.files.get(self.path)
+    self.send_response(404 if content is None else 200)
+    if content is None:
+      self.send_header('X-Error-Code', 'RepoNotFound')
+    else:
+      self.send_header('ETag', f'"{hashlib.sha256(content).hexdigest()}"')
+      self.send_header('X-Repo-Commit', 'c' * 40)
+    self.send_header('Content-Length', str(len(content or b'')))
+    self.end_headers()
+    if self.command == 'GET':
+      self.wfile.write(content or b'')
+
+  do_HEAD = do_GET  # noqa: N815
+
+  def log_message(self, format, *args):
+    pass
+
+
+@contextlib.contextmanager
+def serve(files):
+  handler = type('Handler', (Hub,), {'files': files})
+  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+  thread = threading.Thread(target=server.serve_forever)
+  thread.start()
+  try:
+    yield f'http://127.0.0.1:{server.server_port}'
+  finally:
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+PROGRAM = """
+import sys
+from simplenet_jax.models import weights
+for name in sys.argv[1:]:
+  try:
+    found = weights.load(name, 'demo_resnet', (1,))
+    print(found.name, found.sha256)
+  except (FileNotFoundError, ValueError) as error:
+    print(error)
+"""
+
+
+def load_elsewhere(cache, *names, **variables):
+  """Loads in a fresh process, since the hub's client reads these at import."""
+  environment = {
+    **os.environ,
+    'HF_HOME': str(cache),
+    'HF_HUB_CACHE': str(cache),
+    'HF_HUB_OFFLINE': '0',
+    'NO_PROXY': '127.0.0.1',
+    'no_proxy': '127.0.0.1',
+    **variables,
+  }
+  done = subprocess.run(
+    [sys.executable, '-c', PROGRAM, *names],
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert done.returncode == 0, done.stderr
+  # The client's warnings and bars are not to be seen.
+  assert not done.stderr
+  return done.stdout.splitlines()
+
+
+def refusal(name, endpoint, cause):
+  return (
+    f'{name}: cannot download model.safetensors from {endpoint} ({cause}; get '
+    'the file elsewhere and give --config.backbone.weights=PATH'
+  )
+
+
+def test_download_then_offline(tmp_path, write, demo):
+  content = write(demo).read_bytes()
+  sha256 = hashlib.sha256(content).hexdigest()
+  cache = tmp_path / 'cache'
+  with serve({URL: content}) as endpoint:
+    lines = load_elsewhere(cache, NAME, 'timm/none', HF_ENDPOINT=endpoint)
+  assert lines[0] == (
+    f'Downloads model.safetensors of {NAME} from {endpoint} to {cache}'
+  )
+  assert lines[1] == f'{NAME} {sha256}'
+  assert lines[2].startswith('Downloads model.safetensors of timm/none from ')
+  start, end = refusal('timm/none', endpoint, '|').split('|')
+  assert lines[3].startswith(f'{start}RepositoryNotFoundError: 404')
+  assert lines[3].endswith(end)
+  assert len(lines) == 4
+
+  # The server is gone; the cache serves, whether or not that is known.
+  lines = load_elsewhere(
+    cache, NAME, 'timm/none', HF_ENDPOINT=endpoint, HF_HUB_OFFLINE='1'
+  )
+  assert lines[0] == f'{NAME} {sha256}'
+  assert lines[1].startswith(f'{start}OfflineModeIsEnabled: Cannot reach')
+  assert 'unset the `HF_HUB_OFFLINE` environment variable' in lines[1]
+  assert len(lines) == 2
+  lines = load_elsewhere(cache, NAME, HF_ENDPOINT=endpoint)
+  assert lines == [f'{NAME} {sha256}']
+
+
+def test_a_wrong_endpoint_is_named(tmp_path):
+  lines = load_elsewhere(tmp_path, NAME, HF_ENDPOINT='hub.example')
+  start, end = refusal(NAME, 'hub.example', '|').split('|')
+  assert lines[-1].startswith(start)
+  assert 'protocol' in lines[-1]
+  assert lines[-1].endswith(end)
+  assert len(lines) == 2
+
+
+@pytest.mark.slow
+def test_nobody_at_the_endpoint(tmp_path):
+  with serve({}) as endpoint:
+    pass
+  lines = load_elsewhere(tmp_path, NAME, HF_ENDPOINT=endpoint)
+  assert lines[-1].startswith(refusal(NAME, endpoint, 'ConnectError: ')[:-90])
+  assert 'refused' in lines[-1]
+  assert len(lines) == 2
+
+
+def test_failed_download_is_one_clear_line(monkeypatch):
+  def fail(*_):
+    raise RuntimeError('no route to host\nmany details')
+
+  monkeypatch.setattr(huggingface_hub, 'hf_hub_download', fail)
+  with pytest.raises(FileNotFoundError) as caught:
+    weights.load(NAME, 'resnet18', (2, 3))
+  assert str(caught.value) == refusal(
+    NAME,
+    huggingface_hub.constants.ENDPOINT,
+    'RuntimeError: no route to host)',
+  )
+
+
+def test_switches_of_the_client_are_as_they_were(monkeypatch):
+  def look(*_):
+    assert huggingface_hub.utils.are_progress_bars_disabled()
+    assert logging.get_verbosity() == logging.ERROR
+    raise RuntimeError
+
+  logging = huggingface_hub.utils.logging
+  monkeypatch.delenv('HF_HUB_VERBOSITY', raising=False)
+  monkeypatch.setattr(huggingface_hub, 'hf_hub_download', look)
+  before = logging.get_verbosity()
+  with pytest.raises(FileNotFoundError, match='RuntimeError'):
+    weights.load(NAME, 'resnet18', (2, 3))
+  assert logging.get_verbosity() == before
+  assert not huggingface_hub.utils.are_progress_bars_disabled()
