@@ -55,6 +55,7 @@ setuptools.setup(
       'hypothesis>=6.100',
       'pyright==1.1.414',
       'pytest>=8.2',
+      'pytest-xdist>=3.6',
       'ruff==0.17.6',
       'torch==2.13.0',
     ],

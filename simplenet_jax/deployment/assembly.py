@@ -1,5 +1,6 @@
 """From a config, a backbone and trained heads to a detector."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,7 +58,8 @@ def assemble(
     thresholds=NONE,
     provenance={
       'protocol': protocols.followed(config),
-      'config': config.to_dict(),
+      # As it comes back from a file: lists, not tuples.
+      'config': json.loads(json.dumps(config.to_dict())),
       'versions': environment.versions(),
       **provenance,
     },
