@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from simplenet_jax.progress import console
 
@@ -67,6 +67,39 @@ def caught(meanwhile: str = 'heads are saved') -> Iterator[Stop]:
     for number in _SIGNALS:
       signal.signal(number, on_first)
     yield stop
+  finally:
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def at_once(kept: Callable[[], str]) -> Iterator[None]:
+  """Turns SIGTERM and SIGINT into `Stopped`, wherever they arrive.
+
+  For work that cannot look at an event: waiting for a server takes minutes.
+
+  Args:
+    kept: Returns what is left and how it goes on, to be told.
+
+  Raises:
+    Stopped: When a signal arrived.
+  """
+  numbers: list[int] = []
+
+  def on_signal(number, frame):
+    del frame
+    numbers.append(number)
+    raise KeyboardInterrupt
+
+  before = {}
+  try:
+    if threading.current_thread() is threading.main_thread():
+      for number in _SIGNALS:
+        before[number] = signal.signal(number, on_signal)
+    yield
+  except KeyboardInterrupt:
+    status = 128 + (numbers or [signal.SIGINT])[0]
+    raise Stopped(kept(), status) from None
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)

@@ -4,60 +4,61 @@
   python -m simplenet_jax.prepare --dataset=cifar10
 
 The result is read by `tfds.builder(...).as_data_source()` and by
---config.data.source=tfds.
+--config.data.source=tfds. CIFAR-10 is downloaded where it is not there; MVTec
+AD has to be there (python -m simplenet_jax.download).
 """
+
+from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli
+from simplenet_jax import cli, interrupts
 
-_DATASET = flags.DEFINE_string(
-  'dataset', '', 'Which: mvtec_ad or cifar10 (TFDS: cifar10_one_class).'
+_DATASET = flags.DEFINE_enum(
+  'dataset',
+  None,
+  ['mvtec_ad', 'cifar10'],
+  'Which one; cifar10 becomes cifar10_one_class.',
 )
-_CONFIGS = flags.DEFINE_list(
+_CATEGORIES = flags.DEFINE_list(
   'categories',
   [],
   'Of which categories; if not given, mvtec_ad has all in one, cifar10 each.',
 )
-_DATA_DIR = flags.DEFINE_string(
+_TFDS_DIR = flags.DEFINE_string(
   'tfds_dir', '', "Where prepared data sets lie; TFDS's place if not given."
 )
 _MANUAL_DIR = flags.DEFINE_string(
-  'manual_dir', 'data', "TFDS's manual directory: where the folder mvtec lies."
+  'manual_dir', 'data', "TFDS's manual directory, with mvtec or cifar10 in it."
 )
-cli.require('dataset')
+cli.require('dataset', 'manual_dir')
 
 
 def main() -> None:
   """Prepares the configs that are not prepared yet."""
   # Wrong flags are told at once, not after the seconds that imports take.
-  import tensorflow_datasets as tfds
-
   from simplenet_jax.data import prepared
+  from simplenet_jax.data.downloads import datasets
+  from simplenet_jax.data.downloads.archives import ARCHIVES
   from simplenet_jax.progress import console
 
-  dataset, manual = _DATASET.value, _MANUAL_DIR.value
-  known = prepared.configs(dataset)
-  default = ['all'] if 'all' in known else known
-  names = _CONFIGS.value or default
-  if unknown := sorted(set(names) - set(known)):
-    raise ValueError(
-      f'--categories: {dataset} has no {", ".join(unknown)}; there are '
-      f'{", ".join(known)}'
-    )
+  dataset, manual = _DATASET.value or '', Path(_MANUAL_DIR.value or '')
+  names = prepared.choose(dataset, _CATEGORIES.value)
+  left = [
+    name
+    for name in names
+    if not prepared.is_ready(prepared.builder(dataset, name, _TFDS_DIR.value))
+  ]
   for name in names:
-    builder = prepared.builder(dataset, name, _DATA_DIR.value)
-    if builder.data_path.exists():
-      console.print(f'{builder.data_path}: is prepared')
-      continue
-    console.print(f'Prepares {dataset}, {name}: {builder.data_path}')
-    try:
-      builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=manual)
-      )
-    # TFDS says in many ways that data is missing or cannot be downloaded.
-    except Exception as error:
-      raise ValueError(f'{dataset}, {name}: {error}') from error
+    path = prepared.builder(dataset, name, _TFDS_DIR.value).data_path
+    done = 'to be prepared' if name in left else 'is prepared'
+    console.print(f'{dataset}, {name}: {path} {done}')
+  if left and dataset == 'cifar10' and not (manual / 'cifar10').is_dir():
+    datasets.obtain(ARCHIVES[dataset], manual)
+  for number, name in enumerate(left):
+    rest = f'{len(left) - number} not prepared; the same command goes on'
+    with interrupts.at_once(lambda rest=rest: f'stopped, {rest}'):
+      prepared.prepare(dataset, name, _TFDS_DIR.value, manual)
   console.print(
     'Reads as tfds.builder(...).as_data_source(), and with '
     '--config.data.source=tfds'

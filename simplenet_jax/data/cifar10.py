@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from simplenet_jax.data.folder import GOOD, Category, Sample
@@ -38,6 +39,7 @@ TRAIN = tuple(f'data_batch_{number}.bin' for number in range(1, 6))
 TEST = ('test_batch.bin',)
 
 _BYTES = 1 + 3 * SIDE**2
+_IN_A_FILE = 10_000  # Images.
 
 
 def find_categories(
@@ -107,6 +109,13 @@ class _Part:
       found = _open(root / name)
       self._planes.append(found[:, 1:])
       labels.append(np.array(found[:, 0]))
+      if len(found) != _IN_A_FILE:
+        logging.warning(
+          '%s: %d images, CIFAR-10 has %d; is it whole?',
+          root / name,
+          len(found),
+          _IN_A_FILE,
+        )
       if labels[-1].max() >= len(CLASSES):
         raise ValueError(
           f'{root / name}: holds the label {labels[-1].max()}, expected 0 to '

@@ -73,9 +73,10 @@ def find_categories(
   """Lists the images of every category below a folder, sorted by name.
 
   A folder that itself holds `train`, or images and no folders, is one category,
-  named after it. Masks are found by name ('<stem>_mask' or '<stem>', any image
-  extension), never by position. Hidden files and files of other kinds are
-  passed over; photographs of kinds that cannot be read are told.
+  named after it; so are several folders of nothing but images. Masks are found
+  by name ('<stem>_mask' or '<stem>', any image extension), never by position.
+  Hidden files and files of other kinds are passed over; photographs of kinds
+  that cannot be read are told.
 
   Args:
     root: the folder of the categories, or of one category.
@@ -93,14 +94,22 @@ def find_categories(
   root = Path(root)
   if not root.is_dir():
     raise FileNotFoundError(f'{root}: no such folder')
-  if _is_category(root) or (_images(root) and not _folders(root)):
+  if _is_category(root) or _is_flat(root):
     found = {root.resolve().name: root}
   else:
-    found = {f.name: f for f in _folders(root) if _is_category(f)}
+    inside = _folders(root)
+    flat = [f for f in inside if not _is_category(f) and _is_flat(f)]
+    found = {f.name: f for f in inside if _is_category(f)}
+    if found and flat:
+      logging.warning(
+        '%s has images but no train/%s, and is passed over', flat[0], GOOD
+      )
+    found = found or {f.name: f for f in flat}
   if not found:
     raise ValueError(
       f'{root}: no categories; expected <category>/train/{GOOD} or'
       f' train/{GOOD} in it, with images, or nothing but good images'
+      f' ({" ".join(EXTENSIONS)})'
     )
   if missing := sorted(set(names) - set(found)):
     raise ValueError(
@@ -155,29 +164,33 @@ def _is_category(folder: Path) -> bool:
   return (folder / 'train').is_dir() or (folder / 'test').is_dir()
 
 
+def _is_flat(folder: Path) -> bool:
+  """Whether it holds images, of any kind, and no folders."""
+  return not _folders(folder) and any(
+    f.suffix.lower() in (*EXTENSIONS, *_UNREAD) for f in _files(folder)
+  )
+
+
+def _files(folder: Path) -> list[Path]:
+  if not folder.is_dir():
+    return []
+  return [f for f in folder.iterdir() if f.name[0] != '.' and f.is_file()]
+
+
 def _folders(parent: Path) -> list[Path]:
   if not parent.is_dir():
     return []
-  entries = (f for f in parent.iterdir() if not f.name.startswith('.'))
+  entries = (f for f in parent.iterdir() if f.name[0] != '.')
   return sorted(f for f in entries if f.is_dir())
 
 
 def _images(folder: Path) -> list[Path]:
-  if not folder.is_dir():
-    return []
-  entries = (f for f in folder.iterdir() if not f.name.startswith('.'))
-  return sorted(
-    f for f in entries if f.suffix.lower() in EXTENSIONS and f.is_file()
-  )
+  return sorted(f for f in _files(folder) if f.suffix.lower() in EXTENSIONS)
 
 
-def _normal(parent: Path) -> list[Path]:
-  """Lists the normal images of a part of a category."""
-  return [path for name in _NORMAL for path in _good_images(parent / name)]
-
-
-def _good_images(folder: Path) -> list[Path]:
-  unread = [f for f in folder.glob('*') if f.suffix.lower() in _UNREAD]
+def _told_images(folder: Path) -> list[Path]:
+  """Lists images, and tells of photographs that are none to us."""
+  unread = [f for f in _files(folder) if f.suffix.lower() in _UNREAD]
   if unread:
     logging.warning(
       '%s: %d photographs of a kind that is not read are left out, such as %s; '
@@ -189,10 +202,26 @@ def _good_images(folder: Path) -> list[Path]:
   return _images(folder)
 
 
+def _normal(part: Path) -> Path:
+  """Returns the folder of the normal images of a part of a category."""
+  good, ok = (part / name for name in _NORMAL)
+  if good.is_dir() and ok.is_dir():
+    raise ValueError(
+      f'{part} holds {good.name} and {ok.name}, both names of normal images; '
+      'keep one'
+    )
+  return ok if ok.is_dir() else good
+
+
 def _read_category(name: str, folder: Path) -> Category:
-  if not (folder / 'train').exists() and not (folder / 'test').exists():
-    return Category(name, tuple(_good_images(folder)), ())
-  train = _normal(folder / 'train')
+  if not _is_category(folder):
+    flat = _told_images(folder)
+    if not flat:
+      raise ValueError(
+        f'{folder}: no images that can be read ({" ".join(EXTENSIONS)})'
+      )
+    return Category(name, tuple(flat), ())
+  train = _told_images(_normal(folder / 'train'))
   if not train:
     raise ValueError(
       f'{folder}: no training images; expected train/{GOOD}/*'
@@ -202,6 +231,7 @@ def _read_category(name: str, folder: Path) -> Category:
     raise ValueError(
       f'{stray[0]}: a test image belongs in test/{GOOD} or test/<defect>'
     )
+  _normal(folder / 'test')  # There must not be two.
   defects = {f.name for f in _folders(folder / 'test')}
   masked = {f.name for f in _folders(folder / 'ground_truth')} - {*_NORMAL}
   test = [
@@ -209,13 +239,13 @@ def _read_category(name: str, folder: Path) -> Category:
     for defect in sorted(defects | masked)
     for sample in _read_defect(folder, defect)
   ]
-  validation = _normal(folder / 'validation')
+  validation = _told_images(_normal(folder / 'validation'))
   return Category(name, tuple(train), tuple(test), tuple(validation))
 
 
 def _read_defect(folder: Path, defect: str) -> list[Sample]:
   """Pairs the images of one test folder with their masks."""
-  images = _images(folder / 'test' / defect)
+  images = _told_images(folder / 'test' / defect)
   if defect in _NORMAL:
     return [Sample(image, GOOD) for image in images]
   by_stem = collections.defaultdict(list)

@@ -122,7 +122,7 @@ def to_rgb(image: Image.Image, bits: int = 16) -> Image.Image:
   if pixels.min() < 0 or int(pixels.max()) >> bits:
     raise ValueError(
       f'pixel values {pixels.min()} to {pixels.max()}, expected at most '
-      f'{bits} bits (data.bits of the config)'
+      f'{bits} bits, as data.bits of the config says'
     )
   shifted = (pixels >> (bits - 8)).astype(np.uint8)
   return Image.fromarray(shifted).convert('RGB')

@@ -16,7 +16,7 @@ from simplenet_jax.protocols import Config
 
 # Beyond this ratio of aspects an image is visibly squashed.
 _ASPECT_TOLERANCE = 1.05
-_LOOKED_AT = 3  # Images whose values are looked at beforehand.
+_LOOKED_AT = 16  # Images whose values are looked at beforehand, at most.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,18 +154,16 @@ def prepare(category: folder.Category, data: Config) -> Inputs:
 
 
 def _warn_of_unused_bits(category: folder.Category, bits: int) -> None:
-  few = category.train[:_LOOKED_AT]
-  used = max(images.used_bits(path) for path in few)
+  step = -(-len(category.train) // _LOOKED_AT)
+  used = max(images.used_bits(path) for path in category.train[::step])
   if 0 < used < bits - 1:  # At most a quarter of the range.
     logging.warning(
-      '%s: of %d bits the first 16-bit images use %d, which leaves them %d '
-      'gray levels; --config.data.bits=%d reads a camera of %d bits',
+      '%s: its 16-bit images seem to use %d bits of %d, which leaves them %d '
+      'gray levels; --config.data.bits=12 reads a camera of 12 bits',
       category.name,
-      bits,
       used,
+      bits,
       2 ** max(used - bits + 8, 0),
-      max(used, 8),
-      max(used, 8),
     )
 
 

@@ -1,9 +1,11 @@
 """Data sets that TFDS has prepared, as categories."""
 
+import contextlib
 import functools
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NoReturn
 
 import tensorflow_datasets as tfds
 
@@ -12,21 +14,26 @@ from simplenet_jax.data.builders import base
 from simplenet_jax.data.builders.mvtec_ad import ALL
 from simplenet_jax.data.folder import Category, Sample
 from simplenet_jax.data.record import Record
+from simplenet_jax.progress import Board
 
 # Of our data sets, the names that they have in TFDS.
 BUILDERS = {'mvtec_ad': 'mvtec_ad', 'cifar10': 'cifar10_one_class'}
 
 
-def builder(dataset: str, config: str, data_dir: str = '') -> Any:
+def builder(dataset: str, config: str, tfds_dir: str = '') -> Any:
   """Returns a TFDS builder.
 
   Args:
     dataset: A key of `BUILDERS`.
     config: A category, or what else the data set has.
-    data_dir: Where prepared data sets lie; empty: TFDS's own place.
+    tfds_dir: Where prepared data sets lie; empty: TFDS's own place.
+
+  Raises:
+    ValueError: If what is prepared is damaged.
   """
-  place = str(Path(data_dir).expanduser()) if data_dir else None
-  return tfds.builder(f'{BUILDERS[dataset]}/{config}', data_dir=place)
+  place = str(Path(tfds_dir).expanduser()) if tfds_dir else None
+  with _told(f'{place or "what TFDS prepared"}: {dataset}/{config}'):
+    return tfds.builder(f'{BUILDERS[dataset]}/{config}', data_dir=place)
 
 
 def configs(dataset: str) -> list[str]:
@@ -37,14 +44,62 @@ def configs(dataset: str) -> list[str]:
   """
   if dataset not in BUILDERS:
     raise ValueError(
-      f'the data set {dataset!r} is none that TFDS can prepare; choose one of '
-      f'{", ".join(BUILDERS)}'
+      f'--config.data.dataset is {dataset!r}, none that TFDS can prepare; '
+      f'choose one of {", ".join(BUILDERS)} or --config.data.source=folder'
     )
   return list(tfds.builder_cls(BUILDERS[dataset]).builder_configs)
 
 
+def choose(dataset: str, names: Sequence[str]) -> list[str]:
+  """Returns the configs to prepare.
+
+  Args:
+    dataset: A key of `BUILDERS`.
+    names: Those wanted; empty: `all`, or where there is none every one.
+
+  Raises:
+    ValueError: If there is no such data set or config.
+  """
+  known = configs(dataset)
+  _check(dataset, names, known)
+  return list(names) or [ALL] * (ALL in known) or known
+
+
+def prepare(dataset: str, config: str, tfds_dir: str, manual: Path) -> None:
+  """Prepares one config, whole or not at all.
+
+  Args:
+    dataset: A key of `BUILDERS`.
+    config: A category, or what else the data set has.
+    tfds_dir: Where prepared data sets lie; empty: TFDS's own place.
+    manual: TFDS's manual directory.
+
+  Raises:
+    ValueError: If its files are missing or not what they should be, or
+      something half-made is in its place.
+  """
+  found = builder(dataset, config, tfds_dir)
+  if found.data_path.exists():
+    raise ValueError(
+      f'{found.data_path} is half-made; delete it and start again'
+    )
+  download = tfds.download.DownloadConfig(manual_dir=manual)
+  try:
+    found.download_and_prepare(download_config=download)
+  # TFDS says in many ways that files are missing.
+  except Exception as error:
+    raise ValueError(f'{dataset}, {config}: {error}') from error
+
+
+def is_ready(found: Any) -> bool:
+  """Returns whether a builder's files are there, by its own record of them."""
+  return found.data_path.exists() and {'train', 'test'} <= set(
+    found.info.splits
+  )
+
+
 def find_categories(
-  dataset: str, data_dir: str = '', names: Sequence[str] = ()
+  dataset: str, tfds_dir: str = '', names: Sequence[str] = ()
 ) -> tuple[Category, ...]:
   """Lists the images of a prepared data set's categories.
 
@@ -54,7 +109,7 @@ def find_categories(
 
   Args:
     dataset: A key of `BUILDERS`.
-    data_dir: Where prepared data sets lie; empty: TFDS's own place.
+    tfds_dir: Where prepared data sets lie; empty: TFDS's own place.
     names: The categories wanted; empty for all that are prepared.
 
   Returns:
@@ -62,51 +117,75 @@ def find_categories(
 
   Raises:
     FileNotFoundError: If one is not prepared.
-    ValueError: If there is no such data set or category.
+    ValueError: If there is no such data set or category, or its files are
+      damaged.
   """
-  known = [config for config in configs(dataset) if config != ALL]
+  every = {c: builder(dataset, c, tfds_dir) for c in configs(dataset)}
+  known = [config for config in every if config != ALL]
+  _check(dataset, names, known)
+  ready = [config for config, found in every.items() if is_ready(found)]
+  wanted = [name for name in known if not names or name in names]
+  own = [name for name in wanted if name in ready]
+  if ALL in ready and not (names and own == wanted):
+    found = _categories(every[ALL])
+    return tuple(one for one in found if one.name in wanted)
+  if not own or (names and own != wanted):
+    missing = [name for name in wanted if name not in ready]
+    _tell_missing(dataset, tfds_dir, missing, every[missing[0]].data_path)
+  return tuple(_categories(every[name])[0] for name in own)
+
+
+def _check(dataset: str, names: Sequence[str], known: Sequence[str]) -> None:
   if unknown := sorted(set(names) - set(known)):
     raise ValueError(
       f'{dataset} has no {", ".join(unknown)}; there are {", ".join(known)}'
     )
-  ready = {
-    name: found
-    for name in configs(dataset)
-    if (found := builder(dataset, name, data_dir)).data_path.exists()
-  }
-  wanted = [name for name in known if not names or name in names]
-  own = [name for name in wanted if name in ready]
-  if names and own == wanted:
-    return tuple(_categories(ready[name])[0] for name in own)
-  if ALL in ready:
-    found = _categories(ready[ALL])
-    return tuple(one for one in found if one.name in wanted)
-  if own and not names:
-    return tuple(_categories(ready[name])[0] for name in own)
-  missing = [name for name in wanted if name not in ready]
-  place = builder(dataset, missing[0], data_dir).data_path.parents[2]
+
+
+def _tell_missing(
+  dataset: str, tfds_dir: str, missing: Sequence[str], path: Path
+) -> NoReturn:
+  command = f'python -m simplenet_jax.prepare --dataset={dataset}'
+  if tfds_dir:
+    command += f' --tfds_dir={shlex.quote(str(tfds_dir))}'
   raise FileNotFoundError(
-    f'{place}: {dataset} is not prepared there ({", ".join(missing)}); prepare '
-    f'it (python -m simplenet_jax.prepare --dataset={dataset}) or name another '
-    'place with --config.data.tfds_dir'
+    f'{path.parents[2]}: {dataset} is not prepared there '
+    f'({", ".join(missing)}); prepare it ({command}) or name another place '
+    'with --config.data.tfds_dir'
   )
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+  """Puts TFDS's errors, of many kinds, into one line."""
+  try:
+    yield
+  except Exception as error:
+    said = ' '.join(str(error).split())[:200] or type(error).__name__
+    raise ValueError(
+      f'{what} is damaged or half-made ({said}); delete it and prepare it '
+      'again (python -m simplenet_jax.prepare)'
+    ) from error
 
 
 def _categories(prepared: Any) -> list[Category]:
   """Lists the categories in one builder's files."""
   trained: dict[str, list[Record]] = {}
   tested: dict[str, list[Sample]] = {}
-  for name, sample in _samples(prepared, 'train'):
-    trained.setdefault(name, []).append(sample.path)
-  for name, sample in _samples(prepared, 'test'):
-    tested.setdefault(name, []).append(sample)
+  with _told(str(prepared.data_path)), Board() as board:
+    for name, sample in _samples(prepared, 'train', board):
+      trained.setdefault(name, []).append(sample.path)
+    for name, sample in _samples(prepared, 'test', board):
+      tested.setdefault(name, []).append(sample)
   return [
     Category(name, tuple(train), tuple(tested.get(name, ())))
     for name, train in trained.items()
   ]
 
 
-def _samples(prepared: Any, split: str) -> Iterator[tuple[str, Any]]:
+def _samples(
+  prepared: Any, split: str, board: Board
+) -> Iterator[tuple[str, Any]]:
   features = prepared.info.features
   encoded = {
     name: tfds.decode.SkipDecoding()
@@ -114,7 +193,9 @@ def _samples(prepared: Any, split: str) -> Iterator[tuple[str, Any]]:
     if name in features
   }
   source = prepared.as_data_source(split, decoders=encoded)
-  for index in range(len(source)):
+  total, name = len(source), f'{prepared.data_path.parent.name}, {split}'
+  for index in range(total):
+    board.show(name, index, total, f'{index} of {total} read')
     example = source[index]
     category = features['category'].int2str(example['category'])
     defect = example['defect'].decode()
@@ -136,6 +217,7 @@ def _samples(prepared: Any, split: str) -> Iterator[tuple[str, Any]]:
       mask = record('mask', PurePosixPath(category, place))
     image = record('image', PurePosixPath(category, filename))
     yield category, Sample(image, defect, mask)
+  board.end(name)
 
 
 def _read(source: Any, index: int, part: str) -> bytes:

@@ -30,6 +30,8 @@ class Record:
     return f'{self.origin}: {self.place}'
 
 
+_PARTS = ('train', 'validation', 'test', 'ground_truth')
+
 # What the pixels of a data set can be read from.
 File: TypeAlias = Path | Record
 
@@ -38,7 +40,8 @@ def place(file: File) -> PurePosixPath:
   """Returns where an image lies within its data set, for names and tables."""
   if isinstance(file, Record):
     return file.place
-  return PurePosixPath(*file.parts[-4:])
+  in_layout = file.parts[-3:-2] and file.parts[-3] in _PARTS
+  return PurePosixPath(*file.parts[-4 if in_layout else -2 :])
 
 
 def weight(file: File) -> int:

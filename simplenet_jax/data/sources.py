@@ -28,11 +28,8 @@ def open_categories(data: Config) -> list[inputs.Inputs]:
   # Unquoted names arrive from the command line as one string, or as numbers.
   names = [n for entry in data.categories for n in str(entry).split(',') if n]
   found = _find(data, names)
-  if any(category.name == 'mean' for category in found):
-    raise ValueError(
-      f"{data.root}: a category is called 'mean', as the tables' row over all "
-      'is; rename it, or choose others with --config.data.categories'
-    )
+  for category in found:
+    _check_name(data.root, category.name)
   return [
     inputs.prepare(
       folder.hold_out(category, data.held_out, data.held_out_least), data
@@ -62,6 +59,19 @@ def _find(data: Config, names: Sequence[str]) -> tuple[folder.Category, ...]:
   if (root / visa.SPLIT).is_file():
     return visa.find_categories(root, names)
   return folder.find_categories(root, names)
+
+
+def _check_name(root: str, name: str) -> None:
+  if name == 'mean':
+    raise ValueError(
+      f"{root}: a category is called 'mean', as the tables' row over all is; "
+      'rename it, or choose others with --config.data.categories'
+    )
+  # Results are files of this name.
+  if not name or name.startswith('.') or set(name) & set('/\\'):
+    raise ValueError(
+      f'{root}: a category is called {name!r}, which names no file; rename it'
+    )
 
 
 def _how(dataset: str) -> str:

@@ -38,7 +38,12 @@ def find_categories(
     ValueError: the split file is not what it should be, or an object is not in
       it.
   """
-  rows = list(_rows(root))
+  try:
+    rows = list(_rows(root))
+  except (csv.Error, UnicodeDecodeError) as error:
+    raise ValueError(
+      f'{root / SPLIT}: no table in UTF-8 ({error}); get it anew'
+    ) from error
   found = sorted({row['object'] for row in rows})
   if missing := sorted(set(names) - set(found)):
     raise ValueError(
@@ -52,7 +57,7 @@ def find_categories(
 
 
 def _rows(root: Path) -> Iterator[dict[str, str]]:
-  path = root / SPLIT
+  path, seen = root / SPLIT, set()
   with path.open(newline='', encoding='utf-8-sig') as file:
     reader = csv.DictReader(file)
     if tuple(reader.fieldnames or ()) != _COLUMNS:
@@ -63,6 +68,8 @@ def _rows(root: Path) -> Iterator[dict[str, str]]:
     for row in reader:
       if (
         None in (*row, *row.values())  # Too many, or too few.
+        or not row['object']
+        or not row['image']
         or row['split'] not in ('train', 'test')
         or row['label'] not in ('normal', _ANOMALOUS)
         or (row['split'], row['label']) == ('train', _ANOMALOUS)
@@ -71,7 +78,14 @@ def _rows(root: Path) -> Iterator[dict[str, str]]:
           f'{path}, line {reader.line_num}: expected an object, train or test, '
           'normal or anomaly (none of these to train on), an image and a mask'
         )
+      if row['image'] in seen:
+        raise ValueError(
+          f'{path}, line {reader.line_num}: {row["image"]} is there twice'
+        )
+      seen.add(row['image'])
       yield row
+  if not seen:
+    raise ValueError(f'{path}: no images in it')
 
 
 def _category(

@@ -74,10 +74,10 @@ def evaluate(
       )
     if config.evaluation.maps:
       artifacts.write_maps(workdir, one, judge, _latest(shown))
-  figures = [
-    f'{label} {statistics.fmean(seed[name] for seed in last):.1%}'
-    for label, name in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc'))
-  ]
+  figures = []
+  for label, name in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc')):
+    mean = statistics.fmean(seed[name] for seed in last)
+    figures.append(f'{label} {"undefined" if mean != mean else f"{mean:.1%}"}')
   console.print(f'  {one.name}: {", ".join(figures)}')
   return results.CategoryResult(
     last=last, best=best if judge.can_select else []

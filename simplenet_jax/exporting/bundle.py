@@ -22,7 +22,10 @@ from PIL import Image
 def preprocess(path):
   image = Image.open(path)
   if image.mode.startswith('I'):  # 16 bit
-    image = Image.fromarray((np.asarray(image) >> {shift}).astype(np.uint8))
+    pixels = np.asarray(image)
+    if pixels.min() < 0 or pixels.max() >= 2**{bits}:
+      raise ValueError(f'{{path}}: pixels beyond {bits} bits')
+    image = Image.fromarray((pixels >> {shift}).astype(np.uint8))
   image = image.convert('RGB')
 '''
 _WHOLE = """  image = image.resize({sides}, Image.Resampling.BILINEAR)
@@ -129,6 +132,7 @@ def recipe(card: Card) -> str:
   return text.format(
     shape=f'uint8 [1, {height}, {width}, 3]',
     sides=(width, height),
+    bits=card.bits,
     shift=card.bits - 8,
     resize=card.resize,
     crop=crop,

@@ -279,8 +279,25 @@ def test_a_folder_of_nothing_but_images_is_a_category_of_good_ones(tmp_path):
   assert one.name == 'parts'
   assert [path.name for path in one.train] == ['a.jpg', 'b.jpg']
   assert not one.test
-  _touch(root, 'more/c.jpg')  # Now it may be meant otherwise.
-  with pytest.raises(ValueError, match='no categories; expected'):
+
+
+def test_several_folders_of_images_are_a_category_each(tmp_path, caplog):
+  root = _touch(tmp_path, 'gasket/a.jpg', 'screw/b.jpg', 'empty/notes.txt')
+  found = folder.find_categories(root)
+  assert [one.name for one in found] == ['gasket', 'screw']
+  assert not caplog.messages
+  _touch(root, 'nut/train/good/c.jpg')  # Now they may be anything.
+  assert [one.name for one in folder.find_categories(root)] == ['nut']
+  [told] = caplog.messages
+  assert told == (
+    f'{root}/gasket has images but no train/good, and is passed over'
+  )
+
+
+@pytest.mark.parametrize('part', ['train', 'test', 'validation'])
+def test_two_folders_of_normal_images_are_refused(root, part):
+  _touch(root, f'nut/{part}/good/7.png', f'nut/{part}/ok/7.png')
+  with pytest.raises(ValueError, match=f'nut/{part} holds good and ok, both'):
     folder.find_categories(root)
 
 
@@ -293,3 +310,13 @@ def test_photographs_that_cannot_be_read_are_told(tmp_path, caplog):
     f'{root}: 2 photographs of a kind that is not read are left out, such as '
     'b.HEIC; save them as JPEG or PNG'
   )
+  (root / 'a.jpg').unlink()
+  with pytest.raises(ValueError, match='parts: no images that can be read'):
+    folder.find_categories(root)
+  assert len(caplog.messages) == 2
+
+
+def test_photographs_to_test_are_told_too(root, caplog):
+  _touch(root, 'bolt/test/bent/9.heic')
+  folder.find_categories(root)
+  assert 'such as 9.heic' in caplog.text

@@ -3,8 +3,11 @@
 import hashlib
 import http.server
 import io
+import os
+import signal
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -191,7 +194,9 @@ def test_what_is_not_prepared_is_told(place, tmp_path):
     prepared.find_categories('cifar10', tmp_path)
   with pytest.raises(ValueError, match='mvtec_ad has no sofa; there are bott'):
     prepared.find_categories('mvtec_ad', place, ['sofa'])
-  with pytest.raises(ValueError, match="'imagenet' is none that TFDS can prep"):
+  with pytest.raises(
+    ValueError, match=r"--config\.data\.dataset is 'imagenet', none that TFDS"
+  ):
     prepared.find_categories('imagenet', place)
 
 
@@ -204,13 +209,92 @@ def test_preparing_twice_does_it_once(root, place):
     f'--tfds_dir={place}',
   )
   assert done.status == 0
-  assert 'mvtec_ad/screw/1.0.0: is prepared' in done.told
+  assert 'mvtec_ad/screw/1.0.0 is prepared' in done.told
+
+
+def test_another_data_set_is_a_wrong_flag():
+  done = commands.run('prepare', '--dataset=coco')
+  assert done.status == 2
+  assert 'value should be one of <mvtec_ad|cifar10>' in done.error
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    lambda path: [file.unlink() for file in path.iterdir()],
+    lambda path: (path / 'dataset_info.json').write_text('{'),
+    lambda path: next(path.glob('*test.array*')).write_bytes(b'cut'),
+    lambda path: next(path.glob('*train.array*')).unlink(),
+  ],
+)
+def test_what_is_damaged_is_told(root, tmp_path, damage):
+  prepare(root, tmp_path, 'screw')
+  path = tmp_path / 'mvtec_ad/screw/1.0.0'
+  damage(path)
+  with pytest.raises((ValueError, FileNotFoundError)) as caught:
+    prepared.find_categories('mvtec_ad', tmp_path, ['screw'])
+  told = str(caught.value)
+  assert told.startswith(str(tmp_path))
+  assert 'mvtec_ad' in told
+  assert '\n' not in told
+  assert 'python -m simplenet_jax.prepare' in told
+
+
+def test_what_is_half_made_is_not_taken_for_whole(root, tmp_path):
+  path = tmp_path / 'mvtec_ad/screw/1.0.0'
+  path.mkdir(parents=True)
+  done = commands.run(
+    'prepare',
+    '--dataset=mvtec_ad',
+    '--categories=screw',
+    f'--manual_dir={root}',
+    f'--tfds_dir={tmp_path}',
+  )
+  assert done.status == 1
+  assert f'{path} is half-made; delete it' in done.errors.splitlines()[-1]
+
+
+def test_a_stopped_preparation_leaves_nothing(root, tmp_path, monkeypatch):
+  def stop(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(mvtec_ad, '_mask', stop)
+    done = commands.run(
+      'prepare',
+      '--dataset=mvtec_ad',
+      '--categories=screw',
+      f'--manual_dir={root}',
+      f'--tfds_dir={tmp_path}',
+    )
+  assert done.status == 143
+  last = done.errors.splitlines()[-1]
+  assert last == 'stop: stopped, 1 not prepared; the same command goes on'
+  assert not list(tmp_path.glob('mvtec_ad/screw/*'))
+  prepare(root, tmp_path, 'screw')
+
+
+def test_cifar10_in_the_manual_directory_is_taken(tmp_path):
+  cifar.write(tmp_path / 'data/cifar10')
+  done = commands.run(
+    'prepare',
+    '--dataset=cifar10',
+    '--categories=ship',
+    f'--manual_dir={tmp_path}/data',
+    f'--tfds_dir={tmp_path}/tfds',
+  )
+  assert done.status == 0, done.errors
+  [one] = prepared.find_categories('cifar10', f'{tmp_path}/tfds')
+  [other] = cifar10.find_categories(tmp_path / 'data/cifar10', ['ship'])
+  assert [r.read_bytes() for r in one.train] == [
+    r.read_bytes() for r in other.train
+  ]
 
 
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (['--dataset=coco'], "'coco' is none that TFDS can prepare"),
     (['--dataset=mvtec_ad', '--categories=sofa'], 'mvtec_ad has no sofa'),
     (['--dataset=mvtec_ad', '--manual_dir=/none'], 'does not exist or is empt'),
     (['--dataset=mvtec_ad', '--categories=pill'], 'no category pill'),
@@ -274,13 +358,11 @@ def test_cifar10_is_downloaded_and_prepared(serve, tmp_path, monkeypatch):
     filename=path.name,
   )
   monkeypatch.setattr(Cifar10OneClass, 'url_infos', {url: checksum})
-  done = commands.run(
-    'prepare',
-    '--dataset=cifar10',
-    '--categories=cat,truck',
-    f'--tfds_dir={tmp_path}/tfds',
-  )
-  assert done.status == 0, done.errors
+  for name in ('cat', 'truck'):
+    builder = tfds.builder(
+      f'cifar10_one_class/{name}', data_dir=tmp_path / 'tfds'
+    )
+    builder.download_and_prepare()
   ours = cifar10.find_categories(tmp_path / 'binary', ['cat', 'truck'])
   theirs = prepared.find_categories('cifar10', tmp_path / 'tfds')
   for one, other in zip(ours, theirs, strict=True):
@@ -305,12 +387,6 @@ def test_another_archive_is_refused(serve, tmp_path, monkeypatch):
     size=path.stat().st_size, checksum='0' * 64, filename=path.name
   )
   monkeypatch.setattr(Cifar10OneClass, 'url_infos', {url: checksum})
-  done = commands.run(
-    'prepare',
-    '--dataset=cifar10',
-    '--categories=cat',
-    f'--tfds_dir={tmp_path}/tfds',
-  )
-  assert done.status == 1
-  assert done.errors.splitlines()[-1].startswith('error: ')
+  with pytest.raises(Exception, match='wrong checksum'):
+    prepared.builder('cifar10', 'cat', tmp_path / 'tfds').download_and_prepare()
   assert not (tmp_path / 'tfds/cifar10_one_class/cat/1.0.0').exists()

@@ -74,12 +74,43 @@ def test_a_missing_image_is_told(root):
     'pcb,train,anomaly,a.JPG,',
     'pcb,train,normal',
     'pcb,train,normal,a.JPG,b.png,c',
+    'pcb,train,normal,,',
+    ',train,normal,a.JPG,',
   ],
 )
 def test_a_wrong_row_is_told_by_its_line(tmp_path, row):
   write(tmp_path, 'pcb,train,normal,x.JPG,', row)
   with pytest.raises(ValueError, match=r'1cls\.csv, line 3: expected'):
     visa.find_categories(tmp_path)
+
+
+def test_an_image_of_two_rows_is_told(tmp_path):
+  write(tmp_path, 'pcb,train,normal,x.JPG,', 'pcb,test,normal,x.JPG,')
+  with pytest.raises(ValueError, match=r'line 3: x\.JPG is there twice'):
+    visa.find_categories(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    (b'\xff\xfe', 'no table in UTF-8'),
+    (HEADER.encode() + b'\n' + 200_000 * b'x', 'no table in UTF-8'),
+    (HEADER.encode(), 'no images in it'),
+    (b'', 'columns are none'),
+  ],
+)
+def test_a_damaged_split_is_told(tmp_path, content, message):
+  write(tmp_path)
+  (tmp_path / visa.SPLIT).write_bytes(content)
+  with pytest.raises(ValueError, match=rf'1cls\.csv: .*{message}'):
+    visa.find_categories(tmp_path)
+
+
+def test_a_byte_order_mark_and_dos_lines_are_understood(root):
+  path = root / visa.SPLIT
+  text = path.read_text().replace('\n', '\r\n')
+  path.write_bytes(b'\xef\xbb\xbf' + text.encode())
+  assert [one.name for one in visa.find_categories(root)] == ['candle', 'pcb']
 
 
 def test_other_columns_are_told(tmp_path):

@@ -27,6 +27,12 @@ class Cifar10OneClass(base.ArrayRecordBuilder):
     for name in cifar10.CLASSES
   ]
 
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+    'Nothing is needed: TFDS downloads the archive. The binary files in the '
+    'folder cifar10 of `manual_dir`, where `python -m simplenet_jax.download '
+    '--dataset=cifar10` puts them, are taken instead.'
+  )
+
   def _info(self) -> tfds.core.DatasetInfo:
     return tfds.core.DatasetInfo(
       builder=self,
@@ -56,6 +62,15 @@ class Cifar10OneClass(base.ArrayRecordBuilder):
     )
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+    root = _brought(dl_manager) or self._downloaded(dl_manager)
+    [one] = cifar10.find_categories(root, (self.config_name,))
+    train = [folder.Sample(record, folder.GOOD) for record in one.train]
+    return {
+      'train': self._generate_examples(train),
+      'test': self._generate_examples(one.test),
+    }
+
+  def _downloaded(self, dl_manager: Any) -> Path:
     [url] = list(self.url_infos or ())  # From checksums.tsv, beside this file.
     path = Path(dl_manager.download(url))
     # TFDS's own extraction needs TensorFlow.
@@ -68,12 +83,7 @@ class Cifar10OneClass(base.ArrayRecordBuilder):
         most_bytes=limits.most_bytes,
         most_entries=limits.most_entries,
       )
-    [one] = cifar10.find_categories(root, (self.config_name,))
-    train = [folder.Sample(record, folder.GOOD) for record in one.train]
-    return {
-      'train': self._generate_examples(train),
-      'test': self._generate_examples(one.test),
-    }
+    return root
 
   def _generate_examples(
     self, samples: Sequence[folder.Sample]
@@ -89,3 +99,12 @@ class Cifar10OneClass(base.ArrayRecordBuilder):
           'filename': '/'.join(place(sample.path).parts[-3:]),
         },
       )
+
+
+def _brought(dl_manager: Any) -> Path | None:
+  """Returns the folder in the manual directory, if there is one."""
+  try:
+    root = Path(dl_manager.manual_dir) / 'cifar10'
+  except AssertionError:  # TFDS's way to say that there is no such directory.
+    return None
+  return root if root.is_dir() else None

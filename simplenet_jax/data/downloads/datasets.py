@@ -2,9 +2,6 @@
 
 import contextlib
 import json
-import signal
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from simplenet_jax import interrupts
@@ -64,7 +61,7 @@ def obtain(
       'you accept that'
     )
   file = given or root / _DOWNLOADS / archive.file_name
-  with _stoppable(file):
+  with interrupts.at_once(lambda: _kept(file)):
     _bring(archive, file, given is not None)
     extraction.extract(
       file,
@@ -102,34 +99,6 @@ def _is_made(target: Path, archive: Archive) -> bool:
     return json.loads((target / MARKER).read_text()) == _mark(archive)
   except (FileNotFoundError, NotADirectoryError, ValueError):
     return False
-
-
-@contextlib.contextmanager
-def _stoppable(file: Path) -> Iterator[None]:
-  """Turns SIGTERM and SIGINT into `interrupts.Stopped`, at once.
-
-  Waiting for a server can take minutes, so an event that is looked at in
-  between would be too late.
-  """
-  numbers: list[int] = []
-
-  def on_signal(number, frame):
-    del frame
-    numbers.append(number)
-    raise KeyboardInterrupt
-
-  before = {}
-  try:
-    if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGTERM, signal.SIGINT):
-        before[number] = signal.signal(number, on_signal)
-    yield
-  except KeyboardInterrupt:
-    status = 128 + (numbers or [signal.SIGINT])[0]
-    raise interrupts.Stopped(_kept(file), status) from None
-  finally:
-    for number, handler in before.items():
-      signal.signal(number, handler)
 
 
 def _kept(file: Path) -> str:

@@ -56,6 +56,8 @@ def fetch(url: str, sha256: str, target: Path, note: str = '') -> Path:
   """
   if urlsplit(url).scheme not in ('http', 'https'):
     raise ValueError(f'{url}: expected an address with http:// or https://')
+  if target.exists() and not target.is_file():
+    raise ValueError(f'{target} is there and no file; move it away')
   if target.exists():
     console.print(f'  {target} is there, {amount(target.stat().st_size)}')
     verify(target, sha256)
@@ -123,6 +125,10 @@ def _receive(begun: Part, url: str, note: str) -> None:
   """Asks once for what is missing, and appends what comes."""
   with _ask(begun, url) as response:
     first = begun.have
+    # A network's or a share's own page must not replace what has come.
+    kind = response.headers.get('Content-Type', '')
+    if response.status_code != 416 and 'html' in kind:
+      raise _Again(f'{urlsplit(url).hostname} answers with a web page')
     if response.status_code == 200:
       begun.begin(url, response.headers)
     elif not begun.is_continued_by(response.headers):

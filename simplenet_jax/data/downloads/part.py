@@ -14,6 +14,9 @@ from pathlib import Path
 from simplenet_jax.data.downloads.disk import amount
 from simplenet_jax.files import written_aside
 
+# What reading a missing or damaged note raises: the download starts over.
+_NO_NOTE = (FileNotFoundError, ValueError, LookupError, TypeError)
+
 
 def path_of(target: Path) -> Path:
   """Returns where a download is while it is not whole."""
@@ -35,10 +38,10 @@ class Part:
     self._descriptor = descriptor
     self._about = self.path.with_name(f'{self.path.name}.json')
     self._url = self._validator = ''
-    with contextlib.suppress(FileNotFoundError, ValueError):
+    with contextlib.suppress(*_NO_NOTE):
       about = json.loads(self._about.read_text())
-      self._url, self._validator = about['url'], about['validator']
-      self.size = about['size']
+      self.size = int(about['size'])
+      self._url, self._validator = str(about['url']), str(about['validator'])
 
   @property
   def have(self) -> int:

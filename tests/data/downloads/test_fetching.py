@@ -151,6 +151,30 @@ def test_a_server_without_ranges_starts_over(
   assert 'starts over with images.tar, 300 kB' in capsys.readouterr().out
 
 
+def test_a_web_page_does_not_replace_what_has_come(
+  server, target, monkeypatch, delays
+):
+  begin(server, target, monkeypatch)
+  server.ranges, server.header = False, {'Content-Type': 'text/html'}
+  with pytest.raises(
+    OSError, match='with a web page, 6 times, 100 kB are kept'
+  ):
+    fetch(server, target)
+  server.ranges, server.header = True, {}
+  fetch(server, target)
+  assert_whole(server, target)
+  assert server.sent[-1] == len(CONTENT) - PIECE
+
+
+@pytest.mark.parametrize('note', ['{}', '[]', '3', '{"size": "x"}', '{'])
+def test_a_damaged_note_starts_over(server, target, monkeypatch, note):
+  begin(server, target, monkeypatch)
+  part.path_of(target).with_name(f'{target.name}.part.json').write_text(note)
+  fetch(server, target)
+  assert_whole(server, target)
+  assert server.sent[-1] == len(CONTENT)
+
+
 def test_a_changed_file_starts_over(server, target, monkeypatch):
   begin(server, target, monkeypatch)
   server.content = CONTENT[::-1]
