@@ -332,7 +332,7 @@ def test_recipes_are_short_and_need_numpy_and_pillow_only(detector, crop):
   (function,) = (
     node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)
   )
-  assert function.end_lineno - function.lineno <= 10
+  assert function.end_lineno - function.lineno <= 12
   assert max(map(len, text.splitlines())) <= 80
   imports = [li for li in text.splitlines() if li.startswith(('imp', 'from'))]
   assert imports == ['import numpy as np', 'from PIL import Image']
