@@ -64,9 +64,8 @@ class Detector:
     # CPUs gain nothing by bfloat16; it is there to see what it does elsewhere.
     by_products = jax.default_backend() == 'cpu' and precision != 'bfloat16'
     self.card, self.weights = card, weights
-    if by_products:
-      precision = 'float32'
-    self._manner = network.Manner(precision, by_products)
+    manner = 'float32' if by_products else precision
+    self._manner = network.Manner(manner, by_products)
     self._batch_size = 1 if by_products else batch_size
 
   @classmethod
@@ -179,9 +178,8 @@ class Detector:
     only a few are held.
 
     Args:
-      given: A path, a folder (all images in it and below), an array uint8
-        `[height, width, 3]` or `[images, height, width, 3]`, a PIL image, or
-        any iterable of paths, arrays and PIL images.
+      given: A path, a folder (all images in and below), an array uint8
+        `[height, width, 3]` or `[images, ...]`, a PIL image, or several.
       on_error: Called with the source of an image that cannot be used and why;
         the image is left out. Without it the error is raised.
 
