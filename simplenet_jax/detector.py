@@ -125,7 +125,6 @@ class Detector:
 
   @functools.cached_property
   def _on_device(self) -> dict[str, Any]:
-    # Only once images come: some detectors are made to be saved.
     return jax.device_put(
       network.prepare(self.card.network, self._manner, self.weights)
     )
