@@ -6,8 +6,8 @@
 Ten heads, one per normal class: its 5,000 training images are trained on, all
 10,000 test images are tested, and the other nine classes are the anomalies. The
 small images are resized as the paper's protocol resizes all of them (256, crop
-224). The paper reports a mean I-AUROC of 86.5 and does not say how the epoch was
-selected. There are no masks, so what is measured in pixels is undefined.
+224). The paper reports a mean I-AUROC of 86.5 and does not say how the epoch
+was selected. There are no masks, so what is measured in pixels is undefined.
 
 An image's features take 3 MB, a class's 45 GB (half with
 --config.bank.dtype=bfloat16): as many classes train side by side as the devices
