@@ -43,22 +43,20 @@ def main() -> None:
   from simplenet_jax.progress import console
 
   dataset, manual = _DATASET.value or '', Path(_MANUAL_DIR.value or '')
-  names = prepared.choose(dataset, _CATEGORIES.value)
-  left = [
-    name
-    for name in names
-    if not prepared.is_ready(prepared.builder(dataset, name, _TFDS_DIR.value))
-  ]
-  for name in names:
-    path = prepared.builder(dataset, name, _TFDS_DIR.value).data_path
-    done = 'to be prepared' if name in left else 'is prepared'
-    console.print(f'{dataset}, {name}: {path} {done}')
+  left = []
+  for name in prepared.choose(dataset, _CATEGORIES.value):
+    builder = prepared.builder(dataset, name, _TFDS_DIR.value)
+    ready = prepared.is_ready(builder)
+    state = 'is prepared' if ready else 'to be prepared'
+    console.print(f'{dataset}, {name}: {builder.data_path} {state}')
+    if not ready:
+      left.append(builder)
   if left and dataset == 'cifar10' and not (manual / 'cifar10').is_dir():
     datasets.obtain(ARCHIVES[dataset], manual)
-  for number, name in enumerate(left):
+  for number, builder in enumerate(left):
     rest = f'{len(left) - number} not prepared; the same command goes on'
     with interrupts.at_once(lambda rest=rest: f'stopped, {rest}'):
-      prepared.prepare(dataset, name, _TFDS_DIR.value, manual)
+      prepared.prepare(builder, manual)
   console.print(
     'Reads as tfds.builder(...).as_data_source(), and with '
     '--config.data.source=tfds'

@@ -190,19 +190,18 @@ def image_size(path: File | str) -> Size:
   return _decode(path, lambda image: (image.height, image.width))
 
 
-def encoded_size(content: bytes, name: str) -> Size:
+def encoded_size(content: bytes, place: PurePosixPath, origin: str) -> Size:
   """Returns (height, width) in pixels of an encoded image, by its header.
 
   Args:
     content: an image file's.
-    name: for messages.
+    place: of the record that it is, for messages.
+    origin: of that record.
 
   Raises:
     ValueError: not a readable image; see `read_image`.
   """
-  record = Record(
-    PurePosixPath(name), 'in memory', lambda: content, len(content), (0, 0)
-  )
+  record = Record(place, origin, lambda: content, len(content), (0, 0))
   return _decode(record, lambda image: (image.height, image.width))
 
 

@@ -131,26 +131,25 @@ def prepare(category: folder.Category, data: Config) -> Inputs:
         f'{sample.mask}: the mask is {text(found)} but its image {sample.path} '
         f'is {text(size)} (height x width); they must be equal'
       )
+  # What cannot be used later is told here.
+  held = [images.image_size(path) for path in category.validation]
+  # There are few sizes, and an image's frame is its size's.
+  sizes = dict.fromkeys((*train, *test, *held))
   if data.crop:
-    frames = [
-      Frame.protocol(size, data.resize, data.crop) for size in (*train, *test)
-    ]
+    frames = {
+      size: Frame.protocol(size, data.resize, data.crop) for size in sizes
+    }
   else:
     common = collections.Counter(train).most_common(1)[0][0]
     shape = whole_input_size(common, data.resize)
-    frames = [Frame.whole(size, shape) for size in (*train, *test)]
+    frames = {size: Frame.whole(size, shape) for size in sizes}
+  of_train = tuple(frames[size] for size in train)
+  of_test = tuple(frames[size] for size in test)
+  if not data.crop:
     paths = [*category.train, *(sample.path for sample in category.test)]
-    _warn_if_squashed(category.name, frames, paths)
-  for path in category.validation:  # Told here what cannot be used later.
-    size = images.image_size(path)
-    if data.crop:
-      Frame.protocol(size, data.resize, data.crop)
+    _warn_if_squashed(category.name, (*of_train, *of_test), paths)
   _warn_of_unused_bits(category, data.bits)
-  frames = tuple(frames)
-  split = len(train)
-  return Inputs(
-    category, frames[:split], frames[split:], data.mask_rule, data.bits
-  )
+  return Inputs(category, of_train, of_test, data.mask_rule, data.bits)
 
 
 def _warn_of_unused_bits(category: folder.Category, bits: int) -> None:

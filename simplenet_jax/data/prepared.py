@@ -65,20 +65,17 @@ def choose(dataset: str, names: Sequence[str]) -> list[str]:
   return list(names) or [ALL] * (ALL in known) or known
 
 
-def prepare(dataset: str, config: str, tfds_dir: str, manual: Path) -> None:
+def prepare(found: Any, manual: Path) -> None:
   """Prepares one config, whole or not at all.
 
   Args:
-    dataset: A key of `BUILDERS`.
-    config: A category, or what else the data set has.
-    tfds_dir: Where prepared data sets lie; empty: TFDS's own place.
+    found: Its builder.
     manual: TFDS's manual directory.
 
   Raises:
     ValueError: If its files are missing or not what they should be, or
       something half-made is in its place.
   """
-  found = builder(dataset, config, tfds_dir)
   if found.data_path.exists():
     raise ValueError(
       f'{found.data_path} is half-made; delete it and start again'
@@ -88,7 +85,7 @@ def prepare(dataset: str, config: str, tfds_dir: str, manual: Path) -> None:
     found.download_and_prepare(download_config=download)
   # TFDS says in many ways that files are missing.
   except Exception as error:
-    raise ValueError(f'{dataset}, {config}: {error}') from error
+    raise ValueError(f'{found.info.full_name}: {error}') from error
 
 
 def is_ready(found: Any) -> bool:
@@ -202,13 +199,13 @@ def _samples(
     filename = PurePosixPath(example['filename'].decode())
 
     def record(part: str, place: PurePosixPath, example=example, index=index):
-      content = example[part]
+      content, origin = example[part], str(prepared.data_path)
       return Record(
         place,
-        str(prepared.data_path),
+        origin,
         functools.partial(_read, source, index, part),
         len(content),
-        images.encoded_size(content, str(place)),
+        images.encoded_size(content, place, origin),
       )
 
     mask = None

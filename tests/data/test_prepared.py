@@ -38,14 +38,18 @@ def root(tmp_path_factory):
   return root
 
 
-def prepare(root, place, *names):
-  done = commands.run(
+def run(root, place, *names, dataset='mvtec_ad'):
+  return commands.run(
     'prepare',
-    '--dataset=mvtec_ad',
+    f'--dataset={dataset}',
     f'--categories={",".join(names)}',
     f'--manual_dir={root}',
     f'--tfds_dir={place}',
   )
+
+
+def prepare(root, place, *names, **others):
+  done = run(root, place, *names, **others)
   assert done.status == 0, done.errors
   return place
 
@@ -201,13 +205,7 @@ def test_what_is_not_prepared_is_told(place, tmp_path):
 
 
 def test_preparing_twice_does_it_once(root, place):
-  done = commands.run(
-    'prepare',
-    '--dataset=mvtec_ad',
-    '--categories=screw',
-    f'--manual_dir={root}',
-    f'--tfds_dir={place}',
-  )
+  done = run(root, place, 'screw')
   assert done.status == 0
   assert 'mvtec_ad/screw/1.0.0 is prepared' in done.told
 
@@ -243,13 +241,7 @@ def test_what_is_damaged_is_told(root, tmp_path, damage):
 def test_what_is_half_made_is_not_taken_for_whole(root, tmp_path):
   path = tmp_path / 'mvtec_ad/screw/1.0.0'
   path.mkdir(parents=True)
-  done = commands.run(
-    'prepare',
-    '--dataset=mvtec_ad',
-    '--categories=screw',
-    f'--manual_dir={root}',
-    f'--tfds_dir={tmp_path}',
-  )
+  done = run(root, tmp_path, 'screw')
   assert done.status == 1
   assert f'{path} is half-made; delete it' in done.errors.splitlines()[-1]
 
@@ -261,13 +253,7 @@ def test_a_stopped_preparation_leaves_nothing(root, tmp_path, monkeypatch):
 
   with monkeypatch.context() as patch:
     patch.setattr(mvtec_ad, '_mask', stop)
-    done = commands.run(
-      'prepare',
-      '--dataset=mvtec_ad',
-      '--categories=screw',
-      f'--manual_dir={root}',
-      f'--tfds_dir={tmp_path}',
-    )
+    done = run(root, tmp_path, 'screw')
   assert done.status == 143
   last = done.errors.splitlines()[-1]
   assert last == 'stop: stopped, 1 not prepared; the same command goes on'
@@ -277,14 +263,7 @@ def test_a_stopped_preparation_leaves_nothing(root, tmp_path, monkeypatch):
 
 def test_cifar10_in_the_manual_directory_is_taken(tmp_path):
   cifar.write(tmp_path / 'data/cifar10')
-  done = commands.run(
-    'prepare',
-    '--dataset=cifar10',
-    '--categories=ship',
-    f'--manual_dir={tmp_path}/data',
-    f'--tfds_dir={tmp_path}/tfds',
-  )
-  assert done.status == 0, done.errors
+  prepare(tmp_path / 'data', tmp_path / 'tfds', 'ship', dataset='cifar10')
   [one] = prepared.find_categories('cifar10', f'{tmp_path}/tfds')
   [other] = cifar10.find_categories(tmp_path / 'data/cifar10', ['ship'])
   assert [r.read_bytes() for r in one.train] == [
@@ -317,13 +296,7 @@ def test_what_cannot_be_prepared_is_told(root, tmp_path, arguments, message):
 def test_a_defect_without_a_mask_is_told(tmp_path):
   small.make_category(tmp_path / 'mvtec/bottle')
   (tmp_path / 'mvtec/bottle/ground_truth/spot/1_mask.png').unlink()
-  done = commands.run(
-    'prepare',
-    '--dataset=mvtec_ad',
-    '--categories=bottle',
-    f'--manual_dir={tmp_path}',
-    f'--tfds_dir={tmp_path}/tfds',
-  )
+  done = run(tmp_path, tmp_path / 'tfds', 'bottle')
   assert done.status == 1
   assert 'spot/1.png: a defective image without a mask' in done.errors
 

@@ -32,12 +32,12 @@ def check(tensors: Mapping[str, np.ndarray], origin: str) -> nnx.State:
 
 def levels(tensors: Mapping[str, np.ndarray]) -> tuple[int, ...]:
   """Returns the levels that tensors reach, in ascending order."""
-  last = max(
+  found = [
     level
-    for level in (1, *resnet.LEVELS)
-    if level == 1 or any(n.startswith(f'layer{level}.') for n in tensors)
-  )
-  return resnet.LEVELS[:last]
+    for level in resnet.LEVELS
+    if any(name.startswith(f'layer{level}.') for name in tensors)
+  ]
+  return resnet.LEVELS[: max(found, default=1)]
 
 
 def parameters(
