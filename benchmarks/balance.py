@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from benchmarks import mvtec_sizes, timing
 from simplenet_jax import cli, overview, protocols
 from simplenet_jax.models import resnet, weights
-from simplenet_jax.training import engine, plan, setup
+from simplenet_jax.training import engine, layout, plan, planning, setup
 
 DEVICES, SEEDS = (1, 2, 4, 8), (1, 5)
 
@@ -43,10 +43,15 @@ def measure(config, categories: list[Any]) -> dict:
   """Plans, trains and counts; returns the figures."""
   extractor = setup.make_extractor(config)
   state = setup.load_backbone(config, extractor.graph).state
-  jobs = engine.make_jobs(config, categories)
+  jobs = layout.make_jobs(config, categories)
   recipe = setup.make_recipe(config, extractor.starts)
-  planned = setup.make_plan(
-    config, recipe, extractor, state, jobs, jobs, categories
+  planned = planning.make_plan(
+    {'': setup.Variant(config, recipe)},
+    extractor,
+    state,
+    jobs,
+    jobs,
+    categories,
   )
   done: dict[str, dict[plan.Job, int]] = collections.defaultdict(dict)
   orders = setup.make_orders(
@@ -62,7 +67,9 @@ def measure(config, categories: list[Any]) -> dict:
     stop=threading.Event(),
   )
   source = setup.make_source(config, extractor, state, pathlib.Path('unused'))
-  with engine.started(planned.rota, orders, source, lambda *_: None) as records:
+  with engine.started(
+    planned.rota, {'': orders}, source, lambda *_: None
+  ) as records:
     ended = list(records)
   shifts = [shift for shifts in planned.rota for shift in shifts]
   plans = [sum(job.steps for job in shift.jobs) for shift in shifts]

@@ -22,7 +22,7 @@ from simplenet_jax import cli, protocols, train
 from simplenet_jax.data import sources
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import metrics
-from simplenet_jax.training import engine
+from simplenet_jax.training import layout
 from simplenet_jax.training.checkpoint import Checkpoints
 
 _ROOT = flags.DEFINE_string('root', None, 'The data set.')
@@ -104,7 +104,7 @@ def main() -> None:
     categories = sources.open_categories(config.data)
     checkpoints = Checkpoints(workdir / 'checkpoints')
     records, _, _ = checkpoints.survey(
-      engine.make_jobs(config, categories), lambda name: None
+      layout.make_jobs(config, categories), lambda name: None
     )
     checkpoints.close()
     trained = {

@@ -32,7 +32,7 @@ from simplenet_jax import cli, environment, protocols, train
 from simplenet_jax.evaluation import results
 from simplenet_jax.models import resnet, weights
 from simplenet_jax.models.precision import PRECISIONS
-from simplenet_jax.training import engine, setup
+from simplenet_jax.training import engine, layout, planning, setup
 
 _BACKBONE = flags.DEFINE_string('backbone', 'wide_resnet50_2', 'Which ResNet.')
 _PRECISION = flags.DEFINE_enum(
@@ -81,12 +81,17 @@ def from_memory(config) -> dict:
   state = setup.load_backbone(config, extractor.graph).state
   recipe = setup.make_recipe(config, extractor.starts)
 
-  def run(epochs: int) -> tuple[float, engine.Shift]:
+  def run(epochs: int) -> tuple[float, layout.Shift]:
     config.train.epochs = epochs
     start = time.perf_counter()
-    jobs = engine.make_jobs(config, categories)
-    planned = setup.make_plan(
-      config, recipe, extractor, state, jobs, jobs, categories
+    jobs = layout.make_jobs(config, categories)
+    planned = planning.make_plan(
+      {'': setup.Variant(config, recipe)},
+      extractor,
+      state,
+      jobs,
+      jobs,
+      categories,
     )
     orders = setup.make_orders(
       config,
@@ -100,7 +105,7 @@ def from_memory(config) -> dict:
     )
     source = setup.make_source(config, extractor, state, pathlib.Path('unused'))
     with engine.started(
-      planned.rota, orders, source, lambda *_: None
+      planned.rota, {'': orders}, source, lambda *_: None
     ) as records:
       for record in records:
         if record.error:

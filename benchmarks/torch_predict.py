@@ -54,9 +54,19 @@ class Released(nn.Module):
     ).eval()
     self.fc = nn.Linear(outputs, 1000)
 
-  @torch.no_grad()
   def predict(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maps pixels uint8 `[batch, side, side, 3]` to maps and scores."""
+    """Maps pixels uint8 `[batch, side, side, 3]` to maps and scores.
+
+    Batches of 8 at most, as the released code has them: of 64 images it would
+    resize more numbers than PyTorch counts.
+    """
+    starts = range(0, len(pixels), 8)
+    parts = [self._predict(pixels[start : start + 8]) for start in starts]
+    maps, scores = zip(*parts, strict=True)
+    return np.concatenate(maps), np.concatenate(scores)
+
+  @torch.no_grad()
+  def _predict(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     device = self.fc.weight.device
     x = torch.tensor(images.normalize(pixels)).movedim(-1, 1).to(device)
     outputs = list(self.network.activations(x))

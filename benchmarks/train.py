@@ -75,6 +75,7 @@ class Ours:
       jnp.asarray(valid[None]),
       jax.random.key_data(key)[None],
       jnp.zeros(1, jnp.int32),
+      jnp.full(1, config.train.sigma),
     )
 
   def extract(self) -> None:
@@ -94,12 +95,9 @@ class Ours:
 
   def flops(self) -> float:
     """Returns the operations of a step as it is compiled."""
-    size = self.pixels.shape[1:3]
     head = jax.tree.map(lambda leaf: leaf[0], self.states)
-    shapes = self.extractor.shapes(self.weights, size)
-    return estimate.flops(
-      shapes, self.extractor, self.weights, self.recipe, head, size
-    )[1]
+    shapes = self.extractor.shapes(self.weights, self.pixels.shape[1:3])
+    return estimate.step_flops(shapes, self.recipe, head)
 
 
 def make_config(batch_size: int):

@@ -11,13 +11,9 @@ expected under data/mvtec, one folder per category; --config.data.root names
 another place, and --config.data.source=tfds reads what TFDS has prepared.
 """
 
-from simplenet_jax import protocols
+from simplenet_jax import presets
 
 
 def get_config(protocol=None):
   """Returns the settings; `protocol` is `reference` (default) or `paper`."""
-  config = protocols.protocol(protocol)
-  config.name = 'mvtec'
-  config.data.root = 'data/mvtec'
-  config.data.dataset = 'mvtec_ad'
-  return config
+  return presets.mvtec(protocol)

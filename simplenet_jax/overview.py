@@ -12,32 +12,34 @@ from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.progress import console, counted, duration
 from simplenet_jax.protocols import Config
-from simplenet_jax.training import engine, estimate, plan
-from simplenet_jax.training.setup import Plan
+from simplenet_jax.training import estimate, layout
+from simplenet_jax.training.planning import Plan
 
 
 def announce(
-  config: Config,
+  configs: Sequence[Config],
   weights: Weights,
   categories: Sequence[Inputs],
   planned: Plan,
   workdir: Path,
 ) -> None:
-  """Says what the run will do, on what, for how long and where it goes.
+  """Says what a run will do, on what, for how long and where it goes.
 
   Args:
-    config: The settings.
+    configs: The settings; those of several variants, if it is a sweep's.
     weights: The backbone's.
     categories: All of them.
     planned: What is left to do.
     workdir: Where results go.
   """
-  megabytes = disk(config, weights, planned, categories) / 1e6
-  devices = engine.chosen_devices(config)
+  config = configs[0]
+  megabytes = sum(disk(c, weights, planned, categories) for c in configs) / 1e6
+  devices = layout.chosen_devices(config)
   device, count = devices[0], len(devices)
   several = f', {count} of them' if count > 1 else ''
+  variants = f'{len(configs)} variants x ' if len(configs) > 1 else ''
   console.print(
-    f'SimpleNet, protocol {protocols.followed(config)}: '
+    f'SimpleNet, protocol {protocols.followed(config)}: {variants}'
     f'{counted(len(categories), "category", "categories")} x '
     f'{counted(len(config.seeds), "seed")}, '
     f'{counted(config.train.epochs, "epoch")}\n'
@@ -76,10 +78,7 @@ def idle(planned: Plan) -> float:
   """Returns the share of all devices' head-steps without a head, in [0, 1)."""
   if not planned.rota:
     return 0.0
-  ends = [
-    sum(plan.makespan(shift.jobs, shift.lanes) for shift in shifts)
-    for shifts in planned.rota
-  ]
+  ends = [sum(shift.makespan for shift in shifts) for shifts in planned.rota]
   shifts = [shift for shifts in planned.rota for shift in shifts]
   needed = sum(job.steps for shift in shifts for job in shift.jobs)
   return 1 - needed / (max(ends) * shifts[0].lanes * planned.devices)

@@ -19,7 +19,7 @@ from simplenet_jax.data import demo, folder, sources
 from simplenet_jax.detector import Detector
 from simplenet_jax.inference.thresholds import NONE
 from simplenet_jax.models import scoring
-from simplenet_jax.training import engine
+from simplenet_jax.training import layout
 from simplenet_jax.training.checkpoint import Checkpoints
 from tests import commands
 from tests.small import make_category, make_config, picture
@@ -149,7 +149,7 @@ def trained(config, work, name):
   (one,) = sources.open_categories(config.data)
   checkpoints = Checkpoints(work / 'checkpoints')
   records = [
-    checkpoints.load(job)[0] for job in engine.make_jobs(config, [one])
+    checkpoints.load(job)[0] for job in layout.make_jobs(config, [one])
   ]
   checkpoints.close()
   return one, [record.scores[record.job.epochs] for record in records]

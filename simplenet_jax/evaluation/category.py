@@ -46,7 +46,9 @@ def evaluate(
       },
     )
   if not one.test:
-    console.print(f'  {one.name}: no test images, nothing to evaluate')
+    console.print(
+      f'  {records[0].job.label}: no test images, nothing to evaluate'
+    )
     return results.CategoryResult(last=[])
   undefined = dict.fromkeys(metrics.METRICS, float('nan'))
   last, best = [], []
@@ -78,7 +80,7 @@ def evaluate(
   for label, name in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc')):
     mean = statistics.fmean(seed[name] for seed in last)
     figures.append(f'{label} {"undefined" if mean != mean else f"{mean:.1%}"}')
-  console.print(f'  {one.name}: {", ".join(figures)}')
+  console.print(f'  {records[0].job.label}: {", ".join(figures)}')
   return results.CategoryResult(
     last=last, best=best if judge.can_select else []
   )

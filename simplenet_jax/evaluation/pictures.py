@@ -31,6 +31,7 @@ class Tile:
     heat: Anomaly map in the image's pixels, float `[height, width]`; NaN where
       the protocol did not look.
     score: The image score.
+    found: What is outlined on the heat map, bool `[height, width]`, or None.
   """
 
   caption: str
@@ -38,6 +39,7 @@ class Tile:
   mask: np.ndarray | None
   heat: np.ndarray
   score: float
+  found: np.ndarray | None = None
 
 
 def pick(defects: Sequence[str], count: int) -> list[int]:
@@ -104,11 +106,10 @@ def _cell(tile: Tile, limits: tuple[float, float]) -> Image.Image:
   width, height = (max(1, round(side * scale)) for side in tile.image.size)
   size = (width, height)
   image = tile.image.resize(size, Image.Resampling.LANCZOS)
-  pictures = [
-    image,
-    _with_truth(image, tile.mask),
-    heated(image, tile.heat, limits),
-  ]
+  heat = heated(image, tile.heat, limits)
+  if tile.found is not None:
+    heat = outlined(heat, tile.found)
+  pictures = [image, _with_truth(image, tile.mask), heat]
   step = size[0] + 2
   cell = Image.new('RGB', (3 * step - 2, size[1] + _CAPTION), _PAPER)
   for index, picture in enumerate(pictures):

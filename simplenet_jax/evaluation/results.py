@@ -189,6 +189,54 @@ def _over_categories(categories: _PerSeed) -> dict[str, dict[str, Any]]:
   )
 
 
+def recall(workdir: Path, seeds: Sequence[int]) -> dict[str, CategoryResult]:
+  """Reads back what a run has found, by category.
+
+  Args:
+    workdir: The run's directory.
+    seeds: The run's.
+
+  Returns:
+    Nothing where there is no `results.json`, or it is of other seeds.
+
+  Raises:
+    ValueError: If the file is not as `write_json` leaves it.
+  """
+  path = workdir / 'results.json'
+  if not path.exists():
+    return {}
+  try:
+    table = json.loads(path.read_text(encoding='utf-8'))
+    if tuple(table['config']['seeds']) != tuple(seeds):
+      return {}
+    best = table['selected_on_test']
+    return {
+      name: CategoryResult(
+        _per_seed(found['last']), _per_seed(best.get(name, {}))
+      )
+      for name, found in table['categories'].items()
+    }
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise ValueError(
+      f'{path} is damaged ({error}); delete it, and the run evaluates anew'
+    ) from None
+
+
+def _per_seed(summaries: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """Undoes `summarise`, and names the epochs where they were selected."""
+  columns = {
+    metric: [math.nan if value is None else value for value in each['seeds']]
+    for metric, each in summaries.items()
+    if metric != 'epochs'
+  }
+  if 'epochs' in summaries:
+    columns['epoch'] = summaries['epochs']
+  return [
+    dict(zip(columns, seed, strict=True))
+    for seed in zip(*columns.values(), strict=True)
+  ]
+
+
 def write_json(path: Path | str, results: Mapping[str, Any]) -> None:
   """Writes results as strict JSON, whole or not at all; NaN becomes null."""
   text = json.dumps(_strict(results), indent=2, allow_nan=False)

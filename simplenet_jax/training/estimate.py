@@ -69,39 +69,42 @@ def step_rate() -> float:
   return _EFFICIENCY * _product_rate()
 
 
-def flops(
-  shapes: Sequence[jax.ShapeDtypeStruct],
-  extractor: Extractor,
-  weights: Any,
-  recipe: step.Recipe,
-  state: step.HeadState,
-  size: tuple[int, int],
-) -> tuple[float, float]:
-  """Counts the operations of one image's features and of one step.
+def image_flops(
+  extractor: Extractor, weights: Any, size: tuple[int, int]
+) -> float:
+  """Counts the operations of one image's features.
 
   Args:
-    shapes: Of one image's features.
     extractor: From pixels to features.
     weights: The backbone's state.
-    recipe: How heads are trained.
-    state: One head's, or its shapes.
     size: Height and width of an image, in pixels.
   """
   pixels = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
+  return _flops(extractor, weights, pixels)
+
+
+def step_flops(
+  shapes: Sequence[jax.ShapeDtypeStruct],
+  recipe: step.Recipe,
+  state: step.HeadState,
+) -> float:
+  """Counts the operations of one head's step.
+
+  Args:
+    shapes: Of one image's features.
+    recipe: How heads are trained.
+    state: One head's, or its shapes.
+  """
   batch = [
     jax.ShapeDtypeStruct((recipe.batch_size, *shape.shape), shape.dtype)
     for shape in shapes
   ]
-  grid = shapes[0].shape[:2]
   noise = jax.ShapeDtypeStruct(
-    (recipe.batch_size, *grid, recipe.dim), jnp.float32
+    (recipe.batch_size, *shapes[0].shape[:2], recipe.dim), jnp.float32
   )
   valid = jax.ShapeDtypeStruct((recipe.batch_size,), jnp.float32)
 
   def one_step(state, levels, valid, noise):
     return step.train_step(recipe, state, levels, valid, noise)
 
-  return (
-    _flops(extractor, weights, pixels),
-    _flops(one_step, state, batch, valid, noise),
-  )
+  return _flops(one_step, state, batch, valid, noise)

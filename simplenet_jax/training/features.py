@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,11 @@ class Store:
     self._waiting = {one.name: one for one in categories}
     self._decoders: dict[str, Decoder] = {}
     self._open: dict[str, Features] = {}
+    self._kept: frozenset[str] = frozenset()
+
+  def keep(self, names: Iterable[str]) -> None:
+    """Notes what is needed later: closing these does nothing, for now."""
+    self._kept = frozenset(names)
 
   def can_open(self, name: str) -> bool:
     """Says whether there is room for a category, or it is there already."""
@@ -164,13 +169,19 @@ class Store:
       decoder = self._decoders.pop(name, None) or self._decoder(inputs)
       try:
         self._open[name] = self._extract(inputs, decoder)
+      except BaseException:
+        if name in self._kept:  # It is asked for again, and tells it again.
+          self._waiting = {name: inputs, **self._waiting}
+        raise
       finally:
         decoder.close()
       self._decode_ahead()
     return self._open[name]
 
   def close(self, name: str) -> None:
-    """Gives a category's rows back, if it has any."""
+    """Gives a category's rows back, if it has any and is not kept."""
+    if name in self._kept:
+      return
     if features := self._open.pop(name, None):
       features.release()
       self._home.give(features.taken)

@@ -32,12 +32,15 @@ class Work:
     keys: From which a head draws its noise, uint32 `[lanes, 2]`.
     first: Number of a head's first step among these, int32 `[lanes]`; each
       step draws from the key and its number alone.
+    sigma: Standard deviation of its noise, in units of adapted features,
+      float32 `[lanes]`.
   """
 
   rows: jax.Array
   valid: jax.Array
   keys: jax.Array
   first: jax.Array
+  sigma: jax.Array
 
 
 def _side_by_side(function: Callable, lanes: int) -> Callable:
@@ -78,15 +81,20 @@ def advance(
   lanes, steps, batch = work.rows.shape
   shape = (batch, *levels[0].shape[1:3], recipe.dim)
 
-  def one_step(state, rows, valid, key, number):
+  def one_step(state, rows, valid, key, number, sigma):
     images = [jnp.take(level, rows, axis=0) for level in levels]
-    drawn = recipe.sigma * noise.normal(noise.fold_in(key, number), shape)
+    drawn = sigma * noise.normal(noise.fold_in(key, number), shape)
     return step.train_step(recipe, state, images, valid, drawn)
 
   def body(i, carry):
     states, logged = carry
     states, metrics = _side_by_side(one_step, lanes)(
-      states, work.rows[:, i], work.valid[:, i], work.keys, work.first + i
+      states,
+      work.rows[:, i],
+      work.valid[:, i],
+      work.keys,
+      work.first + i,
+      work.sigma,
     )
     logged = jax.tree.map(
       lambda table, value: table.at[:, i].set(value), logged, metrics

@@ -1,4 +1,4 @@
-"""What all workers of a run share."""
+"""What all workers share."""
 
 import dataclasses
 import threading
@@ -14,10 +14,11 @@ from simplenet_jax.training.step import HeadState, Recipe
 
 @dataclasses.dataclass(frozen=True)
 class Orders:
-  """What all workers of a run share.
+  """What all workers share that train with the same settings.
 
   Attributes:
     recipe: How heads are trained.
+    sigma: Standard deviation of the noise, in units of adapted features.
     init: Returns a fresh head's state.
     key: Returns what a head's noise is drawn from, uint32 `[2]`.
     test_images: How many test images a category has.
@@ -30,6 +31,7 @@ class Orders:
   """
 
   recipe: Recipe
+  sigma: float
   init: Callable[[Job], HeadState]
   key: Callable[[Job], np.ndarray]
   test_images: Callable[[str], int]

@@ -26,6 +26,8 @@ class Job:
     images: Number of training images.
     batch_size: Images per step.
     epochs: Passes over the images.
+    variant: Of a sweep, whose settings it has; empty in a run of its own. A
+      head draws the same whatever the variant.
   """
 
   category: str
@@ -33,6 +35,7 @@ class Job:
   images: int
   batch_size: int
   epochs: int
+  variant: str = ''
 
   @property
   def steps_per_epoch(self) -> int:
@@ -43,6 +46,11 @@ class Job:
   def steps(self) -> int:
     """Steps of the whole schedule."""
     return self.steps_per_epoch * self.epochs
+
+  @property
+  def label(self) -> str:
+    """What people know its category by."""
+    return f'{self.variant}, {self.category}' if self.variant else self.category
 
   @property
   def entropy(self) -> tuple[int, int]:
@@ -175,7 +183,27 @@ def assign(jobs: Sequence[Job], devices: int) -> list[list[Job]]:
 
 
 def _queue(jobs: Sequence[Job]) -> list[Job]:
+  # Variants stay in the order in which they came.
   return sorted(jobs, key=lambda job: (-job.steps, job.category, job.seed))
+
+
+def turns(jobs: Sequence[Job]) -> list[list[Job]]:
+  """Divides a device's heads into those that train with the same settings.
+
+  Args:
+    jobs: In the order in which they start.
+
+  Returns:
+    All of them in one turn, where there is one variant; else a turn for each
+    category and variant, a category's in a row: its features are made once.
+  """
+  if len({job.variant for job in jobs}) < 2:
+    return [list(jobs)] if jobs else []
+  groups: dict[str, dict[str, list[Job]]] = {}
+  for job in jobs:
+    of_category = groups.setdefault(job.category, {})
+    of_category.setdefault(job.variant, []).append(job)
+  return [turn for group in groups.values() for turn in group.values()]
 
 
 def makespan(jobs: Sequence[Job], lanes: int) -> int:

@@ -1,6 +1,7 @@
-"""From a config to what training needs: extractor, recipe, plan, orders."""
+"""From a config to what training needs: extractor, recipe, orders, source."""
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +12,14 @@ import numpy as np
 import optax
 from flax import nnx
 
-from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models import heads, losses, patches, resnet, weights
 from simplenet_jax.models.probe import probe
 from simplenet_jax.models.weights import variants
 from simplenet_jax.protocols import Config
-from simplenet_jax.training import engine, estimate, step
+from simplenet_jax.training import layout, step
 from simplenet_jax.training.bank import Extractor
 from simplenet_jax.training.features import Source
 from simplenet_jax.training.orders import Orders
-from simplenet_jax.training.plan import Job
 
 
 def make_extractor(config: Config) -> Extractor:
@@ -98,18 +97,25 @@ def make_recipe(config: Config, starts: Sequence[int]) -> step.Recipe:
     )
   head = nnx.eval_shape(lambda: _make_head(config, starts, nnx.Rngs(0)))
   graph, _, _ = step.split(head)
-  optimizer = step.join_optimizers(
-    step.make_optimizer(**train.adaptor),
-    step.make_optimizer(**train.discriminator),
-  )
   return step.Recipe(
     graph=graph,
     dim=config.patch.target_dim,
-    optimizer=optimizer,
+    optimizer=_optimizer(
+      tuple(train.adaptor.items()), tuple(train.discriminator.items())
+    ),
     loss=losses.LOSSES[train.loss],
     margin=train.margin,
-    sigma=train.sigma,
     batch_size=train.batch_size,
+  )
+
+
+@functools.cache
+def _optimizer(adaptor, discriminator) -> optax.GradientTransformation:
+  # Equal only if it is the same: heads that differ in their seed or noise then
+  # share their compiled programs.
+  return step.join_optimizers(
+    step.make_optimizer(**dict(adaptor)),
+    step.make_optimizer(**dict(discriminator)),
   )
 
 
@@ -145,75 +151,16 @@ def init_head(
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-  """What a run will do.
+class Variant:
+  """What heads of a run, or of one of a sweep's, are trained with.
 
   Attributes:
-    rota: The shifts of each device, see `engine.lay_out`.
-    devices: How many the run uses.
-    flops: By input size, the operations of one image's features and of one
-      step.
-    head_bytes: Size of a head's weights.
+    config: The settings.
+    recipe: From `make_recipe`.
   """
 
-  rota: list[list[engine.Shift]]
-  devices: int
-  flops: dict[tuple[int, int], tuple[float, float]]
-  head_bytes: int
-
-  def operations(self, shift: engine.Shift) -> float:
-    """Returns what a shift computes, features and steps."""
-    image, of_step = self.flops[shift.categories[0].size]
-    images = sum(one.images for one in shift.categories)
-    return image * images + of_step * sum(job.steps for job in shift.jobs)
-
-
-def make_plan(
-  config: Config,
-  recipe: step.Recipe,
-  extractor: Extractor,
-  weights_state: nnx.State,
-  jobs: Sequence[Job],
-  left: Sequence[Job],
-  categories: Sequence[Inputs],
-) -> Plan:
-  """Plans the training of some heads.
-
-  Args:
-    config: A run's settings.
-    recipe: How heads are trained.
-    extractor: From pixels to features.
-    weights_state: The backbone's.
-    jobs: All heads.
-    left: Those that are left to train.
-    categories: Of all heads.
-
-  Raises:
-    ValueError: If a device cannot hold the images of a step, or there are fewer
-      devices than the config asks for.
-  """
-  head = jax.eval_shape(
-    lambda: init_head(
-      config, extractor.starts, recipe.optimizer, head_key(0, '')
-    )
-  )
-  shapes = {
-    size: extractor.shapes(weights_state, size)
-    for size in {one.size for one in categories}
-  }
-  flops = {
-    size: estimate.flops(shape, extractor, weights_state, recipe, head, size)
-    for size, shape in shapes.items()
-  }
-  step_flops = max(of_step for _, of_step in flops.values())
-  return Plan(
-    rota=engine.lay_out(config, jobs, left, categories, shapes, step_flops),
-    devices=len(engine.chosen_devices(config)),
-    flops=flops,
-    head_bytes=sum(
-      leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(head.params)
-    ),
-  )
+  config: Config
+  recipe: step.Recipe
 
 
 def make_orders(
@@ -237,6 +184,7 @@ def make_orders(
 
   return Orders(
     recipe=recipe,
+    sigma=config.train.sigma,
     init=lambda job: init(key_of(job)),
     key=lambda job: np.asarray(jax.random.key_data(key_of(job))),
     every=config.evaluation.every,
@@ -263,7 +211,7 @@ def make_source(
     batch_size=config.backbone.batch_size,
     workers=config.data.workers or None,
     # Every device has a share.
-    host_bytes=(int(gigabytes * 1e9) or engine.host_memory() // 4)
-    // len(engine.chosen_devices(config)),
+    host_bytes=(int(gigabytes * 1e9) or layout.host_memory() // 4)
+    // len(layout.chosen_devices(config)),
     spill=workdir / 'features',
   )

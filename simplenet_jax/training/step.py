@@ -56,7 +56,6 @@ class Recipe:
     optimizer: Of all parameters.
     loss: One of `losses.LOSSES`.
     margin: `th` of the loss, in logits.
-    sigma: Standard deviation of the noise, in units of adapted features.
     batch_size: Images per step.
   """
 
@@ -65,7 +64,6 @@ class Recipe:
   optimizer: optax.GradientTransformation
   loss: losses.Loss
   margin: float
-  sigma: float
   batch_size: int
 
 
@@ -131,7 +129,7 @@ def train_step(
     state: Before the step.
     levels: Pooled features `[batch, h, w, channels]` of each level.
     valid: 1 for the images of the batch, 0 for padding, `[batch]`.
-    noise: `[batch, H, W, dim]`, with the standard deviation `recipe.sigma`.
+    noise: `[batch, H, W, dim]`, added to adapted features.
 
   Returns:
     The state after the step, and the step's metrics.

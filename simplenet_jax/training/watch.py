@@ -1,6 +1,7 @@
 """What a person sees of heads in training: live lines and TensorBoard."""
 
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,25 @@ from simplenet_jax.training.record import Record
 class Watch:
   """Follows the heads of a run; called from all workers' threads."""
 
-  def __init__(self, board: Board, jobs: list[Job], scalars: Path | None):
+  def __init__(
+    self,
+    board: Board,
+    jobs: Sequence[Job],
+    scalars: Mapping[str, Path | None],
+  ):
     """Prepares.
 
     Args:
       board: Where lines are shown.
       jobs: The heads that are left to train.
-      scalars: Folder of TensorBoard's files, one folder per head; or None.
+      scalars: By variant, the folder of TensorBoard's files, one folder per
+        head; or None.
     """
     self._board, self._scalars = board, scalars
     self._lock = threading.Lock()
     self._seeds: dict[str, int] = {}
     for job in jobs:
-      self._seeds[job.category] = self._seeds.get(job.category, 0) + 1
+      self._seeds[job.label] = self._seeds.get(job.label, 0) + 1
     self._seen: dict[str, dict[int, Record]] = {}
     self._writers: dict[Job, tensorboardX.SummaryWriter] = {}
     self._written: dict[Job, int] = {}
@@ -50,22 +57,23 @@ class Watch:
       self._on_steps(record)
 
   def _on_steps(self, record: Record) -> None:
-    name = record.job.category
+    name = record.job.label
     seen = self._seen.setdefault(name, {})
     seen[record.job.seed] = record
     heads = list(seen.values())
     done = sum(head.step for head in heads)
     total = record.job.steps * self._seeds[name]
     self._board.show(name, done, total, _note(heads, self._seeds[name]))
-    if self._scalars:
-      self._write(self._scalars, record)
+    if folder := self._scalars[record.job.variant]:
+      self._write(folder, record)
 
-  def end(self, name: str) -> None:
-    """Replaces a category's lines by what came of it, if anything did."""
+  def end(self, job: Job) -> None:
+    """Replaces the lines of a head's category by what came of it, if any."""
+    name = job.label
     heads = [
       head for head in self._seen.pop(name, {}).values() if head.finished
     ]
-    self._board.end(f'{name}, features')
+    self._board.end(f'{job.category}, features')
     self._board.end(name, _note(heads, len(heads)) if heads else '')
 
   def close(self) -> None:

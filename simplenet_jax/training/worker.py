@@ -227,7 +227,8 @@ class Worker:
       rows[slot.lane, :count] = slot.features.rows(slot.lane, images)
       valid[slot.lane, :count] = counted
       keys[slot.lane], first[slot.lane] = slot.key, slot.step
-    return lanes.Work(*map(jnp.asarray, (rows, valid, keys, first)))
+    sigma = np.full(width, self._orders.sigma, np.float32)
+    return lanes.Work(*map(jnp.asarray, (rows, valid, keys, first, sigma)))
 
   def _score(self, slot: _Slot) -> _Scores:
     """Scores the test images, a few at a time where they are streamed."""
@@ -262,8 +263,7 @@ class Worker:
     """Reads what has come of a call, a few moments after it was made."""
     values = np.stack([np.asarray(getattr(call.metrics, n)) for n in METRICS])
     now = time.monotonic()
-    per_step = (now - self._read) / call.count
-    self._read = now
+    per_step, self._read = (now - self._read) / call.count, now
     # Not more than double: the first call compiles.
     fitting = min(int(_SECONDS / per_step), 2 * self._chunk)
     self._chunk = max(1, fitting)

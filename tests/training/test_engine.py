@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simplenet_jax.data import sources
-from simplenet_jax.training import engine, lanes, setup
+from simplenet_jax.training import engine, lanes, layout, planning, setup
 from simplenet_jax.training.checkpoint import Checkpoints
 from tests.small import make_category, make_config
 
@@ -52,13 +52,18 @@ class Ran:
     extractor = setup.make_extractor(config)
     weights = setup.load_backbone(config, extractor.graph).state
     recipe = setup.make_recipe(config, extractor.starts)
-    self.jobs = engine.make_jobs(config, self.categories)
+    self.jobs = layout.make_jobs(config, self.categories)
     checkpoints = Checkpoints(workdir) if workdir else None
     ended, left = [], self.jobs
     if checkpoints:
       ended, left, _ = checkpoints.survey(self.jobs, lambda name: _rank)
-    self.plan = setup.make_plan(
-      config, recipe, extractor, weights, self.jobs, left, self.categories
+    self.plan = planning.make_plan(
+      {'': setup.Variant(config, recipe)},
+      extractor,
+      weights,
+      self.jobs,
+      left,
+      self.categories,
     )
     self.steps, stop, calls = {}, threading.Event(), []
     tests = {one.name: len(one.test) for one in self.categories}
@@ -85,7 +90,7 @@ class Ran:
     )
     with engine.started(
       self.plan.rota,
-      change(orders) if change else orders,
+      {'': change(orders) if change else orders},
       source,
       on_batch,
     ) as records:

@@ -1,5 +1,6 @@
 """Compiled loops over steps, on one device."""
 
+import dataclasses
 import re
 
 import jax
@@ -12,6 +13,7 @@ from simplenet_jax.training import lanes, noise, plan, setup, step
 
 STARTS = (0, 3)
 STEPS = 12
+SIGMA = 0.5
 
 
 def make_config():
@@ -19,7 +21,6 @@ def make_config():
   config.patch.target_dim = 8
   config.head.hidden = 6
   config.train.batch_size = 4
-  config.train.sigma = 0.5
   return config
 
 
@@ -45,7 +46,7 @@ def stack(states):
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
-def work_of(jobs, first=0, count=STEPS, steps=STEPS):
+def work_of(jobs, first=0, count=STEPS, steps=STEPS, sigma=SIGMA):
   parts = [plan.batches(job, first, count) for job in jobs]
   rows, valid = (
     np.stack([np.pad(part[i], ((0, steps - count), (0, 0))) for part in parts])
@@ -59,15 +60,20 @@ def work_of(jobs, first=0, count=STEPS, steps=STEPS):
     jnp.asarray(valid),
     jnp.stack(keys),
     jnp.full(len(jobs), first, jnp.int32),
+    jnp.full(len(jobs), sigma),
   )
 
 
-def train(jobs, cuts=(STEPS,), levels=LEVELS, recipe=RECIPE):
+def train(jobs, cuts=(STEPS,), levels=LEVELS, recipe=RECIPE, sigma=SIGMA):
   states = stack([init(job, recipe) for job in jobs])
   losses, first = [], 0
   for count in cuts:
     states, metrics = lanes.advance(
-      recipe, states, levels, work_of(jobs, first, count), jnp.int32(count)
+      recipe,
+      states,
+      levels,
+      work_of(jobs, first, count, sigma=sigma),
+      jnp.int32(count),
     )
     losses.append(metrics.loss[:, :count])
     first += count
@@ -160,7 +166,7 @@ def test_padding_is_never_read():
     RECIPE,
     stack([init(job)]),
     poisoned,
-    lanes.Work(rows, work.valid, work.keys, work.first),
+    dataclasses.replace(work, rows=rows),
     jnp.int32(STEPS),
   )
   assert_equal(clean, padded)
@@ -168,11 +174,10 @@ def test_padding_is_never_read():
 
 def test_training_separates_normal_patches_from_counterfeits():
   config = make_config()
-  config.train.sigma = 2.0
   config.train.discriminator.learning_rate = 0.02
   recipe = setup.make_recipe(config, STARTS)
   job = plan.Job('part', 0, 10, 4, epochs=60)
-  _, losses = train([job], cuts=(12,) * 15, recipe=recipe)
+  _, losses = train([job], cuts=(12,) * 15, recipe=recipe, sigma=2.0)
   assert losses[0, -3:].mean() < 0.7 * losses[0, :3].mean()
 
 

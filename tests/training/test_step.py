@@ -53,7 +53,6 @@ def train(golden, dtype):
     optimizer=optimizer,
     loss=losses.truncated_l1,
     margin=0.5,
-    sigma=0.015,
     batch_size=ROWS,
   )
   params, stats = from_torch(golden, '', dtype)

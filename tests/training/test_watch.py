@@ -32,7 +32,7 @@ def make_watch(capsys):
   """Returns a function that makes a watch; without a terminal to show it."""
 
   def make(jobs=JOBS, scalars=None):
-    return Watch(progress.Board(), jobs, scalars)
+    return Watch(progress.Board(), jobs, {'': scalars})
 
   return make
 
@@ -93,12 +93,12 @@ def test_a_category_leaves_one_line_with_its_last_losses(make_watch, told):
   record.add_metrics(np.tile(np.array([[0.25, 0.5, 1]], 'f').T, 3))
   watch.on_steps(record)
   assert not told()
-  watch.end('part')
+  watch.end(JOBS[0])
   (line,) = told()
   assert line.startswith(
     '  part: epoch 4/4, loss 0.250, beyond margin 50% / 100% in '
   )
-  watch.end('part')  # There is nothing more to say.
+  watch.end(JOBS[0])  # There is nothing more to say.
   assert not told()
 
 
@@ -106,7 +106,7 @@ def test_seeds_are_told_together(make_watch, told):
   watch = make_watch()
   for job, loss in zip(JOBS, (1, 2), strict=True):
     watch.on_steps(flat_record(job, 12, loss, 0, 1))
-  watch.end('part')
+  watch.end(JOBS[0])
   (line,) = told()
   assert line.startswith(
     '  part: epoch 4/4, 2 of 2 seeds through, loss 1.500, '
@@ -118,11 +118,11 @@ def test_a_head_that_was_given_up_is_not_in_the_last_line(make_watch, told):
   watch = make_watch()
   watch.on_steps(flat_record(JOBS[0], 5, 9, 0, 0))
   watch.on_steps(flat_record(JOBS[1], 12, 2, 0, 0))
-  watch.end('part')
+  watch.end(JOBS[0])
   (line,) = told()
   assert line.startswith('  part: epoch 4/4, loss 2.000, ')
   watch.on_steps(flat_record(JOBS[0], 5, 9, 0, 0))
-  watch.end('part')
+  watch.end(JOBS[0])
   assert not told()
 
 

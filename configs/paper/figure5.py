@@ -1,0 +1,29 @@
+"""Figure 5: the noise's scale, per category.
+
+  python -m simplenet_jax.sweep --config=configs/paper/figure5.py
+
+One extraction of features serves all scales and seeds.
+"""
+
+from simplenet_jax.sweeps import settings
+
+# Of the base's own sigma, .015 for torchvision's first weights.
+FACTORS = (0.25, 0.5, 1, 2, 4, 8, 16, 32)
+
+
+def get_config(base=None):
+  """Returns the sweep; `base` is `reference` (default), `paper` or `demo`."""
+  chosen = settings.base(base)
+  return settings.sweep(
+    'figure5',
+    'Scale of the noise (Figure 5)',
+    chosen,
+    {
+      f'{factor * chosen.train.sigma:.5g}': {
+        'train.sigma': float(f'{factor * chosen.train.sigma:.5g}')
+      }
+      for factor in FACTORS
+    },
+    view='line',
+    axis='train.sigma',
+  )

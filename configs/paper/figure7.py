@@ -1,0 +1,21 @@
+"""Figure 7: the loss, mean and range over categories, with and without adaptor.
+
+python -m simplenet_jax.sweep --config=configs/paper/figure7.py
+"""
+
+from simplenet_jax.sweeps import settings
+
+
+def get_config(base=None):
+  """Returns the sweep; `base` is `reference` (default), `paper` or `demo`."""
+  return settings.sweep(
+    'figure7',
+    'Loss by epoch (Figure 7)',
+    settings.base(base),
+    {
+      'linear adaptor': {},
+      'non-linear adaptor': {'head.adaptor': 'mlp'},
+      'no adaptor': {'head.adaptor': 'identity'},
+    },
+    view='losses',
+  )

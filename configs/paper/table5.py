@@ -1,0 +1,20 @@
+"""Table 5: CIFAR-10, one class against the others, image AUROC.
+
+python -m simplenet_jax.download --dataset=cifar10
+python -m simplenet_jax.sweep --config=configs/paper/table5.py
+"""
+
+from simplenet_jax import presets
+from simplenet_jax.sweeps import settings
+
+
+def get_config(base=None):
+  """Returns the sweep; `base` is `paper` (default), `reference` or `demo`."""
+  chosen = presets.demo() if base == 'demo' else presets.cifar10(base)
+  return settings.sweep(
+    'table5',
+    'One class of CIFAR-10 against the others (Table 5)',
+    chosen,
+    {'SimpleNet': {}},
+    view='categories',
+  )

@@ -1,0 +1,176 @@
+"""One run's results as they come: evaluated, deployed, reported."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from simplenet_jax import environment, protocols
+from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.deployment.shipper import Shipper
+from simplenet_jax.evaluation import category, metrics, results
+from simplenet_jax.models import weights
+from simplenet_jax.progress import Clock, console, counted
+from simplenet_jax.protocols import Config
+from simplenet_jax.training.checkpoint import Checkpoints
+from simplenet_jax.training.record import Record
+from simplenet_jax.training.worker import FAILURES
+
+
+@dataclasses.dataclass
+class Run:
+  """One run.
+
+  Attributes:
+    config: The settings.
+    workdir: Where its results go.
+    categories: The images, by name.
+    weights: The backbone's weights and where they come from.
+    clock: Wall time by phase.
+    checkpoints: Of its heads.
+    shipper: Makes detectors of them.
+    records: The heads that ended so far, by category and seed.
+    finished: The categories evaluated so far.
+    failed: Why others failed.
+    known: What an earlier process found of categories of which nothing is left
+      to train; they are not evaluated again.
+  """
+
+  config: Config
+  workdir: Path
+  categories: dict[str, Inputs]
+  weights: weights.Weights
+  clock: Clock
+  checkpoints: Checkpoints
+  shipper: Shipper
+  records: dict[str, dict[int, Record]] = dataclasses.field(
+    default_factory=dict
+  )
+  finished: dict[str, results.CategoryResult] = dataclasses.field(
+    default_factory=dict
+  )
+  failed: dict[str, str] = dataclasses.field(default_factory=dict)
+  known: Mapping[str, results.CategoryResult] = dataclasses.field(
+    default_factory=dict
+  )
+
+
+def rank(run: Run, name: str):
+  """Returns what tells a category's epochs from each other: image AUROC."""
+  labels = run.categories[name].labels
+  if not 0 < labels.sum() < len(labels):
+    return None
+  return lambda scores: metrics.auroc(labels, scores.max(axis=(1, 2)))
+
+
+def take(run: Run, record: Record) -> bool:
+  """Takes a head that ended; evaluates its category if it was the last one.
+
+  Returns:
+    Whether it was.
+  """
+  name, seeds = record.job.category, run.config.seeds
+  heads = run.records.setdefault(name, {})
+  heads[record.job.seed] = record
+  if record.error and name not in run.failed:
+    run.failed[name] = record.error
+    console.print(f'  error: {record.job.label}: {record.error}')
+  if len(heads) < len(seeds):
+    return False
+  ordered = [heads[seed] for seed in seeds]
+  if any(record.finished for record in ordered):
+    try:
+      trained = any(record.resumed < record.job.steps for record in ordered)
+      run.finished[name] = (
+        category.evaluate(
+          run.config, run.workdir, run.clock, run.categories[name], ordered
+        )
+        if trained or name not in run.known
+        else run.known[name]
+      )
+      report(run)
+      ship(run, run.categories[name], ordered)
+    except FAILURES as error:
+      run.failed[name] = (
+        str(error).strip() or type(error).__name__
+      ).splitlines()[0]
+      console.print(f'  error: {record.job.label}: {run.failed[name]}')
+  run.records[name] = {}
+  return True
+
+
+def ship(run: Run, one: Inputs, records: Sequence[Record]) -> None:
+  """Makes a category's detector of all its heads that were not given up."""
+  whole = [record for record in records if record.finished]
+  seeds = [record.job.seed for record in whole]
+  if not run.config.detector.save or run.shipper.has(one.name, seeds):
+    return
+  if len(whole) < len(records):
+    console.print(
+      f'  {one.name}: its detector has {len(whole)} of '
+      f'{counted(len(records), "head")}'
+    )
+  with run.clock('detectors'):
+    heads = {}
+    for record in whole:
+      head = record.head
+      if head is None and (saved := run.checkpoints.load(record.job)):
+        head = saved[0].head
+      if head is not None:
+        heads[record.job.seed] = head
+    run.shipper.ship(one, heads)
+
+
+def report(run: Run) -> dict[str, Any]:
+  """Writes the results of the categories finished so far."""
+  about = {
+    'protocol': protocols.followed(run.config),
+    'config': run.config.to_dict(),
+    'weights': {
+      'name': run.weights.name,
+      'path': str(run.weights.path),
+      'sha256': run.weights.sha256,
+    },
+    'wall_seconds': run.clock.seconds,
+    'versions': environment.versions(),
+    'device': environment.device(),
+  }
+  # In the order of the data set, whatever ended first.
+  finished = {
+    name: run.finished[name] for name in run.categories if name in run.finished
+  }
+  table = results.build(about, finished)
+  results.write_json(run.workdir / 'results.json', table)
+  results.write_csv(run.workdir / 'results.csv', table)
+  results.write_markdown(run.workdir / 'results.md', table)
+  return table
+
+
+def conclude(run: Run, tell: bool = True) -> dict[str, Any]:
+  """Writes the results once more, when all categories are through.
+
+  Args:
+    run: Which.
+    tell: Whether to print the table and where everything is.
+
+  Returns:
+    What `results.json` holds.
+
+  Raises:
+    ValueError: If a category failed.
+  """
+  table = {}
+  if run.finished:
+    table = report(run)
+    if tell:
+      console.print(
+        f'\n{results.terminal_table(table)}\n\nResults: {run.workdir}/'
+      )
+      run.shipper.conclude()
+  if run.failed:
+    names = [name for name in run.categories if name in run.failed]
+    raise ValueError(
+      f'{len(names)} of {len(run.categories)} categories failed '
+      f'({", ".join(names)}); the first, {names[0]}: {run.failed[names[0]]}'
+    )
+  return table

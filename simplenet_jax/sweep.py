@@ -1,0 +1,41 @@
+"""Runs an experiment: variants side by side, numbers and figures.
+
+  python -m simplenet_jax.sweep --config=configs/paper/table3.py
+
+Fields of every run are set as in --config.base.train.epochs=40, some variants
+chosen as in --config.only=3,2+3. Sweeps with the same --workdir and base share
+runs that have the same settings.
+"""
+
+import datetime
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from simplenet_jax import cli
+from simplenet_jax.sweeps import settings
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'The settings of the sweep.', lock_config=True
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Where results go; runs/<sweep>-<time> if not given.'
+)
+flags.mark_flag_as_required('config')
+
+
+def main() -> None:
+  """Runs the sweep that the config describes."""
+  config = _CONFIG.value
+  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+  workdir = _WORKDIR.value or f'runs/{config.name}-{now}'
+  # Wrong flags are told at once, not after the seconds that jax takes to load.
+  settings.expand(config)
+  from simplenet_jax.sweeps import experiment
+
+  experiment.run(config, pathlib.Path(workdir).expanduser())
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,76 @@
+"""All runs of a sweep, those side by side that can share their features."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from simplenet_jax import run as runs
+from simplenet_jax import train
+from simplenet_jax.progress import console, counted
+from simplenet_jax.protocols import Config
+from simplenet_jax.sweeps import settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What came of one run.
+
+  Attributes:
+    label: Of the variant.
+    run: The run, with its settings, work directory and images.
+    results: What its `results.json` holds.
+  """
+
+  label: str
+  run: runs.Run
+  results: dict[str, Any]
+
+
+def conduct(config: Config, workdir: Path) -> list[Outcome]:
+  """Trains and evaluates every variant.
+
+  Each has a work directory of its own in that of the sweep, named after what it
+  changes. What is finished there already, also by another sweep, is not done
+  again.
+
+  Args:
+    config: A sweep's settings.
+    workdir: The sweep's directory.
+
+  Returns:
+    One outcome per variant, in the order of the settings.
+
+  Raises:
+    ValueError: For settings, images or weights that cannot be used, in the end
+      also if any category of any run failed.
+    OSError: If a file or folder is missing or cannot be written.
+    interrupts.Stopped: If a signal asked to stop; everything is saved.
+  """
+  expanded = settings.expand(config)
+  groups: dict[str, dict[str, Config]] = {}
+  for label, run in expanded.items():
+    groups.setdefault(settings.alike(run), {})[label] = run
+  console.print(
+    f'{config.title}: {counted(len(expanded), "variant")}, features made '
+    f'{"once" if len(groups) == 1 else f"{len(groups)} times"}; {workdir}/'
+  )
+  found, failures = {}, []
+  for group in groups.values():
+    together = train.train_together(
+      {
+        label: (run, workdir / settings.folder(config.base, run))
+        for label, run in group.items()
+      },
+      recall=True,
+    )
+    for label, run in together.items():
+      try:
+        found[label] = Outcome(label, run, runs.conclude(run, tell=False))
+      except ValueError as error:
+        failures.append(f'{label}: {error}')
+  if failures:
+    raise ValueError(
+      f'{len(failures)} of {len(expanded)} variants failed, the others are '
+      f'finished; {failures[0]}'
+    )
+  return [found[label] for label in expanded]

@@ -1,0 +1,50 @@
+"""An experiment from its settings to its table and figure."""
+
+from pathlib import Path
+from typing import Any
+
+from simplenet_jax.progress import console
+from simplenet_jax.protocols import Config
+from simplenet_jax.sweeps import extras, figures, numbers
+from simplenet_jax.sweeps.conduct import conduct
+
+
+def run(config: Config, workdir: Path) -> dict[str, Any]:
+  """Runs a sweep and writes what it shows.
+
+  Args:
+    config: The sweep's settings, from `settings.sweep`.
+    workdir: `<name>.json`, `.csv`, `.md`, `.png` and `.svg` are written here,
+      the runs below it. A view of pictures has `<name>/<category>.png` in place
+      of a figure.
+
+  Returns:
+    What the JSON holds, see `numbers.collect`.
+
+  Raises:
+    ValueError: For settings, images or weights that cannot be used.
+    OSError: If a file or folder is missing or cannot be written.
+    interrupts.Stopped: If a signal asked to stop; the same command goes on.
+  """
+  outcomes = conduct(config, workdir)
+  collected = numbers.collect(config, outcomes)
+  for row, one in zip(collected['rows'], outcomes, strict=True):
+    if config.view == 'speed':
+      row['frames_per_second'] = extras.frames_per_second(one.run)
+    if config.view == 'deviations':
+      row['deviations'] = extras.deviations(one.run)
+    if config.view == 'losses':
+      row['loss_by_epoch'] = dict(
+        zip(
+          one.results['categories'], figures.course(one).tolist(), strict=True
+        )
+      )
+  paths = numbers.write(collected, workdir)
+  if config.view == 'pictures':
+    paths += extras.sheets(outcomes[0].run, workdir / config.name)
+  else:
+    drawn = figures.DRAWN[config.view](config, outcomes, collected)
+    paths += figures.write(drawn, workdir / config.name)
+  console.print(numbers.terminal(collected))
+  console.print('\n'.join(['Written:', *(f'  {path}' for path in paths)]))
+  return collected

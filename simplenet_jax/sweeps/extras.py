@@ -1,0 +1,204 @@
+"""What some views need beyond a run's results: made from what it left."""
+
+import functools
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from sklearn import metrics as sklearn_metrics
+
+from simplenet_jax import run as runs
+from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.data.loading import Decoder
+from simplenet_jax.data.record import place
+from simplenet_jax.detector import Detector
+from simplenet_jax.evaluation import pictures
+from simplenet_jax.evaluation.judge import Judge
+from simplenet_jax.models import heads, patches
+from simplenet_jax.training import bank, layout, setup
+from simplenet_jax.training.checkpoint import Checkpoints
+from simplenet_jax.training.record import Record
+
+_ROUNDS = 30  # Predictions that are timed.
+
+
+def _records(run: runs.Run, name: str) -> list[Record]:
+  """Reads a category's heads, by seed, from their last checkpoints."""
+  checkpoints = Checkpoints(run.workdir / 'checkpoints')
+  try:
+    jobs = layout.make_jobs(run.config, [run.categories[name]])
+    saved = [checkpoints.load(job, runs.rank(run, name)) for job in jobs]
+  finally:
+    checkpoints.close()
+  missing = [job.seed for job, one in zip(jobs, saved, strict=True) if not one]
+  if missing:
+    raise ValueError(
+      f'{run.workdir}/checkpoints/{name} lacks seeds {missing}; delete '
+      f'{run.workdir} and run the sweep again'
+    )
+  return [one[0] for one in saved if one]
+
+
+def deviations(run: runs.Run) -> dict[str, dict[str, list[float]]]:
+  """Measures how far each dimension spreads over all training patches.
+
+  Args:
+    run: A finished one, with an adaptor.
+
+  Returns:
+    By category `features` and `adapted`: standard deviations of the dimensions
+    before and after the first seed's adaptor.
+  """
+  extractor = setup.make_extractor(run.config)
+  found = {}
+  for name, inputs in run.categories.items():
+    head = _records(run, name)[0].head or {}
+    layers = [
+      (head[key], head.get(key.replace('kernel', 'bias'), 0.0))
+      for key in sorted(head)
+      if key.startswith('params.adaptor.') and key.endswith('.kernel')
+    ]
+    parts = []
+    decoder = Decoder(inputs.pixels, len(inputs.train), 8)
+    try:
+      for _, pixels in decoder:
+        parts.append(
+          jax.device_get(
+            _moments(
+              extractor,
+              run.config.patch.target_dim,
+              run.weights.state,
+              layers,
+              pixels,
+            )
+          )
+        )
+    finally:
+      decoder.close()
+    before, after = (
+      _joined([part[0] for part in parts]),
+      _joined([part[1] for part in parts]),
+    )
+    found[name] = {
+      'features': before.tolist(),
+      'adapted': after.tolist(),
+    }
+  return found
+
+
+@functools.partial(jax.jit, static_argnames=('extractor', 'dim'))
+def _moments(extractor: bank.Extractor, dim: int, weights, layers, pixels):
+  """Returns count, mean and variance by dimension, before and after."""
+  levels = [level.astype(jnp.float32) for level in extractor(weights, pixels)]
+  x = jax.vmap(lambda *one: patches.merge(one, extractor.starts, dim))(*levels)
+  results = [x]
+  for number, (kernel, bias) in enumerate(layers):
+    x = nnx.leaky_relu(x, heads.LEAK) if number else x
+    x = jnp.matmul(x, kernel, precision='highest') + bias
+  results.append(x)
+  return [
+    (value[..., 0].size, value.mean((0, 1, 2)), value.var((0, 1, 2)))
+    for value in results
+  ]
+
+
+def _joined(parts) -> np.ndarray:
+  """Joins moments of several batches (Chan et al., 1979); deviations."""
+  counts = np.array([float(count) for count, _, _ in parts])[:, None]
+  means = np.stack([np.asarray(mean, np.float64) for _, mean, _ in parts])
+  variances = np.stack([np.asarray(var, np.float64) for _, _, var in parts])
+  mean = (counts * means).sum(0) / counts.sum()
+  inner, outer = counts * variances, counts * (means - mean) ** 2
+  return np.sqrt((inner + outer).sum(0) / counts.sum())
+
+
+def frames_per_second(run: runs.Run) -> float:
+  """Times a detector of a run: one image at a time, host to host.
+
+  Raises:
+    ValueError: If the run left no detector.
+  """
+  name = next(iter(run.categories))
+  path = run.workdir / 'detectors' / f'{name}.safetensors'
+  if not path.exists():
+    raise ValueError(f'{path} is missing; set --config.base.detector.save=true')
+  detector = Detector.load(path)
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, 256, (1, *detector.size, 3), np.uint8)
+  detector.infer(pixels)
+  seconds = []
+  for _ in range(_ROUNDS):
+    start = time.perf_counter()
+    detector.infer(pixels)
+    seconds.append(time.perf_counter() - start)
+  return 1 / statistics.median(seconds)
+
+
+def sheets(run: runs.Run, folder: Path) -> list[Path]:
+  """Writes test images with truth, anomaly map and what is found, outlined.
+
+  Found is what scores above the threshold with the best pixel F1 on these very
+  images; the title says so.
+
+  Args:
+    run: A finished one.
+    folder: Where `<category>.png` go.
+
+  Returns:
+    Their paths; none of categories without masks.
+  """
+  written = []
+  for name, inputs in run.categories.items():
+    record = _records(run, name)[0]
+    judge = Judge.of(inputs, run.config.evaluation.smoothing)
+    if judge.masks is None:
+      continue
+    path = folder / f'{name}.png'
+    _sheet(path, inputs, judge, record)
+    written.append(path)
+  return written
+
+
+def _sheet(path: Path, inputs: Inputs, judge: Judge, record: Record) -> None:
+  scores = record.scores[record.job.epochs]
+  threshold = best_threshold(judge, scores)
+  samples = inputs.category.test
+  chosen = pictures.pick([sample.defect for sample in samples], 8)
+  maps = judge.maps(scores[chosen])
+  tiles = [
+    pictures.Tile(
+      caption=f'{samples[index].defect}/{place(samples[index].path).stem}',
+      image=inputs.test_image(index),
+      mask=inputs.original_mask(index),
+      heat=(heat := inputs.test[index].map_to_original(one)),
+      score=float(scores[index].max()),
+      found=np.nan_to_num(heat, nan=-np.inf) >= threshold,
+    )
+    for index, one in zip(chosen, maps, strict=True)
+  ]
+  title = (
+    f'{inputs.name}: image, truth, anomaly map; outlined is what scores above '
+    f'{threshold:.2f}, the best pixel F1, chosen on test.'
+  )
+  limits = float(np.median(maps)), float(maps.max())
+  pictures.write_sheet(path, title, tiles, limits=limits)
+
+
+def best_threshold(judge: Judge, scores: np.ndarray) -> float:
+  """Returns the pixel score with the best F1 on the test images.
+
+  Args:
+    judge: Of a category with masks.
+    scores: Patch scores `[images, H, W]`.
+  """
+  assert judge.masks is not None
+  precision, recall, thresholds = sklearn_metrics.precision_recall_curve(
+    judge.masks.ravel(), judge.maps(scores[judge.known]).ravel()
+  )
+  total = precision + recall
+  f1 = 2 * precision * recall / np.where(total > 0, total, 1)
+  return float(thresholds[np.argmax(f1[:-1])])

@@ -1,0 +1,216 @@
+"""What a sweep shows beside its numbers: PNG and SVG, by view."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from simplenet_jax.evaluation.published import LAST_EPOCH
+from simplenet_jax.files import written_aside
+from simplenet_jax.protocols import Config
+from simplenet_jax.sweeps import numbers, published
+from simplenet_jax.sweeps.conduct import Outcome
+
+_PAIR = {'image_auroc': 'I-AUROC, %', 'pixel_auroc': 'P-AUROC, %'}
+
+
+def write(figure: Figure, path: Path) -> list[Path]:
+  """Writes a figure as PNG and SVG; returns their paths.
+
+  Args:
+    figure: What.
+    path: Where, without a suffix.
+  """
+  paths = [path.with_name(path.name + suffix) for suffix in ('.png', '.svg')]
+  for one in paths:
+    with written_aside(one) as aside:
+      figure.savefig(aside, dpi=150, format=one.suffix[1:])
+  return paths
+
+
+def _percent(summary: Mapping[str, Any]) -> tuple[float, float]:
+  mean, std = summary['mean'], summary['std']
+  undefined = float('nan')
+  return (
+    undefined if mean is None else 100 * mean,
+    undefined if std is None else 100 * std,
+  )
+
+
+def _start(collected: Mapping[str, Any], count: int, height: float):
+  figure = Figure(figsize=(9, height), layout='constrained')
+  axes = figure.subplots(1, count, squeeze=False)[0]
+  figure.suptitle(collected['title'], parse_math=False)
+  figure.supxlabel(
+    f'last epoch ({collected["epochs"]}), seeds '
+    f'{", ".join(map(str, collected["seeds"]))}',
+    fontsize=8,
+    color='0.4',
+  )
+  return figure, axes
+
+
+def table(config: Config, outcomes, collected) -> Figure:
+  """Draws the variants' means over categories, and the paper's, as dots."""
+  del config, outcomes
+  rows = collected['rows']
+  figure, axes = _start(collected, 2, 1.4 + 0.35 * len(rows))
+  places = np.arange(len(rows))
+  for ax, (metric, title) in zip(axes, _PAIR.items(), strict=True):
+    found = [
+      _percent(row['figures'][LAST_EPOCH]['mean'][metric]) for row in rows
+    ]
+    means, stds = np.array(found).T
+    ax.errorbar(
+      means, places, xerr=stds, fmt='o', capsize=3, label='ours, last'
+    )
+    theirs = [
+      row['paper']['percent'][metric] if row['paper'] else np.nan
+      for row in rows
+    ]
+    if np.isfinite(theirs).any():
+      ax.plot(theirs, places, 'x', color='0.45', label='paper, best on test')
+    ax.set_yticks(places, [row['label'] for row in rows], parse_math=False)
+    ax.set(xlabel=title, ylim=(len(rows) - 0.5, -0.5))
+    ax.grid(axis='x', alpha=0.3)
+  axes[1].tick_params(labelleft=False)
+  axes[0].legend(frameon=False, fontsize=8)
+  return figure
+
+
+def line(config: Config, outcomes, collected) -> Figure:
+  """Draws figures over the value that changes, a line per category."""
+  figure, axes = _start(collected, 2, 3.6)
+  places = numbers.axis(config, outcomes)
+  for ax, (metric, title) in zip(axes, _PAIR.items(), strict=True):
+    for name in (*collected['categories'], 'mean'):
+      if name == 'mean' and len(collected['categories']) == 1:
+        continue
+      found = [
+        _percent(row['figures'][LAST_EPOCH][name][metric])
+        for row in collected['rows']
+      ]
+      means, stds = np.array(found).T
+      style = {'color': 'black', 'linewidth': 2} if name == 'mean' else {}
+      (drawn,) = ax.plot(places, means, marker='o', label=name, **style)
+      colour = drawn.get_color()
+      ax.fill_between(
+        places, means - stds, means + stds, alpha=0.15, color=colour, lw=0
+      )
+    if places[-1] > 20 * places[0]:
+      ax.set_xscale('log')
+    ax.set_xticks(places, [f'{place:g}' for place in places], minor=False)
+    ax.set_xticks([], minor=True)
+    ax.set(xlabel=config.axis, ylabel=title)
+    ax.grid(alpha=0.3)
+  axes[0].legend(frameon=False, fontsize=8)
+  return figure
+
+
+def categories(config: Config, outcomes, collected) -> Figure:
+  """Draws the figures of every category as bars."""
+  del config, outcomes
+  names = collected['categories']
+  figure, axes = _start(collected, 2, 1.4 + 0.3 * len(names))
+  places = np.arange(len(names))
+  for ax, (metric, title) in zip(axes, _PAIR.items(), strict=True):
+    found = collected['rows'][0]['figures'][LAST_EPOCH]
+    means, stds = np.array([_percent(found[name][metric]) for name in names]).T
+    ax.errorbar(means, places, xerr=stds, fmt='o', capsize=3)
+    ax.set_yticks(places, names, parse_math=False)
+    ax.set(xlabel=title, ylim=(len(names) - 0.5, -0.5))
+    ax.grid(axis='x', alpha=0.3)
+  axes[1].tick_params(labelleft=False)
+  return figure
+
+
+def losses(config: Config, outcomes, collected) -> Figure:
+  """Draws the loss by epoch: the mean over categories, and their range."""
+  del config
+  figure, (ax,) = _start(collected, 1, 4)
+  for one in outcomes:
+    found = course(one)
+    epochs = np.arange(1, found.shape[1] + 1)
+    (drawn,) = ax.plot(epochs, found.mean(0), label=one.label)
+    ax.fill_between(
+      epochs,
+      found.min(0),
+      found.max(0),
+      alpha=0.15,
+      color=drawn.get_color(),
+      lw=0,
+    )
+  ax.set(xlabel='epoch', ylabel='loss', ylim=(0, None))
+  ax.legend(frameon=False)
+  ax.grid(alpha=0.3)
+  return figure
+
+
+def course(one: Outcome) -> np.ndarray:
+  """Returns a run's loss by epoch, mean over seeds: `[categories, epochs]`."""
+  found = []
+  for name in one.results['categories']:
+    path = one.run.workdir / 'curves' / f'{name}.csv'
+    rows = np.genfromtxt(path, delimiter=',', names=True)
+    epochs = int(rows['epoch'].max())
+    found.append(rows['loss'].reshape(-1, epochs).mean(0))
+  return np.stack(found)
+
+
+def speed(config: Config, outcomes, collected) -> Figure:
+  """Draws image AUROC over frames per second."""
+  del config, outcomes
+  figure, (ax,) = _start(collected, 1, 4)
+  for row in collected['rows']:
+    x = row['frames_per_second']
+    y, std = _percent(row['figures'][LAST_EPOCH]['mean']['image_auroc'])
+    ax.errorbar([x], [y], yerr=[std], fmt='o', capsize=3, color='C0')
+    ax.annotate(row['label'], (x, y), xytext=(6, 4), textcoords='offset points')
+  theirs = published.SPEED
+  ax.plot(theirs.frames_per_second, theirs.image_auroc, 'x', color='0.45')
+  ax.annotate(
+    f'paper, {theirs.device},\nbest on test',
+    (theirs.frames_per_second, theirs.image_auroc),
+    xytext=(6, -16),
+    textcoords='offset points',
+    color='0.45',
+    fontsize=8,
+  )
+  ax.set(
+    xscale='log',
+    xlabel=f'images a second, one at a time, {collected["device"]["kind"]}',
+    ylabel='I-AUROC, %',
+  )
+  ax.grid(alpha=0.3)
+  return figure
+
+
+def deviations(config: Config, outcomes, collected) -> Figure:
+  """Draws histograms of the dimensions' deviations, per category."""
+  del config, outcomes
+  spreads = collected['rows'][0]['deviations']
+  figure, axes = _start(collected, len(spreads), 3.2)
+  for ax, (name, found) in zip(axes, spreads.items(), strict=True):
+    most = max(max(found['features']), max(found['adapted']))
+    bins = np.linspace(0, most, 60)
+    for key, label in (('features', 'before'), ('adapted', 'after')):
+      ax.hist(found[key], bins, alpha=0.6, label=f'{label} the adaptor')
+    ax.set_title(name, fontsize=10, parse_math=False)
+    ax.set_xlabel('standard deviation')
+  axes[0].set_ylabel('dimensions')
+  axes[0].legend(frameon=False, fontsize=8)
+  return figure
+
+
+# How each view is drawn: of the settings, the outcomes and the numbers. The
+# view of pictures has sheets of its own, see `extras`.
+DRAWN: dict[str, Callable[[Config, Sequence[Outcome], Any], Figure]] = {
+  'table': table,
+  'line': line,
+  'categories': categories,
+  'losses': losses,
+  'speed': speed,
+  'deviations': deviations,
+}

@@ -1,0 +1,232 @@
+"""A sweep's numbers beside the paper's: JSON, CSV and tables."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich import table as rich_table
+
+from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
+from simplenet_jax.evaluation import results
+from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
+from simplenet_jax.files import written_aside
+from simplenet_jax.progress import console, counted
+from simplenet_jax.protocols import Config, followed
+from simplenet_jax.sweeps import published, settings
+from simplenet_jax.sweeps.conduct import Outcome
+
+METRICS = {
+  'image_auroc': 'I-AUROC',
+  'pixel_auroc': 'P-AUROC',
+  'aupro_30': 'AUPRO',
+}
+_UNDEFINED = '–'  # noqa: RUF001
+
+
+def collect(config: Config, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+  """Collects what a sweep found.
+
+  Args:
+    config: Its settings.
+    outcomes: Of its variants.
+
+  Returns:
+    `name`, `title`, `protocol`, `epochs`, `seeds`, `categories`, `device` and
+    `versions`, and a row per variant: `label`, `folder`, `changes`, `figures`
+    by selection and category (`mean` over them), as fractions, each with
+    `mean`, `std` and `seeds`, and `paper`: percent, with its selection, and the
+    difference to ours where both are of the same images, network and selection.
+  """
+  first = outcomes[0]
+  return {
+    'name': config.name,
+    'title': config.title,
+    'protocol': followed(config.base),
+    'epochs': config.base.train.epochs,
+    'seeds': list(config.base.seeds),
+    'categories': list(first.results['categories']),
+    'selection_rule': first.results['selection_rule'],
+    'device': first.results['device'],
+    'versions': first.results['versions'],
+    'rows': [_row(config, one) for one in outcomes],
+  }
+
+
+def _row(config: Config, one: Outcome) -> dict[str, Any]:
+  found = {
+    LAST_EPOCH: {
+      **{name: each['last'] for name, each in one.results['categories'].items()}
+    }
+  }
+  mean = one.results['mean']
+  found[LAST_EPOCH]['mean'] = mean['last']
+  if one.results['selected_on_test']:
+    found[SELECTED_ON_TEST] = {
+      **{
+        name: {k: v for k, v in each.items() if k != 'epochs'}
+        for name, each in one.results['selected_on_test'].items()
+      },
+      'mean': mean['selected_on_test'],
+    }
+  return {
+    'label': one.label,
+    'folder': one.run.workdir.name,
+    'changes': dict(dict(config.variants)[one.label]),
+    'backbone': one.run.config.backbone.name,
+    'weights': one.results['weights'],
+    'figures': found,
+    'paper': _paper(config, one, found),
+  }
+
+
+def _paper(config: Config, one: Outcome, found: Mapping[str, Any]):
+  pair = published.TABLES.get(config.name, {}).get(one.label)
+  if pair is None:
+    return None
+  percent = dict(zip(('image_auroc', 'pixel_auroc'), pair, strict=True))
+  network = one.label if config.name == 'table4' else 'wide_resnet50_2'
+  same = (
+    set(one.results['categories']) == set(CATEGORIES)
+    and one.run.config.backbone.name == network
+    and published.SELECTION in found
+  )
+  ours = found[published.SELECTION]['mean'] if same else {}
+  return {
+    'percent': percent,
+    'selection': published.SELECTION,
+    'of': f'15 categories of MVTec AD, {network}',
+    'ours_minus_paper': {
+      metric: 100 * ours[metric]['mean'] - percent[metric]
+      for metric in percent
+      if same and ours[metric]['mean'] is not None
+    }
+    or None,
+  }
+
+
+def columns(collected: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+  """Returns headers and rows of text: the mean over categories, in percent."""
+  headers = ['variant', *(f'{LAST_EPOCH}: {m}' for m in METRICS.values())]
+  headers += [f'{SELECTED_ON_TEST}: I / P-AUROC']
+  with_paper = any(row['paper'] for row in collected['rows'])
+  if with_paper:
+    headers += [f'paper, {published.SELECTION}: I / P-AUROC']
+  rows = []
+  for row in collected['rows']:
+    last = row['figures'][LAST_EPOCH]['mean']
+    best = row['figures'].get(SELECTED_ON_TEST, {}).get('mean')
+    cells = [row['label'], *(_spread(last[metric]) for metric in METRICS)]
+    pair = ('image_auroc', 'pixel_auroc')
+    cells.append(
+      ' / '.join(_spread(best[m]) for m in pair) if best else _UNDEFINED
+    )
+    if with_paper:
+      paper = row['paper']
+      cells.append(
+        ' / '.join(f'{paper["percent"][m]:.1f}' for m in pair)
+        if paper
+        else _UNDEFINED
+      )
+    rows.append(cells)
+  return headers, rows
+
+
+def _spread(summary: Mapping[str, Any]) -> str:
+  if summary['mean'] is None:
+    return _UNDEFINED
+  mean, std = f'{100 * summary["mean"]:.1f}', summary['std']
+  return mean if std is None else f'{mean}±{100 * std:.1f}'
+
+
+def note(collected: Mapping[str, Any]) -> str:
+  """Returns what a reader of the numbers must know."""
+  names, seeds = collected['categories'], len(collected['seeds'])
+  of = ', '.join(names) if len(names) < 4 else f'{len(names)} categories'
+  text = (
+    (
+      f'Percent; mean over {of}, ±standard deviation over {seeds} seeds; '
+      if seeds > 1
+      else f'Percent; mean over {of}, one seed; '
+    )
+    + f'{counted(collected["epochs"], "epoch")}, '
+    f'protocol {collected["protocol"]}.'
+  )
+  if any(row['paper'] for row in collected['rows']):
+    text += (
+      " The paper's figures are of 15 categories of MVTec AD and a "
+      'WideResNet50-2 unless the row names another.'
+    )
+  return text
+
+
+def terminal(collected: Mapping[str, Any]) -> rich_table.Table:
+  """Returns the table for a terminal."""
+  headers, rows = columns(collected)
+  table = rich_table.Table(
+    title=collected['title'],
+    caption=note(collected),
+    box=box.SIMPLE_HEAD,
+    width=None if console.is_terminal else 118,
+    title_justify='left',
+    caption_justify='left',
+  )
+  for number, header in enumerate(headers):
+    lines = header.replace(': ', '\n').replace(', ', ',\n')
+    table.add_column(lines, justify='right' if number else 'left', no_wrap=True)
+  for row in rows:
+    table.add_row(*row)
+  return table
+
+
+def write(collected: Mapping[str, Any], workdir: Path) -> list[Path]:
+  """Writes `<name>.json`, `.csv` and `.md`; returns their paths."""
+  name = collected['name']
+  paths = [workdir / f'{name}.{suffix}' for suffix in ('json', 'csv', 'md')]
+  results.write_json(paths[0], collected)
+  with (
+    written_aside(paths[1]) as aside,
+    aside.open('w', newline='', encoding='utf-8') as file,
+  ):
+    csv.writer(file, lineterminator='\n').writerows(_flat(collected))
+  headers, rows = columns(collected)
+  rule = ['---', *['---:'] * (len(headers) - 1)]
+  lines = [f'| {" | ".join(line)} |' for line in (headers, rule, *rows)]
+  with written_aside(paths[2]) as aside:
+    aside.write_text(
+      f'## {collected["title"]}\n\n' + '\n'.join(lines) + '\n\n'
+      f'{note(collected)}\n',
+      encoding='utf-8',
+    )
+  return paths
+
+
+def _flat(collected: Mapping[str, Any]):
+  yield ['variant', 'selection', 'category', 'metric', 'seed', 'value']
+  for row in collected['rows']:
+    for selection, by_category in row['figures'].items():
+      for category, by_metric in by_category.items():
+        for metric, summary in by_metric.items():
+          for seed, value in zip(
+            collected['seeds'], summary['seeds'], strict=True
+          ):
+            yield [row['label'], selection, category, metric, seed, value]
+    if paper := row['paper']:
+      for metric, value in paper['percent'].items():
+        yield [
+          row['label'],
+          f'paper, {paper["selection"]}',
+          'mean',
+          metric,
+          '',
+          round(value / 100, 6),
+        ]
+
+
+def axis(config: Config, outcomes: Sequence[Outcome]) -> list[float]:
+  """Returns the variants' values of the field along the horizontal axis."""
+  return [
+    float(dict(settings.protocols.leaves(one.run.config))[config.axis])
+    for one in outcomes
+  ]

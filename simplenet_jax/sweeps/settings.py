@@ -1,0 +1,148 @@
+"""The settings of a sweep: a base, and what its variants change.
+
+Nothing here imports jax.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from simplenet_jax import presets, protocols
+from simplenet_jax.protocols import Config
+
+# What is shown beside the numbers; see `figures`.
+VIEWS = (
+  'table',
+  'line',
+  'categories',
+  'losses',
+  'deviations',
+  'speed',
+  'pictures',
+)
+
+# What features depend on, and how they are kept: runs that agree in these can
+# share them.
+_SHARED = ('data', 'backbone', 'patch', 'bank', 'engine')
+
+
+def base(name: str | None = None) -> Config:
+  """Returns the settings that an experiment varies.
+
+  Args:
+    name: `reference` (default) or `paper`, on MVTec AD; or `demo`.
+
+  Raises:
+    ValueError: For another name.
+  """
+  return presets.demo() if name == 'demo' else presets.mvtec(name)
+
+
+def sweep(
+  name: str,
+  title: str,
+  base: Config,
+  variants: Mapping[str, Mapping[str, Any]],
+  view: str = 'table',
+  axis: str = '',
+) -> Config:
+  """Returns a sweep's settings.
+
+  Args:
+    name: Of its files, and of the published figures beside it, if there are
+      any (`published.TABLES`).
+    title: What it shows.
+    base: The settings of every run; `--config.base.<field>` sets them.
+    variants: By label, the fields that a run changes and their values.
+    view: One of `VIEWS`.
+    axis: The field along the horizontal axis of a line.
+
+  Runs leave no pictures, detectors (but for a view of speed) and scalars,
+  unless the command line asks for them.
+  """
+  base.evaluation.pictures, base.engine.tensorboard = 0, False
+  base.detector.save = view == 'speed'
+  return ConfigDict(
+    {
+      'name': name,
+      'title': title,
+      'view': view,
+      'axis': axis,
+      'only': (),  # Labels of the variants to run; empty: all.
+      # Files of backbones' weights; empty: as base.backbone.weights says.
+      'weights': dict.fromkeys(
+        ('resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2'), ''
+      ),
+      'base': base,
+      'variants': tuple(
+        (label, tuple(changes.items())) for label, changes in variants.items()
+      ),
+    }
+  )
+
+
+def expand(config: Config) -> dict[str, Config]:
+  """Returns the settings of every run, by label.
+
+  Args:
+    config: A sweep's.
+
+  Raises:
+    ValueError: If a setting is out of range, or a label of `only` unknown.
+  """
+  labels = [label for label, _ in config.variants]
+  only = [str(label) for label in config.only]
+  if unknown := [label for label in only if label not in labels]:
+    raise ValueError(
+      f'--config.only has {", ".join(unknown)}; choose of {", ".join(labels)}'
+    )
+  runs = {}
+  for label, changes in config.variants:
+    if only and label not in only:
+      continue
+    run = config.base.copy_and_resolve_references()
+    for field, value in changes:
+      with run.unlocked():
+        run.update_from_flattened_dict({field: value})
+    if file := config.weights.get(run.backbone.name, ''):
+      run.backbone.weights = file
+    protocols.check(run)
+    runs[label] = run
+  return runs
+
+
+def folder(base: Config, run: Config) -> str:
+  """Returns the name of a run's directory: what it changes.
+
+  Runs of several sweeps that have the same settings so have the same name, and
+  are trained once.
+
+  Args:
+    base: The sweep's settings of every run.
+    run: One run's.
+  """
+  before = dict(protocols.leaves(base))
+  parts = [
+    f'{field}={_written(value)}'
+    for field, value in protocols.leaves(run)
+    if value != before[field] and field != 'backbone.weights'
+  ]
+  return ','.join(parts) or 'base'
+
+
+def _written(value: Any) -> str:
+  several = isinstance(value, (tuple, list))
+  return '+'.join(map(str, value)) if several else str(value)
+
+
+def alike(run: Config) -> str:
+  """Returns what runs must agree in to share features, as one string."""
+  return json.dumps(
+    [(field, value) for part in _SHARED for field, value in _leaves(run[part])]
+  )
+
+
+def _leaves(part: Config):
+  return list(protocols.leaves(part))
