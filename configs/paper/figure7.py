@@ -13,9 +13,9 @@ def get_config(base=None):
     'Loss by epoch (Figure 7)',
     settings.base(base),
     {
-      'linear adaptor': {},
-      'non-linear adaptor': {'head.adaptor': 'mlp'},
-      'no adaptor': {'head.adaptor': 'identity'},
+      'linear': {},
+      'non-linear': {'head.adaptor': 'mlp'},
+      'none': {'head.adaptor': 'identity'},
     },
     view='losses',
   )

@@ -13,9 +13,9 @@ def get_config(base=None):
     'Adaptor and loss (Table 3)',
     settings.base(base),
     {
-      'linear adaptor': {},
-      'non-linear adaptor': {'head.adaptor': 'mlp'},
-      'no adaptor': {'head.adaptor': 'identity'},
+      'linear': {},
+      'non-linear': {'head.adaptor': 'mlp'},
+      'none': {'head.adaptor': 'identity'},
       'cross-entropy': {'train.loss': 'cross_entropy'},
     },
   )

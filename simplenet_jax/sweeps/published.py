@@ -20,9 +20,9 @@ TABLES: dict[str, dict[str, tuple[float, float]]] = {
     '1+2+3': (99.1, 98.1),
   },
   'table3': {
-    'linear adaptor': (99.6, 98.1),
-    'non-linear adaptor': (98.3, 97.2),
-    'no adaptor': (99.2, 97.9),
+    'linear': (99.6, 98.1),
+    'non-linear': (98.3, 97.2),
+    'none': (99.2, 97.9),
     'cross-entropy': (99.4, 97.8),
   },
   'table4': {

@@ -70,7 +70,7 @@ def sweep(
       'title': title,
       'view': view,
       'axis': axis,
-      'only': (),  # Labels of the variants to run; empty: all.
+      'only': '',  # Labels of the variants to run, as in '1,2+3'; empty: all.
       # Files of backbones' weights; empty: as base.backbone.weights says.
       'weights': dict.fromkeys(
         ('resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2'), ''
@@ -93,7 +93,7 @@ def expand(config: Config) -> dict[str, Config]:
     ValueError: If a setting is out of range, or a label of `only` unknown.
   """
   labels = [label for label, _ in config.variants]
-  only = [str(label) for label in config.only]
+  only = [label.strip() for label in config.only.split(',') if label.strip()]
   if unknown := [label for label in only if label not in labels]:
     raise ValueError(
       f'--config.only has {", ".join(unknown)}; choose of {", ".join(labels)}'
