@@ -34,16 +34,12 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     if config.view == 'deviations':
       row['deviations'] = extras.deviations(one.run)
     if config.view == 'losses':
-      row['loss_by_epoch'] = dict(
-        zip(
-          one.results['categories'], figures.course(one).tolist(), strict=True
-        )
-      )
+      row['loss_by_epoch'] = extras.losses(one.run)
   paths = numbers.write(collected, workdir)
   if config.view == 'pictures':
     paths += extras.sheets(outcomes[0].run, workdir / config.name)
   else:
-    drawn = figures.DRAWN[config.view](config, outcomes, collected)
+    drawn = figures.DRAWN[config.view](collected)
     paths += figures.write(drawn, workdir / config.name)
   console.print(numbers.terminal(collected))
   console.print('\n'.join(['Written:', *(f'  {path}' for path in paths)]))

@@ -116,6 +116,17 @@ def _joined(parts) -> np.ndarray:
   return np.sqrt((inner + outer).sum(0) / counts.sum())
 
 
+def losses(run: runs.Run) -> dict[str, list[float]]:
+  """Returns a run's loss by category and epoch, mean over seeds."""
+  found = {}
+  for name in run.categories:
+    path = run.workdir / 'curves' / f'{name}.csv'
+    rows = np.genfromtxt(path, delimiter=',', names=True)
+    epochs = int(rows['epoch'].max())
+    found[name] = rows['loss'].reshape(-1, epochs).mean(0).tolist()
+  return found
+
+
 def frames_per_second(run: runs.Run) -> float:
   """Times a detector of a run: one image at a time, host to host.
 

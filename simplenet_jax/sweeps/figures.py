@@ -1,6 +1,6 @@
 """What a sweep shows beside its numbers: PNG and SVG, by view."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,7 @@ from matplotlib.figure import Figure
 
 from simplenet_jax.evaluation.published import LAST_EPOCH
 from simplenet_jax.files import written_aside
-from simplenet_jax.protocols import Config
-from simplenet_jax.sweeps import numbers, published
-from simplenet_jax.sweeps.conduct import Outcome
+from simplenet_jax.sweeps import published
 
 _PAIR = {'image_auroc': 'I-AUROC, %', 'pixel_auroc': 'P-AUROC, %'}
 
@@ -52,9 +50,8 @@ def _start(collected: Mapping[str, Any], count: int, height: float):
   return figure, axes
 
 
-def table(config: Config, outcomes, collected) -> Figure:
+def table(collected: Mapping[str, Any]) -> Figure:
   """Draws the variants' means over categories, and the paper's, as dots."""
-  del config, outcomes
   rows = collected['rows']
   figure, axes = _start(collected, 2, 1.4 + 0.35 * len(rows))
   places = np.arange(len(rows))
@@ -80,10 +77,10 @@ def table(config: Config, outcomes, collected) -> Figure:
   return figure
 
 
-def line(config: Config, outcomes, collected) -> Figure:
+def line(collected: Mapping[str, Any]) -> Figure:
   """Draws figures over the value that changes, a line per category."""
   figure, axes = _start(collected, 2, 3.6)
-  places = numbers.axis(config, outcomes)
+  places = [row['at'] for row in collected['rows']]
   for ax, (metric, title) in zip(axes, _PAIR.items(), strict=True):
     for name in (*collected['categories'], 'mean'):
       if name == 'mean' and len(collected['categories']) == 1:
@@ -96,22 +93,20 @@ def line(config: Config, outcomes, collected) -> Figure:
       style = {'color': 'black', 'linewidth': 2} if name == 'mean' else {}
       (drawn,) = ax.plot(places, means, marker='o', label=name, **style)
       colour = drawn.get_color()
-      ax.fill_between(
-        places, means - stds, means + stds, alpha=0.15, color=colour, lw=0
-      )
-    if places[-1] > 20 * places[0]:
+      low, high = np.clip([means - stds, means + stds], 0, 100)
+      ax.fill_between(places, low, high, alpha=0.15, color=colour, lw=0)
+    if places[-1] >= 16 * places[0]:
       ax.set_xscale('log')
     ax.set_xticks(places, [f'{place:g}' for place in places], minor=False)
     ax.set_xticks([], minor=True)
-    ax.set(xlabel=config.axis, ylabel=title)
+    ax.set(xlabel=collected['axis'], ylabel=title)
     ax.grid(alpha=0.3)
   axes[0].legend(frameon=False, fontsize=8)
   return figure
 
 
-def categories(config: Config, outcomes, collected) -> Figure:
+def categories(collected: Mapping[str, Any]) -> Figure:
   """Draws the figures of every category as bars."""
-  del config, outcomes
   names = collected['categories']
   figure, axes = _start(collected, 2, 1.4 + 0.3 * len(names))
   places = np.arange(len(names))
@@ -126,14 +121,13 @@ def categories(config: Config, outcomes, collected) -> Figure:
   return figure
 
 
-def losses(config: Config, outcomes, collected) -> Figure:
+def losses(collected: Mapping[str, Any]) -> Figure:
   """Draws the loss by epoch: the mean over categories, and their range."""
-  del config
   figure, (ax,) = _start(collected, 1, 4)
-  for one in outcomes:
-    found = course(one)
+  for row in collected['rows']:
+    found = np.array(list(row['loss_by_epoch'].values()))
     epochs = np.arange(1, found.shape[1] + 1)
-    (drawn,) = ax.plot(epochs, found.mean(0), label=one.label)
+    (drawn,) = ax.plot(epochs, found.mean(0), label=row['label'])
     ax.fill_between(
       epochs,
       found.min(0),
@@ -148,20 +142,8 @@ def losses(config: Config, outcomes, collected) -> Figure:
   return figure
 
 
-def course(one: Outcome) -> np.ndarray:
-  """Returns a run's loss by epoch, mean over seeds: `[categories, epochs]`."""
-  found = []
-  for name in one.results['categories']:
-    path = one.run.workdir / 'curves' / f'{name}.csv'
-    rows = np.genfromtxt(path, delimiter=',', names=True)
-    epochs = int(rows['epoch'].max())
-    found.append(rows['loss'].reshape(-1, epochs).mean(0))
-  return np.stack(found)
-
-
-def speed(config: Config, outcomes, collected) -> Figure:
+def speed(collected: Mapping[str, Any]) -> Figure:
   """Draws image AUROC over frames per second."""
-  del config, outcomes
   figure, (ax,) = _start(collected, 1, 4)
   for row in collected['rows']:
     x = row['frames_per_second']
@@ -178,8 +160,11 @@ def speed(config: Config, outcomes, collected) -> Figure:
     color='0.45',
     fontsize=8,
   )
+  ax.set_xscale('log')
+  ax.xaxis.set_major_formatter('{x:g}')
+  ax.xaxis.set_minor_formatter('{x:g}')
+  ax.margins(x=0.15)
   ax.set(
-    xscale='log',
     xlabel=f'images a second, one at a time, {collected["device"]["kind"]}',
     ylabel='I-AUROC, %',
   )
@@ -187,9 +172,8 @@ def speed(config: Config, outcomes, collected) -> Figure:
   return figure
 
 
-def deviations(config: Config, outcomes, collected) -> Figure:
+def deviations(collected: Mapping[str, Any]) -> Figure:
   """Draws histograms of the dimensions' deviations, per category."""
-  del config, outcomes
   spreads = collected['rows'][0]['deviations']
   figure, axes = _start(collected, len(spreads), 3.2)
   for ax, (name, found) in zip(axes, spreads.items(), strict=True):
@@ -204,9 +188,9 @@ def deviations(config: Config, outcomes, collected) -> Figure:
   return figure
 
 
-# How each view is drawn: of the settings, the outcomes and the numbers. The
-# view of pictures has sheets of its own, see `extras`.
-DRAWN: dict[str, Callable[[Config, Sequence[Outcome], Any], Figure]] = {
+# How each view is drawn, of what `numbers.collect` returns; pictures have their
+# own sheets, see `extras`.
+DRAWN: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
   'table': table,
   'line': line,
   'categories': categories,

@@ -13,8 +13,8 @@ from simplenet_jax.evaluation import results
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.files import written_aside
 from simplenet_jax.progress import console, counted
-from simplenet_jax.protocols import Config, followed
-from simplenet_jax.sweeps import published, settings
+from simplenet_jax.protocols import Config, followed, leaves
+from simplenet_jax.sweeps import published
 from simplenet_jax.sweeps.conduct import Outcome
 
 METRICS = {
@@ -33,16 +33,19 @@ def collect(config: Config, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     outcomes: Of its variants.
 
   Returns:
-    `name`, `title`, `protocol`, `epochs`, `seeds`, `categories`, `device` and
-    `versions`, and a row per variant: `label`, `folder`, `changes`, `figures`
-    by selection and category (`mean` over them), as fractions, each with
-    `mean`, `std` and `seeds`, and `paper`: percent, with its selection, and the
-    difference to ours where both are of the same images, network and selection.
+    `name`, `title`, `view`, `axis`, `protocol`, `epochs`, `seeds`,
+    `categories`, `device` and `versions`, and a row per variant: `label`,
+    `folder`, `changes`, `at` (its value on the axis), `figures` by selection
+    and category (`mean` over them), as fractions, each with `mean`, `std` and
+    `seeds`, and `paper`: percent, with its selection, and the difference to
+    ours where both are of the same images, network and selection.
   """
   first = outcomes[0]
   return {
     'name': config.name,
     'title': config.title,
+    'view': config.view,
+    'axis': config.axis,
     'protocol': followed(config.base),
     'epochs': config.base.train.epochs,
     'seeds': list(config.base.seeds),
@@ -74,8 +77,9 @@ def _row(config: Config, one: Outcome) -> dict[str, Any]:
     'label': one.label,
     'folder': one.run.workdir.name,
     'changes': dict(dict(config.variants)[one.label]),
+    'at': dict(leaves(one.run.config)).get(config.axis),
     'backbone': one.run.config.backbone.name,
-    'weights': one.results['weights'],
+    'weights_sha256': one.results['weights']['sha256'],
     'figures': found,
     'paper': _paper(config, one, found),
   }
@@ -222,11 +226,3 @@ def _flat(collected: Mapping[str, Any]):
           '',
           round(value / 100, 6),
         ]
-
-
-def axis(config: Config, outcomes: Sequence[Outcome]) -> list[float]:
-  """Returns the variants' values of the field along the horizontal axis."""
-  return [
-    float(dict(settings.protocols.leaves(one.run.config))[config.axis])
-    for one in outcomes
-  ]
