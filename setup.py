@@ -22,15 +22,19 @@ setuptools.setup(
   package_data={
     'simplenet_jax.assets': ['*.safetensors', '*.md'],
     'simplenet_jax.data.builders': ['checksums.tsv'],
+    'simplenet_jax.report': ['templates/*'],
   },
   install_requires=[
     'absl-py>=2.1',
+    'contourpy>=1.3',
     'flatbuffers>=24.3',
     'flax>=0.12.5',
     'huggingface-hub>=0.30',
     # Imported by tensorflow-datasets, which forgets to require it.
     'importlib-resources>=6.0',
+    'jinja2>=3.1',
     'jax>=0.10.1,<0.12',
+    'markupsafe>=2.1',
     'matplotlib>=3.9',
     'ml-collections>=1.0',
     'numpy>=2.0',
@@ -53,6 +57,7 @@ setuptools.setup(
     'test': [
       *ONNX,
       'hypothesis>=6.100',
+      'playwright>=1.50',  # With a browser that is there already.
       'pyright==1.1.414',
       'pytest>=8.2',
       'pytest-xdist>=3.6',

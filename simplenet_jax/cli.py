@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from simplenet_jax import interrupts, protocols
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[..., None], *, positional: bool = False) -> None:
   """Parses the flags, runs a command and turns errors into one line.
 
   The exit status is 0, 1 when the work failed, 2 for wrong flags, or 128 and a
@@ -19,15 +19,16 @@ def run(main: Callable[[], None]) -> None:
   Args:
     main: The command. A `ValueError` or `OSError` from it is a failure whose
       message is meant for the user; `--verbosity=1` shows where it comes from.
+    positional: Whether it takes arguments that are no flags, as a list.
   """
 
   def guarded(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
+    if len(argv) > 1 and not positional:
       _fail(2, f'unexpected argument {argv[1]!r}; flags start with --')
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)
     try:
-      main()
+      main(*([list(argv[1:])] if positional else []))
     except interrupts.Stopped as stopped:
       _fail(stopped.status, str(stopped), kind='stop')
     except KeyboardInterrupt:
@@ -58,9 +59,12 @@ def _parse(argv: Sequence[str]) -> list[str]:
       _ = flags.FLAGS['config'].value.name  # Fails if the file did not load.
     return arguments
   except (AttributeError, KeyError):
-    known = [field for field, _ in protocols.leaves(protocols.reference())]
+    fields = [field for field, _ in protocols.leaves(protocols.reference())]
+    known = fields
+    if any(a.startswith('--config.base.') for a in argv):  # Of a sweep.
+      known = [f'base.{field}' for field in fields]
     for path in (a[9:].split('=')[0] for a in argv if a[:9] == '--config.'):
-      if path not in known:
+      if path not in known and not path.startswith(('only', 'weights.')):
         _fail(2, f'there is no --config.{path}{_suggestion(path, known)}')
     raise
   except (flags.Error, OSError, SyntaxError, TypeError, ValueError) as error:

@@ -84,6 +84,7 @@ def reference() -> Config:
         'smoothing': 4.0,  # Of anomaly maps: a Gaussian's sigma in pixels.
         'pictures': 16,  # Test images on a category's sheet; 0: no sheet.
         'maps': False,  # Whether to save the anomaly maps as TIFF.
+        'report': True,  # Whether to leave report.html.
       },
       'detector': {
         'save': True,  # Whether to leave one per category in the end.
@@ -139,6 +140,7 @@ FREE = (
   'engine.',
   'evaluation.pictures',
   'evaluation.maps',
+  'evaluation.report',
   'detector.save',
 )
 

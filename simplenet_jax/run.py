@@ -12,6 +12,7 @@ from simplenet_jax.evaluation import category, metrics, results
 from simplenet_jax.models import weights
 from simplenet_jax.progress import Clock, console, counted
 from simplenet_jax.protocols import Config
+from simplenet_jax.report import page
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.record import Record
 from simplenet_jax.training.worker import FAILURES
@@ -83,7 +84,12 @@ def take(run: Run, record: Record) -> bool:
       trained = any(record.resumed < record.job.steps for record in ordered)
       run.finished[name] = (
         category.evaluate(
-          run.config, run.workdir, run.clock, run.categories[name], ordered
+          run.config,
+          run.workdir,
+          run.clock,
+          run.categories[name],
+          ordered,
+          images=sum(len(one.test) for one in run.categories.values()),
         )
         if trained or name not in run.known
         else run.known[name]
@@ -162,10 +168,14 @@ def conclude(run: Run, tell: bool = True) -> dict[str, Any]:
   table = {}
   if run.finished:
     table = report(run)
+    if run.config.evaluation.report:
+      page.write(run.workdir)
     if tell:
       console.print(
         f'\n{results.terminal_table(table)}\n\nResults: {run.workdir}/'
       )
+      if run.config.evaluation.report:
+        console.print(f'Report: {run.workdir / page.NAME}')
       run.shipper.conclude()
   if run.failed:
     names = [name for name in run.categories if name in run.failed]

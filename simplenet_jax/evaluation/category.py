@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.evaluation import artifacts, metrics, results
+from simplenet_jax.evaluation import artifacts, evidence, metrics, results
 from simplenet_jax.evaluation.judge import Judge
 from simplenet_jax.progress import Clock, console
 from simplenet_jax.protocols import Config
@@ -20,6 +20,7 @@ def evaluate(
   clock: Clock,
   one: Inputs,
   records: Sequence[Record],
+  images: int,
 ) -> results.CategoryResult:
   """Evaluates the heads of one category.
 
@@ -30,6 +31,7 @@ def evaluate(
     one: The category.
     records: Of its heads, one per seed; metrics of those that were given up are
       undefined.
+    images: Test images of the whole run.
 
   Returns:
     The metrics of every seed.
@@ -76,6 +78,8 @@ def evaluate(
       )
     if config.evaluation.maps:
       artifacts.write_maps(workdir, one, judge, _latest(shown))
+    if config.evaluation.report:
+      evidence.write(workdir, one, judge, whole, images)
   figures = []
   for label, name in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc')):
     mean = statistics.fmean(seed[name] for seed in last)

@@ -231,6 +231,42 @@ def _pixel_metrics(defect: np.ndarray, maps: np.ndarray) -> dict[str, float]:
   return {name: float(value) for name, value in values.items()}
 
 
+class PixelCurves(NamedTuple):
+  """What a threshold on anomaly maps would do.
+
+  Attributes:
+    alarms: Shares of normal pixels above it, ascending, float `[points]`.
+    overlaps: The mean share of a defect region above it, of the same shape.
+    best: The threshold with the highest pixel F1; a pixel passes at it.
+  """
+
+  alarms: np.ndarray
+  overlaps: np.ndarray
+  best: float
+
+
+def pixel_curves(masks: ArrayLike, maps: ArrayLike) -> PixelCurves:
+  """Returns the PRO curve and the pixel threshold with the best F1.
+
+  Args:
+    masks: `[images, height, width]`, nonzero where a pixel is defective.
+    maps: Anomaly maps of that shape.
+
+  Raises:
+    ValueError: If no pixel is defective, or none is normal.
+  """
+  defect = np.asarray(masks) != 0
+  if defect.all() or not defect.any():
+    raise ValueError('masks: expected defective and normal pixels')
+  rank = _rank(defect, _finite('maps', maps))
+  f1 = 2 * rank.hits / (rank.defects + rank.hits + rank.alarms)
+  return PixelCurves(
+    np.concatenate([[0], rank.alarms / rank.normals, [1]]),
+    np.concatenate([[0], rank.overlap, [1]]),
+    float(rank.values[f1.argmax()]),
+  )
+
+
 def _sampled_aupro(rank: _Ranking, limit: float) -> float:
   """Returns the AUPRO up to a false positive rate, from sampled thresholds."""
   # A region's pixel is found when it scores above the threshold.

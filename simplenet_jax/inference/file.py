@@ -74,6 +74,22 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
   return card, weights
 
 
+def read_card(path: Path) -> Card:
+  """Reads a detector's description alone; its weights are not checked.
+
+  Args:
+    path: The file.
+
+  Raises:
+    ValueError: If it is no detector, or damaged.
+  """
+  try:
+    with safetensors.safe_open(path, 'numpy') as file:
+      return Card.from_json((file.metadata() or {})[_CARD])
+  except (safetensors.SafetensorError, KeyError, ValueError) as error:
+    raise ValueError(f'{path}: damaged, or not a detector ({error})') from None
+
+
 def digest(card: str, weights: Mapping[str, np.ndarray]) -> str:
   """Returns a checksum of all that a detector is; `card` as it is written."""
   found = hashlib.sha256(card.encode())

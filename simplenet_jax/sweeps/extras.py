@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from sklearn import metrics as sklearn_metrics
 
 from simplenet_jax import run as runs
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.loading import Decoder
 from simplenet_jax.data.record import place
 from simplenet_jax.detector import Detector
-from simplenet_jax.evaluation import pictures
+from simplenet_jax.evaluation import metrics, pictures
 from simplenet_jax.evaluation.judge import Judge
 from simplenet_jax.models import heads, patches
 from simplenet_jax.training import bank, layout, setup
@@ -166,7 +165,7 @@ def sheets(run: runs.Run, folder: Path) -> list[Path]:
   for name, inputs in run.categories.items():
     record = _records(run, name)[0]
     judge = Judge.of(inputs, run.config.evaluation.smoothing)
-    if judge.masks is None:
+    if judge.masks is None or not judge.masks.any():
       continue
     path = folder / f'{name}.png'
     _sheet(path, inputs, judge, record)
@@ -176,7 +175,10 @@ def sheets(run: runs.Run, folder: Path) -> list[Path]:
 
 def _sheet(path: Path, inputs: Inputs, judge: Judge, record: Record) -> None:
   scores = record.scores[record.job.epochs]
-  threshold = best_threshold(judge, scores)
+  assert judge.masks is not None
+  threshold = metrics.pixel_curves(
+    judge.masks, judge.maps(scores[judge.known])
+  ).best
   samples = inputs.category.test
   chosen = pictures.pick([sample.defect for sample in samples], 8)
   maps = judge.maps(scores[chosen])
@@ -197,19 +199,3 @@ def _sheet(path: Path, inputs: Inputs, judge: Judge, record: Record) -> None:
   )
   limits = float(np.median(maps)), float(maps.max())
   pictures.write_sheet(path, title, tiles, limits=limits)
-
-
-def best_threshold(judge: Judge, scores: np.ndarray) -> float:
-  """Returns the pixel score with the best F1 on the test images.
-
-  Args:
-    judge: Of a category with masks.
-    scores: Patch scores `[images, H, W]`.
-  """
-  assert judge.masks is not None
-  precision, recall, thresholds = sklearn_metrics.precision_recall_curve(
-    judge.masks.ravel(), judge.maps(scores[judge.known]).ravel()
-  )
-  total = precision + recall
-  f1 = 2 * precision * recall / np.where(total > 0, total, 1)
-  return float(thresholds[np.argmax(f1[:-1])])

@@ -59,10 +59,11 @@ def sweep(
     view: One of `VIEWS`.
     axis: The field along the horizontal axis of a line.
 
-  Runs leave no pictures, detectors (but for a view of speed) and scalars,
-  unless the command line asks for them.
+  Runs leave no pictures, reports, scalars and (but for a view of speed)
+  detectors, unless the command line asks for them.
   """
-  base.evaluation.pictures, base.engine.tensorboard = 0, False
+  base.evaluation.pictures, base.evaluation.report = 0, False
+  base.engine.tensorboard = False
   base.detector.save = view == 'speed'
   return ConfigDict(
     {

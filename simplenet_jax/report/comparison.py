@@ -1,0 +1,139 @@
+"""The page that compares several runs."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from simplenet_jax.evaluation import tables
+from simplenet_jax.evaluation.published import LAST_EPOCH
+from simplenet_jax.files import written_aside
+from simplenet_jax.report import charts, contents, page
+
+METRICS = ('image_auroc', 'pixel_auroc', 'aupro_30')
+
+
+def write(workdirs: Sequence[Path], output: Path) -> Path:
+  """Writes a page with several runs side by side.
+
+  Args:
+    workdirs: Directories of two runs or more.
+    output: The page.
+
+  Returns:
+    Where it is.
+
+  Raises:
+    FileNotFoundError: If one holds no results.
+    ValueError: If what a run left is damaged, or none of their categories are
+      the same.
+  """
+  runs = [contents.read(workdir) for workdir in workdirs]
+  shared = [
+    name
+    for name in runs[0]['categories']
+    if all(name in run['categories'] for run in runs)
+  ]
+  if not shared:
+    raise ValueError(
+      f'{", ".join(map(str, workdirs))}: no category is in all of them; name '
+      'runs on the same images'
+    )
+  names = _names(workdirs)
+  text = page.template('comparison.html.j2').render(
+    title='Comparison',
+    names=names,
+    differing=_differing(runs),
+    shared=shared,
+    metrics=[contents.METRICS[metric] for metric in METRICS],
+    figures=[_figures(runs, name) for name in (*shared, 'mean')],
+    differences=[
+      (names[0], name, _paired(runs[0], run, shared))
+      for name, run in zip(names[1:], runs[1:], strict=True)
+    ],
+    courses=[(name, _courses(workdirs, names, name)) for name in shared],
+  )
+  with written_aside(output) as aside:
+    aside.write_text(text, encoding='utf-8')
+  return output
+
+
+def _names(workdirs: Sequence[Path]) -> list[str]:
+  """Returns the directories' names, or their paths where those are equal."""
+  short = [workdir.resolve().name for workdir in workdirs]
+  return short if len(set(short)) == len(short) else [str(w) for w in workdirs]
+
+
+def _differing(runs: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
+  fields = [dict(page.flat(run['config'])) for run in runs]
+  names = dict.fromkeys(name for one in fields for name in one)
+  found = [(name, [one.get(name, '') for one in fields]) for name in names]
+  return [(name, values) for name, values in found if len(set(values)) > 1]
+
+
+def _figures(runs, name: str) -> tuple[str, list[list[contents.Cell]]]:
+  cells = []
+  for run in runs:
+    last = tables.by_selection(run)[LAST_EPOCH][name]
+    cells.append([contents.spread(last[metric]) for metric in METRICS])
+  return name, cells
+
+
+def _paired(first, second, shared: Sequence[str]) -> list[str]:
+  """Returns the second's figures less the first's, seed by seed."""
+  seeds = [run['config']['seeds'] for run in (first, second)]
+  if list(seeds[0]) != list(seeds[1]):
+    return ['other seeds' for _ in METRICS]
+  found = []
+  for metric in METRICS:
+    each = []
+    for number in range(len(seeds[0])):
+      values = [
+        run['categories'][name]['last'][metric]['seeds'][number]
+        for run in (second, first)
+        for name in shared
+      ]
+      if any(value is None for value in values):
+        each = []
+        break
+      halves = values[: len(shared)], values[len(shared) :]
+      theirs, ours = map(statistics.fmean, halves)
+      each.append(100 * (theirs - ours))
+    found.append(_described(each))
+  return found
+
+
+def _described(differences: Sequence[float]) -> str:
+  if not differences:
+    return contents.UNDEFINED
+  mean = statistics.fmean(differences)
+  if len(differences) < 2:
+    return f'{mean:+.1f}'
+  error = statistics.stdev(differences) / math.sqrt(len(differences))
+  return f'{mean:+.1f}, standard error {error:.1f}'
+
+
+def _courses(workdirs, names, category: str):
+  found = [contents.course(workdir, category) for workdir in workdirs]
+  curves, labels = [], []
+  for name, course in zip(names, found, strict=True):
+    if not course:
+      continue
+    means = [
+      (points[0][0], statistics.fmean(value for _, value in points))
+      for points in zip(*course.values(), strict=True)
+    ]
+    curves.append(means)
+    labels.append(name)
+  if not curves:
+    return None
+  most = max(value for curve in curves for _, value in curve)
+  last = max(epoch for curve in curves for epoch, _ in curve)
+  return charts.lines(
+    f'Loss by epoch, {category}',
+    charts.Axis('epoch', 0, max(last, 2)),
+    charts.Axis('loss', 0, max(most, 1e-9) * 1.05),
+    curves,
+    labels,
+  )

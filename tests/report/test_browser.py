@@ -1,0 +1,108 @@
+"""The page in a real browser."""
+
+import re
+
+import pytest
+
+from benchmarks.screenshots import ARGUMENTS, find_browser
+from simplenet_jax.report import page
+
+LOADED = 'image => image.decode().then(() => image.naturalWidth)'
+
+
+@pytest.fixture(scope='module')
+def browser():
+  path = find_browser()
+  if path is None:
+    pytest.skip('needs Chromium on the PATH')
+  from playwright.sync_api import sync_playwright
+
+  with sync_playwright() as playwright:
+    yield playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+
+
+@pytest.fixture
+def opened(run, browser):
+  tab = browser.new_page(viewport={'width': 1280, 'height': 900})
+  tab.complaints = []
+  tab.on('console', lambda message: tab.complaints.append(message.text))
+  tab.on('pageerror', lambda error: tab.complaints.append(str(error)))
+  tab.goto((run[1] / page.NAME).resolve().as_uri())
+  yield tab
+  assert tab.complaints == []
+  tab.close()
+
+
+def first_column(tab):
+  return tab.locator('#figures tbody tr th').all_inner_texts()
+
+
+def test_the_table_sorts(opened):
+  before = first_column(opened)
+  head = opened.locator('#figures thead button').nth(1)
+  head.click()
+  down = first_column(opened)
+  head.click()
+  up = first_column(opened)
+  assert sorted(down) == sorted(up) == sorted(before)
+  assert down[-1] == up[-1] == 'mean'  # It has a place of its own.
+  assert down[-2] == up[-2] == 'untested'  # Undefined: last either way.
+  assert down[:2] == up[:2][::-1]
+
+
+def test_the_gallery_filters(opened):
+  section = opened.locator('.category').filter(has_text='gear')
+  shots = section.locator('.shot')
+  assert shots.count() == 7
+  section.locator('.filter').select_option('d:spot')
+  assert section.locator('.shot:visible').count() == 3
+  assert section.locator('.count').inner_text() == '3 of 7'
+  section.locator('.filter').select_option('')
+  assert section.locator('.shot:visible').count() == 7
+  section.get_by_label('heat map').uncheck()
+  assert section.locator('.map:visible').count() == 0
+
+
+def test_pictures_load(opened):
+  for one in opened.locator('.shot img').all():
+    one.scroll_into_view_if_needed()
+    assert one.evaluate(LOADED)
+
+
+def test_the_large_view_obeys_the_keyboard(opened):
+  shot = opened.locator('.category').filter(has_text='gear').locator('.shot')
+  shot.first.focus()
+  opened.keyboard.press('Enter')
+  where = opened.locator('#large .where')
+  assert where.inner_text() == '1 of 7'
+  opened.keyboard.press('ArrowRight')
+  assert where.inner_text() == '2 of 7'
+  opened.keyboard.press('ArrowLeft')
+  opened.keyboard.press('ArrowLeft')
+  assert where.inner_text() == '7 of 7'
+  opened.keyboard.press('Escape')
+  assert not opened.locator('#large').is_visible()
+  focused = 'document.activeElement.getAttribute("aria-label")'
+  assert opened.evaluate(focused) == shot.last.get_attribute('aria-label')
+
+
+def test_a_phone_scrolls_one_way_only(opened):
+  opened.set_viewport_size({'width': 360, 'height': 700})
+  assert opened.evaluate('document.documentElement.scrollWidth') == 360
+
+
+def test_it_is_readable_in_the_dark(opened):
+  style = 'getComputedStyle(document.body)'
+  colours = f'[{style}.color, {style}.backgroundColor]'
+  light = opened.evaluate(colours)
+  opened.emulate_media(color_scheme='dark')
+  dark = opened.evaluate(colours)
+  assert light != dark
+  for ink, paper in (light, dark):
+    levels = [
+      sum(map(int, re.findall(r'\d+', colour)[:3])) / 3
+      for colour in (ink, paper)
+    ]
+    assert abs(levels[0] - levels[1]) > 120
+  opened.locator('#theme').click()
+  assert opened.evaluate(colours) == light

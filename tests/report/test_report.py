@@ -1,0 +1,198 @@
+"""The page of a run: what it says, and that a browser shows it."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simplenet_jax import train
+from simplenet_jax.data import sources
+from simplenet_jax.evaluation import evidence, metrics
+from simplenet_jax.evaluation.judge import Judge
+from simplenet_jax.inference import file, thresholds
+from simplenet_jax.report import charts, contents, page
+from simplenet_jax.training.plan import Job
+from simplenet_jax.training.record import Record
+from tests import commands
+from tests.small import make_category, make_config
+
+
+@pytest.fixture(scope='module')
+def text(run):
+  return (run[1] / 'report.html').read_text(encoding='utf-8')
+
+
+def test_a_run_leaves_a_page_that_needs_nothing_beside_it(run, text):
+  for address in re.findall(r'(?:src|href)="([^"]*)"', text):
+    assert address.startswith(('data:', '#')), address
+  assert 'http' not in re.sub(r'data:[^"]*', '', text)
+  for name in ('gear', 'untested'):
+    assert f'<h2>{name}</h2>' in text
+  assert 'No test images' in text
+
+
+def test_names_are_escaped(text):
+  assert "alert('x')" not in text
+  assert '<h2>&lt;script&gt;alert(&#39;x&#39;)&lt;</h2>' in text
+  assert 'd:&#34;Öl&#34; &amp; rost' in text
+
+
+def test_the_table_holds_the_results_and_how_they_were_selected(run):
+  _, _, results = run
+  columns, cells = contents.table(results)
+  last = results['categories']['gear']['last']
+  by_column = dict(
+    zip(
+      ((column.selection, column.metric) for column in columns),
+      cells['gear'],
+      strict=True,
+    )
+  )
+  mean = 100 * last['image_auroc']['mean']
+  assert by_column['last epoch', 'I-AUROC'].value == pytest.approx(mean)
+  assert ('selected on test', 'I-AUROC') in by_column
+  assert cells['untested'][0].text == contents.UNDEFINED
+
+
+def test_differences_are_of_figures_selected_alike():
+  summary = {'mean': 0.95, 'std': 0.01, 'seeds': [0.94, 0.96]}
+  ours = dict.fromkeys(metrics.METRICS, summary)
+  results = {
+    'categories': {'screw': {'last': ours}},
+    'mean': {'last': ours},
+    'selected_on_test': {},
+    'published': [
+      {
+        'table': 'theirs',
+        'category': 'screw',
+        'selection': 'selected on test',
+        'percent': {'image_auroc': 98.0, 'pixel_auroc': 97.0},
+      }
+    ],
+  }
+  columns, cells = contents.table(results)
+  assert not any('ours - ' in column.source for column in columns)
+  results['selected_on_test'] = {'screw': {**ours, 'epochs': [1, 2]}}
+  results['mean']['selected_on_test'] = ours
+  columns, cells = contents.table(results)
+  found = {
+    (c.source, c.metric): cell
+    for c, cell in zip(columns, cells['screw'], strict=True)
+  }
+  assert found['ours - theirs', 'I-AUROC'].text == '-3.0'
+
+
+def test_curves_and_thresholds_agree_with_the_metrics(run):
+  _, workdir, results = run
+  found = json.loads(evidence.path(workdir, 'gear').read_text())
+  for seed, points in enumerate(found['roc']):
+    x, y = np.transpose(points)
+    auroc = results['categories']['gear']['last']['image_auroc']['seeds'][seed]
+    assert np.trapezoid(y, x) == pytest.approx(auroc, abs=1e-3)
+  x, y = np.transpose(found['pro'])
+  assert x[0] == y[0] == 0 and x[-1] == pytest.approx(0.3)
+  scores = np.array([one['score'] for one in found['images']])
+  labels = np.array([one['label'] for one in found['images']])
+  flagged = scores > found['threshold']
+  f1 = 2 * (flagged & (labels == 1)).sum() / (flagged.sum() + labels.sum())
+  best = metrics.evaluate(labels, scores, None, None)['image_f1_max']
+  assert f1 == pytest.approx(best)
+
+
+def test_pixel_curves_are_those_of_the_metrics():
+  rng = np.random.default_rng(0)
+  masks = rng.random((3, 16, 16)) > 0.9
+  maps = rng.normal(size=masks.shape) + masks
+  curves = metrics.pixel_curves(masks, maps)
+  values = metrics.evaluate([1, 1, 0], [1, 1, 0], masks, maps)
+  flagged = maps >= curves.best
+  f1 = 2 * (flagged & masks).sum() / (flagged.sum() + masks.sum())
+  assert f1 == pytest.approx(values['pixel_f1_max'])
+  inside = curves.alarms <= 1
+  assert np.all(np.diff(curves.overlaps[inside]) >= 0)
+
+
+def test_a_detectors_threshold_comes_first(run, tmp_path):
+  _, workdir, _ = run
+  shutil.copytree(workdir, tmp_path / 'run')
+  path = tmp_path / 'run/detectors/gear.safetensors'
+  before = contents.section(tmp_path / 'run', 'gear').threshold
+  assert 'chosen on test' in before.why
+  card, weights = file.load(path)
+  held = thresholds.Thresholds(image=-1e6, promised=0.1, images=9, median=-2e6)
+  file.save(path, type(card)(**{**vars(card), 'thresholds': held}), weights)
+  section = contents.section(tmp_path / 'run', 'gear')
+  assert section.threshold.value == -1e6
+  assert '9 good images that were held out' in section.threshold.why
+  verdicts = {one['verdict'] for one in section.images}
+  assert verdicts == {'found', 'false alarm'}
+
+
+def test_noisy_images_keep_to_their_share_of_the_page(tmp_path):
+  rng = np.random.default_rng(0)
+  root = tmp_path / 'noise'
+  make_category(root, train=2)
+  for path in root.glob('test/*/*.png'):
+    noise = rng.integers(0, 256, (400, 500, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+  for path in root.glob('ground_truth/*/*.png'):
+    mask = rng.random((400, 500)) > 0.5
+    Image.fromarray((mask * 255).astype(np.uint8)).save(path)
+  config = make_config(tmp_path, '')
+  (inputs,) = sources.open_categories(config.data)
+  judge = Judge.of(inputs, 4.0)
+  record = Record(Job('noise', 0, 2, 2, 1))
+  record.add_scores(1, rng.normal(size=(6, 4, 4)).astype(np.float32))
+  images = 1725  # Of MVTec AD.
+  evidence.write(tmp_path, inputs, judge, [record], images)
+  found = json.loads(evidence.path(tmp_path, 'noise').read_text())
+  for one in found['images']:
+    layers = sum(len(one[k]) for k in ('picture', 'heat', 'truth', 'found'))
+    assert layers <= evidence.PAGE_BYTES / images
+
+
+def test_the_command_makes_it_anew(run):
+  _, workdir, _ = run
+  before = (workdir / page.NAME).read_bytes()
+  (workdir / page.NAME).unlink()
+  done = commands.run('report', workdir)
+  assert done.status == 0, done.errors
+  assert (workdir / page.NAME).read_bytes() == before
+
+
+def test_several_runs_are_compared(run, tmp_path):
+  config, workdir, _ = run
+  other = config.copy_and_resolve_references()
+  other.train.sigma = 0.5
+  other.data.categories = ('gear',)
+  train.train_and_evaluate(other, tmp_path / 'noisier')
+  output = tmp_path / 'both.html'
+  done = commands.run(
+    'report', workdir, tmp_path / 'noisier', f'--output={output}'
+  )
+  assert done.status == 0, done.errors
+  text = output.read_text(encoding='utf-8')
+  assert 'train.sigma' in text and 'noisier less run' in text
+  assert '<figcaption>gear</figcaption>' in text
+
+
+@pytest.mark.parametrize('argument', [[], ['nowhere']])
+def test_what_is_no_run_is_told(argument):
+  done = commands.run('report', *argument)
+  assert done.status == 1
+  assert 'work directory of a run' in done.error
+
+
+def test_damaged_results_are_told(tmp_path):
+  (tmp_path / 'results.json').write_text('{')
+  done = commands.run('report', tmp_path)
+  assert done.status == 1
+  assert 'results.json: damaged' in done.error
+
+
+def test_ticks_are_round_and_inside():
+  assert charts.Axis('', 0, 1).ticks() == [0, 0.2, 0.4, 0.6, 0.8, 1]
+  assert charts.Axis('', 0, 160).ticks() == [0, 50, 100, 150]
