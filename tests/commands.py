@@ -25,8 +25,9 @@ class Done(NamedTuple):
     return lines[0]
 
 
-def run(name, *arguments):
-  """Runs `python -m simplenet_jax.<name>`; its flags are gone afterwards."""
+@contextlib.contextmanager
+def _flags_of_its_own():
+  """Hides our modules' flags, and those that are defined inside afterwards."""
   app.define_help_flags()
   # Those of modules that other tests imported, where they have the same names.
   others = {
@@ -39,25 +40,52 @@ def run(name, *arguments):
   }
   for flag in others:
     delattr(flags.FLAGS, flag)
-  known, argv, status = set(flags.FLAGS), sys.argv, None
-  told, errors = io.StringIO(), io.StringIO()
-  sys.argv = [name, *map(str, arguments)]
+  known, argv = set(flags.FLAGS), sys.argv
   try:
-    with (
-      contextlib.redirect_stdout(told),
-      contextlib.redirect_stderr(errors),
-      warnings.catch_warnings(),
-    ):
+    with warnings.catch_warnings():
       # ml_collections loads configs in a way that Python 3.12 warns of.
       warnings.filterwarnings('ignore', 'the load_module', DeprecationWarning)
-      runpy.run_module(f'simplenet_jax.{name}', run_name='__main__')
-  except SystemExit as ended:
-    status = ended.code or 0
+      yield
   finally:
     sys.argv = argv
     for flag in set(flags.FLAGS) - known:
       delattr(flags.FLAGS, flag)
     for flag, value in others.items():
       flags.FLAGS[flag] = value
+
+
+def run(name, *arguments):
+  """Runs `python -m simplenet_jax.<name>`; its flags are gone afterwards."""
+  told, errors = io.StringIO(), io.StringIO()
+  status = None
+  try:
+    with (
+      _flags_of_its_own(),
+      contextlib.redirect_stdout(told),
+      contextlib.redirect_stderr(errors),
+    ):
+      sys.argv = [name, *map(str, arguments)]
+      runpy.run_module(f'simplenet_jax.{name}', run_name='__main__')
+  except SystemExit as ended:
+    status = ended.code or 0
   assert status is not None
   return Done(status, told.getvalue(), errors.getvalue())
+
+
+def parse(module, *arguments):
+  """Parses a command's flags, its config too, and goes no further.
+
+  Args:
+    module: Its whole name.
+    *arguments: The flags.
+
+  Raises:
+    flags.Error: If one is not there, or its value is no good.
+  """
+  with _flags_of_its_own():
+    runpy.run_module(module, run_name='parsed')
+    sys.argv = [module, *arguments]  # Where overrides are read from.
+    left = flags.FLAGS(sys.argv)
+    if 'config' in flags.FLAGS:
+      assert flags.FLAGS['config'].value.name
+  return left[1:]

@@ -330,3 +330,27 @@ class TestTables:
     text = tables.terminal_table(results.build(run, _mvtec()))
     assert 'paper' not in text
     assert 'EfficientAD' not in text
+
+
+def test_what_was_found_is_read_back(tmp_path):
+  nan = math.nan
+  last = [dict.fromkeys(metrics.METRICS, value) for value in (0.5, 0.75)]
+  last[1]['pixel_auroc'] = last[0]['pixel_auroc'] = nan
+  best = [{**seed, 'epoch': 4} for seed in last]
+  run = {
+    'protocol': 'test',
+    'versions': {},
+    'device': {},
+    'wall_seconds': {},
+    'config': {'backbone': {'name': 'x'}, 'seeds': [0, 1]},
+  }
+  found = {'part': results.CategoryResult(last, best)}
+  table = results.build(run, found)
+  results.write_json(tmp_path / 'results.json', table)
+  again = results.recall(tmp_path, (0, 1))
+  assert results.build(run, again) == table
+  assert results.recall(tmp_path, (0, 2)) == {}
+  assert results.recall(tmp_path / 'nowhere', (0, 1)) == {}
+  (tmp_path / 'results.json').write_text('{}')
+  with pytest.raises(ValueError, match=r'results.json is damaged'):
+    results.recall(tmp_path, (0, 1))

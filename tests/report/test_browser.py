@@ -4,15 +4,15 @@ import re
 
 import pytest
 
-from benchmarks.screenshots import ARGUMENTS, find_browser
 from simplenet_jax.report import page
+from tests.report.browser import ARGUMENTS, find
 
 LOADED = 'image => image.decode().then(() => image.naturalWidth)'
 
 
 @pytest.fixture(scope='module')
 def browser():
-  path = find_browser()
+  path = find()
   if path is None:
     pytest.skip('needs Chromium on the PATH')
   from playwright.sync_api import sync_playwright

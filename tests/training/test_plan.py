@@ -139,3 +139,33 @@ def test_orders_differ_by_seed_and_category_and_never_change():
 
 # Written down when it was first run: runs of other versions must repeat it.
 RECORDED = [4, 7, 10, 2, 9, 6, 5, 11, 1, 3, 0, 8]
+
+
+def variant(name, category, seed=0):
+  return plan.Job(category, seed, 10, 4, 3, name)
+
+
+def test_a_run_alone_is_one_turn():
+  jobs = [variant('', 'bolt'), variant('', 'cog'), variant('', 'bolt', 1)]
+  assert plan.turns(jobs) == [jobs]
+  assert plan.turns([]) == []
+
+
+def test_a_sweep_takes_one_category_after_another():
+  jobs = [
+    variant(name, category, seed)
+    for name in ('a', 'b')
+    for category in ('bolt', 'cog')
+    for seed in (0, 1)
+  ]
+  turns = plan.turns(jobs)
+  assert [(turn[0].category, turn[0].variant) for turn in turns] == [
+    ('bolt', 'a'),
+    ('bolt', 'b'),
+    ('cog', 'a'),
+    ('cog', 'b'),
+  ]
+  assert all(len(turn) == 2 for turn in turns)
+  assert sorted(map(str, jobs)) == sorted(
+    str(j) for turn in turns for j in turn
+  )
