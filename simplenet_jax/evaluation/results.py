@@ -270,11 +270,11 @@ def write_csv(path: Path | str, results: Mapping[str, Any]) -> None:
       for name, summaries in categories.items():
         values = [summaries[metric][part] for metric, part in columns]
         seeds = len(summaries[metrics.METRICS[0]]['seeds'])
-        writer.writerow([_no_formula(name), selection, seeds, *values])
+        writer.writerow([no_formula(name), selection, seeds, *values])
 
 
-def _no_formula(text: str) -> str:
-  """Keeps a spreadsheet from running a folder's name."""
+def no_formula(text: str) -> str:
+  """Returns a folder's name so that no spreadsheet runs it."""
   return f"'{text}" if text.startswith(tuple('=+-@\t\r')) else text
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from simplenet_jax.evaluation import results
 from simplenet_jax.progress import console
 from simplenet_jax.protocols import Config
 from simplenet_jax.sweeps import extras, figures, numbers
@@ -35,12 +36,18 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
       row['deviations'] = extras.deviations(one.run)
     if config.view == 'losses':
       row['loss_by_epoch'] = extras.losses(one.run)
-  paths = numbers.write(collected, workdir)
+  by_category = config.view == 'categories'
+  table = results.markdown_table(outcomes[0].results) if by_category else None
+  paths = numbers.write(collected, workdir, table)
   if config.view == 'pictures':
     paths += extras.sheets(outcomes[0].run, workdir / config.name)
   else:
     drawn = figures.DRAWN[config.view](collected)
     paths += figures.write(drawn, workdir / config.name)
-  console.print(numbers.terminal(collected))
+  console.print(
+    results.terminal_table(outcomes[0].results)
+    if by_category
+    else numbers.terminal(collected)
+  )
   console.print('\n'.join(['Written:', *(f'  {path}' for path in paths)]))
   return collected

@@ -113,11 +113,23 @@ def categories(collected: Mapping[str, Any]) -> Figure:
   for ax, (metric, title) in zip(axes, _PAIR.items(), strict=True):
     found = collected['rows'][0]['figures'][LAST_EPOCH]
     means, stds = np.array([_percent(found[name][metric]) for name in names]).T
-    ax.errorbar(means, places, xerr=stds, fmt='o', capsize=3)
+    ax.errorbar(means, places, xerr=stds, fmt='o', capsize=3, label='ours')
+    theirs: dict[str, dict[str, float]] = {}
+    for row in collected['published']:
+      if row['percent'][metric] is not None:
+        source = theirs.setdefault(f'{row["table"]}, {row["selection"]}', {})
+        source[row['category']] = row['percent'][metric]
+    for label, found in theirs.items():
+      known = [place for place in places if names[place] in found]
+      if not known:  # Published for the mean only.
+        continue
+      ax.plot([found[names[place]] for place in known], known, 'x', label=label)
     ax.set_yticks(places, names, parse_math=False)
     ax.set(xlabel=title, ylim=(len(names) - 0.5, -0.5))
     ax.grid(axis='x', alpha=0.3)
   axes[1].tick_params(labelleft=False)
+  handles = axes[0].get_legend_handles_labels()
+  figure.legend(*handles, loc='outside upper right', frameon=False, fontsize=8)
   return figure
 
 

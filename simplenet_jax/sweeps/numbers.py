@@ -34,11 +34,12 @@ def collect(config: Config, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
   Returns:
     `name`, `title`, `view`, `axis`, `protocol`, `epochs`, `seeds`,
-    `categories`, `device` and `versions`, and a row per variant: `label`,
-    `folder`, `changes`, `at` (its value on the axis), `figures` by selection
-    and category (`mean` over them), as fractions, each with `mean`, `std` and
-    `seeds`, and `paper`: percent, with its selection, and the difference to
-    ours where both are of the same images, network and selection.
+    `categories`, `device`, `versions` and what was `published` of the first
+    variant's settings, and a row per variant: `label`, `folder`, `changes`,
+    `at` (its value on the axis), `figures` by selection and category (`mean`
+    over them), as fractions, each with `mean`, `std` and `seeds`, and `paper`:
+    percent, with its selection, and the difference to ours where both are of
+    the same images, network and selection.
   """
   first = outcomes[0]
   return {
@@ -53,6 +54,7 @@ def collect(config: Config, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     'selection_rule': first.results['selection_rule'],
     'device': first.results['device'],
     'versions': first.results['versions'],
+    'published': first.results['published'],
     'rows': [_row(config, one) for one in outcomes],
   }
 
@@ -119,22 +121,30 @@ def columns(collected: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     headers += [f'paper, {published.SELECTION}: I / P-AUROC']
   rows = []
   for row in collected['rows']:
-    last = row['figures'][LAST_EPOCH]['mean']
-    best = row['figures'].get(SELECTED_ON_TEST, {}).get('mean')
-    cells = [row['label'], *(_spread(last[metric]) for metric in METRICS)]
-    pair = ('image_auroc', 'pixel_auroc')
-    cells.append(
-      ' / '.join(_spread(best[m]) for m in pair) if best else _UNDEFINED
-    )
+    cells = [row['label'], *_ours(row['figures'], 'mean')]
     if with_paper:
-      paper = row['paper']
-      cells.append(
-        ' / '.join(f'{paper["percent"][m]:.1f}' for m in pair)
-        if paper
-        else _UNDEFINED
-      )
+      cells.append(_pair(row['paper'] and row['paper']['percent']))
     rows.append(cells)
   return headers, rows
+
+
+_PAIR = ('image_auroc', 'pixel_auroc')
+
+
+def _ours(figures: Mapping[str, Any], category: str) -> list[str]:
+  last = figures[LAST_EPOCH][category]
+  best = figures.get(SELECTED_ON_TEST, {}).get(category)
+  return [
+    *(_spread(last[metric]) for metric in METRICS),
+    ' / '.join(_spread(best[m]) for m in _PAIR) if best else _UNDEFINED,
+  ]
+
+
+def _pair(percent: Mapping[str, float | None] | None) -> str:
+  if not percent:
+    return _UNDEFINED
+  values = [percent[metric] for metric in _PAIR]
+  return ' / '.join(_UNDEFINED if v is None else f'{v:.1f}' for v in values)
 
 
 def _spread(summary: Mapping[str, Any]) -> str:
@@ -184,8 +194,16 @@ def terminal(collected: Mapping[str, Any]) -> rich_table.Table:
   return table
 
 
-def write(collected: Mapping[str, Any], workdir: Path) -> list[Path]:
-  """Writes `<name>.json`, `.csv` and `.md`; returns their paths."""
+def write(
+  collected: Mapping[str, Any], workdir: Path, table: str | None = None
+) -> list[Path]:
+  """Writes `<name>.json`, `.csv` and `.md`; returns their paths.
+
+  Args:
+    collected: From `collect`.
+    workdir: Where to.
+    table: The table in Markdown, if it is not that of the variants.
+  """
   name = collected['name']
   paths = [workdir / f'{name}.{suffix}' for suffix in ('json', 'csv', 'md')]
   results.write_json(paths[0], collected)
@@ -194,16 +212,19 @@ def write(collected: Mapping[str, Any], workdir: Path) -> list[Path]:
     aside.open('w', newline='', encoding='utf-8') as file,
   ):
     csv.writer(file, lineterminator='\n').writerows(_flat(collected))
-  headers, rows = columns(collected)
-  rule = ['---', *['---:'] * (len(headers) - 1)]
-  lines = [f'| {" | ".join(line)} |' for line in (headers, rule, *rows)]
   with written_aside(paths[2]) as aside:
     aside.write_text(
-      f'## {collected["title"]}\n\n' + '\n'.join(lines) + '\n\n'
-      f'{note(collected)}\n',
+      f'## {collected["title"]}\n\n{table or _markdown(collected)}\n',
       encoding='utf-8',
     )
   return paths
+
+
+def _markdown(collected: Mapping[str, Any]) -> str:
+  headers, rows = columns(collected)
+  rule = ['---', *['---:'] * (len(headers) - 1)]
+  lines = [f'| {" | ".join(line)} |' for line in (headers, rule, *rows)]
+  return '\n'.join([*lines, '', note(collected)])
 
 
 def _flat(collected: Mapping[str, Any]):
@@ -215,7 +236,8 @@ def _flat(collected: Mapping[str, Any]):
           for seed, value in zip(
             collected['seeds'], summary['seeds'], strict=True
           ):
-            yield [row['label'], selection, category, metric, seed, value]
+            name = results.no_formula(category)
+            yield [row['label'], selection, name, metric, seed, value]
     if paper := row['paper']:
       for metric, value in paper['percent'].items():
         yield [

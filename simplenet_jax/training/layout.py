@@ -141,7 +141,7 @@ def chosen_devices(config: Config) -> list[Any]:
 def _lanes(config, device, jobs, named, shapes, step_flops) -> int:
   """Returns how many heads of these a device trains side by side."""
   batch = config.train.batch_size
-  most = len(jobs)
+  most = max(len(turn) for turn in plan.turns(jobs))
   for size, of_size in _by_size(jobs, named).items():
     budget = _bank_budget(config, device) // bank.row_bytes(shapes[size])
     names = dict.fromkeys(job.category for job in of_size)
@@ -172,7 +172,9 @@ def _shift(config, device, jobs, named, shapes, lanes) -> Shift:
   categories = tuple(named[name] for name in names)
   budget = _bank_budget(config, device) // bank.row_bytes(shapes)
   sizes = sorted((one.images for one in categories), reverse=True)
-  rows = min(budget, sum(sizes[:lanes]))
+  # Of a sweep, one category trains at a time.
+  together = lanes if len({job.variant for job in jobs}) == 1 else 1
+  rows = min(budget, sum(sizes[:together]))
   return Shift(device, tuple(jobs), categories, lanes, rows, shapes)
 
 

@@ -69,6 +69,7 @@ def outcome(config, label, categories, backbone='wide_resnet50_2'):
     'device': {},
     'versions': {},
     'weights': {'sha256': ''},
+    'published': [],
   }
   run = settings.expand(config)[label]
   run.backbone.name = backbone
