@@ -1,6 +1,8 @@
 """What all commands share: flags checked, errors in one line."""
 
+import datetime
 import difflib
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -50,6 +52,17 @@ def require(*names: str) -> None:
     flags.register_validator(
       name, lambda value: value not in (None, ''), 'must be given'
     )
+
+
+def workdir(given: str | None, name: str) -> pathlib.Path:
+  """Returns a run's directory: the one that was given, or a new one in `runs`.
+
+  Args:
+    given: The flag's value.
+    name: What a new one is named after, with the time.
+  """
+  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+  return pathlib.Path(given or f'runs/{name}-{now}').expanduser()
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -5,9 +5,6 @@
 Any field of the config can be overridden, as in --config.train.epochs=40.
 """
 
-import datetime
-import pathlib
-
 from absl import flags
 from ml_collections import config_flags
 
@@ -25,13 +22,11 @@ flags.mark_flag_as_required('config')
 def main() -> None:
   """Runs what the config says."""
   config = _CONFIG.value
-  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-  workdir = _WORKDIR.value or f'runs/{config.name}-{now}'
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   protocols.check(config)
   from simplenet_jax import train
 
-  train.train_and_evaluate(config, pathlib.Path(workdir).expanduser())
+  train.train_and_evaluate(config, cli.workdir(_WORKDIR.value, config.name))
 
 
 if __name__ == '__main__':

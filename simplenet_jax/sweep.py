@@ -7,9 +7,6 @@ chosen as in --config.only=3,2+3. Sweeps with the same --workdir and base share
 runs that have the same settings.
 """
 
-import datetime
-import pathlib
-
 from absl import flags
 from ml_collections import config_flags
 
@@ -28,13 +25,11 @@ flags.mark_flag_as_required('config')
 def main() -> None:
   """Runs the sweep that the config describes."""
   config = _CONFIG.value
-  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-  workdir = _WORKDIR.value or f'runs/{config.name}-{now}'
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   settings.expand(config)
   from simplenet_jax.sweeps import experiment
 
-  experiment.run(config, pathlib.Path(workdir).expanduser())
+  experiment.run(config, cli.workdir(_WORKDIR.value, config.name))
 
 
 if __name__ == '__main__':
