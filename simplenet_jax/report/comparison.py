@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simplenet_jax.evaluation import tables
-from simplenet_jax.evaluation.published import LAST_EPOCH
 from simplenet_jax.files import written_aside
 from simplenet_jax.report import charts, contents, page
 
@@ -47,7 +45,10 @@ def write(workdirs: Sequence[Path], output: Path) -> Path:
     differing=_differing(runs),
     shared=shared,
     metrics=[contents.METRICS[metric] for metric in METRICS],
-    figures=[_figures(runs, name) for name in (*shared, 'mean')],
+    figures=[
+      *((name, _figures(runs, [name])) for name in shared),
+      ('mean', _figures(runs, shared)),
+    ],
     differences=[
       (names[0], name, _paired(runs[0], run, shared))
       for name, run in zip(names[1:], runs[1:], strict=True)
@@ -72,12 +73,27 @@ def _differing(runs: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
   return [(name, values) for name, values in found if len(set(values)) > 1]
 
 
-def _figures(runs, name: str) -> tuple[str, list[list[contents.Cell]]]:
-  cells = []
-  for run in runs:
-    last = tables.by_selection(run)[LAST_EPOCH][name]
-    cells.append([contents.spread(last[metric]) for metric in METRICS])
-  return name, cells
+def _figures(runs, names: Sequence[str]) -> list[list[contents.Cell]]:
+  """Returns every run's metrics, mean over some categories."""
+  return [
+    [contents.spread(_summary(_means(run, names, m))) for m in METRICS]
+    for run in runs
+  ]
+
+
+def _means(run, names: Sequence[str], metric: str) -> list[float] | None:
+  """Returns a metric of every seed, mean over categories; None: undefined."""
+  each = [run['categories'][name]['last'][metric]['seeds'] for name in names]
+  if any(value is None for seeds in each for value in seeds):
+    return None
+  return [statistics.fmean(values) for values in zip(*each, strict=True)]
+
+
+def _summary(values: Sequence[float] | None) -> dict[str, float | None]:
+  if not values:
+    return {'mean': None, 'std': None}
+  std = statistics.stdev(values) if len(values) > 1 else None
+  return {'mean': statistics.fmean(values), 'std': std}
 
 
 def _paired(first, second, shared: Sequence[str]) -> list[str]:
@@ -87,20 +103,9 @@ def _paired(first, second, shared: Sequence[str]) -> list[str]:
     return ['other seeds' for _ in METRICS]
   found = []
   for metric in METRICS:
-    each = []
-    for number in range(len(seeds[0])):
-      values = [
-        run['categories'][name]['last'][metric]['seeds'][number]
-        for run in (second, first)
-        for name in shared
-      ]
-      if any(value is None for value in values):
-        each = []
-        break
-      halves = values[: len(shared)], values[len(shared) :]
-      theirs, ours = map(statistics.fmean, halves)
-      each.append(100 * (theirs - ours))
-    found.append(_described(each))
+    before, after = (_means(run, shared, metric) for run in (first, second))
+    pairs = zip(before or [], after or [], strict=False)
+    found.append(_described([100 * (b - a) for a, b in pairs]))
   return found
 
 
