@@ -171,9 +171,13 @@ def conclude(run: Run, tell: bool = True) -> dict[str, Any]:
     if run.config.evaluation.report:
       page.write(run.workdir)
     if tell:
-      console.print(
-        f'\n{results.terminal_table(table)}\n\nResults: {run.workdir}/'
+      measured = any(one.last for one in run.finished.values())
+      shown = (
+        results.terminal_table(table)
+        if measured
+        else 'No test images: nothing was measured.'
       )
+      console.print(f'\n{shown}\n\nResults: {run.workdir}/')
       if run.config.evaluation.report:
         console.print(f'Report: {run.workdir / page.NAME}')
       run.shipper.conclude()

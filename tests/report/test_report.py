@@ -196,3 +196,13 @@ def test_damaged_results_are_told(tmp_path):
 def test_ticks_are_round_and_inside():
   assert charts.Axis('', 0, 1).ticks() == [0, 0.2, 0.4, 0.6, 0.8, 1]
   assert charts.Axis('', 0, 160).ticks() == [0, 50, 100, 150]
+
+
+def test_without_test_images_no_empty_table_is_printed(run, tmp_path, capsys):
+  config = run[0].copy_and_resolve_references()
+  config.data.categories = ('untested',)
+  train.train_and_evaluate(config, tmp_path / 'work')
+  told = capsys.readouterr().out
+  assert 'No test images: nothing was measured.' in told
+  assert 'I-AUROC' not in told
+  assert 'No test images' in (tmp_path / 'work' / page.NAME).read_text()
