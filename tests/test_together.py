@@ -49,7 +49,7 @@ def figures(table):
 def test_a_run_is_as_if_it_were_alone(root, backbone, tmp_path, engine, capsys):
   configs = variants(root, backbone, **engine)
   together = train.train_together(
-    {name: (own, tmp_path / name) for name, own in configs.items()}
+    {name: (own, tmp_path / name) for name, own in configs.items()}, tmp_path
   )
   told = capsys.readouterr().out
   if 'engine_devices' not in engine:  # Seeds of a category may be divided.
@@ -77,7 +77,8 @@ def test_a_damaged_image_is_told_for_every_run_and_the_rest_goes_on(
     {
       name: (own, tmp_path / name)
       for name, own in variants(root, backbone).items()
-    }
+    },
+    tmp_path,
   )
   told = capsys.readouterr().out
   for name, run in together.items():
@@ -99,7 +100,9 @@ def test_the_bank_of_a_sweep_holds_one_category_at_a_time(
 
   monkeypatch.setattr(planning, 'make_plan', noted)
   configs = variants(root, backbone, engine_lanes=6)
-  train.train_together({n: (own, tmp_path / n) for n, own in configs.items()})
+  train.train_together(
+    {n: (own, tmp_path / n) for n, own in configs.items()}, tmp_path
+  )
   ((shift,),) = plans[0].rota
   assert shift.lanes == 2  # Seeds of one variant.
   assert shift.rows == max(SIZES.values()) + 6

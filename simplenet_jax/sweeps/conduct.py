@@ -61,6 +61,7 @@ def conduct(config: Config, workdir: Path) -> list[Outcome]:
         label: (run, workdir / settings.folder(config.base, run))
         for label, run in group.items()
       },
+      workdir,
       recall=True,
     )
     for label, run in together.items():
