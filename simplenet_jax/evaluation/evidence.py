@@ -66,7 +66,7 @@ def write(
       _roc(judge, patch_scores.max(axis=(1, 2))) for patch_scores in each
     ],
     'pro': None if pixels is None else _pro(pixels),
-    'threshold': _best_f1(judge, scores),
+    'threshold': best_f1(judge.labels, scores),
     'pixel_threshold': best,
     'limits': limits,
     'images': [
@@ -121,18 +121,27 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> list[list[float]]:
   return np.round([x[kept], y[kept]], 5).T.tolist()
 
 
-def _best_f1(judge: Judge, scores: np.ndarray) -> float | None:
-  """Returns the image score with the best F1 on these very images."""
-  if not judge.can_select:
+def best_f1(labels: np.ndarray, scores: np.ndarray) -> float | None:
+  """Returns the image threshold with the best F1 on these very images.
+
+  Args:
+    labels: 0 for normal, 1 for defective images, int `[images]`.
+    scores: `[images]`, float.
+
+  Returns:
+    Where a score above it is called defective; None with one kind only.
+  """
+  if not 0 < labels.sum() < len(labels):
     return None
   precision, recall, thresholds = sklearn_metrics.precision_recall_curve(
-    judge.labels, scores
+    labels, scores
   )
   total = precision + recall
   f1 = 2 * precision * recall / np.where(total > 0, total, 1)
   best = int(f1[:-1].argmax())
   # A verdict is what lies above, so it comes between two scores.
-  below = np.concatenate([[np.nextafter(thresholds[0], -np.inf)], thresholds])
+  thresholds = thresholds.astype(np.float64)
+  below = np.concatenate([[thresholds[0] - 1], thresholds])
   return float((below[best] + thresholds[best]) / 2)
 
 

@@ -102,6 +102,22 @@ def test_curves_and_thresholds_agree_with_the_metrics(run):
   assert f1 == pytest.approx(best)
 
 
+@pytest.mark.parametrize(
+  'scores', [[1, 2, 3, 4], [4, 3, 2, 1], [2, 2, 2, 2], [1, 2, 2, 3]]
+)
+def test_the_threshold_has_the_best_f1(scores):
+  labels, scores = np.array([0, 1, 1, 1]), np.array(scores, np.float32)
+  threshold = evidence.best_f1(labels, scores)
+  flagged = scores > threshold
+  f1 = 2 * (flagged & (labels == 1)).sum() / (flagged.sum() + labels.sum())
+  best = metrics.evaluate(labels, scores, None, None)['image_f1_max']
+  assert f1 == pytest.approx(best)
+
+
+def test_one_kind_of_images_has_no_threshold():
+  assert evidence.best_f1(np.zeros(3, int), np.arange(3.0)) is None
+
+
 def test_pixel_curves_are_those_of_the_metrics():
   rng = np.random.default_rng(0)
   masks = rng.random((3, 16, 16)) > 0.9
