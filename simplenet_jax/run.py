@@ -96,6 +96,8 @@ def take(run: Run, record: Record) -> bool:
       )
       report(run)
       ship(run, run.categories[name], ordered)
+      if run.config.evaluation.report:
+        page.write(run.workdir)
     except FAILURES as error:
       run.failed[name] = (
         str(error).strip() or type(error).__name__

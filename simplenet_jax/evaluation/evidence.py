@@ -1,34 +1,29 @@
 """What the report shows of a category: curves, and small pictures of its tests.
 
-Pictures are as large as the page affords: all test images of a run share
-`PAGE_BYTES`.
+All test images of a run share `PAGE_BYTES`: pictures are as large as that
+affords, and of very many images only the most telling ones are shown.
 """
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import contourpy
-import matplotlib as mpl
 import numpy as np
-from PIL import Image
 from sklearn import metrics as sklearn_metrics
 
+from simplenet_jax.data import loading
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.record import place
-from simplenet_jax.evaluation import metrics, results
+from simplenet_jax.evaluation import metrics, miniatures, results
 from simplenet_jax.evaluation.judge import Judge
 from simplenet_jax.training.record import Record
 
 # Of all pictures and outlines on a page, as they are embedded.
 PAGE_BYTES = 20_000_000
-_MOST = 24_000  # Bytes of one test image's, however few there are.
-_SIDES = (320, 256, 192, 128, 96, 64)
-_QUALITIES = (80, 60, 40, 20, 5)
-_HEAT_SIDE = 80  # Maps are smooth: the browser enlarges them.
+# Bytes of one test image's: with fewer nothing can be seen, more are no use.
+_LEAST, _MOST = 5_000, 24_000
 _POINTS = 200  # Of a curve.
+_AHEAD = 8  # Images whose pictures are under way or waiting.
 
 
 def write(
@@ -52,14 +47,13 @@ def write(
   """
   each = [record.scores[record.job.epochs] for record in records]
   patches = np.stack(each).mean(axis=0)
-  maps = judge.maps(patches)
   scores = patches.max(axis=(1, 2))
   pixels = None
   if judge.masks is not None and 0 < judge.masks.mean() < 1:
-    pixels = metrics.pixel_curves(judge.masks, maps[judge.known])
-  limits = float(np.median(maps)), float(maps.max())
+    maps = judge.maps(patches[judge.known])
+    pixels = metrics.pixel_curves(judge.masks, maps)
   best = None if pixels is None else pixels.best
-  budget = int(min(_MOST, PAGE_BYTES / max(images, 1)))
+  shown = select(judge.labels, scores, len(scores) * _shown(images) // images)
   found = {
     'seeds': [record.job.seed for record in records],
     'roc': [
@@ -68,17 +62,60 @@ def write(
     'pro': None if pixels is None else _pro(pixels),
     'threshold': best_f1(judge.labels, scores),
     'pixel_threshold': best,
-    'limits': limits,
     'images': [
       {
         **_names(inputs, index),
         'score': float(scores[index]),
-        **_pictures(inputs, index, maps[index], limits, best, budget),
+        'scores': [float(one[index].max()) for one in each],
       }
-      for index in range(len(inputs.test))
+      for index in range(len(scores))
     ],
   }
+  maps = judge.maps(patches[shown])
+  limits = found['limits'] = float(np.median(maps)), float(maps.max())
+  most = min(_MOST, PAGE_BYTES // _shown(images))
+
+  def pictured(place: int) -> dict[str, Any]:
+    index = int(shown[place])
+    return miniatures.make(
+      inputs.test_image(index),
+      inputs.test[index].map_to_original(maps[place]),
+      inputs.original_mask(index),
+      limits,
+      best,
+      most,
+    )
+
+  pictures = loading.in_order(pictured, range(len(shown)), _AHEAD)
+  for index, picture in zip(shown, pictures, strict=True):
+    found['images'][index] |= picture
   results.write_json(path(workdir, inputs.name), found)
+
+
+def _shown(images: int) -> int:
+  """Returns how many of a run's test images a page has room for."""
+  return min(images, PAGE_BYTES // _LEAST)
+
+
+def select(labels: np.ndarray, scores: np.ndarray, most: int) -> np.ndarray:
+  """Picks the images to show: where there are too many, the likeliest errors.
+
+  Args:
+    labels: 0 for normal, 1 for defective images, int `[images]`.
+    scores: `[images]`, float.
+    most: How many; at least one is picked.
+
+  Returns:
+    Their places, ascending: the good ones that score highest and the defective
+    ones that score lowest, half of each where there are as many.
+  """
+  most = max(most, 1)
+  good, bad = np.flatnonzero(labels == 0), np.flatnonzero(labels)
+  good = good[np.argsort(-scores[good], kind='stable')]
+  bad = bad[np.argsort(scores[bad], kind='stable')]
+  few = max((most + 1) // 2, most - len(bad))
+  good = good[:few]
+  return np.sort(np.concatenate([good, bad[: most - len(good)]]))
 
 
 def path(workdir: Path, category: str) -> Path:
@@ -143,88 +180,3 @@ def best_f1(labels: np.ndarray, scores: np.ndarray) -> float | None:
   thresholds = thresholds.astype(np.float64)
   below = np.concatenate([[thresholds[0] - 1], thresholds])
   return float((below[best] + thresholds[best]) / 2)
-
-
-def _pictures(
-  inputs: Inputs,
-  index: int,
-  heat: np.ndarray,
-  limits: tuple[float, float],
-  threshold: float | None,
-  budget: int,
-) -> dict[str, Any]:
-  """Returns a test image, its heat map and outlines, in `budget` bytes."""
-  whole = inputs.test_image(index)
-  heat = inputs.test[index].map_to_original(heat)
-  mask = inputs.original_mask(index)
-  width, height = whole.size
-  small = _shrunk(Image.fromarray(heat), _HEAT_SIDE)
-  found = {
-    'size': [width, height],
-    'heat': _heat(np.asarray(small), limits),
-    'truth': '',
-    'found': '',
-  }
-  if mask is not None and mask.any():
-    share = Image.fromarray(mask.astype(np.float32))
-    found['truth'] = _outline(np.asarray(_shrunk(share, 2 * _HEAT_SIDE)), 0.5)
-  if threshold is not None:
-    found['found'] = _outline(np.asarray(small), threshold)
-  spent = sum(len(found[key]) for key in ('heat', 'truth', 'found'))
-  return {'picture': _fitted(whole, budget - spent), **found}
-
-
-def _shrunk(image: Image.Image, side: int) -> Image.Image:
-  scale = min(1, side / max(image.size))
-  size = [max(1, round(length * scale)) for length in image.size]
-  # Not a filter that spreads NaN.
-  kind = Image.Resampling.NEAREST if image.mode == 'F' else None
-  return image.resize((size[0], size[1]), kind)
-
-
-def _fitted(image: Image.Image, most: int) -> str:
-  """Encodes an image as large and as well as fits into some bytes."""
-  found = ''
-  for side in _SIDES:
-    small = image.copy()
-    small.thumbnail((side, side))
-    for quality in _QUALITIES:
-      found = _embedded(small, quality)
-      if len(found) <= most:
-        return found
-  return found
-
-
-def _heat(heat: np.ndarray, limits: tuple[float, float]) -> str:
-  """Colours a map; what was not scored is left out."""
-  low, high = limits
-  level = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
-  colours = mpl.colormaps['turbo'](np.nan_to_num(level), bytes=True)
-  colours[..., 3] = np.where(np.isnan(heat), 0, 255)
-  return _embedded(Image.fromarray(colours), 50)
-
-
-def _embedded(image: Image.Image, quality: int) -> str:
-  data = io.BytesIO()
-  image.save(data, 'WEBP', quality=quality, alpha_quality=20, method=4)
-  return f'data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}'
-
-
-def _outline(values: np.ndarray, level: float) -> str:
-  """Returns where a map passes a level, as an SVG path; sides are 100 long."""
-  height, width = values.shape
-  padded = np.pad(
-    np.nan_to_num(values, nan=-1e9), 1, constant_values=min(0, level) - 1e9
-  )
-  # Far below on the outside would draw the line too far inside.
-  padded = np.maximum(padded, level - 1)
-  lines: Any = contourpy.contour_generator(z=padded).lines(level)
-  parts = []
-  for line in lines:
-    x = np.clip((line[:, 0] - 0.5) / width, 0, 1) * 100
-    y = np.clip((line[:, 1] - 0.5) / height, 0, 1) * 100
-    kept = slice(None, None, max(1, len(x) // 60))
-    points = zip(x[kept], y[kept], strict=True)
-    parts.append('M' + 'L'.join(f'{a:.1f} {b:.1f}' for a, b in points) + 'z')
-  # Many small ones say nothing that the heat map does not.
-  return ''.join(sorted(parts, key=len, reverse=True)[:8])

@@ -8,6 +8,7 @@ from markupsafe import Markup, escape
 
 _WIDTH, _HEIGHT = 320, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 12, 34
+COLOURS = 6  # The page's, of curves.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ def lines(
     names: Of the curves; nothing or as many.
   """
   drawn = [
-    f'<polyline class="curve c{number % 6}" points="'
+    f'<polyline class="curve c{number % COLOURS}" points="'
     + ' '.join(f'{_x(x, a):.1f},{_y(y, b):.1f}' for a, b in curve)
     + f'"><title>{escape(name)}</title></polyline>'
     for number, (curve, name) in enumerate(

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from simplenet_jax.files import written_aside
-from simplenet_jax.report import charts, contents, page
+from simplenet_jax.report import charts, contents, page, sections
 
 METRICS = ('image_auroc', 'pixel_auroc', 'aupro_30')
 
@@ -55,9 +54,7 @@ def write(workdirs: Sequence[Path], output: Path) -> Path:
     ],
     courses=[(name, _courses(workdirs, names, name)) for name in shared],
   )
-  with written_aside(output) as aside:
-    aside.write_text(text, encoding='utf-8')
-  return output
+  return page.save(text, output)
 
 
 def _names(workdirs: Sequence[Path]) -> list[str]:
@@ -67,7 +64,7 @@ def _names(workdirs: Sequence[Path]) -> list[str]:
 
 
 def _differing(runs: Sequence[dict[str, Any]]) -> list[tuple[str, list[str]]]:
-  fields = [dict(page.flat(run['config'])) for run in runs]
+  fields = [dict(page.settings(run)) for run in runs]
   names = dict.fromkeys(name for one in fields for name in one)
   found = [(name, [one.get(name, '') for one in fields]) for name in names]
   return [(name, values) for name, values in found if len(set(values)) > 1]
@@ -120,7 +117,7 @@ def _described(differences: Sequence[float]) -> str:
 
 
 def _courses(workdirs, names, category: str):
-  found = [contents.course(workdir, category) for workdir in workdirs]
+  found = [sections.course(workdir, category) for workdir in workdirs]
   curves, labels = [], []
   for name, course in zip(names, found, strict=True):
     if not course:

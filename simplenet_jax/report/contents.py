@@ -1,18 +1,14 @@
-"""What a page shows, read from a work directory."""
+"""A run's results, and the large table."""
 
-import csv
+import contextlib
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from simplenet_jax.evaluation import evidence, tables
+from simplenet_jax.evaluation import tables
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
-from simplenet_jax.inference import file
-from simplenet_jax.report import charts
 
 UNDEFINED = '–'  # noqa: RUF001
 METRICS = {
@@ -23,14 +19,25 @@ METRICS = {
   'aupro_30': 'AUPRO',
 }
 PAIR = ('image_auroc', 'pixel_auroc')
+_KEYS = (
+  *('protocol', 'config', 'weights', 'versions', 'device', 'wall_seconds'),
+  *('selection_rule', 'categories', 'mean', 'selected_on_test', 'published'),
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """A figure in a table: how it is shown, and what it is sorted by."""
+  """A figure in a table.
+
+  Attributes:
+    text: How it is shown.
+    value: What it is sorted by, if it is defined.
+    deviation: Over seeds, where there are several.
+  """
 
   text: str
   value: float | None = None
+  deviation: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +47,6 @@ class Column:
   source: str
   selection: str
   metric: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Threshold:
-  """Where an image's score becomes a verdict, and why there."""
-
-  value: float | None
-  why: str
 
 
 def read(workdir: Path) -> dict[str, Any]:
@@ -66,16 +65,31 @@ def read(workdir: Path) -> dict[str, Any]:
       f'{path}: missing; name the work directory of a run of '
       'simplenet_jax.main that has finished a category'
     )
-  return _json(path)
+  with told(path):
+    found = load(path)
+    # What all that follows needs; a file of something else lacks it.
+    for key in _KEYS:
+      found[key]
+    for one in found['categories'].values():
+      one['last']['image_auroc']['seeds']
+    return found
 
 
-def _json(path: Path) -> Any:
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+  """Has whatever a file lacks end in one line that names it."""
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
+    yield
+  except (ValueError, LookupError, TypeError, AttributeError) as error:
     raise ValueError(
-      f'{path}: damaged ({error}); delete it and start the run again'
+      f'{path}: damaged ({type(error).__name__}: {error}); delete it and start '
+      'the run again'
     ) from None
+
+
+def load(path: Path) -> Any:
+  """Returns what a JSON file holds."""
+  return json.loads(path.read_text(encoding='utf-8'))
 
 
 def rows(results: dict[str, Any]) -> list[str]:
@@ -89,24 +103,28 @@ def table(
 ) -> tuple[list[Column], dict[str, list[Cell]]]:
   """Returns the columns of the large table, and its cells by row.
 
-  Differences are taken only between figures that were selected alike.
+  Differences are taken only between figures that were selected alike. There
+  are no columns where nothing was measured.
   """
   names, ours = rows(results), tables.by_selection(results)
   columns: list[Column] = []
   cells: dict[str, list[Cell]] = {name: [] for name in names}
 
-  def add(column: Column, found: Sequence[Cell]) -> None:
-    if any(cell.value is not None for cell in found):
+  def add(column: Column, found: Sequence[Cell], always=False) -> None:
+    if always or any(cell.value is not None for cell in found):
       columns.append(column)
       for name, cell in zip(names, found, strict=True):
         cells[name].append(cell)
 
+  last = ours[LAST_EPOCH]
+  measured = any(
+    last[name][metric]['mean'] is not None
+    for name in names
+    for metric in METRICS
+  )
   for metric, title in METRICS.items():
-    last = ours[LAST_EPOCH]
-    add(
-      Column('ours', LAST_EPOCH, title),
-      [spread(last[n][metric]) for n in names],
-    )
+    found = [spread(last[n][metric]) for n in names]
+    add(Column('ours', LAST_EPOCH, title), found, always=measured)
   best = ours.get(SELECTED_ON_TEST, {})
   for metric in PAIR:
     found = [spread(best[n][metric]) if n in best else _NONE for n in names]
@@ -152,117 +170,6 @@ def spread(summary: dict[str, Any]) -> Cell:
   mean, std = summary['mean'], summary['std']
   if mean is None:
     return _NONE
-  text = f'{100 * mean:.1f}'
-  return Cell(text if std is None else f'{text} ± {100 * std:.1f}', 100 * mean)
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-  """One category's part of a page."""
-
-  name: str
-  notes: list[str]
-  charts: list[tuple[str, Markup]]
-  threshold: Threshold
-  images: list[dict[str, Any]]
-  defects: list[str]
-
-
-def section(workdir: Path, name: str) -> Section:
-  """Reads a category's part.
-
-  Args:
-    workdir: The run's directory.
-    name: The category's.
-
-  Raises:
-    ValueError: If what the run left is damaged.
-  """
-  drawn, notes = [], []
-  if losses := course(workdir, name):
-    most = max(value for curve in losses.values() for _, value in curve)
-    last = max(epoch for curve in losses.values() for epoch, _ in curve)
-    x = charts.Axis('epoch', 0, max(last, 2))
-    y = charts.Axis('loss', 0, max(most, 1e-9) * 1.05)
-    seeds = [f'seed {seed}' for seed in losses]
-    title = f'Loss by epoch, {name}'
-    curves = list(losses.values())
-    drawn.append(('Loss by epoch', charts.lines(title, x, y, curves, seeds)))
-  path = evidence.path(workdir, name)
-  if not path.is_file():
-    notes.append(
-      'No test images, or the run was told to leave nothing for this page '
-      '(--noconfig.evaluation.report).'
-    )
-    return Section(name, notes, drawn, Threshold(None, ''), [], [])
-  found = _json(path)
-  threshold = _threshold(workdir, name, found)
-  images = sorted(found['images'], key=lambda one: -one['score'])
-  for one in images:
-    one['verdict'] = verdict(one, threshold.value)
-  drawn += _score_charts(name, found, images, threshold)
-  if found['roc'][0] is None:
-    notes.append('Test images of one kind only: no ROC curve, no AUROC.')
-  if found['pro'] is None:
-    notes.append('No masks: what is measured in pixels is undefined.')
-  defects = sorted({one['defect'] for one in images})
-  return Section(name, notes, drawn, threshold, images, defects)
-
-
-def _score_charts(name, found, images, threshold):
-  good = [one['score'] for one in images if not one['label']]
-  bad = [one['score'] for one in images if one['label']]
-  yield (
-    'Image scores',
-    charts.histogram(f'Image scores, {name}', good, bad, threshold.value),
-  )
-  seeds = [f'seed {seed}' for seed in found['seeds']]
-  if found['roc'][0] is not None:
-    x = charts.Axis('false positive rate', 0, 1)
-    y = charts.Axis('true positive rate', 0, 1)
-    yield 'ROC, images', charts.lines(f'ROC, {name}', x, y, found['roc'], seeds)
-  if found['pro'] is not None:
-    x = charts.Axis('false positive rate of pixels', 0, 0.3)
-    y = charts.Axis('mean overlap of regions', 0, 1)
-    yield 'PRO', charts.lines(f'PRO curve, {name}', x, y, [found['pro']])
-
-
-def course(workdir: Path, name: str) -> dict[str, list[tuple[int, float]]]:
-  """Returns the loss by epoch, by seed; nothing where it was not written."""
-  path = workdir / 'curves' / f'{name}.csv'
-  if not path.is_file():
-    return {}
-  found: dict[str, list[tuple[int, float]]] = {}
-  with path.open(newline='') as lines:
-    for row in csv.DictReader(lines):
-      point = (int(row['epoch']), float(row['loss']))
-      found.setdefault(row['seed'], []).append(point)
-  return found
-
-
-def verdict(image: dict[str, Any], threshold: float | None) -> str:
-  """Returns 'miss', 'false alarm', 'found', 'passed', or nothing."""
-  if threshold is None:
-    return ''
-  flagged = image['score'] > threshold
-  if image['label']:
-    return 'found' if flagged else 'miss'
-  return 'false alarm' if flagged else 'passed'
-
-
-def _threshold(workdir: Path, name: str, found: dict[str, Any]) -> Threshold:
-  path = workdir / 'detectors' / f'{name}{file.SUFFIX}'
-  if path.is_file():
-    held = file.read_card(path).thresholds
-    if held.image is not None:
-      kind = (
-        'set by hand'
-        if 'image' in held.by_hand
-        else (f'from {held.images} good images that were held out')
-      )
-      return Threshold(held.image, f"the detector's, {kind}")
-  if found['threshold'] is None:
-    return Threshold(None, 'none: the test images are of one kind')
-  return Threshold(
-    found['threshold'], 'the best F1 on these very images: chosen on test'
+  return Cell(
+    f'{100 * mean:.1f}', 100 * mean, '' if std is None else f'{100 * std:.1f}'
   )

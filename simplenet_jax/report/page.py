@@ -6,7 +6,7 @@ from typing import Any
 import jinja2
 
 from simplenet_jax.files import written_aside
-from simplenet_jax.report import contents
+from simplenet_jax.report import contents, sections
 
 NAME = 'report.html'
 
@@ -25,22 +25,31 @@ def write(workdir: Path, output: Path | None = None) -> Path:
     FileNotFoundError: If the directory holds no results.
     ValueError: If what the run left is damaged.
   """
-  output = output or workdir / NAME
   results = contents.read(workdir)
-  columns, cells = contents.table(results)
-  sections = [contents.section(workdir, name) for name in results['categories']]
+  with contents.told(workdir / 'results.json'):
+    about = facts(results)
+    fields = settings(results)
+    columns, cells = contents.table(results)
   text = template('page.html.j2').render(
-    title=f'{results["config"]["name"] or workdir.name}',
+    title=results['config']['name'] or workdir.resolve().name,
     results=results,
     seeds=results['config']['seeds'],
-    facts=facts(results),
-    fields=flat(results['config']) + flat(results['versions'], 'version of '),
+    facts=about,
+    fields=fields,
     columns=columns,
     cells=cells,
-    sections=sections,
+    sections=[
+      sections.section(workdir, name) for name in results['categories']
+    ],
   )
+  return save(text, output or workdir / NAME)
+
+
+def save(text: str, output: Path) -> Path:
+  """Writes a page; whole or not at all."""
   with written_aside(output) as aside:
-    aside.write_text(text, encoding='utf-8')
+    # Names of files need not be text.
+    aside.write_text(text, encoding='utf-8', errors='backslashreplace')
   return output
 
 
@@ -59,8 +68,6 @@ def facts(results: dict[str, Any]) -> list[tuple[str, str]]:
   """Returns what ran, with what, on what and for how long."""
   config, device = results['config'], results['device']
   levels = '+'.join(map(str, config['backbone']['levels']))
-  seconds = dict(results['wall_seconds'])
-  compiling = seconds.pop('of which compilation', 0.0)
   return [
     ('Protocol', results['protocol']),
     ('Backbone', f'{config["backbone"]["name"]}, levels {levels}'),
@@ -69,11 +76,40 @@ def facts(results: dict[str, Any]) -> list[tuple[str, str]]:
     ('Schedule', f'{config["train"]["epochs"]} epochs of all good images'),
     ('Seeds', ', '.join(map(str, config['seeds']))),
     ('Device', f'{device["count"]} × {device["kind"]}, {config["precision"]}'),  # noqa: RUF001
-    (
-      'Wall time',
-      ', '.join(f'{name} {value:.0f} s' for name, value in seconds.items())
-      + f'; compilation, within these, {compiling:.0f} s',
-    ),
+    ('Made with', f'simplenet-jax {results["versions"]["simplenet-jax"]}'),
+    ('Wall time', _durations(results['wall_seconds'])),
+  ]
+
+
+def _durations(seconds: dict[str, float]) -> str:
+  """Returns what took how long, the longest first."""
+  phases = sorted(seconds.items(), key=lambda one: -one[1])
+  compiling = seconds.get('of which compilation', 0.0)
+  text = ', '.join(
+    f'{name} {_duration(value)}'
+    for name, value in phases
+    if name != 'of which compilation' and value >= 0.5
+  )
+  return f'{text or "under a second"}; of which compilation' + (
+    f' {_duration(compiling)}'
+  )
+
+
+def _duration(seconds: float) -> str:
+  if seconds < 600:
+    return f'{seconds:.0f} s'
+  minutes = round(seconds / 60)
+  hours = f'{minutes // 60} h ' if minutes >= 60 else ''
+  return f'{hours}{minutes % 60} min'
+
+
+def settings(results: dict[str, Any]) -> list[tuple[str, str]]:
+  """Returns all that a run's figures may depend on, as text."""
+  return [
+    *flat(results['config']),
+    ('sha256 of the weights', results['weights']['sha256'][:16]),
+    *flat(results['device'], 'device, '),
+    *flat(results['versions'], 'version of '),
   ]
 
 

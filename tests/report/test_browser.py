@@ -50,6 +50,27 @@ def test_the_table_sorts(opened):
   assert down[:2] == up[:2][::-1]
 
 
+def test_names_sort_from_a(opened):
+  head = opened.locator('#figures thead th').first
+  head.locator('button').click()
+  assert head.get_attribute('aria-sort') == 'ascending'
+  up = first_column(opened)[:-1]
+  assert up[-2:] == ['gear', 'untested']
+  head.locator('button').click()
+  assert first_column(opened)[:-1] == up[::-1]
+
+
+def test_a_filter_without_images_says_so(opened):
+  section = opened.locator('.category').filter(has_text='gear')
+  for option in section.locator('.filter option').all():
+    value, name = option.get_attribute('value'), option.inner_text()
+    section.locator('.filter').select_option(value)
+    count = section.locator('.shot:visible').count()
+    assert name.endswith(f'({count})')
+    empty = section.locator('.gallery.empty')
+    assert empty.count() == (count == 0)
+
+
 def test_the_gallery_filters(opened):
   section = opened.locator('.category').filter(has_text='gear')
   shots = section.locator('.shot')

@@ -1,5 +1,7 @@
 """The page of a run: what it says, and that a browser shows it."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -10,10 +12,11 @@ from PIL import Image
 
 from simplenet_jax import train
 from simplenet_jax.data import sources
-from simplenet_jax.evaluation import evidence, metrics
+from simplenet_jax.evaluation import evidence, metrics, miniatures
 from simplenet_jax.evaluation.judge import Judge
+from simplenet_jax.evaluation.results import write_json
 from simplenet_jax.inference import file, thresholds
-from simplenet_jax.report import charts, contents, page
+from simplenet_jax.report import charts, contents, page, sections
 from simplenet_jax.training.plan import Job
 from simplenet_jax.training.record import Record
 from tests import commands
@@ -55,6 +58,18 @@ def test_the_table_holds_the_results_and_how_they_were_selected(run):
   assert by_column['last epoch', 'I-AUROC'].value == pytest.approx(mean)
   assert ('selected on test', 'I-AUROC') in by_column
   assert cells['untested'][0].text == contents.UNDEFINED
+
+
+def test_a_metric_that_is_undefined_keeps_its_column(run):
+  results = json.loads((run[1] / 'results.json').read_text())
+  undefined = {'mean': None, 'std': None, 'seeds': [None, None]}
+  for one in (*results['categories'].values(), results['mean']):
+    one['last']['pixel_auroc'] = undefined
+  columns, cells = contents.table(results)
+  at = [(c.selection, c.metric) for c in columns].index(
+    ('last epoch', 'P-AUROC')
+  )
+  assert {row[at].text for row in cells.values()} == {contents.UNDEFINED}
 
 
 def test_differences_are_of_figures_selected_alike():
@@ -118,6 +133,28 @@ def test_one_kind_of_images_has_no_threshold():
   assert evidence.best_f1(np.zeros(3, int), np.arange(3.0)) is None
 
 
+def test_the_scores_are_those_that_were_measured(run):
+  _, workdir, results = run
+  found = json.loads(evidence.path(workdir, 'gear').read_text())
+  labels = [one['label'] for one in found['images']]
+  for seed, scores in enumerate(
+    np.transpose([one['scores'] for one in found['images']])
+  ):
+    auroc = results['categories']['gear']['last']['image_auroc']['seeds'][seed]
+    assert metrics.auroc(labels, scores) == pytest.approx(auroc)
+
+
+def test_of_too_many_images_the_likeliest_errors_are_shown():
+  labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+  scores = np.array([1, 4, 3, 2, 8, 5, 7, 6.0])
+  assert evidence.select(labels, scores, 8).tolist() == list(range(8))
+  assert evidence.select(labels, scores, 4).tolist() == [1, 2, 5, 7]
+  assert evidence.select(labels[:5], scores[:5], 4).tolist() == [1, 2, 3, 4]
+  assert evidence.select(labels[3:], scores[3:], 4).tolist() == [0, 2, 3, 4]
+  assert evidence.select(labels * 0, scores, 2).tolist() == [4, 6]
+  assert evidence.select(labels, scores, 0).tolist() == [1]
+
+
 def test_pixel_curves_are_those_of_the_metrics():
   rng = np.random.default_rng(0)
   masks = rng.random((3, 16, 16)) > 0.9
@@ -135,39 +172,90 @@ def test_a_detectors_threshold_comes_first(run, tmp_path):
   _, workdir, _ = run
   shutil.copytree(workdir, tmp_path / 'run')
   path = tmp_path / 'run/detectors/gear.safetensors'
-  before = contents.section(tmp_path / 'run', 'gear').threshold
+  before = sections.section(tmp_path / 'run', 'gear').threshold
   assert 'chosen on test' in before.why
   card, weights = file.load(path)
   held = thresholds.Thresholds(image=-1e6, promised=0.1, images=9, median=-2e6)
   file.save(path, type(card)(**{**vars(card), 'thresholds': held}), weights)
-  section = contents.section(tmp_path / 'run', 'gear')
+  section = sections.section(tmp_path / 'run', 'gear')
   assert section.threshold.value == -1e6
   assert '9 good images that were held out' in section.threshold.why
   verdicts = {one['verdict'] for one in section.images}
   assert verdicts == {'found', 'false alarm'}
 
 
-def test_noisy_images_keep_to_their_share_of_the_page(tmp_path):
+@pytest.fixture
+def noise(tmp_path):
+  """A category of noise with masks of noise, its judge and a head's record."""
   rng = np.random.default_rng(0)
   root = tmp_path / 'noise'
   make_category(root, train=2)
   for path in root.glob('test/*/*.png'):
-    noise = rng.integers(0, 256, (400, 500, 3), np.uint8)
-    Image.fromarray(noise).save(path)
+    pixels = rng.integers(0, 256, (400, 500, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
   for path in root.glob('ground_truth/*/*.png'):
-    mask = rng.random((400, 500)) > 0.5
-    Image.fromarray((mask * 255).astype(np.uint8)).save(path)
-  config = make_config(tmp_path, '')
-  (inputs,) = sources.open_categories(config.data)
-  judge = Judge.of(inputs, 4.0)
+    mask = rng.random((40, 50)) > 0.5
+    whole = np.kron(mask, np.full((10, 10), 255)).astype(np.uint8)
+    Image.fromarray(whole).save(path)
+  (inputs,) = sources.open_categories(make_config(tmp_path, '').data)
   record = Record(Job('noise', 0, 2, 2, 1))
   record.add_scores(1, rng.normal(size=(6, 4, 4)).astype(np.float32))
+  return inputs, Judge.of(inputs, 0.1), [record]
+
+
+LAYERS = ('picture', 'heat', 'truth', 'found')
+
+
+def test_noisy_images_keep_a_page_below_25_megabytes(run, noise, tmp_path):
   images = 1725  # Of MVTec AD.
-  evidence.write(tmp_path, inputs, judge, [record], images)
+  evidence.write(tmp_path, *noise, images)
+  results = run[2]
+  names = [f'category {number}' for number in range(15)]
+  for part in ('categories', 'selected_on_test'):
+    results = {**results, part: dict.fromkeys(names, results[part]['gear'])}
+  work = tmp_path / 'work'
   found = json.loads(evidence.path(tmp_path, 'noise').read_text())
   for one in found['images']:
-    layers = sum(len(one[k]) for k in ('picture', 'heat', 'truth', 'found'))
-    assert layers <= evidence.PAGE_BYTES / images
+    assert sum(len(one[k]) for k in LAYERS) <= evidence.PAGE_BYTES / images
+    size = Image.open(_decoded(one['picture'])).size
+    assert max(size) >= 96  # Something can be seen.
+  found['images'] = [found['images'][k % 6] for k in range(images // 15)]
+  for name in names:
+    write_json(evidence.path(work, name), found)
+  write_json(work / 'results.json', results)
+  assert page.write(work).stat().st_size < 25e6
+
+
+def _decoded(address):
+  return io.BytesIO(base64.b64decode(address.split(',')[1]))
+
+
+@pytest.mark.parametrize('most', [3_000, 5_000, 24_000])
+def test_a_miniature_keeps_to_its_bytes(noise, most):
+  inputs, judge, (record,) = noise
+  heat = inputs.test[5].map_to_original(judge.maps(record.scores[1][5:])[0])
+  for image in (inputs.test_image(5), Image.new('RGB', (1, 400))):
+    width, height = image.size
+    made = miniatures.make(
+      image,
+      heat[:height, :width],
+      inputs.original_mask(5)[:height, :width],
+      (0, 1),
+      0.5,
+      most,
+    )
+    assert sum(len(made[k]) for k in LAYERS) <= most
+    assert made['truth'].startswith('M') and made['truth'].endswith('z')
+
+
+def test_of_too_many_images_some_are_shown(noise, tmp_path):
+  evidence.write(tmp_path, *noise, images=6_000)
+  found = json.loads(evidence.path(tmp_path, 'noise').read_text())
+  assert ['picture' in one for one in found['images']].count(True) == 4
+  section = sections.section(tmp_path, 'noise')
+  assert len(section.images) == 4
+  assert any('4 of 6 test images' in note for note in section.notes)
+  assert 'of 3 defective' in section.outcome and 'of 3 good' in section.outcome
 
 
 def test_the_command_makes_it_anew(run):
@@ -202,11 +290,47 @@ def test_what_is_no_run_is_told(argument):
   assert 'work directory of a run' in done.error
 
 
-def test_damaged_results_are_told(tmp_path):
-  (tmp_path / 'results.json').write_text('{')
-  done = commands.run('report', tmp_path)
+@pytest.mark.parametrize(
+  ('name', 'content'),
+  [
+    ('results.json', '{'),
+    ('results.json', '[]'),
+    ('results.json', '{}'),
+    ('report/gear.json', '{}'),
+    ('curves/gear.csv', 'a,b\n1,2\n'),
+    ('curves/gear.csv', 'seed,epoch,loss\n0,1,x\n'),
+    ('detectors/gear.safetensors', ''),
+  ],
+)
+def test_damaged_files_are_told(run, tmp_path, name, content):
+  shutil.copytree(run[1], tmp_path / 'run')
+  (tmp_path / 'run' / name).write_text(content)
+  done = commands.run('report', tmp_path / 'run')
   assert done.status == 1
-  assert 'results.json: damaged' in done.error
+  assert f'{name}: damaged' in done.error
+
+
+def test_names_that_are_no_text_do_no_harm(run, tmp_path):
+  shutil.copytree(run[1], tmp_path / 'run')
+  path = evidence.path(tmp_path / 'run', 'gear')
+  found = json.loads(path.read_text())
+  found['images'][0]['name'] = 'spot/\udcff.png'
+  path.write_text(json.dumps(found))
+  assert 'spot/\\udcff.png' in page.write(tmp_path / 'run').read_text()
+
+
+def test_the_page_is_there_after_the_first_category(run, tmp_path, monkeypatch):
+  written = []
+
+  def write(workdir):
+    written.append(
+      list(json.loads((workdir / 'results.json').read_text())['categories'])
+    )
+    return workdir / page.NAME
+
+  monkeypatch.setattr(page, 'write', write)
+  train.train_and_evaluate(run[0], tmp_path / 'work')
+  assert list(map(len, written)) == [1, 2, 3, 3]
 
 
 def test_ticks_are_round_and_inside():

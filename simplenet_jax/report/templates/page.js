@@ -14,7 +14,9 @@ for (const button of document.querySelectorAll('.figures thead button')) {
   button.addEventListener('click', () => {
     const head = button.parentElement;
     const column = head.cellIndex;
-    const up = head.getAttribute('aria-sort') === 'descending';
+    // Figures from the highest down at first, names from A.
+    const before = head.getAttribute('aria-sort');
+    const up = column === 0 ? before !== 'ascending' : before === 'descending';
     for (const other of head.parentElement.cells) {
       other.setAttribute('aria-sort', 'none');
     }
@@ -25,7 +27,7 @@ for (const button of document.querySelectorAll('.figures thead button')) {
     rows.sort((a, b) => {
       if (column === 0) {
         const order = a.cells[0].innerText.localeCompare(b.cells[0].innerText);
-        return up ? -order : order;
+        return up ? order : -order;
       }
       const [x, y] = [value(a), value(b)];
       if (x === '' || y === '') return (x === '') - (y === '');
@@ -69,6 +71,7 @@ for (const section of document.querySelectorAll('.category')) {
     }
     const left = visible().length;
     count.textContent = kind ? `${left} of ${shots.length}` : '';
+    gallery.classList.toggle('empty', left === 0);
   });
   for (const box of section.querySelectorAll('.layer')) {
     box.addEventListener('change', () => {
