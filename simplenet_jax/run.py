@@ -170,8 +170,6 @@ def conclude(run: Run, tell: bool = True) -> dict[str, Any]:
   table = {}
   if run.finished:
     table = report(run)
-    if run.config.evaluation.report:
-      page.write(run.workdir)
     if tell:
       measured = any(one.last for one in run.finished.values())
       shown = (
@@ -180,8 +178,11 @@ def conclude(run: Run, tell: bool = True) -> dict[str, Any]:
         else 'No test images: nothing was measured.'
       )
       console.print(f'\n{shown}\n\nResults: {run.workdir}/')
-      if run.config.evaluation.report:
-        console.print(f'Report: {run.workdir / page.NAME}')
+    if run.config.evaluation.report:
+      path = page.write(run.workdir)
+      if tell:
+        console.print(f'Report: {path}')
+    if tell:
       run.shipper.conclude()
   if run.failed:
     names = [name for name in run.categories if name in run.failed]

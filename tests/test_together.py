@@ -106,3 +106,14 @@ def test_the_bank_of_a_sweep_holds_one_category_at_a_time(
   ((shift,),) = plans[0].rota
   assert shift.lanes == 2  # Seeds of one variant.
   assert shift.rows == max(SIZES.values()) + 6
+
+
+def test_a_bank_too_small_for_the_largest_step_is_refused(
+  root, backbone, tmp_path
+):
+  configs = variants(root, backbone, bank_device_gb=6.2e-6)
+  configs['longer'].train.batch_size = 8
+  with pytest.raises(ValueError, match='of 4 images, a step needs 8; raise'):
+    train.train_together(
+      {n: (own, tmp_path / n) for n, own in configs.items()}, tmp_path
+    )

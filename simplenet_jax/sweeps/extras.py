@@ -18,6 +18,7 @@ from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import metrics, pictures
 from simplenet_jax.evaluation.judge import Judge
 from simplenet_jax.models import heads, patches
+from simplenet_jax.report import sections
 from simplenet_jax.training import bank, layout, setup
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.record import Record
@@ -78,13 +79,9 @@ def deviations(run: runs.Run) -> dict[str, dict[str, list[float]]]:
         )
     finally:
       decoder.close()
-    before, after = (
-      _joined([part[0] for part in parts]),
-      _joined([part[1] for part in parts]),
-    )
     found[name] = {
-      'features': before.tolist(),
-      'adapted': after.tolist(),
+      kind: _joined([part[place] for part in parts]).tolist()
+      for place, kind in enumerate(('features', 'adapted'))
     }
   return found
 
@@ -119,10 +116,11 @@ def losses(run: runs.Run) -> dict[str, list[float]]:
   """Returns a run's loss by category and epoch, mean over seeds."""
   found = {}
   for name in run.categories:
-    path = run.workdir / 'curves' / f'{name}.csv'
-    rows = np.genfromtxt(path, delimiter=',', names=True)
-    epochs = int(rows['epoch'].max())
-    found[name] = rows['loss'].reshape(-1, epochs).mean(0).tolist()
+    seeds = sections.course(run.workdir, name).values()
+    found[name] = [
+      statistics.fmean(loss for _, loss in points)
+      for points in zip(*seeds, strict=True)
+    ]
   return found
 
 

@@ -9,8 +9,9 @@ from rich import box
 from rich import table as rich_table
 
 from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
-from simplenet_jax.evaluation import results
+from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
+from simplenet_jax.evaluation.tables import by_selection
 from simplenet_jax.files import written_aside
 from simplenet_jax.progress import console, counted
 from simplenet_jax.protocols import Config, followed, leaves
@@ -22,6 +23,7 @@ METRICS = {
   'pixel_auroc': 'P-AUROC',
   'aupro_30': 'AUPRO',
 }
+_PAIR = ('image_auroc', 'pixel_auroc')
 _UNDEFINED = '–'  # noqa: RUF001
 
 
@@ -61,20 +63,12 @@ def collect(config: Config, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def _row(config: Config, one: Outcome) -> dict[str, Any]:
   found = {
-    LAST_EPOCH: {
-      **{name: each['last'] for name, each in one.results['categories'].items()}
+    selection: {
+      name: {metric: each[metric] for metric in metrics.METRICS}
+      for name, each in by_category.items()
     }
+    for selection, by_category in by_selection(one.results).items()
   }
-  mean = one.results['mean']
-  found[LAST_EPOCH]['mean'] = mean['last']
-  if one.results['selected_on_test']:
-    found[SELECTED_ON_TEST] = {
-      **{
-        name: {k: v for k, v in each.items() if k != 'epochs'}
-        for name, each in one.results['selected_on_test'].items()
-      },
-      'mean': mean['selected_on_test'],
-    }
   return {
     'label': one.label,
     'folder': one.run.workdir.name,
@@ -91,7 +85,7 @@ def _paper(config: Config, one: Outcome, found: Mapping[str, Any]):
   pair = published.TABLES.get(config.name, {}).get(one.label)
   if pair is None:
     return None
-  percent = dict(zip(('image_auroc', 'pixel_auroc'), pair, strict=True))
+  percent = dict(zip(_PAIR, pair, strict=True))
   network = one.label if config.name == 'table4' else 'wide_resnet50_2'
   same = (
     set(one.results['categories']) == set(CATEGORIES)
@@ -121,30 +115,21 @@ def columns(collected: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     headers += [f'paper, {published.SELECTION}: I / P-AUROC']
   rows = []
   for row in collected['rows']:
-    cells = [row['label'], *_ours(row['figures'], 'mean')]
+    last = row['figures'][LAST_EPOCH]['mean']
+    best = row['figures'].get(SELECTED_ON_TEST, {}).get('mean')
+    cells = [row['label'], *(_spread(last[metric]) for metric in METRICS)]
+    cells.append(
+      ' / '.join(_spread(best[m]) for m in _PAIR) if best else _UNDEFINED
+    )
     if with_paper:
-      cells.append(_pair(row['paper'] and row['paper']['percent']))
+      paper = row['paper']
+      cells.append(
+        ' / '.join(f'{paper["percent"][m]:.1f}' for m in _PAIR)
+        if paper
+        else _UNDEFINED
+      )
     rows.append(cells)
   return headers, rows
-
-
-_PAIR = ('image_auroc', 'pixel_auroc')
-
-
-def _ours(figures: Mapping[str, Any], category: str) -> list[str]:
-  last = figures[LAST_EPOCH][category]
-  best = figures.get(SELECTED_ON_TEST, {}).get(category)
-  return [
-    *(_spread(last[metric]) for metric in METRICS),
-    ' / '.join(_spread(best[m]) for m in _PAIR) if best else _UNDEFINED,
-  ]
-
-
-def _pair(percent: Mapping[str, float | None] | None) -> str:
-  if not percent:
-    return _UNDEFINED
-  values = [percent[metric] for metric in _PAIR]
-  return ' / '.join(_UNDEFINED if v is None else f'{v:.1f}' for v in values)
 
 
 def _spread(summary: Mapping[str, Any]) -> str:
@@ -158,13 +143,10 @@ def note(collected: Mapping[str, Any]) -> str:
   """Returns what a reader of the numbers must know."""
   names, seeds = collected['categories'], len(collected['seeds'])
   of = ', '.join(names) if len(names) < 4 else f'{len(names)} categories'
+  over = f'±standard deviation over {seeds} seeds' if seeds > 1 else 'one seed'
   text = (
-    (
-      f'Percent; mean over {of}, ±standard deviation over {seeds} seeds; '
-      if seeds > 1
-      else f'Percent; mean over {of}, one seed; '
-    )
-    + f'{counted(collected["epochs"], "epoch")}, '
+    f'Percent; mean over {of}, {over}; '
+    f'{counted(collected["epochs"], "epoch")}, '
     f'protocol {collected["protocol"]}.'
   )
   if any(row['paper'] for row in collected['rows']):

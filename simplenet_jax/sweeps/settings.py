@@ -59,9 +59,14 @@ def sweep(
     view: One of `VIEWS`.
     axis: The field along the horizontal axis of a line.
 
+  Raises:
+    ValueError: For another view.
+
   Runs leave no pictures, reports, scalars and (but for a view of speed)
   detectors, unless the command line asks for them.
   """
+  if view not in VIEWS:
+    raise ValueError(f'view is {view!r}; choose one of {", ".join(VIEWS)}')
   base.evaluation.pictures, base.evaluation.report = 0, False
   base.engine.tensorboard = False
   base.detector.save = view == 'speed'
@@ -141,9 +146,9 @@ def _written(value: Any) -> str:
 def alike(run: Config) -> str:
   """Returns what runs must agree in to share features, as one string."""
   return json.dumps(
-    [(field, value) for part in _SHARED for field, value in _leaves(run[part])]
+    [
+      leaf
+      for part in _SHARED
+      for leaf in protocols.leaves(run[part], f'{part}.')
+    ]
   )
-
-
-def _leaves(part: Config):
-  return list(protocols.leaves(part))

@@ -140,7 +140,7 @@ def chosen_devices(config: Config) -> list[Any]:
 
 def _lanes(config, device, jobs, named, shapes, step_flops) -> int:
   """Returns how many heads of these a device trains side by side."""
-  batch = config.train.batch_size
+  batch = max(job.batch_size for job in jobs)
   most = max(len(turn) for turn in plan.turns(jobs))
   for size, of_size in _by_size(jobs, named).items():
     budget = _bank_budget(config, device) // bank.row_bytes(shapes[size])

@@ -102,3 +102,8 @@ def test_the_papers_figures_are_subtracted_only_from_their_like(
     assert difference == pytest.approx(-0.6)
   else:
     assert paper['ours_minus_paper'] is None
+
+
+def test_an_unknown_view_is_told_before_anything_is_trained():
+  with pytest.raises(ValueError, match="view is 'lines'; choose one of table"):
+    settings.sweep('x', 'X', settings.base('demo'), {'a': {}}, view='lines')
