@@ -103,14 +103,12 @@ def main() -> None:
     train.train_and_evaluate(config, workdir)
     categories = sources.open_categories(config.data)
     checkpoints = Checkpoints(workdir / 'checkpoints')
-    records, _, _ = checkpoints.survey(
-      layout.make_jobs(config, categories), lambda name: None
-    )
-    checkpoints.close()
+    saved = map(checkpoints.load, layout.make_jobs(config, categories))
     trained = {
       record.job.category: record.scores[record.job.epochs]
-      for record in records
+      for record, _ in filter(None, saved)
     }
+    checkpoints.close()
     timing.write(
       'detector_precision',
       {

@@ -2,15 +2,20 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from simplenet_jax import protocols
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.record import place, weight
 from simplenet_jax.files import written_aside
 from simplenet_jax.protocols import Config
+
+_LOOKS = 30  # At a file that another process has made, a second apart.
 
 
 def claim(
@@ -57,6 +62,40 @@ def claim(
     )
   _write(path, mine)
   return False
+
+
+def verify(
+  workdir: Path, config: Config, weights: str, categories: Sequence[Inputs]
+) -> None:
+  """Checks that this process sees the work directory that another one claimed.
+
+  Args:
+    workdir: The directory.
+    config: The settings.
+    weights: The backbone's sha256.
+    categories: The images.
+
+  Raises:
+    ValueError: If it is not shared by them, or settings, weights or images are
+      others here than there.
+  """
+  path, mine = workdir / 'run.json', _entry(config, weights, categories)
+  # Some shared file systems show new files only after a while.
+  for _ in range(_LOOKS):
+    if path.exists():
+      break
+    time.sleep(1)
+  else:
+    raise ValueError(
+      f'{path} of process 0 is not seen by process {jax.process_index()}; give '
+      'a --workdir on storage that all processes share'
+    )
+  theirs = json.loads(path.read_text(encoding='utf-8'))
+  if differing := _differing(mine, theirs):
+    raise ValueError(
+      f'process {jax.process_index()} is to do something else than process 0: '
+      f'{"; ".join(differing)}'
+    )
 
 
 def _write(path: Path, entry: dict[str, Any]) -> None:

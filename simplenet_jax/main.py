@@ -2,7 +2,8 @@
 
   python -m simplenet_jax.main --config=configs/mvtec.py
 
-Any field of the config can be overridden, as in --config.train.epochs=40.
+Any field of the config can be overridden, as in --config.train.epochs=40. With
+--multihost it is one of several processes, see launch/.
 """
 
 from absl import flags
@@ -16,6 +17,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where results go; runs/<config>-<time> if not given.'
 )
+cli.define_cluster()
 flags.mark_flag_as_required('config')
 
 
@@ -24,9 +26,12 @@ def main() -> None:
   config = _CONFIG.value
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   protocols.check(config)
+  cli.check_cluster(_WORKDIR.value)
   from simplenet_jax import train
 
-  train.train_and_evaluate(config, cli.workdir(_WORKDIR.value, config.name))
+  workdir = cli.workdir(_WORKDIR.value, config.name)
+  with cli.cluster() as cluster:
+    train.train_and_evaluate(config, workdir, cluster)
 
 
 if __name__ == '__main__':

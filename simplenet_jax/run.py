@@ -35,6 +35,8 @@ class Run:
     failed: Why others failed.
     known: What an earlier process found of categories of which nothing is left
       to train; they are not evaluated again.
+    divided: Whether other processes have a part in it; its tables and its page
+      are then written in the end, by the first.
   """
 
   config: Config
@@ -54,6 +56,7 @@ class Run:
   known: Mapping[str, results.CategoryResult] = dataclasses.field(
     default_factory=dict
   )
+  divided: bool = False
 
 
 def rank(run: Run, name: str):
@@ -94,9 +97,10 @@ def take(run: Run, record: Record) -> bool:
         if trained or name not in run.known
         else run.known[name]
       )
-      report(run)
+      if not run.divided:
+        report(run)
       ship(run, run.categories[name], ordered)
-      if run.config.evaluation.report:
+      if run.config.evaluation.report and not run.divided:
         page.write(run.workdir)
     except FAILURES as error:
       run.failed[name] = (
@@ -105,6 +109,25 @@ def take(run: Run, record: Record) -> bool:
       console.print(f'  error: {record.job.label}: {run.failed[name]}')
   run.records[name] = {}
   return True
+
+
+def findings(run: Run) -> dict[str, Any]:
+  """Returns what came of the categories so far, in JSON's types."""
+  return {
+    'finished': {
+      name: dataclasses.asdict(one) for name, one in run.finished.items()
+    },
+    'failed': run.failed,
+  }
+
+
+def merge(run: Run, found: Mapping[str, Any]) -> None:
+  """Adds what came of categories elsewhere, as `findings` returned it."""
+  run.failed |= found['failed']
+  run.finished |= {
+    name: results.CategoryResult(**one)
+    for name, one in found['finished'].items()
+  }
 
 
 def ship(run: Run, one: Inputs, records: Sequence[Record]) -> None:

@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-import itertools
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simplenet_jax import interrupts, ledger, protocols
+from simplenet_jax import collect, interrupts, ledger, protocols
 from simplenet_jax import run as runs
+from simplenet_jax.cluster import ALONE, Cluster
 from simplenet_jax.data import sources
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment.shipper import Shipper
@@ -19,15 +19,17 @@ from simplenet_jax.overview import announce
 from simplenet_jax.progress import Board, Clock, console, counted
 from simplenet_jax.protocols import Config
 from simplenet_jax.training import engine, layout, planning, setup
+from simplenet_jax.training import share as shares
 from simplenet_jax.training.bank import Extractor
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.orders import Orders
 from simplenet_jax.training.plan import Job
-from simplenet_jax.training.record import Record
 from simplenet_jax.training.watch import Watch
 
 
-def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
+def train_and_evaluate(
+  config: Config, workdir: Path, cluster: Cluster = ALONE
+) -> dict[str, Any]:
   """Trains and evaluates every category of a data set.
 
   Results are written after every category; a category that fails is told and
@@ -37,18 +39,20 @@ def train_and_evaluate(config: Config, workdir: Path) -> dict[str, Any]:
   Args:
     config: The settings, see `protocols`.
     workdir: Where results go; must not hold those of another run.
+    cluster: The processes that do it together. Results are then written in the
+      end, by process 0.
 
   Returns:
-    What `results.json` holds.
+    What `results.json` holds; nothing except in process 0.
 
   Raises:
     ValueError: For settings, images or weights that cannot be used, in the end
-      also if any category failed.
+      also if any category failed; if another process gave up or is gone.
     OSError: If a file or folder is missing or cannot be written.
     interrupts.Stopped: If a signal asked it to stop; everything is saved.
   """
-  (run,) = train_together({'': (config, workdir)}, workdir).values()
-  return runs.conclude(run)
+  (run,) = train_together({'': (config, workdir)}, workdir, cluster).values()
+  return runs.conclude(run) if cluster.index == 0 else {}
 
 
 # Each run's settings and work directory, by name.
@@ -56,7 +60,11 @@ Settings = Mapping[str, tuple[Config, Path]]
 
 
 def train_together(
-  settings: Settings, folder: Path, *, recall: bool = False
+  settings: Settings,
+  folder: Path,
+  cluster: Cluster = ALONE,
+  *,
+  recall: bool = False,
 ) -> dict[str, runs.Run]:
   """Trains and evaluates runs that differ in their heads alone.
 
@@ -65,53 +73,67 @@ def train_together(
   Args:
     settings: Alike in `data`, `backbone`, `patch`, `bank` and `engine`.
     folder: What holds the work directories.
+    cluster: The processes that do it together.
     recall: Whether categories of which nothing is left to train keep the
       figures that they have.
 
   Returns:
-    The runs by name; `run.conclude` tells what came of one.
+    The runs by name, those of process 0 with everything that came of them;
+    `run.conclude` tells it.
 
   Raises:
-    ValueError: For settings, images or weights that cannot be used.
+    ValueError: For settings, images or weights that cannot be used; if another
+      process gave up or is gone.
     OSError: If a file or folder is missing or cannot be written.
     interrupts.Stopped: If a signal asked them to stop; everything is saved.
   """
-  work = _read(settings)
+  work = _read(settings, cluster)
   # What cannot be done is refused before a directory is taken.
   planned = work.plan(work.jobs)
-  opened, resumed = _open(settings, work, recall)
+  opened, resumed = _open(settings, work, cluster, recall)
   try:
-    ended, left, under_way = _survey(opened, work.jobs)
+    saved = collect.survey(opened, work.jobs, cluster)
+    ended = [job for job in work.jobs if saved[job] == job.steps]
+    left = [job for job in work.jobs if saved[job] < job.steps]
     if ended:
       planned = work.plan(left)
+    share = shares.share(planned.rota, ended, cluster.index, cluster.count)
     configs = [run.config for run in opened.values()]
-    announce(configs, work.weights, work.categories, planned, folder)
-    if resumed:
-      console.print(
-        f'  resumes   {counted(len(ended), "head")} finished, {under_way} '
-        'under way'
-      )
+    if cluster.index == 0:
+      announce(configs, work.weights, work.categories, planned, folder)
+      if resumed:
+        console.print(
+          f'  resumes   {counted(len(ended), "head")} finished, '
+          f'{sum(saved[job] > 0 for job in left)} under way'
+        )
     with (
       interrupts.caught() as stop,
       Board() as board,
-      Watch(board, left, scalars(settings)) as watch,
+      Watch(board, share.jobs, scalars(settings)) as watch,
     ):
+      cluster.heed(stop)
       orders = _order(opened, work, watch, stop)
       source = setup.make_source(
-        configs[0], work.extractor, work.weights.state, folder
+        configs[0],
+        work.extractor,
+        work.weights.state,
+        folder,
+        cluster.neighbours,
       )
       with (
         work.clock('train and score'),
-        engine.started(planned.rota, orders, source, watch.on_batch) as records,
+        engine.started(share.rota, orders, source, watch.on_batch) as trained,
       ):
-        for record in itertools.chain(ended, records):
+        for record in collect.records(opened, share, trained, cluster, stop):
           if runs.take(opened[record.job.variant], record):
             watch.end(record.job)
           if stop.is_set():
             break
+      collect.gather(opened, cluster, stop)
   finally:
     for run in opened.values():
       run.checkpoints.close()
+  cluster.check()
   if stop.is_set():
     raise interrupts.Stopped(
       f'stopped and saved; the same command with --workdir={folder} goes on',
@@ -130,6 +152,7 @@ class _Work:
   weights: weights.Weights
   variants: dict[str, setup.Variant]
   jobs: list[Job]
+  budget: int
 
   def plan(self, left: Sequence[Job]) -> planning.Plan:
     """Plans the training of the heads that are left."""
@@ -140,10 +163,11 @@ class _Work:
       self.jobs,
       left,
       self.categories,
+      self.budget,
     )
 
 
-def _read(settings: Settings) -> _Work:
+def _read(settings: Settings, cluster: Cluster) -> _Work:
   """Checks the settings; reads images' names and weights."""
   configs = {name: config for name, (config, _) in settings.items()}
   for config in configs.values():
@@ -162,18 +186,25 @@ def _read(settings: Settings) -> _Work:
     for name, config in configs.items()
     for job in layout.make_jobs(config, categories, name)
   ]
-  return _Work(categories, clock, extractor, loaded, variants, jobs)
+  budgets = cluster.exchange(layout.bank_budget(first, cluster.neighbours))
+  return _Work(
+    categories, clock, extractor, loaded, variants, jobs, min(budgets)
+  )
 
 
 def _open(
-  settings: Settings, work: _Work, recall: bool
+  settings: Settings, work: _Work, cluster: Cluster, recall: bool
 ) -> tuple[dict[str, runs.Run], bool]:
   """Takes the work directories; says whether one was a run's already."""
   opened, resumed = {}, False
+  sha256 = work.weights.sha256
+  if cluster.index == 0:
+    for config, workdir in settings.values():
+      resumed |= ledger.claim(workdir, config, sha256, work.categories)
+  cluster.exchange(None)
   for name, (config, workdir) in settings.items():
-    resumed |= ledger.claim(
-      workdir, config, work.weights.sha256, work.categories
-    )
+    if cluster.index > 0:
+      ledger.verify(workdir, config, sha256, work.categories)
     opened[name] = runs.Run(
       config,
       workdir,
@@ -183,22 +214,9 @@ def _open(
       Checkpoints(workdir / 'checkpoints'),
       Shipper(config, work.weights, workdir),
       known=results.recall(workdir, config.seeds) if recall else {},
+      divided=cluster.count > 1,
     )
   return opened, resumed
-
-
-def _survey(
-  opened: Mapping[str, runs.Run], jobs: Sequence[Job]
-) -> tuple[list[Record], list[Job], int]:
-  """Returns finished heads, those left, and how many are under way."""
-  ended, left, under_way = [], [], 0
-  for name, run in opened.items():
-    own = [job for job in jobs if job.variant == name]
-    found = run.checkpoints.survey(own, functools.partial(runs.rank, run))
-    ended += found[0]
-    left += found[1]
-    under_way += found[2]
-  return ended, left, under_way
 
 
 def _order(

@@ -32,7 +32,7 @@ def in_order(
   """
   items = iter(items)
   pool = futures.ThreadPoolExecutor(
-    workers or _processors(), thread_name_prefix='in order'
+    workers or processors(), thread_name_prefix='in order'
   )
   try:
     waiting = collections.deque(
@@ -84,7 +84,7 @@ class Decoder(Iterator[tuple[int, np.ndarray]]):
         raised when the batch with that image is asked for.
     """
     if workers is None:
-      workers = _processors()
+      workers = processors()
     if count < 0 or min(batch_size, workers, prefetch) < 1:
       raise ValueError(
         f'count={count}, batch_size={batch_size}, workers={workers},'
@@ -150,7 +150,15 @@ class Decoder(Iterator[tuple[int, np.ndarray]]):
     return batch
 
 
-def _processors() -> int:
+def processors(neighbours: int = 1) -> int:
+  """Returns how many processors this process may use.
+
+  Args:
+    neighbours: Processes like it on this machine, itself included.
+  """
+  every = os.cpu_count() or 1
+  allowed = every
   if hasattr(os, 'sched_getaffinity'):
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0))
+  # Where a scheduler has divided them already, that is not done again.
+  return max(1, min(allowed, every // neighbours))

@@ -1,19 +1,25 @@
 """Heads on disk: the only place that knows orbax.
 
-Every head has a folder of its own, `<folder>/<category>/seed-<seed>/<step>`, so
-that heads can be resumed on any number of devices and processes. All arrays are
-saved from the host, without a device's name in them.
+Every head has a folder of its own, `<folder>/<category>/seed-<seed>/<step>`, in
+which orbax keeps one safetensors file. Files hold no device's name, and every
+process writes its own heads, so that heads can be resumed on any number of
+devices and processes that share the folder.
 """
 
+import dataclasses
+import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import safetensors
+from safetensors.numpy import save_file
 
 from simplenet_jax.progress import console
 from simplenet_jax.training.plan import Job
@@ -26,10 +32,48 @@ logging.getLogger('absl').addFilter(
 
 State = dict[str, np.ndarray]
 
-# Not asynchronous: what saves is in the background already.
-_OPTIONS = ocp.CheckpointManagerOptions(
-  max_to_keep=2, enable_async_checkpointing=False
-)
+_FILE = Path('state', 'arrays.safetensors')  # In a checkpoint's folder.
+
+
+class _Handler(ocp.CheckpointHandler):
+  """Writes arrays to one file, whatever the process.
+
+  Orbax's own handlers write the arrays of a host from process 0 only.
+  """
+
+  def save(self, directory: Any, args: '_Arrays') -> None:
+    """Writes; the folder is renamed when it is whole."""
+    path = Path(directory, _FILE.name)
+    save_file(args.arrays, path, {'sha256': _digest(args.arrays)})
+
+  def restore(self, directory: Any, args: Any = None) -> State:
+    """Reads."""
+    del args
+    return _load(Path(directory, _FILE.name))
+
+
+@ocp.args.register_with_handler(_Handler, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class _Arrays(ocp.args.CheckpointArgs):
+  arrays: State
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+  digest = hashlib.sha256()
+  for name in sorted(arrays):
+    array = np.ascontiguousarray(arrays[name])
+    digest.update(f'{name} {array.dtype} {array.shape}\0'.encode())
+    digest.update(array.data)
+  return digest.hexdigest()
+
+
+def _load(path: Path) -> State:
+  with safetensors.safe_open(path, 'np') as file:
+    arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    written = (file.metadata() or {}).get('sha256')
+  if written != _digest(arrays):
+    raise ValueError('its digest is another one than when it was written')
+  return arrays
 
 
 class Checkpoints:
@@ -61,11 +105,10 @@ class Checkpoints:
     Raises:
       OSError: If this save, or the one before it, could not be written.
     """
-    what = {
-      'metrics': record.metrics[:, : record.step].copy(),
-      'scores': {str(epoch): scores for epoch, scores in record.scores.items()},
-      'state' if state else 'head': state or record.head,
-    }
+    what = {'metrics': record.metrics[:, : record.step].copy()}
+    what |= {f'scores/{epoch}': one for epoch, one in record.scores.items()}
+    group = 'state' if state else 'head'
+    what |= {f'{group}/{n}': a for n, a in (state or record.head or {}).items()}
     if before := self._saves.pop(record.job, None):
       before.result()
     save = self._thread.submit(self._write, record.job, record.step, what)
@@ -89,31 +132,23 @@ class Checkpoints:
       Its course, and all that goes on changing, by name; nothing of a finished
       head.
     """
-    return self._thread.submit(self._read, job, rank).result()
+    for step in self._steps(job):
+      try:
+        arrays = _load(self._path(job) / str(step) / _FILE)
+        return _restored(arrays, job, rank)
+      except (OSError, ValueError, KeyError, safetensors.SafetensorError) as e:
+        reason = (str(e).strip() or type(e).__name__).splitlines()[0]
+        console.print(
+          f'  {self._path(job) / str(step)} cannot be read ({reason[:120]}); '
+          'the one before it is taken'
+        )
+        self._broken.add((job, step))
+    return None
 
-  def survey(
-    self, jobs: Sequence[Job], rank: Callable[[str], Rank | None]
-  ) -> tuple[list[Record], list[Job], int]:
-    """Tells what is left of a run.
-
-    Args:
-      jobs: All heads.
-      rank: Returns the rank of a category's epochs.
-
-    Returns:
-      Records of the finished heads, whose weights stay on disk; the other
-      heads; and how many of those are under way.
-    """
-    ended, left, under_way = [], [], 0
-    for job in jobs:
-      saved = self.load(job, rank(job.category))
-      if saved and saved[0].finished:
-        saved[0].head = None
-        ended.append(saved[0])
-        continue
-      left.append(job)
-      under_way += saved is not None
-    return ended, left, under_way
+  def progress(self, job: Job) -> int:
+    """Returns how many steps of a head are saved, in files that can be read."""
+    saved = self.load(job)
+    return saved[0].step if saved else 0
 
   def close(self) -> None:
     """Waits until everything is saved.
@@ -128,49 +163,50 @@ class Checkpoints:
       if error:
         raise error
 
-  def _write(self, job: Job, step: int, what: dict[str, Any]) -> None:
+  def _path(self, job: Job) -> Path:
+    return self._folder / job.category / f'seed-{job.seed}'
+
+  def _steps(self, job: Job) -> list[int]:
+    """Returns the checkpoints that were not found broken, latest first."""
+    # Not the saver's list: other processes may have written since it was made.
+    names = [path.name for path in self._path(job).glob('[0-9]*')]
+    found = {int(name) for name in names if name.isdecimal()}
+    return sorted(
+      (step for step in found if (job, step) not in self._broken), reverse=True
+    )
+
+  def _write(self, job: Job, step: int, what: State) -> None:
     saver = self._opened(job)
     if step in saver.all_steps() and (job, step) in self._broken:
       saver.delete(step)
     if step not in saver.all_steps():
-      tree = ocp.args.Composite(state=ocp.args.PyTreeSave(what))
       # Forced, as a later step may be there that cannot be read.
-      saver.save(step, args=tree, force=True)
-    if 'head' in what:
+      saver.save(step, args=ocp.args.Composite(state=_Arrays(what)), force=True)
+      self._broken.discard((job, step))
+    if step == job.steps:
       for known in set(saver.all_steps()) - {step}:
         saver.delete(known)
       self._open.pop(job).close()
 
-  def _read(self, job: Job, rank: Rank | None) -> tuple[Record, State] | None:
-    folder = self._folder / _name(job)
-    if not folder.is_dir():
-      return None
-    # Not the saver: if a checkpoint's list of arrays is lost, it guesses one.
-    reader = ocp.PyTreeCheckpointer()
-    for step in sorted(self._opened(job).all_steps(), reverse=True):
-      try:
-        saved = reader.restore(folder / str(step) / 'state')
-        return _restored(saved, job, rank)
-      except Exception as error:  # Orbax has no class of its own for them.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        console.print(
-          f'  {folder / str(step)} cannot be read ({reason[:120]}); the one '
-          'before it is taken'
-        )
-        self._broken.add((job, step))
-    return None
-
   def _opened(self, job: Job) -> ocp.CheckpointManager:
     if job not in self._open:
-      folder = self._folder / _name(job)
+      folder = self._path(job)
+      folder.mkdir(parents=True, exist_ok=True)
       # Orbax would delete what is half written in a thread of its own.
       for partial in folder.glob('*.orbax-checkpoint-tmp'):
         shutil.rmtree(partial, ignore_errors=True)
-      # One file per array: the merged layout cannot be read from folders with
-      # brackets in their names.
-      handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False)
+      own = jax.process_index()
+      options = ocp.CheckpointManagerOptions(
+        max_to_keep=2,
+        # Not asynchronous: what saves is in the background already.
+        enable_async_checkpointing=False,
+        create=False,  # What orbax demands where a process saves alone.
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+          primary_host=own, active_processes={own}
+        ),
+      )
       self._open[job] = ocp.CheckpointManager(
-        folder, options=_OPTIONS, item_handlers={'state': handler}
+        folder, options=options, item_handlers={'state': _Handler()}
       )
     return self._open[job]
 
@@ -181,17 +217,17 @@ class Checkpoints:
 
 
 def _restored(
-  saved: dict[str, Any], job: Job, rank: Rank | None
+  arrays: State, job: Job, rank: Rank | None
 ) -> tuple[Record, State]:
+  groups: dict[str, State] = {'scores': {}, 'state': {}, 'head': {}}
+  for name, array in arrays.items():
+    group, _, key = name.partition('/')
+    if key:
+      groups[group][key] = array
   record = Record(job, rank)
-  record.add_metrics(np.asarray(saved['metrics']))
+  record.add_metrics(arrays['metrics'])
   record.resumed = record.step
-  scores = {int(epoch): s for epoch, s in saved.get('scores', {}).items()}
-  for epoch in sorted(scores):
-    record.add_scores(epoch, scores[epoch])
-  record.head = saved.get('head')
-  return record, saved.get('state', {})
-
-
-def _name(job: Job) -> Path:
-  return Path(job.category, f'seed-{job.seed}')
+  for epoch in sorted(map(int, groups['scores'])):
+    record.add_scores(epoch, groups['scores'][str(epoch)])
+  record.head = groups['head'] or None
+  return record, groups['state']

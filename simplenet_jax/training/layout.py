@@ -1,4 +1,4 @@
-"""What each device of this machine does: its heads, lanes and features."""
+"""What each device does: its heads, lanes and features."""
 
 import dataclasses
 import os
@@ -79,17 +79,19 @@ def lay_out(
   categories: Sequence[Inputs],
   shapes: Mapping[tuple[int, int], Shapes],
   step_flops: float,
+  budget: int,
 ) -> list[list[Shift]]:
   """Plans a run.
 
   Args:
-    config: The settings; `bank` and `engine` are read.
+    config: The settings; `engine` is read.
     jobs: All heads. They decide on the lanes, so that a run that is resumed has
       those that it had.
     left: The heads that are left to train.
     categories: Of all of them.
     shapes: One image's features' shapes, by input size.
     step_flops: Operations of one head's step, about.
+    budget: Bytes that features may take on a device, see `bank_budget`.
 
   Returns:
     For each device that has work, its shifts, to be worked off in turn: one for
@@ -103,13 +105,13 @@ def lay_out(
   everything = plan.assign(jobs, len(devices))
   parts = plan.assign(left, len(devices)) if left else []
   lanes = min(
-    _lanes(config, device, part, named, shapes, step_flops)
+    _lanes(config, device, part, named, shapes, step_flops, budget)
     for device, part in zip(devices, everything, strict=True)
     if part
   )
   return [
     [
-      _shift(config, device, of_size, named, shapes[size], lanes)
+      _shift(device, of_size, named, shapes[size], lanes, budget)
       for size, of_size in _by_size(part, named).items()
     ]
     for device, part in zip(devices, parts, strict=False)
@@ -125,38 +127,41 @@ def _by_size(jobs, named) -> dict[tuple[int, int], list[plan.Job]]:
 
 
 def chosen_devices(config: Config) -> list[Any]:
-  """Returns the devices of this machine that a run uses.
+  """Returns the devices that a run uses, of all its processes.
 
   Raises:
-    ValueError: If there are fewer than the config asks for.
+    ValueError: If a process has fewer than the config asks for.
   """
-  devices, asked = jax.local_devices(), config.engine.devices
-  if asked > len(devices):
-    raise ValueError(
-      f'--config.engine.devices is {asked}, but there are {len(devices)}'
-    )
-  return devices[: asked or None]
+  asked = config.engine.devices
+  owned: dict[int, list[Any]] = {}
+  for device in jax.devices():
+    owned.setdefault(device.process_index, []).append(device)
+  for devices in owned.values():
+    if asked > len(devices):
+      raise ValueError(
+        f'--config.engine.devices is {asked}, but there are {len(devices)}'
+      )
+  return [one for of in owned.values() for one in of[: asked or None]]
 
 
-def _lanes(config, device, jobs, named, shapes, step_flops) -> int:
+def _lanes(config, device, jobs, named, shapes, step_flops, budget) -> int:
   """Returns how many heads of these a device trains side by side."""
   batch = max(job.batch_size for job in jobs)
   most = max(len(turn) for turn in plan.turns(jobs))
   for size, of_size in _by_size(jobs, named).items():
-    budget = _bank_budget(config, device) // bank.row_bytes(shapes[size])
+    room = budget // bank.row_bytes(shapes[size])
     names = dict.fromkeys(job.category for job in of_size)
     images = sorted((named[name].images for name in names), reverse=True)
-    if images[0] > budget:  # Streamed: each lane needs room for a batch.
-      fitting = budget // batch
+    if images[0] > room:  # Streamed: each lane needs room for a batch.
+      fitting = room // batch
       if not fitting:
         raise ValueError(
-          f'{device} has room for the features of {budget} images, a step '
-          f'needs {batch}; raise --config.bank.device_gb (now '
-          f'{_bank_budget(config, device) / 1e9:.3g})'
+          f'{device} has room for the features of {room} images, a step needs '
+          f'{batch}; raise --config.bank.device_gb (now {budget / 1e9:.3g})'
         )
     else:
       seeds = max(sum(j.category == name for j in of_size) for name in names)
-      together = np.searchsorted(np.cumsum(images), budget, side='right')
+      together = np.searchsorted(np.cumsum(images), room, side='right')
       fitting = int(together) * seeds
     most = min(most, fitting)
   if config.engine.lanes:
@@ -167,30 +172,43 @@ def _lanes(config, device, jobs, named, shapes, step_flops) -> int:
   return min(plan.widest(turn, most) for turn in plan.turns(jobs))
 
 
-def _shift(config, device, jobs, named, shapes, lanes) -> Shift:
+def _shift(device, jobs, named, shapes, lanes, budget) -> Shift:
   names = dict.fromkeys(job.category for job in jobs)
   categories = tuple(named[name] for name in names)
-  budget = _bank_budget(config, device) // bank.row_bytes(shapes)
+  room = budget // bank.row_bytes(shapes)
   sizes = sorted((one.images for one in categories), reverse=True)
   # Of a sweep, one category trains at a time.
   together = lanes if len({job.variant for job in jobs}) == 1 else 1
-  rows = min(budget, sum(sizes[:together]))
+  rows = min(room, sum(sizes[:together]))
   return Shift(device, tuple(jobs), categories, lanes, rows, shapes)
 
 
-def _bank_budget(config: Config, device: Any) -> int:
-  """Returns the bytes that features may take on a device."""
+def bank_budget(config: Config, neighbours: int = 1) -> int:
+  """Returns the bytes that features may take on each device of this process.
+
+  Args:
+    config: The settings; `bank` and `engine` are read.
+    neighbours: Processes that share this machine, this one included.
+  """
   if config.bank.device_gb:
     return int(config.bank.device_gb * 1e9)
+  return min(
+    _free(device, neighbours)
+    for device in chosen_devices(config)
+    if device.process_index == jax.process_index()
+  )
+
+
+def _free(device: Any, neighbours: int) -> int:
   stats = device.memory_stats()
   if stats and 'bytes_limit' in stats:
     limit = stats['bytes_limit']
     return int(max(limit / 2, limit - 8e9))  # The rest is for the steps.
-  return host_memory() // 4 // jax.local_device_count()
+  return host_memory() // 4 // jax.local_device_count() // neighbours
 
 
 def host_memory() -> int:
-  """Returns the memory in bytes that this process can use."""
+  """Returns the memory in bytes that processes of this machine can use."""
   installed = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
   try:
     granted = Path('/sys/fs/cgroup/memory.max').read_text().strip()

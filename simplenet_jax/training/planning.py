@@ -49,6 +49,7 @@ def make_plan(
   jobs: Sequence[Job],
   left: Sequence[Job],
   categories: Sequence[Inputs],
+  budget: int | None = None,
 ) -> Plan:
   """Plans the training of some heads.
 
@@ -60,6 +61,8 @@ def make_plan(
     jobs: All heads.
     left: Those that are left to train.
     categories: Of all heads.
+    budget: Bytes that features may take on each device; `layout.bank_budget`
+      of this process alone if not given.
 
   Raises:
     ValueError: If a device cannot hold the images of a step, or there are fewer
@@ -86,7 +89,13 @@ def make_plan(
   config = next(iter(variants.values())).config
   return Plan(
     rota=layout.lay_out(
-      config, jobs, left, categories, shapes, max(step_flops.values())
+      config,
+      jobs,
+      left,
+      categories,
+      shapes,
+      max(step_flops.values()),
+      layout.bank_budget(config) if budget is None else budget,
     ),
     devices=len(layout.chosen_devices(config)),
     image_flops={

@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from simplenet_jax.data import loading
 from simplenet_jax.models import heads, losses, patches, resnet, weights
 from simplenet_jax.models.probe import probe
 from simplenet_jax.models.weights import variants
@@ -194,7 +195,11 @@ def make_orders(
 
 
 def make_source(
-  config: Config, extractor: Extractor, weights_state: nnx.State, workdir: Path
+  config: Config,
+  extractor: Extractor,
+  weights_state: nnx.State,
+  workdir: Path,
+  neighbours: int = 1,
 ) -> Source:
   """Returns how features are made.
 
@@ -203,15 +208,18 @@ def make_source(
     extractor: From pixels to features.
     weights_state: The backbone's.
     workdir: Where features are kept that fit into no memory.
+    neighbours: Processes that share this machine, this one included.
   """
   gigabytes = config.bank.host_gb
+  host_bytes = int(gigabytes * 1e9) or layout.host_memory() // 4 // neighbours
+  shared = loading.processors(neighbours) if neighbours > 1 else None
   return Source(
     extractor=extractor,
     weights=weights_state,
     batch_size=config.backbone.batch_size,
-    workers=config.data.workers or None,
-    # Every device has a share.
-    host_bytes=(int(gigabytes * 1e9) or layout.host_memory() // 4)
-    // len(layout.chosen_devices(config)),
+    workers=config.data.workers or shared,
+    # Every device of this process has a share.
+    host_bytes=host_bytes
+    // (len(layout.chosen_devices(config)) // jax.process_count()),
     spill=workdir / 'features',
   )

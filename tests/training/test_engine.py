@@ -56,7 +56,9 @@ class Ran:
     checkpoints = Checkpoints(workdir) if workdir else None
     ended, left = [], self.jobs
     if checkpoints:
-      ended, left, _ = checkpoints.survey(self.jobs, lambda name: _rank)
+      saved = [checkpoints.load(job, _rank) for job in self.jobs]
+      ended = [one[0] for one in saved if one and one[0].finished]
+      left = [job for job in self.jobs if job not in {r.job for r in ended}]
     self.plan = planning.make_plan(
       {'': setup.Variant(config, recipe)},
       extractor,

@@ -1,0 +1,84 @@
+"""Which part of a run each process has."""
+
+import collections
+import dataclasses
+from collections.abc import Sequence
+
+from simplenet_jax.training.layout import Shift
+from simplenet_jax.training.plan import Job
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+  """One process's part: what it trains, and which categories it evaluates.
+
+  A category belongs to the process that trains most of it; seeds of it may
+  train in others.
+
+  Attributes:
+    rota: The shifts of its devices.
+    ended: Finished heads of its categories.
+    away: Heads of its categories that other processes train.
+    foreign: Heads that it trains of categories of other processes.
+  """
+
+  rota: list[list[Shift]]
+  ended: list[Job]
+  away: list[Job]
+  foreign: frozenset[Job]
+
+  @property
+  def jobs(self) -> list[Job]:
+    """The heads that it trains."""
+    return [job for part in self.rota for one in part for job in one.jobs]
+
+
+def share(
+  rota: Sequence[Sequence[Shift]],
+  ended: Sequence[Job],
+  index: int,
+  count: int,
+) -> Share:
+  """Returns the part of one process.
+
+  Args:
+    rota: The shifts of all devices.
+    ended: All heads that are finished already.
+    index: Of the process.
+    count: Of all processes.
+  """
+  trains = {
+    job: part[0].device.process_index
+    for part in rota
+    for shift in part
+    for job in shift.jobs
+  }
+  steps: dict[str, collections.Counter[int]] = collections.defaultdict(
+    collections.Counter
+  )
+  for job, process in trains.items():
+    steps[job.label][process] += job.steps
+  homes = {
+    label: min(loads, key=lambda process, of=loads: (-of[process], process))
+    for label, loads in steps.items()
+  }
+  idle = [label for label in _labels(ended) if label not in homes]
+  homes |= {label: number % count for number, label in enumerate(idle)}
+  return Share(
+    rota=[list(part) for part in rota if part[0].device.process_index == index],
+    ended=[job for job in ended if homes[job.label] == index],
+    away=[
+      job
+      for job, process in trains.items()
+      if homes[job.label] == index != process
+    ],
+    foreign=frozenset(
+      job
+      for job, process in trains.items()
+      if homes[job.label] != index == process
+    ),
+  )
+
+
+def _labels(jobs: Sequence[Job]) -> list[str]:
+  return list(dict.fromkeys(job.label for job in jobs))
