@@ -3,6 +3,8 @@
 import contextlib
 import datetime
 import difflib
+import faulthandler
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -100,9 +102,15 @@ def check_cluster(given: str | None) -> None:
 @contextlib.contextmanager
 def cluster() -> Iterator[Any]:
   """Yields this process's `Cluster`: alone, or joined by --multihost."""
+  values = flags.FLAGS.flag_values_dict()
+  if values['multihost']:
+    # JAX's runtime warns of what `joined` asks it for, and tells the rest of
+    # what it has to say in errors; where they end a process, Python's stacks
+    # would bury them.
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    faulthandler.disable()
   from simplenet_jax import cluster as clusters  # Loads jax.
 
-  values = flags.FLAGS.flag_values_dict()
   if not values['multihost']:
     yield clusters.ALONE
     return

@@ -22,7 +22,7 @@ from simplenet_jax.interrupts import Stop, Stopped
 from simplenet_jax.progress import console, counted
 
 _PERIOD = 1.0  # Seconds between looks at the others.
-_SILENCE = 20  # Seconds without a sign of life until a process is gone.
+_SILENCE = 15  # Seconds without a sign of life until a process is gone.
 _PATIENCE = 300  # Seconds to wait for all to come.
 
 

@@ -36,13 +36,15 @@ def device() -> dict[str, Any]:
   """Returns the accelerator (or CPU) that JAX uses, and the host's processor.
 
   Returns:
-    `platform`, `kind` and `count` of JAX's devices, `host` and its `cores`.
+    `platform`, `kind` and `count` of JAX's devices, how many `processes` have
+    them, `host` and its `cores`.
   """
   devices = jax.devices()
   return {
     'platform': devices[0].platform,
     'kind': devices[0].device_kind,
     'count': len(devices),
+    'processes': jax.process_count(),
     'host': _processor(),
     'cores': os.cpu_count(),
   }

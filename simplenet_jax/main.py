@@ -27,10 +27,10 @@ def main() -> None:
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   protocols.check(config)
   cli.check_cluster(_WORKDIR.value)
-  from simplenet_jax import train
-
   workdir = cli.workdir(_WORKDIR.value, config.name)
   with cli.cluster() as cluster:
+    from simplenet_jax import train
+
     train.train_and_evaluate(config, workdir, cluster)
 
 

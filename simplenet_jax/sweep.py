@@ -4,7 +4,8 @@
 
 Fields of every run are set as in --config.base.train.epochs=40, some variants
 chosen as in --config.only=3,2+3. Sweeps with the same --workdir and base share
-runs that have the same settings.
+runs that have the same settings. With --multihost it is one of several
+processes, see launch/.
 """
 
 from absl import flags
@@ -19,6 +20,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where results go; runs/<sweep>-<time> if not given.'
 )
+cli.define_cluster()
 flags.mark_flag_as_required('config')
 
 
@@ -27,9 +29,12 @@ def main() -> None:
   config = _CONFIG.value
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   settings.expand(config)
-  from simplenet_jax.sweeps import experiment
+  cli.check_cluster(_WORKDIR.value)
+  workdir = cli.workdir(_WORKDIR.value, config.name)
+  with cli.cluster() as cluster:
+    from simplenet_jax.sweeps import experiment
 
-  experiment.run(config, cli.workdir(_WORKDIR.value, config.name))
+    experiment.run(config, workdir, cluster)
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ from typing import Any
 
 from simplenet_jax import run as runs
 from simplenet_jax import train
+from simplenet_jax.cluster import ALONE, Cluster
 from simplenet_jax.progress import console, counted
 from simplenet_jax.protocols import Config
 from simplenet_jax.sweeps import settings
@@ -26,7 +27,9 @@ class Outcome:
   results: dict[str, Any]
 
 
-def conduct(config: Config, workdir: Path) -> list[Outcome]:
+def conduct(
+  config: Config, workdir: Path, cluster: Cluster = ALONE
+) -> list[Outcome]:
   """Trains and evaluates every variant.
 
   Each has a work directory of its own in that of the sweep, named after what it
@@ -36,9 +39,11 @@ def conduct(config: Config, workdir: Path) -> list[Outcome]:
   Args:
     config: A sweep's settings.
     workdir: The sweep's directory.
+    cluster: The processes that do it together.
 
   Returns:
-    One outcome per variant, in the order of the settings.
+    One outcome per variant, in the order of the settings; none except in
+    process 0.
 
   Raises:
     ValueError: For settings, images or weights that cannot be used, in the end
@@ -50,10 +55,11 @@ def conduct(config: Config, workdir: Path) -> list[Outcome]:
   groups: dict[str, dict[str, Config]] = {}
   for label, run in expanded.items():
     groups.setdefault(settings.alike(run), {})[label] = run
-  console.print(
-    f'{config.title}: {counted(len(expanded), "variant")}, features made '
-    f'{"once" if len(groups) == 1 else f"{len(groups)} times"}; {workdir}/'
-  )
+  if cluster.index == 0:
+    console.print(
+      f'{config.title}: {counted(len(expanded), "variant")}, features made '
+      f'{"once" if len(groups) == 1 else f"{len(groups)} times"}; {workdir}/'
+    )
   found, failures = {}, []
   for group in groups.values():
     together = train.train_together(
@@ -62,8 +68,11 @@ def conduct(config: Config, workdir: Path) -> list[Outcome]:
         for label, run in group.items()
       },
       workdir,
+      cluster,
       recall=True,
     )
+    if cluster.index > 0:
+      continue
     for label, run in together.items():
       try:
         found[label] = Outcome(label, run, runs.conclude(run, tell=False))
@@ -74,4 +83,4 @@ def conduct(config: Config, workdir: Path) -> list[Outcome]:
       f'{len(failures)} of {len(expanded)} variants failed, the others are '
       f'finished; {failures[0]}'
     )
-  return [found[label] for label in expanded]
+  return [found[label] for label in expanded if label in found]

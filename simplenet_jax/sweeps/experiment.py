@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from simplenet_jax.cluster import ALONE, Cluster
 from simplenet_jax.evaluation import results
 from simplenet_jax.progress import console
 from simplenet_jax.protocols import Config
@@ -10,7 +11,9 @@ from simplenet_jax.sweeps import extras, figures, numbers
 from simplenet_jax.sweeps.conduct import conduct
 
 
-def run(config: Config, workdir: Path) -> dict[str, Any]:
+def run(
+  config: Config, workdir: Path, cluster: Cluster = ALONE
+) -> dict[str, Any]:
   """Runs a sweep and writes what it shows.
 
   Args:
@@ -18,16 +21,19 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     workdir: `<name>.json`, `.csv`, `.md`, `.png` and `.svg` are written here,
       the runs below it. A view of pictures has `<name>/<category>.png` in place
       of a figure.
+    cluster: The processes that do it together; process 0 writes.
 
   Returns:
-    What the JSON holds, see `numbers.collect`.
+    What the JSON holds, see `numbers.collect`; nothing except in process 0.
 
   Raises:
     ValueError: For settings, images or weights that cannot be used.
     OSError: If a file or folder is missing or cannot be written.
     interrupts.Stopped: If a signal asked to stop; the same command goes on.
   """
-  outcomes = conduct(config, workdir)
+  outcomes = conduct(config, workdir, cluster)
+  if cluster.index > 0:
+    return {}
   collected = numbers.collect(config, outcomes)
   for row, one in zip(collected['rows'], outcomes, strict=True):
     if config.view == 'speed':

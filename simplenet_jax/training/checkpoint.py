@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ logging.getLogger('absl').addFilter(
 
 State = dict[str, np.ndarray]
 
-_FILE = Path('state', 'arrays.safetensors')  # In a checkpoint's folder.
+_FILE = 'arrays.safetensors'  # In a checkpoint's folder.
+_PARTIAL = '.orbax-checkpoint-tmp'  # What orbax calls those that are not whole.
 
 
 class _Handler(ocp.CheckpointHandler):
@@ -43,13 +44,13 @@ class _Handler(ocp.CheckpointHandler):
 
   def save(self, directory: Any, args: '_Arrays') -> None:
     """Writes; the folder is renamed when it is whole."""
-    path = Path(directory, _FILE.name)
+    path = Path(directory, _FILE)
     save_file(args.arrays, path, {'sha256': _digest(args.arrays)})
 
   def restore(self, directory: Any, args: Any = None) -> State:
     """Reads."""
     del args
-    return _load(Path(directory, _FILE.name))
+    return _load(Path(directory, _FILE))
 
 
 @ocp.args.register_with_handler(_Handler, for_save=True, for_restore=True)
@@ -86,7 +87,15 @@ class Checkpoints:
   def __init__(self, folder: Path):
     """Notes the folder; it is made with the first save."""
     self._folder = folder.absolute()
-    self._open: dict[Job, ocp.CheckpointManager] = {}
+    own = jax.process_index()
+    self._saver = ocp.Checkpointer(
+      _Handler(),
+      # Every process saves heads of its own, and waits for no other.
+      multiprocessing_options=ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}
+      ),
+    )
+    self._tidied: set[Job] = set()
     self._saves: dict[Job, futures.Future] = {}
     self._broken: set[tuple[Job, int]] = set()
     # Orbax numbers its operations in a way that two threads upset.
@@ -157,8 +166,8 @@ class Checkpoints:
       OSError: The first of what could not be written, after the others are.
     """
     errors = [save.exception() for save in self._saves.values()]
-    self._thread.submit(self._close_all).result()
     self._thread.shutdown()
+    self._saver.close()
     for error in errors:
       if error:
         raise error
@@ -175,45 +184,26 @@ class Checkpoints:
       (step for step in found if (job, step) not in self._broken), reverse=True
     )
 
-  def _write(self, job: Job, step: int, what: State) -> None:
-    saver = self._opened(job)
-    if step in saver.all_steps() and (job, step) in self._broken:
-      saver.delete(step)
-    if step not in saver.all_steps():
-      # Forced, as a later step may be there that cannot be read.
-      saver.save(step, args=ocp.args.Composite(state=_Arrays(what)), force=True)
+  def _write(self, job: Job, step: int, arrays: State) -> None:
+    folder = self._path(job)
+    if job not in self._tidied:
+      _remove(folder.glob(f'*{_PARTIAL}'))
+      self._tidied.add(job)
+    if step not in self._steps(job):
+      self._saver.save(folder / str(step), args=_Arrays(arrays), force=True)
       self._broken.discard((job, step))
-    if step == job.steps:
-      for known in set(saver.all_steps()) - {step}:
-        saver.delete(known)
-      self._open.pop(job).close()
+    kept = {
+      str(one) for one in self._steps(job)[: 1 if step == job.steps else 2]
+    }
+    for path in list(folder.glob('[0-9]*')):
+      if path.name.isdecimal() and path.name not in kept:
+        # So that none is ever half there under its name.
+        _remove([path.rename(path.with_name(path.name + _PARTIAL))])
 
-  def _opened(self, job: Job) -> ocp.CheckpointManager:
-    if job not in self._open:
-      folder = self._path(job)
-      folder.mkdir(parents=True, exist_ok=True)
-      # Orbax would delete what is half written in a thread of its own.
-      for partial in folder.glob('*.orbax-checkpoint-tmp'):
-        shutil.rmtree(partial, ignore_errors=True)
-      own = jax.process_index()
-      options = ocp.CheckpointManagerOptions(
-        max_to_keep=2,
-        # Not asynchronous: what saves is in the background already.
-        enable_async_checkpointing=False,
-        create=False,  # What orbax demands where a process saves alone.
-        multiprocessing_options=ocp.options.MultiprocessingOptions(
-          primary_host=own, active_processes={own}
-        ),
-      )
-      self._open[job] = ocp.CheckpointManager(
-        folder, options=options, item_handlers={'state': _Handler()}
-      )
-    return self._open[job]
 
-  def _close_all(self) -> None:
-    for saver in self._open.values():
-      saver.close()
-    self._open.clear()
+def _remove(folders: Iterable[Path]) -> None:
+  for folder in folders:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _restored(

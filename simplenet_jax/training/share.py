@@ -12,8 +12,8 @@ from simplenet_jax.training.plan import Job
 class Share:
   """One process's part: what it trains, and which categories it evaluates.
 
-  A category belongs to the process that trains most of it; seeds of it may
-  train in others.
+  A category belongs to the process that trains most of it, of several the one
+  to which fewest belong; seeds of it may train in others.
 
   Attributes:
     rota: The shifts of its devices.
@@ -58,10 +58,11 @@ def share(
   )
   for job, process in trains.items():
     steps[job.label][process] += job.steps
-  homes = {
-    label: min(loads, key=lambda process, of=loads: (-of[process], process))
-    for label, loads in steps.items()
-  }
+  homes: dict[str, int] = {}
+  for label, loads in steps.items():
+    most = [one for one in loads if loads[one] == max(loads.values())]
+    held = collections.Counter(homes.values())
+    homes[label] = min(most, key=lambda one, held=held: (held[one], one))
   idle = [label for label in _labels(ended) if label not in homes]
   homes |= {label: number % count for number, label in enumerate(idle)}
   return Share(
