@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import difflib
 import faulthandler
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -104,10 +103,8 @@ def cluster() -> Iterator[Any]:
   """Yields this process's `Cluster`: alone, or joined by --multihost."""
   values = flags.FLAGS.flag_values_dict()
   if values['multihost']:
-    # JAX's runtime warns of what `joined` asks it for, and tells the rest of
-    # what it has to say in errors; where they end a process, Python's stacks
-    # would bury them.
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    # Where process 0 is gone, JAX's runtime ends the others and says so;
+    # Python's stacks would bury it.
     faulthandler.disable()
   from simplenet_jax import cluster as clusters  # Loads jax.
 

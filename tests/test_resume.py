@@ -64,13 +64,17 @@ class Command:
     process = self.start(work, *more)
     told, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
+    return told, self.left(work)
+
+  def left(self, work):
+    """Returns what a run that ended has left."""
     left = json.loads((self.folder / work / 'results.json').read_text())
     curves = [
       (self.folder / work / f'curves/{name}.csv').read_text()
       for name in ('bolt', 'cog', 'nut')
     ]
     figures = [left[key] for key in ('categories', 'mean', 'selected_on_test')]
-    return told, (figures, curves)
+    return figures, curves
 
   def until_saved(self, work, process):
     """Waits until a head that is under way has been saved."""
