@@ -176,3 +176,40 @@ def test_a_broken_ledger_is_told_by_name(claim, tmp_path, content):
     claim()
   assert len(str(raised.value).splitlines()) == 1
   assert path.read_bytes() == content
+
+
+@pytest.fixture
+def verify(tmp_path, config):
+  """Returns a function that checks the work directory, as others do."""
+
+  def verify(weights='abc123'):
+    categories = sources.open_categories(config.data)
+    ledger.verify(tmp_path / 'work', config, weights, categories)
+
+  return verify
+
+
+def test_other_processes_accept_what_the_first_has_claimed(claim, verify):
+  claim()
+  verify()
+
+
+def test_other_processes_refuse_to_do_something_else(
+  claim, verify, config, root
+):
+  claim()
+  with pytest.raises(ValueError, match=r"process 0: the weights' sha256 was"):
+    verify('def456')
+  picture(root / 'part/train/good/9.png')
+  with pytest.raises(ValueError, match=r'images of part was .* is '):
+    verify()
+  (root / 'part/train/good/9.png').unlink()
+  config.train.sigma = 0.5
+  with pytest.raises(ValueError, match=r'sigma was 0.015, is 0.5'):
+    verify()
+
+
+def test_a_directory_that_is_not_shared_is_told(verify, monkeypatch):
+  monkeypatch.setattr(ledger, '_LOOKS', 1)
+  with pytest.raises(ValueError, match='on storage that all processes share'):
+    verify()

@@ -319,7 +319,7 @@ def test_held_out_images_are_not_trained_on(held_out, tmp_path):
 def test_a_flag_leaves_detectors_out(monkeypatch):
   seen = []
   monkeypatch.setattr(
-    train, 'train_and_evaluate', lambda config, workdir: seen.append(config)
+    train, 'train_and_evaluate', lambda config, *_: seen.append(config)
   )
   for more in ((), ('--noconfig.detector.save',)):
     done = commands.run('main', '--config=configs/folder.py', *more)

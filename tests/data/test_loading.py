@@ -1,6 +1,7 @@
 """Parallel decoding: order, bound, errors, clean ends."""
 
 import itertools
+import os
 import threading
 import time
 
@@ -266,3 +267,21 @@ def test_closing_early_ends_the_threads_and_takes_no_more_items():
   assert calls == [0, 1]
   assert asked == list(range(6))
   assert _mapping() == before
+
+
+@pytest.mark.parametrize(
+  ('allowed', 'every', 'neighbours', 'expected'),
+  [
+    (8, 8, 1, 8),
+    (8, 8, 4, 2),
+    (2, 8, 4, 2),  # A scheduler has divided them already.
+    (3, 8, 1, 3),
+    (2, 2, 4, 1),
+  ],
+)
+def test_processes_of_a_machine_share_its_processors(
+  monkeypatch, allowed, every, neighbours, expected
+):
+  monkeypatch.setattr(os, 'cpu_count', lambda: every)
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda _: set(range(allowed)))
+  assert loading.processors(neighbours) == expected

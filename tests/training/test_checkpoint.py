@@ -203,3 +203,57 @@ def test_heads_do_not_see_each_other(tmp_path):
     assert found.job == record.job
     np.testing.assert_array_equal(found.metrics, record.metrics)
   checkpoints.close()
+
+
+@pytest.mark.parametrize('damage', ['flipped', 'truncated', 'emptied', 'lost'])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
+  tmp_path, damage, capsys
+):
+  record = Record(JOB)
+  for _ in range(2):
+    save(tmp_path, grow(record))
+  path = tmp_path / JOB.category / f'seed-{JOB.seed}/6/arrays.safetensors'
+  content = bytearray(path.read_bytes())
+  content[-1] ^= 1
+  if damage == 'flipped':
+    path.write_bytes(content)
+  elif damage == 'truncated':
+    path.write_bytes(content[:-5])
+  elif damage == 'emptied':
+    path.write_bytes(b'')
+  else:
+    path.unlink()
+  checkpoints = Checkpoints(tmp_path)
+  found, state = checkpoints.load(JOB)
+  assert found.step == state['count'] == 3
+  told = capsys.readouterr().out
+  assert f'{path.parent} cannot be read' in told
+  assert 'the one before it is taken' in told
+  assert checkpoints.progress(JOB) == 3
+  assert not capsys.readouterr().out  # Once is enough.
+  # The next save puts a whole one in its place.
+  checkpoints.save(grow(found), state_of(found))
+  checkpoints.close()
+  assert load(tmp_path)[0].step == 6
+
+
+def test_progress_counts_steps(tmp_path):
+  checkpoints, record = Checkpoints(tmp_path), Record(JOB)
+  assert checkpoints.progress(JOB) == 0
+  checkpoints.save(grow(record), state_of(record))
+  checkpoints.close()
+  assert Checkpoints(tmp_path).progress(JOB) == 3
+
+
+def test_processes_take_up_each_others_heads(tmp_path):
+  record, checkpoints = Record(JOB), Checkpoints(tmp_path)
+  checkpoints.save(grow(record), state_of(record))
+  checkpoints.save(grow(record), state_of(record))
+  checkpoints.close()
+  other = Checkpoints(tmp_path)
+  found, _ = other.load(JOB)
+  other.save(grow(found), state_of(found))
+  other.close()
+  # What the first has seen does not hide it.
+  assert checkpoints.progress(JOB) == 9
+  assert steps_in(tmp_path) == {'6', '9'}
