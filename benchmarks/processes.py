@@ -113,7 +113,7 @@ def work(index: int) -> None:
     config = balance.make_config(pathlib.Path(folder, 'weights.safetensors'))
     config.patch.pretrain_dim = config.patch.target_dim = 192
     config.head.hidden = 192
-    config.train.epochs = 4
+    config.train.epochs = 16
     found = {}
     for name, (counts, seeds) in sizes().items():
       config.seeds = tuple(range(seeds))

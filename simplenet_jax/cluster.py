@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+from absl import logging
 from jax._src import distributed  # Its client is in no public module.
 
 from simplenet_jax.interrupts import Stop, Stopped
@@ -122,20 +123,21 @@ class Joined(Cluster):
     }
 
   def leave(self, reason: str) -> None:
-    """Ends; process 0, on which the others depend, is the last to do so.
+    """Waits until no process has anything left to save, and ends.
+
+    Whoever started them may end them all as soon as one is gone.
 
     Args:
       reason: Why this process has given up; empty if it has not.
     """
     self._pass_on()
     self.tell('left', str(self.index), reason)
-    if self.index == 0:
-      while set(self._everyone) - {0} - set(self._left) - self._gone:
-        time.sleep(_PERIOD / 10)
+    while len(self._gone | set(self._left)) < self.count:
+      time.sleep(_PERIOD / 10)
     self._leaving.set()
     self._watcher.join()
     if self.index == 0:
-      # Who has left is still to disconnect.
+      # The others are still to disconnect.
       while len(self._client.get_live_nodes(self._everyone)) > 1:
         time.sleep(_PERIOD / 10)
     jax.distributed.shutdown()
@@ -161,16 +163,23 @@ class Joined(Cluster):
 
   def _watch(self) -> None:
     while not self._leaving.wait(_PERIOD):
-      live = self._client.get_live_nodes(self._everyone)
-      left = self.told('left')  # In this order: who leaves says so first.
-      self._left = {int(index): reason for index, reason in left.items()}
-      self._gone = set(self._everyone) - set(live) - set(self._left)
-      self._pass_on()
-      for signal in self.told('stop').values():
-        self._stop.signal = self._stop.signal or signal
-        self._stop.set()
-      if self._gone or any(self._left.values()):
-        self._stop.set()
+      try:
+        self._look()
+      except jax.errors.JaxRuntimeError as error:
+        # Where it is more than a hitch, the runtime ends this process.
+        logging.warning('cluster: %s', error)
+
+  def _look(self) -> None:
+    live = self._client.get_live_nodes(self._everyone)
+    left = self.told('left')  # In this order: who leaves says so first.
+    self._left = {int(index): reason for index, reason in left.items()}
+    self._gone = set(self._everyone) - set(live) - set(self._left)
+    self._pass_on()
+    for signal in self.told('stop').values():
+      self._stop.signal = self._stop.signal or signal
+      self._stop.set()
+    if self._gone or any(self._left.values()):
+      self._stop.set()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,224 @@
+"""The launch scripts, with a stand-in for what they start."""
+
+import os
+import pathlib
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+import yaml
+
+LAUNCH = pathlib.Path(__file__).parents[1] / 'launch'
+SCRIPTS = sorted([*LAUNCH.glob('*.sh'), *LAUNCH.glob('*.sbatch')])
+# Tells what it was given; fails or waits where it is told to.
+STAND_IN = """#!/usr/bin/env bash
+if [[ $1 = -c ]]; then exec {python} "$@"; fi
+trap 'echo saved; exit 143' TERM
+echo "GPUs ${{CUDA_VISIBLE_DEVICES:-none}}: $*"
+case " $* " in
+  *" --fail=${{*: -1}} "*) sleep .5; exit 7 ;;
+  *" --wait "*) for _ in {{1..100}}; do sleep .1; done ;;
+esac
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+  """Returns an environment in which `python` is the stand-in."""
+  stand_in = tmp_path / 'bin/python'
+  stand_in.parent.mkdir()
+  stand_in.write_text(STAND_IN.format(python=shutil.which('python3')))
+  stand_in.chmod(0o755)
+  known = ('WORKDIR', 'TPU_NAME', 'ZONE', 'CUDA_VISIBLE_DEVICES')
+  kept = {k: v for k, v in os.environ.items() if k not in known}
+  return {**kept, 'PATH': f'{stand_in.parent}:{os.environ["PATH"]}'}
+
+
+def start(name, *arguments, env):
+  return subprocess.Popen(
+    [LAUNCH / name, *arguments],
+    env=env,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def run(name, *arguments, env):
+  process = start(name, *arguments, env=env)
+  told, errors = process.communicate(timeout=30)
+  return process.returncode, told, errors
+
+
+@pytest.mark.parametrize('script', SCRIPTS, ids=lambda script: script.name)
+def test_scripts_are_short_and_strict(script):
+  text = script.read_text()
+  assert '\nset -euo pipefail\n' in text
+  assert len(text.splitlines()) < 70
+  assert text.count('python -m simplenet_jax.main') == 1
+  assert os.access(script, os.X_OK)
+  if not shutil.which('shellcheck'):
+    pytest.skip('needs shellcheck')
+  subprocess.run(['shellcheck', script], check=True)
+
+
+@pytest.mark.parametrize(
+  ('name', 'given', 'missing'),
+  [
+    ('gpu_single.sh', {}, 'WORKDIR'),
+    ('slurm.sbatch', {}, 'WORKDIR'),
+    ('tpu_vm.sh', {}, 'TPU_NAME'),
+    ('tpu_vm.sh', {'TPU_NAME': 'pod'}, 'ZONE'),
+    ('tpu_vm.sh', {'TPU_NAME': 'pod', 'ZONE': 'a'}, 'WORKDIR'),
+    ('local.sh', {}, '1'),
+  ],
+)
+def test_what_is_missing_is_named(path, name, given, missing):
+  status, told, errors = run(name, env={**path, **given})
+  assert status != 0
+  assert not told
+  assert len(errors.splitlines()) == 1
+  assert f'{missing}: ' in errors
+
+
+def test_one_process_gets_everything(path):
+  env = {**path, 'WORKDIR': 'a b'}
+  status, told, _ = run('gpu_single.sh', '--config=x', env=env)
+  assert status == 0
+  assert told.endswith(': -m simplenet_jax.main --workdir=a b --config=x\n')
+
+
+def test_tpu_hosts_are_told_the_whole_command(path):
+  place = {'TPU_NAME': 'pod', 'ZONE': 'z', 'WORKDIR': '/a b', 'DRY_RUN': '1'}
+  status, told, errors = run(
+    'tpu_vm.sh', '--config=x.py', '--config.seeds=0,1', env={**path, **place}
+  )
+  assert status == 0, errors
+  assert told.startswith(
+    "'gcloud'\n'compute'\n'tpus'\n'tpu-vm'\n'ssh'\n'pod'\n"
+  )
+  *_, command = subprocess.run(
+    ['bash', '-c', f'printf "%s\\0" {" ".join(told.split(chr(10)))}'],
+    capture_output=True,
+    text=True,
+    check=True,
+  ).stdout.split('\0')[:-1]
+  on_host = shlex.split(command.removeprefix('--command='))
+  assert on_host == [
+    *('cd', 'simplenet_jax', '&&', 'python', '-m', 'simplenet_jax.main'),
+    *('--multihost', '--workdir=/a b', '--config=x.py', '--config.seeds=0,1'),
+  ]
+
+
+def test_processes_of_one_machine_are_told_who_they_are(path):
+  status, told, errors = run('local.sh', '3', '--workdir=a b', env=path)
+  assert status == 0, errors
+  lines = sorted(told.splitlines())
+  assert len(lines) == 3
+  for index, line in enumerate(lines):
+    start, _, arguments = line.partition(': ')
+    assert start == f'[{index}] GPUs none'
+    assert arguments.startswith('-m simplenet_jax.main --workdir=a b --multi')
+    assert '--num_processes=3 ' in arguments
+    assert arguments.endswith(f' --process_id={index}')
+  addresses = {line.split('address=')[1].split()[0] for line in lines}
+  assert len(addresses) == 1
+
+
+def test_gpus_are_divided(path):
+  env = {**path, 'CUDA_VISIBLE_DEVICES': '4,5,6,7'}
+  _, told, _ = run('local.sh', '2', '--workdir=x', env=env)
+  assert [line.split(':')[0] for line in sorted(told.splitlines())] == [
+    '[0] GPUs 4,5',
+    '[1] GPUs 6,7',
+  ]
+  status, _, errors = run('local.sh', '3', '--workdir=x', env=env)
+  assert status == 2
+  assert errors == 'launch/local.sh: 4 GPUs cannot be divided by 3\n'
+
+
+def test_a_failure_has_the_others_save_and_end(path):
+  status, told, errors = run(
+    'local.sh', '3', '--wait', '--fail=--process_id=1', env=path
+  )
+  assert status == 7
+  assert 'process 1 ended with status 7; the others are to save' in errors
+  saved = [line for line in told.splitlines() if line.endswith('saved')]
+  assert sorted(saved) == ['[0] saved', '[2] saved']
+
+
+def test_a_signal_reaches_all(path):
+  process = start('local.sh', '2', '--wait', env=path)
+  for _ in range(2):
+    assert 'GPUs' in process.stdout.readline()
+  time.sleep(0.1)
+  process.send_signal(signal.SIGTERM)
+  told, _ = process.communicate(timeout=30)
+  assert process.returncode == 143
+  assert sorted(told.splitlines()) == ['[0] saved', '[1] saved']
+
+
+def documents():
+  return {
+    document['kind']: document
+    for path in sorted(LAUNCH.glob('gke/*.yaml'))
+    for document in yaml.safe_load_all(path.read_text())
+  }
+
+
+def test_manifests_hang_together():
+  found = documents()
+  assert set(found) == {
+    'JobSet',
+    'PersistentVolumeClaim',
+    'Role',
+    'RoleBinding',
+    'ServiceAccount',
+  }
+  (job,) = found['JobSet']['spec']['replicatedJobs']
+  job = job['template']['spec']
+  # What JAX reads: the number of processes and each one's index.
+  assert job['completionMode'] == 'Indexed'
+  assert job['parallelism'] == job['completions']
+  pod = job['template']['spec']
+  assert (
+    pod['serviceAccountName'] == found['ServiceAccount']['metadata']['name']
+  )
+  (subject,) = found['RoleBinding']['subjects']
+  assert subject['name'] == pod['serviceAccountName']
+  assert (
+    found['RoleBinding']['roleRef']['name']
+    == (found['Role']['metadata']['name'])
+  )
+  allowed = {
+    (group, resource, verb)
+    for rule in found['Role']['rules']
+    for group in rule['apiGroups']
+    for resource in rule['resources']
+    for verb in rule['verbs']
+  }
+  assert {
+    ('', 'pods', 'list'),
+    ('', 'services', 'list'),
+    ('batch', 'jobs', 'get'),
+  } <= allowed
+  (volume,) = pod['volumes']
+  (container,) = pod['containers']
+  (mount,) = container['volumeMounts']
+  claim = found['PersistentVolumeClaim']
+  assert mount['name'] == volume['name']
+  assert (
+    volume['persistentVolumeClaim']['claimName'] == (claim['metadata']['name'])
+  )
+  assert claim['spec']['accessModes'] == ['ReadWriteMany']
+  command = container['command']
+  assert command[:4] == ['python', '-m', 'simplenet_jax.main', '--multihost']
+  shared = [one for one in command if f'={mount["mountPath"]}/' in one]
+  assert [one.split('=')[0] for one in shared] == [
+    '--workdir',
+    '--config.data.root',
+    '--config.backbone.weights',
+  ]
