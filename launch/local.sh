@@ -24,6 +24,7 @@ port=$(python -c 'import socket
 with socket.socket() as probe:
   probe.bind(("localhost", 0))
   print(probe.getsockname()[1])')
+export JAX_COORDINATOR_BIND_ADDRESS=localhost:$port # Nobody else is to join.
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 
 declare -A running

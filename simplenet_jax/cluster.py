@@ -209,6 +209,9 @@ def joined(
   jax.config.update('jax_enable_recoverability', True)
   # Signals have handlers of their own.
   jax.config.update('jax_enable_preemption_service', False)
+  console.print(
+    f'Waits for the other processes, {_PATIENCE / 60:.0f} min at most'
+  )
   try:
     jax.distributed.initialize(
       address,
