@@ -35,7 +35,8 @@ from benchmarks.capacity_model import (
   spent,
   taken,
 )
-from simplenet_jax import cli
+from simplenet_jax import cli, protocols
+from simplenet_jax.data import sources
 from simplenet_jax.training import plan
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.record import Record
@@ -77,9 +78,22 @@ def decoding(rounds: int = 15) -> dict[str, dict[str, float]]:
     kind: {
       'seconds': median(lambda f=file: mvtec_sizes.decode(f, _SIDE), rounds),
       'bytes': len(file),
+      'header': headers(file),
     }
     for kind, file in (('PNG', png), ('JPEG', jpeg.getvalue()))
   }
+
+
+def headers(file: bytes, count: int = 400, rounds: int = 5) -> float:
+  """Measures what reading the name and size of a file takes."""
+  with tempfile.TemporaryDirectory() as root:
+    folder = pathlib.Path(root, 'part/train/good')
+    folder.mkdir(parents=True)
+    for number in range(count):
+      (folder / f'{number:03}.png').write_bytes(file)
+    config = protocols.reference()
+    config.data.root = root
+    return median(lambda: sources.open_categories(config.data), rounds) / count
 
 
 def saving(rounds: int = 5) -> dict[str, float]:
@@ -147,6 +161,7 @@ def costs_of(
     write=head['seconds'],
     ship=ship,
     start=speed['seconds_of_a_first_epoch_with_compilation'],
+    header=files['header'],
   )
 
 

@@ -61,7 +61,8 @@ class Costs:
     row: Bytes of an image's features.
     write: Of a finished head.
     ship: Of a detector.
-    start: Of a process, before it trains: mostly compilation.
+    start: Of a process's compilation, with a first epoch.
+    header: Of a file's name and size, which every process reads of all.
   """
 
   step: float
@@ -76,6 +77,7 @@ class Costs:
   write: float
   ship: float
   start: float
+  header: float
 
 
 def spent(work: Work, costs: Costs, devices: int) -> dict[str, Any]:
@@ -111,7 +113,8 @@ def spent(work: Work, costs: Costs, devices: int) -> dict[str, Any]:
     'backbone': seen * costs.backbone,
     'heads': sum(job.steps + scored for job in busiest) * costs.step,
     'evaluation': 2 * heads * costs.evaluate,
-    'start': costs.start,
+    'start': costs.start
+    + work.categories * (work.images + work.test) * costs.header,
   }
   # Read and decoded ahead, except for the first.
   ahead = max(of['decode'], read)

@@ -25,7 +25,8 @@ With JPEG files of that size (quality 95):
 
 A device takes its categories one after the other. While the heads of one train,
 the files of the next are read and decoded, and finished ones are evaluated; so
-the largest part decides. Minutes of each on the busiest device, PNG files:
+the largest part decides. Before it begins, every process reads the sizes of all
+files and compiles. Minutes of each on the busiest device, PNG files:
 
 {parts}
 
@@ -61,8 +62,8 @@ _ADVICE = {
   'backbone': 'The backbone decides: fewer pixels.',
   'evaluation': 'Evaluation decides, which has one processor per process: more '
   'processes per machine.',
-  'start': 'The start decides, which is mostly compilation: keep compiled '
-  'programs (`JAX_COMPILATION_CACHE_DIR`), or use fewer devices.',
+  'start': 'The start decides: keep compiled programs\n'
+  '(`JAX_COMPILATION_CACHE_DIR`); every process reads the sizes of all files.',
 }
 
 
@@ -110,7 +111,8 @@ def render(result: Mapping[str, Any]) -> str:
   costs = [
     ('a step of a head, everything included', png['costs']['step'], gpu),
     ('the backbone, an image', png['costs']['backbone'], gpu),
-    ('the start, with a first epoch', png['costs']['start'], gpu),
+    ('compilation, with a first epoch', png['costs']['start'], gpu),
+    ("reading a PNG file's size", png['costs']['header'], here),
     ('decoding a PNG file', png['costs']['decode'], here),
     ('decoding a JPEG file', jpeg['costs']['decode'], here),
     ('the metrics of 100 maps', png['costs']['evaluate'], here),
@@ -138,7 +140,7 @@ def render(result: Mapping[str, Any]) -> str:
       ('', 'GB'), [(k, f'{v:,.2f}') for k, v in png['gigabytes'].items()]
     ),
     costs='\n'.join(
-      f'| {what} | {1e3 * seconds:.2f} | {where} |'
+      f'| {what} | {1e3 * seconds:,.2f} | {where} |'
       for what, seconds, where in costs
     ),
     cores=work['cores'],

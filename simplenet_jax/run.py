@@ -1,6 +1,7 @@
 """One run's results as they come: evaluated, deployed, reported."""
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from simplenet_jax.report import page
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.record import Record
 from simplenet_jax.training.worker import FAILURES
+
+_PAUSE = 20.0  # Between two pages, in units of what the first one took.
 
 
 @dataclasses.dataclass
@@ -35,6 +38,7 @@ class Run:
     failed: Why others failed.
     known: What an earlier process found of categories of which nothing is left
       to train; they are not evaluated again.
+    page_due: When the page may be written again, of `time.monotonic`.
     divided: Whether other processes have a part in it; its tables and its page
       are then written in the end, by the first.
   """
@@ -56,6 +60,7 @@ class Run:
   known: Mapping[str, results.CategoryResult] = dataclasses.field(
     default_factory=dict
   )
+  page_due: float = 0.0
   divided: bool = False
 
 
@@ -100,15 +105,28 @@ def take(run: Run, record: Record) -> bool:
       if not run.divided:
         report(run)
       ship(run, run.categories[name], ordered)
-      if run.config.evaluation.report and not run.divided:
-        page.write(run.workdir)
     except FAILURES as error:
       run.failed[name] = (
         str(error).strip() or type(error).__name__
       ).splitlines()[0]
       console.print(f'  error: {record.job.label}: {run.failed[name]}')
+    _show(run)
   run.records[name] = {}
   return True
+
+
+def _show(run: Run) -> None:
+  """Writes the page, unless the last one is quite new: it shows everything."""
+  begun = time.monotonic()
+  wanted = run.config.evaluation.report and not run.divided
+  if not wanted or not run.finished or begun < run.page_due:
+    return
+  try:
+    page.write(run.workdir)
+  except FAILURES as error:  # In the end it is tried once more.
+    console.print(f'  error: the report: {error}')
+  now = time.monotonic()
+  run.page_due = now + _PAUSE * (now - begun)
 
 
 def findings(run: Run) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Runs of several processes: as one process, whatever happens to some."""
 
+import copy
 import json
 import os
 import signal
@@ -20,22 +21,25 @@ def free_port():
     return probe.getsockname()[1]
 
 
+def places(count):
+  """Returns the flags of every process."""
+  port = free_port()
+  return [
+    [
+      '--multihost',
+      f'--coordinator_address=localhost:{port}',
+      f'--num_processes={count}',
+      f'--process_id={index}',
+    ]
+    for index in range(count)
+  ]
+
+
 class Processes:
   """The processes of one run."""
 
-  def __init__(self, command, count, work, *more):
-    port = free_port()
-    self.all = [
-      command.start(
-        work,
-        '--multihost',
-        f'--coordinator_address=localhost:{port}',
-        f'--num_processes={count}',
-        f'--process_id={index}',
-        *more,
-      )
-      for index in range(count)
-    ]
+  def __init__(self, command, count, work):
+    self.all = [command.start(work, *place) for place in places(count)]
 
   def end(self):
     """Waits for all; returns their statuses, what they told, their errors."""
@@ -94,7 +98,8 @@ def test_stops_and_losses_of_processes_change_nothing(command, whole):
 
   # Another number of them, of which one is lost as soon as it has features.
   processes = Processes(command, 3, 'lost')
-  assert 'features' in processes.all[2].stdout.readline()
+  told = iter(processes.all[2].stdout.readline, '')
+  assert any('features' in line for line in told)
   processes.all[2].kill()
   start = time.monotonic()
   statuses, told, errors = processes.end()
@@ -120,6 +125,20 @@ def test_four_processes_leave_what_one_does(command, whole):
 
 
 @pytest.mark.slow
+def test_each_process_decodes_what_its_devices_need_and_no_more(command):
+  one = copy.copy(command)
+  one.line = [flag.replace('seeds=0,1', 'seeds=0,') for flag in command.line]
+  statuses, told, errors = Processes(one, 2, 'one seed').end()
+  assert statuses == [0, 0], errors
+  decoded = [
+    {name for name in ('bolt', 'cog', 'nut') if f'{name}, features' in one}
+    for one in told
+  ]
+  assert not decoded[0] & decoded[1]
+  assert decoded[0] | decoded[1] == {'bolt', 'cog', 'nut'}
+
+
+@pytest.mark.slow
 def test_others_end_with_process_0(command):
   processes = Processes(command, 2, 'first lost')
   command.until_saved('first lost', processes.all[0])
@@ -133,16 +152,9 @@ def test_others_end_with_process_0(command):
 
 @pytest.mark.slow
 def test_a_process_that_fails_ends_the_others(command):
-  port = free_port()
-  place = ['--multihost', f'--coordinator_address=localhost:{port}']
-  first = command.start('other', *place, '--num_processes=2', '--process_id=0')
-  second = command.start(
-    'other',
-    *place,
-    '--num_processes=2',
-    '--process_id=1',
-    '--config.train.sigma=.5',
-  )
+  one, other = places(2)
+  first = command.start('other', *one)
+  second = command.start('other', *other, '--config.train.sigma=.5')
   told, error = second.communicate(timeout=120)
   assert second.returncode == 1
   assert error.startswith(
@@ -154,6 +166,37 @@ def test_a_process_that_fails_ends_the_others(command):
   assert error.splitlines()[-1].startswith(
     'error: process 1 of 2 ended: process 1 is to do'
   )
+
+
+@pytest.mark.slow
+def test_a_sweep_of_two_processes_finds_what_one_does(tmp_path, command):
+  # Patch sizes do not share their features: one group after the other.
+  settings = {
+    **{'data.categories': 'gasket,', 'data.root': tmp_path / 'demo'},
+    **{'data.resize': 64, 'seeds': '0,1', 'train.epochs': 2},
+    **{'patch.pretrain_dim': 16, 'patch.target_dim': 16, 'head.hidden': 8},
+  }
+  line = [
+    *(sys.executable, '-m', 'simplenet_jax.sweep'),
+    *('--config=configs/paper/figure6.py:demo', '--config.only=1,3'),
+    *(f'--config.base.{field}={value}' for field, value in settings.items()),
+  ]
+  found = []
+  for name, flags in (('alone', [[]]), ('together', places(2))):
+    started = [
+      subprocess.Popen(
+        [*line, f'--workdir={tmp_path / name}', *of_one],
+        env=command.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+      )
+      for of_one in flags
+    ]
+    errors = [one.communicate(timeout=200)[1] for one in started]
+    assert all(one.returncode == 0 for one in started), errors
+    rows = json.loads((tmp_path / name / 'figure6.json').read_text())['rows']
+    found.append([(row['label'], row['figures']) for row in rows])
+  assert found[0] == found[1]
 
 
 def test_without_a_cluster_it_does_not_begin(tmp_path):

@@ -13,7 +13,9 @@ from tests.models.weights import fabricated
 from tests.small import make_category, make_config
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob('docs/*.md'), ROOT / 'README.md'])
+PAGES = sorted(
+  [*ROOT.glob('docs/*.md'), ROOT / 'README.md', ROOT / 'launch/README.md']
+)
 COMMAND = re.compile(r'^(?:    )?(python -m simplenet_jax.*)$', re.MULTILINE)
 BENCHMARK = re.compile(r'python -m (benchmarks\.\w+)((?: --[^`\n]+)*)')
 LINK = re.compile(r'\]\(([^)#\s]+)(?:#[^)]*)?\)')

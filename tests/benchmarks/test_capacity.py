@@ -31,7 +31,8 @@ COSTS = Costs(
   row=5e6,
   write=0.5,
   ship=0.25,
-  start=10.0,
+  start=4.0,
+  header=6 / 6400,
 )
 
 
@@ -68,7 +69,7 @@ def test_the_largest_part_is_named_and_decides(change, bottleneck):
 
 
 def test_twice_the_devices_take_half_the_time_where_the_plan_allows():
-  costs = dataclasses.replace(COSTS, start=0.0, file=0.0)
+  costs = dataclasses.replace(COSTS, start=0.0, header=0.0, file=0.0)
   work = dataclasses.replace(WORK, together=1e15)
   hours = [spent(work, costs, count)['hours'] for count in (1, 2, 4, 64)]
   assert hours[0] == pytest.approx(2 * hours[1], rel=0.01)
