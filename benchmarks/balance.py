@@ -19,10 +19,10 @@ import numpy as np
 from flax import nnx
 from safetensors.numpy import save_file
 
-from benchmarks import mvtec_sizes, timing
+from benchmarks import heads, mvtec_sizes, timing
 from simplenet_jax import cli, overview, protocols
 from simplenet_jax.models import resnet, weights
-from simplenet_jax.training import engine, layout, plan, planning, setup
+from simplenet_jax.training import plan
 
 DEVICES, SEEDS = (1, 2, 4, 8), (1, 5)
 
@@ -41,43 +41,21 @@ def make_config(file: pathlib.Path):
 
 def measure(config, categories: list[Any]) -> dict:
   """Plans, trains and counts; returns the figures."""
-  extractor = setup.make_extractor(config)
-  state = setup.load_backbone(config, extractor.graph).state
-  jobs = layout.make_jobs(config, categories)
-  recipe = setup.make_recipe(config, extractor.starts)
-  planned = planning.make_plan(
-    {'': setup.Variant(config, recipe)},
-    extractor,
-    state,
-    jobs,
-    jobs,
-    categories,
-  )
+  made = heads.prepare(config, categories)
   done: dict[str, dict[plan.Job, int]] = collections.defaultdict(dict)
-  orders = setup.make_orders(
-    config,
-    recipe,
-    extractor.starts,
-    test_images=lambda name: 0,
-    rank=lambda name: None,
-    checkpoints=None,
-    on_steps=lambda record: done[threading.current_thread().name].update(
+  ended = made.train(
+    made.planned.rota,
+    lambda record: done[threading.current_thread().name].update(
       {record.job: record.step}
     ),
-    stop=threading.Event(),
   )
-  source = setup.make_source(config, extractor, state, pathlib.Path('unused'))
-  with engine.started(
-    planned.rota, {'': orders}, source, lambda *_: None
-  ) as records:
-    ended = list(records)
-  shifts = [shift for shifts in planned.rota for shift in shifts]
+  shifts = [shift for shifts in made.planned.rota for shift in shifts]
   plans = [sum(job.steps for job in shift.jobs) for shift in shifts]
   steps = [sum(counts.values()) for counts in done.values()]
   return {
     'heads': len(ended),
     'lanes': max(shift.lanes for shift in shifts),
-    'idle_share_planned': overview.idle(planned),
+    'idle_share_planned': overview.idle(made.planned),
     'steps_of_each_device_planned': sorted(plans),
     'steps_of_each_device_done': sorted(steps),
     'fullest_over_mean_done': max(steps) / np.mean(steps),

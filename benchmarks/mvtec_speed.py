@@ -15,7 +15,6 @@ benchmarks/results/mvtec_speed.json.
 import json
 import pathlib
 import tempfile
-import threading
 import time
 from typing import Any
 
@@ -26,13 +25,13 @@ from flax import nnx
 from PIL import Image
 from safetensors.numpy import save_file
 
-from benchmarks import timing
+from benchmarks import heads, timing
 from benchmarks.mvtec_sizes import SIZES, Decoded
 from simplenet_jax import cli, environment, protocols, train
 from simplenet_jax.evaluation import results
 from simplenet_jax.models import resnet, weights
 from simplenet_jax.models.precision import PRECISIONS
-from simplenet_jax.training import engine, layout, planning, setup
+from simplenet_jax.training import layout
 
 _BACKBONE = flags.DEFINE_string('backbone', 'wide_resnet50_2', 'Which ResNet.')
 _PRECISION = flags.DEFINE_enum(
@@ -77,40 +76,13 @@ def from_memory(config) -> dict:
     Decoded(name, shared, scaled(train))
     for name, (train, _, _) in SIZES.items()
   ]
-  extractor = setup.make_extractor(config)
-  state = setup.load_backbone(config, extractor.graph).state
-  recipe = setup.make_recipe(config, extractor.starts)
 
   def run(epochs: int) -> tuple[float, layout.Shift]:
     config.train.epochs = epochs
+    made = heads.prepare(config, categories)
     start = time.perf_counter()
-    jobs = layout.make_jobs(config, categories)
-    planned = planning.make_plan(
-      {'': setup.Variant(config, recipe)},
-      extractor,
-      state,
-      jobs,
-      jobs,
-      categories,
-    )
-    orders = setup.make_orders(
-      config,
-      recipe,
-      extractor.starts,
-      test_images=lambda name: 0,
-      rank=lambda name: None,
-      checkpoints=None,
-      on_steps=lambda record: None,
-      stop=threading.Event(),
-    )
-    source = setup.make_source(config, extractor, state, pathlib.Path('unused'))
-    with engine.started(
-      planned.rota, {'': orders}, source, lambda *_: None
-    ) as records:
-      for record in records:
-        if record.error:
-          raise ValueError(record.error)
-    return time.perf_counter() - start, planned.rota[0][0]
+    made.train(made.planned.rota)
+    return time.perf_counter() - start, made.planned.rota[0][0]
 
   first, _ = run(1)
   whole, shift = run(_EPOCHS.value)

@@ -18,7 +18,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from typing import Any
 
@@ -26,9 +25,8 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks import balance, mvtec_sizes, timing
+from benchmarks import balance, heads, mvtec_sizes, timing
 from simplenet_jax import cli, cluster, overview
-from simplenet_jax.training import engine, layout, planning, setup
 from simplenet_jax.training import share as shares
 
 _PROCESSES = flags.DEFINE_integer('processes', 8, 'How many.', 1)
@@ -58,45 +56,22 @@ def measure(config: Any, counts: list[int], joined: cluster.Cluster) -> dict:
     mvtec_sizes.Decoded(f'category {number}', shared, count)
     for number, count in enumerate(counts)
   ]
-  extractor = setup.make_extractor(config)
-  state = setup.load_backbone(config, extractor.graph).state
-  recipe = setup.make_recipe(config, extractor.starts)
-  jobs = layout.make_jobs(config, categories)
-  planned = planning.make_plan(
-    {'': setup.Variant(config, recipe)},
-    extractor,
-    state,
-    jobs,
-    jobs,
-    categories,
-    layout.bank_budget(config, joined.neighbours),
-  )
-  own = shares.share(planned.rota, [], joined.index, joined.count)
+  made = heads.prepare(config, categories, joined.neighbours)
+  own = shares.share(made.planned.rota, [], joined.index, joined.count)
   begun: list[float] = []
-  orders = setup.make_orders(
-    config,
-    recipe,
-    extractor.starts,
-    test_images=lambda name: 0,
-    rank=lambda name: None,
-    checkpoints=None,
-    on_steps=lambda record: begun.append(time.process_time()),
-    stop=threading.Event(),
+  records = made.train(
+    own.rota, lambda record: begun.append(time.process_time())
   )
-  source = setup.make_source(
-    config, extractor, state, pathlib.Path('unused'), joined.neighbours
-  )
-  with engine.started(
-    own.rota, {'': orders}, source, lambda *_: None
-  ) as records:
-    steps = sum(record.step for record in records)
-  seconds = time.process_time() - begun[0]
-  mine = [sum(job.steps for job in own.jobs), steps, seconds]
+  mine = [
+    sum(job.steps for job in own.jobs),
+    sum(record.step for record in records),
+    time.process_time() - begun[0],
+  ]
   plans, done, spent = zip(*joined.exchange(mine), strict=True)
   return {
-    'heads': len(jobs),
-    'lanes': max(one.lanes for part in planned.rota for one in part),
-    'efficiency_of_the_plan': 1 - overview.idle(planned),
+    'heads': len(made.jobs),
+    'lanes': max(one.lanes for part in made.planned.rota for one in part),
+    'efficiency_of_the_plan': 1 - overview.idle(made.planned),
     'efficiency_of_the_run': float(np.mean(spent) / max(spent)),
     'steps_of_each_process_planned': sorted(plans),
     'steps_of_each_process_done': sorted(done),
