@@ -27,6 +27,7 @@ setuptools.setup(
   install_requires=[
     'absl-py>=2.1',
     'contourpy>=1.3',
+    'filelock>=3.12',
     'flatbuffers>=24.3',
     'flax>=0.12.5',
     'huggingface-hub>=0.30',

@@ -1,18 +1,21 @@
 """Whose results a work directory holds: `run.json`, and its check."""
 
+import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import jax
 
 from simplenet_jax import protocols
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.record import place, weight
 from simplenet_jax.files import written_aside
+from simplenet_jax.progress import console
 from simplenet_jax.protocols import Config
 
 _LOOKS = 30  # At a file that another process has made, a second apart.
@@ -62,6 +65,37 @@ def claim(
     )
   _write(path, mine)
   return False
+
+
+@contextlib.contextmanager
+def held(workdir: Path) -> Iterator[None]:
+  """Keeps other runs out of a work directory.
+
+  However this process ends, the directory is free afterwards.
+
+  Args:
+    workdir: The directory; made where missing.
+
+  Raises:
+    ValueError: If another run is at work in it.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  lock = filelock.FileLock(workdir / '.lock')
+  try:
+    lock.acquire(blocking=False)
+  except filelock.Timeout:
+    raise ValueError(
+      f'another run is at work in {workdir}; wait for it, stop it, or give '
+      'another --workdir'
+    ) from None
+  except NotImplementedError:  # Some network file systems know no locks.
+    console.print(
+      f'  {workdir} cannot be locked: see that no other run uses it'
+    )
+  try:
+    yield
+  finally:
+    lock.release()
 
 
 def verify(

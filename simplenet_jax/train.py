@@ -1,5 +1,6 @@
 """Runs from top to bottom: read, extract, train, evaluate, report."""
 
+import contextlib
 import dataclasses
 import functools
 import threading
@@ -90,8 +91,8 @@ def train_together(
   work = _read(settings, cluster)
   # What cannot be done is refused before a directory is taken.
   planned = work.plan(work.jobs)
-  opened, resumed = _open(settings, work, cluster, recall)
-  try:
+  with contextlib.ExitStack() as held:
+    opened, resumed = _open(settings, work, cluster, recall, held)
     saved = collect.survey(opened, work.jobs, cluster)
     ended = [job for job in work.jobs if saved[job] == job.steps]
     left = [job for job in work.jobs if saved[job] < job.steps]
@@ -130,9 +131,6 @@ def train_together(
           if stop.is_set():
             break
       collect.gather(opened, cluster, stop)
-  finally:
-    for run in opened.values():
-      run.checkpoints.close()
   cluster.check()
   if stop.is_set():
     raise interrupts.Stopped(
@@ -193,13 +191,21 @@ def _read(settings: Settings, cluster: Cluster) -> _Work:
 
 
 def _open(
-  settings: Settings, work: _Work, cluster: Cluster, recall: bool
+  settings: Settings,
+  work: _Work,
+  cluster: Cluster,
+  recall: bool,
+  held: contextlib.ExitStack,
 ) -> tuple[dict[str, runs.Run], bool]:
-  """Takes the work directories; says whether one was a run's already."""
+  """Takes the work directories; says whether one was a run's already.
+
+  What is to be let go of again goes to `held`.
+  """
   opened, resumed = {}, False
   sha256 = work.weights.sha256
   if cluster.index == 0:
     for config, workdir in settings.values():
+      held.enter_context(ledger.held(workdir))
       resumed |= ledger.claim(workdir, config, sha256, work.categories)
   cluster.exchange(None)
   for name, (config, workdir) in settings.items():
@@ -216,6 +222,7 @@ def _open(
       known=results.recall(workdir, config.seeds) if recall else {},
       divided=cluster.count > 1,
     )
+    held.callback(opened[name].checkpoints.close)
   return opened, resumed
 
 

@@ -213,3 +213,24 @@ def test_a_directory_that_is_not_shared_is_told(verify, monkeypatch):
   monkeypatch.setattr(ledger, '_LOOKS', 1)
   with pytest.raises(ValueError, match='on storage that all processes share'):
     verify()
+
+
+def test_a_directory_is_one_runs_at_a_time(tmp_path):
+  with (
+    ledger.held(tmp_path / 'work'),
+    pytest.raises(ValueError, match='another run is at work in'),
+    ledger.held(tmp_path / 'work'),
+  ):
+    pass
+  with ledger.held(tmp_path / 'work'):
+    pass
+
+
+def test_where_there_are_no_locks_that_is_told(tmp_path, monkeypatch, capsys):
+  def refuse(*_, **__):
+    raise NotImplementedError
+
+  monkeypatch.setattr(ledger.filelock.FileLock, 'acquire', refuse)
+  with ledger.held(tmp_path / 'work'):
+    pass
+  assert 'cannot be locked' in capsys.readouterr().out

@@ -142,3 +142,17 @@ def test_kills_at_random_moments_change_nothing(command, whole, chance):
   process.communicate()
   _, left = command.finish(work)
   assert left == whole[0]
+
+
+def test_a_second_run_in_the_same_directory_is_refused(command):
+  long = '--config.train.epochs=100000'
+  first = command.start('busy', long)
+  command.until_saved('busy', first)
+  second = command.start('busy', long)
+  _, errors = second.communicate(timeout=60)
+  assert second.returncode == 1
+  assert errors.startswith('error: another run is at work in ')
+  assert errors.count('\n') == 1
+  first.send_signal(signal.SIGTERM)
+  first.communicate(timeout=60)
+  assert first.returncode == 128 + signal.SIGTERM
