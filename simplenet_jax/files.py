@@ -2,8 +2,12 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import numpy as np
+import safetensors
+from safetensors.numpy import save_file
 
 
 @contextlib.contextmanager
@@ -27,3 +31,24 @@ def written_aside(path: Path | str) -> Iterator[Path]:
     aside.replace(path)
   finally:
     aside.unlink(missing_ok=True)
+
+
+def write_arrays(
+  path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+  """Writes a safetensors file.
+
+  Args:
+    path: The file.
+    arrays: By name.
+    metadata: What else the file is to hold.
+
+  Raises:
+    OSError: If it cannot be written; names the file.
+  """
+  # Others would be written in their order in memory.
+  tensors = {n: np.asarray(one, order='C') for n, one in arrays.items()}
+  try:
+    save_file(tensors, path, dict(metadata))
+  except safetensors.SafetensorError as error:
+    raise OSError(f'{path}: cannot be written ({error})') from None

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import safetensors
-from safetensors.numpy import save_file
 
-from simplenet_jax.files import written_aside
+from simplenet_jax.files import write_arrays, written_aside
 from simplenet_jax.inference import backbone
 from simplenet_jax.inference.card import Card
 
@@ -33,10 +32,8 @@ def save(path: Path, card: Card, weights: Mapping[str, np.ndarray]) -> None:
   card.check()
   text = card.to_json()
   metadata = {_CARD: text, _DIGEST: digest(text, weights)}
-  # Others would be written in their order in memory.
-  tensors = {k: np.ascontiguousarray(value) for k, value in weights.items()}
   with written_aside(_with_suffix(path)) as aside:
-    save_file(tensors, aside, metadata)
+    write_arrays(aside, weights, metadata)
 
 
 def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:

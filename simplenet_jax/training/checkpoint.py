@@ -19,8 +19,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import safetensors
-from safetensors.numpy import save_file
 
+from simplenet_jax.files import write_arrays
 from simplenet_jax.progress import console
 from simplenet_jax.training.plan import Job
 from simplenet_jax.training.record import Rank, Record
@@ -45,7 +45,7 @@ class _Handler(ocp.CheckpointHandler):
   def save(self, directory: Any, args: '_Arrays') -> None:
     """Writes; the folder is renamed when it is whole."""
     path = Path(directory, _FILE)
-    save_file(args.arrays, path, {'sha256': _digest(args.arrays)})
+    write_arrays(path, args.arrays, {'sha256': _digest(args.arrays)})
 
   def restore(self, directory: Any, args: Any = None) -> State:
     """Reads."""
@@ -62,7 +62,7 @@ class _Arrays(ocp.args.CheckpointArgs):
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
   digest = hashlib.sha256()
   for name in sorted(arrays):
-    array = np.ascontiguousarray(arrays[name])
+    array = np.asarray(arrays[name], order='C')
     digest.update(f'{name} {array.dtype} {array.shape}\0'.encode())
     digest.update(array.data)
   return digest.hexdigest()

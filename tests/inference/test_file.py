@@ -294,7 +294,7 @@ def test_a_failing_save_leaves_the_old_file_alone(saved, monkeypatch):
     raise OSError(28, 'No space left on device')
 
   with monkeypatch.context() as patch:
-    patch.setattr(file, 'save_file', fail_midway)
+    patch.setattr(file, 'write_arrays', fail_midway)
     with pytest.raises(OSError, match='No space left'):
       file.save(saved, card, weights)
   odd = dataclasses.replace(card, provenance={'when': object()})

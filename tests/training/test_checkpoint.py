@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+import safetensors
 
+from simplenet_jax import files
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.record import Record, flat, unflat
 from tests.training.test_lanes import assert_equal, init, make_job
@@ -257,3 +259,19 @@ def test_processes_take_up_each_others_heads(tmp_path):
   # What the first has seen does not hide it.
   assert checkpoints.progress(JOB) == 9
   assert steps_in(tmp_path) == {'6', '9'}
+
+
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path, monkeypatch):
+  record = grow(Record(JOB))
+  save(tmp_path, record)
+
+  def fail(*_, **__):
+    raise safetensors.SafetensorError('No space left on device')
+
+  checkpoints = Checkpoints(tmp_path)
+  monkeypatch.setattr(files, 'save_file', fail)
+  grow(record)
+  checkpoints.save(record, state_of(record))
+  with pytest.raises(OSError, match=r'arrays.safetensors: cannot be written'):
+    checkpoints.close()
+  assert load(tmp_path)[0].step == 3

@@ -1,0 +1,186 @@
+"""A run of seconds, as a process of its own, and what it leaves."""
+
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import safetensors
+from PIL import Image
+
+from simplenet_jax.data import demo
+
+_SETTINGS = {
+  'data.categories': 'gasket,wood',
+  'data.resize': 64,
+  'data.source': 'folder',
+  'patch.pretrain_dim': 24,
+  'patch.target_dim': 24,
+  'head.hidden': 8,
+  'seeds': '0,1',
+  'train.epochs': 120,
+  'train.batch_size': 4,
+  'evaluation.every': 40,
+  'evaluation.pictures': 2,
+  'engine.checkpoint_seconds': 0.2,
+}
+# What a run was at when it told its last line, by a word of that line.
+_PHASES = {
+  'features': 'extraction or training',
+  'I-AUROC': 'evaluation',
+  'threshold': 'detector',
+  'epoch ': 'between categories, or the report',
+  'Results': 'the end',
+  'Report': 'the end',
+  'Detectors': 'the end',
+}
+
+
+class ShortRun:
+  """A run that can be started again and again.
+
+  Attributes:
+    folder: What holds everything.
+    root: The images.
+    whole: What an undisturbed run leaves.
+    seconds: How long it takes, from its first line of progress to its end.
+    bytes: How much room it takes.
+  """
+
+  def __init__(self, folder: pathlib.Path):
+    """Makes the images and runs twice without disturbance: once to compile."""
+    self.folder, self.root = folder, folder / 'data'
+    demo.generate(self.root, train=10, good=4, defective=6)
+    self._line = [
+      *(sys.executable, '-m', 'simplenet_jax.main'),
+      '--config=configs/demo.py',
+      *(f'--config.{field}={value}' for field, value in _SETTINGS.items()),
+    ]
+    self._environment = {
+      **os.environ,
+      'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    }
+    for work in ('first', 'undisturbed'):
+      process = self.start(work)
+      told, start = self.read(process), None
+      while process.poll() is None:
+        if start is None and 'results ' in told():
+          start = time.monotonic()
+        time.sleep(0.01)
+      if process.returncode or start is None:
+        raise ValueError('the undisturbed run failed')
+      self.seconds = time.monotonic() - start
+    self.whole = self.left('undisturbed')
+    self.bytes = sum(
+      path.stat().st_size
+      for path in (folder / 'undisturbed').rglob('*')
+      if path.is_file()
+    )
+
+  def start(self, work: str, *more: str) -> subprocess.Popen:
+    """Begins a run in a work directory, or takes it up."""
+    flags = [f'--workdir={self.folder / work}', *more]
+    if not any(flag.startswith('--config.data.root') for flag in more):
+      flags.append(f'--config.data.root={self.root}')
+    return subprocess.Popen(  # noqa: S603 - our own.
+      [*self._line, *flags],
+      env=self._environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+
+  def read(self, process: subprocess.Popen) -> Callable[[], str]:
+    """Waits until a run says where results go; returns what tells the rest."""
+    lines: list[str] = []
+    begun = threading.Event()
+
+    def follow() -> None:
+      for line in process.stdout or ():
+        lines.append(line)
+        if line.startswith('  results '):
+          begun.set()
+      begun.set()
+
+    threading.Thread(target=follow, daemon=True).start()
+    begun.wait()
+    return lambda: ''.join(lines)
+
+  def finish(self, work: str) -> tuple[int, str, str]:
+    """Runs to the end; returns its status, what it told and its errors."""
+    process = self.start(work)
+    told, errors = process.communicate(timeout=300)
+    return process.returncode, told, errors
+
+  def phase(self, told: str) -> str:
+    """Returns what a run was at when it told its last line."""
+    last = told.splitlines()[-1] if told else ''
+    known = (name for word, name in _PHASES.items() if word in last)
+    return next(known, 'start')
+
+  def left(self, work: str) -> dict[str, Any]:
+    """Returns what must be the same: figures, curves, heads, detectors."""
+    workdir = self.folder / work
+    table = json.loads((workdir / 'results.json').read_text())
+    kept = ('categories', 'mean', 'selected_on_test')
+    return {
+      **{key: table[key] for key in kept},
+      **{
+        str(path.relative_to(workdir)): path.read_text()
+        for path in sorted(workdir.glob('curves/*.csv'))
+      },
+      **{
+        str(path.relative_to(workdir)): _arrays(path)
+        for path in sorted(workdir.rglob('*.safetensors'))
+      },
+      'page': (workdir / 'report.html').exists(),
+    }
+
+  def halves(self, work: str) -> list[str]:
+    """Returns the files that are not whole."""
+    workdir = self.folder / work
+    return [
+      str(path.relative_to(workdir))
+      for path in sorted(workdir.rglob('*'))
+      if path.is_file() and not _aside(path) and not _readable(path)
+    ]
+
+
+def _aside(path: pathlib.Path) -> bool:
+  """Returns whether a name says that a file is not whole yet."""
+  parts = path.parts
+  return path.name.startswith('.') or any('checkpoint-tmp' in p for p in parts)
+
+
+def _readable(path: pathlib.Path) -> bool:
+  try:
+    if path.suffix == '.json':
+      json.loads(path.read_text())
+    elif path.suffix == '.png':
+      with Image.open(path) as image:
+        image.load()
+    elif path.suffix == '.safetensors':
+      _arrays(path)
+    elif path.suffix == '.csv':
+      return len({line.count(',') for line in path.open()}) == 1
+    elif path.suffix == '.html':
+      return path.read_text().rstrip().endswith('</html>')
+  except (OSError, ValueError, SyntaxError, safetensors.SafetensorError):
+    return False
+  return path.stat().st_size > 0 or path.suffix == ''
+
+
+def _arrays(path: pathlib.Path) -> str:
+  """Returns a digest of a file's arrays, whatever their order in it."""
+  digest = hashlib.sha256()
+  with safetensors.safe_open(path, 'np') as file:
+    for name in sorted(file.keys()):
+      digest.update(name.encode() + file.get_tensor(name).tobytes())
+  return digest.hexdigest()
