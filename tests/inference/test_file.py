@@ -289,7 +289,7 @@ def test_a_failing_save_leaves_the_old_file_alone(saved, monkeypatch):
   card, weights = make_parts()
   before = saved.read_bytes()
 
-  def fail_midway(tensors, path, metadata):
+  def fail_midway(path, arrays, metadata):
     path.write_bytes(before[:99])
     raise OSError(28, 'No space left on device')
 
