@@ -172,9 +172,11 @@ def _readable(path: pathlib.Path) -> bool:
       return len({line.count(',') for line in path.open()}) == 1
     elif path.suffix == '.html':
       return path.read_text().rstrip().endswith('</html>')
+    elif path.suffix == '.md':
+      return path.read_text().endswith('\n')
   except (OSError, ValueError, SyntaxError, safetensors.SafetensorError):
     return False
-  return path.stat().st_size > 0 or path.suffix == ''
+  return True  # TensorBoard's files grow line by line.
 
 
 def _arrays(path: pathlib.Path) -> str:
