@@ -122,18 +122,27 @@ def _parse(argv: Sequence[str]) -> list[str]:
       _ = flags.FLAGS['config'].value.name  # Fails if the file did not load.
     return arguments
   except (AttributeError, KeyError):
-    fields = [field for field, _ in protocols.leaves(protocols.reference())]
-    known = fields
-    if any(a.startswith('--config.base.') for a in argv):  # Of a sweep.
-      known = [f'base.{field}' for field in fields]
+    known = _fields(argv[0])
     for path in (a[9:].split('=')[0] for a in argv if a[:9] == '--config.'):
-      if path not in known and not path.startswith(('only', 'weights.')):
+      if path not in known:
         _fail(2, f'there is no --config.{path}{_suggestion(path, known)}')
     raise
   except (flags.Error, OSError, SyntaxError, TypeError, ValueError) as error:
     # Errors in a config file arrive as a traceback, whose last line says it.
     lines = str(error).strip().splitlines() or [type(error).__name__]
     _fail(2, lines[-1])
+
+
+def _fields(command: str) -> list[str]:
+  """Returns what a command's flags can set in its config."""
+  fields = [field for field, _ in protocols.leaves(protocols.reference())]
+  if not command.removesuffix('.py').endswith('sweep'):
+    return fields
+  from simplenet_jax.sweeps import settings
+
+  of_sweep = settings.sweep('', '', protocols.reference(), {})
+  own = [f'weights.{name}' for name in of_sweep.weights]
+  return [*(f'base.{field}' for field in fields), 'only', 'view', *own]
 
 
 def _suggestion(path: str, known: Sequence[str]) -> str:

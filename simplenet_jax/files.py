@@ -10,6 +10,9 @@ import safetensors
 from safetensors.numpy import save_file
 
 
+_PARTIAL = '.partial-'  # What names of files begin with that are not whole.
+
+
 @contextlib.contextmanager
 def written_aside(path: Path | str) -> Iterator[Path]:
   """Yields a name beside `path` to write to, and renames it when done.
@@ -25,12 +28,18 @@ def written_aside(path: Path | str) -> Iterator[Path]:
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  aside = path.with_name(f'.partial-{os.getpid()}-{path.name}')
+  aside = path.with_name(f'{_PARTIAL}{os.getpid()}-{path.name}')
   try:
     yield aside
     aside.replace(path)
   finally:
     aside.unlink(missing_ok=True)
+
+
+def tidy(folder: Path) -> None:
+  """Removes what killed processes left half-written, here and below."""
+  for path in folder.rglob(f'{_PARTIAL}*'):
+    path.unlink(missing_ok=True)
 
 
 def write_arrays(

@@ -14,7 +14,7 @@ import jax
 from simplenet_jax import protocols
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.record import place, weight
-from simplenet_jax.files import written_aside
+from simplenet_jax.files import tidy, written_aside
 from simplenet_jax.progress import console
 from simplenet_jax.protocols import Config
 
@@ -71,7 +71,8 @@ def claim(
 def held(workdir: Path) -> Iterator[None]:
   """Keeps other runs out of a work directory.
 
-  However this process ends, the directory is free afterwards.
+  However this process ends, the directory is free afterwards. What earlier ones
+  left half-written is removed.
 
   Args:
     workdir: The directory; made where missing.
@@ -93,6 +94,7 @@ def held(workdir: Path) -> Iterator[None]:
       f'  {workdir} cannot be locked: see that no other run uses it'
     )
   try:
+    tidy(workdir)
     yield
   finally:
     lock.release()

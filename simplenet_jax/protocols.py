@@ -268,6 +268,10 @@ def check(config: Config) -> None:
     ValueError: Names all fields that are out of range, what was found and what
       is expected.
   """
+  if 'variants' in config:
+    raise ValueError(
+      f'{config.name} is the config of a sweep: python -m simplenet_jax.sweep'
+    )
   problems = []
   for field, (accepts, expected) in _RULES.items():
     value = _get(config, field)

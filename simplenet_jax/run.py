@@ -1,6 +1,7 @@
 """One run's results as they come: evaluated, deployed, reported."""
 
 import dataclasses
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from simplenet_jax import environment, protocols
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment.shipper import Shipper
-from simplenet_jax.evaluation import category, metrics, results
+from simplenet_jax.evaluation import category, evidence, metrics, results
 from simplenet_jax.models import weights
 from simplenet_jax.progress import Clock, console, counted
 from simplenet_jax.protocols import Config
@@ -99,7 +100,7 @@ def take(run: Run, record: Record) -> bool:
           ordered,
           images=sum(len(one.test) for one in run.categories.values()),
         )
-        if trained or name not in run.known
+        if trained or name not in run.known or _lacks(run, name)
         else run.known[name]
       )
       if not run.divided:
@@ -113,6 +114,19 @@ def take(run: Run, record: Record) -> bool:
     _show(run)
   run.records[name] = {}
   return True
+
+
+def _lacks(run: Run, name: str) -> bool:
+  """Returns whether a known category has not left all that is asked for."""
+  if not run.categories[name].test:
+    return False
+  asked = run.config.evaluation
+  sheet = run.workdir / 'pictures' / f'{name}.png'
+  return (
+    (bool(asked.pictures) and not sheet.exists())
+    or (asked.maps and not (run.workdir / 'maps' / name).is_dir())
+    or (asked.report and not evidence.path(run.workdir, name).exists())
+  )
 
 
 def _show(run: Run) -> None:
@@ -171,7 +185,14 @@ def ship(run: Run, one: Inputs, records: Sequence[Record]) -> None:
 
 
 def report(run: Run) -> dict[str, Any]:
-  """Writes the results of the categories finished so far."""
+  """Writes the results of the categories finished so far.
+
+  Where all of them were known already, what is there stays: it names the time
+  and the device that they took.
+  """
+  if run.finished and run.finished == run.known:
+    path = run.workdir / 'results.json'
+    return json.loads(path.read_text(encoding='utf-8'))
   about = {
     'protocol': protocols.followed(run.config),
     'config': run.config.to_dict(),

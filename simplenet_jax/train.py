@@ -56,6 +56,19 @@ def train_and_evaluate(
   return runs.conclude(run) if cluster.index == 0 else {}
 
 
+def check(config: Config) -> None:
+  """Reads what a run reads at first, and goes no further.
+
+  Args:
+    config: The settings.
+
+  Raises:
+    ValueError: For settings, images or weights that cannot be used.
+    OSError: If a file or folder is missing.
+  """
+  _read({'': (config, Path())}, ALONE)
+
+
 # Each run's settings and work directory, by name.
 Settings = Mapping[str, tuple[Config, Path]]
 

@@ -222,8 +222,11 @@ def test_a_directory_is_one_runs_at_a_time(tmp_path):
     ledger.held(tmp_path / 'work'),
   ):
     pass
+  left = tmp_path / 'work/report/.partial-123-part.json'
+  left.parent.mkdir()
+  left.write_text('{"half')
   with ledger.held(tmp_path / 'work'):
-    pass
+    assert not left.exists()
 
 
 def test_where_there_are_no_locks_that_is_told(tmp_path, monkeypatch, capsys):

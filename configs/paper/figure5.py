@@ -7,7 +7,8 @@ One extraction of features serves all scales and seeds.
 
 from simplenet_jax.sweeps import settings
 
-# Of the base's own sigma, .015 for torchvision's first weights.
+# Of the protocol's sigma, .015 for torchvision's first weights. Other weights
+# want a config of their own: --config.base.train.sigma is refused here.
 FACTORS = (0.25, 0.5, 1, 2, 4, 8, 16, 32)
 
 

@@ -13,7 +13,7 @@ def get_config(base=None):
     'Loss by epoch (Figure 7)',
     settings.base(base),
     {
-      'linear': {},
+      'linear': {'head.adaptor': 'linear'},
       'non-linear': {'head.adaptor': 'mlp'},
       'none': {'head.adaptor': 'identity'},
     },

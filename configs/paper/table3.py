@@ -13,9 +13,12 @@ def get_config(base=None):
     'Adaptor and loss (Table 3)',
     settings.base(base),
     {
-      'linear': {},
-      'non-linear': {'head.adaptor': 'mlp'},
-      'none': {'head.adaptor': 'identity'},
-      'cross-entropy': {'train.loss': 'cross_entropy'},
+      label: {'head.adaptor': adaptor, 'train.loss': loss}
+      for label, adaptor, loss in (
+        ('linear', 'linear', 'truncated_l1'),
+        ('non-linear', 'mlp', 'truncated_l1'),
+        ('none', 'identity', 'truncated_l1'),
+        ('cross-entropy', 'linear', 'cross_entropy'),
+      )
     },
   )

@@ -42,11 +42,14 @@ def make(
     as SVG paths in a square of side 100 (empty where there is nothing to
     outline), and `size`: the image's width and height.
   """
-  small = np.asarray(_shrunk(Image.fromarray(heat), _HEAT_SIDES[0]))
+  # Not a filter that spreads NaN.
+  kind = Image.Resampling.NEAREST
+  small = _shrunk(Image.fromarray(heat), _HEAT_SIDES[0], kind)
   found: dict[str, Any] = {'size': list(image.size), 'truth': '', 'found': ''}
   if mask is not None and mask.any():
     share = _shrunk(Image.fromarray(mask.astype(np.float32)), 2 * _SIDES[-3])
-    found['truth'] = _outline(np.asarray(share), 0.5, most // 8)
+    # However small it is, a defect keeps its cell.
+    found['truth'] = _outline((share > 0).astype(np.float32), 0.5, most // 8)
   if threshold is not None:
     found['found'] = _outline(small, threshold, most // 8)
   found['heat'] = _heat(small, limits, most // 4)
@@ -54,12 +57,12 @@ def make(
   return {'picture': _picture(image, most - spent), **found}
 
 
-def _shrunk(image: Image.Image, side: int) -> Image.Image:
+def _shrunk(
+  image: Image.Image, side: int, kind: Image.Resampling = Image.Resampling.BOX
+) -> np.ndarray:
   scale = min(1, side / max(image.size))
   size = [max(1, round(length * scale)) for length in image.size]
-  # Not a filter that spreads NaN.
-  kind = Image.Resampling.NEAREST if image.mode == 'F' else None
-  return image.resize((size[0], size[1]), kind)
+  return np.asarray(image.resize((size[0], size[1]), kind))
 
 
 def _picture(image: Image.Image, most: int) -> str:

@@ -29,7 +29,7 @@ class Outcome:
 
 def conduct(
   config: Config, workdir: Path, cluster: Cluster = ALONE
-) -> list[Outcome]:
+) -> tuple[list[Outcome], dict[str, str]]:
   """Trains and evaluates every variant.
 
   Each has a work directory of its own in that of the sweep, named after what it
@@ -42,12 +42,11 @@ def conduct(
     cluster: The processes that do it together.
 
   Returns:
-    One outcome per variant, in the order of the settings; none except in
-    process 0.
+    One outcome per variant, in the order of the settings, and why others have
+    none; nothing except in process 0.
 
   Raises:
-    ValueError: For settings, images or weights that cannot be used, in the end
-      also if any category of any run failed.
+    ValueError: For settings, images or weights that cannot be used.
     OSError: If a file or folder is missing or cannot be written.
     interrupts.Stopped: If a signal asked to stop; everything is saved.
   """
@@ -60,11 +59,14 @@ def conduct(
       f'{config.title}: {counted(len(expanded), "variant")}, features made '
       f'{"once" if len(groups) == 1 else f"{len(groups)} times"}; {workdir}/'
     )
-  found, failures = {}, []
+  if len(groups) > 1:  # What the last one lacks is told before the first.
+    for group in groups.values():
+      train.check(next(iter(group.values())))
+  found, failures = {}, {}
   for group in groups.values():
     together = train.train_together(
       {
-        label: (run, workdir / settings.folder(config.base, run))
+        label: (run, workdir / settings.folder(config, label, run))
         for label, run in group.items()
       },
       workdir,
@@ -77,10 +79,5 @@ def conduct(
       try:
         found[label] = Outcome(label, run, runs.conclude(run, tell=False))
       except ValueError as error:
-        failures.append(f'{label}: {error}')
-  if failures:
-    raise ValueError(
-      f'{len(failures)} of {len(expanded)} variants failed, the others are '
-      f'finished; {failures[0]}'
-    )
-  return [found[label] for label in expanded if label in found]
+        failures[label] = str(error)
+  return [found[label] for label in expanded if label in found], failures

@@ -5,7 +5,7 @@ from typing import Any
 
 from simplenet_jax.cluster import ALONE, Cluster
 from simplenet_jax.evaluation import results
-from simplenet_jax.progress import console
+from simplenet_jax.progress import console, counted
 from simplenet_jax.protocols import Config
 from simplenet_jax.sweeps import extras, figures, numbers
 from simplenet_jax.sweeps.conduct import conduct
@@ -27,17 +27,23 @@ def run(
     What the JSON holds, see `numbers.collect`; nothing except in process 0.
 
   Raises:
-    ValueError: For settings, images or weights that cannot be used.
+    ValueError: For settings, images or weights that cannot be used, in the end
+      also if a variant failed.
     OSError: If a file or folder is missing or cannot be written.
     interrupts.Stopped: If a signal asked to stop; the same command goes on.
   """
-  outcomes = conduct(config, workdir, cluster)
+  outcomes, failures = conduct(config, workdir, cluster)
   if cluster.index > 0:
     return {}
-  collected = numbers.collect(config, outcomes)
+  told = [f'{label}: {error}' for label, error in failures.items()]
+  if not outcomes:
+    raise ValueError(f'all variants failed; {told[0]}')
+  collected = numbers.collect(config, outcomes, failures)
   for row, one in zip(collected['rows'], outcomes, strict=True):
     if config.view == 'speed':
       row['frames_per_second'] = extras.frames_per_second(one.run)
+      heads = counted(len(row['seeds']), 'head')
+      row['speed'] = f'{heads}, {one.run.config.precision}'
     if config.view == 'deviations':
       row['deviations'] = extras.deviations(one.run)
     if config.view == 'losses':
@@ -56,4 +62,9 @@ def run(
     else numbers.terminal(collected)
   )
   console.print('\n'.join(['Written:', *(f'  {path}' for path in paths)]))
+  if failures:
+    raise ValueError(
+      f'{len(failures)} of {len(failures) + len(outcomes)} variants failed and '
+      f'are left out; {told[0]}'
+    )
   return collected

@@ -53,6 +53,11 @@ def deviations(run: runs.Run) -> dict[str, dict[str, list[float]]]:
     By category `features` and `adapted`: standard deviations of the dimensions
     before and after the first seed's adaptor.
   """
+  with jax.default_matmul_precision('float32'):  # As features are made.
+    return _deviations(run)
+
+
+def _deviations(run: runs.Run) -> dict[str, dict[str, list[float]]]:
   extractor = setup.make_extractor(run.config)
   found = {}
   for name, inputs in run.categories.items():
@@ -134,7 +139,7 @@ def frames_per_second(run: runs.Run) -> float:
   path = run.workdir / 'detectors' / f'{name}.safetensors'
   if not path.exists():
     raise ValueError(f'{path} is missing; set --config.base.detector.save=true')
-  detector = Detector.load(path)
+  detector = Detector.load(path, precision=run.config.precision)
   rng = np.random.default_rng(0)
   pixels = rng.integers(0, 256, (1, *detector.size, 3), np.uint8)
   detector.infer(pixels)

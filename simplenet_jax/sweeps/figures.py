@@ -37,13 +37,22 @@ def _percent(summary: Mapping[str, Any]) -> tuple[float, float]:
   )
 
 
+_COLUMNS = 5  # Axes side by side, at most.
+
+
 def _start(collected: Mapping[str, Any], count: int, height: float):
-  figure = Figure(figsize=(9, height), layout='constrained')
-  axes = figure.subplots(1, count, squeeze=False)[0]
+  rows, columns = -(-count // _COLUMNS), min(count, _COLUMNS)
+  figure = Figure(figsize=(9, rows * height), layout='constrained')
+  grid = figure.subplots(rows, columns, squeeze=False).ravel()
+  axes = grid[:count]
+  for empty in grid[count:]:
+    empty.set_axis_off()
   figure.suptitle(collected['title'], parse_math=False)
+  epochs = sorted({row['epochs'] for row in collected['rows']})
+  seeds = dict.fromkeys(seed for r in collected['rows'] for seed in r['seeds'])
   figure.supxlabel(
-    f'last epoch ({collected["epochs"]}), seeds '
-    f'{", ".join(map(str, collected["seeds"]))}',
+    f'last epoch ({", ".join(map(str, epochs))}), seeds '
+    f'{", ".join(map(str, seeds))}',
     fontsize=8,
     color='0.4',
   )
@@ -177,7 +186,8 @@ def speed(collected: Mapping[str, Any]) -> Figure:
   ax.xaxis.set_minor_formatter('{x:g}')
   ax.margins(x=0.15)
   ax.set(
-    xlabel=f'images a second, one at a time, {collected["device"]["kind"]}',
+    xlabel='images a second, one at a time, '
+    f'{collected["rows"][0]["speed"]}, {collected["device"]["kind"]}',
     ylabel='I-AUROC, %',
   )
   ax.grid(alpha=0.3)
@@ -194,8 +204,10 @@ def deviations(collected: Mapping[str, Any]) -> Figure:
     for key, label in (('features', 'before'), ('adapted', 'after')):
       ax.hist(found[key], bins, alpha=0.6, label=f'{label} the adaptor')
     ax.set_title(name, fontsize=10, parse_math=False)
+  for ax in axes[-_COLUMNS:]:
     ax.set_xlabel('standard deviation')
-  axes[0].set_ylabel('dimensions')
+  for ax in axes[::_COLUMNS]:
+    ax.set_ylabel('dimensions')
   axes[0].legend(frameon=False, fontsize=8)
   return figure
 

@@ -14,7 +14,7 @@ from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.evaluation.tables import by_selection
 from simplenet_jax.files import written_aside
 from simplenet_jax.progress import console, counted
-from simplenet_jax.protocols import Config, followed, leaves
+from simplenet_jax.protocols import PROTOCOLS, Config, followed, leaves
 from simplenet_jax.sweeps import published
 from simplenet_jax.sweeps.conduct import Outcome
 
@@ -27,20 +27,24 @@ _PAIR = ('image_auroc', 'pixel_auroc')
 _UNDEFINED = '–'  # noqa: RUF001
 
 
-def collect(config: Config, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def collect(
+  config: Config, outcomes: Sequence[Outcome], failures: Mapping[str, str]
+) -> dict[str, Any]:
   """Collects what a sweep found.
 
   Args:
     config: Its settings.
     outcomes: Of its variants.
+    failures: Why others have none, by label.
 
   Returns:
     `name`, `title`, `view`, `axis`, `protocol`, `epochs`, `seeds`,
-    `categories`, `device`, `versions` and what was `published` of the first
-    variant's settings, and a row per variant: `label`, `folder`, `changes`,
-    `at` (its value on the axis), `figures` by selection and category (`mean`
-    over them), as fractions, each with `mean`, `std` and `seeds`, and `paper`:
-    percent, with its selection, and the difference to ours where both are of
+    `categories`, `device`, `versions`, `failures` and what was `published` of
+    the first variant's settings, and a row per variant: `label`, `folder`,
+    `changes`, `at` (its value on the axis), `epochs`, `seeds`, `figures` by
+    selection and category (`mean` over them), as fractions, each with `mean`,
+    `std` and `seeds`, and `paper`: percent, with its selection, and the
+    difference to ours where both are of the protocol, whole, and of
     the same images, network and selection.
   """
   first = outcomes[0]
@@ -57,6 +61,7 @@ def collect(config: Config, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     'device': first.results['device'],
     'versions': first.results['versions'],
     'published': first.results['published'],
+    'failures': dict(failures),
     'rows': [_row(config, one) for one in outcomes],
   }
 
@@ -74,6 +79,8 @@ def _row(config: Config, one: Outcome) -> dict[str, Any]:
     'folder': one.run.workdir.name,
     'changes': dict(dict(config.variants)[one.label]),
     'at': dict(leaves(one.run.config)).get(config.axis),
+    'epochs': one.run.config.train.epochs,
+    'seeds': list(one.run.config.seeds),
     'backbone': one.run.config.backbone.name,
     'weights_sha256': one.results['weights']['sha256'],
     'figures': found,
@@ -90,6 +97,7 @@ def _paper(config: Config, one: Outcome, found: Mapping[str, Any]):
   same = (
     set(one.results['categories']) == set(CATEGORIES)
     and one.run.config.backbone.name == network
+    and followed(config.base) in PROTOCOLS
     and published.SELECTION in found
   )
   ours = found[published.SELECTION]['mean'] if same else {}
@@ -141,15 +149,24 @@ def _spread(summary: Mapping[str, Any]) -> str:
 
 def note(collected: Mapping[str, Any]) -> str:
   """Returns what a reader of the numbers must know."""
-  names, seeds = collected['categories'], len(collected['seeds'])
+  names, rows = collected['categories'], collected['rows']
+  seeds = min(len(row['seeds']) for row in rows)
+  epochs = sorted({row['epochs'] for row in rows})
+  schedule = (
+    counted(epochs[0], 'epoch')
+    if len(epochs) == 1
+    else f'{", ".join(map(str, epochs))} epochs'
+  )
   of = ', '.join(names) if len(names) < 4 else f'{len(names)} categories'
   over = f'±standard deviation over {seeds} seeds' if seeds > 1 else 'one seed'
   text = (
     f'Percent; mean over {of}, {over}; '
-    f'{counted(collected["epochs"], "epoch")}, '
+    f'{schedule}, '
     f'protocol {collected["protocol"]}.'
   )
-  if any(row['paper'] for row in collected['rows']):
+  if collected['failures']:
+    text += f' Failed and left out: {", ".join(collected["failures"])}.'
+  if any(row['paper'] for row in rows):
     text += (
       " The paper's figures are of 15 categories of MVTec AD and a "
       'WideResNet50-2 unless the row names another.'
@@ -215,9 +232,7 @@ def _flat(collected: Mapping[str, Any]):
     for selection, by_category in row['figures'].items():
       for category, by_metric in by_category.items():
         for metric, summary in by_metric.items():
-          for seed, value in zip(
-            collected['seeds'], summary['seeds'], strict=True
-          ):
+          for seed, value in zip(row['seeds'], summary['seeds'], strict=True):
             name = results.no_formula(category)
             yield [row['label'], selection, name, metric, seed, value]
     if paper := row['paper']:

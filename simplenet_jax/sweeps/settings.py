@@ -59,14 +59,9 @@ def sweep(
     view: One of `VIEWS`.
     axis: The field along the horizontal axis of a line.
 
-  Raises:
-    ValueError: For another view.
-
   Runs leave no pictures, reports, scalars and (but for a view of speed)
   detectors, unless the command line asks for them.
   """
-  if view not in VIEWS:
-    raise ValueError(f'view is {view!r}; choose one of {", ".join(VIEWS)}')
   base.evaluation.pictures, base.evaluation.report = 0, False
   base.engine.tensorboard = False
   base.detector.save = view == 'speed'
@@ -82,11 +77,21 @@ def sweep(
         ('resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2'), ''
       ),
       'base': base,
+      # What all variants set: the base's own values have no say in them.
+      'varied': tuple(
+        (field, dict(protocols.leaves(base)).get(field))
+        for field in _varied(variants)
+      ),
       'variants': tuple(
         (label, tuple(changes.items())) for label, changes in variants.items()
       ),
     }
   )
+
+
+def _varied(variants: Mapping[str, Mapping[str, Any]]) -> list[str]:
+  several = [set(changes) for changes in variants.values()]
+  return sorted(set.intersection(*several)) if several else []
 
 
 def expand(config: Config) -> dict[str, Config]:
@@ -96,8 +101,10 @@ def expand(config: Config) -> dict[str, Config]:
     config: A sweep's.
 
   Raises:
-    ValueError: If a setting is out of range, or a label of `only` unknown.
+    ValueError: If a setting is out of range, a label of `only` or a field of a
+      variant unknown, or two variants are the same.
   """
+  _check(config)
   labels = [label for label, _ in config.variants]
   only = [label.strip() for label in config.only.split(',') if label.strip()]
   if unknown := [label for label in only if label not in labels]:
@@ -116,31 +123,69 @@ def expand(config: Config) -> dict[str, Config]:
       run.backbone.weights = file
     protocols.check(run)
     runs[label] = run
+  names: dict[str, str] = {}
+  for label, run in runs.items():
+    other = names.setdefault(folder(config, label, run), label)
+    if other != label:
+      raise ValueError(
+        f'{other} and {label} have the same settings; leave one of them out '
+        'with --config.only'
+      )
   return runs
 
 
-def folder(base: Config, run: Config) -> str:
+def _check(config: Config) -> None:
+  if 'variants' not in config:
+    raise ValueError(
+      f'{config.name} is the config of one run: python -m simplenet_jax.main'
+    )
+  if config.view not in VIEWS:
+    raise ValueError(
+      f'view is {config.view!r}; choose one of {", ".join(VIEWS)}'
+    )
+  known = dict(protocols.leaves(config.base))
+  changed = {field for _, changes in config.variants for field, _ in changes}
+  for field in sorted(changed):
+    if field not in known:
+      raise ValueError(f'a variant changes {field}, which there is not')
+  axis = known.get(config.axis)
+  if config.view == 'line' and not isinstance(axis, (int, float)):
+    raise ValueError(f'axis is {config.axis!r}, which is no number of a run')
+  for field, value in config.varied:
+    if known[field] != value:
+      raise ValueError(
+        f'--config.base.{field} is what this sweep varies; choose of its '
+        'variants with --config.only, or write a config with others'
+      )
+
+
+def folder(config: Config, label: str, run: Config) -> str:
   """Returns the name of a run's directory: what it changes.
 
   Runs of several sweeps that have the same settings so have the same name, and
   are trained once.
 
   Args:
-    base: The sweep's settings of every run.
-    run: One run's.
+    config: The sweep's settings.
+    label: Of the variant.
+    run: The variant's settings.
   """
-  before = dict(protocols.leaves(base))
+  before = dict(protocols.leaves(config.base))
+  changes = dict(dict(config.variants)[label])
   parts = [
     f'{field}={_written(value)}'
     for field, value in protocols.leaves(run)
-    if value != before[field] and field != 'backbone.weights'
+    if value != before[field]
+    # The files of `weights` are where the same weights lie.
+    and (field != 'backbone.weights' or field in changes)
   ]
   return ','.join(parts) or 'base'
 
 
 def _written(value: Any) -> str:
   several = isinstance(value, (tuple, list))
-  return '+'.join(map(str, value)) if several else str(value)
+  text = '+'.join(map(str, value)) if several else str(value)
+  return text.replace('/', '_')
 
 
 def alike(run: Config) -> str:

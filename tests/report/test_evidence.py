@@ -150,6 +150,17 @@ def test_a_miniature_keeps_to_its_bytes(noise, most):
     assert made['truth'].startswith('M') and made['truth'].endswith('z')
 
 
+@pytest.mark.parametrize(('height', 'width'), [(3, 3), (1, 1), (200, 2)])
+def test_no_defect_is_too_small_to_be_outlined(height, width):
+  rng = np.random.default_rng(0)
+  image, heat = Image.new('RGB', (1500, 1200)), np.zeros((1200, 1500), 'f')
+  for top, left in rng.integers(0, 1000, (20, 2)):
+    mask = np.zeros(heat.shape, bool)
+    mask[top : top + height, left : left + width] = True
+    made = miniatures.make(image, heat, mask, (0, 1), None, 24_000)
+    assert made['truth'].startswith('M'), (top, left)
+
+
 def test_of_too_many_images_some_are_shown(noise, tmp_path):
   evidence.write(tmp_path, *noise, images=6_000)
   found = json.loads(evidence.path(tmp_path, 'noise').read_text())

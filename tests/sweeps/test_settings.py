@@ -4,6 +4,7 @@ import types
 
 import pytest
 
+from simplenet_jax import protocols
 from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
 from simplenet_jax.evaluation import metrics
 from simplenet_jax.sweeps import numbers, settings
@@ -16,7 +17,9 @@ def make(**variants):
 def test_runs_are_named_after_what_they_change():
   config = make(same={}, more={'train.sigma': 0.3, 'backbone.levels': (1, 2)})
   runs = settings.expand(config)
-  names = {label: settings.folder(config.base, r) for label, r in runs.items()}
+  names = {
+    label: settings.folder(config, label, r) for label, r in runs.items()
+  }
   assert names == {
     'same': 'base',
     'more': 'backbone.levels=1+2,train.sigma=0.3',
@@ -26,7 +29,7 @@ def test_runs_are_named_after_what_they_change():
 def test_a_value_that_the_base_has_is_no_change():
   config = make(same={'backbone.levels': (2, 3)})
   (run,) = settings.expand(config).values()
-  assert settings.folder(config.base, run) == 'base'
+  assert settings.folder(config, 'same', run) == 'base'
 
 
 def test_what_heads_change_shares_features_and_what_features_need_does_not():
@@ -82,19 +85,21 @@ def outcome(config, label, categories, backbone='wide_resnet50_2'):
 
 
 @pytest.mark.parametrize(
-  ('categories', 'backbone', 'compared'),
+  ('categories', 'backbone', 'epochs', 'compared'),
   [
-    (CATEGORIES, 'wide_resnet50_2', True),
-    (CATEGORIES[:2], 'wide_resnet50_2', False),
-    (CATEGORIES, 'resnet18', False),
+    (CATEGORIES, 'wide_resnet50_2', 160, True),
+    (CATEGORIES[:2], 'wide_resnet50_2', 160, False),
+    (CATEGORIES, 'resnet18', 160, False),
+    (CATEGORIES, 'wide_resnet50_2', 40, False),
   ],
 )
 def test_the_papers_figures_are_subtracted_only_from_their_like(
-  categories, backbone, compared
+  categories, backbone, epochs, compared
 ):
-  config = make(**{'2+3': {}})
+  config = settings.sweep('table2', 'Levels', settings.base(), {'2+3': {}})
+  config.base.train.epochs = epochs
   one = outcome(config, '2+3', categories, backbone)
-  (row,) = numbers.collect(config, [one])['rows']
+  (row,) = numbers.collect(config, [one], {})['rows']
   paper = row['paper']
   assert paper['percent'] == {'image_auroc': 99.6, 'pixel_auroc': 98.1}
   if compared:
@@ -106,4 +111,50 @@ def test_the_papers_figures_are_subtracted_only_from_their_like(
 
 def test_an_unknown_view_is_told_before_anything_is_trained():
   with pytest.raises(ValueError, match="view is 'lines'; choose one of table"):
-    settings.sweep('x', 'X', settings.base('demo'), {'a': {}}, view='lines')
+    expand(view='lines')
+
+
+def expand(*, view='table', axis='', given=(), **variants):
+  config = settings.sweep(
+    'x', 'X', settings.base('demo'), variants or {'a': {}}, view, axis
+  )
+  for field, value in given:
+    config.base.update_from_flattened_dict({field: value})
+  return settings.expand(config)
+
+
+def test_mistakes_in_a_config_are_told_before_anything_is_trained():
+  for match, mistake in {
+    r'a variant changes train\.sgima': {'a': {'train.sgima': 1.0}},
+    r"axis is 'head\.adaptor'": {'view': 'line', 'axis': 'head.adaptor'},
+    'one and two have the same settings': {
+      'one': {},
+      'two': {'train.sigma': 0.6},
+    },
+    r'--config\.base\.train\.sigma is what this sweep varies': {
+      'a': {'train.sigma': 0.1},
+      'b': {'train.sigma': 0.2},
+      'given': [('train.sigma', 0.3)],
+    },
+  }.items():
+    with pytest.raises(ValueError, match=match):
+      expand(**mistake)
+  with pytest.raises(ValueError, match='is the config of one run'):
+    settings.expand(settings.base('demo'))
+  with pytest.raises(ValueError, match='is the config of a sweep'):
+    protocols.check(make(a={}))
+
+
+def test_weights_can_be_what_varies():
+  runs = {
+    'a': {'backbone.weights': 'some/file.safetensors'},
+    'b': {'backbone.weights': 'other/file.safetensors'},
+  }
+  config = make(**runs)
+  assert {
+    settings.folder(config, label, run)
+    for label, run in settings.expand(config).items()
+  } == {
+    'backbone.weights=some_file.safetensors',
+    'backbone.weights=other_file.safetensors',
+  }

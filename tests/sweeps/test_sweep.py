@@ -10,7 +10,7 @@ import safetensors.numpy
 from PIL import Image
 
 from simplenet_jax import train
-from simplenet_jax.sweeps import settings
+from simplenet_jax.sweeps import experiment, settings
 from tests import commands
 from tests.models.weights import fabricated
 
@@ -151,7 +151,7 @@ def test_an_unknown_variant_is_named(sweeps):
   )
 
 
-def test_a_failing_category_is_told_with_its_variant(sweeps, tmp_path):
+def test_when_all_fail_the_first_is_told(sweeps, tmp_path):
   done = sweeps.run(
     'table3',
     f'--workdir={tmp_path}',
@@ -159,6 +159,96 @@ def test_a_failing_category_is_told_with_its_variant(sweeps, tmp_path):
     '--config.base.train.sigma=1e38',
   )
   assert done.status == 1
-  assert done.error.startswith(
-    'error: 1 of 1 variants failed, the others are finished; linear: '
+  assert done.error.startswith('error: all variants failed; linear: 1 of 1 ')
+
+
+def test_a_variant_that_fails_is_left_out_and_told(sweeps, tmp_path):
+  base = settings.base('demo')
+  with base.unlocked():
+    base.update_from_flattened_dict(
+      {
+        **SMALL,
+        'data.categories': ('gasket',),
+        'seeds': (0, 1),
+        'data.root': str(sweeps.workdir.parent / 'demo'),
+      }
+    )
+  config = settings.sweep(
+    'mine', 'Mine', base, {'fine': {}, 'far': {'train.sigma': 1e38}}
   )
+  with pytest.raises(ValueError, match=r'1 of 2 .* left out; far: 1 of 1 cat'):
+    experiment.run(config, tmp_path)
+  found = json.loads((tmp_path / 'mine.json').read_text())
+  assert [row['label'] for row in found['rows']] == ['fine']
+  assert list(found['failures']) == ['far']
+  assert 'Failed and left out: far.' in (tmp_path / 'mine.md').read_text()
+  assert (tmp_path / 'mine.png').exists()
+
+
+@pytest.mark.parametrize(
+  ('name', 'only', 'times'),
+  [('table3', 'linear,none', 1), ('figure6', '1,3', 2)],
+)
+def test_features_are_made_once_for_all_that_share_them(
+  sweeps, tmp_path, name, only, times
+):
+  done = sweeps.run(name, f'--workdir={tmp_path}', f'--config.only={only}')
+  assert done.status == 0, done.errors
+  told = [line for line in done.told.splitlines() if ', features: ' in line]
+  assert len(told) == times
+
+
+def test_what_is_asked_for_later_is_made_of_what_is_finished(sweeps, tmp_path):
+  where = f'--workdir={tmp_path}'
+  assert sweeps.run('table1', where).status == 0
+  before = (tmp_path / 'base/results.json').read_text()
+  assert sweeps.run('table1', where).status == 0
+  assert (tmp_path / 'base/results.json').read_text() == before
+  done = sweeps.run(
+    'table1',
+    where,
+    '--config.base.evaluation.report=true',
+    '--config.base.evaluation.pictures=4',
+  )
+  assert done.status == 0, done.errors
+  assert (tmp_path / 'base/pictures/gasket.png').exists()
+  assert (tmp_path / 'base/report/gasket.json').exists()
+  assert 'No test images' not in (tmp_path / 'base/report.html').read_text()
+
+
+@pytest.mark.parametrize(
+  ('command', 'config', 'flag', 'error'),
+  [
+    (
+      'sweep',
+      'paper/table3.py:demo',
+      '--config.train.epochs=2',
+      'there is no --config.train.epochs; did you mean '
+      '--config.base.train.epochs?',
+    ),
+    (
+      'sweep',
+      'paper/table3.py:demo',
+      '--config.weights.resnet34=x',
+      'there is no --config.weights.resnet34; did you mean '
+      '--config.weights.resnet',
+    ),
+    ('main', 'demo.py', '--config.only=x', 'there is no --config.only'),
+    (
+      'main',
+      'paper/table3.py:demo',
+      '--verbosity=-1',
+      'table3 is the config of a sweep: python -m simplenet_jax.sweep',
+    ),
+    (
+      'sweep',
+      'demo.py',
+      '--verbosity=-1',
+      'demo is the config of one run: python -m simplenet_jax.main',
+    ),
+  ],
+)
+def test_mistaken_flags_are_told_in_a_line(command, config, flag, error):
+  done = commands.run(command, f'--config=configs/{config}', flag)
+  assert done.status in (1, 2)
+  assert done.error.startswith(f'error: {error}')
