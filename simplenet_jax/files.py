@@ -9,7 +9,6 @@ import numpy as np
 import safetensors
 from safetensors.numpy import save_file
 
-
 _PARTIAL = '.partial-'  # What names of files begin with that are not whole.
 
 
