@@ -134,14 +134,14 @@ def test_an_image_that_cannot_be_read_changes_nothing(saved, tmp_path):
 
 
 def test_a_write_that_fails_leaves_the_old_file(saved, good, monkeypatch):
-  before, save_file = saved.read_bytes(), file.save_file
+  before, write_arrays = saved.read_bytes(), file.write_arrays
 
-  def fail(weights, path, metadata):
-    save_file(weights, path, metadata)
+  def fail(path, weights, metadata):
+    write_arrays(path, weights, metadata)
     path.write_bytes(path.read_bytes()[:1000])
     raise OSError('No space left on device')
 
-  monkeypatch.setattr(file, 'save_file', fail)
+  monkeypatch.setattr(file, 'write_arrays', fail)
   done = calibrate(saved, good)
   assert done.status == 1
   assert done.error == 'error: No space left on device'
