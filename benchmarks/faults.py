@@ -76,24 +76,27 @@ def interrupted(run: ShortRun, work: str, moment: float, number: int) -> str:
   return phase
 
 
-def kills(run: ShortRun) -> collections.Counter[str]:
-  """Kill -9 at random moments."""
-  chance, phases = random.Random(0), collections.Counter()  # noqa: S311
-  for number in range(_KILLS.value):
+def signals(
+  run: ShortRun, count: int, number: signal.Signals
+) -> collections.Counter[str]:
+  """Sends a signal at random moments, each to a run of its own."""
+  chance, phases = random.Random(int(number)), collections.Counter()  # noqa: S311
+  for index in range(count):
+    work = f'{number.name} {index}'
     moment = chance.uniform(0.0, run.seconds)
-    phases[interrupted(run, f'kill {number}', moment, signal.SIGKILL)] += 1
-    resumed(run, f'kill {number}')
+    phases[interrupted(run, work, moment, number)] += 1
+    resumed(run, work)
   return phases
+
+
+def kills(run: ShortRun) -> collections.Counter[str]:
+  """SIGKILL at random moments."""
+  return signals(run, _KILLS.value, signal.SIGKILL)
 
 
 def stops(run: ShortRun) -> collections.Counter[str]:
   """SIGTERM at random moments."""
-  chance, phases = random.Random(1), collections.Counter()  # noqa: S311
-  for number in range(_STOPS.value):
-    moment = chance.uniform(0.0, run.seconds)
-    phases[interrupted(run, f'stop {number}', moment, signal.SIGTERM)] += 1
-    resumed(run, f'stop {number}')
-  return phases
+  return signals(run, _STOPS.value, signal.SIGTERM)
 
 
 @contextlib.contextmanager
