@@ -28,16 +28,22 @@ export JAX_COORDINATOR_BIND_ADDRESS=localhost:$port # Nobody else is to join.
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2}
 
 declare -A running
-stop() { kill -TERM "${!running[@]}" 2> /dev/null || true; }
+# To a process that is saving, a second signal means to end at once.
+told=0
+stop() {
+  told=1
+  kill -TERM "${!running[@]}" 2> /dev/null || true
+}
 trap stop INT TERM
 for ((i = 0; i < count; i++)); do
   if ((share)); then
     CUDA_VISIBLE_DEVICES=$(IFS=, && echo "${gpus[*]:i * share:share}")
     export CUDA_VISIBLE_DEVICES
   fi
-  python -m simplenet_jax.main "$@" --multihost --num_processes="$count" \
+  # In sessions of their own: Ctrl-C reaches them through this script alone.
+  setsid python -m simplenet_jax.main "$@" --multihost --num_processes="$count" \
     --coordinator_address="localhost:$port" --process_id="$i" \
-    > >(sed -u "s/^/[$i] /") 2> >(sed -u "s/^/[$i] /" >&2) &
+    > >(setsid sed -u "s/^/[$i] /") 2> >(setsid sed -u "s/^/[$i] /" >&2) &
   running[$!]=$i
 done
 
@@ -50,7 +56,7 @@ while ((${#running[@]})); do
     first=$status
     echo "launch/local.sh: process ${running[$ended]} ended with status" \
       "$status; the others are to save and end" >&2
-    stop
+    ((told)) || stop
   fi
   unset "running[$ended]"
 done

@@ -16,7 +16,10 @@ SCRIPTS = sorted([*LAUNCH.glob('*.sh'), *LAUNCH.glob('*.sbatch')])
 # Tells what it was given; fails or waits where it is told to.
 STAND_IN = """#!/usr/bin/env bash
 if [[ $1 = -c ]]; then exec {python} "$@"; fi
+# The second process takes its time to save, and heeds a second signal.
+slow() {{ trap 'exit 99' TERM; sleep .5; echo saved; exit 143; }}
 trap 'echo saved; exit 143' TERM
+[[ ${{*: -1}} != --process_id=1 ]] || trap slow TERM
 echo "GPUs ${{CUDA_VISIBLE_DEVICES:-none}}: $*"
 case " $* " in
   *" --fail=${{*: -1}} "*) sleep .5; exit 7 ;;
@@ -44,6 +47,7 @@ def start(name, *arguments, env):
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
+    start_new_session=True,
   )
 
 
@@ -150,12 +154,16 @@ def test_a_failure_has_the_others_save_and_end(path):
   assert sorted(saved) == ['[0] saved', '[2] saved']
 
 
-def test_a_signal_reaches_all(path):
+@pytest.mark.parametrize('to_group', [False, True], ids=['TERM', 'Ctrl-C'])
+def test_a_signal_reaches_all_and_each_once(path, to_group):
   process = start('local.sh', '2', '--wait', env=path)
   for _ in range(2):
     assert 'GPUs' in process.stdout.readline()
   time.sleep(0.1)
-  process.send_signal(signal.SIGTERM)
+  if to_group:
+    os.killpg(process.pid, signal.SIGINT)
+  else:
+    process.send_signal(signal.SIGTERM)
   told, _ = process.communicate(timeout=30)
   assert process.returncode == 143
   assert sorted(told.splitlines()) == ['[0] saved', '[1] saved']
