@@ -4,17 +4,19 @@
   python -m benchmarks.faults --kills=10 --only=kills
 
 A run of two demo categories with two seeds is killed at random moments, stopped
-by SIGTERM, given a disk that fills up, damaged checkpoints, images that change
-or are gone. After every kill or full disk each file must be whole, and the run
-that is taken up again must leave what an undisturbed one does, bit for bit.
-Every refusal must be one line with status 1. The full disk needs the right to
-mount a small file system and is left out, and named, where that is not granted.
+by SIGTERM, given a disk that fills up or becomes read-only, damaged
+checkpoints, images that change or are gone. After every kill or full disk each
+file must be whole, and the run that is taken up again must leave what an
+undisturbed one does, bit for bit. Every refusal must be one line with status 1.
+Disks need the right to mount a small file system and are left out, and named,
+where that is not granted.
 Writes benchmarks/results/faults.json and fails if anything did; takes about
 forty minutes on two CPU cores.
 """
 
 import collections
 import contextlib
+import functools
 import pathlib
 import random
 import shutil
@@ -44,6 +46,14 @@ class Wrong(Exception):  # noqa: N818 - a finding.
   """What should not have happened."""
 
 
+class LeftOut(Exception):  # noqa: N818 - a circumstance.
+  """A fault that cannot be made to happen here."""
+
+
+# Makes something happen; returns what came of it, or raises one of the above.
+Fault = Callable[[], str]
+
+
 def expect(holds: bool, what: str) -> None:
   """Raises `Wrong` unless something holds."""
   if not holds:
@@ -55,7 +65,7 @@ def resumed(run: ShortRun, work: str) -> None:
   expect(not run.halves(work), f'half-written: {run.halves(work)}')
   status, _, errors = run.finish(work)
   expect(status == 0, f'does not resume: {errors}')
-  expect(run.left(work) == run.whole, 'resumes to something else')
+  expect(not run.differing(work), f'is left otherwise: {run.differing(work)}')
   expect(not run.halves(work), f'half-written: {run.halves(work)}')
   shutil.rmtree(run.folder / work)
 
@@ -76,140 +86,219 @@ def interrupted(run: ShortRun, work: str, moment: float, number: int) -> str:
   return phase
 
 
+def signalled(
+  run: ShortRun, number: signal.Signals, index: int, moment: float
+) -> str:
+  """A signal after some seconds, to a run that is then taken up again."""
+  work = f'{number.name} {index}'
+  phase = interrupted(run, work, moment, number)
+  resumed(run, work)
+  return phase
+
+
 def signals(
   run: ShortRun, count: int, number: signal.Signals
-) -> collections.Counter[str]:
-  """Sends a signal at random moments, each to a run of its own."""
-  chance, phases = random.Random(int(number)), collections.Counter()  # noqa: S311
+) -> Iterator[Fault]:
+  """Yields signals at random moments, each to a run of its own."""
+  chance = random.Random(int(number))  # noqa: S311
   for index in range(count):
-    work = f'{number.name} {index}'
     moment = chance.uniform(0.0, run.seconds)
-    phases[interrupted(run, work, moment, number)] += 1
-    resumed(run, work)
-  return phases
+    yield functools.partial(signalled, run, number, index, moment)
 
 
-def kills(run: ShortRun) -> collections.Counter[str]:
+def kills(run: ShortRun) -> Iterator[Fault]:
   """SIGKILL at random moments."""
   return signals(run, _KILLS.value, signal.SIGKILL)
 
 
-def stops(run: ShortRun) -> collections.Counter[str]:
+def stops(run: ShortRun) -> Iterator[Fault]:
   """SIGTERM at random moments."""
   return signals(run, _STOPS.value, signal.SIGTERM)
 
 
 @contextlib.contextmanager
-def small_disk(folder: pathlib.Path, size: int) -> Iterator[Callable]:
-  """Mounts a file system of some bytes; yields what makes it large."""
+def disk(folder: pathlib.Path, size: str) -> Iterator[Callable[[str], None]]:
+  """Mounts a file system of some size; yields what changes its options.
+
+  Raises:
+    LeftOut: If that is not granted.
+  """
   folder.mkdir()
 
-  def mount(*options: str) -> None:
-    subprocess.run(  # noqa: S603
-      ['mount', '-t', 'tmpfs', *options, 'tmpfs', str(folder)],  # noqa: S607
-      check=True,
-      capture_output=True,
-    )
-
-  mount('-o', f'size={size}')
-  try:
-    yield lambda: mount('-o', 'remount,size=1g')
-  finally:
-    subprocess.run(['umount', str(folder)], check=True)  # noqa: S603, S607
-
-
-def disks(run: ShortRun) -> collections.Counter[str]:
-  """Disks that fill up, the earlier the smaller they are."""
-  needed, found = run.bytes, collections.Counter()
-  for number in range(_DISKS.value):
-    work = f'disk {number}'
-    size = int(needed * (number + 1) / (_DISKS.value + 1)) // 4096 * 4096
+  def mount(options: str) -> None:
     try:
-      with small_disk(run.folder / work, max(size, 4096)) as enlarge:
-        status, _, errors = run.finish(f'{work}/run')
-        expect(status == 1, f'status {status} on {size} bytes: {errors}')
-        lines = errors.splitlines()
-        expect(len(lines) == 1, f'says more than a line: {errors}')
-        expect('No space left' in errors, f'does not say why: {errors}')
-        enlarge()
-        resumed(run, f'{work}/run')
-    except subprocess.CalledProcessError:
-      return collections.Counter({'left out: may not mount': 1})
-    found['refused in one line, resumed'] += 1
-  return found
+      subprocess.run(  # noqa: S603
+        ['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', str(folder)],  # noqa: S607
+        check=True,
+        capture_output=True,
+      )
+    except (subprocess.CalledProcessError, FileNotFoundError):
+      raise LeftOut('may not mount') from None
+
+  mount(f'size={size}')
+  try:
+    yield lambda options: mount(f'remount,{options}')
+  finally:
+    subprocess.run(['umount', '-l', str(folder)], check=True)  # noqa: S603, S607
 
 
-def damages(run: ShortRun) -> collections.Counter[str]:
+def refused(status: int, errors: str, reason: str) -> None:
+  """Checks that a run gave up in one line that says why."""
+  expect(status == 1, f'status {status}: {errors}')
+  expect(len(errors.splitlines()) == 1, f'says more than a line: {errors}')
+  expect(reason in errors, f'does not say why: {errors}')
+
+
+def filled(run: ShortRun, index: int, size: int) -> str:
+  """A disk that fills up, then is made larger."""
+  with disk(run.folder / f'disk {index}', str(size)) as change:
+    status, _, errors = run.finish(f'disk {index}/run')
+    refused(status, errors, 'No space left')
+    change('size=1g')
+    resumed(run, f'disk {index}/run')
+  return 'refused in one line, resumed'
+
+
+def disks(run: ShortRun) -> Iterator[Fault]:
+  """Disks that fill up, the earlier the smaller they are."""
+  for index in range(_DISKS.value):
+    size = int(run.bytes * (index + 1) / (_DISKS.value + 1)) // 4096 * 4096
+    yield functools.partial(filled, run, index, max(size, 4096))
+
+
+def read_only(run: ShortRun, what: str, moment: float | None) -> str:
+  """Images or results on a disk that may not be written, or no longer."""
+  name = f'read-only {what} {moment}'
+  with disk(run.folder / name, '1g') as change:
+    root, work = f'{name}/data', f'{name}/run'
+    shutil.copytree(run.root, run.folder / root)
+    if what == 'images':
+      change('ro')
+      work = f'{name} run'
+    process = run.start(work, f'--config.data.root={run.folder / root}')
+    told = run.read(process)
+    if what == 'images':
+      _, errors = process.communicate(timeout=300)
+      expect(process.returncode == 0, errors)
+      expect(not run.differing(work), f'otherwise: {run.differing(work)}')
+      return 'images: not needed'
+    time.sleep(moment or 0.0)
+    change('ro')
+    status = process.wait(timeout=120)
+    errors = process.stderr.read() if process.stderr else ''
+    if status == 0:
+      return f'{what}: {_NO_STATUS}'
+    expect(bool(told()), 'told nothing')
+    refused(status, errors, 'Read-only')
+    change('rw')
+    shutil.rmtree(run.folder / root)
+    resumed(run, work)
+  return f'{what}: refused in one line, resumed'
+
+
+def write_protected(run: ShortRun) -> Iterator[Fault]:
+  """Disks that become read-only before a run and at moments of it."""
+  yield functools.partial(read_only, run, 'images', None)
+  for part in (0.0, 0.2, 0.4, 0.6, 0.8):
+    yield functools.partial(read_only, run, 'results', part * run.seconds)
+
+
+def damaged(run: ShortRun, index: int, chance: random.Random) -> str:
+  """A checkpoint with a changed byte, or cut short."""
+  work = f'damage {index}'
+  # Some time is left for two checkpoints of a head that is under way.
+  interrupted(run, work, 0.5 * run.seconds, signal.SIGTERM)
+  files = sorted((run.folder / work).glob('checkpoints/*/*/*/*.safetensors'))
+  if not files:
+    return 'nothing was saved yet'
+  path = chance.choice(files)
+  content = bytearray(path.read_bytes())
+  if index % 2:
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+  path.write_bytes(content if index % 2 else content[: len(content) // 2])
+  latest = path.parent == max(
+    path.parent.parent.iterdir(), key=lambda one: int(one.name)
+  )
+  status, told, errors = run.finish(work)
+  expect(status == 0, f'does not resume: {errors}')
+  expect(('cannot be read' in told) == latest, f'does not say so: {told}')
+  expect(not run.differing(work), f'is left otherwise: {run.differing(work)}')
+  shutil.rmtree(run.folder / work)
+  return 'changed byte' if index % 2 else 'cut short'
+
+
+def damages(run: ShortRun) -> Iterator[Fault]:
   """Checkpoints with a changed byte, or cut short."""
-  chance, found = random.Random(2), collections.Counter()  # noqa: S311
-  for number in range(_DAMAGES.value):
-    work = f'damage {number}'
-    # Some time is left for two checkpoints of a head that is under way.
-    interrupted(run, work, 0.5 * run.seconds, signal.SIGTERM)
-    files = sorted((run.folder / work).glob('checkpoints/*/*/*/*.safetensors'))
-    if not files:
-      found['nothing was saved yet'] += 1
-      continue
-    path = chance.choice(files)
-    content = bytearray(path.read_bytes())
-    if number % 2:
-      content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
-    path.write_bytes(content if number % 2 else content[: len(content) // 2])
-    latest = path.parent == max(
-      path.parent.parent.iterdir(), key=lambda one: int(one.name)
-    )
-    status, told, errors = run.finish(work)
-    expect(status == 0, f'does not resume: {errors}')
-    expect(('cannot be read' in told) == latest, f'does not say so: {told}')
-    expect(run.left(work) == run.whole, 'resumes to something else')
-    shutil.rmtree(run.folder / work)
-    found['changed byte' if number % 2 else 'cut short'] += 1
-  return found
+  chance = random.Random(2)  # noqa: S311
+  for index in range(_DAMAGES.value):
+    yield functools.partial(damaged, run, index, chance)
 
 
-def data(run: ShortRun) -> collections.Counter[str]:
-  """Images that are damaged, change or go away, before a run and during it."""
-  found = collections.Counter()
-  for name, spoil in {
-    'vanished folder': lambda root: shutil.rmtree(root / 'wood'),
-    'vanished image': lambda root: (root / 'wood/train/good/003.png').unlink(),
-    'truncated image': lambda root: (
-      root / 'wood/test/good/003.png'
-    ).write_bytes(b'\x89PNG\r\n\x1a\n'),
-    'other size': lambda root: Image.new('RGB', (7, 5)).save(
-      root / 'wood/train/good/003.png'
-    ),
-  }.items():
-    for when, moment in (('before', None), ('during', 0.05)):
-      work = f'{name} {when}'
-      root = run.folder / f'data of {work}'
-      shutil.copytree(run.root, root)
-      if moment is None:
-        spoil(root)
-      process = run.start(work, f'--config.data.root={root}')
-      told = run.read(process)
-      if moment is not None:
-        while 'features' not in told() and process.poll() is None:
-          time.sleep(0.01)
-        spoil(root)
-      status = process.wait(timeout=120)
-      errors = process.stderr.read() if process.stderr else ''
-      lines = [line for line in errors.splitlines() if 'error: ' in line]
-      expect('Traceback' not in errors, f'{work}: {errors}')
-      expect(status in (0, 1), f'{work}: status {status}')
-      expect(len(lines) == status, f'{work}: {errors}')
-      expect(not run.halves(work), f'half-written: {run.halves(work)}')
-      found[f'{work}: {"told in one line" if status else "not needed"}'] += 1
-  return found
+_SPOILT: dict[str, Callable[[pathlib.Path], object]] = {
+  'vanished folder': lambda root: shutil.rmtree(root / 'wood'),
+  'vanished image': lambda root: (root / 'wood/train/good/003.png').unlink(),
+  'truncated image': lambda root: (root / 'wood/test/good/003.png').write_bytes(
+    b'\x89PNG\r\n\x1a\n'
+  ),
+  'other size': lambda root: Image.new('RGB', (7, 5)).save(
+    root / 'wood/train/good/003.png'
+  ),
+}
 
 
-KINDS = {
+def spoilt(run: ShortRun, name: str, when: str) -> str:
+  """Images that are damaged, change or go away."""
+  work, spoil = f'{name} {when}', _SPOILT[name]
+  root = run.folder / f'data of {work}'
+  shutil.copytree(run.root, root)
+  if when == 'before':
+    spoil(root)
+  process = run.start(work, f'--config.data.root={root}')
+  told = run.read(process)
+  if when == 'during':
+    while 'features' not in told() and process.poll() is None:
+      time.sleep(0.01)
+    spoil(root)
+  status = process.wait(timeout=120)
+  errors = process.stderr.read() if process.stderr else ''
+  lines = [line for line in errors.splitlines() if 'error: ' in line]
+  expect('Traceback' not in errors, f'{work}: {errors}')
+  expect(status in (0, 1), f'{work}: status {status}')
+  expect(len(lines) == status, f'{work}: {errors}')
+  expect(not run.halves(work), f'half-written: {run.halves(work)}')
+  return f'{work}: {"told in one line" if status else "not needed"}'
+
+
+def data(run: ShortRun) -> Iterator[Fault]:
+  """What can happen to images, before a run and during it."""
+  for name in _SPOILT:
+    for when in ('before', 'during'):
+      yield functools.partial(spoilt, run, name, when)
+
+
+KINDS: dict[str, Callable[[ShortRun], Iterator[Fault]]] = {
   'kills': kills,
   'stops': stops,
   'disks': disks,
+  'read-only': write_protected,
   'damages': damages,
   'data': data,
 }
+
+
+def inject(faults: Iterator[Fault], wrong: list[str]) -> dict[str, int]:
+  """Makes faults happen; returns what came of how many, and notes findings."""
+  found: collections.Counter[str] = collections.Counter()
+  for number, fault in enumerate(faults):
+    try:
+      found[fault()] += 1
+    except LeftOut as reason:
+      return {f'left out: {reason}': 1}
+    except Wrong as error:
+      wrong.append(f'number {number}: {error}')
+      found['wrong'] += 1
+      print(f'WRONG {wrong[-1]}')
+  return dict(sorted(found.items()))
 
 
 def main() -> None:
@@ -220,11 +309,9 @@ def main() -> None:
     for name, kind in KINDS.items():
       if _ONLY.value and name not in _ONLY.value:
         continue
-      try:
-        found[name] = dict(sorted(kind(run).items()))
-      except Wrong as error:
-        wrong.append(f'{name}: {error}')
-        print(f'WRONG {wrong[-1]}')
+      of_kind: list[str] = []
+      found[name] = inject(kind(run), of_kind)
+      wrong += [f'{name}, {finding}' for finding in of_kind]
   timing.write(
     'faults',
     {

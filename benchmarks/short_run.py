@@ -143,6 +143,15 @@ class ShortRun:
       'page': (workdir / 'report.html').exists(),
     }
 
+  def differing(self, work: str) -> list[str]:
+    """Returns what a run left otherwise than an undisturbed one."""
+    left = self.left(work)
+    return sorted(
+      name
+      for name in {*left, *self.whole}
+      if left.get(name) != self.whole.get(name)
+    )
+
   def halves(self, work: str) -> list[str]:
     """Returns the files that are not whole."""
     workdir = self.folder / work

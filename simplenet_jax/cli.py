@@ -13,6 +13,8 @@ from absl import app, flags, logging
 
 from simplenet_jax import interrupts, protocols
 
+_LONGEST = 1000  # Characters of a message; what was given may be longer.
+
 
 def run(main: Callable[..., None], *, positional: bool = False) -> None:
   """Parses the flags, runs a command and turns errors into one line.
@@ -154,5 +156,8 @@ def _suggestion(path: str, known: Sequence[str]) -> str:
 
 
 def _fail(status: int, message: str, kind: str = 'error') -> NoReturn:
-  print(f'{kind}: {" ".join(message.split())}', file=sys.stderr)
+  line = ' '.join(message.split())
+  if len(line) > _LONGEST:
+    line = f'{line[:_LONGEST]} ...'
+  print(f'{kind}: {line}', file=sys.stderr)
   sys.exit(status)

@@ -209,6 +209,9 @@ def _decode(path: File | str, convert: Callable[[Image.Image], _T]) -> _T:
   """Opens an image, converts it, and puts what goes wrong into one line."""
   found = isinstance(path, Record)
   try:
+    if not found and Path(path).exists() and not Path(path).is_file():
+      # A pipe or a device may be read for ever.
+      raise ValueError('not a file')
     source = io.BytesIO(path.read_bytes()) if found else path
     with Image.open(source, formats=FORMATS) as image:
       # An MPO is a camera's JPEG with previews after the picture itself.

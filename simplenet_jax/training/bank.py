@@ -20,6 +20,10 @@ from flax import nnx
 from simplenet_jax.data import images
 from simplenet_jax.models import patches, resnet
 
+# Images that are written at a time: one program serves all, and larger blocks
+# would pad more.
+BLOCK = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class Extractor:
@@ -190,11 +194,10 @@ class Bank:
       values: `[images, h, w, channels]` of each level.
       rows: int32 `[images]`.
     """
-    block = 32  # One program serves all; larger blocks would pad more.
-    for start in range(0, len(rows), block):
-      part = slice(start, start + block)
-      chunk = tuple(padded(value[part], block) for value in values)
-      self.levels = _write(self.levels, chunk, self._padded(rows[part], block))
+    for start in range(0, len(rows), BLOCK):
+      part = slice(start, start + BLOCK)
+      chunk = tuple(padded(value[part], BLOCK) for value in values)
+      self.levels = _write(self.levels, chunk, self._padded(rows[part], BLOCK))
 
   def _padded(self, rows: np.ndarray, size: int) -> np.ndarray:
     return np.pad(rows, (0, size - len(rows)), constant_values=self.rows)

@@ -80,7 +80,11 @@ class Streamed:
     wanted, places = np.unique(images, return_inverse=True)
     start = lane * self.limit
     rows = self.taken[start : start + self.limit][: len(wanted)]
-    self._home.write([level[wanted] for level in self._levels], rows)
+    # Not all at once: host memory would hold as much as the window again.
+    for first in range(0, len(wanted), bank.BLOCK):
+      block = slice(first, first + bank.BLOCK)
+      values = [level[wanted[block]] for level in self._levels]
+      self._home.write(values, rows[block])
     return rows[places].reshape(images.shape)
 
 

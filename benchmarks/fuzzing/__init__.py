@@ -1,0 +1,1 @@
+"""Hostile input for the commands, and a judge of what they make of it."""

@@ -1,0 +1,136 @@
+"""What cases begin with: whole images, a whole run, whole files."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import torch
+from safetensors import numpy as safetensors
+
+from simplenet_jax.data import demo
+
+# Of a run that takes a second or two.
+SETTINGS = {
+  'data.source': 'folder',
+  'data.resize': 32,
+  'backbone.batch_size': 4,
+  'patch.pretrain_dim': 24,
+  'patch.target_dim': 24,
+  'head.hidden': 8,
+  'seeds': '0',
+  'train.epochs': 2,
+  'train.batch_size': 4,
+  'evaluation.every': 1,
+  'evaluation.pictures': 2,
+  'engine.tensorboard': False,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Ground:
+  """A folder with something whole of every kind.
+
+  Attributes:
+    folder: What holds it.
+    root: Images of one category in MVTec's layout.
+    run: The work directory of a run on them.
+    detector: Its detector.
+    weights: A backbone's, as safetensors and as PyTorch's file.
+    released: A checkpoint like those of the released code.
+  """
+
+  folder: pathlib.Path
+  root: pathlib.Path
+  run: pathlib.Path
+  detector: pathlib.Path
+  weights: tuple[pathlib.Path, ...]
+  released: pathlib.Path
+
+
+def training(root: pathlib.Path, work: pathlib.Path, **others: object) -> list:
+  """Returns the command line of a small run.
+
+  Args:
+    root: The images.
+    work: The work directory.
+    **others: More settings, with `__` for a dot.
+  """
+  more = {name.replace('__', '.'): value for name, value in others.items()}
+  settings = {**SETTINGS, 'data.root': root, **more}
+  return [
+    'simplenet_jax.main',
+    '--config=configs/demo.py',
+    f'--workdir={work}',
+    *(f'--config.{field}={value}' for field, value in settings.items()),
+  ]
+
+
+def lay(folder: pathlib.Path) -> Ground:
+  """Makes it all, below an empty folder."""
+  everything, root = folder / 'generated', folder / 'data'
+  demo.generate(everything, train=6, good=2, defective=3)
+  shutil.copytree(everything / 'gasket', root / 'gasket')
+  run = folder / 'run'
+  subprocess.run(  # noqa: S603 - our own.
+    [sys.executable, '-m', *map(str, training(root, run))],
+    check=True,
+    capture_output=True,
+  )
+  return Ground(
+    folder,
+    root,
+    run,
+    run / 'detectors' / 'gasket.safetensors',
+    _weights(folder),
+    _released(folder / 'ckpt.pth'),
+  )
+
+
+def _weights(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
+  from simplenet_jax.models.weights import files
+
+  original = files.locate('demo', '--weights')
+  copied, converted = folder / 'demo.safetensors', folder / 'demo.pth'
+  shutil.copyfile(original, copied)
+  tensors = safetensors.load_file(original)
+  torch.save(
+    {name: torch.from_numpy(one.copy()) for name, one in tensors.items()},
+    converted,
+  )
+  return copied, converted
+
+
+def _released(path: pathlib.Path) -> pathlib.Path:
+  dim, hidden = SETTINGS['patch.target_dim'], SETTINGS['head.hidden']
+  block = 'body.block1'
+  shapes = {
+    f'{block}.0.weight': (hidden, dim),
+    f'{block}.0.bias': (hidden,),
+    **{
+      f'{block}.1.{name}': (hidden,)
+      for name in ('weight', 'bias', 'running_mean', 'running_var')
+    },
+    'tail.weight': (1, hidden),
+  }
+  adaptor = {'layers.0fc.weight': (dim, dim), 'layers.0fc.bias': (dim,)}
+  torch.save(
+    {
+      'discriminator': {name: torch.ones(s) for name, s in shapes.items()},
+      'pre_projection': {name: torch.ones(s) for name, s in adaptor.items()},
+    },
+    path,
+  )
+  return path
+
+
+def described(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
+  """Returns a detector's description as JSON, and its weights."""
+  content = path.read_bytes()
+  length = int.from_bytes(content[:8], 'little')
+  header = json.loads(content[8 : 8 + length])
+  card = json.loads(header['__metadata__']['detector'])
+  return card, safetensors.load(content)

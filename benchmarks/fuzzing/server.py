@@ -1,0 +1,82 @@
+"""A process that has everything loaded and runs commands in forks of itself.
+
+A fork starts in milliseconds and is a process like any: it has its own flags,
+prints, leaves a status, crashes and hangs alone. Reads a JSON object a line
+from the standard input: `argv`, `folder`, `stop` and `kill`; writes one with
+`status`, `peak` and `seconds` back.
+"""
+
+import json
+import os
+import pathlib
+import resource
+import runpy
+import signal
+import sys
+import time
+from typing import Any
+
+# Of the address space; a bomb ends here instead of the machine.
+_ROOM = 24 << 30
+_TICK = 0.005
+
+
+def _preload() -> None:
+  """Imports what commands import, but not them: each defines its flags."""
+  import torch  # noqa: F401 - of files of weights.
+
+  from simplenet_jax import cli, train  # noqa: F401
+  from simplenet_jax.data.downloads import datasets  # noqa: F401
+  from simplenet_jax.deployment import released, session  # noqa: F401
+  from simplenet_jax.exporting import bundle  # noqa: F401
+  from simplenet_jax.report import comparison, page  # noqa: F401
+
+
+def _become(argv: list[str], folder: pathlib.Path) -> None:
+  """Goes on as a command; its lines go to files in the folder."""
+  for number, name in ((1, 'stdout'), (2, 'stderr')):
+    descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, number)
+  os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+  resource.setrlimit(resource.RLIMIT_AS, (_ROOM, _ROOM))
+  resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+  sys.argv = [argv[0], *argv[1:]]
+  runpy.run_module(argv[0], run_name='__main__', alter_sys=True)
+
+
+def _wait(child: int, stop: float, kill: float) -> dict[str, Any]:
+  """Waits for a process; asks it to stop, then kills it, if it takes long."""
+  start, asked = time.monotonic(), False
+  while True:
+    found, status, usage = os.wait4(child, os.WNOHANG)
+    passed = time.monotonic() - start
+    if found:
+      return {
+        'status': os.waitstatus_to_exitcode(status),
+        'peak': usage.ru_maxrss << 10,
+        'seconds': passed,
+      }
+    if passed > stop and not asked:
+      os.kill(child, signal.SIGTERM)
+      asked = True
+    if passed > stop + kill:
+      os.kill(child, signal.SIGKILL)
+    time.sleep(_TICK)
+
+
+def main() -> None:
+  """Serves until the input ends."""
+  _preload()
+  print('ready', flush=True)
+  for line in sys.stdin:
+    asked = json.loads(line)
+    child = os.fork()
+    if not child:
+      _become(asked['argv'], pathlib.Path(asked['folder']))
+      return
+    told = _wait(child, asked['stop'], asked['kill'])
+    print(json.dumps(told), flush=True)
+
+
+if __name__ == '__main__':
+  main()
