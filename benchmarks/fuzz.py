@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from typing import Any
 
 from absl import flags
@@ -37,6 +38,8 @@ _CASES = flags.DEFINE_integer('cases', None, 'Of each kind, at most.', 1)
 _FIRST = flags.DEFINE_integer('first', 0, 'The first number.', 0)
 _ONLY = flags.DEFINE_list('only', [], 'Which kinds; all if not given.')
 _KEEP = flags.DEFINE_string('keep', 'runs/fuzz', 'Where findings go, a folder.')
+
+_JUDGES = 2  # At work at once.
 
 # Kinds, and how many of them are tried for one of the rarest.
 KINDS = {
@@ -122,10 +125,18 @@ def attempt(
       tally.wrong.append(f'{label}: {finding} ({case.told[:200]})')
       console.print(f'WRONG {tally.wrong[-1]}', markup=False)
   if finding:
-    kept = pathlib.Path(_KEEP.value) / label
-    shutil.rmtree(kept, ignore_errors=True)
-    shutil.copytree(folder, kept, symlinks=True, dirs_exist_ok=True)
+    keep(folder, pathlib.Path(_KEEP.value) / label)
   shutil.rmtree(folder)
+
+
+def keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
+  """Copies a case, but for its pipes: nothing ever comes out of them."""
+
+  def pipes(place: str, names: list[str]) -> list[str]:
+    return [name for name in names if pathlib.Path(place, name).is_fifo()]
+
+  shutil.rmtree(kept, ignore_errors=True)
+  shutil.copytree(folder, kept, symlinks=True, ignore=pipes)
 
 
 def work_off(
@@ -153,14 +164,12 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as folder:
     known, left = ground.lay(pathlib.Path(folder)), order()
     until = time.monotonic() + _SECONDS.value
-    threads = [
-      threading.Thread(target=work_off, args=(known, left, until, tally))
-      for _ in range(2)
-    ]
-    for thread in threads:
-      thread.start()
-    for thread in threads:
-      thread.join()
+    with futures.ThreadPoolExecutor(_JUDGES) as pool:
+      judges = [
+        pool.submit(work_off, known, left, until, tally) for _ in range(_JUDGES)
+      ]
+      for ended in judges:
+        ended.result()
   found = tally.report()
   timing.write('fuzz', found)
   if tally.wrong:

@@ -1,6 +1,7 @@
 """Files that are either whole or not there."""
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,7 +28,9 @@ def written_aside(path: Path | str) -> Iterator[Path]:
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  aside = path.with_name(f'{_PARTIAL}{os.getpid()}-{path.name}')
+  # Not the name itself, which with more before it may be too long.
+  digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+  aside = path.with_name(f'{_PARTIAL}{os.getpid()}-{digest}{path.suffix}')
   try:
     yield aside
     aside.replace(path)

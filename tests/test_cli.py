@@ -69,3 +69,11 @@ def test_help_names_the_command():
   done = command('--help')
   assert 'python -m simplenet_jax.main --config=configs/mvtec.py' in done.stdout
   assert '--workdir' in done.stdout
+
+
+def test_a_message_stays_one_line_however_much_was_given():
+  found = command(MVTEC, f'--config.precision={"x" * 5000}')
+  assert found.returncode == 1
+  (line,) = found.stderr.splitlines()
+  assert len(line) < 1100
+  assert line.startswith("error: --config.precision is 'xxx")

@@ -15,6 +15,7 @@ folders is a category of good ones. Nothing is read but file names.
 import collections
 import dataclasses
 import math
+import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from simplenet_jax.data.record import File
 
 EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 GOOD = 'good'
+_LONGEST_NAME = 200  # Bytes of a category's name; of 255 that file systems take.
 _NORMAL = (GOOD, 'ok')  # How folders of normal images may be called.
 _UNREAD = ('.arw', '.avif', '.cr2', '.dng', '.heic', '.heif', '.nef')
 
@@ -87,9 +89,9 @@ def find_categories(
 
   Raises:
     FileNotFoundError: the root is not a folder.
-    ValueError: no categories, a name that is not there, a category without
-      training images, images beside the test folders, a mask without an
-      image, or a mask or an image that could belong to several.
+    ValueError: no categories, a name that is not there or too long, a category
+      without training images, images beside the test folders, a mask without
+      an image, or a mask or an image that could belong to several.
   """
   root = Path(root)
   if not root.is_dir():
@@ -214,6 +216,11 @@ def _normal(part: Path) -> Path:
 
 
 def _read_category(name: str, folder: Path) -> Category:
+  if len(os.fsencode(name)) > _LONGEST_NAME:
+    raise ValueError(
+      f'{folder}: its name is too long for files that are named after it; at '
+      f'most {_LONGEST_NAME} bytes'
+    )
   if not _is_category(folder):
     flat = _told_images(folder)
     if not flat:

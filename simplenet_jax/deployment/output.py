@@ -3,6 +3,7 @@
 import collections
 import csv
 import dataclasses
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -47,10 +48,22 @@ class Output:
   bits: int = 16
 
   def write(self, found: Prediction) -> Row:
-    """Writes an image's picture and map; returns its row of the table."""
+    """Writes an image's picture and map; returns its row of the table.
+
+    Raises:
+      ValueError: If the image is another one by now, or its name too long.
+    """
     assert isinstance(found.source, Path)
     if self.pictures or self.maps:
-      self._show(found, found.source, found.map)
+      try:
+        self._show(found, found.source, found.map)
+      except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+          raise
+        raise ValueError(
+          f'{found.source}: its name is too long for a picture and a map; '
+          'shorten it, or give --nopictures --nomaps'
+        ) from None
     limit = found.thresholds.image
     score = found.normalised if self.normalise else found.score
     shown = 1.0 if self.normalise else limit

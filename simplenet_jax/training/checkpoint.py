@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,6 @@ class Checkpoints:
         primary_host=own, active_processes={own}
       ),
     )
-    self._tidied: set[Job] = set()
     self._saves: dict[Job, futures.Future] = {}
     self._broken: set[tuple[Job, int]] = set()
     # Orbax numbers its operations in a way that two threads upset.
@@ -155,9 +154,16 @@ class Checkpoints:
     return None
 
   def progress(self, job: Job) -> int:
-    """Returns how many steps of a head are saved, in files that can be read."""
+    """Returns how many steps of a head are saved, in files that can be read.
+
+    What a kill left beside a finished head is removed: nothing is saved of it
+    again.
+    """
     saved = self.load(job)
-    return saved[0].step if saved else 0
+    step = saved[0].step if saved else 0
+    if step == job.steps:
+      self._tidy(job, keep=1)
+    return step
 
   def close(self) -> None:
     """Waits until everything is saved.
@@ -186,24 +192,21 @@ class Checkpoints:
 
   def _write(self, job: Job, step: int, arrays: State) -> None:
     folder = self._path(job)
-    if job not in self._tidied:
-      _remove(folder.glob(f'*{_PARTIAL}'))
-      self._tidied.add(job)
     if step not in self._steps(job):
       self._saver.save(folder / str(step), args=_Arrays(arrays), force=True)
       self._broken.discard((job, step))
-    kept = {
-      str(one) for one in self._steps(job)[: 1 if step == job.steps else 2]
-    }
+    self._tidy(job, keep=1 if step == job.steps else 2)
+
+  def _tidy(self, job: Job, keep: int) -> None:
+    """Removes all but the latest checkpoints, and what is not whole."""
+    folder = self._path(job)
+    kept = {str(step) for step in self._steps(job)[:keep]}
     for path in list(folder.glob('[0-9]*')):
       if path.name.isdecimal() and path.name not in kept:
         # So that none is ever half there under its name.
-        _remove([path.rename(path.with_name(path.name + _PARTIAL))])
-
-
-def _remove(folders: Iterable[Path]) -> None:
-  for folder in folders:
-    shutil.rmtree(folder, ignore_errors=True)
+        path.rename(path.with_name(path.name + _PARTIAL))
+    for path in folder.glob(f'*{_PARTIAL}'):
+      shutil.rmtree(path, ignore_errors=True)
 
 
 def _restored(

@@ -108,6 +108,12 @@ def test_no_training_images(tmp_path, name):
     folder.find_categories(tmp_path)
 
 
+def test_a_category_that_files_cannot_be_named_after(tmp_path):
+  (tmp_path / ('é' * 101) / 'train/good').mkdir(parents=True)
+  with pytest.raises(ValueError, match='name is too long .* at most 200 bytes'):
+    folder.find_categories(tmp_path)
+
+
 def test_test_images_outside_their_folders(tmp_path):
   _touch(tmp_path, 'train/good/0.png', 'test/7.png')
   with pytest.raises(ValueError, match=r'7\.png: a test image belongs in'):

@@ -1,5 +1,6 @@
 """Reading images and masks, and normalising pixels."""
 
+import os
 import struct
 import threading
 import zlib
@@ -202,6 +203,13 @@ def test_not_an_image(tmp_path):
 def test_other_formats_are_refused(tmp_path):
   path = _save(tmp_path / 'a.png', GRAY, format='GIF')
   _refused(path, 'not a readable image')
+
+
+@pytest.mark.parametrize('make', [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_refused_at_once(tmp_path, make):
+  make(tmp_path / 'x.png')
+  with pytest.raises(ValueError, match=r'x\.png: .*not a file'):
+    images.read_image(tmp_path / 'x.png')
 
 
 def test_missing_file(tmp_path):

@@ -220,3 +220,16 @@ def test_the_verdict_fits_the_threshold(tmp_path, score, normalise, expected):
     tmp_path, {found.source: Path('x')}, (-1, 1), False, False, normalise
   )
   assert out.write(found)[1:4] == expected
+
+
+def test_a_name_may_be_as_long_as_a_file_system_takes(tmp_path):
+  name = 'n' * 250
+  found = predict(tmp_path / f'{name}.png')
+  out = output.Output(tmp_path / 'out', {found.source: Path(name)}, (-1, 1))
+  out.write(found)
+  assert (tmp_path / 'out/maps' / f'{name}.tiff').exists()
+  longer = output.Output(
+    tmp_path / 'out', {found.source: Path(name + '.png')}, (-1, 1)
+  )
+  with pytest.raises(ValueError, match='name is too long .* --nopictures'):
+    longer.write(found)

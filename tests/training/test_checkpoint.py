@@ -247,6 +247,32 @@ def test_progress_counts_steps(tmp_path):
   assert Checkpoints(tmp_path).progress(JOB) == 3
 
 
+def test_what_a_kill_left_beside_a_finished_head_is_removed(tmp_path):
+  record = grow(Record(JOB, rank), 3)
+  save(tmp_path, record)
+  home = tmp_path / JOB.category / f'seed-{JOB.seed}'
+  (earlier,) = home.iterdir()
+  left = earlier.rename(tmp_path / 'left')
+  grow(record).head = {'kernel': np.ones(3)}
+  save(tmp_path, record)
+  left.rename(earlier)
+  (home / '6.orbax-checkpoint-tmp').mkdir()
+  checkpoints = Checkpoints(tmp_path)
+  assert checkpoints.progress(JOB) == JOB.steps
+  checkpoints.close()
+  assert steps_in(tmp_path) == {str(JOB.steps)}
+
+
+def test_progress_leaves_a_head_under_way_as_it_is(tmp_path):
+  record = Record(JOB)
+  save(tmp_path, grow(record))
+  save(tmp_path, grow(record))
+  checkpoints = Checkpoints(tmp_path)
+  assert checkpoints.progress(JOB) == 6
+  checkpoints.close()
+  assert steps_in(tmp_path) == {'3', '6'}
+
+
 def test_processes_take_up_each_others_heads(tmp_path):
   record, checkpoints = Record(JOB), Checkpoints(tmp_path)
   checkpoints.save(grow(record), state_of(record))
