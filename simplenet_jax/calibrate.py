@@ -25,6 +25,12 @@ _RATE = flags.DEFINE_float(
 _PRECISION = flags.DEFINE_enum(
   'precision', 'float32', protocols.PRECISIONS, 'As it will be used.'
 )
+_BATCH = flags.DEFINE_integer(
+  'batch_size', 64, 'Images at a time on an accelerator, at most.', 1
+)
+_SHRINK = flags.DEFINE_bool(
+  'shrink', False, 'Whether to take fewer where memory does not hold them.'
+)
 cli.require('detector', 'input')
 flags.register_validator(
   'false_alarm_rate', lambda rate: 0 < rate < 1, 'must be between 0 and 1'
@@ -44,7 +50,12 @@ def main() -> None:
       f'{target} does not end in {file.SUFFIX}, as what is written will; '
       'rename it, or give another --output'
     )
-  detector = Detector.load(path, precision=_PRECISION.value)
+  detector = Detector.load(
+    path,
+    precision=_PRECISION.value,
+    batch_size=_BATCH.value,
+    shrink=_SHRINK.value,
+  )
   console.print(
     f'Calibrates {detector.card.name} with {counted(len(paths), "image")}, to '
     f'{target}'

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from simplenet_jax import interrupts, protocols
+from simplenet_jax import interrupts, memory, protocols
 
 _LONGEST = 1000  # Characters of a message; what was given may be longer.
 
@@ -42,8 +42,19 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
     except (ValueError, OSError) as error:
       logging.debug('', exc_info=True)
       _fail(1, str(error))
+    except (MemoryError, RuntimeError) as error:
+      _out_of_memory(error)
 
   app.run(guarded, flags_parser=_parse)
+
+
+def _out_of_memory(error: Exception) -> NoReturn:
+  """Ends the command; raises what is another error again."""
+  if memory.exhausted(error):
+    _fail(1, 'a device is out of memory; stop what else uses it')
+  if isinstance(error, MemoryError):
+    _fail(1, str(error) or 'this machine is out of memory')
+  raise error
 
 
 def require(*names: str) -> None:

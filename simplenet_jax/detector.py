@@ -5,11 +5,8 @@ for found in detector.predict('line4/'):
   print(found.source, found.score, found.anomalous)
 """
 
-import collections
 import dataclasses
-import functools
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +14,11 @@ import jax
 import numpy as np
 
 from simplenet_jax.data import loading
-from simplenet_jax.inference import file, network, source, thresholds
+from simplenet_jax.inference import file, source, thresholds
 from simplenet_jax.inference.card import Card
+from simplenet_jax.inference.computation import BATCH, Computation
 from simplenet_jax.inference.prediction import Prediction
 from simplenet_jax.inference.thresholds import Thresholds
-from simplenet_jax.models.precision import PRECISIONS
-
-_BATCH = 64  # Images at a time on an accelerator, at most.
 
 
 class Detector:
@@ -40,7 +35,8 @@ class Detector:
     weights: Mapping[str, np.ndarray],
     *,
     precision: str = 'float32',
-    batch_size: int = _BATCH,
+    batch_size: int = BATCH,
+    shrink: bool = False,
   ):
     """Prepares; weights go to the default device with the first images.
 
@@ -51,22 +47,16 @@ class Detector:
         `tensorfloat32` as float32.
       batch_size: Images at a time, at most. CPUs take one after the other,
         which is faster, but in bfloat16.
+      shrink: Whether, from then on, half as many are taken when the device is
+        out of memory, again and again; else that is a MemoryError.
 
     Raises:
       ValueError: For another precision or a batch size below 1.
     """
-    if precision not in PRECISIONS:
-      raise ValueError(
-        f'precision is {precision!r}; choose one of {", ".join(PRECISIONS)}'
-      )
-    if batch_size < 1:
-      raise ValueError(f'batch_size is {batch_size}, expected at least 1')
-    # CPUs gain nothing by bfloat16; it is there to see what it does elsewhere.
-    by_products = jax.default_backend() == 'cpu' and precision != 'bfloat16'
     self.card, self.weights = card, weights
-    manner = 'float32' if by_products else precision
-    self._manner = network.Manner(manner, by_products)
-    self._batch_size = 1 if by_products else batch_size
+    self._computation = Computation(
+      card.network, weights, precision, batch_size, shrink
+    )
 
   @classmethod
   def load(
@@ -74,7 +64,8 @@ class Detector:
     path: str | Path,
     *,
     precision: str = 'float32',
-    batch_size: int = _BATCH,
+    batch_size: int = BATCH,
+    shrink: bool = False,
   ) -> 'Detector':
     """Reads a detector.
 
@@ -82,13 +73,20 @@ class Detector:
       path: As it was saved; `.safetensors` may be left out.
       precision: See `Detector`.
       batch_size: See `Detector`.
+      shrink: See `Detector`.
 
     Raises:
       FileNotFoundError: If there is none.
       ValueError: If the file is none, or damaged.
     """
     card, weights = file.load(Path(path))
-    return cls(card, weights, precision=precision, batch_size=batch_size)
+    return cls(
+      card,
+      weights,
+      precision=precision,
+      batch_size=batch_size,
+      shrink=shrink,
+    )
 
   def save(self, path: str | Path) -> None:
     """Writes all of it to one file; `.safetensors` is appended if missing."""
@@ -107,12 +105,12 @@ class Detector:
   @property
   def precision(self) -> str:
     """Of the computation."""
-    return self._manner.precision
+    return self._computation.precision
 
   @property
   def device(self) -> str:
     """The kind of device that computes."""
-    return next(iter(self._on_device['head.tail'].devices())).device_kind
+    return self._computation.device
 
   @property
   def thresholds(self) -> Thresholds:
@@ -123,16 +121,10 @@ class Detector:
   def thresholds(self, value: Thresholds) -> None:
     self.card = dataclasses.replace(self.card, thresholds=value)
 
-  @functools.cached_property
-  def _on_device(self) -> dict[str, Any]:
-    return jax.device_put(
-      network.prepare(self.card.network, self._manner, self.weights)
-    )
-
   def warm_up(self, images: int) -> None:
     """Compiles what some number of images takes, so that times are steady."""
-    whole, rest = min(images, self._batch_size), images % self._batch_size
-    for count in (whole, rest):
+    most = self._computation.batch_size
+    for count in (min(images, most), images % most):
       self.infer(np.zeros((count, *self.size, 3), np.uint8))
 
   def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -147,26 +139,30 @@ class Detector:
 
     Raises:
       ValueError: For another shape or type.
+      MemoryError: If the device is out of memory, see `Detector`.
     """
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.size, 3):
       raise ValueError(
         f'pixels are {pixels.dtype}{list(pixels.shape)}, expected uint8[images,'
         f' {self.size[0]}, {self.size[1]}, 3]'
       )
-    maps = np.empty((len(pixels), *self.size), np.float32)
-    scores = np.empty(len(pixels), np.float32)
-    done = 0
-    parts = ((None, part) for part in self.parts(pixels))
-    for _, some_maps, some_scores, _ in self._compute(parts):
-      rows = slice(done, done + len(some_maps))
-      maps[rows], scores[rows] = some_maps, some_scores
-      done = rows.stop
-    return maps, scores
+    return self._computation.infer(pixels)
 
   def parts(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
     """Yields images as many at a time as are computed together."""
-    for i in range(0, len(pixels), self._batch_size):
-      yield pixels[i : i + self._batch_size]
+    return self._computation.parts(pixels)
+
+  def start(self, pixels: Any) -> tuple[jax.Array, jax.Array]:
+    """Begins to compute a batch.
+
+    Args:
+      pixels: As of `infer`, in the host's memory or the device's; as many as
+        one of `parts`.
+
+    Returns:
+      Maps and scores that are on their way, with those of padding behind.
+    """
+    return self._computation.start(pixels)
 
   def predict(
     self, given: Any, *, on_error: source.OnError | None = None
@@ -189,18 +185,20 @@ class Detector:
       FileNotFoundError: If a file is missing, or a folder holds no images.
       ValueError: If an image cannot be used.
       TypeError: For something else than images.
+      MemoryError: If the device is out of memory, see `Detector`.
     """
+    batch_size = self._computation.batch_size
     prepared = loading.in_order(
       lambda item: source.prepare(self.card, *item),
       source.sources(given),
-      ahead=2 * self._batch_size + 2,
+      ahead=2 * batch_size + 2,
     )
     batches = (
       (batch, np.stack([one.pixels for one in batch]))
-      for batch in source.batches(prepared, self._batch_size, on_error)
+      for batch in source.batches(prepared, batch_size, on_error)
     )
     try:
-      for batch, maps, scores, share in self._compute(batches):
+      for batch, maps, scores, share in self._computation.batches(batches):
         for one, grid, score in zip(batch, maps, scores, strict=True):
           yield Prediction(
             source=one.source,
@@ -246,54 +244,3 @@ class Detector:
       found_thresholds, precision=self.precision
     )
     return self
-
-  def _compute(
-    self, batches: Iterable[tuple[Any, np.ndarray]]
-  ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
-    """Runs batches, the next one queued before the last one's results are read.
-
-    Args:
-      batches: Something to know each by, and its pixels.
-
-    Yields:
-      That, the maps, the scores and each image's share of the seconds that the
-      host spent on them; what the device did meanwhile is not in it.
-    """
-    under_way = collections.deque()
-
-    def results():
-      name, count, seconds, values = under_way.popleft()
-      start = time.perf_counter()
-      maps, scores = (np.asarray(value)[:count] for value in values)
-      seconds += time.perf_counter() - start
-      return name, maps, scores, seconds / count
-
-    for name, pixels in batches:
-      start = time.perf_counter()
-      values = self.start(pixels)
-      seconds = time.perf_counter() - start
-      under_way.append((name, len(pixels), seconds, values))
-      if len(under_way) > 1:
-        yield results()
-    while under_way:
-      yield results()
-
-  def start(self, pixels: Any) -> tuple[jax.Array, jax.Array]:
-    """Begins to compute a batch.
-
-    Args:
-      pixels: As of `infer`, in the host's memory or the device's; as many as
-        one of `parts`.
-
-    Returns:
-      Maps and scores that are on their way, with those of padding behind.
-    """
-    bucket = min(1 << (len(pixels) - 1).bit_length(), self._batch_size)
-    if missing := bucket - len(pixels):
-      pixels = np.pad(pixels, [(0, missing), (0, 0), (0, 0), (0, 0)])
-    values = network.run(
-      self.card.network, self._manner, self._on_device, pixels
-    )
-    for value in values:
-      value.copy_to_host_async()
-    return values

@@ -25,6 +25,9 @@ _PRECISION = flags.DEFINE_enum(
 _BATCH = flags.DEFINE_integer(
   'batch_size', 64, 'Images at a time on an accelerator, at most.', 1
 )
+_SHRINK = flags.DEFINE_bool(
+  'shrink', False, 'Whether to take fewer where memory does not hold them.'
+)
 _THRESHOLD = flags.DEFINE_float(
   'threshold', None, "Of image scores, instead of the detector's."
 )
@@ -55,6 +58,7 @@ def main() -> None:
     Path(_DETECTOR.value or '').expanduser(),
     precision=_PRECISION.value,
     batch_size=_BATCH.value,
+    shrink=_SHRINK.value,
   )
   if _THRESHOLD.present or _PIXEL.present:
     detector.thresholds = detector.thresholds.replace(

@@ -57,6 +57,8 @@ def reference() -> Config:
       'engine': {
         'devices': 0,  # How many of this machine's to use; 0: all.
         'lanes': 0,  # Heads side by side on a device; 0: as it suits it.
+        'shrink': False,  # Whether to go on with less at a time where a device
+        # is out of memory.
         'checkpoint_seconds': 60.0,  # Between saves of the heads under way.
         'tensorboard': True,  # Whether to write scalars for it.
       },

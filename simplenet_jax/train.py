@@ -136,7 +136,13 @@ def train_together(
       )
       with (
         work.clock('train and score'),
-        engine.started(share.rota, orders, source, watch.on_batch) as trained,
+        engine.started(
+          share.rota,
+          orders,
+          source,
+          watch.on_batch,
+          may_shrink=configs[0].engine.shrink,
+        ) as trained,
       ):
         for record in collect.records(opened, share, trained, cluster, stop):
           if runs.take(opened[record.job.variant], record):

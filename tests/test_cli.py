@@ -77,3 +77,28 @@ def test_a_message_stays_one_line_however_much_was_given():
   (line,) = found.stderr.splitlines()
   assert len(line) < 1100
   assert line.startswith("error: --config.precision is 'xxx")
+
+
+@pytest.mark.parametrize(
+  ('error', 'message'),
+  [
+    ("RuntimeError('RESOURCE_EXHAUSTED: 9 bytes')", 'device is out of memory'),
+    ('MemoryError()', 'this machine is out of memory'),
+    ("MemoryError('lower --x')", 'lower --x'),
+  ],
+)
+def test_too_little_memory_is_one_line(error, message):
+  script = (
+    f'from simplenet_jax import cli\ndef main(): raise {error}\ncli.run(main)'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', script],
+    capture_output=True,
+    text=True,
+    timeout=60,
+    check=False,
+  )
+  assert done.returncode == 1
+  (line,) = done.stderr.splitlines()
+  assert line.startswith('error: ')
+  assert message in line

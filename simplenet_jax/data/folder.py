@@ -27,7 +27,9 @@ from simplenet_jax.data.record import File
 
 EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 GOOD = 'good'
-_LONGEST_NAME = 200  # Bytes of a category's name; of 255 that file systems take.
+_LONGEST_NAME = (
+  200  # Bytes of a category's name; of 255 that file systems take.
+)
 _NORMAL = (GOOD, 'ok')  # How folders of normal images may be called.
 _UNREAD = ('.arw', '.avif', '.cr2', '.dng', '.heic', '.heif', '.nef')
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 
+from simplenet_jax import memory
+from simplenet_jax.progress import console, counted
 from simplenet_jax.training import bank, plan
 from simplenet_jax.training.features import Source, Store
 from simplenet_jax.training.layout import Shift
@@ -28,6 +30,8 @@ def started(
   orders: Mapping[str, Orders],
   source: Source,
   on_batch: Callable[[str, int, int], None],
+  *,
+  may_shrink: bool = False,
 ) -> Iterator[Iterator[Record]]:
   """Trains in the background.
 
@@ -37,6 +41,8 @@ def started(
     source: How features are made; its weights may be on any device.
     on_batch: Called with a category's name, its images extracted so far and
       their number.
+    may_shrink: Whether a device that is out of memory goes on with fewer images
+      and heads at a time.
 
   Yields:
     The record of every head, as it ends; none of those that were under way when
@@ -45,14 +51,16 @@ def started(
   ended: queue.Queue[Record | BaseException | None] = queue.Queue()
   (stop,) = {one.stop for one in orders.values()}
 
-  def work(shift: Shift) -> None:
+  def work(shift: Shift, size: int, emit: Callable[[Record], None]) -> None:
     with (
       jax.default_device(shift.device),
       # Backbone and resizes; the heads' products have their own.
       jax.default_matmul_precision('float32'),
     ):
       own = dataclasses.replace(
-        source, weights=jax.device_put(source.weights, shift.device)
+        source,
+        weights=jax.device_put(source.weights, shift.device),
+        batch_size=size,
       )
       home = bank.Bank(shift.shapes, shift.rows, shift.device)
       store = Store(home, own, shift.categories, shift.lanes, on_batch, stop)
@@ -63,16 +71,17 @@ def started(
             job.category for turn in turns[number + 1 :] for job in turn
           )
           settings = orders[jobs[0].variant]
-          Worker(settings, store, home, jobs, shift.lanes, ended.put).run()
+          Worker(settings, store, home, jobs, shift.lanes, emit).run()
       finally:
         store.shut()
 
   def work_off(shifts: Sequence[Shift]) -> None:
+    size = source.batch_size
     for shift in shifts:
       if stop.is_set():
         return
       try:
-        work(shift)
+        size = shrinking(work, shift, size, ended.put, may_shrink)
       except BaseException as error:
         stop.set()
         ended.put(_explained(error, shift))
@@ -109,16 +118,77 @@ def started(
     conductor.join()
 
 
+def shrinking(
+  work: Callable[[Shift, int, Callable[[Record], None]], None],
+  shift: Shift,
+  size: int,
+  emit: Callable[[Record], None],
+  may_shrink: bool,
+) -> int:
+  """Works a shift off, with less at a time where memory does not hold it.
+
+  Args:
+    work: Trains a shift's heads, with so many images per pass of the backbone,
+      and gives away the record of each that ends.
+    shift: It.
+    size: Images per pass.
+    emit: Where records go.
+    may_shrink: Whether it may; else nothing is tried again.
+
+  Returns:
+    How many images per pass memory held.
+  """
+  done: set[plan.Job] = set()
+
+  def note(record: Record) -> None:
+    done.add(record.job)
+    emit(record)
+
+  while True:
+    try:
+      work(shift, size, note)
+      return size
+    except RuntimeError as error:
+      less = smaller(shift, size)
+      if not (may_shrink and less and memory.exhausted(error)):
+        raise
+    # Only now that the error is gone is what it held, too.
+    shift, size = less
+    left = tuple(job for job in shift.jobs if job not in done)
+    shift = dataclasses.replace(shift, jobs=left)
+    console.print(
+      f'  {shift.device} is out of memory; goes on with '
+      f'{counted(shift.lanes, "head")} at a time, {counted(size, "image")} a '
+      f'pass and features of {counted(shift.rows, "image")}'
+    )
+
+
+def smaller(shift: Shift, size: int) -> tuple[Shift, int] | None:
+  """Returns a shift, and images per pass, that take less memory, if any do.
+
+  Heads side by side and images per pass are halved first, then features: they
+  are streamed where they do not fit, which takes longer.
+  """
+  if shift.lanes > 1 or size > 1:
+    lanes = max(1, shift.lanes // 2)
+    return dataclasses.replace(shift, lanes=lanes), max(1, size // 2)
+  least = max(job.batch_size for job in shift.jobs)
+  if shift.rows <= least:
+    return None
+  return dataclasses.replace(shift, rows=max(least, shift.rows // 2)), size
+
+
 def _explained(error: BaseException, shift: Shift) -> BaseException:
   if isinstance(error, MemoryError):
     return ValueError(
       'this machine is out of memory; lower --config.bank.host_gb or '
       '--config.data.workers'
     )
-  if 'RESOURCE_EXHAUSTED' in str(error):
+  if memory.exhausted(error):
     return ValueError(
       f'{shift.device} is out of memory with {shift.bank_bytes / 1e9:.1f} GB '
-      f'of features and {shift.lanes} lanes; lower --config.bank.device_gb or '
-      '--config.engine.lanes'
+      f'of features and {shift.lanes} lanes; lower --config.bank.device_gb, '
+      '--config.backbone.batch_size or --config.engine.lanes, or give '
+      '--config.engine.shrink'
     )
   return error

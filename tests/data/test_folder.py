@@ -110,7 +110,9 @@ def test_no_training_images(tmp_path, name):
 
 def test_a_category_that_files_cannot_be_named_after(tmp_path):
   (tmp_path / ('é' * 101) / 'train/good').mkdir(parents=True)
-  with pytest.raises(ValueError, match='name is too long .* at most 200 bytes'):
+  with pytest.raises(
+    ValueError, match=r'name is too long .* at most 200 bytes'
+  ):
     folder.find_categories(tmp_path)
 
 

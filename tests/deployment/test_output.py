@@ -231,5 +231,5 @@ def test_a_name_may_be_as_long_as_a_file_system_takes(tmp_path):
   longer = output.Output(
     tmp_path / 'out', {found.source: Path(name + '.png')}, (-1, 1)
   )
-  with pytest.raises(ValueError, match='name is too long .* --nopictures'):
+  with pytest.raises(ValueError, match=r'name is too long .* --nopictures'):
     longer.write(found)

@@ -88,7 +88,7 @@ def make(
   return detector
 
 
-def as_on_accelerators(detector, precision='float32', batch_size=64):
+def as_on_accelerators(detector, precision='float32', batch_size=64, **options):
   """Returns a detector that computes batches, with convolutions."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(jax, 'default_backend', lambda: 'gpu')
@@ -97,6 +97,7 @@ def as_on_accelerators(detector, precision='float32', batch_size=64):
       detector.weights,
       precision=precision,
       batch_size=batch_size,
+      **options,
     )
 
 

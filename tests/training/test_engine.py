@@ -95,6 +95,7 @@ class Ran:
       {'': change(orders) if change else orders},
       source,
       on_batch,
+      may_shrink=config.engine.shrink,
     ) as records:
       self.records = {record.job: record for record in (*ended, *records)}
     if checkpoints:
@@ -305,12 +306,3 @@ def test_too_many_devices_are_refused(config):
   config.engine.devices = 99
   with pytest.raises(ValueError, match=r'engine\.devices is 99, but there are'):
     Ran(config)
-
-
-def test_running_out_of_memory_names_the_settings(alone):
-  (shift,) = alone.shifts
-  error = RuntimeError('RESOURCE_EXHAUSTED: out of memory')
-  assert '--config.bank.device_gb' in str(engine._explained(error, shift))
-  assert '--config.bank.host_gb' in str(engine._explained(MemoryError(), shift))
-  other = KeyError('x')
-  assert engine._explained(other, shift) is other

@@ -1,0 +1,173 @@
+"""A network on a device: batches of images in, maps and scores out."""
+
+import collections
+import functools
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from simplenet_jax import memory
+from simplenet_jax.inference import network
+from simplenet_jax.models.precision import PRECISIONS
+from simplenet_jax.progress import counted
+
+BATCH = 64  # Images at a time on an accelerator, at most.
+
+
+class Computation:
+  """Scores images that are of the network's size already."""
+
+  def __init__(
+    self,
+    structure: network.Network,
+    weights: Mapping[str, np.ndarray],
+    precision: str,
+    batch_size: int,
+    shrink: bool,
+  ):
+    """Prepares; weights go to the default device with the first images.
+
+    Args:
+      structure: What to compute.
+      weights: Folded, float32, on the host.
+      precision: See `Detector`.
+      batch_size: See `Detector`.
+      shrink: See `Detector`.
+
+    Raises:
+      ValueError: For another precision or a batch size below 1.
+    """
+    if precision not in PRECISIONS:
+      raise ValueError(
+        f'precision is {precision!r}; choose one of {", ".join(PRECISIONS)}'
+      )
+    if batch_size < 1:
+      raise ValueError(f'batch_size is {batch_size}, expected at least 1')
+    # CPUs gain nothing by bfloat16; it is there to see what it does elsewhere.
+    by_products = jax.default_backend() == 'cpu' and precision != 'bfloat16'
+    manner = 'float32' if by_products else precision
+    self._network, self._weights = structure, weights
+    self._manner = network.Manner(manner, by_products)
+    self._batch_size = 1 if by_products else batch_size
+    self._may_shrink = shrink
+
+  @property
+  def batch_size(self) -> int:
+    """Images at a time, at most."""
+    return self._batch_size
+
+  @property
+  def precision(self) -> str:
+    """What it computes in."""
+    return self._manner.precision
+
+  @property
+  def device(self) -> str:
+    """The kind of device that computes."""
+    return next(iter(self._on_device['head.tail'].devices())).device_kind
+
+  @functools.cached_property
+  def _on_device(self) -> dict[str, Any]:
+    return jax.device_put(
+      network.prepare(self._network, self._manner, self._weights)
+    )
+
+  def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores images, however many; see `Detector.infer`."""
+    maps = np.empty((len(pixels), *self._network.size), np.float32)
+    scores = np.empty(len(pixels), np.float32)
+    done = 0
+    parts = ((None, part) for part in self.parts(pixels))
+    for _, some_maps, some_scores, _ in self.batches(parts):
+      rows = slice(done, done + len(some_maps))
+      maps[rows], scores[rows] = some_maps, some_scores
+      done = rows.stop
+    return maps, scores
+
+  def parts(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields images as many at a time as are computed together."""
+    size = self._batch_size  # It may shrink meanwhile.
+    for i in range(0, len(pixels), size):
+      yield pixels[i : i + size]
+
+  def batches(
+    self, given: Iterable[tuple[Any, np.ndarray]]
+  ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
+    """Runs batches, the next one queued before the last one's results are read.
+
+    Args:
+      given: Something to know each by, and its pixels.
+
+    Yields:
+      That, the maps, the scores and each image's share of the seconds that the
+      host spent on them; what the device did meanwhile is not in it.
+    """
+    under_way = collections.deque()
+
+    def results():
+      name, pixels, seconds, values = under_way.popleft()
+      start = time.perf_counter()
+      maps, scores = self._finished(pixels, values)
+      seconds += time.perf_counter() - start
+      return name, maps, scores, seconds / len(pixels)
+
+    for name, pixels in given:
+      start = time.perf_counter()
+      values = self._started(pixels)
+      seconds = time.perf_counter() - start
+      under_way.append((name, pixels, seconds, values))
+      if len(under_way) > 1:
+        yield results()
+    while under_way:
+      yield results()
+
+  def _started(self, pixels: np.ndarray) -> tuple[jax.Array, ...] | None:
+    """Begins to compute a batch; None if memory does not hold it."""
+    if len(pixels) > self._batch_size:  # It has shrunk meanwhile.
+      return None
+    try:
+      return self.start(pixels)
+    except RuntimeError as error:
+      return self._shrink(error, len(pixels))
+
+  def _finished(
+    self, pixels: np.ndarray, values: tuple[jax.Array, ...] | None
+  ) -> tuple[np.ndarray, ...]:
+    """Waits for a batch's results; where there are none, makes smaller ones."""
+    if values:
+      try:
+        return tuple(np.asarray(value)[: len(pixels)] for value in values)
+      except RuntimeError as error:
+        self._shrink(error, len(pixels))
+    return self.infer(pixels)
+
+  def _shrink(self, error: RuntimeError, images: int) -> None:
+    """Halves the batches where that is what helps, and else raises."""
+    if not memory.exhausted(error):
+      raise error
+    if not self._may_shrink or images == 1:
+      height, width = self._network.size
+      raise MemoryError(
+        f'{self.device} is out of memory with {counted(images, "image")} of '
+        f'{height} x {width} at a time; lower --batch_size, or give --shrink'
+      ) from None
+    self._batch_size = min(self._batch_size, (images + 1) // 2)
+    logging.warning(
+      'out of memory with %d images at a time; goes on with %d',
+      images,
+      self._batch_size,
+    )
+
+  def start(self, pixels: Any) -> tuple[jax.Array, jax.Array]:
+    """Begins to compute a batch; see `Detector.start`."""
+    bucket = min(1 << (len(pixels) - 1).bit_length(), self._batch_size)
+    if missing := bucket - len(pixels):
+      pixels = np.pad(pixels, [(0, missing), (0, 0), (0, 0), (0, 0)])
+    values = network.run(self._network, self._manner, self._on_device, pixels)
+    for value in values:
+      value.copy_to_host_async()
+    return values
