@@ -148,7 +148,7 @@ def _member(chance: Random) -> tarfile.TarInfo:
     *(tarfile.CHRTYPE, tarfile.CONTTYPE, b'?'),
   )
   above = ('../', '../../', '/tmp/', './', 'a/../../', '//', '')  # noqa: S108
-  name = chance.choice(above) + pictures.name(chance, chance.choice(('', '/a')))
+  name = chance.choice(above) + pictures.path(chance, chance.choice(('', '/a')))
   found = tarfile.TarInfo(name.encode('utf-8', 'replace').decode())
   found.type, found.mode = chance.choice(kinds), chance.randrange(0o7777)
   if chance.random() < 0.3:

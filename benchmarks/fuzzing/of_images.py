@@ -31,9 +31,9 @@ def names(chance: Random, known: Ground, folder: Path) -> Case:
   shown, output = folder / 'shown', folder / 'found'
   whole = sorted(known.root.rglob('good/*.png'))
   for _ in range(_BATCH // 2):
-    inner = [pictures.name(chance) for _ in range(chance.randrange(3))]
+    inner = [pictures.path(chance) for _ in range(chance.randrange(3))]
     suffix = pictures.suffix(chance)
-    path = shown.joinpath(*inner) / pictures.name(chance, suffix)
+    path = shown.joinpath(*inner) / pictures.path(chance, suffix)
     if _make(path.parent) and not path.exists():
       shutil.copyfile(chance.choice(whole), path)
   # Something must be there whatever was not taken for a name.

@@ -57,6 +57,11 @@ _PIECES = (
 
 def name(chance: random.Random, suffix: str = '') -> str:
   """Returns a file name that trips what does not escape or quote it."""
+  return path(chance, suffix).replace('/', '')
+
+
+def path(chance: random.Random, suffix: str = '') -> str:
+  """Returns such a name that may be in a folder of such a name."""
   pieces = chance.choices(_PIECES, k=chance.choice((1, 1, 2, 3, 5)))
   if chance.random() < 0.03:
     pieces = ['n' * (240 - len(suffix))]
