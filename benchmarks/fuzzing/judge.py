@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -123,12 +124,14 @@ def wrong(case: Case, outcome: Outcome, folder: pathlib.Path) -> str | None:
   """
   status, lines = outcome.status, outcome.errors.splitlines()
   final = [line for line in lines if line.startswith(('error: ', 'stop: '))]
-  stopped = status == 143 and outcome.seconds >= case.seconds
+  # It says so where there is something to save, and else ends by the signal.
+  told_to = outcome.seconds >= case.seconds
+  stopped = told_to and status in (143, -signal.SIGTERM)
   if status not in (0, 1, 2) and not stopped:
     return f'status {status}'
   if 'Traceback' in outcome.errors + outcome.out:
     return 'a traceback'
-  if len(final) != (status != 0):
+  if len(final) != (status > 0):
     return f'status {status} and {len(final)} lines that say why'
   if final and lines[-1] != final[0]:
     return 'the line that says why is not the last'

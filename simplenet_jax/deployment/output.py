@@ -68,7 +68,7 @@ class Output:
     score = found.normalised if self.normalise else found.score
     shown = 1.0 if self.normalise else limit
     return (
-      found.source,
+      _no_formula(found.source),
       f'{score:.7g}',
       '' if shown is None else f'{shown:.7g}',
       _VERDICTS[found.anomalous],
@@ -100,6 +100,11 @@ class Output:
     return (
       picture if limit is None else pictures.outlined(picture, heat > limit)
     )
+
+
+def _no_formula(path: Path) -> Path | str:
+  """Returns a path that no spreadsheet takes for a formula; the same file."""
+  return f'./{path}' if str(path).startswith(tuple('=+-@\t\r')) else path
 
 
 def write_table(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:

@@ -194,6 +194,16 @@ def test_a_prediction_leaves_a_picture_and_a_map(tmp_path):
   assert np.asarray(Image.open(left[1])).shape == (40, 80, 3)
 
 
+@pytest.mark.parametrize('name', ['=1+1.png', '+1.png', '-1.png', '@x.png'])
+def test_no_name_is_a_formula(tmp_path, monkeypatch, name):
+  monkeypatch.chdir(tmp_path)
+  found = predict(Path(name))
+  out = output.Output(tmp_path / 'out', {found.source: Path('x')}, (-1, 1))
+  path, *_ = out.write(found)
+  assert str(path) == f'./{name}'
+  assert Path(path) == found.source
+
+
 def test_nothing_is_left_that_is_not_asked_for(tmp_path):
   found = predict(tmp_path / 'x.png')
   out = output.Output(

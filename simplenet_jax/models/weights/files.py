@@ -2,10 +2,10 @@
 
 import hashlib
 import importlib.resources
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,7 @@ def _open(path: Path) -> dict[str, np.ndarray]:
       f'{path}: needs PyTorch to be read; install torch, or use .safetensors'
     ) from error
   # torch's own message tells how to run what is in the file.
-  except pickle.UnpicklingError as error:
+  except UnpicklingError as error:
     raise ValueError(
       f'{path}: damaged, or not a file of named tensors alone (Python objects '
       'are never loaded, they could run code); save a state_dict'

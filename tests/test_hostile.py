@@ -1,0 +1,118 @@
+"""Readers and checks given anything: a value, or a refusal of one kind."""
+
+import json
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from benchmarks.fuzzing import ground, mutations, pictures, values
+from simplenet_jax import presets, protocols
+from simplenet_jax.data import images
+from simplenet_jax.deployment import released
+from simplenet_jax.inference import file as detectors
+from simplenet_jax.models.weights import files as weights
+from tests.inference.detectors import make
+
+FIELDS = dict(protocols.leaves(presets.demo()))
+seeds = st.integers(0, 2**32)
+# A file is written anew by every example.
+many = settings(
+  max_examples=150,
+  deadline=None,
+  suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@pytest.fixture(scope='module')
+def detector(tmp_path_factory):
+  path = tmp_path_factory.mktemp('saved') / 'part.safetensors'
+  make(levels=(1,)).save(path)
+  return path
+
+
+@many
+@given(seeds)
+@pytest.mark.filterwarnings('ignore')  # Of Pillow, about what it refuses.
+def test_images(tmp_path, seed):
+  chance = random.Random(seed)
+  path = tmp_path / f'x{pictures.suffix(chance)}'
+  path.write_bytes(pictures.hostile(chance, side=16))
+  try:
+    image = images.read_image(path)
+  except ValueError as error:
+    assert str(path) in str(error)
+    assert len(str(error).splitlines()) == 1
+  else:
+    assert image.mode == 'RGB'
+
+
+@many
+@given(seeds)
+def test_detectors(tmp_path, detector, seed):
+  path = tmp_path / 'part.safetensors'
+  path.write_bytes(
+    mutations.mutated(random.Random(seed), detector.read_bytes())
+  )
+  assert_read_or_refused(path, detectors.load)
+
+
+@many
+@given(seeds)
+def test_descriptions_of_detectors(tmp_path, detector, seed):
+  # With the digest that it needs: forged, not damaged.
+  card, tensors = ground.described(detector)
+  text = json.dumps(values.spoiled(random.Random(seed), card))
+  path = tmp_path / 'part.safetensors'
+  forged = {'detector': text, 'sha256': detectors.digest(text, tensors)}
+  detectors.write_arrays(path, tensors, forged)
+  assert_read_or_refused(path, detectors.load)
+
+
+@many
+@given(seeds)
+def test_weights(tmp_path, backbone, seed):
+  path = tmp_path / 'weights.safetensors'
+  content = backbone.read_bytes()[:20_000]
+  path.write_bytes(mutations.mutated(random.Random(seed), content))
+  assert_read_or_refused(path, weights.read)
+
+
+@many
+@given(seeds)
+def test_released_checkpoints(tmp_path, seed):
+  path, chance = tmp_path / 'ckpt.pth', random.Random(seed)
+  content = b''.join(mutations.strangers(':').values())
+  path.write_bytes(mutations.mutated(chance, content[:5000]))
+  assert_read_or_refused(path, lambda one: released.load(one, presets.demo()))
+
+
+@many
+@given(seeds)
+def test_settings(seed):
+  chance, config = random.Random(seed), presets.demo()
+  for field in chance.sample(list(FIELDS), 2):
+    value = values.near(chance, FIELDS[field])
+    if chance.random() < 0.5:
+      value = values.text(chance)
+    # As the flags do: a value of another type is refused before.
+    kind = type(FIELDS[field])
+    try:
+      parsed = value == 'true' if kind is bool else kind(value)
+      config.update_from_flattened_dict({field: parsed})
+    except (ValueError, TypeError, OverflowError):
+      continue
+  try:
+    protocols.check(config)
+  except ValueError as error:
+    assert '--config' in str(error)
+
+
+def assert_read_or_refused(path, read):
+  """Checks that a file is read, or refused in a line that names it."""
+  try:
+    assert read(path)
+  except ValueError as error:
+    assert str(path) in str(error)
+    assert len(str(error).splitlines()) == 1

@@ -1,0 +1,168 @@
+"""What the package never does, and what hostile files never achieve."""
+
+import ast
+import pathlib
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from benchmarks.fuzzing.mutations import Command
+from simplenet_jax import presets
+from simplenet_jax.data import images
+from simplenet_jax.deployment import released
+from simplenet_jax.inference import file as detectors
+from simplenet_jax.models.weights import files as weights
+from simplenet_jax.report import contents
+from simplenet_jax.training.checkpoint import Checkpoints
+from tests.training.test_lanes import make_job
+
+ROOT = pathlib.Path(__file__).parents[1]
+SOURCES = sorted(
+  path
+  for folder in ('simplenet_jax', 'configs', 'launch')
+  for path in (ROOT / folder).rglob('*.py')
+)
+
+# Modules that run what a file holds, or that start other programs.
+_MODULES = {
+  *('cloudpickle', 'code', 'dill', 'joblib', 'marshal', 'pickle', 'pty'),
+  *('runpy', 'shelve', 'subprocess', 'yaml'),
+}
+_HARMLESS = {'pickle.UnpicklingError'}  # What torch raises.
+_CALLS = {'__import__', 'compile', 'eval', 'exec', 'os.popen', 'os.system'}
+
+
+def found_in(source):
+  """Returns what a source does that runs what a file may hold."""
+  found = []
+  for node in ast.walk(ast.parse(source)):
+    match node:
+      case ast.Import(names=names):
+        found += [n.name for n in names if n.name.split('.')[0] in _MODULES]
+      case ast.ImportFrom(module=str(module), names=names):
+        if module.split('.')[0] in _MODULES:
+          whole = {f'{module}.{one.name}' for one in names}
+          found += sorted(whole - _HARMLESS)
+      case ast.Call(func=func, keywords=keywords):
+        name, given = ast.unparse(func), {k.arg: k.value for k in keywords}
+        if name in _CALLS or name.startswith(('os.exec', 'os.spawn')):
+          found.append(name)
+        if name.endswith('torch.load') and not _is(given, 'weights_only', True):
+          found.append(name)
+        if 'allow_pickle' in given and not _is(given, 'allow_pickle', False):
+          found.append(name)
+        if 'shell' in given and not _is(given, 'shell', False):
+          found.append(name)
+  return found
+
+
+def _is(given, name, value):
+  return isinstance(given.get(name), ast.Constant) and (
+    given[name].value is value
+  )
+
+
+def test_nothing_runs_what_a_file_holds():
+  found = {
+    str(path.relative_to(ROOT)): one
+    for path in SOURCES
+    if (one := found_in(path.read_text(encoding='utf-8')))
+  }
+  assert len(SOURCES) > 100
+  assert found == {}
+
+
+@pytest.mark.parametrize(
+  ('source', 'expected'),
+  [
+    ('eval("1")', ['eval']),
+    ('import pickle\npickle.loads(b"")', ['pickle']),
+    ('from pickle import loads, UnpicklingError', ['pickle.loads']),
+    ('np.load("x", allow_pickle=True)', ['np.load']),
+    ('torch.load("x")', ['torch.load']),
+    ('torch.load("x", weights_only=False)', ['torch.load']),
+    ('torch.load("x", weights_only=True)', []),
+    ('import os\nos.system("ls")', ['os.system']),
+    ('run("ls", shell=True)', ['run']),
+    ('model.eval()\nre.compile("x")', []),
+  ],
+)
+def test_it_would_be_found(source, expected):
+  assert found_in(source) == expected
+
+
+@pytest.fixture
+def ran(tmp_path):
+  """What a hostile file leaves behind if it is trusted."""
+  return tmp_path / 'ran'
+
+
+@pytest.fixture(
+  params=['pickle', 'torch', 'old torch', 'numpy', 'with tensors']
+)
+def hostile(request, ran):
+  """Returns what writes a file that runs a command when it is trusted."""
+  command = Command(f'touch {ran}')
+
+  def write(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match request.param:
+      case 'pickle':
+        path.write_bytes(pickle.dumps(command))
+      case 'torch':
+        torch.save({'conv1.weight': command}, path)
+      case 'old torch':
+        torch.save([command], path, _use_new_zipfile_serialization=False)
+      case 'numpy':
+        with path.open('wb') as file:
+          np.save(file, np.array([command], object), allow_pickle=True)
+      case 'with tensors':
+        torch.save({'discriminator': {'x': torch.ones(3)}, 'x': command}, path)
+    return path
+
+  return write
+
+
+@pytest.mark.parametrize(
+  ('name', 'read'),
+  [
+    ('weights.pth', weights.read),
+    ('weights.safetensors', weights.read),
+    ('ckpt.pth', lambda path: released.load(path, presets.demo())),
+    ('part.safetensors', detectors.load),
+    ('part.safetensors', detectors.read_card),
+    ('results.json', lambda path: contents.read(path.parent)),
+    ('image.png', images.read_image),
+  ],
+)
+def test_hostile_files_are_refused(hostile, ran, tmp_path, name, read):
+  path = hostile(tmp_path / name)
+  with pytest.raises(ValueError, match=name):
+    read(path)
+  assert not ran.exists()
+
+
+def test_hostile_checkpoints_are_passed_over(hostile, ran, tmp_path, capsys):
+  job = make_job(2)
+  home = tmp_path / job.category / f'seed-{job.seed}' / '3'
+  hostile(home / 'arrays.safetensors')
+  assert Checkpoints(tmp_path).load(job) is None
+  assert 'cannot be read' in capsys.readouterr().out
+  assert not ran.exists()
+
+
+def test_the_traps_work(tmp_path, ran):
+  path = tmp_path / 'x'
+  path.write_bytes(pickle.dumps(Command(f'touch {ran}')))
+  with path.open('rb') as file:
+    pickle.load(file)
+  assert ran.exists()
+
+
+def test_a_file_without_pickles_is_read(tmp_path):
+  save_file({'conv1.weight': np.ones(3, 'f')}, tmp_path / 'x.safetensors')
+  tensors, _ = weights.read(tmp_path / 'x.safetensors')
+  assert list(tensors) == ['conv1.weight']
