@@ -46,12 +46,12 @@ KINDS = {
   'images': (of_images.images, 2),
   'names': (of_images.names, 2),
   'trained_on': (of_images.trained_on, 2),
-  'settings': (of_files.settings, 10),
-  'weights': (of_files.weights, 6),
-  'detector': (of_files.detector, 8),
-  'released': (of_files.released, 3),
-  'workdir': (of_files.workdir, 3),
-  'archive': (of_files.archive, 8),
+  'settings': (of_files.settings, 30),
+  'weights': (of_files.weights, 18),
+  'detector': (of_files.detector, 16),
+  'released': (of_files.released, 9),
+  'workdir': (of_files.workdir, 6),
+  'archive': (of_files.archive, 16),
 }
 
 
