@@ -28,8 +28,9 @@ import jax
 import numpy as np
 from absl import flags
 
-from benchmarks import large_runs, timing, watched
-from benchmarks.findings import Findings
+from benchmarks import timing
+from benchmarks.loading import large_runs, watched
+from benchmarks.loading.findings import Findings
 from simplenet_jax import cli
 from simplenet_jax.data import demo, images
 from simplenet_jax.detector import Detector

@@ -205,7 +205,10 @@ def _get(config: Config, field: str) -> Any:
   return config
 
 
-_POSITIVE = (lambda x: x >= 1, 'at least 1')
+_SIDE = 2**14  # Pixels.
+_MOST = 2**31 - 1  # What devices count to.
+_POSITIVE = (lambda x: 1 <= x <= _MOST, f'from 1 to {_MOST}')
+_COUNT = (lambda x: 0 <= x <= _MOST, f'from 0 to {_MOST}')
 _NOT_NEGATIVE = (lambda x: 0 <= x < math.inf, 'at least 0')
 _ABOVE_ZERO = (lambda x: 0 < x < math.inf, 'above 0')
 
@@ -226,22 +229,25 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
   ),
   'precision': _one_of(*PRECISIONS),
   'data.source': _one_of('folder', 'cifar10', 'tfds', 'demo'),
-  'data.resize': (lambda x: x >= 32, 'at least 32 pixels'),
-  'data.crop': (lambda x: x == 0 or x >= 32, '0 (no crop) or at least 32'),
+  'data.resize': (lambda x: 32 <= x <= _SIDE, f'from 32 to {_SIDE} pixels'),
+  'data.crop': (
+    lambda x: x == 0 or 32 <= x <= _SIDE,
+    f'0 (no crop), or from 32 to {_SIDE}',
+  ),
   'data.bits': (lambda x: 8 <= x <= 16, 'from 8 to 16'),
   'data.mask_rule': _one_of('reference', 'half'),
-  'data.demo_seed': _NOT_NEGATIVE,
-  'data.workers': _NOT_NEGATIVE,
+  'data.demo_seed': _COUNT,
+  'data.workers': _COUNT,
   'data.held_out': (lambda x: 0 <= x < 1, 'from 0 to below 1'),
-  'data.held_out_least': _NOT_NEGATIVE,
+  'data.held_out_least': _COUNT,
   'backbone.batch_size': _POSITIVE,
   'bank.dtype': _one_of('float32', 'bfloat16', 'float16'),
   'bank.device_gb': _NOT_NEGATIVE,
   'bank.host_gb': _NOT_NEGATIVE,
-  'engine.devices': _NOT_NEGATIVE,
-  'engine.lanes': _NOT_NEGATIVE,
+  'engine.devices': _COUNT,
+  'engine.lanes': _COUNT,
   'engine.checkpoint_seconds': _NOT_NEGATIVE,
-  'patch.size': _POSITIVE,
+  'patch.size': (lambda x: 1 <= x <= 255, 'from 1 to 255'),
   'patch.pretrain_dim': _POSITIVE,
   'patch.target_dim': _POSITIVE,
   'head.hidden': _POSITIVE,
@@ -255,7 +261,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
   'train.discriminator.weight_decay': _NOT_NEGATIVE,
   'evaluation.every': _POSITIVE,
   'evaluation.smoothing': _NOT_NEGATIVE,
-  'evaluation.pictures': _NOT_NEGATIVE,
+  'evaluation.pictures': _COUNT,
   'detector.false_alarm_rate': (lambda x: 0 < x < 1, 'between 0 and 1'),
 }
 

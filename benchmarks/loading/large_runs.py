@@ -8,9 +8,9 @@ from typing import Any
 from flax import nnx
 from safetensors.numpy import save_file
 
-from benchmarks import watched
-from benchmarks.findings import Findings
-from benchmarks.watched import Watched
+from benchmarks.loading import watched
+from benchmarks.loading.findings import Findings
+from benchmarks.loading.watched import Watched
 from simplenet_jax import presets
 from simplenet_jax.data import demo
 from simplenet_jax.models import resnet, weights

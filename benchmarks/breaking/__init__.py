@@ -1,0 +1,1 @@
+"""A short run, and the ways in which it is broken."""

@@ -1,0 +1,1 @@
+"""Runs and detectors under load, and what they take meanwhile."""
