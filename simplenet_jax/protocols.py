@@ -46,7 +46,7 @@ def reference() -> Config:
         'levels': (2, 3),
         'padding': 'reflect',  # Or 'zeros', what the network was trained with.
         'probe': True,  # Statistics as the released code's start leaves them.
-        'batch_size': 8,  # Images per pass; no influence on the features.
+        'batch_size': 8,  # Images per pass; changes features by rounding alone.
       },
       'bank': {
         'dtype': 'float32',  # Of the features; 'bfloat16' halves their size.
@@ -209,6 +209,7 @@ _SIDE = 2**14  # Pixels.
 _MOST = 2**31 - 1  # What devices count to.
 _POSITIVE = (lambda x: 1 <= x <= _MOST, f'from 1 to {_MOST}')
 _COUNT = (lambda x: 0 <= x <= _MOST, f'from 0 to {_MOST}')
+_GIGABYTES = (lambda x: 0 <= x <= 1e6, 'from 0 to a million')
 _NOT_NEGATIVE = (lambda x: 0 <= x < math.inf, 'at least 0')
 _ABOVE_ZERO = (lambda x: 0 < x < math.inf, 'above 0')
 
@@ -242,8 +243,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
   'data.held_out_least': _COUNT,
   'backbone.batch_size': _POSITIVE,
   'bank.dtype': _one_of('float32', 'bfloat16', 'float16'),
-  'bank.device_gb': _NOT_NEGATIVE,
-  'bank.host_gb': _NOT_NEGATIVE,
+  'bank.device_gb': _GIGABYTES,
+  'bank.host_gb': _GIGABYTES,
   'engine.devices': _COUNT,
   'engine.lanes': _COUNT,
   'engine.checkpoint_seconds': _NOT_NEGATIVE,

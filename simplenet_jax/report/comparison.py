@@ -37,8 +37,19 @@ def write(workdirs: Sequence[Path], output: Path) -> Path:
       f'{", ".join(map(str, workdirs))}: no category is in all of them; name '
       'runs on the same images'
     )
+  files = ' or '.join(str(workdir / 'results.json') for workdir in workdirs)
+  with contents.told(files):
+    text = _render(workdirs, runs, shared)
+  return page.save(text, output)
+
+
+def _render(
+  workdirs: Sequence[Path],
+  runs: Sequence[dict[str, Any]],
+  shared: Sequence[str],
+) -> str:
   names = _names(workdirs)
-  text = page.template('comparison.html.j2').render(
+  return page.template('comparison.html.j2').render(
     title='Comparison',
     names=names,
     differing=_differing(runs),
@@ -54,7 +65,6 @@ def write(workdirs: Sequence[Path], output: Path) -> Path:
     ],
     courses=[(name, _courses(workdirs, names, name)) for name in shared],
   )
-  return page.save(text, output)
 
 
 def _names(workdirs: Sequence[Path]) -> list[str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from simplenet_jax.evaluation import tables
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 
@@ -22,6 +24,11 @@ PAIR = ('image_auroc', 'pixel_auroc')
 _KEYS = (
   *('protocol', 'config', 'weights', 'versions', 'device', 'wall_seconds'),
   *('selection_rule', 'categories', 'mean', 'selected_on_test', 'published'),
+)
+# How it ends where something is not there, or is of another kind.
+_LACKING = (
+  *(ValueError, LookupError, TypeError, AttributeError, OverflowError),
+  jinja2.UndefinedError,
 )
 
 
@@ -75,13 +82,19 @@ def read(workdir: Path) -> dict[str, Any]:
     return found
 
 
+class DamagedError(ValueError):
+  """A file that holds something else than it should; names it."""
+
+
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
+def told(path: Path | str) -> Iterator[None]:
   """Has whatever a file lacks end in one line that names it."""
   try:
     yield
-  except (ValueError, LookupError, TypeError, AttributeError) as error:
-    raise ValueError(
+  except DamagedError:  # Of a file that was read meanwhile.
+    raise
+  except _LACKING as error:
+    raise DamagedError(
       f'{path}: damaged ({type(error).__name__}: {error}); delete it and start '
       'the run again'
     ) from None

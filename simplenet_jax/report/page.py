@@ -27,21 +27,19 @@ def write(workdir: Path, output: Path | None = None) -> Path:
   """
   results = contents.read(workdir)
   with contents.told(workdir / 'results.json'):
-    about = facts(results)
-    fields = settings(results)
     columns, cells = contents.table(results)
-  text = template('page.html.j2').render(
-    title=results['config']['name'] or workdir.resolve().name,
-    results=results,
-    seeds=results['config']['seeds'],
-    facts=about,
-    fields=fields,
-    columns=columns,
-    cells=cells,
-    sections=[
-      sections.section(workdir, name) for name in results['categories']
-    ],
-  )
+    text = template('page.html.j2').render(
+      title=results['config']['name'] or workdir.resolve().name,
+      results=results,
+      seeds=results['config']['seeds'],
+      facts=facts(results),
+      fields=settings(results),
+      columns=columns,
+      cells=cells,
+      sections=[
+        sections.section(workdir, name) for name in results['categories']
+      ],
+    )
   return save(text, output or workdir / NAME)
 
 
