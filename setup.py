@@ -7,7 +7,7 @@ import setuptools
 
 HERE = pathlib.Path(__file__).parent
 INIT = (HERE / 'simplenet_jax' / '__init__.py').read_text()
-ONNX = ['jax2onnx>=0.17,<0.18', 'onnxruntime>=1.24']
+ONNX = ['jax2onnx>=0.17,<0.18', 'onnxruntime>=1.24.1']
 
 setuptools.setup(
   name='simplenet-jax',
@@ -28,7 +28,7 @@ setuptools.setup(
     'absl-py>=2.1',
     'contourpy>=1.3',
     'filelock>=3.12',
-    'flatbuffers>=24.3',
+    'flatbuffers>=24.3.6',
     'flax>=0.12.5',
     'huggingface-hub>=0.30',
     # Imported by tensorflow-datasets, which forgets to require it.
@@ -46,8 +46,8 @@ setuptools.setup(
     'rich>=13.0',
     'safetensors>=0.5',
     'scikit-learn>=1.5',
-    'scipy>=1.13',
-    'tensorboardX>=2.6',
+    'scipy>=1.14',
+    'tensorboardX>=2.6.1',
     'tensorflow-datasets>=4.9.10',  # Used without TensorFlow.
     'threadpoolctl>=3.1',
   ],

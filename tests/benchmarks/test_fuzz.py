@@ -1,0 +1,119 @@
+"""The judge of hostile input: it must see what it is there to see."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import fuzz
+from benchmarks.fuzzing import judge, server
+
+ROOT = pathlib.Path(__file__).parents[2]
+CASE = judge.Case(['x'], 'a case', seconds=5.0)
+LINE = 'error: x.png: cannot be read'
+
+
+def outcome(status=0, errors='', out='', seconds=1.0, peak=0):
+  return judge.Outcome(status, out, errors, seconds, peak)
+
+
+@pytest.mark.parametrize(
+  'found',
+  [
+    outcome(),
+    outcome(out='2 images\n', errors='WARNING of something\n'),
+    outcome(1, LINE),
+    outcome(2, f'a warning\n{LINE}\n'),
+    outcome(143, 'stop: stopped and saved', seconds=6.0),
+    outcome(-signal.SIGTERM, seconds=6.0),
+  ],
+)
+def test_what_may_happen(tmp_path, found):
+  assert judge.wrong(CASE, found, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+  ('found', 'why'),
+  [
+    (outcome(-signal.SIGSEGV), 'status -11'),
+    (outcome(-signal.SIGKILL, seconds=70.0), 'status -9'),
+    (outcome(3, LINE), 'status 3'),
+    (outcome(143, 'stop: stopped'), 'status 143'),
+    (outcome(1, f'Traceback (most recent call last)\n{LINE}'), 'a traceback'),
+    (outcome(0, out='Traceback (most recent call last)'), 'a traceback'),
+    (outcome(1), 'status 1 and 0 lines that say why'),
+    (outcome(1, f'{LINE}\n{LINE}'), 'status 1 and 2 lines'),
+    (outcome(0, LINE), 'status 0 and 1 lines'),
+    (outcome(1, f'{LINE}\nand more'), 'is not the last'),
+    (outcome(1, f'error: {"x" * 3000}'), 'a line of 3007 characters'),
+    (outcome(peak=judge.MEMORY + 1), 'MiB of memory'),
+  ],
+)
+def test_what_may_not(tmp_path, found, why):
+  assert why in judge.wrong(CASE, found, tmp_path)
+
+
+def test_what_is_left_half_written_is_seen(tmp_path):
+  (tmp_path / 'out').mkdir()
+  (tmp_path / 'out/.partial-1-x.png').touch()
+  assert judge.wrong(CASE, outcome(), tmp_path) == (
+    'left behind: .partial-1-x.png'
+  )
+
+
+def test_cases_look_for_more(tmp_path):
+  case = judge.Case(['x'], 'a case', check=lambda found: found.out or None)
+  assert judge.wrong(case, outcome(out='odd'), tmp_path) == 'odd'
+
+
+@pytest.mark.parametrize(
+  ('script', 'status'),
+  [
+    ('raise SystemExit', 0),
+    ('raise SystemExit(2)', 2),
+    ('raise SystemExit("why")', 1),
+    ('raise RuntimeError', 1),
+    ('', 0),
+  ],
+)
+def test_forks_end_as_processes_do(tmp_path, monkeypatch, script, status):
+  (tmp_path / 'made_up.py').write_text(script)
+  monkeypatch.syspath_prepend(tmp_path)
+  assert server._run('made_up') == status
+
+
+def test_kinds_take_turns(monkeypatch):
+  monkeypatch.setattr(fuzz, 'KINDS', {'a': (None, 1), 'b': (None, 3)})
+  for flag, value in (('_ONLY', []), ('_CASES', 4), ('_FIRST', 7)):
+    monkeypatch.setattr(fuzz, flag, type('Flag', (), {'value': value}))
+  found = list(fuzz.order())
+  assert found[:5] == [('a', 7), ('b', 7), ('b', 8), ('b', 9), ('a', 8)]
+  assert sorted(found) == [(k, 7 + n) for k in 'ab' for n in range(4)]
+
+
+@pytest.mark.slow
+def test_commands_given_anything(tmp_path):
+  script = (
+    'import pathlib\n'
+    'from benchmarks import fuzz, timing\n'
+    'from simplenet_jax import cli\n'
+    f'timing.RESULTS = pathlib.Path({str(tmp_path)!r})\n'
+    'cli.run(fuzz.main)'
+  )
+  done = subprocess.run(
+    [
+      *(sys.executable, '-c', script, '--cases=3'),
+      f'--keep={tmp_path / "kept"}',
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  found = json.loads((tmp_path / 'fuzz.json').read_text())
+  assert found['cases'] == 3 * len(fuzz.KINDS)
+  assert found['wrong'] == []
