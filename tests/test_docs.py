@@ -14,7 +14,10 @@ from tests.small import make_category, make_config
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted(
-  [*ROOT.glob('docs/*.md'), ROOT / 'README.md', ROOT / 'launch/README.md']
+  [
+    *ROOT.glob('docs/*.md'),
+    *(ROOT / name for name in ('README.md', 'SECURITY.md', 'launch/README.md')),
+  ]
 )
 COMMAND = re.compile(r'^(?:    )?(python -m simplenet_jax.*)$', re.MULTILINE)
 BENCHMARK = re.compile(r'python -m (benchmarks\.\w+)((?: --[^`\n]+)*)')
