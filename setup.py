@@ -43,7 +43,7 @@ setuptools.setup(
     'orbax-checkpoint>=0.11.36,<0.13',
     'pillow>=11.0',
     'requests>=2.31',
-    'rich>=13.0',
+    'rich>=14.3',
     'safetensors>=0.5',
     'scikit-learn>=1.5',
     'scipy>=1.14',

@@ -61,7 +61,10 @@ def test_8_bit_modes_become_what_pil_converts_them_to(
 ):
   path = _save(tmp_path / f'a.{extension}', COLOUR, mode)
   with Image.open(path) as image:
-    expected = np.asarray(image.convert('RGB'))
+    try:
+      expected = np.asarray(image.convert('RGB'))
+    except OSError as error:
+      pytest.skip(f'this Pillow cannot read what it has written: {error}')
   np.testing.assert_array_equal(np.asarray(images.read_image(path)), expected)
 
 

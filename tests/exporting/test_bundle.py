@@ -240,13 +240,14 @@ class Fed:
 
   def __init__(self, detector, monkeypatch):
     self.pixels = []
-    start = detector.start
+    computation = detector._computation
+    start = computation.start
 
     def listen(pixels):
       self.pixels.extend(pixels)
       return start(pixels)
 
-    monkeypatch.setattr(detector, 'start', listen)
+    monkeypatch.setattr(computation, 'start', listen)
 
 
 def test_the_recipe_brings_what_the_detector_computes(

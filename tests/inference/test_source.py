@@ -130,7 +130,7 @@ def unusable(folder):
   yield folder / 'half.png', 'cannot be read'
   yield folder / 'float.tiff', 'floats'
   yield folder / 'none.png', 'No such file'
-  yield folder, 'Is a directory'
+  yield folder, 'not a file'
   yield PIXELS.astype(np.float32), r'float32\[40, 52, 3\], expected RGB: uint8'
   yield PIXELS.astype(np.int64), r'int64\[40, 52, 3\]'
   yield PIXELS[..., 0], r'uint8\[40, 52\], expected'
