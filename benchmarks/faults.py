@@ -16,6 +16,7 @@ forty minutes on two CPU cores.
 
 import collections
 import pathlib
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 
@@ -50,8 +51,9 @@ def inject(faults: Iterator[Fault], wrong: list[str]) -> dict[str, int]:
     try:
       found[fault()] += 1
     except LeftOut as reason:
-      return {f'left out: {reason}': 1}
-    except Wrong as error:
+      found[f'left out: {reason}'] += 1
+      break
+    except (Wrong, OSError, subprocess.TimeoutExpired) as error:
       wrong.append(f'number {number}: {error}')
       found['wrong'] += 1
       print(f'WRONG {wrong[-1]}')

@@ -53,7 +53,7 @@ def broken(row: Mapping[str, Any], yardstick: Mapping[str, Any]) -> list[str]:
       f'{row["what"]}: {measure} {row[measure]:.2g} off, another seed '
       f'{yardstick[measure]:.2g}'
       for measure in _NEARER
-      if row[measure] >= yardstick[measure]
+      if not row[measure] < yardstick[measure]  # NaN is no promise kept.
     ]
   return []
 

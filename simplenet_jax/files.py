@@ -2,9 +2,11 @@
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -24,13 +26,14 @@ def written_aside(path: Path | str) -> Iterator[Path]:
     path: The file to make or replace; its folder is made where missing.
 
   Yields:
-    The name to write to, with the suffix of `path`.
+    The name to write to, with the suffix of `path`, if that is a usual one.
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   # Not the name itself, which with more before it may be too long.
   digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-  aside = path.with_name(f'{_PARTIAL}{os.getpid()}-{digest}{path.suffix}')
+  suffix = path.suffix if len(path.suffix) < 16 else ''
+  aside = path.with_name(f'{_PARTIAL}{os.getpid()}-{digest}{suffix}')
   try:
     yield aside
     aside.replace(path)
@@ -42,6 +45,19 @@ def tidy(folder: Path) -> None:
   """Removes what killed processes left half-written, here and below."""
   for path in folder.rglob(f'{_PARTIAL}*'):
     path.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+  """Returns what a JSON file holds.
+
+  Raises:
+    OSError: If it cannot be read.
+    ValueError: If it is none.
+  """
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except RecursionError:
+    raise ValueError('nested too deeply') from None
 
 
 def write_arrays(

@@ -14,7 +14,7 @@ import jax
 from simplenet_jax import protocols
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.record import place, weight
-from simplenet_jax.files import tidy, written_aside
+from simplenet_jax.files import read_json, tidy, written_aside
 from simplenet_jax.progress import console
 from simplenet_jax.protocols import Config
 
@@ -42,7 +42,7 @@ def claim(
   mine = _entry(config, weights, categories)
   if path.exists():
     try:
-      theirs = json.loads(path.read_text(encoding='utf-8'))
+      theirs = read_json(path)
       if not isinstance(theirs, dict):
         raise ValueError('not an object')
     except ValueError as error:
@@ -126,7 +126,7 @@ def verify(
       f'{path} of process 0 is not seen by process {jax.process_index()}; give '
       'a --workdir on storage that all processes share'
     )
-  theirs = json.loads(path.read_text(encoding='utf-8'))
+  theirs = read_json(path)
   if differing := _differing(mine, theirs):
     raise ValueError(
       f'process {jax.process_index()} is to do something else than process 0: '

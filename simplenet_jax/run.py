@@ -1,7 +1,6 @@
 """One run's results as they come: evaluated, deployed, reported."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from simplenet_jax import environment, protocols
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment.shipper import Shipper
 from simplenet_jax.evaluation import category, evidence, metrics, results
+from simplenet_jax.files import read_json
 from simplenet_jax.models import weights
 from simplenet_jax.progress import Clock, console, counted
 from simplenet_jax.protocols import Config
@@ -192,7 +192,7 @@ def report(run: Run) -> dict[str, Any]:
   """
   if run.finished and run.finished == run.known:
     path = run.workdir / 'results.json'
-    return json.loads(path.read_text(encoding='utf-8'))
+    return read_json(path)
   about = {
     'protocol': protocols.followed(run.config),
     'config': run.config.to_dict(),

@@ -44,6 +44,7 @@ class Case:
     told: What makes the input hostile, for whoever looks into a finding.
     inputs: How many inputs are tried at once.
     seconds: After which it is told to stop.
+    trains: Whether it may take longer than that, and stops when it is told to.
     check: Says what else is wrong, given how it ended.
   """
 
@@ -51,6 +52,7 @@ class Case:
   told: str
   inputs: int = 1
   seconds: float = 60.0
+  trains: bool = False
   check: Callable[[Outcome], str | None] = lambda outcome: None
 
 
@@ -127,6 +129,8 @@ def wrong(case: Case, outcome: Outcome, folder: pathlib.Path) -> str | None:
   # It says so where there is something to save, and else ends by the signal.
   told_to = outcome.seconds >= case.seconds
   stopped = told_to and status in (143, -signal.SIGTERM)
+  if told_to and not case.trains:
+    return f'not done after {case.seconds:.0f} s'
   if status not in (0, 1, 2) and not stopped:
     return f'status {status}'
   if 'Traceback' in outcome.errors + outcome.out:

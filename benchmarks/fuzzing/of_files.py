@@ -1,6 +1,7 @@
 """Cases of settings, weights, detectors and what runs leave."""
 
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -33,7 +34,9 @@ def settings(chance: Random, known: Ground, folder: Path) -> Case:
   # Without images only what is checked at once is; that takes no time.
   root = known.root if chance.random() < 0.2 else folder / 'nothing'
   argv = ground.training(root, work, **chosen)
-  return Case([str(one) for one in argv], f'{chosen}', seconds=20.0)
+  return Case(
+    [str(one) for one in argv], f'{chosen}', seconds=20.0, trains=True
+  )
 
 
 def weights(chance: Random, known: Ground, folder: Path) -> Case:
@@ -60,7 +63,8 @@ def detector(chance: Random, known: Ground, folder: Path) -> Case:
   argv = [f'simplenet_jax.{module}', f'--detector={path}', f'--output={output}']
   if module != 'export':
     argv.append(f'--input={known.root / "gasket" / "test"}')
-  return _reads(argv, folder, [output / 'model.stablehlo'])
+  made = output if module == 'calibrate' else output / 'model.stablehlo'
+  return _reads(argv, folder, [made])
 
 
 def _forge(chance: Random, source: Path, path: Path) -> None:
@@ -115,7 +119,7 @@ def workdir(chance: Random, known: Ground, folder: Path) -> Case:
   )
   case = _reads([str(one) for one in argv], folder, [])
   told = f'damaged: {path.relative_to(work)}'
-  return Case(case.argv, told, check=case.check)
+  return Case(case.argv, told, trains=True, check=case.check)
 
 
 def archive(chance: Random, known: Ground, folder: Path) -> Case:
@@ -127,6 +131,8 @@ def archive(chance: Random, known: Ground, folder: Path) -> Case:
   with tarfile.open(path, mode) as tar:
     for _ in range(chance.randrange(1, 8)):
       tar.addfile(_member(chance))
+    names = tar.getnames()
+  before = {name for name in names if os.path.lexists(name)}
   if chance.random() < 0.3:
     path.write_bytes(mutations.mutated(chance, path.read_bytes()))
   argv = ['benchmarks.fuzzing.unpack', str(path), str(inside / 'target')]
@@ -135,6 +141,9 @@ def archive(chance: Random, known: Ground, folder: Path) -> Case:
     there = {one.name for one in inside.iterdir()}
     if there - ({'target'} if outcome.status == 0 else set()):
       return f'there is {", ".join(there)}'
+    outside = [one for one in names if Path(one).is_absolute()]
+    if any(os.path.lexists(one) for one in outside if one not in before):
+      return 'it got out, far'
     usual = {path.name, 'inside', 'stdout', 'stderr'}
     return 'it got out' if {p.name for p in folder.iterdir()} - usual else None
 
@@ -176,7 +185,7 @@ def _reads(argv: list[str], folder: Path, written: list[Path]) -> Case:
 
 
 def _missing(argv: list[str], path: Path) -> str | None:
-  expected = argv[0].endswith(('weights', 'released', 'export'))
+  expected = argv[0].endswith(('weights', 'released', 'export', 'calibrate'))
   return f'{path.name} is missing' if expected else None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from simplenet_jax.evaluation import metrics, published
 from simplenet_jax.evaluation.tables import by_selection, markdown_table
 from simplenet_jax.evaluation.tables import terminal_table as terminal_table
-from simplenet_jax.files import written_aside
+from simplenet_jax.files import read_json, written_aside
 
 SELECTION_RULE = (
   'The headline is the last epoch, mean and sample standard deviation over '
@@ -206,7 +206,7 @@ def recall(workdir: Path, seeds: Sequence[int]) -> dict[str, CategoryResult]:
   if not path.exists():
     return {}
   try:
-    table = json.loads(path.read_text(encoding='utf-8'))
+    table = read_json(path)
     if tuple(table['config']['seeds']) != tuple(seeds):
       return {}
     best = table['selected_on_test']

@@ -1,6 +1,7 @@
 """A network on a device: batches of images in, maps and scores out."""
 
 import collections
+import contextlib
 import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,6 @@ from absl import logging
 from simplenet_jax import memory
 from simplenet_jax.inference import network
 from simplenet_jax.models.precision import PRECISIONS
-from simplenet_jax.progress import counted
 
 BATCH = 64  # Images at a time on an accelerator, at most.
 
@@ -68,13 +68,20 @@ class Computation:
   @property
   def device(self) -> str:
     """The kind of device that computes."""
-    return next(iter(self._on_device['head.tail'].devices())).device_kind
+    return jax.devices()[0].device_kind
 
   @functools.cached_property
   def _on_device(self) -> dict[str, Any]:
-    return jax.device_put(
-      network.prepare(self._network, self._manner, self._weights)
-    )
+    prepared = network.prepare(self._network, self._manner, self._weights)
+    try:
+      return jax.device_put(prepared)
+    except RuntimeError as error:
+      if not memory.exhausted(error):
+        raise
+      raise MemoryError(
+        f"{self.device} has no memory for the detector's weights; stop what "
+        'else uses it'
+      ) from None
 
   def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores images, however many; see `Detector.infer`."""
@@ -111,9 +118,14 @@ class Computation:
     def results():
       name, pixels, seconds, values = under_way.popleft()
       start = time.perf_counter()
-      maps, scores = self._finished(pixels, values)
+      found = self._read(pixels, values)
+      if not found:  # With nothing else in memory, then.
+        for *_, later in under_way:
+          with contextlib.suppress(RuntimeError):  # It is told when it is read.
+            jax.block_until_ready(later)
+        found = self._alone(pixels)
       seconds += time.perf_counter() - start
-      return name, maps, scores, seconds / len(pixels)
+      return name, *found, seconds / len(pixels)
 
     for name, pixels in given:
       start = time.perf_counter()
@@ -126,35 +138,51 @@ class Computation:
       yield results()
 
   def _started(self, pixels: np.ndarray) -> tuple[jax.Array, ...] | None:
-    """Begins to compute a batch; None if memory does not hold it."""
+    """Begins to compute a batch; None if memory does not hold it now."""
     if len(pixels) > self._batch_size:  # It has shrunk meanwhile.
       return None
     try:
       return self.start(pixels)
     except RuntimeError as error:
-      return self._shrink(error, len(pixels))
+      if not memory.exhausted(error):
+        raise
+      return None
 
-  def _finished(
+  def _read(
     self, pixels: np.ndarray, values: tuple[jax.Array, ...] | None
-  ) -> tuple[np.ndarray, ...]:
-    """Waits for a batch's results; where there are none, makes smaller ones."""
-    if values:
-      try:
-        return tuple(np.asarray(value)[: len(pixels)] for value in values)
-      except RuntimeError as error:
-        self._shrink(error, len(pixels))
+  ) -> tuple[np.ndarray, np.ndarray] | None:
+    """Waits for a batch's results; None if memory did not hold it."""
+    if not values:
+      return None
+    try:
+      maps, scores = (np.asarray(value)[: len(pixels)] for value in values)
+    except RuntimeError as error:
+      if not memory.exhausted(error):
+        raise
+      return None
+    return maps, scores
+
+  def _alone(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Computes a batch, in smaller ones if memory does not hold it."""
+    if found := self._read(pixels, self._started(pixels)):
+      return found
+    if len(pixels) <= self._batch_size:
+      self._shrink(len(pixels))
     return self.infer(pixels)
 
-  def _shrink(self, error: RuntimeError, images: int) -> None:
-    """Halves the batches where that is what helps, and else raises."""
-    if not memory.exhausted(error):
-      raise error
-    if not self._may_shrink or images == 1:
-      height, width = self._network.size
+  def _shrink(self, images: int) -> None:
+    """Halves the batches, for good; raises if it must not, or cannot."""
+    height, width = self._network.size
+    if images == 1:
       raise MemoryError(
-        f'{self.device} is out of memory with {counted(images, "image")} of '
-        f'{height} x {width} at a time; lower --batch_size, or give --shrink'
-      ) from None
+        f'{self.device} has no memory for an image of {height} x {width}; stop '
+        'what else uses it'
+      )
+    if not self._may_shrink:
+      raise MemoryError(
+        f'{self.device} is out of memory with {images} images of {height} x '
+        f'{width} at a time; lower --batch_size, or give --shrink'
+      )
     self._batch_size = min(self._batch_size, (images + 1) // 2)
     logging.warning(
       'out of memory with %d images at a time; goes on with %d',
@@ -165,7 +193,8 @@ class Computation:
   def start(self, pixels: Any) -> tuple[jax.Array, jax.Array]:
     """Begins to compute a batch; see `Detector.start`."""
     bucket = min(1 << (len(pixels) - 1).bit_length(), self._batch_size)
-    if missing := bucket - len(pixels):
+    missing = bucket - len(pixels)
+    if missing > 0:  # Less if batches have shrunk meanwhile.
       pixels = np.pad(pixels, [(0, missing), (0, 0), (0, 0), (0, 0)])
     values = network.run(self._network, self._manner, self._on_device, pixels)
     for value in values:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import jinja2
 
 from simplenet_jax.evaluation import tables
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
+from simplenet_jax.files import read_json
 
 UNDEFINED = '–'  # noqa: RUF001
 METRICS = {
@@ -73,7 +73,7 @@ def read(workdir: Path) -> dict[str, Any]:
       'simplenet_jax.main that has finished a category'
     )
   with told(path):
-    found = load(path)
+    found = read_json(path)
     # What all that follows needs; a file of something else lacks it.
     for key in _KEYS:
       found[key]
@@ -98,11 +98,6 @@ def told(path: Path | str) -> Iterator[None]:
       f'{path}: damaged ({type(error).__name__}: {error}); delete it and start '
       'the run again'
     ) from None
-
-
-def load(path: Path) -> Any:
-  """Returns what a JSON file holds."""
-  return json.loads(path.read_text(encoding='utf-8'))
 
 
 def rows(results: dict[str, Any]) -> list[str]:

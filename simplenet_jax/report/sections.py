@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from simplenet_jax.evaluation import evidence
+from simplenet_jax.files import read_json
 from simplenet_jax.inference import file
 from simplenet_jax.report import charts, contents
 
@@ -80,7 +81,7 @@ def section(workdir: Path, name: str) -> Section:
     return Section(name, notes, drawn)
   threshold = _detectors_threshold(workdir, name)
   with contents.told(path):
-    found = contents.load(path)
+    found = read_json(path)
     threshold = threshold or _chosen_on_test(found)
     images = sorted(found['images'], key=lambda one: -one['score'])
     for one in images:
@@ -197,8 +198,13 @@ def verdict(image: dict[str, Any], threshold: float | None) -> str:
 
 def _detectors_threshold(workdir: Path, name: str) -> Threshold | None:
   path = workdir / 'detectors' / f'{name}{file.SUFFIX}'
-  held = file.read_card(path).thresholds if path.is_file() else None
-  if held is None or held.image is None:
+  if not path.is_file():
+    return None
+  try:
+    held = file.read_card(path).thresholds
+  except ValueError as error:  # It names the file.
+    raise contents.DamagedError(str(error)) from None
+  if held.image is None:
     return None
   kind = (
     'set by hand'

@@ -76,15 +76,14 @@ def started(
         store.shut()
 
   def work_off(shifts: Sequence[Shift]) -> None:
-    size = source.batch_size
     for shift in shifts:
       if stop.is_set():
         return
       try:
-        size = shrinking(work, shift, size, ended.put, may_shrink)
+        shrinking(work, shift, source.batch_size, ended.put, may_shrink)
       except BaseException as error:
         stop.set()
-        ended.put(_explained(error, shift))
+        ended.put(_explained(error))
 
   def conduct() -> None:
     threads = [
@@ -124,7 +123,7 @@ def shrinking(
   size: int,
   emit: Callable[[Record], None],
   may_shrink: bool,
-) -> int:
+) -> None:
   """Works a shift off, with less at a time where memory does not hold it.
 
   Args:
@@ -135,8 +134,8 @@ def shrinking(
     emit: Where records go.
     may_shrink: Whether it may; else nothing is tried again.
 
-  Returns:
-    How many images per pass memory held.
+  Raises:
+    ValueError: If memory does not hold it.
   """
   done: set[plan.Job] = set()
 
@@ -144,14 +143,15 @@ def shrinking(
     done.add(record.job)
     emit(record)
 
-  while True:
+  while shift.jobs:
     try:
-      work(shift, size, note)
-      return size
+      return work(shift, size, note)
     except RuntimeError as error:
-      less = smaller(shift, size)
-      if not (may_shrink and less and memory.exhausted(error)):
+      if not memory.exhausted(error):
         raise
+      less = smaller(shift, size) if may_shrink else None
+      if not less:
+        raise _out_of_memory(shift, may_shrink) from None
     # Only now that the error is gone is what it held, too.
     shift, size = less
     left = tuple(job for job in shift.jobs if job not in done)
@@ -161,6 +161,7 @@ def shrinking(
       f'{counted(shift.lanes, "head")} at a time, {counted(size, "image")} a '
       f'pass and features of {counted(shift.rows, "image")}'
     )
+  return None
 
 
 def smaller(shift: Shift, size: int) -> tuple[Shift, int] | None:
@@ -178,17 +179,20 @@ def smaller(shift: Shift, size: int) -> tuple[Shift, int] | None:
   return dataclasses.replace(shift, rows=max(least, shift.rows // 2)), size
 
 
-def _explained(error: BaseException, shift: Shift) -> BaseException:
+def _out_of_memory(shift: Shift, shrunk: bool) -> ValueError:
+  settings = ['bank.device_gb', 'engine.lanes'][: min(shift.lanes, 2)]
+  lower = ' or '.join(f'--config.{name}' for name in settings)
+  return ValueError(
+    f'{shift.device} is out of memory with {shift.bank_bytes / 1e9:.1f} GB of '
+    f'features and {counted(shift.lanes, "head")} at a time; lower {lower}'
+    f'{"" if shrunk else ", or give --config.engine.shrink"}'
+  )
+
+
+def _explained(error: BaseException) -> BaseException:
   if isinstance(error, MemoryError):
     return ValueError(
       'this machine is out of memory; lower --config.bank.host_gb or '
       '--config.data.workers'
-    )
-  if memory.exhausted(error):
-    return ValueError(
-      f'{shift.device} is out of memory with {shift.bank_bytes / 1e9:.1f} GB '
-      f'of features and {shift.lanes} lanes; lower --config.bank.device_gb, '
-      '--config.backbone.batch_size or --config.engine.lanes, or give '
-      '--config.engine.shrink'
     )
   return error

@@ -12,7 +12,7 @@ from benchmarks import fuzz
 from benchmarks.fuzzing import judge, server
 
 ROOT = pathlib.Path(__file__).parents[2]
-CASE = judge.Case(['x'], 'a case', seconds=5.0)
+CASE = judge.Case(['x'], 'a case', seconds=5.0, trains=True)
 LINE = 'error: x.png: cannot be read'
 
 
@@ -54,6 +54,12 @@ def test_what_may_happen(tmp_path, found):
 )
 def test_what_may_not(tmp_path, found, why):
   assert why in judge.wrong(CASE, found, tmp_path)
+
+
+def test_a_hang_is_seen(tmp_path):
+  case = judge.Case(['x'], 'a case', seconds=5.0)
+  found = outcome(-signal.SIGTERM, seconds=6.0)
+  assert judge.wrong(case, found, tmp_path) == 'not done after 5 s'
 
 
 def test_what_is_left_half_written_is_seen(tmp_path):

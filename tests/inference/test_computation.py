@@ -1,5 +1,6 @@
 """Batches on a device, and what happens where memory does not hold them."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -57,7 +58,7 @@ def test_batches_shrink_where_they_may(pixels, small, caplog):
     np.testing.assert_allclose(one, other, atol=1e-5)
   # For good: larger ones are not tried again and again.
   assert max(small[-7:]) == 2
-  assert small.count(8) + small.count(4) <= 4
+  assert small.count(8) + small.count(4) <= 6
   assert 'with 4 images at a time; goes on with 2' in caplog.text
 
 
@@ -79,7 +80,7 @@ def test_it_is_told_where_they_may_not(pixels, small):
 
 def test_one_image_that_does_not_fit_is_told(pixels, monkeypatch):
   monkeypatch.setattr(network, 'run', lambda *_: (Late(), Late()))
-  with pytest.raises(MemoryError, match='out of memory with 1 image of'):
+  with pytest.raises(MemoryError, match='no memory for an image of 32 x 40'):
     make(shrink=True).infer(pixels)
 
 
@@ -90,3 +91,31 @@ def test_other_errors_are_not_taken_for_it(pixels, monkeypatch):
   monkeypatch.setattr(network, 'run', broken)
   with pytest.raises(RuntimeError, match='out of ideas'):
     make(shrink=True).infer(pixels)
+
+
+def test_what_is_under_way_is_waited_for(pixels, monkeypatch):
+  """An image fits alone, but not beside a whole batch."""
+  run, calls = network.run, []
+
+  def crowded(structure, manner, weights, pixels):
+    calls.append(len(pixels))
+    if len(pixels) == 1 and calls.count(1) == 1:
+      raise EXHAUSTED
+    return run(structure, manner, weights, pixels)
+
+  expected = make().infer(pixels[:9])
+  monkeypatch.setattr(network, 'run', crowded)
+  found = make().infer(pixels[:9])
+  assert calls == [8, 1, 1]
+  for one, other in zip(found, expected, strict=True):
+    np.testing.assert_array_equal(one, other)
+
+
+def test_weights_that_do_not_fit_are_told(pixels, monkeypatch):
+  def full(_):
+    raise EXHAUSTED
+
+  detector = make(shrink=True)
+  monkeypatch.setattr(jax, 'device_put', full)
+  with pytest.raises(MemoryError, match="no memory for the detector's weights"):
+    detector.infer(pixels)

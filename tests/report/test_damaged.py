@@ -59,3 +59,20 @@ def test_a_part_of_another_kind(run, copy, tmp_path, key):
   ):
     with pytest.raises(ValueError, match=r'results\.json: damaged'):
       write()
+
+
+@pytest.mark.parametrize(
+  ('pattern', 'content'),
+  [
+    ('results.json', '[' * 100_000),
+    ('detectors/gear.safetensors', 'no detector'),
+    ('report/gear.json', '[' * 100_000),
+    ('report/gear.json', '{"scores": 3}'),
+  ],
+)
+def test_the_file_that_is_damaged_is_named(run, tmp_path, pattern, content):
+  copy = tmp_path / 'run'
+  shutil.copytree(run[1], copy)
+  (copy / pattern).write_text(content)
+  with pytest.raises(ValueError, match=rf'^\S+/{pattern}: '):
+    page.write(copy)

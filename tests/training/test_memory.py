@@ -1,5 +1,7 @@
 """Devices that are out of memory: told, or gone on with on less of it."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -75,9 +77,11 @@ def test_heads_that_have_ended_are_not_trained_again(alone):
       emit(Record(job))
 
   ended = []
-  assert engine.shrinking(work, shift, 8, ended.append, True) == 4
+  engine.shrinking(work, shift, 8, ended.append, True)
   assert [record.job for record in ended] == list(shift.jobs)
-  assert given[1][0].jobs == shift.jobs[1:]
+  (_, first_size), (part, size) = given
+  assert (first_size, size) == (8, 4)
+  assert part.jobs == shift.jobs[1:]
 
 
 def test_other_errors_are_not_taken_for_it(alone):
@@ -99,10 +103,33 @@ def test_features_are_the_last_to_be_halved(alone):
   assert seen[-1] == (1, 1, 4)
 
 
-def test_the_message_names_the_settings(alone):
+def test_nothing_is_tried_again_where_all_have_ended(alone):
+  (shift,), calls = alone.shifts, []
+
+  def work(part, size, emit):
+    calls.append(part)
+    for job in part.jobs:
+      emit(Record(job))
+    raise EXHAUSTED
+
+  engine.shrinking(work, shift, 8, lambda record: None, True)
+  assert len(calls) == 1
+
+
+def test_the_message_is_of_what_was_tried_last(alone):
   (shift,) = alone.shifts
-  error = RuntimeError('RESOURCE_EXHAUSTED: out of memory')
-  assert '--config.bank.device_gb' in str(engine._explained(error, shift))
-  assert '--config.bank.host_gb' in str(engine._explained(MemoryError(), shift))
+
+  def work(*_):
+    raise EXHAUSTED
+
+  wide = dataclasses.replace(shift, lanes=4)
+  with pytest.raises(ValueError, match=r'4 heads at a time; .*give --config'):
+    engine.shrinking(work, wide, 8, print, False)
+  with pytest.raises(ValueError, match=r'1 head at a time; .*device_gb$'):
+    engine.shrinking(work, wide, 8, print, True)
+
+
+def test_the_hosts_memory_is_another_matter():
+  assert '--config.bank.host_gb' in str(engine._explained(MemoryError()))
   other = KeyError('x')
-  assert engine._explained(other, shift) is other
+  assert engine._explained(other) is other
