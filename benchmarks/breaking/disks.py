@@ -4,19 +4,13 @@ import contextlib
 import functools
 import pathlib
 import shutil
+import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 
 from benchmarks.breaking.short_run import ShortRun
-from benchmarks.breaking.verdict import (
-  WENT_THROUGH,
-  Fault,
-  LeftOut,
-  expect,
-  refused,
-  resumed,
-)
+from benchmarks.breaking.signals import interrupted
+from benchmarks.breaking.verdict import Fault, LeftOut, expect, refused, resumed
 
 
 @contextlib.contextmanager
@@ -62,38 +56,41 @@ def full(run: ShortRun, count: int) -> Iterator[Fault]:
     yield functools.partial(filled, run, index, max(size, 4096))
 
 
-def read_only(run: ShortRun, what: str, moment: float | None) -> str:
-  """Images or results on a disk that may not be written, or no longer."""
-  name = f'read-only {what} {moment}'
-  with disk(run.folder / name, '1g') as change:
-    root, work = f'{name}/data', f'{name}/run'
-    shutil.copytree(run.root, run.folder / root)
-    if what == 'images':
-      change('ro')
-      work = f'{name} run'
-    process = run.start(work, f'--config.data.root={run.folder / root}')
-    told = run.read(process)
-    if what == 'images':
-      _, errors = process.communicate(timeout=300)
-      expect(process.returncode == 0, errors)
-      expect(not run.differing(work), f'otherwise: {run.differing(work)}')
-      return 'images: not needed'
-    time.sleep(moment or 0.0)
+def images_read_only(run: ShortRun) -> str:
+  """Images on a disk that may not be written to."""
+  work = 'read-only images'
+  with disk(run.folder / 'images', '1g') as change:
+    root = run.folder / 'images' / 'data'
+    shutil.copytree(run.root, root)
     change('ro')
-    status = process.wait(timeout=120)
-    errors = process.stderr.read() if process.stderr else ''
-    if status == 0:
-      return f'{what}: {WENT_THROUGH}'
-    expect(bool(told()), 'told nothing')
+    process = run.start(work, f'--config.data.root={root}')
+    _, errors = process.communicate(timeout=300)
+    expect(process.returncode == 0, errors)
+    expect(not run.differing(work), f'otherwise: {run.differing(work)}')
+  shutil.rmtree(run.folder / work)
+  return 'images: not needed'
+
+
+def results_read_only(run: ShortRun, moment: float) -> str:
+  """A run that is stopped, and taken up on a disk that may not be written to.
+
+  No earlier: a disk cannot be changed under files that are open.
+  """
+  place = f'results {moment:.1f}'
+  with disk(run.folder / place, '1g') as change:
+    work = f'{place}/run'
+    if moment:
+      interrupted(run, work, moment, signal.SIGTERM)
+    change('ro')
+    status, _, errors = run.finish(work)
     refused(status, errors, 'Read-only')
     change('rw')
-    shutil.rmtree(run.folder / root)
     resumed(run, work)
-  return f'{what}: refused in one line, resumed'
+  return 'results: refused in one line, resumed'
 
 
 def write_protected(run: ShortRun) -> Iterator[Fault]:
-  """Disks that become read-only before a run and at moments of it."""
-  yield functools.partial(read_only, run, 'images', None)
+  """Disks that may not be written to, before a run and when it is resumed."""
+  yield functools.partial(images_read_only, run)
   for part in (0.0, 0.2, 0.4, 0.6, 0.8):
-    yield functools.partial(read_only, run, 'results', part * run.seconds)
+    yield functools.partial(results_read_only, run, part * run.seconds)
