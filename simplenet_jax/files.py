@@ -47,6 +47,11 @@ def tidy(folder: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def is_formula(text: str) -> bool:
+  """Returns whether spreadsheets take a cell of a table for a formula."""
+  return text.startswith(tuple('=+-@\t\r'))
+
+
 def read_json(path: Path) -> Any:
   """Returns what a JSON file holds.
 

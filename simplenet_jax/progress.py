@@ -67,6 +67,8 @@ class Board:
         line = self._lines[name] = _Line(task, now, now, done)
       self._bars.update(line.task, completed=done, note=note)
       now = time.perf_counter()
+      if done < line.first:  # It went back to what was saved.
+        line.start, line.first = now, done
       if console.is_terminal or done >= total or now - line.told < _EVERY:
         return
       line.told = now

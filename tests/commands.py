@@ -83,6 +83,7 @@ def parse(module, *arguments):
     flags.Error: If one is not there, or its value is no good.
   """
   with _flags_of_its_own():
+    sys.modules.pop(module, None)  # A test may have imported it.
     runpy.run_module(module, run_name='parsed')
     sys.argv = [module, *arguments]  # Where overrides are read from.
     left = flags.FLAGS(sys.argv)

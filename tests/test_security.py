@@ -28,7 +28,16 @@ SOURCES = sorted(
 
 # Modules that run what a file holds, or that start other programs.
 _MODULES = {
-  *('cloudpickle', 'code', 'dill', 'joblib', 'marshal', 'pickle', 'pty'),
+  *(
+    'cloudpickle',
+    'code',
+    'ctypes',
+    'dill',
+    'joblib',
+    'marshal',
+    'pickle',
+    'pty',
+  ),
   *('runpy', 'shelve', 'subprocess', 'yaml'),
 }
 _HARMLESS = {'pickle.UnpicklingError'}  # What torch raises.
@@ -37,18 +46,27 @@ _CALLS = {'__import__', 'compile', 'eval', 'exec', 'os.popen', 'os.system'}
 
 def found_in(source):
   """Returns what a source does that runs what a file may hold."""
-  found = []
+  found, known = [], {}  # What names stand for: `t` for `torch`.
   for node in ast.walk(ast.parse(source)):
     match node:
       case ast.Import(names=names):
+        known |= {n.asname: n.name for n in names if n.asname}
         found += [n.name for n in names if n.name.split('.')[0] in _MODULES]
       case ast.ImportFrom(module=str(module), names=names):
+        known |= {n.asname or n.name: f'{module}.{n.name}' for n in names}
         if module.split('.')[0] in _MODULES:
           whole = {f'{module}.{one.name}' for one in names}
           found += sorted(whole - _HARMLESS)
       case ast.Call(func=func, keywords=keywords):
-        name, given = ast.unparse(func), {k.arg: k.value for k in keywords}
-        if name in _CALLS or name.startswith(('os.exec', 'os.spawn')):
+        first, *rest = ast.unparse(func).split('.')
+        name = '.'.join([known.get(first, first), *rest])
+        name = name.removeprefix('builtins.')
+        given = {k.arg: k.value for k in keywords}
+        if name in _CALLS or name.startswith(
+          ('os.exec', 'os.spawn', 'os.posix_spawn')
+        ):
+          found.append(name)
+        if name.endswith(('read_pickle', 'jit.load')):
           found.append(name)
         if name.endswith('torch.load') and not _is(given, 'weights_only', True):
           found.append(name)
@@ -85,6 +103,14 @@ def test_nothing_runs_what_a_file_holds():
     ('torch.load("x")', ['torch.load']),
     ('torch.load("x", weights_only=False)', ['torch.load']),
     ('torch.load("x", weights_only=True)', []),
+    ('import torch as t\nt.load("x")', ['torch.load']),
+    ('from torch import load\nload("x")', ['torch.load']),
+    ('import torch\ntorch.jit.load("x")', ['torch.jit.load']),
+    ('import builtins\nbuiltins.eval("1")', ['eval']),
+    ('from os import system\nsystem("ls")', ['os.system']),
+    ('import os\nos.posix_spawn("ls")', ['os.posix_spawn']),
+    ('pd.read_pickle("x")', ['pd.read_pickle']),
+    ('import ctypes', ['ctypes']),
     ('import os\nos.system("ls")', ['os.system']),
     ('run("ls", shell=True)', ['run']),
     ('model.eval()\nre.compile("x")', []),

@@ -13,7 +13,7 @@ from PIL import Image
 
 from simplenet_jax.data import files, images
 from simplenet_jax.evaluation import pictures
-from simplenet_jax.files import written_aside
+from simplenet_jax.files import is_formula, written_aside
 from simplenet_jax.inference.prediction import Prediction
 
 TABLE = files.TABLE
@@ -104,7 +104,7 @@ class Output:
 
 def _no_formula(path: Path) -> Path | str:
   """Returns a path that no spreadsheet takes for a formula; the same file."""
-  return f'./{path}' if str(path).startswith(tuple('=+-@\t\r')) else path
+  return f'./{path}' if is_formula(str(path)) else path
 
 
 def write_table(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:

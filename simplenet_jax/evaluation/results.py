@@ -12,7 +12,7 @@ from typing import Any
 from simplenet_jax.evaluation import metrics, published
 from simplenet_jax.evaluation.tables import by_selection, markdown_table
 from simplenet_jax.evaluation.tables import terminal_table as terminal_table
-from simplenet_jax.files import read_json, written_aside
+from simplenet_jax.files import is_formula, read_json, written_aside
 
 SELECTION_RULE = (
   'The headline is the last epoch, mean and sample standard deviation over '
@@ -275,7 +275,7 @@ def write_csv(path: Path | str, results: Mapping[str, Any]) -> None:
 
 def no_formula(text: str) -> str:
   """Returns a folder's name so that no spreadsheet runs it."""
-  return f"'{text}" if text.startswith(tuple('=+-@\t\r')) else text
+  return f"'{text}" if is_formula(text) else text
 
 
 def write_markdown(path: Path | str, results: Mapping[str, Any]) -> None:

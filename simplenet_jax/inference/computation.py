@@ -68,7 +68,7 @@ class Computation:
   @property
   def device(self) -> str:
     """The kind of device that computes."""
-    return jax.devices()[0].device_kind
+    return next(iter(self._on_device['head.tail'].devices())).device_kind
 
   @functools.cached_property
   def _on_device(self) -> dict[str, Any]:
@@ -79,8 +79,8 @@ class Computation:
       if not memory.exhausted(error):
         raise
       raise MemoryError(
-        f"{self.device} has no memory for the detector's weights; stop what "
-        'else uses it'
+        "the device has no memory for the detector's weights; stop what else "
+        'uses it'
       ) from None
 
   def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

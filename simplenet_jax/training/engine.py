@@ -143,25 +143,27 @@ def shrinking(
     done.add(record.job)
     emit(record)
 
-  while shift.jobs:
+  while True:
     try:
-      return work(shift, size, note)
+      work(shift, size, note)
+      return
     except RuntimeError as error:
       if not memory.exhausted(error):
         raise
+      left = tuple(job for job in shift.jobs if job not in done)
+      if not left:
+        return
       less = smaller(shift, size) if may_shrink else None
       if not less:
         raise _out_of_memory(shift, may_shrink) from None
     # Only now that the error is gone is what it held, too.
     shift, size = less
-    left = tuple(job for job in shift.jobs if job not in done)
     shift = dataclasses.replace(shift, jobs=left)
     console.print(
       f'  {shift.device} is out of memory; goes on with '
       f'{counted(shift.lanes, "head")} at a time, {counted(size, "image")} a '
       f'pass and features of {counted(shift.rows, "image")}'
     )
-  return None
 
 
 def smaller(shift: Shift, size: int) -> tuple[Shift, int] | None:

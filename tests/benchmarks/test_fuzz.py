@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from benchmarks import fuzz
 from benchmarks.fuzzing import judge, server
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -90,6 +91,15 @@ def test_forks_end_as_processes_do(tmp_path, monkeypatch, script, status):
   assert server._run('made_up') == status
 
 
+def test_kinds_take_turns(monkeypatch):
+  monkeypatch.setattr(fuzz, 'KINDS', {'a': (None, 1), 'b': (None, 3)})
+  for flag, value in (('_ONLY', []), ('_CASES', 4), ('_FIRST', 7)):
+    monkeypatch.setattr(fuzz, flag, type('Flag', (), {'value': value}))
+  found = list(fuzz.order())
+  assert found[:5] == [('a', 7), ('b', 7), ('b', 8), ('b', 9), ('a', 8)]
+  assert sorted(found) == [(k, 7 + n) for k in 'ab' for n in range(4)]
+
+
 @pytest.mark.slow
 def test_commands_given_anything(tmp_path):
   script = (
@@ -111,5 +121,5 @@ def test_commands_given_anything(tmp_path):
   )
   assert done.returncode == 0, done.stderr
   found = json.loads((tmp_path / 'fuzz.json').read_text())
-  assert found['cases'] == 3 * len(found['inputs_by_kind'])
+  assert found['cases'] == 3 * len(fuzz.KINDS)
   assert found['wrong'] == []
