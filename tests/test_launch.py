@@ -48,6 +48,8 @@ def start(name, *arguments, env):
     stderr=subprocess.PIPE,
     text=True,
     start_new_session=True,
+    # Shells have what they start in the background ignore it.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
 
 

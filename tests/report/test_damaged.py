@@ -9,13 +9,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.fuzzing import values
+from simplenet_jax import train
 from simplenet_jax.report import comparison, page
+from tests.small import make_category, make_config
 
 many = settings(
   max_examples=60,
   deadline=None,
   suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory, backbone):
+  """A run of one category, smaller than that of the other tests."""
+  root = tmp_path_factory.mktemp('data')
+  make_category(root / 'gear')
+  config = make_config(root, backbone)
+  config.seeds, config.train.epochs = (0,), 1
+  workdir = tmp_path_factory.mktemp('work') / 'run'
+  return config, workdir, train.train_and_evaluate(config, workdir)
 
 
 @pytest.fixture(scope='module')

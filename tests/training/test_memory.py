@@ -8,12 +8,29 @@ import pytest
 
 from simplenet_jax.training import bank, engine, lanes
 from simplenet_jax.training.record import Record
+from tests.small import make_config
 from tests.training import test_engine
 from tests.training.test_engine import Ran
 
-# The same few categories and the same training, undisturbed.
-root, config, alone = test_engine.root, test_engine.config, test_engine.alone
+root = test_engine.root
 EXHAUSTED = RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes')
+
+
+def configure(root, backbone):
+  config = make_config(root, backbone)
+  config.data.categories, config.seeds = ('cog', 'pin'), (0, 1)
+  config.train.epochs = config.evaluation.every = 10
+  return config
+
+
+@pytest.fixture
+def config(root, backbone):
+  return configure(root, backbone)
+
+
+@pytest.fixture(scope='module')
+def alone(root, backbone):
+  return Ran(configure(root, backbone))
 
 
 @pytest.fixture
