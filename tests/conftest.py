@@ -24,8 +24,15 @@ SHARED = pathlib.Path(
 
 @pytest.fixture(scope='session', autouse=True)
 def compilation_cache(tmp_path_factory):
-  """Lets tests that compile the same program share it."""
-  folder = tmp_path_factory.mktemp('compiled')
+  """Lets tests, and the commands they start, share what they compile."""
+  folder = tmp_path_factory.getbasetemp()
+  if 'PYTEST_XDIST_WORKER' in os.environ:
+    folder = folder.parent  # Each worker has its own folder within it.
+  folder /= 'compiled'
+  os.environ |= {
+    'JAX_COMPILATION_CACHE_DIR': str(folder),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
+  }
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 

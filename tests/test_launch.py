@@ -48,8 +48,6 @@ def start(name, *arguments, env):
     stderr=subprocess.PIPE,
     text=True,
     start_new_session=True,
-    # Shells have what they start in the background ignore it.
-    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
 
 
@@ -57,6 +55,14 @@ def run(name, *arguments, env):
   process = start(name, *arguments, env=env)
   told, errors = process.communicate(timeout=30)
   return process.returncode, told, errors
+
+
+@pytest.fixture(autouse=True, scope='module')
+def heeded():
+  """Lets children heed Ctrl-C, though a shell's background ignores it."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize('script', SCRIPTS, ids=lambda script: script.name)
