@@ -169,7 +169,10 @@ def main() -> None:
         pool.submit(work_off, known, left, until, tally) for _ in range(_JUDGES)
       ]
       for ended in judges:
-        ended.result()
+        try:
+          ended.result()
+        except Exception as error:  # What was tried is told all the same.
+          tally.wrong.append(f'a judge gave up: {error}')
   found = tally.report()
   timing.write('fuzz', found)
   if tally.wrong:

@@ -4,8 +4,10 @@ import json
 import random
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from benchmarks.fuzzing import ground, mutations, pictures, values
 from simplenet_jax import presets, protocols
@@ -30,6 +32,35 @@ def detector(tmp_path_factory):
   path = tmp_path_factory.mktemp('saved') / 'part.safetensors'
   make(levels=(1,)).save(path)
   return path
+
+
+@pytest.fixture(scope='module')
+def small(tmp_path_factory):
+  """Returns files of a few weights, of both kinds."""
+  folder = tmp_path_factory.mktemp('weights')
+  tensors = {'conv1.weight': torch.ones(2, 3, 1, 1), 'bn1.bias': torch.ones(2)}
+  torch.save(tensors, folder / 'a.pth')
+  save_file(tensors, folder / 'a.safetensors')
+  return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+  path = ground.write_released(tmp_path_factory.mktemp('released') / 'ckpt.pth')
+  assert released.load(path, small_heads())
+  return path
+
+
+def small_heads():
+  """Returns settings of heads like those of the checkpoint."""
+  config = presets.demo()
+  config.update_from_flattened_dict(
+    {
+      name: ground.SETTINGS[name]
+      for name in ('patch.target_dim', 'head.hidden')
+    }
+  )
+  return config
 
 
 @many
@@ -72,20 +103,22 @@ def test_descriptions_of_detectors(tmp_path, detector, seed):
 
 @many
 @given(seeds)
-def test_weights(tmp_path, backbone, seed):
-  path = tmp_path / 'weights.safetensors'
-  content = backbone.read_bytes()[:20_000]
-  path.write_bytes(mutations.mutated(random.Random(seed), content))
+def test_weights(tmp_path, small, seed):
+  chance = random.Random(seed)
+  source = chance.choice(small)
+  path = tmp_path / f'weights{source.suffix}'
+  path.write_bytes(mutations.mutated(chance, source.read_bytes()))
   assert_read_or_refused(path, weights.read)
 
 
 @many
 @given(seeds)
-def test_released_checkpoints(tmp_path, seed):
-  path, chance = tmp_path / 'ckpt.pth', random.Random(seed)
-  content = b''.join(mutations.strangers(':').values())
-  path.write_bytes(mutations.mutated(chance, content[:5000]))
-  assert_read_or_refused(path, lambda one: released.load(one, presets.demo()))
+def test_released_checkpoints(tmp_path, checkpoint, seed):
+  path = tmp_path / 'ckpt.pth'
+  path.write_bytes(
+    mutations.mutated(random.Random(seed), checkpoint.read_bytes())
+  )
+  assert_read_or_refused(path, lambda one: released.load(one, small_heads()))
 
 
 @many

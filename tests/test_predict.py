@@ -464,8 +464,6 @@ def test_a_signal_leaves_a_whole_table(bare, tmp_path):
       **os.environ,
       # With as many devices it finds what this process compiled.
       'JAX_NUM_CPU_DEVICES': str(jax.device_count()),
-      'JAX_COMPILATION_CACHE_DIR': jax.config.jax_compilation_cache_dir,
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
     },
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,

@@ -62,6 +62,7 @@ class ShortRun:
       '--config=configs/demo.py',
       *(f'--config.{field}={value}' for field, value in _SETTINGS.items()),
     ]
+    self._running: subprocess.Popen | None = None
     self._environment = {
       **os.environ,
       'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
@@ -85,17 +86,20 @@ class ShortRun:
     )
 
   def start(self, work: str, *more: str) -> subprocess.Popen:
-    """Begins a run in a work directory, or takes it up."""
+    """Begins a run in a work directory, or takes it up; ends one that hangs."""
+    if self._running:
+      self._running.kill()
     flags = [f'--workdir={self.folder / work}', *more]
     if not any(flag.startswith('--config.data.root') for flag in more):
       flags.append(f'--config.data.root={self.root}')
-    return subprocess.Popen(  # noqa: S603 - our own.
+    self._running = subprocess.Popen(  # noqa: S603 - our own.
       [*self._line, *flags],
       env=self._environment,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
     )
+    return self._running
 
   def read(self, process: subprocess.Popen) -> Callable[[], str]:
     """Waits until a run says where results go; returns what tells the rest."""

@@ -86,7 +86,7 @@ def lay(folder: pathlib.Path) -> Ground:
     run,
     run / 'detectors' / 'gasket.safetensors',
     _weights(folder),
-    _released(folder / 'ckpt.pth'),
+    write_released(folder / 'ckpt.pth'),
   )
 
 
@@ -104,7 +104,8 @@ def _weights(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
   return copied, converted
 
 
-def _released(path: pathlib.Path) -> pathlib.Path:
+def write_released(path: pathlib.Path) -> pathlib.Path:
+  """Writes a checkpoint like those of the released code; returns its path."""
   dim, hidden = SETTINGS['patch.target_dim'], SETTINGS['head.hidden']
   block = 'body.block1'
   shapes = {
