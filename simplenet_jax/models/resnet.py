@@ -6,6 +6,7 @@ SimpleNet reads levels 1 to 3 at most (paper, section 3.1).
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -240,9 +241,15 @@ def abstract(
 
   Returns:
     The graph definition (static, hashable) and a state of
-    `jax.ShapeDtypeStruct`.
+    `jax.ShapeDtypeStruct`, not to be changed: others get the same.
   """
+  return _abstract(architecture, tuple(levels), padding)
 
+
+@functools.cache  # Takes a second, and is asked for again and again.
+def _abstract(
+  architecture: str, levels: tuple[int, ...], padding: str
+) -> tuple[nnx.GraphDef, nnx.State]:
   def build():
     return ResNet(architecture, levels, padding=padding, rngs=nnx.Rngs(0))
 

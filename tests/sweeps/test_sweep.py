@@ -10,11 +10,13 @@ import safetensors.numpy
 from PIL import Image
 
 from simplenet_jax import train
+from simplenet_jax.data import demo
 from simplenet_jax.sweeps import experiment, settings
 from tests import commands
 from tests.models.weights import fabricated
 
 SMALL = {
+  'data.source': 'folder',
   'data.categories': 'gasket,',
   'data.resize': 64,
   'seeds': '0,1',
@@ -46,6 +48,8 @@ class Sweeps:
   def __init__(self, folder):
     self.workdir = folder / 'paper'
     self.flags = [f'--workdir={self.workdir}']
+    counts = {'train': 8, 'validation': 4, 'good': 4, 'defective': 8}
+    demo.generate(folder / 'demo', categories=['gasket'], size=64, **counts)
     small = {**SMALL, 'data.root': folder / 'demo'}
     self.flags += [f'--config.base.{n}={value}' for n, value in small.items()]
     for name in LABELS['table4']:
