@@ -34,6 +34,7 @@ class Command:
       'evaluation.every': 40,
       'evaluation.pictures': 0,
       'engine.checkpoint_seconds': 0.1,
+      'engine.tensorboard': False,
     }
     self.line = [
       *(

@@ -3,13 +3,16 @@
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorboardX
 
 from simplenet_jax.progress import Board
 from simplenet_jax.training.plan import Job
 from simplenet_jax.training.record import Record
+
+if TYPE_CHECKING:
+  import tensorboardX
 
 
 class Watch:
@@ -88,6 +91,9 @@ class Watch:
     if known <= first:
       return
     if job not in self._writers:
+      # Where PyTorch is installed this imports it, which takes seconds.
+      import tensorboardX
+
       folder = scalars / job.category / f'seed-{job.seed}'
       # A run that goes on writes all of it anew: what was written before it was
       # interrupted can have gaps.
