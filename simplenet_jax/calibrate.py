@@ -40,6 +40,8 @@ flags.register_validator(
 def main() -> None:
   """Calibrates."""
   paths = files.locate(_INPUT.value or '', '--input')
+  if _OUTPUT.value:
+    cli.folder(str(Path(_OUTPUT.value).parent), "--output's folder")
   from simplenet_jax.detector import Detector
   from simplenet_jax.inference import file, thresholds
 

@@ -4,7 +4,9 @@ import contextlib
 import datetime
 import difflib
 import faulthandler
+import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
@@ -39,7 +41,10 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
       _fail(stopped.status, str(stopped), kind='stop')
     except KeyboardInterrupt:
       _fail(130, 'interrupted', kind='stop')
-    except (ValueError, OSError) as error:
+    except OSError as error:
+      logging.debug('', exc_info=True)
+      _fail(1, _of_system(error))
+    except ValueError as error:
       logging.debug('', exc_info=True)
       _fail(1, str(error))
     except (MemoryError, RuntimeError) as error:
@@ -57,6 +62,13 @@ def _out_of_memory(error: Exception) -> NoReturn:
   raise error
 
 
+def _of_system(error: OSError) -> str:
+  """Returns what an error says, of which file where the system knows."""
+  if error.filename is None or not error.strerror:
+    return str(error)
+  return f'{error.filename}: {error.strerror}'
+
+
 def require(*names: str) -> None:
   """Has a command refuse to start where one of its flags is missing or empty.
 
@@ -64,9 +76,12 @@ def require(*names: str) -> None:
     *names: The flags, defined before.
   """
   for name in names:
-    flags.register_validator(
-      name, lambda value: value not in (None, ''), 'must be given'
-    )
+    flags.register_validator(name, lambda value: value != '', 'must be given')
+  flags.register_multi_flags_validator(
+    names,
+    lambda values: None not in values.values(),
+    f'{", ".join(f"--{name}" for name in names)} must be given',
+  )
 
 
 def workdir(given: str | None, name: str) -> pathlib.Path:
@@ -77,7 +92,28 @@ def workdir(given: str | None, name: str) -> pathlib.Path:
     name: What a new one is named after, with the time.
   """
   now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-  return pathlib.Path(given or f'runs/{name}-{now}').expanduser()
+  return folder(given or f'runs/{name}-{now}', '--workdir')
+
+
+def folder(given: str, flag: str) -> pathlib.Path:
+  """Returns the folder that a flag names, which need not be there.
+
+  Args:
+    given: The flag's value.
+    flag: Its name, for the error.
+
+  Raises:
+    ValueError: If something else is in its place, or on the way to it.
+  """
+  path = pathlib.Path(given).expanduser()
+  for place in (path, *path.parents):
+    if place.is_dir():
+      break
+    if os.path.lexists(place):
+      raise ValueError(
+        f'{flag}={given}: {place} is not a folder; give another {flag}'
+      )
+  return path
 
 
 def define_cluster() -> None:
@@ -143,7 +179,18 @@ def _parse(argv: Sequence[str]) -> list[str]:
   except (flags.Error, OSError, SyntaxError, TypeError, ValueError) as error:
     # Errors in a config file arrive as a traceback, whose last line says it.
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    _fail(2, lines[-1])
+    _fail(2, _of_config(error, lines[-1]))
+
+
+def _of_config(error: Exception, line: str) -> str:
+  """Returns what is wrong with a config file, if it is that, or the line."""
+  if isinstance(error, SyntaxError):
+    return f'--config: no config file, its Python is wrong: {line}'
+  if missing := re.search(r"No such file or directory: '(.+)'", line):
+    return f'--config={missing[1]}: no such file; see configs/'
+  if 'get_config() takes 0 positional arguments' in line:
+    return '--config: this one has no choices; leave out the colon and the rest'
+  return line
 
 
 def _fields(command: str) -> list[str]:

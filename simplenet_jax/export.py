@@ -27,12 +27,12 @@ cli.require('detector', 'output')
 def main() -> None:
   """Exports."""
   # Wrong flags are told at once, not after the seconds that jax takes to load.
+  folder = cli.folder(_OUTPUT.value or '', '--output')
   from simplenet_jax.detector import Detector
   from simplenet_jax.exporting import bundle
   from simplenet_jax.inference import thresholds
 
   detector = Detector.load(Path(_DETECTOR.value or '').expanduser())
-  folder = Path(_OUTPUT.value or '').expanduser()
   console.print(
     f'Exports {detector.card.name} as {_FORMAT.value} to {folder}/\n'
     f'  {thresholds.describe(detector.thresholds)}'

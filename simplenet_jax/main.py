@@ -18,7 +18,7 @@ _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where results go; runs/<config>-<time> if not given.'
 )
 cli.define_cluster()
-flags.mark_flag_as_required('config')
+cli.require('config')
 
 
 def main() -> None:

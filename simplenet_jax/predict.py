@@ -50,7 +50,7 @@ def main() -> None:
   """Predicts."""
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   paths = files.locate(_INPUT.value or '', '--input')
-  folder = Path(_OUTPUT.value or '').expanduser()
+  folder = cli.folder(_OUTPUT.value or '', '--output')
   from simplenet_jax.deployment import session
   from simplenet_jax.detector import Detector
 

@@ -21,7 +21,7 @@ _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where results go; runs/<sweep>-<time> if not given.'
 )
 cli.define_cluster()
-flags.mark_flag_as_required('config')
+cli.require('config')
 
 
 def main() -> None:

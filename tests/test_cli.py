@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests import commands
+
 MVTEC = '--config=configs/mvtec.py'
 
 
@@ -21,8 +23,9 @@ def command(*arguments):
 @pytest.mark.parametrize(
   ('arguments', 'status', 'message'),
   [
-    ((), 2, 'flag --config'),
-    (('--config=configs/no.py',), 2, "'configs/no.py'"),
+    ((), 2, '--config must be given'),
+    (('--config=configs/no.py',), 2, '--config=configs/no.py: no such file;'),
+    (('--config=configs/demo.py:paper',), 2, '--config: this one has no choic'),
     ((f'{MVTEC}:papr',), 2, "'papr'; choose one of reference, paper"),
     ((MVTEC, 'data'), 2, "unexpected argument 'data'"),
     ((MVTEC, '--confg=x'), 2, "'confg'. Did you mean: config"),
@@ -41,7 +44,16 @@ def command(*arguments):
       2,
       'no --config.trian.epochs; did you mean --config.train.epochs?',
     ),
-    (('--config=README.md',), 2, 'README.md'),
+    (
+      ('--config=README.md',),
+      2,
+      '--config: no config file, its Python is wrong: ',
+    ),
+    (
+      (MVTEC, '--workdir=setup.py/x'),
+      1,
+      '--workdir=setup.py/x: setup.py is not a folder; give another --workdir',
+    ),
     (
       (MVTEC, '--config.seeds=a,b'),
       1,
@@ -63,6 +75,31 @@ def test_errors_are_one_line(arguments, status, message):
   assert len(lines) == 1, done.stderr
   assert lines[0].startswith('error: ')
   assert message in lines[0]
+
+
+@pytest.mark.parametrize(
+  ('name', 'flags'),
+  [
+    ('predict', ('detector', 'input', 'output')),
+    ('calibrate', ('detector', 'input')),
+    ('export', ('detector', 'output')),
+  ],
+)
+def test_all_that_must_be_given_is_named(name, flags):
+  done = commands.run(name)
+  assert done.status == 2
+  assert f'{", ".join(f"--{flag}" for flag in flags)} must be' in done.error
+
+
+@pytest.mark.parametrize('name', ['predict', 'calibrate', 'export'])
+def test_places_for_results_are_looked_at_first(tmp_path, name):
+  (tmp_path / 'file').touch()
+  (tmp_path / 'x.png').touch()
+  given = ['--detector=none', f'--output={tmp_path / "file/new"}']
+  given += [f'--input={tmp_path}'] * (name != 'export')
+  done = commands.run(name, *given)
+  assert done.status == 1
+  assert f'{tmp_path / "file"} is not a folder; give another' in done.error
 
 
 def test_help_names_the_command():

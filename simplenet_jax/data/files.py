@@ -6,27 +6,26 @@ from pathlib import Path
 
 from simplenet_jax.data.folder import EXTENSIONS
 
-TABLE = 'predictions.csv'  # In a folder of predictions.
+# In a folder of predictions.
+TABLE = 'predictions.csv'
+RESULTS = PICTURES, MAPS = 'pictures', 'maps'
 
 
 def find(root: Path) -> list[Path]:
   """Returns the images in a folder and the folders in it, sorted.
 
   Links to folders are not followed. Hidden files and folders are passed over,
-  as are results of earlier predictions and MVTec's masks (`ground_truth`).
+  as are MVTec's masks (`ground_truth`) and, beside a table of predictions, what
+  they left.
 
   Raises:
     FileNotFoundError: If there are none.
   """
   found = []
   for folder, inner, files in os.walk(root):
-    if TABLE in files:
-      inner.clear()
-      continue
+    passed = {'ground_truth', *(RESULTS if TABLE in files else ())}
     inner[:] = [
-      name
-      for name in inner
-      if not name.startswith('.') and name != 'ground_truth'
+      name for name in inner if not name.startswith('.') and name not in passed
     ]
     found += [
       Path(folder, name)

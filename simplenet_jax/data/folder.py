@@ -110,10 +110,11 @@ def find_categories(
       )
     found = found or {f.name: f for f in flat}
   if not found:
+    beside = f' and no folders, as {inside[0].name}' if _images(root) else ''
     raise ValueError(
       f'{root}: no categories; expected <category>/train/{GOOD} or'
       f' train/{GOOD} in it, with images, or nothing but good images'
-      f' ({" ".join(EXTENSIONS)})'
+      f' ({" ".join(EXTENSIONS)}){beside}'
     )
   if missing := sorted(set(names) - set(found)):
     raise ValueError(

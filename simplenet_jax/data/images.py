@@ -221,13 +221,15 @@ def _decode(path: File | str, convert: Callable[[Image.Image], _T]) -> _T:
       # Only alpha hangs on it, and PIL warns when it drops it itself.
       image.info.pop('transparency', None)
       return convert(image)
-  except (FileNotFoundError, PermissionError, MemoryError):
+  except FileNotFoundError:
+    raise FileNotFoundError(f'{path}: no such file') from None
+  except (PermissionError, MemoryError):
     raise
   except UnidentifiedImageError as error:
     size = weight(path if found else Path(path))
     raise ValueError(
       f'{path}: not a readable image ({size} bytes),'
-      f' expected {", ".join(FORMATS)}'
+      f' expected {", ".join(FORMATS)}; replace or remove it'
     ) from error
   except Exception as error:  # PIL's decoders raise almost anything
     reason = ' '.join(str(error).split()) or type(error).__name__

@@ -79,11 +79,11 @@ class Output:
     """Writes what there is to see of an image's anomaly map."""
     place = self.places[path]
     if self.pictures:
-      target = self.folder / 'pictures' / place.parent / f'{place.name}.png'
+      target = self.folder / files.PICTURES / place.parent / f'{place.name}.png'
       with written_aside(target) as aside:
         self._drawn(images.read_image(path, self.bits), heat, found).save(aside)
     if self.maps:
-      target = self.folder / 'maps' / place.parent / f'{place.name}.tiff'
+      target = self.folder / files.MAPS / place.parent / f'{place.name}.tiff'
       # The evaluator sorts all pixels and knows no NaN: what was not looked at
       # is as little anomalous as anything.
       whole = np.nan_to_num(heat, nan=found.input_map.min())

@@ -132,8 +132,8 @@ class Card:
         **fields,
       )
       card.check()
-    except (AttributeError, KeyError, TypeError) as error:
-      raise ValueError(f'its description is damaged ({error})') from None
+    except (AttributeError, KeyError, TypeError):
+      raise ValueError('its description is damaged; copy it anew') from None
     return card
 
 

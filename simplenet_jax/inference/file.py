@@ -56,7 +56,9 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
       metadata = file.metadata() or {}
       weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
   except (safetensors.SafetensorError, TypeError, ValueError) as error:
-    raise ValueError(f'{path}: damaged, or not a detector ({error})') from None
+    raise ValueError(
+      f'{path}: damaged, or not a detector ({error}); copy it anew'
+    ) from None
   if _CARD not in metadata:
     raise ValueError(
       f'{path}: not a detector; a run leaves them in WORKDIR/detectors'

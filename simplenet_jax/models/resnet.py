@@ -243,13 +243,19 @@ def abstract(
     The graph definition (static, hashable) and a state of
     `jax.ShapeDtypeStruct`, not to be changed: others get the same.
   """
-  return _abstract(architecture, tuple(levels), padding)
+  spec = ARCHITECTURES.get(architecture)
+  return _abstract(architecture, spec, tuple(levels), padding)
 
 
 @functools.cache  # Takes a second, and is asked for again and again.
 def _abstract(
-  architecture: str, levels: tuple[int, ...], padding: str
+  architecture: str,
+  spec: Architecture | None,
+  levels: tuple[int, ...],
+  padding: str,
 ) -> tuple[nnx.GraphDef, nnx.State]:
+  del spec  # Another one is another network, whatever it is called.
+
   def build():
     return ResNet(architecture, levels, padding=padding, rngs=nnx.Rngs(0))
 

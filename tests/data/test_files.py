@@ -53,9 +53,11 @@ def test_loops_of_links_end(root):
 
 def test_results_and_masks_are_passed_over(root):
   (root / 'deep/predictions.csv').touch()
+  (root / 'deep/er').rename(root / 'deep/maps')
   (root / 'like.png').rename(root / 'ground_truth')
-  assert names(root, files.find(root)) == ['a.JPG', 'b.png']
-  assert files.locate(f'{root}/deep/*.webp', '-')  # They can still be named.
+  # What is beside the table is nobody's result.
+  assert names(root, files.find(root)) == ['a.JPG', 'b.png', 'deep/d.webp']
+  assert files.locate(f'{root}/deep/maps/*', '-')  # They can still be named.
   assert len(files.find(root / 'ground_truth')) == 1
 
 

@@ -129,7 +129,7 @@ def unusable(folder):
   yield folder / 'empty.png', 'not a readable image'
   yield folder / 'half.png', 'cannot be read'
   yield folder / 'float.tiff', 'floats'
-  yield folder / 'none.png', 'No such file'
+  yield folder / 'none.png', 'no such file'
   yield folder, 'not a file'
   yield PIXELS.astype(np.float32), r'float32\[40, 52, 3\], expected RGB: uint8'
   yield PIXELS.astype(np.int64), r'int64\[40, 52, 3\]'
