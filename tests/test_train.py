@@ -15,7 +15,7 @@ from PIL import Image
 
 from configs import mvtec
 from simplenet_jax import protocols, train
-from simplenet_jax.data import demo, folder, sources
+from simplenet_jax.data import folder, sources
 from simplenet_jax.detector import Detector
 from simplenet_jax.inference.thresholds import NONE
 from simplenet_jax.models import scoring
@@ -451,20 +451,7 @@ MVTEC += ('wood', 'zipper')
 def test_fifteen_categories_train_together(tmp_path, backbone, capsys):
   root = tmp_path / 'mvtec'
   for index, name in enumerate(MVTEC):
-    kinds = demo.CATEGORIES
-    kind, seed = kinds[index % len(kinds)], index // len(kinds)
-    made = tmp_path / 'made' / name
-    demo.generate(
-      made,
-      seed=seed,
-      categories=[kind],
-      train=2 + index % 3,
-      good=1,
-      defective=2,
-      size=48,
-    )
-    root.mkdir(exist_ok=True)
-    (made / kind).rename(root / name)
+    make_category(root / name, train=2 + index % 3)
   config = mvtec.get_config()
   small = make_config(root, backbone)
   config.data.root, config.data.resize, config.data.crop = str(root), 48, 32

@@ -27,11 +27,13 @@ SMALL = {
   'evaluation.every': 1,
   'engine.devices': 1,
 }
+# What takes time; the other backbones are built in other tests.
+ONLY = {'table4': 'resnet18,wide_resnet50_2', 'figure2': 'resnet18,resnet50'}
 LABELS = {
   'table1': ['SimpleNet'],
   'table2': ['1', '2', '3', '1+2', '2+3', '1+2+3'],
   'table3': ['linear', 'non-linear', 'none', 'cross-entropy'],
-  'table4': ['resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2'],
+  'table4': ['resnet18', 'wide_resnet50_2'],
   'table5': ['SimpleNet'],
   'figure2': ['resnet18', 'resnet50'],
   'figure4': ['SimpleNet'],
@@ -52,7 +54,7 @@ class Sweeps:
     demo.generate(folder / 'demo', categories=['gasket'], size=64, **counts)
     small = {**SMALL, 'data.root': folder / 'demo'}
     self.flags += [f'--config.base.{n}={value}' for n, value in small.items()]
-    for name in LABELS['table4']:
+    for name in ('resnet18', 'resnet50', 'wide_resnet50_2'):
       path = folder / f'{name}.safetensors'
       safetensors.numpy.save_file(fabricated.tensors(name), path)
       self.flags.append(f'--config.weights.{name}={path}')
@@ -72,8 +74,7 @@ def sweeps(tmp_path_factory):
 
 @pytest.mark.parametrize('name', LABELS)
 def test_every_experiment_of_the_paper_runs(sweeps, name):
-  only = ['--config.only=resnet18,resnet50'] if name == 'figure2' else []
-  done = sweeps.run(name, *only)
+  done = sweeps.run(name, f'--config.only={ONLY.get(name, "")}')
   assert done.status == 0, done.errors
   found = sweeps.found(name)
   assert [row['label'] for row in found['rows']] == LABELS[name]
