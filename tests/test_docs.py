@@ -33,13 +33,16 @@ PARSED = (
   'main --config=configs/cifar10.py',
   'main --config=configs/mvtec.py --config.data.source=tfds',
 )
+# As `make_config` where it can be: then they share what is compiled.
 TINY = {
   'data.resize': 32,
   'data.crop': 0,
   'backbone.name': 'demo_resnet',
-  'patch.pretrain_dim': 16,
-  'patch.target_dim': 16,
+  'backbone.batch_size': 4,
+  'patch.pretrain_dim': 24,
+  'patch.target_dim': 24,
   'head.hidden': 8,
+  'train.batch_size': 4,
   'train.epochs': 1,
   'seeds': '0,',
   'data.source': 'folder',
