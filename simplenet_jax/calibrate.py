@@ -41,7 +41,7 @@ def main() -> None:
   """Calibrates."""
   paths = files.locate(_INPUT.value or '', '--input')
   if _OUTPUT.value:
-    cli.folder(str(Path(_OUTPUT.value).parent), "--output's folder")
+    cli.folder(str(Path(_OUTPUT.value).parent), '--output')
   from simplenet_jax.detector import Detector
   from simplenet_jax.inference import file, thresholds
 
