@@ -98,10 +98,10 @@ def find_categories(
   root = Path(root)
   if not root.is_dir():
     raise FileNotFoundError(f'{root}: no such folder')
+  inside = _folders(root)
   if _is_category(root) or _is_flat(root):
     found = {root.resolve().name: root}
   else:
-    inside = _folders(root)
     flat = [f for f in inside if not _is_category(f) and _is_flat(f)]
     found = {f.name: f for f in inside if _is_category(f)}
     if found and flat:
