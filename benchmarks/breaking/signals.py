@@ -2,16 +2,25 @@
 
 import functools
 import random
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 
 from benchmarks.breaking.short_run import ShortRun
-from benchmarks.breaking.verdict import WENT_THROUGH, Fault, expect, resumed
+from benchmarks.breaking.verdict import Fault, expect, resumed
+
+_EARLIER = 0.8
 
 
-def interrupted(run: ShortRun, work: str, moment: float, number: int) -> str:
-  """Sends a signal after some seconds; returns what the run was at."""
+def interrupted(
+  run: ShortRun, work: str, moment: float, number: int
+) -> str | None:
+  """Sends a signal after some seconds.
+
+  Returns:
+    What the run was at, None if it was through by then.
+  """
   process = run.start(work)
   told = run.read(process)
   time.sleep(moment)
@@ -19,7 +28,7 @@ def interrupted(run: ShortRun, work: str, moment: float, number: int) -> str:
   status = process.wait(timeout=120)
   phase = run.phase(told())
   if status == 0:
-    return WENT_THROUGH
+    return None
   # SIGTERM before it is heeded ends a process as it ends any.
   allowed = (-number, 128 + number)
   expect(status in allowed, f'status {status} after signal {number}')
@@ -29,9 +38,15 @@ def interrupted(run: ShortRun, work: str, moment: float, number: int) -> str:
 def signalled(
   run: ShortRun, number: signal.Signals, index: int, moment: float
 ) -> str:
-  """A signal after some seconds, to a run that is then taken up again."""
+  """A signal after some seconds, to a run that is then taken up again.
+
+  A run can be through before, being faster than the one that was timed; then
+  the signal comes earlier to another.
+  """
   work = f'{number.name} {index}'
-  phase = interrupted(run, work, moment, number)
+  while (phase := interrupted(run, work, moment, number)) is None:
+    shutil.rmtree(run.folder / work)
+    moment *= _EARLIER
   resumed(run, work)
   return phase
 

@@ -5,8 +5,6 @@ from collections.abc import Callable
 
 from benchmarks.breaking.short_run import ShortRun
 
-WENT_THROUGH = 'went through'  # Before the fault could come.
-
 
 class Wrong(Exception):  # noqa: N818 - a finding.
   """What should not have happened."""
