@@ -62,7 +62,7 @@ setuptools.setup(
       'playwright>=1.50',  # With a browser that is there already.
       'pyright==1.1.414',
       'pytest>=8.2',
-      'pytest-xdist>=3.7',
+      'pytest-xdist>=3.8',
       'ruff==0.17.6',
       'torch==2.13.0',
     ],
