@@ -62,7 +62,7 @@ def seconds_of_a_step(config: Config) -> float:
   recipe = setup.make_recipe(config, extractor.starts)
   job = layout.make_jobs(config, [inputs])[0]
   key = setup.head_key(0, inputs.name)
-  head = setup.init_head(config, extractor.starts, recipe.optimizer, key)
+  head = setup.init_head(config, extractor.starts, recipe, key)
   states = jax.tree.map(lambda leaf: leaf[None], head)
   rows, valid = plan.batches(job, 0, _STEPS)
   work = lanes.Work(

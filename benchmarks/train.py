@@ -63,9 +63,7 @@ class Ours:
     self.recipe = setup.make_recipe(config, self.extractor.starts)
     self.extract()
     key = setup.head_key(0, 'part')
-    head = setup.init_head(
-      config, self.extractor.starts, self.recipe.optimizer, key
-    )
+    head = setup.init_head(config, self.extractor.starts, self.recipe, key)
     self.states = jax.tree.map(lambda leaf: leaf[None], head)
     size = config.train.batch_size
     job = plan.Job('part', 0, len(pixels), size, 1)

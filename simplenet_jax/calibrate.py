@@ -8,7 +8,7 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli, protocols
+from simplenet_jax import cli, rules
 from simplenet_jax.data import files
 from simplenet_jax.progress import console, counted
 
@@ -23,7 +23,7 @@ _RATE = flags.DEFINE_float(
   'false_alarm_rate', 0.01, 'Share of good images that may be flagged.'
 )
 _PRECISION = flags.DEFINE_enum(
-  'precision', 'float32', protocols.PRECISIONS, 'As it will be used.'
+  'precision', 'float32', rules.PRECISIONS, 'As it will be used.'
 )
 _BATCH = flags.DEFINE_integer(
   'batch_size', 64, 'Images at a time on an accelerator, at most.', 1

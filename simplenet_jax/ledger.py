@@ -47,6 +47,10 @@ def claim(
         raise ValueError('not an object')
     except ValueError as error:
       raise ValueError(f'{path}: not as a run leaves it ({error})') from None
+    for field, value in protocols.leaves(protocols.reference()):
+      # A run of before there was this setting did as `reference` does.
+      if f'--config.{field}' in mine:
+        theirs.setdefault(f'--config.{field}', json.loads(json.dumps(value)))
     for one in categories:
       # Images can be mended as long as no head was trained on them.
       trained = any((workdir / 'checkpoints' / one.name).glob('*/*'))

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli, protocols
+from simplenet_jax import cli, rules
 from simplenet_jax.data import files
 
 _DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
 _INPUT = flags.DEFINE_string('input', None, 'An image, a folder or a pattern.')
 _OUTPUT = flags.DEFINE_string('output', None, 'Where results go, a folder.')
 _PRECISION = flags.DEFINE_enum(
-  'precision', 'float32', protocols.PRECISIONS, 'Of the computation.'
+  'precision', 'float32', rules.PRECISIONS, 'Of the computation.'
 )
 _BATCH = flags.DEFINE_integer(
   'batch_size', 64, 'Images at a time on an accelerator, at most.', 1

@@ -4,11 +4,12 @@ Configs start from `reference` or `paper` and override a few fields. Nothing
 here imports jax.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from simplenet_jax import rules
 
 # A ConfigDict. Its fields are known at run time only, and `check` checks them.
 Config = Any
@@ -67,9 +68,16 @@ def reference() -> Config:
       'train': {
         'epochs': 160,
         'batch_size': 8,  # Images per step.
+        'patches': 0,  # Drawn of each image of a step; 0: all of them.
+        'schedule': 'constant',  # Of the learning rates; 'cosine': to zero.
+        'warmup': 0.0,  # Share of the steps in which they rise.
+        'average': 0.0,  # Of weights over the last one in so many + 1 of the
+        # steps so far, about; 0: the last weights count.
         'loss': 'truncated_l1',
         'margin': 0.5,
         'sigma': 0.015,  # Of the noise; fits torchvision's V1 weights.
+        'noise': 'absolute',  # Or 'relative': sigma times the spread of a
+        # category's features, which fits any weights.
         'adaptor': {
           'optimizer': 'adamw',
           'learning_rate': 1e-4,
@@ -83,6 +91,7 @@ def reference() -> Config:
       },
       'evaluation': {
         'every': 4,  # Epochs between scorings for the best test epoch.
+        'course': False,  # Whether to tell the metrics of every scoring.
         'smoothing': 4.0,  # Of anomaly maps: a Gaussian's sigma in pixels.
         'pictures': 16,  # Test images on a category's sheet; 0: no sheet.
         'maps': False,  # Whether to save the anomaly maps as TIFF.
@@ -110,9 +119,6 @@ def paper() -> Config:
   config.train.adaptor.weight_decay = 1e-5
   return config
 
-
-# Of matrix products.
-PRECISIONS = ('float32', 'tensorfloat32', 'bfloat16')
 
 PROTOCOLS: dict[str, Callable[[], Config]] = {
   'reference': reference,
@@ -205,68 +211,6 @@ def _get(config: Config, field: str) -> Any:
   return config
 
 
-_SIDE = 2**14  # Pixels.
-_MOST = 2**31 - 1  # What devices count to.
-_POSITIVE = (lambda x: 1 <= x <= _MOST, f'from 1 to {_MOST}')
-_COUNT = (lambda x: 0 <= x <= _MOST, f'from 0 to {_MOST}')
-_GIGABYTES = (lambda x: 0 <= x <= 1e6, 'from 0 to a million')
-_NOT_NEGATIVE = (lambda x: 0 <= x < math.inf, 'at least 0')
-_ABOVE_ZERO = (lambda x: 0 < x < math.inf, 'above 0')
-
-
-def _one_of(*choices):
-  return (lambda x: x in choices, f'one of {", ".join(choices)}')
-
-
-# What each field must fulfil. Names of backbones, adaptors and losses are
-# checked where they are looked up.
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-  'seeds': (
-    lambda x: (
-      len(x) == len(set(x)) > 0
-      and all(isinstance(seed, int) and 0 <= seed < 2**32 for seed in x)
-    ),
-    'one or more different whole numbers from 0 up, such as 0,1,2',
-  ),
-  'precision': _one_of(*PRECISIONS),
-  'data.source': _one_of('folder', 'cifar10', 'tfds', 'demo'),
-  'data.resize': (lambda x: 32 <= x <= _SIDE, f'from 32 to {_SIDE} pixels'),
-  'data.crop': (
-    lambda x: x == 0 or 32 <= x <= _SIDE,
-    f'0 (no crop), or from 32 to {_SIDE}',
-  ),
-  'data.bits': (lambda x: 8 <= x <= 16, 'from 8 to 16'),
-  'data.mask_rule': _one_of('reference', 'half'),
-  'data.demo_seed': _COUNT,
-  'data.workers': _COUNT,
-  'data.held_out': (lambda x: 0 <= x < 1, 'from 0 to below 1'),
-  'data.held_out_least': _COUNT,
-  'backbone.batch_size': _POSITIVE,
-  'bank.dtype': _one_of('float32', 'bfloat16', 'float16'),
-  'bank.device_gb': _GIGABYTES,
-  'bank.host_gb': _GIGABYTES,
-  'engine.devices': _COUNT,
-  'engine.lanes': _COUNT,
-  'engine.checkpoint_seconds': _NOT_NEGATIVE,
-  'patch.size': (lambda x: 1 <= x <= 255, 'from 1 to 255'),
-  'patch.pretrain_dim': _POSITIVE,
-  'patch.target_dim': _POSITIVE,
-  'head.hidden': _POSITIVE,
-  'train.epochs': _POSITIVE,
-  'train.batch_size': _POSITIVE,
-  'train.margin': _NOT_NEGATIVE,
-  'train.sigma': _ABOVE_ZERO,
-  'train.adaptor.learning_rate': _ABOVE_ZERO,
-  'train.adaptor.weight_decay': _NOT_NEGATIVE,
-  'train.discriminator.learning_rate': _ABOVE_ZERO,
-  'train.discriminator.weight_decay': _NOT_NEGATIVE,
-  'evaluation.every': _POSITIVE,
-  'evaluation.smoothing': _NOT_NEGATIVE,
-  'evaluation.pictures': _COUNT,
-  'detector.false_alarm_rate': (lambda x: 0 < x < 1, 'between 0 and 1'),
-}
-
-
 def check(config: Config) -> None:
   """Checks every field's value.
 
@@ -282,7 +226,7 @@ def check(config: Config) -> None:
       f'{config.name} is the config of a sweep: python -m simplenet_jax.sweep'
     )
   problems = []
-  for field, (accepts, expected) in _RULES.items():
+  for field, (accepts, expected) in rules.RULES.items():
     value = _get(config, field)
     if not accepts(value):
       problems.append(f'--config.{field} is {value!r}, expected {expected}')

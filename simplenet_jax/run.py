@@ -67,6 +67,8 @@ class Run:
 
 def rank(run: Run, name: str):
   """Returns what tells a category's epochs from each other: image AUROC."""
+  if run.config.evaluation.course:
+    return lambda scores: 0.0  # None is dropped in favour of another.
   labels = run.categories[name].labels
   if not 0 < labels.sum() < len(labels):
     return None

@@ -14,7 +14,7 @@ from simplenet_jax.cluster import ALONE, Cluster
 from simplenet_jax.data import sources
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment.shipper import Shipper
-from simplenet_jax.evaluation import results
+from simplenet_jax.evaluation import earlier
 from simplenet_jax.models import weights
 from simplenet_jax.overview import announce
 from simplenet_jax.progress import Board, Clock, console, counted
@@ -238,7 +238,7 @@ def _open(
       work.clock,
       Checkpoints(workdir / 'checkpoints'),
       Shipper(config, work.weights, workdir),
-      known=results.recall(workdir, config.seeds) if recall else {},
+      known=earlier.recall(workdir, config.seeds) if recall else {},
       divided=cluster.count > 1,
     )
     held.callback(opened[name].checkpoints.close)

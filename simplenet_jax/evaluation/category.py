@@ -53,18 +53,25 @@ def evaluate(
     )
     return results.CategoryResult(last=[])
   undefined = dict.fromkeys(metrics.METRICS, float('nan'))
-  last, best = [], []
+  last, best, course = [], [], []
   with clock('evaluate'):
     judge = Judge.of(one, config.evaluation.smoothing)
     for record in records:
       if not record.finished:
         last.append(undefined)
         best.append({'epoch': None, **undefined})
+        course.append([])
         continue
       last.append(judge.evaluate(_latest(record)))
       if judge.can_select:
         epoch = judge.best_epoch(record.scores)
         best.append({'epoch': epoch, **judge.evaluate(record.scores[epoch])})
+      if config.evaluation.course:
+        course.append(judge.course(record.scores))
+    ensemble = {}
+    if len(whole) == len(records) > 1:
+      scores = np.mean([_latest(record) for record in whole], axis=0)
+      ensemble = judge.evaluate(scores)
   with clock('pictures'):
     shown = whole[0]
     if config.evaluation.pictures:
@@ -86,7 +93,10 @@ def evaluate(
     figures.append(f'{label} {"undefined" if mean != mean else f"{mean:.1%}"}')
   console.print(f'  {records[0].job.label}: {", ".join(figures)}')
   return results.CategoryResult(
-    last=last, best=best if judge.can_select else []
+    last=last,
+    best=best if judge.can_select else [],
+    ensemble=ensemble,
+    course=course,
   )
 
 

@@ -88,6 +88,21 @@ class Judge:
       values[name] = pixels[name]
     return values
 
+  def course(self, scores: Mapping[int, np.ndarray]) -> list[dict[str, float]]:
+    """Returns the epoch, image AUROC and pixel AUROC of every scoring.
+
+    Args:
+      scores: Patch scores `[images, H, W]` by epoch, ascending.
+    """
+    return [
+      {
+        'epoch': epoch,
+        'image_auroc': self.image_auroc(found),
+        'pixel_auroc': self.pixel_auroc(found),
+      }
+      for epoch, found in scores.items()
+    ]
+
   def best_epoch(self, scores: Mapping[int, np.ndarray]) -> int:
     """Picks the best test epoch, as the released code does.
 

@@ -12,7 +12,7 @@ from typing import Any
 from simplenet_jax.evaluation import metrics, published
 from simplenet_jax.evaluation.tables import by_selection, markdown_table
 from simplenet_jax.evaluation.tables import terminal_table as terminal_table
-from simplenet_jax.files import is_formula, read_json, written_aside
+from simplenet_jax.files import is_formula, written_aside
 
 SELECTION_RULE = (
   'The headline is the last epoch, mean and sample standard deviation over '
@@ -34,10 +34,16 @@ class CategoryResult:
       images.
     best: Metrics of the best test epoch, one mapping per seed in the same
       order, each with its 'epoch'; empty if none was selected.
+    ensemble: Metrics of the mean of all seeds' scores at the last epoch; empty
+      for a single seed.
+    course: The epoch, image AUROC and pixel AUROC of every scoring, one list
+      per seed; empty unless asked for.
   """
 
   last: Sequence[Mapping[str, float]]
   best: Sequence[Mapping[str, float]] = ()
+  ensemble: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  course: Sequence[Sequence[Mapping[str, float]]] = ()
 
 
 def select_best(
@@ -113,7 +119,8 @@ def build(
     categories: The metrics by category, in the order of the tables.
 
   Returns:
-    `run`, `selection_rule`, `categories.<name>.last.<metric>`, apart from them
+    `run`, `selection_rule`, `categories.<name>.last.<metric>` (beside `last`
+    what there is of `ensemble` and `course`), apart from them
     `selected_on_test.<name>` (metrics, and `epochs` of the seeds), `mean.last`
     and `mean.selected_on_test` over the categories, and `published`: the
     figures that apply, in percent, each with its selection.
@@ -145,7 +152,10 @@ def build(
   return {
     **run,
     'selection_rule': SELECTION_RULE,
-    'categories': {name: {'last': summarise(last[name])} for name in last},
+    'categories': {
+      name: {'last': summarise(last[name]), **_further(result)}
+      for name, result in categories.items()
+    },
     'mean': mean,
     'selected_on_test': selected,
     'published': [
@@ -159,6 +169,11 @@ def build(
       for row in rows
     ],
   }
+
+
+def _further(result: CategoryResult) -> dict[str, Any]:
+  found = {'ensemble': result.ensemble, 'course': result.course}
+  return {name: value for name, value in found.items() if value}
 
 
 _PerSeed = Mapping[str, Sequence[Mapping[str, float]]]
@@ -187,54 +202,6 @@ def _over_categories(categories: _PerSeed) -> dict[str, dict[str, Any]]:
       for seed in zip(*categories.values(), strict=True)
     ]
   )
-
-
-def recall(workdir: Path, seeds: Sequence[int]) -> dict[str, CategoryResult]:
-  """Reads back what a run has found, by category.
-
-  Args:
-    workdir: The run's directory.
-    seeds: The run's.
-
-  Returns:
-    Nothing where there is no `results.json`, or it is of other seeds.
-
-  Raises:
-    ValueError: If the file is not as `write_json` leaves it.
-  """
-  path = workdir / 'results.json'
-  if not path.exists():
-    return {}
-  try:
-    table = read_json(path)
-    if tuple(table['config']['seeds']) != tuple(seeds):
-      return {}
-    best = table['selected_on_test']
-    return {
-      name: CategoryResult(
-        _per_seed(found['last']), _per_seed(best.get(name, {}))
-      )
-      for name, found in table['categories'].items()
-    }
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise ValueError(
-      f'{path} is damaged ({error}); delete it, and the run evaluates anew'
-    ) from None
-
-
-def _per_seed(summaries: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """Undoes `summarise`, and names the epochs where they were selected."""
-  columns = {
-    metric: [math.nan if value is None else value for value in each['seeds']]
-    for metric, each in summaries.items()
-    if metric != 'epochs'
-  }
-  if 'epochs' in summaries:
-    columns['epoch'] = summaries['epochs']
-  return [
-    dict(zip(columns, seed, strict=True))
-    for seed in zip(*columns.values(), strict=True)
-  ]
 
 
 def write_json(path: Path | str, results: Mapping[str, Any]) -> None:

@@ -86,6 +86,23 @@ def resize(grid: jax.Array, size: Sequence[int]) -> jax.Array:
   return separable(grid, rows, bilinear_matrix(grid.shape[1], size[1]))
 
 
+def taps(inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns what `bilinear_matrix` has in its rows: two neighbours.
+
+  Args:
+    inputs: Length before.
+    outputs: Length after.
+
+  Returns:
+    The indices of both, int `[2, outputs]`, and the weight of the second one,
+    float64 `[outputs]`; at the borders it is 0.
+  """
+  matrix = bilinear_matrix(inputs, outputs)
+  first = np.argmax(matrix > 0, axis=1)
+  second = 1 - np.take_along_axis(matrix, first[:, None], 1)[:, 0]
+  return np.stack([first, np.minimum(first + 1, inputs - 1)]), second
+
+
 def resize_by_taps(grid: jax.Array, size: Sequence[int]) -> jax.Array:
   """Resizes a grid as `resize` does, as sums of two of its rows and columns.
 
@@ -102,11 +119,7 @@ def resize_by_taps(grid: jax.Array, size: Sequence[int]) -> jax.Array:
   for axis in (0, 1):
     if grid.shape[axis] == size[axis]:
       continue
-    matrix = bilinear_matrix(grid.shape[axis], size[axis])
-    ends = np.argmax(matrix > 0, axis=1)
-    ends = ends, np.minimum(ends + 1, grid.shape[axis] - 1)
-    # A row at the border has one tap of weight 1, and is its own second one.
-    second = 1 - np.take_along_axis(matrix, ends[0][:, None], 1)[:, 0]
+    ends, second = taps(grid.shape[axis], size[axis])
     shape = [-1 if i == axis else 1 for i in range(grid.ndim)]
     first, other = (
       jnp.take(grid, end, axis=axis, mode='clip')

@@ -9,7 +9,8 @@ compiled once, however many images a category has.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -201,6 +202,49 @@ class Bank:
 
   def _padded(self, rows: np.ndarray, size: int) -> np.ndarray:
     return np.pad(rows, (0, size - len(rows)), constant_values=self.rows)
+
+
+@jax.jit
+def _moments(levels, rows, valid):
+  found = []
+  for level in levels:
+    values = jnp.take(level, rows, axis=0, mode='clip').astype(jnp.float32)
+    values *= valid[:, None, None, None]
+    positions = (0, 1, 2)
+    found.append((values.sum(positions), jnp.square(values).sum(positions)))
+  return found
+
+
+def spread(home: Bank, parts: Iterable[np.ndarray]) -> float:
+  """Measures how wide some images' features spread.
+
+  The noise of a head can be given in units of it, so that weights of another
+  scale get as much; the released code's `auto_noise` is of that kind, one value
+  per dimension.
+
+  Args:
+    home: Where the features are.
+    parts: Their rows, int32 `[images]` each, read before the next are asked
+      for.
+
+  Returns:
+    The root mean square, over the dimensions of all levels, of the standard
+    deviation over all positions of all images; levels at their own resolution.
+  """
+  sums = np.zeros(2 * len(home.levels), object)
+  counts = np.zeros(len(home.levels))
+  for rows in parts:
+    for start in range(0, len(rows), BLOCK):
+      some = rows[start : start + BLOCK]
+      valid = padded(np.ones(len(some), np.float32), BLOCK)
+      moments = _moments(home.levels, padded(some, BLOCK), valid)
+      sums += [np.asarray(one, float) for pair in moments for one in pair]
+      counts += [len(some) * math.prod(x.shape[1:3]) for x in home.levels]
+  variances = [
+    squares / count - np.square(total / count)
+    for total, squares, count in zip(sums[::2], sums[1::2], counts, strict=True)
+  ]
+  return math.sqrt(max(0.0, float(np.concatenate(variances).mean())))
 
 
 def padded(values: np.ndarray, size: int) -> np.ndarray:

@@ -95,13 +95,19 @@ def step_flops(
     recipe: How heads are trained.
     state: One head's, or its shapes.
   """
+  drawn = (recipe.patches, 1)  # In place of the grids of whole images.
   batch = [
-    jax.ShapeDtypeStruct((recipe.batch_size, *shape.shape), shape.dtype)
+    jax.ShapeDtypeStruct(
+      (
+        recipe.batch_size,
+        *(drawn if recipe.patches else shape.shape[:2]),
+        shape.shape[2],
+      ),
+      shape.dtype,
+    )
     for shape in shapes
   ]
-  noise = jax.ShapeDtypeStruct(
-    (recipe.batch_size, *shapes[0].shape[:2], recipe.dim), jnp.float32
-  )
+  noise = jax.ShapeDtypeStruct((*batch[0].shape[:3], recipe.dim), jnp.float32)
   valid = jax.ShapeDtypeStruct((recipe.batch_size,), jnp.float32)
 
   def one_step(state, levels, valid, noise):

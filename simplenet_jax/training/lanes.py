@@ -11,7 +11,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from simplenet_jax.training import noise, step
+from simplenet_jax.training import noise, sampling, step
 from simplenet_jax.training.step import HeadState, Recipe, StepMetrics
 
 # Images whose patches are scored by one call, at most; fewer cost less.
@@ -34,6 +34,7 @@ class Work:
       step draws from the key and its number alone.
     sigma: Standard deviation of its noise, in units of adapted features,
       float32 `[lanes]`.
+    rate: Factor of a step's learning rates, float32 `[lanes, steps]`.
   """
 
   rows: jax.Array
@@ -41,6 +42,7 @@ class Work:
   keys: jax.Array
   first: jax.Array
   sigma: jax.Array
+  rate: jax.Array
 
 
 def _side_by_side(function: Callable, lanes: int) -> Callable:
@@ -78,13 +80,19 @@ def advance(
   Returns:
     The new states, and metrics `[lanes, steps]`, zero from `count` on.
   """
-  lanes, steps, batch = work.rows.shape
-  shape = (batch, *levels[0].shape[1:3], recipe.dim)
+  lanes, steps, _ = work.rows.shape
 
-  def one_step(state, rows, valid, key, number, sigma):
-    images = [jnp.take(level, rows, axis=0) for level in levels]
-    drawn = sigma * noise.normal(noise.fold_in(key, number), shape)
-    return step.train_step(recipe, state, images, valid, drawn)
+  def one_step(state, rows, valid, key, number, sigma, rate):
+    key = noise.fold_in(key, number)
+    if recipe.patches:
+      batch = sampling.draw(levels, rows, key, recipe.patches)
+    else:
+      batch = [jnp.take(level, rows, axis=0) for level in levels]
+    drawn = sigma * noise.normal(key, (*batch[0].shape[:3], recipe.dim))
+    state, metrics = step.train_step(recipe, state, batch, valid, drawn, rate)
+    if recipe.average:
+      state = step.averaged(recipe, state, number)
+    return state, metrics
 
   def body(i, carry):
     states, logged = carry
@@ -95,6 +103,7 @@ def advance(
       work.keys,
       work.first + i,
       work.sigma,
+      work.rate[:, i],
     )
     logged = jax.tree.map(
       lambda table, value: table.at[:, i].set(value), logged, metrics

@@ -60,15 +60,19 @@ def fold_in(key: jax.Array, number: jax.Array | int) -> jax.Array:
   return jnp.stack(threefry(key, number, jnp.uint32(1)))
 
 
+def _unit(word: jax.Array) -> jax.Array:
+  """Maps words to numbers from 0 to below 1, float32."""
+  ones = np.uint32(0x3F800000)  # The bits of 1.0: the word fills its mantissa.
+  return (
+    jax.lax.bitcast_convert_type((word >> np.uint32(9)) | ones, jnp.float32) - 1
+  )
+
+
 def _normal(word: jax.Array) -> jax.Array:
   """Maps words to normals by the inverse of the distribution function."""
-  ones = np.uint32(0x3F800000)  # The bits of 1.0: the word fills its mantissa.
-  unit = jax.lax.bitcast_convert_type(
-    (word >> np.uint32(9)) | ones, jnp.float32
-  )
   # In (-1, 1), symmetric about zero, neither end included.
   return np.float32(math.sqrt(2)) * jax.lax.erf_inv(
-    2 * (unit - 1) - np.float32(1 - 2**-23)
+    2 * _unit(word) - np.float32(1 - 2**-23)
   )
 
 
@@ -87,3 +91,23 @@ def normal(key: jax.Array, shape: Sequence[int]) -> jax.Array:
   words = threefry(key, counters, jnp.uint32(0))
   drawn = jnp.concatenate([_normal(word) for word in words])
   return drawn[:size].reshape(shape)
+
+
+def integers(key: jax.Array, shape: Sequence[int], end: int) -> jax.Array:
+  """Draws whole numbers, each as likely as any other.
+
+  Draws of `normal` from the same key are independent of these.
+
+  Args:
+    key: uint32 `[2]`.
+    shape: Of the result; fewer than 2**32 numbers.
+    end: Above all of them, up to 2**23; the likelihoods then differ by less
+      than one in 2**23 / end.
+
+  Returns:
+    int32, from 0 to below `end`.
+  """
+  counters = jax.lax.iota(jnp.uint32, math.prod(shape))
+  # Normals count with 0, derived keys with 1 as their second word.
+  drawn, _ = threefry(key, counters, jnp.uint32(2))
+  return (_unit(drawn) * end).astype(jnp.int32).reshape(shape)

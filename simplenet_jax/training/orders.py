@@ -19,6 +19,10 @@ class Orders:
   Attributes:
     recipe: How heads are trained.
     sigma: Standard deviation of the noise, in units of adapted features.
+    relative: Whether it is in units of the spread of a category's features
+      instead, see `bank.spread`.
+    rates: Returns the factors of a head's learning rates, from a step on, so
+      many: float32.
     init: Returns a fresh head's state.
     key: Returns what a head's noise is drawn from, uint32 `[2]`.
     test_images: How many test images a category has.
@@ -32,6 +36,8 @@ class Orders:
 
   recipe: Recipe
   sigma: float
+  relative: bool
+  rates: Callable[[Job, int, int], np.ndarray]
   init: Callable[[Job], HeadState]
   key: Callable[[Job], np.ndarray]
   test_images: Callable[[str], int]

@@ -90,6 +90,31 @@ def batches(job: Job, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
   )
 
 
+def rates(
+  job: Job, first: int, count: int, *, schedule: str, warmup: float
+) -> np.ndarray:
+  """Returns the factors of the learning rates of some steps.
+
+  Args:
+    job: The head.
+    first: Number of the first step, from 0.
+    count: Number of steps.
+    schedule: `constant`, or `cosine`: to zero after the last step (Loshchilov
+      and Hutter, "SGDR", 2017, equation 5, without restarts).
+    warmup: Share of the steps in which they rise from near zero, linearly.
+
+  Returns:
+    float32 `[count]`, in (0, 1].
+  """
+  number = np.arange(first, first + count, dtype=np.float64)
+  rising = warmup * job.steps
+  factors = np.minimum(1.0, (number + 1) / max(rising, 1.0))
+  if schedule == 'cosine':
+    passed = np.maximum(0.0, number - rising) / (job.steps - rising)
+    factors *= (1 + np.cos(np.pi * passed)) / 2
+  return factors.astype(np.float32)
+
+
 def shuffled(job: Job, epoch: int) -> np.ndarray:
   """Returns the order of an epoch's images, int32 `[images]`."""
   bits = np.random.Philox(np.random.SeedSequence((*job.entropy, epoch)))

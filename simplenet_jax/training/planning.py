@@ -72,7 +72,7 @@ def make_plan(
   heads_of = {
     name: jax.eval_shape(
       lambda one=one: setup.init_head(
-        one.config, starts, one.recipe.optimizer, setup.head_key(0, '')
+        one.config, starts, one.recipe, setup.head_key(0, '')
       )
     )
     for name, one in variants.items()

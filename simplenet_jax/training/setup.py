@@ -17,7 +17,7 @@ from simplenet_jax.models import heads, losses, patches, resnet, weights
 from simplenet_jax.models.probe import probe
 from simplenet_jax.models.weights import variants
 from simplenet_jax.protocols import Config
-from simplenet_jax.training import layout, step
+from simplenet_jax.training import layout, plan, step
 from simplenet_jax.training.bank import Extractor
 from simplenet_jax.training.features import Source
 from simplenet_jax.training.orders import Orders
@@ -51,7 +51,7 @@ def load_backbone(config: Config, graph: nnx.GraphDef) -> weights.Weights:
   Warns if the noise does not fit them, see `variants.warn`.
 
   Args:
-    config: A run's settings; `backbone` and `train.sigma` are read.
+    config: A run's settings; `backbone` and the noise are read.
     graph: The backbone's structure, of the extractor.
 
   Raises:
@@ -62,7 +62,9 @@ def load_backbone(config: Config, graph: nnx.GraphDef) -> weights.Weights:
   source = backbone.weights or weights.DEFAULT_WEIGHTS[backbone.name]
   levels = tuple(backbone.levels)
   loaded = weights.load(source, backbone.name, levels)
-  variants.warn(loaded.variant, loaded.state, levels, config.train.sigma)
+  train = config.train
+  sigma = train.sigma if train.noise == 'absolute' else None
+  variants.warn(loaded.variant, loaded.state, levels, sigma)
   if not backbone.probe:
     return loaded
   return dataclasses.replace(loaded, state=probe(graph, loaded.state))
@@ -107,6 +109,8 @@ def make_recipe(config: Config, starts: Sequence[int]) -> step.Recipe:
     loss=losses.LOSSES[train.loss],
     margin=train.margin,
     batch_size=train.batch_size,
+    patches=train.patches,
+    average=train.average,
   )
 
 
@@ -134,7 +138,7 @@ def head_key(seed: int, category: str) -> jax.Array:
 def init_head(
   config: Config,
   starts: Sequence[int],
-  optimizer: optax.GradientTransformation,
+  recipe: step.Recipe,
   key: jax.Array,
 ) -> step.HeadState:
   """Returns a fresh head.
@@ -142,12 +146,12 @@ def init_head(
   Args:
     config: A run's settings; `patch` and `head` are read.
     starts: The first patch dimension of each level.
-    optimizer: Of the recipe.
+    recipe: How it is trained.
     key: From `head_key`.
   """
   # Steps draw from counters that are folded in otherwise, see `noise`.
   return step.init(
-    _make_head(config, starts, nnx.Rngs(jax.random.fold_in(key, 0))), optimizer
+    _make_head(config, starts, nnx.Rngs(jax.random.fold_in(key, 0))), recipe
   )
 
 
@@ -178,7 +182,7 @@ def make_orders(
 
   @jax.jit
   def init(key):
-    return init_head(config, starts, recipe.optimizer, key)
+    return init_head(config, starts, recipe, key)
 
   def key_of(job):
     return head_key(job.seed, job.category)
@@ -186,6 +190,10 @@ def make_orders(
   return Orders(
     recipe=recipe,
     sigma=config.train.sigma,
+    relative=config.train.noise == 'relative',
+    rates=functools.partial(
+      plan.rates, schedule=config.train.schedule, warmup=config.train.warmup
+    ),
     init=lambda job: init(key_of(job)),
     key=lambda job: np.asarray(jax.random.key_data(key_of(job))),
     every=config.evaluation.every,

@@ -23,11 +23,21 @@ class HeadState:
     params: Weights, `{'adaptor': ..., 'discriminator': ...}`.
     stats: The BatchNorm's running statistics.
     opt_state: Of both optimisers.
+    average: Of weights and statistics over the steps, see `averaged`; None
+      where the last ones count.
   """
 
   params: Tree
   stats: Tree
   opt_state: optax.OptState
+  average: Tree = None
+
+  @property
+  def outcome(self) -> dict[str, Tree]:
+    """What is scored and kept, `params` and `stats`: the average if any."""
+    if self.average is not None:
+      return self.average
+    return {'params': self.params, 'stats': self.stats}
 
 
 @jax.tree_util.register_dataclass
@@ -57,6 +67,9 @@ class Recipe:
     loss: One of `losses.LOSSES`.
     margin: `th` of the loss, in logits.
     batch_size: Images per step.
+    patches: Drawn of each image of a step; 0: all of them.
+    average: How much the latest steps count in the average of weights, see
+      `averaged`; 0: there is no average.
   """
 
   graph: nnx.GraphDef
@@ -65,6 +78,8 @@ class Recipe:
   loss: losses.Loss
   margin: float
   batch_size: int
+  patches: int = 0
+  average: float = 0.0
 
 
 def make_optimizer(
@@ -107,12 +122,11 @@ def split(head: heads.Head) -> tuple[nnx.GraphDef, Tree, Tree]:
   return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
-def init(
-  head: heads.Head, optimizer: optax.GradientTransformation
-) -> HeadState:
+def init(head: heads.Head, recipe: Recipe) -> HeadState:
   """Returns the state of a fresh head."""
   _, params, stats = split(head)
-  return HeadState(params, stats, optimizer.init(params))
+  average = {'params': params, 'stats': stats} if recipe.average else None
+  return HeadState(params, stats, recipe.optimizer.init(params), average)
 
 
 def train_step(
@@ -121,8 +135,9 @@ def train_step(
   levels: Sequence[jax.Array],
   valid: jax.Array,
   noise: jax.Array,
+  rate: jax.Array | float = 1.0,
 ) -> tuple[HeadState, StepMetrics]:
-  """Updates one head on one batch.
+  """Updates one head on one batch; its average stays as it is.
 
   Args:
     recipe: What to minimise and how.
@@ -130,6 +145,7 @@ def train_step(
     levels: Pooled features `[batch, h, w, channels]` of each level.
     valid: 1 for the images of the batch, 0 for padding, `[batch]`.
     noise: `[batch, H, W, dim]`, added to adapted features.
+    rate: Factor of both learning rates, a scalar from 0 to 1.
 
   Returns:
     The state after the step, and the step's metrics.
@@ -150,8 +166,34 @@ def train_step(
   updates, opt_state = recipe.optimizer.update(
     gradients, state.opt_state, state.params
   )
+  # Both optimisers are linear in their learning rate, decay included.
+  updates = jax.tree.map(lambda update: rate * update, updates)
   params = optax.apply_updates(state.params, updates)
-  return HeadState(params, stats, opt_state), metrics
+  return HeadState(params, stats, opt_state, state.average), metrics
+
+
+def averaged(recipe: Recipe, state: HeadState, number: jax.Array) -> HeadState:
+  """Takes a step's result into the average of weights and statistics.
+
+  Polynomial-decay averaging (Shamir and Zhang, "Stochastic gradient descent for
+  non-smooth optimization", 2013, section 4): the average always covers the last
+  part of the steps so far, about one in `recipe.average + 1`, however many they
+  are.
+
+  Args:
+    recipe: For its `average`.
+    state: After the step.
+    number: The step's, from 0, int32.
+
+  Returns:
+    The state, its average renewed.
+  """
+  share = (recipe.average + 1) / (number + 1 + recipe.average)
+  latest = {'params': state.params, 'stats': state.stats}
+  average = jax.tree.map(
+    lambda old, new: old + share * (new - old), state.average, latest
+  )
+  return dataclasses.replace(state, average=average)
 
 
 def patch_scores(
@@ -167,4 +209,5 @@ def patch_scores(
   Returns:
     `[batch, H, W]`, unbounded; higher is more anomalous.
   """
-  return -nnx.merge(recipe.graph, state.params, state.stats)(levels)
+  outcome = state.outcome
+  return -nnx.merge(recipe.graph, outcome['params'], outcome['stats'])(levels)

@@ -5,65 +5,25 @@ are read, so it never waits for the host.
 """
 
 import collections
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simplenet_jax.training import lanes, plan
-from simplenet_jax.training.bank import Bank
+from simplenet_jax.training import bank, lanes, plan
+from simplenet_jax.training.calls import Call, Scores, Slot
 from simplenet_jax.training.features import Features, Interrupted, Store
 from simplenet_jax.training.orders import Orders
 from simplenet_jax.training.record import METRICS, Record, flat, unflat
-from simplenet_jax.training.step import HeadState, StepMetrics
+from simplenet_jax.training.step import HeadState
 
 # What makes a category fail and lets the others go on.
 FAILURES = (ValueError, OSError, MemoryError)
 
 _STEPS = 512  # Steps that one call of the device can do.
 _SECONDS = 1.0  # How long a call should take: people watch, signals arrive.
-
-
-@dataclasses.dataclass
-class _Slot:
-  """A head in a lane; `step` counts what the device was told to do."""
-
-  lane: int
-  record: Record
-  features: Features
-  key: np.ndarray
-  period: int  # Steps between evaluations.
-  step: int
-
-  @property
-  def job(self) -> plan.Job:
-    return self.record.job
-
-  @property
-  def until_event(self) -> int:
-    """Steps until the next evaluation or the end."""
-    passed = self.step % self.period
-    return min(self.period - passed, self.job.steps - self.step)
-
-
-# Of some images at a time: how many, and their scores, padded.
-_Scores = list[tuple[int, jax.Array]]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Call:
-  """What the device was told to do, and what will come of it."""
-
-  count: int
-  metrics: StepMetrics
-  slots: Sequence[_Slot]
-  scores: dict[int, _Scores]  # By lane, where an evaluation was due.
-  states: dict[int, HeadState]  # By lane, to be saved.
-  finished: dict[int, dict[str, Any]]  # By lane: what is left at the end.
 
 
 class Worker:
@@ -73,7 +33,7 @@ class Worker:
     self,
     orders: Orders,
     store: Store,
-    bank: Bank,
+    home: bank.Bank,
     jobs: Sequence[plan.Job],
     width: int,
     emit: Callable[[Record], None],
@@ -83,24 +43,24 @@ class Worker:
     Args:
       orders: What all workers share.
       store: The features of the categories.
-      bank: Where they lie on the device.
+      home: Where they lie on the device.
       jobs: The heads, in the order in which they start.
       width: Number of lanes.
       emit: Called with the record of every head that ended, whole or not.
     """
-    self._orders, self._store, self._bank = orders, store, bank
+    self._orders, self._store, self._bank = orders, store, home
     self._queue, self._emit = list(jobs), emit
-    self._slots: list[_Slot | None] = [None] * width
+    self._slots: list[Slot | None] = [None] * width
     one = jax.eval_shape(lambda: orders.init(jobs[0]))
     self._shapes = one
     self._states = jax.tree.map(
       # On its device from the first call on, which would else be compiled anew.
       lambda leaf: jnp.zeros(
-        (width, *leaf.shape), leaf.dtype, device=bank.device
+        (width, *leaf.shape), leaf.dtype, device=home.device
       ),
       one,
     )
-    self._calls: collections.deque[_Call] = collections.deque()
+    self._calls: collections.deque[Call] = collections.deque()
     self._chunk, self._read, self._saved = 1, time.monotonic(), time.monotonic()
 
   def run(self) -> None:
@@ -117,10 +77,10 @@ class Worker:
     for slot in self._active():
       self._save(slot.record, self._take(slot))
 
-  def _active(self) -> list[_Slot]:
+  def _active(self) -> list[Slot]:
     return [slot for slot in self._slots if slot]
 
-  def _take(self, slot: _Slot) -> HeadState:
+  def _take(self, slot: Slot) -> HeadState:
     return lanes.take(self._states, jnp.int32(slot.lane))
 
   def _fill_lanes(self) -> None:
@@ -131,10 +91,11 @@ class Worker:
           break
         slot = self._slots[lane] = self._enter(lane, ready[0])
 
-  def _enter(self, lane: int, job: plan.Job) -> _Slot | None:
+  def _enter(self, lane: int, job: plan.Job) -> Slot | None:
     """Puts a head into a lane, with its features; None if there are none."""
     try:
       features = self._store.open(job.category)
+      sigma = self._sigma(lane, job, features)
       record, state = self._resume(job)
     except Interrupted:
       return None
@@ -151,14 +112,34 @@ class Worker:
     self._queue.remove(job)
     self._states = lanes.put(self._states, jnp.int32(lane), state)
     every = self._orders.every if self._orders.test_images(job.category) else 0
-    return _Slot(
+    return Slot(
       lane,
       record,
       features,
       key=self._orders.key(job),
+      sigma=sigma,
       period=every * job.steps_per_epoch or job.steps,
       step=record.step,
     )
+
+  def _sigma(self, lane: int, job: plan.Job, features: Features) -> float:
+    """Returns the standard deviation of a head's noise."""
+    if not self._orders.relative:
+      return self._orders.sigma
+    size = features.limit or job.images
+    spread = bank.spread(
+      self._bank,
+      (
+        features.rows(lane, np.arange(start, min(start + size, job.images)))
+        for start in range(0, job.images, size)
+      ),
+    )
+    if not spread:
+      raise ValueError(
+        'its features do not vary; give other images, or '
+        '--config.train.noise=absolute'
+      )
+    return self._orders.sigma * spread
 
   def _resume(self, job: plan.Job) -> tuple[Record, HeadState]:
     rank = self._orders.rank(job.category)
@@ -175,7 +156,7 @@ class Worker:
         ) from None
     return Record(job, rank), self._orders.init(job)
 
-  def _advance(self) -> _Call:
+  def _advance(self) -> Call:
     """Tells the device what to do next."""
     slots = self._active()
     limits = [
@@ -194,7 +175,7 @@ class Worker:
       work,
       jnp.int32(count),
     )
-    call = _Call(count, metrics, slots, {}, {}, {})
+    call = Call(count, metrics, slots, {}, {}, {})
     due = time.monotonic() - self._saved >= self._orders.checkpoint_seconds
     for slot in slots:
       slot.step += count
@@ -202,8 +183,7 @@ class Worker:
         call.scores[slot.lane] = self._score(slot)
       if slot.step == slot.job.steps:
         state = self._take(slot)
-        left = {'params': state.params, 'stats': state.stats}
-        call.finished[slot.lane] = left
+        call.finished[slot.lane] = state.outcome
         self._leave(slot)
       elif due:
         call.states[slot.lane] = self._take(slot)
@@ -215,22 +195,26 @@ class Worker:
         leaf.copy_to_host_async()
     return call
 
-  def _work(self, slots: Sequence[_Slot], count: int) -> lanes.Work:
+  def _work(self, slots: Sequence[Slot], count: int) -> lanes.Work:
     width, batch = len(self._slots), self._orders.recipe.batch_size
     rows = np.zeros((width, _STEPS, batch), np.int32)
     # A lane without a head trains what nobody reads, on whatever there is.
     valid = np.ones((width, _STEPS, batch), np.float32)
     keys = np.zeros((width, 2), np.uint32)
     first = np.zeros(width, np.int32)
+    sigma = np.ones(width, np.float32)
+    rate = np.ones((width, _STEPS), np.float32)
     for slot in slots:
       images, counted = plan.batches(slot.job, slot.step, count)
       rows[slot.lane, :count] = slot.features.rows(slot.lane, images)
       valid[slot.lane, :count] = counted
       keys[slot.lane], first[slot.lane] = slot.key, slot.step
-    sigma = np.full(width, self._orders.sigma, np.float32)
-    return lanes.Work(*map(jnp.asarray, (rows, valid, keys, first, sigma)))
+      sigma[slot.lane] = slot.sigma
+      rate[slot.lane, :count] = self._orders.rates(slot.job, slot.step, count)
+    work = (rows, valid, keys, first, sigma, rate)
+    return lanes.Work(*map(jnp.asarray, work))
 
-  def _score(self, slot: _Slot) -> _Scores:
+  def _score(self, slot: Slot) -> Scores:
     """Scores the test images, a few at a time where they are streamed."""
     train, test = slot.job.images, self._orders.test_images(slot.job.category)
     size = min(lanes.SCORED, slot.features.limit or lanes.SCORED)
@@ -249,7 +233,7 @@ class Worker:
       scores.append((len(rows), found))
     return scores
 
-  def _leave(self, slot: _Slot) -> None:
+  def _leave(self, slot: Slot) -> None:
     """Frees a lane, and the rows of a category of which nothing is left."""
     self._slots[slot.lane] = None
     self._close_if_done(slot.job.category)
@@ -259,7 +243,7 @@ class Worker:
     if all(job.category != category for job in left):
       self._store.close(category)
 
-  def _collect(self, call: _Call) -> None:
+  def _collect(self, call: Call) -> None:
     """Reads what has come of a call, a few moments after it was made."""
     values = np.stack([np.asarray(getattr(call.metrics, n)) for n in METRICS])
     now = time.monotonic()
@@ -284,7 +268,7 @@ class Worker:
         continue
       self._note(call, slot)
 
-  def _note(self, call: _Call, slot: _Slot) -> None:
+  def _note(self, call: Call, slot: Slot) -> None:
     record = slot.record
     if slot.lane in call.states:
       self._save(record, call.states[slot.lane])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
 from simplenet_jax.data.cifar10 import CLASSES
-from simplenet_jax.evaluation import metrics, published, results, tables
+from simplenet_jax.evaluation import earlier, metrics, published, results, tables
 from simplenet_jax.evaluation.results import CategoryResult
 
 RUN = {
@@ -347,10 +347,10 @@ def test_what_was_found_is_read_back(tmp_path):
   found = {'part': results.CategoryResult(last, best)}
   table = results.build(run, found)
   results.write_json(tmp_path / 'results.json', table)
-  again = results.recall(tmp_path, (0, 1))
+  again = earlier.recall(tmp_path, (0, 1))
   assert results.build(run, again) == table
-  assert results.recall(tmp_path, (0, 2)) == {}
-  assert results.recall(tmp_path / 'nowhere', (0, 1)) == {}
+  assert earlier.recall(tmp_path, (0, 2)) == {}
+  assert earlier.recall(tmp_path / 'nowhere', (0, 1)) == {}
   (tmp_path / 'results.json').write_text('{}')
   with pytest.raises(ValueError, match=r'results.json is damaged'):
-    results.recall(tmp_path, (0, 1))
+    earlier.recall(tmp_path, (0, 1))

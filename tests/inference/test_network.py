@@ -55,7 +55,7 @@ def by_trainer(architecture, adaptor, count, padding):
   recipe = setup.make_recipe(config, extractor.starts)
   like = jax.eval_shape(
     lambda: setup.init_head(
-      config, extractor.starts, recipe.optimizer, setup.head_key(0, '')
+      config, extractor.starts, recipe, setup.head_key(0, '')
     )
   )
   patches = []

@@ -39,7 +39,7 @@ def make_job(seed, category='part', images=10):
 
 def init(job, recipe=RECIPE):
   key = setup.head_key(job.seed, job.category)
-  return setup.init_head(CONFIG, STARTS, recipe.optimizer, key)
+  return setup.init_head(CONFIG, STARTS, recipe, key)
 
 
 def stack(states):
@@ -61,6 +61,7 @@ def work_of(jobs, first=0, count=STEPS, steps=STEPS, sigma=SIGMA):
     jnp.stack(keys),
     jnp.full(len(jobs), first, jnp.int32),
     jnp.full(len(jobs), sigma),
+    jnp.ones((len(jobs), steps)),
   )
 
 

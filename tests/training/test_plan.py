@@ -169,3 +169,21 @@ def test_a_sweep_takes_one_category_after_another():
   assert sorted(map(str, jobs)) == sorted(
     str(j) for turn in turns for j in turn
   )
+
+
+def test_learning_rates_rise_and_fall():
+  job = plan.Job('part', 0, images=80, batch_size=8, epochs=10)
+  every = plan.rates(job, 0, 100, schedule='cosine', warmup=0.1)
+  np.testing.assert_allclose(every[:10], np.arange(1, 11) / 10, rtol=1e-6)
+  passed = np.arange(90) / 90
+  np.testing.assert_allclose(
+    every[10:], (1 + np.cos(np.pi * passed)) / 2, rtol=1e-5
+  )
+  assert 0 < every[-1] < 1e-3
+  cut = [
+    plan.rates(job, first, 25, schedule='cosine', warmup=0.1)
+    for first in (0, 25, 50, 75)
+  ]
+  np.testing.assert_array_equal(np.concatenate(cut), every)
+  constant = plan.rates(job, 0, 100, schedule='constant', warmup=0.0)
+  assert (constant == 1).all()

@@ -63,7 +63,7 @@ def identify(
 
 
 def warn(
-  variant: Variant, state: nnx.State, levels: Sequence[int], sigma: float
+  variant: Variant, state: nnx.State, levels: Sequence[int], sigma: float | None
 ) -> None:
   """Warns, in one line each, where the method's noise may not fit weights.
 
@@ -74,7 +74,7 @@ def warn(
     variant: Of the weights.
     state: From `weights.load`, before any probe.
     levels: The levels in use, ascending.
-    sigma: Of the run's noise.
+    sigma: Of the run's noise; None if it follows the features' spread.
   """
   if not scale.has_reference(variant.architecture):
     return
@@ -83,14 +83,16 @@ def warn(
 
 
 def _misfits(
-  variant: Variant, state: nnx.State, levels: Sequence[int], sigma: float
+  variant: Variant, state: nnx.State, levels: Sequence[int], sigma: float | None
 ) -> Iterator[str]:
   if variant.recipe not in ('', V1):
     first = f'timm/{variant.architecture}.tv_in1k'
+    also = '' if sigma is None else f' and its sigma, {scale.SIGMA},'
     yield (
-      f"these are {variant.recipe} weights; the method's figures and its "
-      f'sigma, {scale.SIGMA}, belong to {V1} ({first})'
+      f"these are {variant.recipe} weights; the method's figures{also} belong "
+      f'to {V1} ({first})'
     )
+
   if variant.classes not in (0, IMAGENET):
     yield (
       f"its classifier has {variant.classes} classes, ImageNet's has "
@@ -102,7 +104,7 @@ def _misfits(
 
 
 def _misfit(
-  variant: Variant, state: nnx.State, levels: Sequence[int], sigma: float
+  variant: Variant, state: nnx.State, levels: Sequence[int], sigma: float | None
 ) -> Iterator[str]:
   """Says if the noise would be much too weak or too strong, and what would fit.
 
@@ -111,6 +113,8 @@ def _misfit(
   spread = scale.relative(state, variant.architecture, levels)
   if not 0 < spread < np.inf:
     yield 'its features do not vary, or are infinite: not trained weights'
+    return
+  if sigma is None:
     return
   fitting = scale.fitting_sigma(spread)
   if scale.alike(spread, 1) or scale.alike(fitting, sigma):
