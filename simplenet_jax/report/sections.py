@@ -175,13 +175,32 @@ def _keys(names: Sequence[str]) -> list[tuple[str, str]]:
 
 def course(workdir: Path, name: str) -> dict[str, list[tuple[int, float]]]:
   """Returns the loss by epoch, by seed; nothing where it was not written."""
+  return {
+    seed: [(epoch, loss) for epoch, loss, _ in points]
+    for seed, points in _curves(workdir, name).items()
+  }
+
+
+def separation(workdir: Path, name: str) -> list[list[float]]:
+  """Returns the share of patches beyond their margins, by seed and epoch.
+
+  Both kinds on average, in [0, 1].
+  """
+  return [
+    [share for _, _, share in points]
+    for points in _curves(workdir, name).values()
+  ]
+
+
+def _curves(workdir, name) -> dict[str, list[tuple[int, float, float]]]:
   path = workdir / 'curves' / f'{name}.csv'
   if not path.is_file():
     return {}
-  found: dict[str, list[tuple[int, float]]] = {}
+  found: dict[str, list[tuple[int, float, float]]] = {}
   with contents.told(path), path.open(newline='', encoding='utf-8') as lines:
     for row in csv.DictReader(lines):
-      point = (int(row['epoch']), float(row['loss']))
+      share = (float(row['p_normal']) + float(row['p_counterfeit'])) / 2
+      point = (int(row['epoch']), float(row['loss']), share)
       found.setdefault(row['seed'], []).append(point)
   return found
 

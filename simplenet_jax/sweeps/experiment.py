@@ -7,7 +7,7 @@ from simplenet_jax.cluster import ALONE, Cluster
 from simplenet_jax.evaluation import results
 from simplenet_jax.progress import console, counted
 from simplenet_jax.protocols import Config
-from simplenet_jax.sweeps import extras, figures, numbers
+from simplenet_jax.sweeps import extras, figures, gap, numbers
 from simplenet_jax.sweeps.conduct import conduct
 
 
@@ -48,8 +48,16 @@ def run(
       row['deviations'] = extras.deviations(one.run)
     if config.view == 'losses':
       row['loss_by_epoch'] = extras.losses(one.run)
+  if config.view == 'gap':
+    for row, found in zip(
+      collected['rows'], gap.measure(outcomes), strict=True
+    ):
+      row['gap'] = found
   by_category = config.view == 'categories'
-  table = results.markdown_table(outcomes[0].results) if by_category else None
+  if by_category:
+    table = results.markdown_table(outcomes[0].results)
+  else:
+    table = (gap if config.view == 'gap' else numbers).tables(collected)
   paths = numbers.write(collected, workdir, table)
   if config.view == 'pictures':
     paths += extras.sheets(outcomes[0].run, workdir / config.name)

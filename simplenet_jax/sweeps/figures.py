@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from simplenet_jax.evaluation.published import LAST_EPOCH
+from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.files import written_aside
 from simplenet_jax.sweeps import published
 
@@ -40,8 +40,14 @@ def _percent(summary: Mapping[str, Any]) -> tuple[float, float]:
 _COLUMNS = 5  # Axes side by side, at most.
 
 
-def _start(collected: Mapping[str, Any], count: int, height: float):
-  rows, columns = -(-count // _COLUMNS), min(count, _COLUMNS)
+def _start(
+  collected: Mapping[str, Any],
+  count: int,
+  height: float,
+  columns: int = _COLUMNS,
+):
+  columns = min(count, columns)
+  rows = -(-count // columns)
   figure = Figure(figsize=(9, rows * height), layout='constrained')
   grid = figure.subplots(rows, columns, squeeze=False).ravel()
   axes = grid[:count]
@@ -212,6 +218,30 @@ def deviations(collected: Mapping[str, Any]) -> Figure:
   return figure
 
 
+def gap(collected: Mapping[str, Any]) -> Figure:
+  """Draws every variant's course over what it costs, and the bar."""
+  names, first = collected['categories'], collected['rows'][0]
+  figure, axes = _start(collected, 2 * len(names), 3.4, columns=2)
+  for place, ax in enumerate(axes):
+    name, metric = names[place // 2], list(_PAIR)[place % 2]
+    for row in collected['rows']:
+      course = row['gap'][name]['course']
+      ends = 100 * np.array(course['share']), 100 * np.array(course[metric])
+      (drawn,) = ax.plot(*ends, label=row['label'], linewidth=1.2)
+      ax.plot(*(end[-1:] for end in ends), 'o', color=drawn.get_color())
+    bar, _ = _percent(first['figures'][SELECTED_ON_TEST][name][metric])
+    label = f'{first["label"]}, {SELECTED_ON_TEST}'
+    ax.axhline(bar, color='0.3', linestyle='--', linewidth=1, label=label)
+    ax.set_xscale('log')
+    ax.xaxis.set_major_formatter('{x:g}')
+    ax.set_title(name, fontsize=10, parse_math=False)
+    ax.set(xlabel=f"operations, % of {first['label']}'s", ylabel=_PAIR[metric])
+    ax.grid(alpha=0.3)
+  handles = axes[0].get_legend_handles_labels()
+  figure.legend(*handles, loc='outside right', frameon=False, fontsize=8)
+  return figure
+
+
 # How each view is drawn, of what `numbers.collect` returns; pictures have their
 # own sheets, see `extras`.
 DRAWN: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
@@ -221,4 +251,5 @@ DRAWN: dict[str, Callable[[Mapping[str, Any]], Figure]] = {
   'losses': losses,
   'speed': speed,
   'deviations': deviations,
+  'gap': gap,
 }

@@ -24,7 +24,7 @@ METRICS = {
   'aupro_30': 'AUPRO',
 }
 _PAIR = ('image_auroc', 'pixel_auroc')
-_UNDEFINED = '–'  # noqa: RUF001
+UNDEFINED = '–'  # noqa: RUF001
 
 
 def collect(
@@ -125,24 +125,25 @@ def columns(collected: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
   for row in collected['rows']:
     last = row['figures'][LAST_EPOCH]['mean']
     best = row['figures'].get(SELECTED_ON_TEST, {}).get('mean')
-    cells = [row['label'], *(_spread(last[metric]) for metric in METRICS)]
+    cells = [row['label'], *(spread(last[metric]) for metric in METRICS)]
     cells.append(
-      ' / '.join(_spread(best[m]) for m in _PAIR) if best else _UNDEFINED
+      ' / '.join(spread(best[m]) for m in _PAIR) if best else UNDEFINED
     )
     if with_paper:
       paper = row['paper']
       cells.append(
         ' / '.join(f'{paper["percent"][m]:.1f}' for m in _PAIR)
         if paper
-        else _UNDEFINED
+        else UNDEFINED
       )
     rows.append(cells)
   return headers, rows
 
 
-def _spread(summary: Mapping[str, Any]) -> str:
+def spread(summary: Mapping[str, Any]) -> str:
+  """Returns a mean and its standard deviation, in percent."""
   if summary['mean'] is None:
-    return _UNDEFINED
+    return UNDEFINED
   mean, std = f'{100 * summary["mean"]:.1f}', summary['std']
   return mean if std is None else f'{mean}±{100 * std:.1f}'
 
@@ -174,6 +175,11 @@ def note(collected: Mapping[str, Any]) -> str:
   return text
 
 
+def tables(collected: Mapping[str, Any]) -> str:
+  """Returns the table of the variants in Markdown."""
+  return f'{markdown(*columns(collected))}\n\n{note(collected)}'
+
+
 def terminal(collected: Mapping[str, Any]) -> rich_table.Table:
   """Returns the table for a terminal."""
   headers, rows = columns(collected)
@@ -194,14 +200,14 @@ def terminal(collected: Mapping[str, Any]) -> rich_table.Table:
 
 
 def write(
-  collected: Mapping[str, Any], workdir: Path, table: str | None = None
+  collected: Mapping[str, Any], workdir: Path, table: str
 ) -> list[Path]:
   """Writes `<name>.json`, `.csv` and `.md`; returns their paths.
 
   Args:
     collected: From `collect`.
     workdir: Where to.
-    table: The table in Markdown, if it is not that of the variants.
+    table: What the Markdown shows.
   """
   name = collected['name']
   paths = [workdir / f'{name}.{suffix}' for suffix in ('json', 'csv', 'md')]
@@ -213,17 +219,16 @@ def write(
     csv.writer(file, lineterminator='\n').writerows(_flat(collected))
   with written_aside(paths[2]) as aside:
     aside.write_text(
-      f'## {collected["title"]}\n\n{table or _markdown(collected)}\n',
+      f'## {collected["title"]}\n\n{table}\n',
       encoding='utf-8',
     )
   return paths
 
 
-def _markdown(collected: Mapping[str, Any]) -> str:
-  headers, rows = columns(collected)
+def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+  """Returns a table in Markdown."""
   rule = ['---', *['---:'] * (len(headers) - 1)]
-  lines = [f'| {" | ".join(line)} |' for line in (headers, rule, *rows)]
-  return '\n'.join([*lines, '', note(collected)])
+  return '\n'.join(f'| {" | ".join(line)} |' for line in (headers, rule, *rows))
 
 
 def _flat(collected: Mapping[str, Any]):

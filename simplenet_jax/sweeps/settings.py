@@ -21,6 +21,7 @@ VIEWS = (
   'deviations',
   'speed',
   'pictures',
+  'gap',
 )
 
 # What features depend on, and how they are kept: runs that agree in these can
@@ -65,6 +66,7 @@ def sweep(
   base.evaluation.pictures, base.evaluation.report = 0, False
   base.engine.tensorboard = False
   base.detector.save = view == 'speed'
+  base.evaluation.course = view == 'gap'
   return ConfigDict(
     {
       'name': name,

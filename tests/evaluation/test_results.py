@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
 from simplenet_jax.data.cifar10 import CLASSES
-from simplenet_jax.evaluation import earlier, metrics, published, results, tables
+from simplenet_jax.evaluation import (
+  earlier,
+  metrics,
+  published,
+  results,
+  tables,
+)
 from simplenet_jax.evaluation.results import CategoryResult
 
 RUN = {
