@@ -231,18 +231,24 @@ def spread(home: Bank, parts: Iterable[np.ndarray]) -> float:
     The root mean square, over the dimensions of all levels, of the standard
     deviation over all positions of all images; levels at their own resolution.
   """
-  sums = np.zeros(2 * len(home.levels), object)
-  counts = np.zeros(len(home.levels))
+  positions = [math.prod(level.shape[1:3]) for level in home.levels]
+  images, sums = 0, [(0.0, 0.0)] * len(home.levels)
   for rows in parts:
+    images += len(rows)
     for start in range(0, len(rows), BLOCK):
       some = rows[start : start + BLOCK]
       valid = padded(np.ones(len(some), np.float32), BLOCK)
       moments = _moments(home.levels, padded(some, BLOCK), valid)
-      sums += [np.asarray(one, float) for pair in moments for one in pair]
-      counts += [len(some) * math.prod(x.shape[1:3]) for x in home.levels]
+      sums = [
+        tuple(
+          total + np.asarray(one, float)
+          for total, one in zip(*pair, strict=True)
+        )
+        for pair in zip(sums, moments, strict=True)
+      ]
   variances = [
-    squares / count - np.square(total / count)
-    for total, squares, count in zip(sums[::2], sums[1::2], counts, strict=True)
+    squares / (images * count) - np.square(total / (images * count))
+    for (total, squares), count in zip(sums, positions, strict=True)
   ]
   return math.sqrt(max(0.0, float(np.concatenate(variances).mean())))
 

@@ -42,15 +42,17 @@ def _at(level, rows, y, x, grid) -> jax.Array:
   """Gathers positions of `grid` from a level, resized there if need be."""
   if level.shape[1:3] == grid:
     return level[rows, y, x]
-  (top, bottom, down), (left, right, across) = (
-    (ends[0][at], ends[1][at], jnp.asarray(second, jnp.float32)[at, None])
-    for ends, second, at in (
-      (*resampling.taps(level.shape[1], grid[0]), y),
-      (*resampling.taps(level.shape[2], grid[1]), x),
-    )
-  )
+  top, bottom, down = _neighbours(level.shape[1], grid[0], y)
+  left, right, across = _neighbours(level.shape[2], grid[1], x)
   above, below = (
     (1 - across) * level[rows, at, left] + across * level[rows, at, right]
     for at in (top, bottom)
   )
   return (1 - down) * above + down * below
+
+
+def _neighbours(inputs, outputs, at) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns both neighbours along an axis, and the weight of the second."""
+  ends, second = resampling.taps(inputs, outputs)
+  first, other = jnp.asarray(ends)[:, at]
+  return first, other, jnp.asarray(second, jnp.float32)[at, None]

@@ -1,0 +1,93 @@
+"""What a recipe can do beside the protocols: drawn patches, averages, rates."""
+
+import numpy as np
+import pytest
+
+from simplenet_jax.training import bank
+from tests.small import make_category, make_config
+from tests.training.ran import Ran
+
+SIZES = {'bolt': 9, 'nut': 7}
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+  root = tmp_path_factory.mktemp('data')
+  for name, count in SIZES.items():
+    make_category(root / name, train=count)
+  return root
+
+
+@pytest.fixture
+def config(root, backbone):
+  config = make_config(root, backbone)
+  config.train.epochs, config.evaluation.every = 20, 10
+  config.train.patches, config.train.average = 5, 4.0
+  config.train.schedule, config.train.warmup = 'cosine', 0.1
+  config.train.noise, config.train.sigma = 'relative', 0.3
+  return config
+
+
+@pytest.fixture(scope='module')
+def alone(root, backbone):
+  return Ran(config.__wrapped__(root, backbone))
+
+
+def test_a_head_goes_on_where_it_stopped(alone, config, tmp_path):
+  config.engine.checkpoint_seconds = 0.0
+  config.engine.devices = 2
+  first = Ran(config, workdir=tmp_path, stop_after=2)
+  assert len(first.records) < len(alone.records)
+  config.engine.devices = 1
+  resumed = Ran(config, workdir=tmp_path)
+  assert any(record.resumed for record in resumed.records.values())
+  assert resumed == alone
+
+
+def test_streamed_features_make_the_same_heads(alone, config):
+  row = alone.shifts[0].bank_bytes / alone.shifts[0].rows
+  config.bank.device_gb = 11.5 * row / 1e9
+  streamed = Ran(config)
+  assert streamed.shifts[0].streamed == ['bolt', 'nut']
+  # Sums over other blocks of images differ in their rounding.
+  for job, record in streamed.records.items():
+    np.testing.assert_allclose(
+      record.metrics[0], alone.records[job].metrics[0], atol=1e-3
+    )
+
+
+def test_the_average_is_what_is_kept(alone, config):
+  config.train.average = 0.0
+  for job, record in Ran(config).records.items():
+    averaged = alone.records[job]
+    # The same steps were trained, and other weights came of them.
+    np.testing.assert_allclose(record.metrics, averaged.metrics, atol=1e-4)
+    assert record.head.keys() == averaged.head.keys()
+    assert any(
+      np.abs(record.head[name] - leaf).max() > 1e-4
+      for name, leaf in averaged.head.items()
+    )
+
+
+def test_noise_follows_the_features(alone, config):
+  """Twice the features need twice the noise, and get it."""
+
+  home = bank.Bank(alone.shifts[0].shapes, 40)
+  rng = np.random.default_rng(0)
+  values = [
+    rng.normal(3, 2, (40, *level.shape[1:])).astype(np.float32)
+    for level in home.levels
+  ]
+  home.write(values, np.arange(40))
+  expected = np.sqrt(
+    np.mean(
+      np.concatenate([level[:37].var(axis=(0, 1, 2)) for level in values])
+    )
+  )
+  assert bank.spread(home, [np.arange(30), np.arange(30, 37)]) == (
+    pytest.approx(expected, rel=1e-4)
+  )
+  home.write([2 * level for level in values], np.arange(40))
+  assert bank.spread(home, [np.arange(37)]) == pytest.approx(
+    2 * expected, rel=1e-4
+  )
