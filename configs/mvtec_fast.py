@@ -1,0 +1,17 @@
+"""SimpleNet on MVTec AD, trained so that the last epoch can be taken.
+
+  python -m simplenet_jax.main --config=configs/mvtec_fast.py
+
+Images, backbone and features are those of configs/mvtec.py. Heads train on
+patches drawn from many images, with cross-entropy, learning rates that fall to
+zero, and noise in units of the features' own spread: docs/fast.md tells what
+that is worth. `configs/folder.py:fast` and its like are the same for other
+images.
+"""
+
+from simplenet_jax import presets
+
+
+def get_config():
+  """Returns the settings."""
+  return presets.mvtec('fast')
