@@ -71,6 +71,7 @@ def seconds_of_a_step(config: Config) -> float:
     jax.random.key_data(key)[None],
     jnp.zeros(1, jnp.int32),
     jnp.full(1, config.train.sigma),
+    jnp.ones((1, _STEPS)),
   )
   found = []
   for _ in range(6):

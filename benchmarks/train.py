@@ -74,6 +74,7 @@ class Ours:
       jax.random.key_data(key)[None],
       jnp.zeros(1, jnp.int32),
       jnp.full(1, config.train.sigma),
+      jnp.ones((1, job.steps)),
     )
 
   def extract(self) -> None:

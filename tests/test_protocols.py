@@ -1,10 +1,13 @@
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
 
-from configs import demo, folder, mvtec
+from configs import demo, folder, mvtec, mvtec_fast
 from simplenet_jax import protocols
+from simplenet_jax.training import estimate, plan, setup
 
 
 def test_reference_and_paper_differ_as_the_design_table_says():
@@ -36,9 +39,37 @@ def test_reference_and_paper_differ_as_the_design_table_says():
   assert reference.train.discriminator == paper.train.discriminator
 
 
-@pytest.mark.parametrize('config', [demo, folder, mvtec])
+@pytest.mark.parametrize('config', [demo, folder, mvtec, mvtec_fast])
 def test_shipped_configs_pass_their_check(config):
   protocols.check(config.get_config())
+
+
+def test_fast_sees_the_images_and_features_of_reference():
+  reference, fast = mvtec.get_config(), mvtec_fast.get_config()
+  for part in ('data', 'backbone', 'patch', 'bank', 'head', 'precision'):
+    assert getattr(fast, part) == getattr(reference, part)
+  assert mvtec.get_config('fast') == fast
+
+
+# The smallest and the largest category of MVTec AD, and what fills no batch.
+@pytest.mark.parametrize('images', [60, 209, 213, 320, 391])
+def test_fast_costs_a_tenth_of_reference_at_most(images):
+  shapes = [
+    jax.ShapeDtypeStruct((side, side, 768), np.float32) for side in (36, 18)
+  ]
+  costs = {}
+  for config in (mvtec.get_config(), mvtec_fast.get_config()):
+    recipe = setup.make_recipe(config, (0, 768))
+    head = jax.eval_shape(
+      lambda config=config, recipe=recipe: setup.init_head(
+        config, (0, 768), recipe, setup.head_key(0, '')
+      )
+    )
+    job = plan.Job('', 0, images, config.train.batch_size, config.train.epochs)
+    costs[config.protocol] = job.steps * estimate.step_flops(
+      shapes, recipe, head
+    )
+  assert costs['fast'] <= costs['reference'] / 10
 
 
 def test_a_users_images_are_never_cropped_nor_given_the_demos_backbone():
@@ -60,6 +91,11 @@ def test_a_users_images_are_never_cropped_nor_given_the_demos_backbone():
     ('train.epochs', 0),
     ('train.sigma', 0.0),
     ('train.sigma', float('nan')),
+    ('train.patches', -1),
+    ('train.schedule', 'linear'),
+    ('train.warmup', 1.0),
+    ('train.average', -1.0),
+    ('train.noise', 'wide'),
     ('train.discriminator.weight_decay', -1.0),
     ('evaluation.every', 0),
   ],

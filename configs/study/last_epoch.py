@@ -4,8 +4,9 @@
     --config.base.seeds=0,1,2,3,4
 
 The recipe `fast`, and what becomes of it without each of its parts, beside the
-reference, on features that are made once for all. docs/fast.md has what came of
-it.
+reference, on features that are made once for all. `last_epoch.py:small` does it
+on small images and with narrow heads, where there is no accelerator.
+docs/last_epoch.md has what came of it.
 """
 
 from simplenet_jax import protocols
@@ -14,9 +15,21 @@ from simplenet_jax.sweeps import settings
 _HEADS = ('train.', 'evaluation.every')
 
 
+def _shrink(base):
+  """Makes it a study of small images and narrow heads."""
+  base.data.resize, base.data.crop = 164, 144
+  base.patch.pretrain_dim = base.patch.target_dim = base.head.hidden = 384
+  base.precision = 'bfloat16'
+
+
 def get_config(base=None):
-  """Returns the sweep; `base` is `reference` (default), `paper` or `demo`."""
-  chosen = settings.base(base)
+  """Returns the sweep.
+
+  Args:
+    base: `reference` (default), `small`, `paper` or `demo`.
+  """
+  small = base == 'small'
+  chosen = settings.base(None if small else base)
   before, fast = (
     {
       field: value
@@ -25,6 +38,10 @@ def get_config(base=None):
     }
     for protocol in (protocols.reference, protocols.fast)
   )
+  if small:
+    _shrink(chosen)
+    # Small images have fewer patches, of which as many are drawn.
+    fast |= {'train.epochs': 60, 'evaluation.every': 3}
   sigma, epochs = fast['train.sigma'], fast['train.epochs']
   constant = {'train.schedule': 'constant', 'train.warmup': 0.0}
   # As many patches a step, of few images.

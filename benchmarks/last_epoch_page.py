@@ -1,0 +1,170 @@
+"""The page that `benchmarks.last_epoch` writes."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.capacity_page import table
+from simplenet_jax.files import written_aside
+from simplenet_jax.sweeps import gap
+
+PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'last_epoch.md'
+
+_TEXT = """# The last epoch
+
+*Written by `python -m benchmarks.last_epoch`
+([all figures](../benchmarks/results/last_epoch)); the sweep is
+`configs/study/last_epoch.py`.*
+
+SimpleNet's published figures are of the epoch that is best on the test images,
+which nobody has who does not know the defects. The recipe `fast`
+(`configs/mvtec_fast.py`, `configs/folder.py:fast` and its like) is trained so
+that its last epoch can be taken. The question is whether that one is as good as
+the **best test epoch** of `reference`.
+
+{how}
+
+{summary}
+
+Percent and points; the bar is the reference's best test epoch, selected on
+test. In brackets the 95 % interval of the mean over seeds, paired; no worse:
+both intervals lie above -{i} (I-AUROC) and -{p} (P-AUROC) points. Operations:
+of the heads' training, in percent of the reference's. The parts that are called
+confirmed had no say in the choice of the recipe.
+
+How much figures still change, as the standard deviation over the last
+{latest} scorings, mean over seeds, in points:
+
+{spreads}
+
+**What is in it.** Patches drawn from many images in place of whole images;
+cross-entropy in place of the truncated loss, whose gradient ends when the
+patches are separated while the figures still move; learning rates, ten times
+those of the reference for the discriminator and three times for the adaptor,
+that rise for a twentieth of the steps and fall to zero along a cosine; and a
+sigma in units of the features' own spread, so that other weights need no other
+number. What becomes of it without each of them, and what was tried beside it,
+is in the tables.
+
+{parts}
+"""
+_PART = """## {network}, {category}{role}
+
+{table}
+
+![Course of the figures](../benchmarks/results/last_epoch/{name}.png)"""
+
+_OF_METRIC = ('bar', 'fast, last', 'fast minus bar')
+_SUMMARY = ['part', 'operations']
+_SUMMARY += [
+  f'{m}: {what}' for m in ('I-AUROC', 'P-AUROC') for what in _OF_METRIC
+]
+_SUMMARY += ['no worse']
+
+
+def _metric(row: Mapping[str, Any], selection: str, name: str, metric: str):
+  found = row['figures'][selection][name][metric]
+  return f'{100 * found["mean"]:.1f}±{100 * found["std"]:.1f}'
+
+
+def _difference(found: Mapping[str, Any]) -> str:
+  ends = (f'{100 * found[end]:+.1f}' for end in ('low', 'high'))
+  return f'{100 * found["mean"]:+.1f} ({" to ".join(ends)})'
+
+
+def _how(part: Mapping[str, Any]) -> str:
+  device, seeds = part['device'], len(part['seeds'])
+  on_cpu = device['platform'] == 'cpu'
+  here = (
+    f'{device["host"]}, {device["cores"]} cores'
+    if on_cpu
+    else f'{device["count"]} x {device["kind"]}'
+  )
+  reduced = [
+    field
+    for field in ('data.crop', 'patch.target_dim', 'head.hidden')
+    if field in part['protocol']
+  ]
+  size = (
+    '**At reduced size, which says nothing of the full one:** the protocol is '
+    f'{part["protocol"]}.'
+    if reduced
+    else f'The protocol is {part["protocol"]}.'
+  )
+  return (
+    f'{seeds} seeds on {here}. {size} Weights and images of two categories of '
+    'MVTec AD that were at hand (downscaled to 336 x 336; the ResNet50 is the '
+    'MSRA original).'
+  )
+
+
+def render(parts: Mapping[str, Mapping[str, Any]]) -> str:
+  """Returns the page.
+
+  Args:
+    parts: What the sweep left of each, by `<network>-<category>`, the one that
+      the recipe was chosen on first.
+  """
+  summary, spreads, texts = [], [], []
+  for number, (name, part) in enumerate(parts.items()):
+    network, category = name.split('-', 1)
+    rows = {row['label']: row for row in part['rows']}
+    bar, fast = rows['reference'], rows['fast']
+    to_bar = fast['gap'][category]['to_bar']
+    first = next(iter(parts)).split('-', 1)[1]
+    role = '' if category == first else ', confirmed'
+    cells = [f'{network}, {category}{role}']
+    cells.append(f'{fast["gap"][category]["share"]:.1%}')
+    for metric in gap.MARGINS:
+      cells += [
+        _metric(bar, 'selected on test', category, metric),
+        _metric(fast, 'last epoch', category, metric),
+        _difference(to_bar[metric]),
+      ]
+    no_worse = all(one['not_inferior'] for one in to_bar.values())
+    cells.append('yes' if no_worse else 'no')
+    summary.append(cells)
+    spreads.append(
+      [cells[0]]
+      + [
+        f'{100 * row["gap"][category]["spread"][metric]:.2f}'
+        for metric in gap.MARGINS
+        for row in (bar, fast)
+      ]
+    )
+    texts.append(
+      _PART.format(
+        network=network,
+        category=category,
+        role=role if number else ', on which the recipe was chosen',
+        table=gap.tables(part).split('\n\n', 1)[1],
+        name=name,
+      )
+    )
+  i, p = (f'{100 * margin:g}' for margin in gap.MARGINS.values())
+  head = ['part', 'I-AUROC: reference', 'fast']
+  return _TEXT.format(
+    how=_how(next(iter(parts.values()))),
+    summary=table(_SUMMARY, summary),
+    i=i,
+    p=p,
+    latest=gap.LATEST,
+    spreads=table([*head, 'P-AUROC: reference', 'fast'], spreads),
+    parts='\n\n'.join(texts),
+  )
+
+
+def write(folder: pathlib.Path) -> None:
+  """Writes the page of what there is.
+
+  Args:
+    folder: The parts' JSON, `<network>-<category>.json`.
+  """
+  # By category, then by network; the first category is the one to choose on.
+  ordered = sorted(
+    folder.glob('*.json'), key=lambda path: path.stem.split('-', 1)[::-1]
+  )
+  parts = {path.stem: json.loads(path.read_text()) for path in ordered}
+  with written_aside(PAGE) as aside:
+    aside.write_text(render(parts), encoding='utf-8')
