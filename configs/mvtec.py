@@ -15,5 +15,5 @@ from simplenet_jax import presets
 
 
 def get_config(protocol=None):
-  """Returns the settings; `protocol` is `reference` (default) or `paper`."""
+  """Returns the settings of `reference` (default), `paper` or `fast`."""
   return presets.mvtec(protocol)

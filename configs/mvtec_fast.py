@@ -4,8 +4,8 @@
 
 Images, backbone and features are those of configs/mvtec.py. Heads train on
 patches drawn from many images, with cross-entropy, learning rates that fall to
-zero, and noise in units of the features' own spread: docs/fast.md tells what
-that is worth. `configs/folder.py:fast` and its like are the same for other
+zero, and noise in units of the features' own spread: docs/last_epoch.md tells
+what that is worth. `configs/folder.py:fast` and its like are the same for other
 images.
 """
 

@@ -11,7 +11,7 @@ from simplenet_jax import protocols
 
 
 def get_config(protocol=None):
-  """Returns the settings; `protocol` is `reference` (default) or `paper`."""
+  """Returns the settings of `reference` (default), `paper` or `fast`."""
   config = protocols.protocol(protocol)
   config.name = config.data.dataset = 'visa'
   config.data.root = 'data/visa'

@@ -8,7 +8,7 @@ def mvtec(protocol: str | None = None) -> Config:
   """Returns the settings for MVTec AD.
 
   Args:
-    protocol: `reference` (default) or `paper`.
+    protocol: `reference` (default), `paper` or `fast`.
 
   Raises:
     ValueError: For another name.
@@ -24,7 +24,7 @@ def cifar10(protocol: str | None = None) -> Config:
   """Returns the settings for CIFAR-10, one class against the others.
 
   Args:
-    protocol: `paper` (default) or `reference`.
+    protocol: `paper` (default), `reference` or `fast`.
 
   Raises:
     ValueError: For another name.

@@ -1,6 +1,6 @@
 """The settings of a run, by protocol, and their check.
 
-Configs start from `reference` or `paper` and override a few fields. Nothing
+Configs start from one of `PROTOCOLS` and override a few fields. Nothing
 here imports jax.
 """
 
@@ -121,10 +121,10 @@ def paper() -> Config:
 
 
 def fast() -> Config:
-  """Returns settings whose last epoch needs no selection; see docs/fast.md.
+  """Returns the settings of a recipe whose last epoch can be taken.
 
-  Images and features are those of `reference`; a head costs a fourteenth of its
-  operations.
+  Images and features are those of `reference`, a head costs less than a tenth
+  of its operations; docs/last_epoch.md has the comparison.
   """
   config = reference()
   config.protocol = 'fast'
