@@ -3,6 +3,7 @@
 Nothing here imports jax.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -23,6 +24,8 @@ VIEWS = (
   'pictures',
   'gap',
 )
+
+_LONGEST = 160  # Bytes of a directory's name; disks take 255.
 
 # What features depend on, and how they are kept: runs that agree in these can
 # share them.
@@ -164,6 +167,7 @@ def _check(config: Config) -> None:
 def folder(config: Config, label: str, run: Config) -> str:
   """Returns the name of a run's directory: what it changes.
 
+  Changes without end are a digest; `run.json` in the directory has them all.
   Runs of several sweeps that have the same settings so have the same name, and
   are trained once.
 
@@ -181,7 +185,11 @@ def folder(config: Config, label: str, run: Config) -> str:
     # The files of `weights` are where the same weights lie.
     and (field != 'backbone.weights' or field in changes)
   ]
-  return ','.join(parts) or 'base'
+  name = ','.join(parts) or 'base'
+  if len(name.encode()) <= _LONGEST:
+    return name
+  digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+  return f'{len(parts)} settings, {digest}'
 
 
 def _written(value: Any) -> str:
