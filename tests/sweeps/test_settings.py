@@ -32,6 +32,18 @@ def test_a_value_that_the_base_has_is_no_change():
   assert settings.folder(config, 'same', run) == 'base'
 
 
+def test_changes_without_end_still_have_a_name_that_disks_take():
+  fields = dict(protocols.leaves(protocols.fast()))
+  many = {f: v for f, v in fields.items() if f.startswith(('train', 'data.'))}
+  config = make(one=many, other=many | {'train.sigma': 0.7})
+  names = {
+    settings.folder(config, label, run)
+    for label, run in settings.expand(config).items()
+  }
+  assert len(names) == 2
+  assert all(len(name.encode()) <= 160 for name in names)
+
+
 def test_what_heads_change_shares_features_and_what_features_need_does_not():
   config = make(
     a={},
