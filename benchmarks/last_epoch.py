@@ -18,7 +18,7 @@ from absl import flags
 
 from benchmarks import last_epoch_page, timing
 from configs.study import last_epoch
-from simplenet_jax import cli
+from simplenet_jax import cli, rules
 from simplenet_jax.sweeps import experiment
 
 _ROOT = flags.DEFINE_string('root', None, 'The data set.')
@@ -30,7 +30,12 @@ _CATEGORIES = flags.DEFINE_list(
 )
 _SEEDS = flags.DEFINE_integer('seeds', 5, 'How many.', 2)
 _REDUCED = flags.DEFINE_bool('reduced', False, 'Whether to do it in small.')
-_PRECISION = flags.DEFINE_string('precision', 'bfloat16', 'Of the products.')
+_PRECISION = flags.DEFINE_enum(
+  'precision', None, rules.PRECISIONS, "Of the products; else the study's own."
+)
+_ABOUT = flags.DEFINE_string(
+  'about', '', 'Of images and weights, for the page.'
+)
 flags.mark_flags_as_required(['root', 'weights'])
 
 FOLDER = timing.RESULTS / 'last_epoch'
@@ -42,7 +47,7 @@ def configure(network: str, category: str) -> Any:
   config = last_epoch.get_config('small' if _REDUCED.value else None)
   base = config.base
   base.seeds = tuple(range(_SEEDS.value))
-  base.precision = _PRECISION.value
+  base.precision = _PRECISION.value or base.precision
   base.data.root, base.data.categories = _ROOT.value, (category,)
   base.backbone.name = network
   base.backbone.weights = str(
@@ -57,6 +62,7 @@ def configure(network: str, category: str) -> Any:
 def main() -> None:
   """Runs the study, part by part."""
   FOLDER.mkdir(parents=True, exist_ok=True)
+  done = []
   for category in _CATEGORIES.value:
     for network in _NETWORKS.value:
       part = f'{network}-{category}'
@@ -66,7 +72,8 @@ def main() -> None:
       for suffix in ('json', 'png'):
         source = workdir / f'{config.name}.{suffix}'
         shutil.copyfile(source, FOLDER / f'{part}.{suffix}')
-      last_epoch_page.write(FOLDER)
+      done.append(part)
+  last_epoch_page.write(FOLDER, done, _ABOUT.value)
 
 
 if __name__ == '__main__':

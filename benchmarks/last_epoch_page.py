@@ -2,10 +2,11 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.capacity_page import table
+from simplenet_jax import protocols
 from simplenet_jax.files import written_aside
 from simplenet_jax.sweeps import gap
 
@@ -69,42 +70,46 @@ def _metric(row: Mapping[str, Any], selection: str, name: str, metric: str):
 
 
 def _difference(found: Mapping[str, Any]) -> str:
-  ends = (f'{100 * found[end]:+.1f}' for end in ('low', 'high'))
-  return f'{100 * found["mean"]:+.1f} ({" to ".join(ends)})'
+  ends = (f'{100 * found[end]:+.2f}' for end in ('low', 'high'))
+  return f'{100 * found["mean"]:+.2f} ({" to ".join(ends)})'
 
 
-def _how(part: Mapping[str, Any]) -> str:
-  device, seeds = part['device'], len(part['seeds'])
-  on_cpu = device['platform'] == 'cpu'
+def _how(parts: Sequence[Mapping[str, Any]], about: str) -> str:
+  first = parts[0]
+  for part in parts:
+    for field in ('device', 'seeds'):
+      if part[field] != first[field]:
+        raise ValueError(
+          f'parts have different {field}: {first[field]} and {part[field]}; '
+          'run all of them again'
+        )
+  device = first['device']
   here = (
     f'{device["host"]}, {device["cores"]} cores'
-    if on_cpu
+    if device['platform'] == 'cpu'
     else f'{device["count"]} x {device["kind"]}'
   )
-  reduced = [
-    field
-    for field in ('data.crop', 'patch.target_dim', 'head.hidden')
-    if field in part['protocol']
-  ]
-  size = (
-    '**At reduced size, which says nothing of the full one:** the protocol is '
-    f'{part["protocol"]}.'
-    if reduced
-    else f'The protocol is {part["protocol"]}.'
-  )
-  return (
-    f'{seeds} seeds on {here}. {size} Weights and images of two categories of '
-    'MVTec AD that were at hand (downscaled to 336 x 336; the ResNet50 is the '
-    'MSRA original).'
-  )
+  text = f'{len(first["seeds"])} seeds on {here}; protocol {first["protocol"]}.'
+  if 'data.crop' in first['protocol']:
+    text = f'**At reduced size, which need not hold at the full one.** {text}'
+  fast = next(row for row in first['rows'] if row['label'] == 'fast')
+  whole = dict(protocols.leaves(protocols.fast()))
+  if changed := [
+    f'{field} {value}'
+    for field, value in fast['changes'].items()
+    if value != whole[field]
+  ]:
+    text += f' Of `fast` this size changes {", ".join(changed)}.'
+  return f'{text} {about}'.strip()
 
 
-def render(parts: Mapping[str, Mapping[str, Any]]) -> str:
+def render(parts: Mapping[str, Mapping[str, Any]], about: str) -> str:
   """Returns the page.
 
   Args:
     parts: What the sweep left of each, by `<network>-<category>`, the one that
       the recipe was chosen on first.
+    about: What is to be known of images and weights.
   """
   summary, spreads, texts = [], [], []
   for number, (name, part) in enumerate(parts.items()):
@@ -145,7 +150,7 @@ def render(parts: Mapping[str, Mapping[str, Any]]) -> str:
   i, p = (f'{100 * margin:g}' for margin in gap.MARGINS.values())
   head = ['part', 'I-AUROC: reference', 'fast']
   return _TEXT.format(
-    how=_how(next(iter(parts.values()))),
+    how=_how(list(parts.values()), about),
     summary=table(_SUMMARY, summary),
     i=i,
     p=p,
@@ -155,16 +160,16 @@ def render(parts: Mapping[str, Mapping[str, Any]]) -> str:
   )
 
 
-def write(folder: pathlib.Path) -> None:
-  """Writes the page of what there is.
+def write(folder: pathlib.Path, names: Sequence[str], about: str) -> None:
+  """Writes the page.
 
   Args:
-    folder: The parts' JSON, `<network>-<category>.json`.
+    folder: Where the parts' JSON is, `<network>-<category>.json`.
+    names: The parts, the one that the recipe was chosen on first.
+    about: What is to be known of images and weights.
   """
-  # By category, then by network; the first category is the one to choose on.
-  ordered = sorted(
-    folder.glob('*.json'), key=lambda path: path.stem.split('-', 1)[::-1]
-  )
-  parts = {path.stem: json.loads(path.read_text()) for path in ordered}
+  parts = {
+    name: json.loads((folder / f'{name}.json').read_text()) for name in names
+  }
   with written_aside(PAGE) as aside:
-    aside.write_text(render(parts), encoding='utf-8')
+    aside.write_text(render(parts, about), encoding='utf-8')

@@ -91,7 +91,8 @@ def reference() -> Config:
       },
       'evaluation': {
         'every': 4,  # Epochs between scorings for the best test epoch.
-        'course': False,  # Whether to tell the metrics of every scoring.
+        'course': False,  # Whether to tell the metrics of every scoring; all
+        # scores are kept for it, in memory and in checkpoints.
         'smoothing': 4.0,  # Of anomaly maps: a Gaussian's sigma in pixels.
         'pictures': 16,  # Test images on a category's sheet; 0: no sheet.
         'maps': False,  # Whether to save the anomaly maps as TIFF.
@@ -135,7 +136,6 @@ def fast() -> Config:
   train.schedule, train.warmup = 'cosine', 0.05
   train.adaptor.learning_rate = 3e-4
   train.discriminator.learning_rate = 2e-3
-  config.evaluation.every = 4
   return config
 
 

@@ -51,6 +51,21 @@ def test_a_fresh_directory_is_noted_down(claim, tmp_path):
   assert not any('engine' in field for field in noted)
 
 
+def test_a_run_of_before_a_setting_did_as_the_reference_does(
+  claim, config, tmp_path
+):
+  claim()
+  path = tmp_path / 'work/run.json'
+  noted = json.loads(path.read_text())
+  del noted['--config.train.patches'], noted['--config.train.schedule']
+  path.write_text(json.dumps(noted))
+  assert claim() is True
+  config.train.patches = 5
+  path.write_text(json.dumps(noted))
+  with pytest.raises(ValueError, match=r'patches was 0, is 5'):
+    claim()
+
+
 def test_the_same_run_is_taken_up_again(claim, tmp_path):
   claim()
   before = (tmp_path / 'work/run.json').read_bytes()

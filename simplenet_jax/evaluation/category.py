@@ -60,7 +60,8 @@ def evaluate(
       if not record.finished:
         last.append(undefined)
         best.append({'epoch': None, **undefined})
-        course.append([])
+        if config.evaluation.course:
+          course.append([])
         continue
       last.append(judge.evaluate(_latest(record)))
       if judge.can_select:

@@ -179,8 +179,8 @@ def comparable(
     categories: The run's categories: a table compares only where all are of its
       data set, and its mean only where they are all of it.
     backbone: The run's backbone; nothing compares but `BACKBONE`.
-    protocol: 'reference', 'paper', or another name, with which no table
-      compares.
+    protocol: One of `protocols.PROTOCOLS`, or another name, with which no
+      table compares.
 
   Returns:
     Rows in the order of the categories, the mean last.

@@ -49,6 +49,11 @@ def run(
     if config.view == 'losses':
       row['loss_by_epoch'] = extras.losses(one.run)
   if config.view == 'gap':
+    baseline = next(iter(failures), None)
+    if baseline == config.variants[0][0]:
+      raise ValueError(
+        f'{baseline}, with which all are compared, failed: {failures[baseline]}'
+      )
     for row, found in zip(
       collected['rows'], gap.measure(outcomes), strict=True
     ):

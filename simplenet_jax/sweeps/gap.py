@@ -40,7 +40,8 @@ def measure(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
   Returns:
     For every variant, by category: `steps` and `head_tflop` of one head,
     `share` of it in the baseline's, and by metric (fractions) `spread`: the
-    standard deviation over the latest scorings, mean over seeds; `ensemble`;
+    standard deviation over the latest scorings, mean over seeds
+    (`spread_covers`: their share of the schedule); `ensemble`;
     `stopped`: one value per seed; and `to_bar`: last epoch minus the
     baseline's best test epoch, paired by seed, with its `mean`, the ends `low`
     and `high` of its confidence interval (None for a single seed) and whether
@@ -48,7 +49,8 @@ def measure(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     at every scoring, and the metrics' means over seeds.
 
   Raises:
-    ValueError: If a variant was not scored as it went, or has other seeds.
+    ValueError: If a variant was not scored as it went, has other seeds, or a
+      category has no pixel figures.
   """
   bars = outcomes[0].results['selected_on_test']
   most = _operations(outcomes[0].run)
@@ -74,6 +76,8 @@ def _measure(one: Outcome, baseline: Outcome, bars, most) -> dict[str, Any]:
       raise ValueError(
         f'{name} has no best test epoch: its test images are of one kind'
       )
+    if None in result['last']['pixel_auroc']['seeds']:
+      raise ValueError(f'{name} has no pixel AUROC: its defects have no masks')
     steps, flops = operations[name]
     job = layout.make_jobs(one.run.config, [one.run.categories[name]])[0]
     share = flops / most[name][1]
@@ -85,6 +89,7 @@ def _measure(one: Outcome, baseline: Outcome, bars, most) -> dict[str, Any]:
         metric: statistics.fmean(_spread(seed, metric) for seed in courses)
         for metric in MARGINS
       },
+      'spread_covers': min(1.0, LATEST / len(courses[0])),
       'ensemble': {m: result.get('ensemble', {}).get(m) for m in MARGINS},
       'stopped': _stopped(one.run, name, courses),
       'to_bar': {
@@ -197,13 +202,14 @@ def columns(
         row['label'],
         f'{found["head_tflop"]:.3g}',
         f'{found["share"]:.1%}',
-        _pair([numbers.spread(metric) for metric in last]),
-        _pair([f'{100 * value:.1f}' for value in found['spread'].values()]),
+        _pair([numbers.mean_and_deviation(metric) for metric in last]),
+        _pair([f'{100 * value:.2f}' for value in found['spread'].values()])
+        + f' ({found["spread_covers"]:.0%})',
         _pair([_percent(value) for value in found['ensemble'].values()]),
         _pair(
           [f'{100 * np.mean(each):.1f}' for each in found['stopped'].values()]
         ),
-        _pair([numbers.spread(metric) for metric in best]),
+        _pair([numbers.mean_and_deviation(metric) for metric in best]),
         *map(_interval, to_bar),
         'yes' if all(each['not_inferior'] for each in to_bar) else 'no',
       ]
@@ -220,10 +226,10 @@ def _percent(value: float | None) -> str:
 
 
 def _interval(found: Mapping[str, Any]) -> str:
-  text = f'{100 * found["mean"]:+.1f}'
+  text = f'{100 * found["mean"]:+.2f}'
   if found['low'] is None:
     return text
-  return f'{text} ({100 * found["low"]:+.1f} to {100 * found["high"]:+.1f})'
+  return f'{text} ({100 * found["low"]:+.2f} to {100 * found["high"]:+.2f})'
 
 
 def note(collected: Mapping[str, Any]) -> str:
@@ -235,8 +241,9 @@ def note(collected: Mapping[str, Any]) -> str:
     f'with the {CONFIDENCE:.0%} interval of the mean; no worse: both intervals '
     f'lie above -{i} and -{p} points. TFLOP: what training one head costs; '
     'share: of the first variant. Spread: standard deviation over the last '
-    f'{LATEST} scorings. Stopped: at the first scoring with {SEPARATED:.0%} of '
-    'the patches beyond their margins, without a label.'
+    f'{LATEST} scorings, which cover that much of the schedule. Ensemble: the '
+    "mean of all seeds' scores. Stopped: at the first scoring with "
+    f'{SEPARATED:.0%} of the patches beyond their margins, without a label.'
   )
 
 
@@ -245,4 +252,6 @@ def tables(collected: Mapping[str, Any]) -> str:
   parts = []
   for name in collected['categories']:
     parts += [f'### {name}', numbers.markdown(*columns(collected, name))]
-  return '\n\n'.join([*parts, numbers.note(collected), note(collected)])
+  return '\n\n'.join(
+    [*parts, numbers.note(collected, averaged=False), note(collected)]
+  )

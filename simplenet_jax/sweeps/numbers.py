@@ -14,7 +14,7 @@ from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.evaluation.tables import by_selection
 from simplenet_jax.files import written_aside
 from simplenet_jax.progress import console, counted
-from simplenet_jax.protocols import PROTOCOLS, Config, followed, leaves
+from simplenet_jax.protocols import Config, followed, leaves
 from simplenet_jax.sweeps import published
 from simplenet_jax.sweeps.conduct import Outcome
 
@@ -97,7 +97,7 @@ def _paper(config: Config, one: Outcome, found: Mapping[str, Any]):
   same = (
     set(one.results['categories']) == set(CATEGORIES)
     and one.run.config.backbone.name == network
-    and followed(config.base) in PROTOCOLS
+    and followed(config.base) in ('reference', 'paper')
     and published.SELECTION in found
   )
   ours = found[published.SELECTION]['mean'] if same else {}
@@ -125,9 +125,14 @@ def columns(collected: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
   for row in collected['rows']:
     last = row['figures'][LAST_EPOCH]['mean']
     best = row['figures'].get(SELECTED_ON_TEST, {}).get('mean')
-    cells = [row['label'], *(spread(last[metric]) for metric in METRICS)]
+    cells = [
+      row['label'],
+      *(mean_and_deviation(last[metric]) for metric in METRICS),
+    ]
     cells.append(
-      ' / '.join(spread(best[m]) for m in _PAIR) if best else UNDEFINED
+      ' / '.join(mean_and_deviation(best[m]) for m in _PAIR)
+      if best
+      else UNDEFINED
     )
     if with_paper:
       paper = row['paper']
@@ -140,7 +145,7 @@ def columns(collected: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
   return headers, rows
 
 
-def spread(summary: Mapping[str, Any]) -> str:
+def mean_and_deviation(summary: Mapping[str, Any]) -> str:
   """Returns a mean and its standard deviation, in percent."""
   if summary['mean'] is None:
     return UNDEFINED
@@ -148,8 +153,13 @@ def spread(summary: Mapping[str, Any]) -> str:
   return mean if std is None else f'{mean}±{100 * std:.1f}'
 
 
-def note(collected: Mapping[str, Any]) -> str:
-  """Returns what a reader of the numbers must know."""
+def note(collected: Mapping[str, Any], averaged: bool = True) -> str:
+  """Returns what a reader of the numbers must know.
+
+  Args:
+    collected: From `collect`.
+    averaged: Whether the numbers are means over the categories.
+  """
   names, rows = collected['categories'], collected['rows']
   seeds = min(len(row['seeds']) for row in rows)
   epochs = sorted({row['epochs'] for row in rows})
@@ -161,7 +171,7 @@ def note(collected: Mapping[str, Any]) -> str:
   of = ', '.join(names) if len(names) < 4 else f'{len(names)} categories'
   over = f'±standard deviation over {seeds} seeds' if seeds > 1 else 'one seed'
   text = (
-    f'Percent; mean over {of}, {over}; '
+    f'Percent; {"mean over " if averaged else ""}{of}, {over}; '
     f'{schedule}, '
     f'protocol {collected["protocol"]}.'
   )

@@ -24,6 +24,7 @@ from simplenet_jax.models import patches, resnet
 # Images that are written at a time: one program serves all, and larger blocks
 # would pad more.
 BLOCK = 32
+_ROUNDING = 1e-6  # Of features, relative: what varies less does not.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,13 +206,12 @@ class Bank:
 
 
 @jax.jit
-def _moments(levels, rows, valid):
+def _moments(levels, rows):
+  """Returns each image's mean and variance over its positions, by level."""
   found = []
   for level in levels:
     values = jnp.take(level, rows, axis=0, mode='clip').astype(jnp.float32)
-    values *= valid[:, None, None, None]
-    positions = (0, 1, 2)
-    found.append((values.sum(positions), jnp.square(values).sum(positions)))
+    found.append((values.mean((1, 2)), values.var((1, 2))))
   return found
 
 
@@ -225,32 +225,40 @@ def spread(home: Bank, parts: Iterable[np.ndarray]) -> float:
   Args:
     home: Where the features are.
     parts: Their rows, int32 `[images]` each, read before the next are asked
-      for.
+      for. How images are divided among them changes nothing.
 
   Returns:
     The root mean square, over the dimensions of all levels, of the standard
     deviation over all positions of all images; levels at their own resolution.
+
+  Raises:
+    ValueError: If features are not finite, or do not vary.
   """
-  positions = [math.prod(level.shape[1:3]) for level in home.levels]
-  images, sums = 0, [(0.0, 0.0)] * len(home.levels)
+  moments = []
   for rows in parts:
-    images += len(rows)
     for start in range(0, len(rows), BLOCK):
       some = rows[start : start + BLOCK]
-      valid = padded(np.ones(len(some), np.float32), BLOCK)
-      moments = _moments(home.levels, padded(some, BLOCK), valid)
-      sums = [
-        tuple(
-          total + np.asarray(one, float)
-          for total, one in zip(*pair, strict=True)
+      found = jax.device_get(_moments(home.levels, padded(some, BLOCK)))
+      if not all(np.isfinite(one).all() for pair in found for one in pair):
+        raise ValueError(
+          'its features are not finite; use --config.bank.dtype=float32'
         )
-        for pair in zip(sums, moments, strict=True)
-      ]
-  variances = [
-    squares / (images * count) - np.square(total / (images * count))
-    for (total, squares), count in zip(sums, positions, strict=True)
-  ]
-  return math.sqrt(max(0.0, float(np.concatenate(variances).mean())))
+      moments.append([[one[: len(some)] for one in pair] for pair in found])
+  variances, squares = [], []
+  for level in zip(*moments, strict=True):
+    means, inner = (
+      np.concatenate([pair[place] for pair in level]).astype(np.float64)
+      for place in (0, 1)
+    )
+    variances.append(inner.mean(0) + means.var(0))
+    squares.append(np.square(means).mean(0))
+  variance = float(np.concatenate(variances).mean())
+  if variance <= _ROUNDING**2 * float(np.concatenate(squares).mean()):
+    raise ValueError(
+      'its features do not vary; give other images, or '
+      '--config.train.noise=absolute'
+    )
+  return math.sqrt(variance)
 
 
 def padded(values: np.ndarray, size: int) -> np.ndarray:

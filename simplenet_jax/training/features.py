@@ -31,13 +31,18 @@ class Interrupted(Exception):  # noqa: N818 - nothing went wrong.
 
 
 class Resident:
-  """Features that lie on the device for as long as they are needed."""
+  """Features that lie on the device for as long as they are needed.
+
+  Attributes:
+    spread: Of those of the training images, once it was measured.
+  """
 
   limit = None
 
   def __init__(self, rows: np.ndarray):
     """Notes the rows of all images, int32 `[images]`."""
     self.taken = rows
+    self.spread: float | None = None
 
   def release(self) -> None:
     """Has nothing in host memory."""
@@ -53,6 +58,7 @@ class Streamed:
 
   Attributes:
     limit: How many images a lane can have on the device at a time.
+    spread: Of those of the training images, once it was measured.
   """
 
   def __init__(self, home: bank.Bank, levels: Sequence[np.ndarray], lanes: int):
@@ -64,6 +70,7 @@ class Streamed:
       lanes: How many heads may read at a time.
     """
     self.taken = home.take(home.free)
+    self.spread: float | None = None
     self.limit = len(self.taken) // lanes
     self._home, self._levels = home, list(levels)
 

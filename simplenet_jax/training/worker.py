@@ -126,20 +126,16 @@ class Worker:
     """Returns the standard deviation of a head's noise."""
     if not self._orders.relative:
       return self._orders.sigma
-    size = features.limit or job.images
-    spread = bank.spread(
-      self._bank,
-      (
-        features.rows(lane, np.arange(start, min(start + size, job.images)))
-        for start in range(0, job.images, size)
-      ),
-    )
-    if not spread:
-      raise ValueError(
-        'its features do not vary; give other images, or '
-        '--config.train.noise=absolute'
+    if features.spread is None:
+      size = features.limit or job.images
+      features.spread = bank.spread(
+        self._bank,
+        (
+          features.rows(lane, np.arange(start, min(start + size, job.images)))
+          for start in range(0, job.images, size)
+        ),
       )
-    return self._orders.sigma * spread
+    return self._orders.sigma * features.spread
 
   def _resume(self, job: plan.Job) -> tuple[Record, HeadState]:
     rank = self._orders.rank(job.category)

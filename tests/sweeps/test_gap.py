@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from configs.study import last_epoch
 from simplenet_jax.data import demo
 from simplenet_jax.sweeps import gap
 from tests import commands
@@ -23,6 +24,11 @@ SMALL = {
   'evaluation.every': 1,
   'engine.devices': 1,
 }
+
+
+def test_fast_is_not_compared_with_itself():
+  with pytest.raises(ValueError, match='choose another base'):
+    last_epoch.get_config('fast')
 
 
 @pytest.fixture(scope='module')

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simplenet_jax import protocols
-from simplenet_jax.training import lanes, noise, plan, setup, step
+from simplenet_jax.training import lanes, noise, plan, sampling, setup, step
 
 STARTS = (0, 3)
 STEPS = 12
@@ -262,3 +262,54 @@ def test_unknown_names_are_refused(field, value, message):
   section[name] = value
   with pytest.raises(ValueError, match=message):
     setup.make_recipe(config, STARTS)
+
+
+def options(**changes):
+  """A recipe that differs in these."""
+  return dataclasses.replace(RECIPE, **changes)
+
+
+def test_rates_scale_the_steps():
+  """Without a rate nothing is learned."""
+  job = make_job(3)
+  work = work_of([job])
+  states, _ = lanes.advance(
+    RECIPE,
+    stack([init(job)]),
+    LEVELS,
+    dataclasses.replace(work, rate=work.rate.at[0, 1:].set(0)),
+    jnp.int32(STEPS),
+  )
+  first, _ = train([job], cuts=(1,))
+  assert_equal(states.params, first.params)
+
+
+def test_a_lane_draws_its_patches():
+  recipe, job = options(patches=5), make_job(3)
+  _, losses = train([job], recipe=recipe)
+  state = init(job)
+  images, valid = plan.batches(job, 0, STEPS)
+  key = jax.random.key_data(setup.head_key(3, 'part'))
+  for i in range(STEPS):
+    own = noise.fold_in(key, i)
+    batch = sampling.draw(LEVELS, images[i], own, 5)
+    draw = 0.5 * noise.normal(own, (4, 5, 1, 8))
+    state, metrics = step.train_step(recipe, state, batch, valid[i], draw)
+    np.testing.assert_allclose(metrics.loss, losses[0, i], rtol=1e-4)
+
+
+def test_averages_weigh_the_steps_as_published():
+  """Weights of step t of T grow as t to the power of gamma (to first order)."""
+  gamma, values = 3.0, np.random.default_rng(0).normal(size=50)
+  recipe = options(average=gamma)
+  state = step.HeadState(
+    {'a': 0.0}, {}, (), {'params': {'a': 9.0}, 'stats': {}}
+  )
+  for number, value in enumerate(values):
+    state = dataclasses.replace(state, params={'a': value})
+    state = step.averaged(recipe, state, jnp.int32(number))
+  t = np.arange(1, len(values) + 1)
+  # The recurrence, solved: the product of (t)(t+1)...(t+gamma-1).
+  weights = np.prod([t + i for i in range(int(gamma))], axis=0)
+  expected = np.average(values, weights=weights)
+  np.testing.assert_allclose(state.outcome['params']['a'], expected, rtol=1e-4)
