@@ -51,7 +51,7 @@ def configure(network: str, category: str) -> Any:
   base.data.root, base.data.categories = _ROOT.value, (category,)
   base.backbone.name = network
   base.backbone.weights = str(
-    pathlib.Path(_WEIGHTS.value, f'{network}.safetensors')
+    pathlib.Path(str(_WEIGHTS.value), f'{network}.safetensors')
   )
   chosen_on = (_NETWORKS.value[0], _CATEGORIES.value[0])
   if (network, category) != chosen_on:

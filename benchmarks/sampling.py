@@ -100,13 +100,13 @@ def main() -> None:
     'fast': fast,
     'fast, as many patches': Head(many, levels),
   }
-  for part in ('train', 'gather'):
-    measured = timing.in_turns(
+  of_a_round, of_gathering = (
+    timing.in_turns(
       {name: getattr(head, part) for name, head in heads.items()},
       _ROUNDS.value,
     )
-    for name, seconds in measured.items():
-      setattr(heads[name], f'seconds_to_{part}', seconds / _STEPS)
+    for part in ('train', 'gather')
+  )
   on_cpu = jax.default_backend() == 'cpu'
   timing.write(
     'sampling' if on_cpu else 'sampling_gpu',
@@ -119,8 +119,8 @@ def main() -> None:
           'images': head.recipe.batch_size,
           'patches': head.patches,
           'gflop': head.flops / 1e9,
-          'seconds': head.seconds_to_train,
-          'seconds_of_gathering_alone': head.seconds_to_gather,
+          'seconds': of_a_round[name] / _STEPS,
+          'seconds_of_gathering_alone': of_gathering[name] / _STEPS,
         }
         for name, head in heads.items()
       },

@@ -132,7 +132,7 @@ def fast() -> Config:
   train = config.train
   train.epochs, train.batch_size, train.patches = 100, 16, 64
   train.loss = 'cross_entropy'
-  train.noise, train.sigma = 'relative', 0.18
+  train.noise, train.sigma = 'relative', 0.25
   train.schedule, train.warmup = 'cosine', 0.05
   train.adaptor.learning_rate = 3e-4
   train.discriminator.learning_rate = 2e-3

@@ -49,8 +49,8 @@ def run(
     if config.view == 'losses':
       row['loss_by_epoch'] = extras.losses(one.run)
   if config.view == 'gap':
-    baseline = next(iter(failures), None)
-    if baseline == config.variants[0][0]:
+    baseline = config.variants[0][0]
+    if baseline in failures:
       raise ValueError(
         f'{baseline}, with which all are compared, failed: {failures[baseline]}'
       )
