@@ -15,8 +15,8 @@ PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'last_epoch.md'
 _TEXT = """# The last epoch
 
 *Written by `python -m benchmarks.last_epoch`
-([all figures](../benchmarks/results/last_epoch)); the sweep is
-`configs/study/last_epoch.py`.*
+([all figures](../benchmarks/results/last_epoch)); the sweeps are
+`configs/study/last_epoch.py` and `ablation.py`.*
 
 SimpleNet's published figures are of the epoch that is best on the test images,
 which nobody has who does not know the defects. The recipe `fast`
@@ -45,16 +45,28 @@ patches are separated while the figures still move; learning rates, ten times
 those of the reference for the discriminator and three times for the adaptor,
 that rise for a twentieth of the steps and fall to zero along a cosine; and a
 sigma in units of the features' own spread, so that other weights need no other
-number. What becomes of it without each of them, and what was tried beside it,
-is in the tables.
+number.
 
 {parts}
+
+## How it was found
+
+A first form of the recipe, with a sigma of {sigma}, and what one change makes of
+it, on {chosen}. The noise was then raised, as this network likes more and the
+other one does not mind. What did not help is left in: averages of the weights
+change nothing but the spread where the rates fall anyway, without falling rates
+they help little; the non-linear adaptor overfits; stopping where the patches
+are separated (column `stopped`), which needs no label, stops too soon.
+
+{ablation}
+
+![The variants](../benchmarks/results/last_epoch/ablation-{name}.png)
 """
 _PART = """## {network}, {category}{role}
 
 {table}
 
-![Course of the figures](../benchmarks/results/last_epoch/{name}.png)"""
+![Course of the figures](../benchmarks/results/last_epoch/last_epoch-{name}.png)"""
 
 _OF_METRIC = ('bar', 'fast, last', 'fast minus bar')
 _SUMMARY = ['part', 'operations']
@@ -103,12 +115,22 @@ def _how(parts: Sequence[Mapping[str, Any]], about: str) -> str:
   return f'{text} {about}'.strip()
 
 
-def render(parts: Mapping[str, Mapping[str, Any]], about: str) -> str:
+def _table(part: Mapping[str, Any]) -> str:
+  """Returns the table of a part's only category, without its heading."""
+  return gap.tables(part).split('\n\n', 1)[1]
+
+
+def render(
+  parts: Mapping[str, Mapping[str, Any]],
+  ablation: Mapping[str, Any],
+  about: str,
+) -> str:
   """Returns the page.
 
   Args:
     parts: What the sweep left of each, by `<network>-<category>`, the one that
       the recipe was chosen on first.
+    ablation: What the sweep of variants left, of the first part.
     about: What is to be known of images and weights.
   """
   summary, spreads, texts = [], [], []
@@ -143,13 +165,19 @@ def render(parts: Mapping[str, Mapping[str, Any]], about: str) -> str:
         network=network,
         category=category,
         role=role if number else ', on which the recipe was chosen',
-        table=gap.tables(part).split('\n\n', 1)[1],
+        table=_table(part),
         name=name,
       )
     )
   i, p = (f'{100 * margin:g}' for margin in gap.MARGINS.values())
   head = ['part', 'I-AUROC: reference', 'fast']
+  chosen = next(iter(parts))
+  changes = ablation['rows'][1]['changes']
   return _TEXT.format(
+    sigma=changes['train.sigma'],
+    chosen=chosen.replace('-', ', ', 1),
+    ablation=_table(ablation),
+    name=chosen,
     how=_how(list(parts.values()), about),
     summary=table(_SUMMARY, summary),
     i=i,
@@ -164,12 +192,15 @@ def write(folder: pathlib.Path, names: Sequence[str], about: str) -> None:
   """Writes the page.
 
   Args:
-    folder: Where the parts' JSON is, `<network>-<category>.json`.
+    folder: Where the sweeps' JSON is, `<sweep>-<network>-<category>.json`.
     names: The parts, the one that the recipe was chosen on first.
     about: What is to be known of images and weights.
   """
-  parts = {
-    name: json.loads((folder / f'{name}.json').read_text()) for name in names
-  }
+
+  def read(name: str) -> dict[str, Any]:
+    return json.loads((folder / f'{name}.json').read_text())
+
+  parts = {name: read(f'last_epoch-{name}') for name in names}
+  page = render(parts, read(f'ablation-{names[0]}'), about)
   with written_aside(PAGE) as aside:
-    aside.write_text(render(parts, about), encoding='utf-8')
+    aside.write_text(page, encoding='utf-8')

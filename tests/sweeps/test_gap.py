@@ -40,9 +40,9 @@ def found(tmp_path_factory):
   small = {**SMALL, 'data.root': folder / 'demo'}
   done = commands.run(
     'sweep',
-    '--config=configs/study/last_epoch.py:demo',
+    '--config=configs/study/ablation.py:demo',
     f'--workdir={folder / "study"}',
-    '--config.only=demo,fast,a quarter of the epochs',
+    '--config.only=demo,first form,a quarter of the epochs',
     *(f'--config.base.{name}={value}' for name, value in small.items()),
   )
   assert done.status == 0, done.errors
@@ -50,32 +50,34 @@ def found(tmp_path_factory):
 
 
 def test_the_study_runs_and_shows_what_it_found(found):
-  collected = json.loads((found / 'last_epoch.json').read_text())
-  base, fast, quarter = (row['gap']['gasket'] for row in collected['rows'])
+  collected = json.loads((found / 'ablation.json').read_text())
+  base, first, quarter = (row['gap']['gasket'] for row in collected['rows'])
   assert base['share'] == 1
-  assert fast['head_tflop'] == pytest.approx(4 * quarter['head_tflop'])
-  assert fast['share'] == pytest.approx(fast['head_tflop'] / base['head_tflop'])
-  for one, scorings in ((base, 12), (fast, 25), (quarter, 25)):
+  assert first['head_tflop'] == pytest.approx(4 * quarter['head_tflop'])
+  assert first['share'] == pytest.approx(
+    first['head_tflop'] / base['head_tflop']
+  )
+  for one, scorings in ((base, 12), (first, 25), (quarter, 25)):
     course = one['course']
     assert len(course['share']) == len(course['image_auroc']) == scorings
     assert course['share'][-1] == pytest.approx(one['share'])
     assert 0 <= one['ensemble']['pixel_auroc'] <= 1
     assert len(one['stopped']['image_auroc']) == 3
-  table = (found / 'last_epoch.md').read_text()
+  table = (found / 'ablation.md').read_text()
   assert '| a quarter of the epochs |' in table
   assert 'selected on test' in table
-  with Image.open(found / 'last_epoch.png') as image:
+  with Image.open(found / 'ablation.png') as image:
     assert np.asarray(image.convert('L')).std() > 5
 
 
 def test_the_bar_is_the_baselines_best_test_epoch(found):
-  collected = json.loads((found / 'last_epoch.json').read_text())
-  base, fast, _ = collected['rows']
+  collected = json.loads((found / 'ablation.json').read_text())
+  base, first, _ = collected['rows']
   for metric in gap.MARGINS:
     bar = base['figures']['selected on test']['gasket'][metric]['seeds']
-    last = fast['figures']['last epoch']['gasket'][metric]['seeds']
+    last = first['figures']['last epoch']['gasket'][metric]['seeds']
     expected = np.mean(np.subtract(last, bar))
-    to_bar = fast['gap']['gasket']['to_bar'][metric]
+    to_bar = first['gap']['gasket']['to_bar'][metric]
     assert to_bar['mean'] == pytest.approx(expected)
     best = [
       max(at['image_auroc'] for at in seed)
@@ -91,7 +93,7 @@ def courses(found, folder):
 
 
 def test_the_spread_is_of_the_latest_scorings(found):
-  collected = json.loads((found / 'last_epoch.json').read_text())
+  collected = json.loads((found / 'ablation.json').read_text())
   base = collected['rows'][0]
   expected = np.mean(
     [

@@ -1,0 +1,47 @@
+"""What each part of the recipe `fast` is worth.
+
+  python -m simplenet_jax.sweep --config=configs/study/ablation.py \
+    --config.base.seeds=0,1,2,3,4
+
+Every variant is a first form of the recipe with one thing changed; it had less
+noise than `fast` has. `ablation.py:small` is for machines without accelerators.
+"""
+
+from simplenet_jax import protocols
+from simplenet_jax.sweeps import study
+
+SIGMA = 0.18  # Of the first form.
+
+
+def _variants(fast):
+  first = fast | {'train.sigma': SIGMA}
+  constant = {'train.schedule': 'constant', 'train.warmup': 0.0}
+  rates = {
+    field: value
+    for field, value in study.heads_of(protocols.reference()).items()
+    if field.endswith('.learning_rate')
+  }
+  # Of few images a step, at about the same cost.
+  whole = {'train.patches': 0, 'train.batch_size': 8, 'train.epochs': 12}
+  epochs = fast['train.epochs'] // 4
+  return {
+    'first form': first,
+    'margin loss': first | {'train.loss': 'truncated_l1'},
+    'constant rates': first | constant,
+    'constant rates, averaged': first | constant | {'train.average': 8.0},
+    'averaged': first | {'train.average': 8.0},
+    'low rates': first | rates,
+    'half the noise': first | {'train.sigma': SIGMA / 2},
+    'twice the noise': first | {'train.sigma': SIGMA * 2},
+    'non-linear adaptor': first | {'head.adaptor': 'mlp'},
+    'whole images': first | whole | {'evaluation.every': 1},
+    'a quarter of the epochs': first
+    | {'train.epochs': epochs, 'evaluation.every': 1},
+  }
+
+
+def get_config(base=None):
+  """Returns the sweep; `base` is `reference`, `small`, `paper` or `demo`."""
+  return study.make(
+    'ablation', 'The recipe without each of its parts', base, _variants
+  )
