@@ -51,8 +51,8 @@ number.
 
 ## How it was found
 
-A first form of the recipe, with a sigma of {sigma}, and what one change makes of
-it, on {chosen}. The noise was then raised, as this network likes more and the
+A first form of the recipe, with a sigma of {sigma}, and what one change makes
+of it, on {chosen}. The noise was then raised, as this network likes more and the
 other one does not mind. What did not help is left in: averages of the weights
 change nothing but the spread where the rates fall anyway, without falling rates
 they help little; the non-linear adaptor overfits; stopping where the patches
@@ -66,7 +66,7 @@ _PART = """## {network}, {category}{role}
 
 {table}
 
-![Course of the figures](../benchmarks/results/last_epoch/last_epoch-{name}.png)"""
+![The course](../benchmarks/results/last_epoch/last_epoch-{name}.png)"""
 
 _OF_METRIC = ('bar', 'fast, last', 'fast minus bar')
 _SUMMARY = ['part', 'operations']
