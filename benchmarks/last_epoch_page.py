@@ -52,11 +52,12 @@ number.
 ## How it was found
 
 A first form of the recipe, with a sigma of {sigma}, and what one change makes
-of it, on {chosen}. The noise was then raised, as this network likes more and the
-other one does not mind. What did not help is left in: averages of the weights
-change nothing but the spread where the rates fall anyway, without falling rates
-they help little; the non-linear adaptor overfits; stopping where the patches
-are separated (column `stopped`), which needs no label, stops too soon.
+of it, on {chosen}. The noise was then raised, as this network likes
+more and the other one does not mind. What did not help is left in: averages of
+the weights change nothing but the spread where the rates fall anyway, and where
+they do not fall they help little; the non-linear adaptor overfits; stopping
+where the patches are separated (column `stopped`), which needs no label, stops
+too soon.
 
 {ablation}
 
