@@ -130,7 +130,7 @@ def fast() -> Config:
   config = reference()
   config.protocol = 'fast'
   train = config.train
-  train.epochs, train.batch_size, train.patches = 100, 16, 64
+  train.epochs, train.batch_size, train.patches = 120, 16, 64
   train.loss = 'cross_entropy'
   train.noise, train.sigma = 'relative', 0.25
   train.schedule, train.warmup = 'cosine', 0.05
