@@ -34,6 +34,13 @@ def make_category(folder, size=(40, 32), train=5):
     mask.save(path)
 
 
+def make_categories(root, sizes):
+  """Makes categories of so many training images; returns `root`."""
+  for name, count in sizes.items():
+    make_category(root / name, train=count)
+  return root
+
+
 def make_config(root, backbone):
   config = protocols.reference()
   config.protocol = 'test'

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simplenet_jax.training import lanes
-from tests.small import make_category, make_config
+from tests.small import make_categories, make_category, make_config
 from tests.training.ran import Ran
 
 SIZES = {'bolt': 9, 'cog': 4, 'nut': 7, 'pin': 5}
@@ -16,10 +16,7 @@ SIZES = {'bolt': 9, 'cog': 4, 'nut': 7, 'pin': 5}
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-  root = tmp_path_factory.mktemp('data')
-  for name, count in SIZES.items():
-    make_category(root / name, train=count)
-  return root
+  return make_categories(tmp_path_factory.mktemp('data'), SIZES)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from simplenet_jax.data import sources
 from simplenet_jax.training import bank, setup
-from tests.small import make_category, make_config
+from tests.small import make_categories, make_config
 from tests.training.ran import Ran
 
 SIZES = {'bolt': 9, 'nut': 7}
@@ -15,10 +15,7 @@ SIZES = {'bolt': 9, 'nut': 7}
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-  root = tmp_path_factory.mktemp('data')
-  for name, count in SIZES.items():
-    make_category(root / name, train=count)
-  return root
+  return make_categories(tmp_path_factory.mktemp('data'), SIZES)
 
 
 @pytest.fixture
