@@ -4,17 +4,19 @@
     --config.base.seeds=0,1,2,3,4
 
 Every variant is a first form of the recipe with one thing changed; it had less
-noise than `fast` has. `ablation.py:small` is for machines without accelerators.
+noise and another number of epochs than `fast` has. `ablation.py:small` is for machines without accelerators.
 """
 
 from simplenet_jax import protocols
 from simplenet_jax.sweeps import study
 
-SIGMA = 0.18  # Of the first form.
+# Of the first form.
+SIGMA, EPOCHS, EPOCHS_SMALL = 0.18, 100, 60
 
 
-def _variants(fast):
-  first = fast | {'train.sigma': SIGMA}
+def _variants(fast, small):
+  epochs = EPOCHS_SMALL if small else EPOCHS
+  first = fast | {'train.sigma': SIGMA, 'train.epochs': epochs}
   constant = {'train.schedule': 'constant', 'train.warmup': 0.0}
   rates = {
     field: value
@@ -23,7 +25,6 @@ def _variants(fast):
   }
   # Of few images a step, at about the same cost.
   whole = {'train.patches': 0, 'train.batch_size': 8, 'train.epochs': 12}
-  epochs = fast['train.epochs'] // 4
   return {
     'first form': first,
     'margin loss': first | {'train.loss': 'truncated_l1'},
@@ -36,7 +37,7 @@ def _variants(fast):
     'non-linear adaptor': first | {'head.adaptor': 'mlp'},
     'whole images': first | whole | {'evaluation.every': 1},
     'a quarter of the epochs': first
-    | {'train.epochs': epochs, 'evaluation.every': 1},
+    | {'train.epochs': epochs // 4, 'evaluation.every': 1},
   }
 
 

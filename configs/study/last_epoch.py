@@ -17,5 +17,5 @@ def get_config(base=None):
     'last_epoch',
     'Last epochs against the best test epoch',
     base,
-    lambda fast: {'fast': fast},
+    lambda fast, small: {'fast': fast},
   )

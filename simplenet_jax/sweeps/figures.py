@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -222,7 +223,12 @@ def gap(collected: Mapping[str, Any]) -> Figure:
   """Draws every variant's course over what it costs, and the bar."""
   names, first = collected['categories'], collected['rows'][0]
   figure, axes = _start(collected, 2 * len(names), 3.4, columns=2)
+  # As many colours as variants, evenly apart; the first one is black.
+  colours = matplotlib.colormaps['turbo'](
+    np.linspace(0.05, 0.95, max(1, len(collected['rows']) - 1))
+  )
   for place, ax in enumerate(axes):
+    ax.set_prop_cycle(color=['black', *colours])
     name, metric = names[place // 2], list(_PAIR)[place % 2]
     for row in collected['rows']:
       course = row['gap'][name]['course']

@@ -29,7 +29,7 @@ def heads_of(protocol: Config, small: bool = False) -> dict[str, Any]:
   }
   if small:
     # Small images have fewer patches, of which as many are drawn.
-    found |= {'train.epochs': 60, 'evaluation.every': 3}
+    found |= {'train.epochs': 57, 'evaluation.every': 3}
   return found
 
 
@@ -37,7 +37,7 @@ def make(
   name: str,
   title: str,
   base: str | None,
-  variants: Callable[[dict[str, Any]], Mapping[str, Mapping[str, Any]]],
+  variants: Callable[[dict[str, Any], bool], Mapping[str, Mapping[str, Any]]],
 ) -> Config:
   """Returns the sweep of a study.
 
@@ -45,7 +45,8 @@ def make(
     name: Of its files.
     title: What it shows.
     base: `reference` (default), `small`, `paper` or `demo`.
-    variants: Returns them, by label, given the settings of the recipe's heads.
+    variants: Returns them, by label, given the settings of the recipe's heads
+      and whether the images are small.
 
   Raises:
     ValueError: For another base.
@@ -58,5 +59,9 @@ def make(
     _shrink(chosen)
   fast = heads_of(protocols.fast(), small)
   return settings.sweep(
-    name, title, chosen, {chosen.protocol: {}, **variants(fast)}, view='gap'
+    name,
+    title,
+    chosen,
+    {chosen.protocol: {}, **variants(fast, small)},
+    view='gap',
   )
