@@ -4,7 +4,8 @@
     --config.base.seeds=0,1,2,3,4
 
 Every variant is a first form of the recipe with one thing changed; it had less
-noise and another number of epochs than `fast` has. `ablation.py:small` is for machines without accelerators.
+noise and another number of epochs than `fast` has. `ablation.py:small` is for
+machines without accelerators.
 """
 
 from simplenet_jax import protocols
