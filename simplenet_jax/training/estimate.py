@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.interpreters import partial_eval
 
 from simplenet_jax.training import step
 from simplenet_jax.training.bank import Extractor
@@ -31,8 +32,12 @@ def _product_rate() -> float:
 
 def _flops(function, *args) -> float:
   """Counts the operations of a function's products and convolutions."""
-  # XLA's own count is not to be had on every platform.
-  return _flops_of(jax.make_jaxpr(function)(*args).jaxpr)
+  # XLA's own count is not to be had on every platform. It leaves out what
+  # nobody reads, such as the gradient of features; so does this.
+  jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+  return _flops_of(
+    partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0]
+  )
 
 
 def _flops_of(jaxpr) -> float:
