@@ -45,7 +45,7 @@ patches are separated while the figures still move; learning rates, ten times
 those of the reference for the discriminator and three times for the adaptor,
 that rise for a twentieth of the steps and fall to zero along a cosine; and a
 sigma in units of the features' own spread, so that other weights need no other
-number.
+number. {sampling}
 
 {parts}
 
@@ -116,6 +116,22 @@ def _how(parts: Sequence[Mapping[str, Any]], about: str) -> str:
   return f'{text} {about}'.strip()
 
 
+def _sampling(found: Mapping[str, Any]) -> str:
+  whole, drawn = (
+    found['steps'][name] for name in ('reference', 'fast, as many patches')
+  )
+  gathering = drawn['seconds_of_gathering_alone']
+  return (
+    f'A step of {drawn["patches"]:,} patches drawn from {drawn["images"]} images '
+    f'takes {drawn["seconds"] / whole["seconds"]:.2f} times one of as many from '
+    f'{whole["images"]} whole images, '
+    f'{gathering / drawn["seconds"]:.0%} of it gathering them '
+    '([file](../benchmarks/results/sampling.json), '
+    '`python -m benchmarks.sampling`): coarse features are multiplied after the '
+    'resize, at four positions gathered for each.'
+  )
+
+
 def _table(part: Mapping[str, Any]) -> str:
   """Returns the table of a part's only category, without its heading."""
   return gap.tables(part).split('\n\n', 1)[1]
@@ -124,6 +140,7 @@ def _table(part: Mapping[str, Any]) -> str:
 def render(
   parts: Mapping[str, Mapping[str, Any]],
   ablation: Mapping[str, Any],
+  sampling: Mapping[str, Any],
   about: str,
 ) -> str:
   """Returns the page.
@@ -132,6 +149,7 @@ def render(
     parts: What the sweep left of each, by `<network>-<category>`, the one that
       the recipe was chosen on first.
     ablation: What the sweep of variants left, of the first part.
+    sampling: What `benchmarks.sampling` found.
     about: What is to be known of images and weights.
   """
   summary, spreads, texts = [], [], []
@@ -179,6 +197,7 @@ def render(
     chosen=chosen.replace('-', ', ', 1),
     ablation=_table(ablation),
     name=chosen,
+    sampling=_sampling(sampling),
     how=_how(list(parts.values()), about),
     summary=table(_SUMMARY, summary),
     i=i,
@@ -202,6 +221,7 @@ def write(folder: pathlib.Path, names: Sequence[str], about: str) -> None:
     return json.loads((folder / f'{name}.json').read_text())
 
   parts = {name: read(f'last_epoch-{name}') for name in names}
-  page = render(parts, read(f'ablation-{names[0]}'), about)
+  sampling = json.loads((folder.parent / 'sampling.json').read_text())
+  page = render(parts, read(f'ablation-{names[0]}'), sampling, about)
   with written_aside(PAGE) as aside:
     aside.write_text(page, encoding='utf-8')
