@@ -122,12 +122,12 @@ def _sampling(found: Mapping[str, Any]) -> str:
   )
   gathering = drawn['seconds_of_gathering_alone']
   return (
-    f'A step of {drawn["patches"]:,} patches drawn from {drawn["images"]} images '
-    f'takes {drawn["seconds"] / whole["seconds"]:.2f} times one of as many from '
-    f'{whole["images"]} whole images, '
+    f'A step of {drawn["patches"]:,} patches drawn from {drawn["images"]} '
+    f'images takes {drawn["seconds"] / whole["seconds"]:.2f} times one of as '
+    f'many from {whole["images"]} whole images, '
     f'{gathering / drawn["seconds"]:.0%} of it gathering them '
-    '([file](../benchmarks/results/sampling.json), '
-    '`python -m benchmarks.sampling`): coarse features are multiplied after the '
+    '([file](../benchmarks/results/sampling.json), `python -m '
+    'benchmarks.sampling`): coarse features are multiplied after the '
     'resize, at four positions gathered for each.'
   )
 
