@@ -14,7 +14,8 @@ PAGE = pathlib.Path(__file__).parents[1] / 'docs' / 'last_epoch.md'
 
 _TEXT = """# The last epoch
 
-*Written by `python -m benchmarks.last_epoch`
+*Written by
+`python -m benchmarks.last_epoch --root=FOLDER --weights=FOLDER{flag}`
 ([all figures](../benchmarks/results/last_epoch)); the sweeps are
 `configs/study/last_epoch.py` and `ablation.py`.*
 
@@ -192,7 +193,9 @@ def render(
   head = ['part', 'I-AUROC: reference', 'fast']
   chosen = next(iter(parts))
   changes = ablation['rows'][1]['changes']
+  reduced = 'data.crop' in parts[chosen]['protocol']
   return _TEXT.format(
+    flag=' --reduced' if reduced else '',
     sigma=changes['train.sigma'],
     chosen=chosen.replace('-', ', ', 1),
     ablation=_table(ablation),
