@@ -33,7 +33,8 @@ Percent and points; the bar is the reference's best test epoch, selected on
 test. In brackets the 95 % interval of the mean over seeds, paired; no worse:
 both intervals lie above -{i} (I-AUROC) and -{p} (P-AUROC) points. Operations:
 of the heads' training, in percent of the reference's. The parts that are called
-confirmed had no say in the choice of the recipe.
+confirmed had no say in the choice of the recipe. A "no" beside a mean above the
+margin says that so few seeds do not show it, as they differ too much.
 
 How much figures still change, as the standard deviation over the last
 {latest} scorings, mean over seeds, in points:
