@@ -54,10 +54,9 @@ number. {sampling}
 ## How it was found
 
 A first form of the recipe, with a sigma of {sigma}, and what one change makes
-of it, on {chosen}. The noise was then raised, as this network likes
-more and the other one does not mind. What did not help is left in: averages of
-the weights change nothing but the spread where the rates fall anyway, and where
-they do not fall they help little; the non-linear adaptor overfits; stopping
+of it, on {chosen}. `fast` has a sigma between it and its double. What
+did not help when it was found (at reduced size) is left in: averages of the
+weights change little but the spread; the non-linear adaptor is worse; stopping
 where the patches are separated (column `stopped`), which needs no label, stops
 too soon.
 

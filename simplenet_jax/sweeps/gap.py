@@ -53,17 +53,21 @@ def measure(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
       category has no pixel figures.
   """
   bars = outcomes[0].results['selected_on_test']
-  most = _operations(outcomes[0].run)
-  return [_measure(one, outcomes[0], bars, most) for one in outcomes]
+  operations = [_operations(one.run) for one in outcomes]
+  return [
+    _measure(one, outcomes[0], bars, own, operations[0])
+    for one, own in zip(outcomes, operations, strict=True)
+  ]
 
 
-def _measure(one: Outcome, baseline: Outcome, bars, most) -> dict[str, Any]:
+def _measure(
+  one: Outcome, baseline: Outcome, bars, operations, most
+) -> dict[str, Any]:
   if one.run.config.seeds != baseline.run.config.seeds:
     raise ValueError(
       f'{one.label} has seeds {one.run.config.seeds}, {baseline.label} has '
       f'{baseline.run.config.seeds}; pairs are of equal seeds'
     )
-  operations = _operations(one.run)
   found = {}
   for name, result in one.results['categories'].items():
     courses = result.get('course')
