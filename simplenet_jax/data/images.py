@@ -164,7 +164,7 @@ def check(path: File) -> Checked:
   def whole(image: Image.Image) -> Checked:
     decoding.refuse_floats(image)
     size, turned = decoding.viewed_size(image), decoding.orientation(image) > 1
-    if image.format == 'PNG':
+    if image.format == 'PNG' and image.tile:  # Not decoded for its EXIF data.
       image.verify()  # Its chunks have checksums.
     else:
       # A JPEG can be decoded at an eighth of its size.

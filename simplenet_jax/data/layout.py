@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from absl import logging
 
 from simplenet_jax.data import naming, pairing
 from simplenet_jax.data.naming import (
@@ -19,8 +18,8 @@ from simplenet_jax.data.naming import (
   VALIDATION,
   Names,
 )
-from simplenet_jax.data.record import Category, File, Sample
-from simplenet_jax.data.tree import EXTENSIONS, Folder
+from simplenet_jax.data.record import Category, Sample
+from simplenet_jax.data.tree import EXTENSIONS, HIDDEN, Folder
 
 # Bytes of a category's name; of 255 that file systems take.
 _LONGEST_NAME = 200
@@ -71,16 +70,6 @@ def categories(root: Folder, names: Names) -> dict[str, Folder]:
       f'train/{GOOD} in it, with images, or nothing but good images '
       f'({" ".join(EXTENSIONS)} and the like); name other folders with {_WHICH}'
     )
-  if passed := [one for one in _with_images(root.folders) if one not in chosen]:
-    has, is_ = ('has', 'is') if len(passed) == 1 else ('have', 'are')
-    logging.warning(
-      '%s: %s %s images but no train/%s, and %s passed over',
-      root.path,
-      _listed(passed),
-      has,
-      GOOD,
-      is_,
-    )
   return {one.name: one for one in chosen}
 
 
@@ -125,8 +114,8 @@ def read(
 
 
 def draw(
-  name: str, given: Sequence[File], count: int
-) -> tuple[list[File], list[File]]:
+  name: str, given: Sequence[_T], count: int
+) -> tuple[list[_T], list[_T]]:
   """Splits images at random, the same way each time: the rest, and so many.
 
   Args:
@@ -217,7 +206,11 @@ class _Reader:
       for image in some
     }
     masks = self._masks(kinds)
-    gone = {naming.same(path.stem) for path in self._left_out}
+    gone = {
+      naming.same(path.stem)
+      for path, reason in self._left_out.items()
+      if reason != HIDDEN and path.is_relative_to(self._folder.path)
+    }
     own = pairing.pair(images, masks, gone, {naming.same(i.stem) for i in good})
     used = {mask for some in own.values() for mask in some}
     self._left_out |= {m: UNUSED_MASK for m in masks if m not in used}
