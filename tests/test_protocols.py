@@ -188,7 +188,7 @@ def test_all_problems_are_told_at_once():
       {'train': {'epoch': 3}},
       'there is no --config.train.epoch; did you mean --config.train.epochs?',
     ),
-    ({'colour': 'red'}, 'there is no --config.colour'),
+    ({'xyz': 'red'}, 'there is no --config.xyz'),
     ({'bank': 3}, '--config.bank is 3, expected a section'),
     ({'seeds': {'a': 1}}, '--config.seeds is a: 1 , expected a tuple'),
     (
