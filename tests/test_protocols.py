@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
@@ -10,6 +11,9 @@ from ml_collections import ConfigDict
 from configs import demo, folder, mvtec, mvtec_fast
 from simplenet_jax import presets, protocols, rules
 from simplenet_jax.training import estimate, layout, plan, setup
+
+# What orders have that no config knows.
+OTHERS = ('test_images', 'rank', 'checkpoints', 'on_steps', 'stop')
 
 
 def test_reference_and_paper_differ_as_the_design_table_says():
@@ -102,6 +106,20 @@ def test_few_images_train_whole_epochs_more(images, epochs):
   assert layout.epochs_of(config, images) == epochs
   for protocol in ('reference', 'paper'):
     assert layout.epochs_of(folder.get_config(protocol), images) == 160
+
+
+def test_more_epochs_are_as_if_they_were_asked_for():
+  config = folder.get_config()
+  few = types.SimpleNamespace(name='part', train=range(48))
+  many = types.SimpleNamespace(name='other', train=range(200))
+  first, second = layout.make_jobs(config, [few, many])
+  assert (first.epochs, first.steps) == (334, 1002)
+  assert (second.epochs, second.steps) == (120, 1560)
+  # Scored as often: every fourth epoch of 120 is every eleventh of 334.
+  orders = setup.make_orders(config, None, (), **dict.fromkeys(OTHERS))
+  assert (orders.every(first), orders.every(second)) == (11, 4)
+  config.train.epochs, config.train.min_steps = 334, 0
+  assert layout.make_jobs(config, [few]) == [first]
 
 
 def test_a_users_folder_is_trained_with_the_recipe_fast():
