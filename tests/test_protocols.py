@@ -147,6 +147,7 @@ def test_a_users_images_are_never_cropped_nor_given_the_demos_backbone():
     ('data.crop', 5),
     ('backbone.levels', (2, 2)),
     ('backbone.levels', ('2+3',)),
+    ('backbone.levels', ([2],)),
     ('data.categories', (1,)),
     ('train.epochs', 0),
     ('train.min_steps', -1),
