@@ -212,6 +212,8 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return arguments
   except Exception as error:  # Also of absl's and of ml_collections' own.
     line = str(error).strip() or type(error).__name__
+    if line.startswith('flags '):  # Of `require`, after all flags' values.
+      line = line.rpartition(': ')[2]
     for pythons, plain in _PLAINLY.items():
       line = line.replace(pythons, plain)
     _fail(2, line)

@@ -239,15 +239,19 @@ def test_runs_of_one_second_have_a_directory_each(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
   ('name', 'flags'),
   [
+    ('import_released', ('config', 'checkpoint', 'output')),
     ('predict', ('detector', 'input', 'output')),
     ('calibrate', ('detector', 'input')),
     ('export', ('detector', 'output')),
   ],
 )
 def test_all_that_must_be_given_is_named(name, flags):
-  done = commands.run(name)
-  assert done.status == 2
-  assert f'{", ".join(f"--{flag}" for flag in flags)} must be' in done.error
+  missing = f'error: {", ".join(f"--{flag}" for flag in flags)} must be given'
+  config = [MVTEC] if 'config' in flags else []
+  for given in ([], config):
+    done = commands.run(name, *given)
+    assert done.status == 2
+    assert done.error == missing
 
 
 @pytest.mark.parametrize('name', ['predict', 'calibrate', 'export'])
