@@ -467,3 +467,25 @@ def test_fifteen_categories_train_together(tmp_path, backbone, capsys):
   lines = [line.split()[0] for line in told.splitlines() if line.strip()]
   first = lines.index('category') + 2
   assert lines[first : first + 16] == [*MVTEC, 'mean']
+
+
+def test_a_run_says_what_is_unusual_in_it(config, tmp_path, capsys, caplog):
+  make_category(tmp_path / 'data/part')  # Five images, two steps an epoch.
+  config.seeds, config.train.min_steps = (3,), 9
+  config.data.crop = 40
+  config.evaluation.pictures = 0
+  found = run(config, tmp_path)
+  told = capsys.readouterr().out
+  assert '1 seed (the one with number 3), 3 epochs' in told
+  assert (
+    'part: 6 steps in 3 epochs are few; trains 5 epochs, 10 steps (--config.'
+    'train.min_steps)'
+  ) in told
+  assert (
+    'resize 32 is smaller than crop 40: every image gets a black frame of 4 '
+    'pixels; set both, or --config.data.crop=0 to see the whole image'
+  ) in caplog.text
+  # Scored as often as in three epochs: after the third and the fifth one.
+  assert found['selected_on_test']['part']['epochs'][0] in (3, 5)
+  with (tmp_path / 'work/curves/part.csv').open() as file:
+    assert max(int(row['epoch']) for row in csv.DictReader(file)) == 5

@@ -71,12 +71,19 @@ def facts(results: dict[str, Any]) -> list[tuple[str, str]]:
     ('Backbone', f'{config["backbone"]["name"]}, levels {levels}'),
     ('Weights', results['weights']['name']),
     ('Weights, sha256', results['weights']['sha256'][:16]),
-    ('Schedule', f'{config["train"]["epochs"]} epochs of all good images'),
+    ('Schedule', _schedule(config['train'])),
     ('Seeds', ', '.join(map(str, config['seeds']))),
     ('Device', f'{device["count"]} × {device["kind"]}, {config["precision"]}'),  # noqa: RUF001
     ('Made with', f'simplenet-jax {results["versions"]["simplenet-jax"]}'),
     ('Wall time', _durations(results['wall_seconds'])),
   ]
+
+
+def _schedule(train: dict[str, Any]) -> str:
+  text = f'{train["epochs"]} epochs of all good images'
+  # Runs of before there was this setting did without.
+  least = train.get('min_steps', 0)
+  return f'{text}, in at least {least:,} steps' if least else text
 
 
 def _durations(seconds: dict[str, float]) -> str:
