@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simplenet_jax import environment, protocols
+from simplenet_jax import environment, memory, protocols
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment.shipper import Shipper
 from simplenet_jax.evaluation import category, evidence, metrics, results
 from simplenet_jax.files import read_json
 from simplenet_jax.models import weights
-from simplenet_jax.progress import Clock, console, counted
+from simplenet_jax.progress import Clock, console, counted, first_line
 from simplenet_jax.protocols import Config
 from simplenet_jax.report import page
 from simplenet_jax.training.checkpoint import Checkpoints
@@ -83,9 +83,10 @@ def take(run: Run, record: Record) -> bool:
   """
   name, seeds = record.job.category, run.config.seeds
   heads = run.records.setdefault(name, {})
+  told = {one.error for one in heads.values()}
   heads[record.job.seed] = record
-  if record.error and name not in run.failed:
-    run.failed[name] = record.error
+  if record.error and record.error not in told:
+    run.failed.setdefault(name, record.error)
     console.print(f'  error: {record.job.label}: {record.error}')
   if len(heads) < len(seeds):
     return False
@@ -108,14 +109,26 @@ def take(run: Run, record: Record) -> bool:
       if not run.divided:
         report(run)
       ship(run, run.categories[name], ordered)
-    except FAILURES as error:
-      run.failed[name] = (
-        str(error).strip() or type(error).__name__
-      ).splitlines()[0]
+    except (*FAILURES, RuntimeError) as error:
+      run.failed[name] = _reason(error)
       console.print(f'  error: {record.job.label}: {run.failed[name]}')
     _show(run)
   run.records[name] = {}
   return True
+
+
+def _reason(error: Exception) -> str:
+  """Returns why a category failed; raises what is another kind of error."""
+  short = isinstance(error, MemoryError) or memory.exhausted(error)
+  if isinstance(error, RuntimeError) and not short:
+    raise error
+  if not short:
+    return first_line(error)
+  return (
+    f'out of memory beside what is in training ({first_line(error)}); start '
+    'the run again with a lower --config.bank.device_gb, --config.bank.host_gb '
+    'or --config.engine.lanes'
+  )
 
 
 def _lacks(run: Run, name: str) -> bool:

@@ -17,10 +17,13 @@ from configs import mvtec
 from simplenet_jax import protocols, train
 from simplenet_jax.data import folder, sources
 from simplenet_jax.detector import Detector
+from simplenet_jax.evaluation import category
+from simplenet_jax.evaluation.judge import Judge
 from simplenet_jax.inference.thresholds import NONE
 from simplenet_jax.models import scoring
 from simplenet_jax.training import layout
 from simplenet_jax.training.checkpoint import Checkpoints
+from simplenet_jax.training.record import Record
 from tests import commands
 from tests.small import make_category, make_config, picture
 
@@ -329,6 +332,76 @@ def test_a_flag_leaves_detectors_out(monkeypatch):
 
 def run(config, tmp_path):
   return train.train_and_evaluate(config, tmp_path / 'work')
+
+
+def test_scores_that_are_not_finite_in_the_end_cost_one_head(
+  config, tmp_path, monkeypatch, capsys
+):
+  add_scores = Record.add_scores
+
+  def overflowing(self, epoch, scores):
+    if (self.job.category, self.job.seed) == ('cog', 1):
+      scores = scores + np.inf
+    add_scores(self, epoch, scores)
+
+  monkeypatch.setattr(Record, 'add_scores', overflowing)
+  for name in ('cog', 'part'):
+    make_category(tmp_path / 'data' / name)
+  config.train.epochs = 1
+  for _ in range(2):  # Started again it does the same.
+    with pytest.raises(ValueError, match=r'1 of 2 categories failed \(cog\)'):
+      run(config, tmp_path)
+    told = capsys.readouterr().out
+    assert told.count('error: ') == 1
+    assert 'cog: scores of seed 1 are not finite after epoch 1' in told
+    stored = json.loads((tmp_path / 'work/results.json').read_text())
+    assert list(stored['categories']) == ['cog', 'part']
+    (one, other) = stored['categories']['cog']['last']['image_auroc']['seeds']
+    assert 0 <= one <= 1
+    assert other is None
+    heads = {
+      name: Detector.load(tmp_path / 'work/detectors' / name).heads
+      for name in ('cog', 'part')
+    }
+    assert heads == {'cog': 1, 'part': 2}
+
+
+@pytest.mark.parametrize(
+  'error',
+  [
+    RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes'),
+    MemoryError('Unable to allocate 9 GiB'),
+  ],
+)
+def test_memory_that_is_short_in_the_end_costs_one_category(
+  config, tmp_path, monkeypatch, error
+):
+  maps = Judge.maps
+
+  def short(self, patch_scores):
+    if 'cog' in (tmp_path / 'now').read_text():
+      raise error
+    return maps(self, patch_scores)
+
+  evaluate = category.evaluate
+
+  def noted(config, workdir, clock, one, *others, **more):
+    (tmp_path / 'now').write_text(one.name)
+    return evaluate(config, workdir, clock, one, *others, **more)
+
+  monkeypatch.setattr(Judge, 'maps', short)
+  monkeypatch.setattr(category, 'evaluate', noted)
+  for name in ('cog', 'part'):
+    make_category(tmp_path / 'data' / name)
+  config.train.epochs, config.seeds = 1, (0,)
+  with pytest.raises(
+    ValueError,
+    match=r'failed \(cog\); .*out of memory .*--config.bank.device_gb',
+  ):
+    run(config, tmp_path)
+  stored = json.loads((tmp_path / 'work/results.json').read_text())
+  assert list(stored['categories']) == ['part']
+  assert Detector.load(tmp_path / 'work/detectors/part').heads == 1
 
 
 def test_the_crop_leaves_the_rest_unscored(config, tmp_path):

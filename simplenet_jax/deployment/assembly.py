@@ -64,7 +64,8 @@ def assemble(
       **provenance,
     },
   )
-  return Detector(card, {**weights, **head.fold(heads)})
+  # It calibrates beside the heads that are still in training.
+  return Detector(card, {**weights, **head.fold(heads)}, shrink=True)
 
 
 def fold_backbone(config: Config, state: nnx.State) -> dict[str, np.ndarray]:

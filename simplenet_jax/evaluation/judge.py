@@ -9,6 +9,8 @@ from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.models import scoring
 
+BLOCK = 32  # Images whose maps are made at a time: memory holds no more.
+
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
@@ -55,9 +57,14 @@ class Judge:
     Args:
       patch_scores: `[images, H, W]`.
     """
-    return np.asarray(
-      scoring.anomaly_maps(patch_scores, self.size, self.smoothing)
-    )
+    maps = np.empty((len(patch_scores), *self.size), np.float32)
+    for start in range(0, len(maps), BLOCK):
+      some = patch_scores[start : start + BLOCK]
+      # Padded, so that one program serves every number of images.
+      padded = np.pad(some, [(0, BLOCK - len(some)), (0, 0), (0, 0)])
+      made = scoring.anomaly_maps(padded, self.size, self.smoothing)
+      maps[start : start + BLOCK] = np.asarray(made)[: len(some)]
+    return maps
 
   def image_auroc(self, patch_scores: np.ndarray) -> float:
     """Returns the image AUROC in [0, 1] of patch scores `[images, H, W]`."""
@@ -118,4 +125,4 @@ class Judge:
 
 
 def _image_scores(patch_scores: np.ndarray) -> np.ndarray:
-  return np.asarray(scoring.image_scores(patch_scores))
+  return patch_scores.max(axis=(1, 2))

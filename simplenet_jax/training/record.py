@@ -47,8 +47,8 @@ class Record:
 
   @property
   def finished(self) -> bool:
-    """Whether the whole schedule was trained."""
-    return self.step == self.job.steps
+    """Whether the whole schedule was trained, and nothing went wrong."""
+    return self.step == self.job.steps and not self.error
 
   def add_metrics(self, values: np.ndarray) -> None:
     """Appends the metrics of the next steps, `[3, steps]`.

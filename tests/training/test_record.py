@@ -43,6 +43,13 @@ def test_metrics_are_appended():
   assert record.finished
 
 
+def test_a_head_with_an_error_is_not_finished():
+  record = Record(JOB)
+  record.add_metrics(make_metrics(12))
+  record.error = 'scores of seed 2 are not finite after epoch 4'
+  assert not record.finished
+
+
 @pytest.mark.parametrize('loss', [np.nan, np.inf, -np.inf])
 def test_a_loss_that_is_not_finite_is_named_by_epoch_and_step(loss):
   record, values = Record(JOB), make_metrics(10)
