@@ -209,12 +209,16 @@ def report(run: Run) -> dict[str, Any]:
     path = run.workdir / 'results.json'
     return read_json(path)
   about = {
-    'protocol': protocols.followed(run.config),
+    'protocol': protocols.followed(run.config, run.weights.variant.other),
     'config': run.config.to_dict(),
     'weights': {
       'name': run.weights.name,
       'path': str(run.weights.path),
       'sha256': run.weights.sha256,
+      'recipe': run.weights.variant.other
+      or run.weights.variant.recipe
+      or 'unknown',
+      'warnings': list(run.weights.warnings),
     },
     'wall_seconds': run.clock.seconds,
     'versions': environment.versions(),

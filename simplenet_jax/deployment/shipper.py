@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simplenet_jax import environment, ledger
+from simplenet_jax import environment, ledger, protocols
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment import assembly
 from simplenet_jax.inference import file, thresholds
@@ -57,6 +57,9 @@ class Shipper:
       self._backbone,
       list(heads.values()),
       {
+        'protocol': protocols.followed(
+          self._config, self._loaded.variant.other
+        ),
         'weights': {'name': self._loaded.name, 'sha256': self._loaded.sha256},
         'seeds': list(heads),
         'data': {

@@ -165,12 +165,17 @@ def _minus(ours: _Figures, theirs: _Figures) -> _Figures:
   }
 
 
+def _warnings(results: Mapping[str, Any]) -> list[str]:
+  return results.get('weights', {}).get('warnings', [])
+
+
 def _notes(results: Mapping[str, Any]) -> list[str]:
   mean = results['mean']['last']
   seeds = len(mean['image_auroc']['seeds'])
   over = f'mean±std over {seeds} seeds' if seeds > 1 else 'one seed'
   notes = [
     _LEGEND,
+    *(f'Weights: {one}.' for one in _warnings(results)),
     f'Percent, {over}; protocol {results["protocol"]}, '
     f'{results["config"]["backbone"]["name"]}.',
   ]

@@ -69,7 +69,7 @@ def facts(results: dict[str, Any]) -> list[tuple[str, str]]:
   return [
     ('Protocol', results['protocol']),
     ('Backbone', f'{config["backbone"]["name"]}, levels {levels}'),
-    ('Weights', results['weights']['name']),
+    ('Weights', _weights(results['weights'])),
     ('Weights, sha256', results['weights']['sha256'][:16]),
     ('Schedule', f'{config["train"]["epochs"]} epochs of all good images'),
     ('Seeds', ', '.join(map(str, config['seeds']))),
@@ -77,6 +77,13 @@ def facts(results: dict[str, Any]) -> list[tuple[str, str]]:
     ('Made with', f'simplenet-jax {results["versions"]["simplenet-jax"]}'),
     ('Wall time', _durations(results['wall_seconds'])),
   ]
+
+
+def _weights(weights: dict[str, Any]) -> str:
+  """Returns their name, their training and what the run warned of."""
+  recipe = weights.get('recipe', 'unknown')
+  known = '' if recipe == 'unknown' else f' ({recipe})'
+  return '; '.join([f'{weights["name"]}{known}', *weights.get('warnings', ())])
 
 
 def _durations(seconds: dict[str, float]) -> str:

@@ -98,6 +98,7 @@ def _paper(config: Config, one: Outcome, found: Mapping[str, Any]):
     set(one.results['categories']) == set(CATEGORIES)
     and one.run.config.backbone.name == network
     and followed(config.base) in ('reference', 'paper')
+    and not one.run.weights.variant.other
     and published.SELECTION in found
   )
   ours = found[published.SELECTION]['mean'] if same else {}

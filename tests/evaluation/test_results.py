@@ -331,6 +331,11 @@ class TestTables:
     assert 'mean' not in text
     assert 'EfficientAD' not in text
 
+  def test_warnings_of_weights_stand_below(self):
+    weights = {'warnings': ["these are torchvision's V2 weights"]}
+    text = tables.markdown_table(results.build(_run(weights=weights), _mvtec()))
+    assert "\n\nWeights: these are torchvision's V2 weights." in text
+
   def test_other_backbones_stand_alone(self):
     run = _run(config=_backbone('resnet18'))
     text = tables.terminal_table(results.build(run, _mvtec()))

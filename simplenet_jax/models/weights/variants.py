@@ -41,6 +41,16 @@ class Variant:
   recipe: str = ''
   classes: int = 0
 
+  @property
+  def other(self) -> str:
+    """What is known not to be the method's weights; empty: nothing is."""
+    if self.recipe not in ('', V1):
+      return self.recipe
+    images = scale.has_reference(self.architecture)
+    if images and self.classes not in (0, IMAGENET):
+      return f'fine-tuned to {self.classes} classes'
+    return ''
+
 
 def identify(
   name: str, architecture: str, sha256: str, tensors: Mapping[str, np.ndarray]
@@ -64,7 +74,7 @@ def identify(
 
 def warn(
   variant: Variant, state: nnx.State, levels: Sequence[int], sigma: float | None
-) -> None:
+) -> tuple[str, ...]:
   """Warns, in one line each, where the method's noise may not fit weights.
 
   Nothing is said of the demo's backbone, which has a sigma of its own, nor of
@@ -75,11 +85,16 @@ def warn(
     state: From `weights.load`, before any probe.
     levels: The levels in use, ascending.
     sigma: Of the run's noise; None if it follows the features' spread.
+
+  Returns:
+    The lines.
   """
   if not scale.has_reference(variant.architecture):
-    return
-  for line in _misfits(variant, state, levels, sigma):
+    return ()
+  lines = tuple(_misfits(variant, state, levels, sigma))
+  for line in lines:
     logging.warning('%s: %s', variant.name, line)
+  return lines
 
 
 def _misfits(
