@@ -365,3 +365,26 @@ def test_what_was_found_is_read_back(tmp_path):
   (tmp_path / 'results.json').write_text('{}')
   with pytest.raises(ValueError, match=r'results.json is damaged'):
     earlier.recall(tmp_path, (0, 1))
+
+
+def test_what_was_called_aupro_is_read_back_as_sampled(tmp_path):
+  names = ('aupro_30', 'aupro_05')
+  old = [name for name in metrics.METRICS if not name.endswith('_sampled')]
+  old += [f'{name}_exact' for name in names]
+  summaries = {
+    name: {'mean': value, 'std': None, 'seeds': [value]}
+    for name, value in zip(old, np.linspace(0, 1, len(old)), strict=True)
+  }
+  results.write_json(
+    tmp_path / 'results.json',
+    {
+      'config': {'seeds': [0]},
+      'categories': {'part': {'last': summaries}},
+      'selected_on_test': {},
+    },
+  )
+  (last,) = earlier.recall(tmp_path, (0,))['part'].last
+  assert set(last) == set(metrics.METRICS)
+  for name in names:
+    assert last[name] == summaries[f'{name}_exact']['mean']
+    assert last[f'{name}_sampled'] == summaries[name]['mean']
