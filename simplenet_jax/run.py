@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from simplenet_jax import environment, memory, protocols
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment.shipper import Shipper
@@ -16,7 +18,7 @@ from simplenet_jax.progress import Clock, console, counted, first_line
 from simplenet_jax.protocols import Config
 from simplenet_jax.report import page
 from simplenet_jax.training.checkpoint import Checkpoints
-from simplenet_jax.training.record import Record
+from simplenet_jax.training.record import Record, unlearned
 from simplenet_jax.training.worker import FAILURES
 
 _PAUSE = 20.0  # Between two pages, in units of what the first one took.
@@ -88,6 +90,8 @@ def take(run: Run, record: Record) -> bool:
   if record.error and record.error not in told:
     run.failed.setdefault(name, record.error)
     console.print(f'  error: {record.job.label}: {record.error}')
+  if record.finished and (caution := _caution(run, record)):
+    logging.warning('%s', caution)
   if len(heads) < len(seeds):
     return False
   ordered = [heads[seed] for seed in seeds]
@@ -115,6 +119,10 @@ def take(run: Run, record: Record) -> bool:
     _show(run)
   run.records[name] = {}
   return True
+
+
+def _caution(run: Run, record: Record) -> str:
+  return unlearned(record, run.config.train.loss, run.config.train.margin)
 
 
 def _reason(error: Exception) -> str:

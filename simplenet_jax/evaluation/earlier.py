@@ -36,6 +36,9 @@ def recall(workdir: Path, seeds: Sequence[int]) -> dict[str, CategoryResult]:
         _per_seed(best.get(name, {})),
         _with_nan(named_as_now(found.get('ensemble', {}))),
         [list(map(_with_nan, seed)) for seed in found.get('course', ())],
+        {kind: _with_nan(f) for kind, f in found.get('kinds', {}).items()},
+        found.get('cautions', ()),
+        found.get('pixels', {}),
       )
       for name, found in table['categories'].items()
     }

@@ -9,6 +9,7 @@ from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.models import scoring
 
+KIND_METRICS = ('image_auroc', 'pixel_auroc', 'aupro_30')  # Of a defect.
 BLOCK = 32  # Images whose maps are made at a time: memory holds no more.
 
 
@@ -18,6 +19,7 @@ class Judge:
 
   Attributes:
     labels: 0 for normal, 1 for defective images, int `[images]`.
+    kinds: The names of their defects, or of good, str `[images]`.
     known: Images whose pixels are known: those that are normal or have a mask,
       int `[known]`. Pixel metrics are taken over these.
     masks: Their masks, bool `[known, *size]`; None where no defective image has
@@ -27,6 +29,7 @@ class Judge:
   """
 
   labels: np.ndarray
+  kinds: np.ndarray
   known: np.ndarray
   masks: np.ndarray | None
   size: tuple[int, int]
@@ -40,6 +43,7 @@ class Judge:
     has_masks = any(sample.mask for sample in inputs.category.test)
     return cls(
       labels=inputs.labels,
+      kinds=np.array([sample.defect for sample in inputs.category.test]),
       known=known.astype(int),
       masks=np.stack([masks[i] for i in known]) if has_masks else None,
       size=inputs.size,
@@ -94,6 +98,40 @@ class Judge:
     for name in metrics.PIXEL_METRICS:
       values[name] = pixels[name]
     return values
+
+  def by_kind(self, patch_scores: np.ndarray) -> dict[str, dict[str, float]]:
+    """Returns what each kind of defect's images score against the good ones.
+
+    Args:
+      patch_scores: `[images, H, W]`.
+
+    Returns:
+      By kind `images`, their number, and the metrics of `KIND_METRICS`, NaN
+      where one is undefined.
+    """
+    scores, maps = _image_scores(patch_scores), None
+    if self.masks is not None:
+      maps = self.maps(patch_scores[self.known])
+    found = {}
+    for kind in sorted(set(self.kinds[self.labels == 1])):
+      of_kind = (self.labels == 1) & (self.kinds == kind)
+      shown = of_kind | (self.labels == 0)
+      values = metrics.evaluate(self.labels[shown], scores[shown], None, None)
+      if self.masks is not None and maps is not None:
+        known = self.known[shown[self.known]]
+        seen = shown[self.known]
+        values |= {
+          name: value
+          for name, value in metrics.evaluate(
+            self.labels[known], scores[known], self.masks[seen], maps[seen]
+          ).items()
+          if name in metrics.PIXEL_METRICS
+        }
+      found[str(kind)] = {
+        'images': int(of_kind.sum()),
+        **{name: values[name] for name in KIND_METRICS},
+      }
+    return found
 
   def course(self, scores: Mapping[int, np.ndarray]) -> list[dict[str, float]]:
     """Returns the epoch, image AUROC and pixel AUROC of every scoring.

@@ -5,6 +5,7 @@ from typing import Any
 
 import jinja2
 
+from simplenet_jax.evaluation import tables
 from simplenet_jax.files import written_aside
 from simplenet_jax.report import contents, sections
 
@@ -36,6 +37,8 @@ def write(workdir: Path, output: Path | None = None) -> Path:
       fields=settings(results),
       columns=columns,
       cells=cells,
+      kinds=tables.kinds,
+      pixels=tables.pixels,
       sections=[
         sections.section(workdir, name) for name in results['categories']
       ],
