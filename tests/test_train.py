@@ -114,6 +114,21 @@ def test_a_run_leaves_pictures_and_curves(finished):
   assert (finished.work / 'curves/only_good.png').exists()
 
 
+def test_tables_end_their_lines_alike(finished):
+  for name in ('results.csv', 'curves/part.csv'):
+    assert b'\r' not in (finished.work / name).read_bytes()
+
+
+def test_a_head_that_has_not_learned_is_told_everywhere(finished):
+  # Three epochs on five images teach nothing.
+  for name in ('only_good', 'part'):
+    first, second = finished.stored['categories'][name]['cautions']
+    assert f'{name}: the head of seed 0 has not learned' in first
+    assert 'the head of seed 1 has not learned' in second
+    assert f'Warning: {first}.' in (finished.work / 'results.md').read_text()
+    assert f'Warning: {first}.' in (finished.work / 'report.html').read_text()
+
+
 def test_maps_are_in_the_original_frame(finished):
   heat = np.asarray(Image.open(finished.work / 'maps/tall/test/spot/0.tiff'))
   assert heat.dtype == np.float32
@@ -404,19 +419,33 @@ def test_memory_that_is_short_in_the_end_costs_one_category(
   assert Detector.load(tmp_path / 'work/detectors/part').heads == 1
 
 
-def test_the_crop_leaves_the_rest_unscored(config, tmp_path):
+def test_the_crop_leaves_the_rest_unscored(config, tmp_path, caplog):
   make_category(tmp_path / 'part', size=(80, 40))
   config.data.root = str(tmp_path / 'part')  # The root is the category.
   config.data.crop = 32
   config.train.epochs = 2
   config.evaluation.maps = True
   assert list(run(config, tmp_path)['categories']) == ['part']
-  heat = np.asarray(Image.open(tmp_path / 'work/maps/part/test/good/0.tiff'))
+  one, patch_scores = trained(config, tmp_path / 'work', 'part')
+  together = np.mean(patch_scores, axis=0)
+  maps = np.asarray(scoring.anomaly_maps(together, one.size, 4.0))
+  path = tmp_path / 'work/maps/part/test/good/0.tiff'
+  with Image.open(path) as image:
+    assert image.info['compression'] == 'tiff_adobe_deflate'
+    heat = np.asarray(image)
   assert heat.shape == (40, 80)
-  # Resized by .8, the 64 x 32 image keeps its middle 32 columns.
-  assert np.isnan(heat[:, :19]).all()
-  assert np.isnan(heat[:, 61:]).all()
-  assert np.isfinite(heat[:, 21:59]).all()
+  # Resized by .8, the 64 x 32 image keeps its middle 32 columns. What is not
+  # seen is as little anomalous as anything, and the rest the mean over seeds.
+  expected = one.test[0].map_to_original(maps[0])
+  unseen = np.isnan(expected)
+  assert unseen[:, :19].all() and unseen[:, 61:].all()
+  np.testing.assert_array_equal(heat[unseen], maps[0].min())
+  np.testing.assert_allclose(heat[~unseen], expected[~unseen], atol=1e-5)
+  told = [r.getMessage() for r in caplog.records if 'unscored' in r.message]
+  assert told == [
+    "part: the crop leaves 50 % of the maps' pixels unscored; they are written "
+    "as the map's lowest score"
+  ]
 
 
 def test_a_mask_of_another_size_is_refused_before_training(config, tmp_path):
