@@ -9,6 +9,7 @@ from typing import Any
 from absl import logging
 
 from simplenet_jax import environment, memory, protocols
+from simplenet_jax.data import accounts
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment.shipper import Shipper
 from simplenet_jax.evaluation import category, evidence, metrics, results
@@ -44,6 +45,7 @@ class Run:
     page_due: When the page may be written again, of `time.monotonic`.
     divided: Whether other processes have a part in it; its tables and its page
       are then written in the end, by the first.
+    files: What the files of its data set are used as.
   """
 
   config: Config
@@ -65,6 +67,7 @@ class Run:
   )
   page_due: float = 0.0
   divided: bool = False
+  files: Sequence[accounts.Row] = ()
 
 
 def rank(run: Run, name: str):
@@ -231,6 +234,7 @@ def report(run: Run) -> dict[str, Any]:
     'wall_seconds': run.clock.seconds,
     'versions': environment.versions(),
     'device': environment.device(),
+    'files': [dataclasses.asdict(row) for row in run.files],
   }
   # In the order of the data set, whatever ended first.
   finished = {

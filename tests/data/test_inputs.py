@@ -33,8 +33,8 @@ def test_a_camera_of_few_bits_is_told(tmp_path, data, caplog):
   dark = [deep(9)] * 20
   opened(tmp_path, data, deep(12), *dark)
   assert caplog.messages == [
-    'part: its 16-bit images seem to use 12 bits of 16, which leaves them 16 '
-    'gray levels; --config.data.bits=12 reads a camera of 12 bits'
+    'part: its 16-bit gray images seem to use 12 bits of 16, which leaves them '
+    '16 levels; --config.data.bits=12 reads a camera of 12 bits'
   ]
 
 
