@@ -199,6 +199,7 @@ def ship(run: Run, one: Inputs, records: Sequence[Record]) -> None:
       f'  {one.name}: its detector has {len(whole)} of '
       f'{counted(len(records), "head")}'
     )
+  cautions = [one for one in (_caution(run, record) for record in whole) if one]
   with run.clock('detectors'):
     heads = {}
     for record in whole:
@@ -207,7 +208,7 @@ def ship(run: Run, one: Inputs, records: Sequence[Record]) -> None:
         head = saved[0].head
       if head is not None:
         heads[record.job.seed] = head
-    run.shipper.ship(one, heads)
+    run.shipper.ship(one, heads, cautions)
 
 
 def report(run: Run) -> dict[str, Any]:

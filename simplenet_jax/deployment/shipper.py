@@ -42,13 +42,17 @@ class Shipper:
     return card.provenance.get('seeds') == list(seeds)
 
   def ship(
-    self, one: Inputs, heads: Mapping[int, Mapping[str, np.ndarray]]
+    self,
+    one: Inputs,
+    heads: Mapping[int, Mapping[str, np.ndarray]],
+    cautions: Sequence[str] = (),
   ) -> None:
     """Makes a category's detector, calibrates it and saves it.
 
     Args:
       one: The category; its validation images set the thresholds.
       heads: Of each seed; their scores are averaged.
+      cautions: What is to be known before it is believed, one line each.
     """
     detector = assembly.assemble(
       self._config,
@@ -68,6 +72,7 @@ class Shipper:
         },
         'device': environment.device(),
       },
+      cautions=cautions,
     )
     if one.category.validation:
       detector.calibrate(

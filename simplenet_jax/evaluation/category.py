@@ -104,6 +104,7 @@ def evaluate(
     course=course,
     kinds=results.mean_by_kind(kinds),
     cautions=cautions,
+    pixels=one.known_pixels(),
   )
 
 

@@ -111,7 +111,7 @@ def _percent(value: float | None) -> str:
 
 
 def pixels(category: Mapping[str, Any]) -> str:
-  """Says over how many images pixel figures are, where that is not over all.
+  """Says over how many images pixel figures are, where that is not all.
 
   Args:
     category: One of `categories` of results.json.
@@ -120,6 +120,8 @@ def pixels(category: Mapping[str, Any]) -> str:
   if not found or not found['left_out']:
     return ''
   reasons = ', '.join(f'{n} {why}' for why, n in found['left_out'].items())
+  if category['last']['pixel_auroc']['mean'] is None:
+    return f'undefined: {reasons}'
   return f'over {found["images"]} of {found["of"]} images: {reasons}'
 
 

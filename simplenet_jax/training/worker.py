@@ -72,10 +72,7 @@ class Worker:
     self._chunk, self._read, self._saved = 1, time.monotonic(), time.monotonic()
 
   def run(self) -> None:
-    """Trains all heads, or until it is told to stop.
-
-    However it ends, the heads under way are saved as far as they can be.
-    """
+    """Trains all heads, or until it is told to stop; saves what is left."""
     try:
       self._train()
     finally:
@@ -134,12 +131,11 @@ class Worker:
     except Interrupted:
       return None
     except FAILURES as error:
-      # The text alone: the error would keep the category's features alive.
-      text = first_line(error)
       for failed in [j for j in self._queue if j.category == job.category]:
         self._queue.remove(failed)
         record = Record(failed)
-        record.error = text
+        # The text alone: the error would keep the features alive.
+        record.error = first_line(error)
         self._emit(record)
       self._close_if_done(job.category)
       return None

@@ -376,6 +376,9 @@ class TestTables:
       'Pixel figures of part are over 40 of 42 images: 1 mask all black, 1 '
       'mask inverted.'
     ) in ' '.join(text.split())
+    undefined = dataclasses.replace(one, last=[_metrics(pixel=math.nan)])
+    text = tables.terminal_table(results.build(RUN, {'part': undefined}))
+    assert 'Pixel figures of part are undefined: 1 mask all black' in text
     whole = dataclasses.replace(one, pixels={**one.pixels, 'left_out': {}})
     text = tables.terminal_table(results.build(RUN, {'part': whole}))
     assert 'Pixel figures' not in text
