@@ -63,7 +63,9 @@ def categories(root: Folder, names: Names) -> dict[str, Folder]:
       f'{root.path}: by its name {_listed(bad)} holds defects, but no folder '
       f'beside it ({_listed(flat)}) is called good; say which is with {_WHICH}'
     )
-  chosen = inside or flat
+  # Beside folders with `train` or `good`, loose images may be anything.
+  split = any(_is_split(one, names) for one in inside)
+  chosen = inside if split else inside + flat
   if not chosen:
     raise ValueError(
       f'{root.path}: no categories; expected <category>/train/{GOOD} or '
@@ -140,15 +142,15 @@ def _roles(folder: Folder, names: Names) -> dict[str, list[Folder]]:
 
 
 def _is_category(folder: Folder, names: Names) -> bool:
+  bad = _with_images(_roles(folder, names)[BAD])
+  return _is_split(folder, names) or bool(folder.images and bad)
+
+
+def _is_split(folder: Folder, names: Names) -> bool:
   # One with test images alone is meant as a category too, and is refused by
   # name later; passing over it would leave it out of a table.
   roles = _roles(folder, names)
-  return bool(
-    roles[TRAIN]
-    or roles[TEST]
-    or roles[GOOD]
-    or (folder.images and _with_images(roles[BAD]))
-  )
+  return bool(roles[TRAIN] or roles[TEST] or roles[GOOD])
 
 
 def _with_images(folders: Sequence[Folder]) -> list[Folder]:
