@@ -16,6 +16,7 @@ from PIL import Image
 from configs import mvtec
 from simplenet_jax import protocols, train
 from simplenet_jax.data import folder, sources
+from simplenet_jax.deployment import assembly
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import category
 from simplenet_jax.evaluation.judge import Judge
@@ -359,7 +360,14 @@ def test_scores_that_are_not_finite_in_the_end_cost_one_head(
       scores = scores + np.inf
     add_scores(self, epoch, scores)
 
+  assemble, cautions = assembly.assemble, {}
+
+  def noted(config, name, *others, **more):
+    cautions[name] = more['cautions']
+    return assemble(config, name, *others, **more)
+
   monkeypatch.setattr(Record, 'add_scores', overflowing)
+  monkeypatch.setattr(assembly, 'assemble', noted)
   for name in ('cog', 'part'):
     make_category(tmp_path / 'data' / name)
   config.train.epochs = 1
@@ -379,6 +387,11 @@ def test_scores_that_are_not_finite_in_the_end_cost_one_head(
       for name in ('cog', 'part')
     }
     assert heads == {'cog': 1, 'part': 2}
+  # One epoch teaches nothing, and the detectors know of their own heads.
+  assert {name: len(of_heads) for name, of_heads in cautions.items()} == heads
+  for name, of_heads in cautions.items():
+    assert stored['categories'][name]['cautions'] == of_heads
+    assert f'{name}: the head of seed 0 has not learned' in of_heads[0]
 
 
 @pytest.mark.parametrize(

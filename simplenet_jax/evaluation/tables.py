@@ -106,8 +106,9 @@ def kinds(category: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _percent(value: float | None) -> str:
-  undefined = value is None or math.isnan(value)
-  return _UNDEFINED if undefined else f'{100 * value:.2f}'
+  if value is None or math.isnan(value):
+    return _UNDEFINED
+  return f'{100 * value:.2f}'
 
 
 def pixels(category: Mapping[str, Any]) -> str:
