@@ -44,7 +44,7 @@ def test_every_use_is_counted_with_an_example(data, part, capsys, caplog):
   opened = sources.open_categories(data)
   assert _rows(opened) == {
     ('train', False): (8, 'part/train/good/0.png'),
-    ('held out of training', False): (2, 'part/train/good/2.png'),
+    ('held out', False): (2, 'part/train/good/2.png'),
     ('good test', False): (1, 'part/test/good/a.png'),
     ('defective test: x', False): (2, 'part/test/x/b.png'),
     ('defective test: y', False): (1, 'part/test/y/d.png'),
@@ -74,7 +74,7 @@ def test_images_that_cannot_be_read_are_left_out(data, part, caplog):
     path.write_bytes(path.read_bytes()[:-30])
   opened = sources.open_categories(data)
   found = _rows(opened)
-  assert found['train', False][0] + found['held out of training', False][0] == 9
+  assert found['train', False][0] + found['held out', False][0] == 9
   assert found['defective test: x', False] == (1, 'part/test/x/c.png')
   assert found[accounts.UNREADABLE, True] == (2, 'test/x/b.png')
   assert found['a mask of an image that cannot be read', True][0] == 1
