@@ -218,10 +218,21 @@ def _minus(ours: _Figures, theirs: _Figures) -> _Figures:
   }
 
 
+def weights(results: Mapping[str, Any]) -> list[str]:
+  """Returns what a run warned of its backbone's weights, or cannot tell."""
+  used = results.get('weights', {})
+  found = list(used.get('warnings', []))
+  if results['published'] and used.get('recipe') == 'unknown':
+    found.append(
+      "they are not known to be torchvision's V1, to which the published "
+      'figures belong'
+    )
+  return found
+
+
 def _cautions(results: Mapping[str, Any]) -> list[str]:
   """Returns what is to be known before a figure is believed."""
-  warnings = results.get('weights', {}).get('warnings', [])
-  found = [f'Weights: {one}.' for one in warnings]
+  found = [f'Weights: {one}.' for one in weights(results)]
   for name, category in results['categories'].items():
     found += [f'Warning: {one}.' for one in category.get('cautions', [])]
     if note := pixels(category):

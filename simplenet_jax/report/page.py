@@ -72,7 +72,7 @@ def facts(results: dict[str, Any]) -> list[tuple[str, str]]:
   return [
     ('Protocol', results['protocol']),
     ('Backbone', f'{config["backbone"]["name"]}, levels {levels}'),
-    ('Weights', _weights(results['weights'])),
+    ('Weights', _weights(results)),
     ('Weights, sha256', results['weights']['sha256'][:16]),
     ('Schedule', f'{config["train"]["epochs"]} epochs of all good images'),
     ('Seeds', ', '.join(map(str, config['seeds']))),
@@ -82,11 +82,12 @@ def facts(results: dict[str, Any]) -> list[tuple[str, str]]:
   ]
 
 
-def _weights(weights: dict[str, Any]) -> str:
-  """Returns their name, their training and what the run warned of."""
-  recipe = weights.get('recipe', 'unknown')
+def _weights(results: dict[str, Any]) -> str:
+  """Returns their name, their training and what there is to warn of."""
+  recipe = results['weights'].get('recipe', 'unknown')
   known = '' if recipe == 'unknown' else f' ({recipe})'
-  return '; '.join([f'{weights["name"]}{known}', *weights.get('warnings', ())])
+  name = f'{results["weights"]["name"]}{known}'
+  return '; '.join([name, *tables.weights(results)])
 
 
 def _durations(seconds: dict[str, float]) -> str:

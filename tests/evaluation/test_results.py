@@ -337,6 +337,22 @@ class TestTables:
     text = tables.markdown_table(results.build(_run(weights=weights), _mvtec()))
     assert "\n\nWeights: these are torchvision's V2 weights." in text
 
+  @pytest.mark.parametrize(
+    ('recipe', 'names', 'told'),
+    [
+      ('unknown', CATEGORIES, True),
+      ("torchvision's V1", CATEGORIES, False),
+      ('unknown', ('a', 'b'), False),  # Beside nothing.
+    ],
+  )
+  def test_unknown_weights_are_told_beside_what_was_published(
+    self, recipe, names, told
+  ):
+    run = _run(weights={'recipe': recipe, 'warnings': []})
+    found = results.build(run, {name: _category() for name in names})
+    text = tables.markdown_table(found)
+    assert ("not known to be torchvision's V1" in text) == told
+
   def test_kinds_of_defects_have_a_table_of_their_own(self):
     kinds = results.mean_by_kind(
       [
