@@ -227,9 +227,7 @@ def report(run: Run) -> dict[str, Any]:
       'name': run.weights.name,
       'path': str(run.weights.path),
       'sha256': run.weights.sha256,
-      'recipe': run.weights.variant.other
-      or run.weights.variant.recipe
-      or 'unknown',
+      'recipe': run.weights.variant.known,
       'warnings': list(run.weights.warnings),
     },
     'wall_seconds': run.clock.seconds,

@@ -11,6 +11,7 @@ from simplenet_jax.models.weights import files, scale
 
 V1 = "torchvision's V1"
 V2 = "torchvision's V2"
+UNKNOWN = 'unknown'
 # How the sha256 of torchvision's files begin.
 _CHECKSUMS = {
   'f37072fd': V1,  # resnet18
@@ -40,6 +41,11 @@ class Variant:
   architecture: str
   recipe: str = ''
   classes: int = 0
+
+  @property
+  def known(self) -> str:
+    """What they are known to be, or `UNKNOWN`."""
+    return self.other or self.recipe or UNKNOWN
 
   @property
   def other(self) -> str:

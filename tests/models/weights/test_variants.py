@@ -116,6 +116,7 @@ def test_other_recipes_are_told(told):
 def test_other_weights_are_no_protocol_of_the_paper(known, other):
   variant = variants.Variant('a.pth', 'wide_resnet50_2', **known)
   assert variant.other == other
+  assert variant.known == (other or known.get('recipe', variants.UNKNOWN))
   followed = protocols.followed(protocols.reference(), variant.other)
   rows = published.comparable(['screw'], published.BACKBONE, followed)
   if other:
