@@ -203,11 +203,13 @@ _BINDING = (
 )
 
 
-def followed(config: Config) -> str:
+def followed(config: Config, weights: str = '') -> str:
   """Returns the protocol that a run follows, with what is changed in it.
 
   Args:
     config: A run's settings.
+    weights: What the backbone's weights are where they are known not to be
+      those of the protocol; empty: they are, or may be.
 
   Returns:
     The protocol's name alone if it is followed to the letter (or is none of
@@ -220,6 +222,8 @@ def followed(config: Config) -> str:
     for field, value in leaves(PROTOCOLS[config.protocol]())
     if field.startswith(_BINDING) and _get(config, field) != value
   ]
+  if weights:
+    changed.append(f'backbone.weights ({weights})')
   if not changed:
     return config.protocol
   return f'{config.protocol}, but {", ".join(changed)}'

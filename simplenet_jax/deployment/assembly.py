@@ -24,6 +24,8 @@ def assemble(
   weights: Mapping[str, np.ndarray],
   heads: Sequence[Mapping[str, np.ndarray]],
   provenance: Mapping[str, Any],
+  *,
+  cautions: Sequence[str] = (),
 ) -> Detector:
   """Makes a detector, without thresholds.
 
@@ -35,6 +37,7 @@ def assemble(
     heads: One or more; see `head.fold`. Their scores are averaged.
     provenance: Where it comes from; what the config and the environment say is
       added.
+    cautions: What was found wrong when the heads were trained, a sentence each.
   """
   patch = config.patch
   network = Network(
@@ -64,7 +67,8 @@ def assemble(
       **provenance,
     },
   )
-  return Detector(card, {**weights, **head.fold(heads)})
+  # It calibrates beside the heads that are still in training.
+  return Detector(card, {**weights, **head.fold(heads)}, shrink=True)
 
 
 def fold_backbone(config: Config, state: nnx.State) -> dict[str, np.ndarray]:

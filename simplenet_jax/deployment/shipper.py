@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simplenet_jax import environment, ledger
+from simplenet_jax import environment, ledger, protocols
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment import assembly
 from simplenet_jax.inference import file, thresholds
@@ -42,13 +42,17 @@ class Shipper:
     return card.provenance.get('seeds') == list(seeds)
 
   def ship(
-    self, one: Inputs, heads: Mapping[int, Mapping[str, np.ndarray]]
+    self,
+    one: Inputs,
+    heads: Mapping[int, Mapping[str, np.ndarray]],
+    cautions: Sequence[str] = (),
   ) -> None:
     """Makes a category's detector, calibrates it and saves it.
 
     Args:
       one: The category; its validation images set the thresholds.
       heads: Of each seed; their scores are averaged.
+      cautions: What is to be known before it is believed, one line each.
     """
     detector = assembly.assemble(
       self._config,
@@ -57,6 +61,9 @@ class Shipper:
       self._backbone,
       list(heads.values()),
       {
+        'protocol': protocols.followed(
+          self._config, self._loaded.variant.other
+        ),
         'weights': {'name': self._loaded.name, 'sha256': self._loaded.sha256},
         'seeds': list(heads),
         'data': {
@@ -65,6 +72,7 @@ class Shipper:
         },
         'device': environment.device(),
       },
+      cautions=cautions,
     )
     if one.category.validation:
       detector.calibrate(
