@@ -1,0 +1,237 @@
+"""From an image file, a Pillow image or an array to 8-bit RGB.
+
+This file needs NumPy and Pillow alone and imports nothing of the package: an
+export writes its text into `preprocess.py`, so that an exported model reads
+images exactly as the detector does.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# Naming the decoders keeps Pillow's others (PostScript, for one) off user
+# files.
+_FORMATS = (
+  *('AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF'),
+  'WEBP',
+)
+MAX_PIXELS = 2**28  # Of an image; 0.8 GB as RGB.
+GRAY16 = ('I;16', 'I;16B', 'I;16L', 'I;16N', 'I')
+CHANNELS = ('rgb', 'bgr')
+
+_ORIENTATION = 0x0112  # EXIF's tag; values from 5 exchange height and width.
+
+_T = TypeVar('_T')
+
+Image.init()
+FORMATS = tuple(name for name in _FORMATS if name in Image.OPEN)
+# Pillow's own bound is about a line camera's image; it is raised to ours.
+if Image.MAX_IMAGE_PIXELS is not None:
+  Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
+
+
+def read(source: Any, bits: int = 16, name: object = None) -> Image.Image:
+  """Reads an image file as 8-bit RGB, as a viewer shows it.
+
+  Args:
+    source: A path, or an open binary file.
+    bits: How many bits 16-bit gray images make use of, 8 to 16.
+    name: What messages call it; the source itself if not given.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If it cannot be read; one line with the name.
+  """
+  return decode(source, lambda image: to_rgb(image, bits), name)
+
+
+def decode(
+  source: Any, convert: Callable[[Image.Image], _T], name: object = None
+) -> _T:
+  """Opens an image file, converts it, and puts what goes wrong into one line.
+
+  Args:
+    source: A path, or an open binary file.
+    convert: Called with the opened image, of which only the header is read.
+    name: What messages call it; the source itself if not given.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If it is no image file of `FORMATS`, is damaged, holds several
+      pictures or more than `MAX_PIXELS`, or cannot be converted.
+  """
+  name = source if name is None else name
+  try:
+    if isinstance(source, str | os.PathLike):
+      path = Path(source)
+      if path.exists() and not path.is_file():
+        # A pipe or a device may be read for ever.
+        raise ValueError('not a file')
+    with Image.open(source, formats=FORMATS) as image:
+      if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+      _refuse_pages(image)
+      return convert(image)
+  except FileNotFoundError:
+    raise FileNotFoundError(f'{name}: no such file') from None
+  except (PermissionError, MemoryError):
+    raise
+  except UnidentifiedImageError as error:
+    raise ValueError(
+      f'{name}: not a readable image, expected {", ".join(FORMATS)}; replace '
+      'or remove it'
+    ) from error
+  except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    raise ValueError(
+      f'{name}: holds more than {MAX_PIXELS / 1e6:.0f} million pixels; make it '
+      'smaller, or cut it into parts'
+    ) from None
+  except Exception as error:  # Pillow's decoders raise almost anything.
+    reason = ' '.join(str(error).split()) or type(error).__name__
+    raise ValueError(f'{name}: cannot be read: {reason}') from error
+
+
+def to_rgb(image: Image.Image, bits: int = 16) -> Image.Image:
+  """Converts a Pillow image to 8-bit RGB, turned as its EXIF data say.
+
+  8-bit images become what Pillow's `convert('RGB')` makes of them: gray is
+  repeated, palettes are looked up, alpha is dropped (not composited). 16-bit
+  gray keeps the upper eight of its `bits`, as Pillow does for 16-bit colour
+  (all 16). Colour profiles are not applied.
+
+  Args:
+    image: Of any mode; left as it is.
+    bits: How many bits 16-bit gray images make use of, 8 to 16.
+
+  Returns:
+    An image of mode 'RGB'.
+
+  Raises:
+    ValueError: If its pixels are floats or beyond `bits`, or if it holds
+      several pictures.
+  """
+  _refuse_pages(image)
+  refuse_floats(image)
+  image.load()
+  # EXIF data are no longer known once a TIFF, which turns itself, is loaded.
+  image = upright(image)
+  if 'transparency' in image.info:
+    # Only alpha hangs on it, and Pillow warns when it drops it itself.
+    image = image.copy()
+    del image.info['transparency']
+  if image.mode not in GRAY16:
+    return image.convert('RGB')
+  return Image.fromarray(_upper_eight(np.asarray(image), bits)).convert('RGB')
+
+
+def from_array(
+  array: np.ndarray, bits: int = 16, channels: str = 'rgb'
+) -> Image.Image:
+  """Makes an 8-bit RGB image of a frame.
+
+  Args:
+    array: `[height, width]` or `[height, width, 1]` for gray, uint8 or uint16,
+      or `[height, width, 3]`, uint8.
+    bits: How many bits uint16 frames make use of, 8 to 16.
+    channels: The order of three channels, 'rgb' or 'bgr' (OpenCV's).
+
+  Raises:
+    ValueError: For another shape, type or order, or values beyond `bits`.
+  """
+  if channels not in CHANNELS:
+    raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")
+  gray = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+  if gray.ndim == 2 and gray.size and gray.dtype in (np.uint8, np.uint16):
+    if gray.dtype == np.uint16:
+      gray = _upper_eight(gray, bits)
+    return Image.fromarray(np.ascontiguousarray(gray)).convert('RGB')
+  if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8:
+    if array.size:
+      ordered = array if channels == 'rgb' else array[..., ::-1]
+      return Image.fromarray(np.ascontiguousarray(ordered))
+  raise ValueError(
+    f'an array is {array.dtype}{list(array.shape)}, expected uint8[height, '
+    'width, 3], or uint8 or uint16[height, width] for gray'
+  )
+
+
+def upright(image: Image.Image) -> Image.Image:
+  """Returns an image turned as its EXIF data say; itself if they say nothing.
+
+  Args:
+    image: Of any mode.
+  """
+  try:
+    return ImageOps.exif_transpose(image)
+  except Exception:  # Damaged EXIF data say nothing, to viewers neither.
+    return image
+
+
+def viewed_size(image: Image.Image) -> tuple[int, int]:
+  """Returns (height, width) of an opened image as a viewer shows it.
+
+  Args:
+    image: Of which the header alone need be read.
+  """
+  try:
+    # Pillow would decode a whole PNG to look for EXIF data behind the pixels.
+    unknown = image.format == 'PNG' and 'exif' not in image.info
+    turned = (
+      (not unknown or _mentions_exif(image))
+      and image.format != 'TIFF'  # Pillow has exchanged its sides already.
+      and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    )
+  except Exception:  # See `upright`.
+    turned = False
+  size = (image.height, image.width)
+  return size[::-1] if turned else size
+
+
+def is_wide_colour(image: Image.Image) -> bool:
+  """Returns whether a file, of which no pixel is read yet, has 16-bit colour.
+
+  Args:
+    image: As it was opened; its mode does not tell.
+  """
+  arguments = [part for tile in getattr(image, 'tile', ()) for part in tile]
+  return image.mode in ('RGB', 'RGBA') and ';16' in str(arguments)
+
+
+def refuse_floats(image: Image.Image) -> None:
+  """Raises a ValueError for an image whose pixels are floats."""
+  if image.mode == 'F':
+    raise ValueError('its pixels are floats, expected 8 or 16 bit integers')
+
+
+def _refuse_pages(image: Image.Image) -> None:
+  # An MPO is a camera's JPEG with previews after the picture itself.
+  frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
+  if frames > 1:
+    raise ValueError(f'holds {frames} pictures, expected one per file')
+
+
+def _upper_eight(pixels: np.ndarray, bits: int) -> np.ndarray:
+  """Returns the upper eight of some bits of gray pixels, uint8."""
+  if pixels.min() < 0 or int(pixels.max()) >> bits:
+    raise ValueError(
+      f'pixel values {pixels.min()} to {pixels.max()}, expected at most '
+      f'{bits} bits'
+    )
+  return (pixels >> (bits - 8)).astype(np.uint8)
+
+
+def _mentions_exif(image: Image.Image) -> bool:
+  """Returns whether a PNG's file holds EXIF data anywhere."""
+  file: Any = getattr(image, 'fp', None)
+  if file is None:
+    return True
+  place = file.tell()
+  try:
+    file.seek(0)
+    return b'eXIf' in file.read()
+  finally:
+    file.seek(place)
