@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import safetensors
+from absl import logging
 
 from simplenet_jax.files import write_arrays, written_aside
 from simplenet_jax.inference import backbone
-from simplenet_jax.inference.card import Card
+from simplenet_jax.inference.card import Card, is_older
 
 SUFFIX = '.safetensors'
 _CARD, _DIGEST = 'detector', 'sha256'
@@ -70,6 +71,12 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
       raise ValueError('damaged: its checksum differs; copy it anew')
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
+  if is_older(metadata[_CARD]):
+    logging.warning(
+      '%s: made by an older version; it does not know what its training images '
+      'looked like, so images of another kind go unnoticed. Train it anew',
+      path,
+    )
   return card, weights
 
 
