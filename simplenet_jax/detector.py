@@ -233,7 +233,9 @@ class Detector:
     """Yields what `predict` returns."""
     pace = source.Pace.within(lookahead, self._computation.batch_size)
     prepared = pace.in_order(
-      lambda item: source.prepare(self.card, *item, channels, thumbnail),
+      lambda one: source.prepare(
+        self.card, *one, channels=channels, thumbnail=thumbnail
+      ),
       source.sources(given),
     )
     batches = (

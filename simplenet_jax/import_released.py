@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from simplenet_jax import cli, protocols
+from simplenet_jax import cli, overwriting, protocols
 from simplenet_jax.progress import console
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -21,6 +21,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'The file, ckpt.pth.')
 _OUTPUT = flags.DEFINE_string('output', None, 'The detector to be written.')
+_OVERWRITE = overwriting.define_flag()
 cli.require('config', 'checkpoint', 'output')
 
 
@@ -30,8 +31,9 @@ def main() -> None:
   protocols.check(config)
   path = Path(_CHECKPOINT.value or '').expanduser()
   output = Path(_OUTPUT.value or '').expanduser()
-  if output.exists() or Path(f'{output}.safetensors').exists():
-    raise ValueError(f'{output} is there already; give another --output')
+  if output.suffix != '.safetensors':
+    output = Path(f'{output}.safetensors')
+  overwriting.check(output, _OVERWRITE.value)
   from simplenet_jax.deployment import assembly, released
   from simplenet_jax.training import setup
 

@@ -41,7 +41,7 @@ def write_history(
     written_aside(workdir / 'curves' / f'{name}.csv') as aside,
     aside.open('w', newline='') as file,
   ):
-    csv.writer(file).writerows(rows)
+    csv.writer(file, lineterminator='\n').writerows(rows)
 
 
 def write_maps(

@@ -83,17 +83,13 @@ class Appearance:
       ValueError: If the values make no sense.
       TypeError: If they are of another type.
     """
-    found = cls(
-      **{
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in fields.items()
-      }
-    )
-    lists = found.mean, found.std, found.gray, found.aspect
-    numbers = [*(one for values in lists for one in values), found.farthest]
+    lists = {name: v for name, v in fields.items() if isinstance(v, list)}
+    found = cls(**{**fields, **{name: tuple(v) for name, v in lists.items()}})
+    several = found.mean, found.std, found.gray, found.aspect
+    numbers = [*(one for values in several for one in values), found.farthest]
     if not (
       all(isinstance(one, float) and math.isfinite(one) for one in numbers)
-      and [len(values) for values in lists] == [3 * _SIDE**2] * 2 + [2, 2]
+      and [len(values) for values in several] == [3 * _SIDE**2] * 2 + [2, 2]
       and min(numbers) >= 0
       and found.aspect[0] > 0
     ):
@@ -149,6 +145,7 @@ class Watch:
     known = self._known
     if known is None:
       return
+    name = f'image {name}' if isinstance(name, int) else name
     other = 'rgb' if channels == 'bgr' else 'bgr'
     if not known.has_aspect_of(size):
       self._tell('aspect', f'{name}: {other_aspect(known, size)}')

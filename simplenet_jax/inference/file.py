@@ -33,7 +33,7 @@ def save(path: Path, card: Card, weights: Mapping[str, np.ndarray]) -> None:
   card.check()
   text = card.to_json()
   metadata = {_CARD: text, _DIGEST: digest(text, weights)}
-  with written_aside(_with_suffix(path)) as aside:
+  with written_aside(with_suffix(path)) as aside:
     write_arrays(aside, weights, metadata)
 
 
@@ -47,7 +47,7 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
     FileNotFoundError: If there is no such file.
     ValueError: If it is no detector, or damaged.
   """
-  path = path if path.is_file() else _with_suffix(path)
+  path = path if path.is_file() else with_suffix(path)
   if not path.is_file():
     raise FileNotFoundError(
       f'{path}: no such detector; a run leaves them in WORKDIR/detectors'
@@ -105,7 +105,8 @@ def digest(card: str, weights: Mapping[str, np.ndarray]) -> str:
   return found.hexdigest()
 
 
-def _with_suffix(path: Path) -> Path:
+def with_suffix(path: Path) -> Path:
+  """Returns a detector's path with the suffix that may be left out."""
   # A category's name may hold dots.
   return path if path.suffix == SUFFIX else Path(f'{path}{SUFFIX}')
 

@@ -151,6 +151,7 @@ def prepare(
   card: Card,
   source: File | int,
   item: Any,
+  *,
   channels: str = 'rgb',
   thumbnail: int = 0,
 ) -> Ready | Unreadable:

@@ -241,7 +241,8 @@ def test_another_number_of_heads_is_refused(tmp_path, adaptor):
     (lambda c: c | {'name': 'nut'}, 'its checksum differs'),
     (lambda c: c | {'provenance': {}}, 'its checksum differs'),
     (lambda c: c | {'heads': 0}, 'make no sense'),
-    (lambda c: c | {'format': 'simplenet-jax detector 9'}, 'its format is'),
+    (lambda c: c | {'format': 'simplenet-jax detector 9'}, 'upgrade'),
+    (lambda c: c | {'format': 'detector'}, 'its format is'),
     (lambda c: 'hello', 'not the description'),
     (
       lambda c: c | {'network': c['network'] | {'target_dim': 9}},
