@@ -15,9 +15,9 @@ from simplenet_jax.inference.card import Card
 from simplenet_jax.inference.prediction import Prediction
 from simplenet_jax.progress import Board, console, counted
 
-# Heat maps are hottest this much farther from the median than training images
-# are at most.
-_HEADROOM = 1.0
+# Heat maps without a threshold are hottest this many times the spread of training
+# images above the highest of them; good ones that are new lie somewhat higher.
+_HEADROOM = 3.0
 _AHEAD = 16  # Predictions being written or waiting for it.
 
 
@@ -78,7 +78,6 @@ def _limits(card: Card) -> tuple[float, float]:
   if card.usual is None:
     return -card.margin, max(card.margin, pixel or card.margin)
   median, highest = card.usual
-  # Good images that were not trained on lie somewhat higher.
   hot = highest + _HEADROOM * (highest - median) if pixel is None else pixel
   return median, max(median, hot)
 
