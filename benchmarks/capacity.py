@@ -93,7 +93,10 @@ def headers(file: bytes, count: int = 400, rounds: int = 5) -> float:
       (folder / f'{number:03}.png').write_bytes(file)
     config = protocols.reference()
     config.data.root = root
-    return median(lambda: sources.open_categories(config.data), rounds) / count
+    return (
+      median(lambda: sources.open_categories(config.data).categories, rounds)
+      / count
+    )
 
 
 def saving(rounds: int = 5) -> dict[str, float]:

@@ -116,7 +116,8 @@ def measure(method: str, config: Config) -> Scores:
   """Returns a method's metrics on one data set, by category."""
   if method == 'gaussian':
     return {
-      one.name: gaussian(one) for one in sources.open_categories(config.data)
+      one.name: gaussian(one)
+      for one in sources.open_categories(config.data).categories
     }
   if method == 'random':
     with random_weights() as source:

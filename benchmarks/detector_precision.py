@@ -101,7 +101,7 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as folder:
     workdir = pathlib.Path(folder)
     train.train_and_evaluate(config, workdir)
-    categories = sources.open_categories(config.data)
+    categories = sources.open_categories(config.data).categories
     checkpoints = Checkpoints(workdir / 'checkpoints')
     saved = map(checkpoints.load, layout.make_jobs(config, categories))
     trained = {

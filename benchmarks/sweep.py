@@ -50,7 +50,7 @@ def seconds_of_a_step(config: Config) -> float:
   """Times heads' steps on features that are there, nothing else."""
   extractor = setup.make_extractor(config)
   state = setup.load_backbone(config, extractor.graph).state
-  inputs = sources.open_categories(config.data)[0]
+  inputs = sources.open_categories(config.data).categories[0]
   home = bank.Bank(extractor.shapes(state, inputs.size), inputs.images)
   home.write(
     [
@@ -96,7 +96,7 @@ def main() -> None:
     experiment.run(config, folder / 'sweep')
     whole = time.perf_counter() - start
     after = seconds_of_a_step(config.base)
-    inputs = sources.open_categories(config.base.data)
+    inputs = sources.open_categories(config.base.data).categories
     jobs = layout.make_jobs(config.base, inputs)
   steps = len(_SIGMAS) * sum(job.steps for job in jobs)
   alone = steps * (before + after) / 2

@@ -51,7 +51,7 @@ flags.register_validator(
 
 def main() -> None:
   """Calibrates."""
-  paths = files.locate(_INPUT.value or '', '--input')
+  given = files.locate(_INPUT.value or '', '--input')
   if _OUTPUT.value:
     cli.folder(str(Path(_OUTPUT.value).parent), '--output')
   from simplenet_jax.detector import Detector
@@ -74,11 +74,11 @@ def main() -> None:
   )
   detector.caution()
   console.print(
-    f'Calibrates {detector.card.name} with {counted(len(paths), "image")}, to '
-    f'{target}'
+    f'Calibrates {detector.card.name} with {counted(len(given.images), "image")}, to '
+    f'{target}\n{given.tell("to calibrate")}'
   )
   detector.calibrate(
-    paths,
+    given.images,
     _RATE.value,
     channels=_CHANNELS.value,
     any_aspect=_ANY_ASPECT.value,

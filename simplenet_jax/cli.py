@@ -2,27 +2,28 @@
 
 import contextlib
 import datetime
-import difflib
+import errno
 import faulthandler
+import itertools
 import os
 import pathlib
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from simplenet_jax import interrupts, memory, protocols
+from simplenet_jax import config_flag, interrupts, memory
 
+_FAULT = 70  # The exit status of a fault of the program, as in sysexits.h.
 _LONGEST = 1000  # Characters of a message; what was given may be longer.
 
 
 def run(main: Callable[..., None], *, positional: bool = False) -> None:
   """Parses the flags, runs a command and turns errors into one line.
 
-  The exit status is 0, 1 when the work failed, 2 for wrong flags, or 128 and a
-  signal's number if that stopped it.
+  The exit status is 0, 1 when the work failed, 2 for wrong flags, 70 for a
+  fault of the program, or 128 and a signal's number if that stopped it.
 
   Args:
     main: The command. A `ValueError` or `OSError` from it is a failure whose
@@ -47,26 +48,38 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
     except ValueError as error:
       logging.debug('', exc_info=True)
       _fail(1, str(error))
-    except (MemoryError, RuntimeError) as error:
-      _out_of_memory(error)
+    except Exception as error:  # Nothing may end in a traceback.
+      logging.debug('', exc_info=True)
+      _fail(*_unexpected(error))
 
   app.run(guarded, flags_parser=_parse)
 
 
-def _out_of_memory(error: Exception) -> NoReturn:
-  """Ends the command; raises what is another error again."""
+def _unexpected(error: Exception) -> tuple[int, str]:
+  """Returns the exit status and what to say about an error nobody foresaw."""
   if memory.exhausted(error):
-    _fail(1, 'a device is out of memory; stop what else uses it')
+    return 1, 'a device is out of memory; stop what else uses it'
   if isinstance(error, MemoryError):
-    _fail(1, str(error) or 'this machine is out of memory')
-  raise error
+    return 1, str(error) or 'this machine is out of memory'
+  if 'jax' in sys.modules:
+    from simplenet_jax import environment
+
+    if missing := environment.missing_backend():
+      return 1, missing
+  return _FAULT, (
+    f'{type(error).__name__}: {error}; this is a fault of the program, please '
+    'report it with what the same command says with --verbosity=1'
+  )
 
 
 def _of_system(error: OSError) -> str:
   """Returns what an error says, of which file where the system knows."""
   if error.filename is None or not error.strerror:
     return str(error)
-  return f'{error.filename}: {error.strerror}'
+  line = f'{error.filename}: {error.strerror}'
+  if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    line += '; give this user the right to it, or name another place'
+  return line
 
 
 def require(*names: str) -> None:
@@ -84,15 +97,32 @@ def require(*names: str) -> None:
   )
 
 
-def workdir(given: str | None, name: str) -> pathlib.Path:
-  """Returns a run's directory: the one that was given, or a new one in `runs`.
+@contextlib.contextmanager
+def workdir(given: str | None, name: str) -> Iterator[pathlib.Path]:
+  """Yields a run's directory: the one that was given, or a new one in `runs`.
 
   Args:
     given: The flag's value.
-    name: What a new one is named after, with the time.
+    name: What a new one is named after, with the time. No other run has it,
+      and it is removed where nothing was written into it.
   """
+  if given:
+    yield folder(given, '--workdir')
+    return
   now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-  return folder(given or f'runs/{name}-{now}', '--workdir')
+  for number in itertools.count(1):
+    more = f'-{number}' if number > 1 else ''
+    path = folder(f'runs/{name}-{now}{more}', '--workdir')
+    try:
+      path.mkdir(parents=True)
+      break
+    except FileExistsError:
+      continue
+  try:
+    yield path
+  finally:
+    with contextlib.suppress(OSError):
+      path.rmdir()  # Fails where anything is in it.
 
 
 def folder(given: str, flag: str) -> pathlib.Path:
@@ -166,51 +196,13 @@ def cluster() -> Iterator[Any]:
 
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
+    config_flag.check_overrides(argv)
     arguments = flags.FLAGS(list(argv))
-    if 'config' in flags.FLAGS and flags.FLAGS['config'].value is not None:
-      _ = flags.FLAGS['config'].value.name  # Fails if the file did not load.
+    config_flag.keep_names()
     return arguments
-  except (AttributeError, KeyError):
-    known = _fields(argv[0])
-    for path in (a[9:].split('=')[0] for a in argv if a[:9] == '--config.'):
-      if path not in known:
-        _fail(2, f'there is no --config.{path}{_suggestion(path, known)}')
-    raise
-  except (flags.Error, OSError, SyntaxError, TypeError, ValueError) as error:
-    # Errors in a config file arrive as a traceback, whose last line says it.
+  except Exception as error:  # Also of absl's and of ml_collections' own.
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    _fail(2, _of_config(error, lines[-1]))
-
-
-def _of_config(error: Exception, line: str) -> str:
-  """Returns what is wrong with a config file, if it is that, or the line."""
-  if isinstance(error, SyntaxError):
-    return f'--config: no config file, its Python is wrong: {line}'
-  if missing := re.search(r"No such file or directory: '(.+)'", line):
-    return f'--config={missing[1]}: no such file; see configs/'
-  if 'get_config() takes 0 positional arguments' in line:
-    return '--config: this one has no choices; leave out the colon and the rest'
-  return line
-
-
-def _fields(command: str) -> list[str]:
-  """Returns what a command's flags can set in its config."""
-  fields = [field for field, _ in protocols.leaves(protocols.reference())]
-  if not command.removesuffix('.py').endswith('sweep'):
-    return fields
-  from simplenet_jax.sweeps import settings
-
-  of_sweep = settings.sweep('', '', protocols.reference(), {})
-  own = [f'weights.{name}' for name in of_sweep.weights]
-  return [*(f'base.{field}' for field in fields), 'only', 'view', *own]
-
-
-def _suggestion(path: str, known: Sequence[str]) -> str:
-  close = difflib.get_close_matches(path, known, n=1)
-  by_name = {field.split('.')[-1]: field for field in known}
-  names = difflib.get_close_matches(path.split('.')[-1], by_name, n=1)
-  close += [by_name[name] for name in names]
-  return f'; did you mean --config.{close[0]}?' if close else ''
+    _fail(2, lines[-1])
 
 
 def _fail(status: int, message: str, kind: str = 'error') -> NoReturn:

@@ -50,6 +50,30 @@ def device() -> dict[str, Any]:
   }
 
 
+def missing_backend() -> str:
+  """Returns what to say where JAX finds no device of the kind asked for.
+
+  Returns:
+    A sentence that names `JAX_PLATFORMS` and what is there; nothing where JAX
+    has devices. JAX is of no more use in this process otherwise.
+  """
+  try:
+    jax.devices()
+    return ''
+  except Exception as error:  # JAX asserts, too.
+    found, asked = str(error), jax.config.jax_platforms
+  try:
+    jax.config.update('jax_platforms', None)
+    there = ', '.join(sorted({one.platform for one in jax.devices()}))
+  except Exception:
+    return f'jax finds no device on this machine ({found})'
+  return (
+    f'JAX_PLATFORMS is {asked}, which jax does not find on this machine; there '
+    f'is {there}: unset JAX_PLATFORMS or set it to that, or install jax for '
+    f'{asked}'
+  )
+
+
 def _processor() -> str:
   try:
     lines = Path('/proc/cpuinfo').read_text().splitlines()

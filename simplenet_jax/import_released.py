@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from simplenet_jax import cli, overwriting, protocols
+from simplenet_jax import cli, config_flag, overwriting, protocols
 from simplenet_jax.progress import console
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -22,6 +22,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 _CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'The file, ckpt.pth.')
 _OUTPUT = flags.DEFINE_string('output', None, 'The detector to be written.')
 _OVERWRITE = overwriting.define_flag()
+config_flag.prepare()
 cli.require('config', 'checkpoint', 'output')
 
 

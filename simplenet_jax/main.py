@@ -9,7 +9,7 @@ Any field of the config can be overridden, as in --config.train.epochs=40. With
 from absl import flags
 from ml_collections import config_flags
 
-from simplenet_jax import cli, protocols
+from simplenet_jax import cli, config_flag, protocols
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'The settings of the run.', lock_config=True
@@ -17,18 +17,26 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where results go; runs/<config>-<time> if not given.'
 )
+_STRICT = flags.DEFINE_bool(
+  'strict', False, 'Whether an image that cannot be read ends the run.'
+)
 cli.define_cluster()
+config_flag.prepare()
 cli.require('config')
 
 
 def main() -> None:
   """Runs what the config says."""
   config = _CONFIG.value
+  if _STRICT.value:
+    config.data.strict = True
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   protocols.check(config)
   cli.check_cluster(_WORKDIR.value)
-  workdir = cli.workdir(_WORKDIR.value, config.name)
-  with cli.cluster() as cluster:
+  with (
+    cli.workdir(_WORKDIR.value, config.name) as workdir,
+    cli.cluster() as cluster,
+  ):
     from simplenet_jax import train
 
     train.train_and_evaluate(config, workdir, cluster)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from absl import logging
 
-from simplenet_jax import protocols
+from simplenet_jax import protocols, rules
 from simplenet_jax.data import folder
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models.weights import Weights
@@ -41,7 +42,7 @@ def announce(
   console.print(
     f'SimpleNet, protocol {protocols.followed(config)}: {variants}'
     f'{counted(len(categories), "category", "categories")} x '
-    f'{counted(len(config.seeds), "seed")}, '
+    f'{_seeds(config)}, '
     f'{counted(config.train.epochs, "epoch")}\n'
     f'  backbone  {config.backbone.name}, levels '
     f'{"+".join(map(str, config.backbone.levels))}, {weights.path}\n'
@@ -57,6 +58,37 @@ def announce(
     console.print(
       f'  {one.name}: {folder.describe(one.category)}, input {height} x {width}'
     )
+    for few in dict.fromkeys(_longer(c, len(one.train)) for c in configs):
+      if few:
+        console.print(f'  {one.name}: {few}')
+  for line in dict.fromkeys(map(_framing, configs)):
+    if line:
+      logging.warning('%s', line)
+
+
+def _seeds(config: Config) -> str:
+  """Returns how many seeds there are, or the number of one that is not 0."""
+  if len(config.seeds) == 1 and config.seeds[0]:
+    return f'1 seed (the one with number {config.seeds[0]})'
+  return counted(len(config.seeds), 'seed')
+
+
+def _longer(config: Config, images: int) -> str:
+  """Returns why so few images train for more epochs, where they do."""
+  usual, epochs = config.train.epochs, layout.epochs_of(config, images)
+  if epochs == usual:
+    return ''
+  steps = -(-images // config.train.batch_size)
+  return (
+    f'{counted(usual * steps, "step")} in {counted(usual, "epoch")} are few; '
+    f'trains {epochs:,} epochs, {epochs * steps:,} steps '
+    '(--config.train.min_steps)'
+  )
+
+
+def _framing(config: Config) -> str:
+  follows = protocols.PROTOCOLS.get(config.protocol)
+  return rules.framing(config.data, follows().data if follows else None)
 
 
 def _plan(config: Config, planned: Plan) -> str:

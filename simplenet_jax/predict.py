@@ -15,6 +15,7 @@ from absl import flags
 
 from simplenet_jax import cli, overwriting, rules
 from simplenet_jax.data import decoding, files
+from simplenet_jax.progress import console
 
 _DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
 _INPUT = flags.DEFINE_string('input', None, 'An image, a folder or a pattern.')
@@ -55,7 +56,7 @@ for _name in ('threshold', 'pixel_threshold'):
 def main() -> None:
   """Predicts."""
   # Wrong flags are told at once, not after the seconds that jax takes to load.
-  paths = files.locate(_INPUT.value or '', '--input')
+  given = files.locate(_INPUT.value or '', '--input')
   folder = cli.folder(_OUTPUT.value or '', '--output')
   from simplenet_jax.deployment import session
   from simplenet_jax.detector import Detector
@@ -70,9 +71,10 @@ def main() -> None:
     detector.thresholds = detector.thresholds.replace(
       _THRESHOLD.value, _PIXEL.value
     )
+  console.print(given.tell('to predict'))
   session.predict(
     detector,
-    paths,
+    given.images,
     folder,
     pictures=_PICTURES.value,
     maps=_MAPS.value,

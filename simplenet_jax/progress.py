@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator
 
-import jax
 from rich import console as rich_console
 from rich import progress as rich_progress
 
@@ -119,6 +118,8 @@ class Clock:
   def __init__(self):
     self._lock = threading.Lock()
     self.seconds: dict[str, float] = {'of which compilation': 0.0}
+    import jax  # Here, as commands load it once their flags are checked.
+
     jax.monitoring.register_event_duration_secs_listener(self._on_event)
 
   def _on_event(self, event: str, duration_secs: float, **_: object) -> None:

@@ -11,7 +11,7 @@ processes, see launch/.
 from absl import flags
 from ml_collections import config_flags
 
-from simplenet_jax import cli
+from simplenet_jax import cli, config_flag
 from simplenet_jax.sweeps import settings
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -20,18 +20,26 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where results go; runs/<sweep>-<time> if not given.'
 )
+_STRICT = flags.DEFINE_bool(
+  'strict', False, 'Whether an image that cannot be read ends the run.'
+)
 cli.define_cluster()
+config_flag.prepare(of_sweep=True)
 cli.require('config')
 
 
 def main() -> None:
   """Runs the sweep that the config describes."""
   config = _CONFIG.value
+  if _STRICT.value:
+    config.base.data.strict = True
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   settings.expand(config)
   cli.check_cluster(_WORKDIR.value)
-  workdir = cli.workdir(_WORKDIR.value, config.name)
-  with cli.cluster() as cluster:
+  with (
+    cli.workdir(_WORKDIR.value, config.name) as workdir,
+    cli.cluster() as cluster,
+  ):
     from simplenet_jax.sweeps import experiment
 
     experiment.run(config, workdir, cluster)

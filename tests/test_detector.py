@@ -486,7 +486,7 @@ def test_gray_frames_are_gray_images(detector, tmp_path):
 
 
 def test_bgr_is_rgb_exchanged(detector, folder):
-  pixels = [image for image in detectors.arrays(3)]
+  pixels = list(detectors.arrays(3))
   expected = list(detector.predict(pixels))
   exchanged = [image[..., ::-1] for image in pixels]
   assert_equal(detector.predict(exchanged, channels='bgr'), expected)

@@ -23,7 +23,7 @@ MAX_PIXELS = 2**28  # Of an image; 0.8 GB as RGB.
 GRAY16 = ('I;16', 'I;16B', 'I;16L', 'I;16N', 'I')
 CHANNELS = ('rgb', 'bgr')
 
-_ORIENTATION = 0x0112  # EXIF's tag; values from 5 exchange height and width.
+_ORIENTATION = 0x0112  # EXIF's tag.
 
 _T = TypeVar('_T')
 
@@ -149,10 +149,10 @@ def from_array(
     if gray.dtype == np.uint16:
       gray = _upper_eight(gray, bits)
     return Image.fromarray(np.ascontiguousarray(gray)).convert('RGB')
-  if array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8:
-    if array.size:
-      ordered = array if channels == 'rgb' else array[..., ::-1]
-      return Image.fromarray(np.ascontiguousarray(ordered))
+  colour = array.ndim == 3 and array.shape[2] == 3 and array.size
+  if colour and array.dtype == np.uint8:
+    ordered = array if channels == 'rgb' else array[..., ::-1]
+    return Image.fromarray(np.ascontiguousarray(ordered))
   raise ValueError(
     f'an array is {array.dtype}{list(array.shape)}, expected uint8[height, '
     'width, 3], or uint8 or uint16[height, width] for gray'
@@ -171,22 +171,34 @@ def upright(image: Image.Image) -> Image.Image:
     return image
 
 
+def orientation(image: Image.Image) -> int:
+  """Returns the orientation that an opened image's EXIF data ask for.
+
+  Args:
+    image: Of which the header alone need be read.
+
+  Returns:
+    From 1 (as it is stored) to 8; from 5 on sides are exchanged.
+  """
+  try:
+    # Pillow would decode a whole PNG to look for EXIF data behind the pixels.
+    unknown = image.format == 'PNG' and 'exif' not in image.info
+    if unknown and not _mentions_exif(image):
+      return 1
+    found = image.getexif().get(_ORIENTATION, 1)
+  except Exception:  # See `upright`.
+    return 1
+  return found if found in range(1, 9) else 1
+
+
 def viewed_size(image: Image.Image) -> tuple[int, int]:
   """Returns (height, width) of an opened image as a viewer shows it.
 
   Args:
     image: Of which the header alone need be read.
   """
-  try:
-    # Pillow would decode a whole PNG to look for EXIF data behind the pixels.
-    unknown = image.format == 'PNG' and 'exif' not in image.info
-    turned = (
-      (not unknown or _mentions_exif(image))
-      and image.format != 'TIFF'  # Pillow has exchanged its sides already.
-      and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    )
-  except Exception:  # See `upright`.
-    turned = False
+  # Pillow has exchanged a TIFF's sides already.
+  turned = image.format != 'TIFF' and orientation(image) >= 5
   size = (image.height, image.width)
   return size[::-1] if turned else size
 

@@ -1,43 +1,82 @@
 """Image files, however a user names them."""
 
+import dataclasses
 import glob
 import os
 from pathlib import Path
 
-from simplenet_jax.data.folder import EXTENSIONS
+from simplenet_jax.data import accounts, tree
+from simplenet_jax.data.naming import MASK, Names
 
 # In a folder of predictions.
 TABLE = 'predictions.csv'
 RESULTS = PICTURES, MAPS = 'pictures', 'maps'
 
+# Why an image is left out.
+A_MASK = 'in a folder of masks'
+A_RESULT = 'in a folder of predictions'
+TWICE = 'another name of an image that is there already'
 
-def find(root: Path) -> list[Path]:
-  """Returns the images in a folder and the folders in it, sorted.
 
-  Links to folders are not followed. Hidden files and folders are passed over,
-  as are MVTec's masks (`ground_truth`) and, beside a table of predictions, what
-  they left.
+@dataclasses.dataclass(frozen=True)
+class Given:
+  """The images that a user names.
+
+  Attributes:
+    images: Sorted, each file once.
+    left_out: Why which other files are not used.
+    root: The folder that all are below.
+  """
+
+  images: tuple[Path, ...]
+  left_out: dict[Path, str]
+  root: Path
+
+  def tell(self, use: str) -> str:
+    """Warns of images that are left out, and returns all as lines.
+
+    Args:
+      use: What the images are used as.
+    """
+    accounts.warn(self.left_out, self.root)
+    uses = dict.fromkeys(self.images, use)
+    return accounts.tell(accounts.rows(uses, self.left_out, self.root))
+
+
+def find(root: Path) -> Given:
+  """Finds the images in a folder and the folders in it.
+
+  Links are followed. Masks are left out, as are, beside a table of predictions,
+  the pictures and maps that belong to it.
+
+  Args:
+    root: The folder.
 
   Raises:
     FileNotFoundError: If there are none.
   """
-  found = []
-  for folder, inner, files in os.walk(root):
-    passed = {'ground_truth', *(RESULTS if TABLE in files else ())}
-    inner[:] = [
-      name for name in inner if not name.startswith('.') and name not in passed
-    ]
-    found += [
-      Path(folder, name)
-      for name in files
-      if not name.startswith('.') and name.lower().endswith(EXTENSIONS)
-    ]
-  if not found:
-    raise FileNotFoundError(f'{root}: no images ({" ".join(EXTENSIONS)}) in it')
-  return sorted(found)
+  whole, left_out = tree.read(root)
+  images: list[Path] = []
+
+  def enter(folder: tree.Folder) -> None:
+    images.extend(folder.images)
+    predicted = (folder.path / TABLE).exists()
+    for inner in folder.folders:
+      if Names().role(inner.path) == MASK:
+        left_out.update(dict.fromkeys(inner.all_images(), A_MASK))
+      elif predicted and inner.name in RESULTS:
+        left_out.update(dict.fromkeys(inner.all_images(), A_RESULT))
+      else:
+        enter(inner)
+
+  enter(whole)
+  given = _once(images, left_out, root)
+  if not given.images:
+    raise FileNotFoundError(f'{root}: no images in it{_why(left_out)}')
+  return given
 
 
-def locate(given: str, flag: str) -> list[Path]:
+def locate(given: str, flag: str) -> Given:
   """Returns the images that a flag names.
 
   Args:
@@ -54,8 +93,34 @@ def locate(given: str, flag: str) -> list[Path]:
   if path.is_dir():
     return find(path)
   if path.exists():
-    return [path]
+    return Given((path,), {}, path.parent)
   names = glob.glob(str(path), recursive=True)  # noqa: PTH207
-  if found := sorted(Path(name) for name in names if Path(name).is_file()):
-    return found
-  raise FileNotFoundError(f'{flag}={given}: no such file, folder or files')
+  paths = sorted({Path(name) for name in names})
+  found = [path for path in paths if not path.is_dir()]
+  left_out = {one: why for one in found if (why := tree.why_no_image(one))}
+  images = [one for one in found if one not in left_out]
+  if not images:
+    raise FileNotFoundError(
+      f'{flag}={given}: no such file, folder or files{_why(left_out)}'
+    )
+  root = os.path.commonpath([one.parent for one in found])
+  return _once(images, left_out, Path(root))
+
+
+def _once(images: list[Path], left_out: dict[Path, str], root: Path) -> Given:
+  """Takes each file once, whatever names links give it."""
+  seen, kept = set(), []
+  for path in sorted(images):
+    if (own := tree.identity(path)) in seen:
+      left_out[path] = TWICE
+      continue
+    seen.add(own)
+    kept.append(path)
+  return Given(tuple(kept), left_out, root)
+
+
+def _why(left_out: dict[Path, str]) -> str:
+  if not left_out:
+    return ''
+  path, reason = next(iter(left_out.items()))
+  return f'; {path} is left out: {reason}'

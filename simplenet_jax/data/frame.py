@@ -5,10 +5,12 @@ because that is where the released code resizes.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 MIN_SIDE = 32
 
@@ -144,16 +146,24 @@ class Frame:
   def mask_to_input(
     self, mask: np.ndarray, rule: Literal['reference', 'half']
   ) -> np.ndarray:
+    """Resizes and crops a mask as its image is; see `reduce_mask`."""
+    return self.reduce_mask(mask, rule)[0]
+
+  def reduce_mask(
+    self, mask: np.ndarray, rule: Literal['reference', 'half']
+  ) -> tuple[np.ndarray, int]:
     """Resizes and crops a mask as its image is, then makes it boolean again.
 
     Args:
       mask: `[*original]` uint8 or bool; nonzero is defect.
       rule: 'reference' counts pixels that lie wholly inside the defect, which
         is what the released code's truncation to integers does; 'half' counts
-        those of which at least half does.
+        those of which at least half does, and of a region (8-connected) without
+        such a pixel the one that it covers most.
 
     Returns:
-      `[*input]` bool.
+      `[*input]` bool, and how many regions have no pixel by the rule's first
+      part, of those that are not cropped away.
 
     Raises:
       ValueError: the mask has another size than the image, or no such rule.
@@ -161,8 +171,35 @@ class Frame:
     if rule not in ('reference', 'half'):
       raise ValueError(f"mask rule {rule!r}: expected 'reference' or 'half'")
     pixels = np.where(mask, np.uint8(255), np.uint8(0))
-    resized = np.asarray(self._to_input(Image.fromarray(pixels)))
-    return resized == 255 if rule == 'reference' else resized > 127
+    shares = np.asarray(self._to_input(Image.fromarray(pixels)))
+    reduced = shares == 255 if rule == 'reference' else shares > 127
+    # All are found first, so that none is kept by what another one keeps.
+    lost = list(self._lost(mask, reduced))
+    if rule == 'half':
+      for region in lost:
+        reduced.flat[region[shares.flat[region].argmax()]] = True
+    return reduced, len(lost)
+
+  def _lost(
+    self, mask: np.ndarray, reduced: np.ndarray
+  ) -> Iterator[np.ndarray]:
+    """Yields the input's pixels, flat, of regions of which none is left."""
+    if not np.any(mask):
+      return
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    labels, count = ndimage.label(mask[box], np.ones((3, 3)))
+    y, x = np.nonzero(labels)
+    region = labels[y, x]
+    y = (y + rows[0]) * self.resized[0] // self.original[0] - self.top
+    x = (x + columns[0]) * self.resized[1] // self.original[1] - self.left
+    height, width = self.input
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    pixels, region = (y * width + x)[inside], region[inside]
+    kept = np.zeros(count + 1, bool)
+    kept[region[reduced.flat[pixels]]] = True
+    for one in np.unique(region[~kept[region]]):
+      yield np.unique(pixels[region == one])
 
   def map_to_original(
     self, scores: np.ndarray, fill: float = np.nan

@@ -2,14 +2,14 @@
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from absl import logging
 from PIL import Image
 
-from simplenet_jax.data import folder, images
+from simplenet_jax.data import folder, images, loading, masks
 from simplenet_jax.data.frame import Frame, text, whole_input_size
 from simplenet_jax.data.record import File
 from simplenet_jax.protocols import Config
@@ -29,6 +29,8 @@ class Inputs:
     test: Frame of each test image.
     mask_rule: How masks are reduced to the input, see `Frame.mask_to_input`.
     bits: Of 16-bit gray images, see `images.read_image`.
+    unknown: Why the pixels of which defective test images are unknown, by
+      index; see `masks`.
   """
 
   category: folder.Category
@@ -36,6 +38,7 @@ class Inputs:
   test: tuple[Frame, ...]
   mask_rule: Literal['reference', 'half']
   bits: int
+  unknown: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
   @property
   def name(self) -> str:
@@ -63,15 +66,10 @@ class Inputs:
     return self.train[index].image_to_input(image)
 
   def pixels(self, index: int) -> np.ndarray:
-    """Returns one of all images, uint8 `[*size, 3]`.
-
-    A test image's mask is read too, so that one that cannot be is found before
-    anything is trained.
-    """
+    """Returns one of all images, uint8 `[*size, 3]`."""
     split = len(self.train)
     if index < split:
       return self.train_pixels(index)
-    self.original_mask(index - split)
     return self.test_pixels(index - split)
 
   def test_pixels(self, index: int) -> np.ndarray:
@@ -79,91 +77,160 @@ class Inputs:
     return self.test[index].image_to_input(self.test_image(index))
 
   def test_image(self, index: int) -> Image.Image:
-    """Returns a test image as it is stored, RGB."""
+    """Returns a test image as a viewer shows it, RGB."""
     return images.read_image(self.category.test[index].path, self.bits)
 
   def original_mask(self, index: int) -> np.ndarray | None:
-    """Returns a test image's mask as it is stored.
+    """Returns a test image's defect in the image's own pixels.
 
     Returns:
-      bool `[height, width]` of the original image; all False for a normal
-      image, None for a defective one without a mask.
+      bool `[height, width]`; all False for a normal image, None for a defective
+      one whose pixels are unknown.
     """
-    sample = self.category.test[index]
-    if sample.mask is not None:
-      return images.read_mask(sample.mask, sample.path) > 0
-    if sample.label:
-      return None
-    return np.zeros(self.test[index].original, bool)
+    if not self.category.test[index].label:
+      return np.zeros(self.test[index].original, bool)
+    return self._truth(index).original
 
   def mask(self, index: int) -> np.ndarray | None:
-    """Returns a test image's mask in the input's pixels.
+    """Returns a test image's defect in the input's pixels.
 
     Returns:
-      bool `[*size]`, or None for a defective image without a mask.
+      bool `[*size]`; all False for a normal image, None for a defective one
+      whose pixels are unknown.
     """
-    mask = self.original_mask(index)
-    if mask is None:
-      return None
-    return self.test[index].mask_to_input(mask, self.mask_rule)
+    if not self.category.test[index].label:
+      return np.zeros(self.size, bool)
+    return self._truth(index).reduced
+
+  def known_pixels(self) -> dict[str, object]:
+    """Returns over how many test images pixel figures are, and why not all.
+
+    Returns:
+      `images`, `of` all, and how many are `left_out` by reason.
+    """
+    return {
+      'images': len(self.test) - len(self.unknown),
+      'of': len(self.test),
+      'left_out': dict(collections.Counter(self.unknown.values())),
+    }
+
+  def _truth(self, index: int) -> masks.Truth:
+    files, frame = self.category.test[index].masks, self.test[index]
+    return masks.examine(files, frame, self.mask_rule)
 
 
-def prepare(category: folder.Category, data: Config) -> Inputs:
-  """Reads every image's and mask's header and lays out the frames.
+def prepare(
+  category: folder.Category,
+  data: Config,
+  checked: Mapping[File, images.Checked] | None = None,
+) -> Inputs:
+  """Lays out the frames of a category's images, and looks at its masks.
 
-  So wrong files are found before anything is computed.
+  What is doubtful is told before anything is computed.
 
   Args:
     category: The files.
     data: The `data` section of a config.
+    checked: What is known of them from `images.check`; read where missing.
 
   Returns:
     The category's inputs.
 
   Raises:
-    ValueError: If a file is not an image, or a mask's size is not its image's.
+    ValueError: If a file is not an image.
   """
-  train = [images.image_size(path) for path in category.train]
-  test = [images.image_size(sample.path) for sample in category.test]
-  for sample, size in zip(category.test, test, strict=True):
-    if sample.mask and (found := images.image_size(sample.mask)) != size:
-      raise ValueError(
-        f'{sample.mask}: the mask is {text(found)} but its image {sample.path} '
-        f'is {text(size)} (height x width); they must be equal'
-      )
-  # What cannot be used later is told here.
-  held = [images.image_size(path) for path in category.validation]
+  known = dict(checked or {})
+  paths = (*category.train, *(sample.path for sample in category.test))
+  for path in (*paths, *category.validation):
+    if path not in known:
+      known[path] = images.Checked(images.image_size(path), False)
   # There are few sizes, and an image's frame is its size's.
-  sizes = dict.fromkeys((*train, *test, *held))
+  sizes = dict.fromkeys(one.size for one in known.values())
   if data.crop:
     frames = {
       size: Frame.protocol(size, data.resize, data.crop) for size in sizes
     }
   else:
-    common = collections.Counter(train).most_common(1)[0][0]
-    shape = whole_input_size(common, data.resize)
+    counts = collections.Counter(known[path].size for path in category.train)
+    shape = whole_input_size(counts.most_common(1)[0][0], data.resize)
     frames = {size: Frame.whole(size, shape) for size in sizes}
-  of_train = tuple(frames[size] for size in train)
-  of_test = tuple(frames[size] for size in test)
+  ordered = tuple(frames[known[path].size] for path in paths)
+  split = len(category.train)
   if not data.crop:
-    paths = [*category.train, *(sample.path for sample in category.test)]
-    _warn_if_squashed(category.name, (*of_train, *of_test), paths)
+    _warn_if_squashed(category.name, ordered, paths)
   _warn_of_unused_bits(category, data.bits)
-  return Inputs(category, of_train, of_test, data.mask_rule, data.bits)
+  return Inputs(
+    category,
+    ordered[:split],
+    ordered[split:],
+    data.mask_rule,
+    data.bits,
+    _unknown(category, ordered[split:], data.mask_rule),
+  )
+
+
+def _unknown(
+  category: folder.Category,
+  frames: Sequence[Frame],
+  rule: Literal['reference', 'half'],
+) -> dict[int, str]:
+  """Looks at all masks; tells what is wrong with them.
+
+  Returns:
+    Why the pixels of which defective test images are unknown, by index.
+  """
+  defective = [i for i, sample in enumerate(category.test) if sample.label]
+
+  def look(index: int) -> tuple[str, tuple[str, ...], int]:
+    # The masks themselves would take too much memory.
+    found = masks.examine(category.test[index].masks, frames[index], rule)
+    return found.why, found.notes, found.cut
+
+  unknown, noted, cut = {}, collections.defaultdict(list), 0
+  looked = loading.in_order(look, defective, ahead=64)
+  for index, (why, notes, pixels) in zip(defective, looked, strict=True):
+    if why:
+      unknown[index] = why
+    cut += pixels
+    for note in (why, *notes):
+      noted[note].append(category.test[index].path)
+  noted.pop('', None)
+  if len(noted.get(masks.NO_MASK, ())) == len(defective):
+    noted.pop(masks.NO_MASK, None)  # There are no masks at all.
+  for note, found in noted.items():
+    out = '; left out of pixel figures' if note in unknown.values() else ''
+    if note in (masks.OUTSIDE, masks.CUT):
+      out += f' ({cut} defective pixels in all)'
+    logging.warning(
+      '%s: %d of %d defective images: %s%s; such as %s',
+      category.name,
+      len(found),
+      len(defective),
+      note,
+      out,
+      found[0],
+    )
+  return unknown
 
 
 def _warn_of_unused_bits(category: folder.Category, bits: int) -> None:
-  step = -(-len(category.train) // _LOOKED_AT)
-  used = max(images.used_bits(path) for path in category.train[::step])
-  if 0 < used < bits - 1:  # At most a quarter of the range.
-    logging.warning(
-      '%s: its 16-bit images seem to use %d bits of %d, which leaves them %d '
-      'gray levels; --config.data.bits=12 reads a camera of 12 bits',
-      category.name,
-      used,
-      bits,
-      2 ** max(used - bits + 8, 0),
-    )
+  some = category.train[:: -(-len(category.train) // _LOOKED_AT)]
+  for colour, held, remedy in (
+    (False, bits, '--config.data.bits=12 reads a camera of 12 bits'),
+    (True, 16, 'save them as 8 bit, or with their values in the upper bits'),
+  ):
+    used = max(images.used_bits(path, colour=colour) for path in some)
+    if 0 < used < held - 1:  # At most a quarter of the range.
+      logging.warning(
+        '%s: its 16-bit %s images seem to use %d bits of %d, which leaves them '
+        '%d levels; %s',
+        category.name,
+        'colour' if colour else 'gray',
+        used,
+        held,
+        2 ** max(used - held + 8, 0),
+        remedy,
+      )
 
 
 def _warn_if_squashed(

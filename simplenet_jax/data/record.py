@@ -1,4 +1,4 @@
-"""Images that are no files of their own but lie in a data set's."""
+"""A category's images: files, or records in a data set's files."""
 
 import dataclasses
 from collections.abc import Callable
@@ -30,6 +30,8 @@ class Record:
     return f'{self.origin}: {self.place}'
 
 
+GOOD = 'good'  # The kind of a test image without a defect.
+
 _PARTS = ('train', 'validation', 'test', 'ground_truth')
 
 # What the pixels of a data set can be read from.
@@ -47,3 +49,42 @@ def place(file: File) -> PurePosixPath:
 def weight(file: File) -> int:
   """Returns how many bytes an image takes as it is stored."""
   return file.bytes if isinstance(file, Record) else file.stat().st_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """A test image.
+
+  Attributes:
+    path: The image.
+    defect: Its folder's name; 'good' for a normal image.
+    masks: Its defect masks, all of which count; there may be none.
+  """
+
+  path: File
+  defect: str
+  masks: tuple[File, ...] = ()
+
+  @property
+  def label(self) -> int:
+    """0 for a normal image, 1 for a defective one."""
+    return int(self.defect != GOOD)
+
+
+@dataclasses.dataclass(frozen=True)
+class Category:
+  """The images of one kind of object.
+
+  Attributes:
+    name: The folder's name.
+    train: Normal images to train on, sorted by name.
+    test: Test images, sorted by defect, then name; may be empty.
+    validation: Normal images to set thresholds by; may be empty.
+    drawn: How many good test images were drawn from the folder of good ones.
+  """
+
+  name: str
+  train: tuple[File, ...]
+  test: tuple[Sample, ...]
+  validation: tuple[File, ...] = ()
+  drawn: int = 0

@@ -1,48 +1,100 @@
 """Where a run's images come from, by the `data` section of its config."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from simplenet_jax.data import cifar10, demo, folder, inputs, prepared, visa
+from absl import logging
+
+from simplenet_jax.data import (
+  accounts,
+  cifar10,
+  demo,
+  folder,
+  images,
+  inputs,
+  loading,
+  prepared,
+  visa,
+)
+from simplenet_jax.data.record import File
 from simplenet_jax.progress import console
 from simplenet_jax.protocols import Config
 
 _DEMO_VALIDATION = 20  # Good images of each demo category for its threshold.
+_TOLD = 5  # Images that cannot be read of which each has a line, at most.
 
 
-def open_categories(data: Config) -> list[inputs.Inputs]:
-  """Finds the categories and checks the headers of all their files.
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+  """A run's images.
+
+  Attributes:
+    categories: In the order of the data set.
+    files: What every file below the root is used as.
+  """
+
+  categories: list[inputs.Inputs]
+  files: tuple[accounts.Row, ...]
+
+
+def open_categories(data: Config) -> DataSet:
+  """Finds the categories, checks all their files and says what they are.
 
   Args:
     data: The `data` section of a config.
 
   Returns:
-    The categories, in the order of the data set; a demo set is generated where
-    it is missing.
+    The categories; a demo set is generated where it is missing.
 
   Raises:
     FileNotFoundError: If the data set is not there.
     ValueError: If the root is not set, a category is not there or has no
-      training images, or a file is not what it should be.
+      training images, it cannot be told which images are good, or, with
+      `strict`, an image cannot be read.
   """
-  # Unquoted names arrive from the command line as one string, or as numbers.
+  # Unquoted names arrive from the command line as one string.
   names = [n for entry in data.categories for n in str(entry).split(',') if n]
-  found = _find(data, names)
-  for category in found:
-    _check_name(data.root, category.name)
-  return [
-    inputs.prepare(
-      folder.hold_out(category, data.held_out, data.held_out_least), data
-    )
-    for category in found
-  ]
+  root, found = _find(data, names)
+  left_out = dict(found.left_out)
+  opened, drawn = [], []
+  for whole in found.categories:
+    _check_name(data.root, whole.name)
+    checked = _check(whole, data.strict, left_out)
+    readable = _without(whole, checked, left_out)
+    _tell_turned(readable, checked)
+    category = folder.hold_out(readable, data.held_out, data.held_out_least)
+    if data.held_out and not category.validation:
+      logging.warning(
+        '%s: %d good images are too few to hold one out, so there is no '
+        'threshold and no verdict; four are needed',
+        category.name,
+        len(category.train),
+      )
+    if not readable.validation:
+      drawn.append(category.name)
+    opened.append(inputs.prepare(category, data, checked))
+  uses = accounts.of_run([one.category for one in opened], drawn)
+  rows = accounts.rows(uses, left_out, root)
+  accounts.warn(left_out, root)
+  where = data.dataset if data.source == 'tfds' else root
+  console.print(f'Images of {where}\n{accounts.tell(rows)}')
+  for one in found.categories:
+    if one.drawn:
+      console.print(
+        f'  {one.name}: {one.drawn} of its good images, drawn at random by its '
+        'name, are tested on beside the defects (a fifth)'
+      )
+  return DataSet(opened, rows)
 
 
-def _find(data: Config, names: Sequence[str]) -> tuple[folder.Category, ...]:
+def _find(data: Config, names: Sequence[str]) -> tuple[Path, folder.Found]:
+  """Returns the folder of the images, and what is in it."""
+  root = Path(data.root).expanduser()
   if data.source == 'tfds':
     console.print(f'Data: {data.dataset} as TFDS prepared it; reads its names')
-    return prepared.find_categories(data.dataset, data.tfds_dir, names)
-  root = Path(data.root).expanduser()
+    found = prepared.find_categories(data.dataset, data.tfds_dir, names)
+    return root, folder.Found(found, {})
   if not data.root:
     raise ValueError('--config.data.root is empty; give the folder of images')
   if data.source == 'demo':
@@ -55,10 +107,76 @@ def _find(data: Config, names: Sequence[str]) -> tuple[folder.Category, ...]:
       '--config.data.root=FOLDER'
     )
   if data.source == 'cifar10':
-    return cifar10.find_categories(root, names)
+    return root, folder.Found(cifar10.find_categories(root, names), {})
   if (root / visa.SPLIT).is_file():
-    return visa.find_categories(root, names)
-  return folder.find_categories(root, names)
+    return root, visa.find(root, names)
+  words = folder.Names.parse(data.normal, data.defects, data.masks)
+  return root, folder.find(root, names, words)
+
+
+def _check(
+  category: folder.Category, strict: bool, left_out: dict[Path, str]
+) -> dict[File, images.Checked]:
+  """Looks at all images; tells of those that cannot be read."""
+
+  def look(path: File) -> images.Checked | OSError | ValueError:
+    try:
+      return images.check(path)
+    except (OSError, ValueError) as error:
+      return error
+
+  tested = (sample.path for sample in category.test)
+  paths = [*category.train, *category.validation, *tested]
+  found, broken = {}, 0
+  for path, one in zip(paths, loading.in_order(look, paths, 64), strict=True):
+    if isinstance(one, images.Checked):
+      found[path] = one
+      continue
+    if strict:
+      raise ValueError(
+        f'{one}; mend or remove it, or let it be left out without --strict'
+      ) from one
+    assert isinstance(path, Path)
+    left_out[path] = accounts.UNREADABLE
+    broken += 1
+    if broken <= _TOLD:
+      logging.warning('%s: left out: %s', category.name, one)
+  return found
+
+
+def _without(
+  category: folder.Category,
+  checked: Mapping[File, images.Checked],
+  left_out: dict[Path, str],
+) -> folder.Category:
+  """Returns a category without the images that cannot be read."""
+  kept = dataclasses.replace(
+    category,
+    train=tuple(path for path in category.train if path in checked),
+    validation=tuple(path for path in category.validation if path in checked),
+    test=tuple(one for one in category.test if one.path in checked),
+  )
+  if not kept.train:
+    raise ValueError(
+      f'{category.train[0]}: none of the {len(category.train)} training images '
+      f'of {category.name} can be read'
+    )
+  for sample in category.test:
+    if sample.path not in checked:
+      reason = 'a mask of an image that cannot be read'
+      left_out |= {m: reason for m in sample.masks if isinstance(m, Path)}
+  return kept
+
+
+def _tell_turned(
+  category: folder.Category, checked: Mapping[File, images.Checked]
+) -> None:
+  turned = [path for path, one in checked.items() if one.turned]
+  if turned:
+    console.print(
+      f'  {category.name}: {len(turned)} of {len(checked)} images are turned '
+      f'as their EXIF orientation says, such as {turned[0]}'
+    )
 
 
 def _check_name(root: str, name: str) -> None:

@@ -14,16 +14,23 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from simplenet_jax.data.folder import GOOD, Category, Sample
+from simplenet_jax.data import tree
+from simplenet_jax.data.folder import (
+  GOOD,
+  NOT_CHOSEN,
+  OUTSIDE,
+  Category,
+  Found,
+  Sample,
+  files,
+)
 
 SPLIT = Path('split_csv', '1cls.csv')
 _COLUMNS = ('object', 'split', 'label', 'image', 'mask')
 _ANOMALOUS = 'anomaly'
 
 
-def find_categories(
-  root: Path, names: Sequence[str] = ()
-) -> tuple[Category, ...]:
+def find(root: Path, names: Sequence[str] = ()) -> Found:
   """Lists the images of every object, sorted by name.
 
   Args:
@@ -31,7 +38,7 @@ def find_categories(
     names: the objects wanted; empty for all.
 
   Returns:
-    The categories, each with at least one training image.
+    The categories, each with at least one training image, and other files.
 
   Raises:
     FileNotFoundError: an image or mask that the split names is not there.
@@ -50,10 +57,18 @@ def find_categories(
       f'{root / SPLIT}: no object {", ".join(missing)}; there are '
       f'{", ".join(found)}'
     )
-  return tuple(
+  categories = tuple(
     _category(root, name, [row for row in rows if row['object'] == name])
     for name in sorted(set(names)) or found
   )
+  whole, left_out = tree.read(root)
+  used = {file for one in categories for file in files(one)}
+  others = {_file(root, row['image']) for row in rows} - used
+  others |= {_file(root, row['mask']) for row in rows if row['mask']} - used
+  for image in whole.all_images():
+    if image not in used:
+      left_out[image] = NOT_CHOSEN if image in others else OUTSIDE
+  return Found(categories, left_out)
 
 
 def _rows(root: Path) -> Iterator[dict[str, str]]:
@@ -103,8 +118,8 @@ def _sample(root: Path, row: dict[str, str]) -> Sample:
   path = _file(root, row['image'])
   if row['label'] != _ANOMALOUS:
     return Sample(path, GOOD)
-  mask = _file(root, row['mask']) if row['mask'] else None
-  return Sample(path, _ANOMALOUS, mask)
+  masks = (_file(root, row['mask']),) if row['mask'] else ()
+  return Sample(path, _ANOMALOUS, masks)
 
 
 def _file(root: Path, name: str) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from simplenet_jax.data import decoding, files, images, loading
+from simplenet_jax.data import accounts, decoding, files, images, loading
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.data.record import File, Record
 from simplenet_jax.inference import appearance
@@ -69,7 +69,7 @@ def sources(given: Any) -> Iterator[tuple[File | int, Any]]:
   match given:
     case str() | Path():
       path = Path(given)
-      items: Iterable[Any] = files.find(path) if path.is_dir() else [path]
+      items: Iterable[Any] = _within(path) if path.is_dir() else [path]
     case np.ndarray() if given.ndim == 4:
       items = given
     case np.ndarray() | Image.Image():
@@ -88,6 +88,13 @@ def sources(given: Any) -> Iterator[tuple[File | int, Any]]:
         yield item, item
       case _:
         yield index, item
+
+
+def _within(folder: Path) -> Sequence[Path]:
+  """Returns a folder's images, and warns of those that are left out."""
+  found = files.find(folder)
+  accounts.warn(found.left_out, found.root)
+  return found.images
 
 
 def names(given: Sequence[File | int]) -> list[str]:

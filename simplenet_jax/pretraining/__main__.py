@@ -2,8 +2,9 @@
 
 import pathlib
 
-from absl import app, flags, logging
+from absl import flags, logging
 
+from simplenet_jax import cli
 from simplenet_jax.pretraining import train
 
 _OUTPUT = flags.DEFINE_string(
@@ -29,10 +30,11 @@ _EVERY = flags.DEFINE_integer(
 )
 
 
-def main(argv: list[str]) -> None:
+cli.require('output')
+
+
+def main() -> None:
   """Renders, trains and saves as the flags say."""
-  if len(argv) > 1:
-    raise app.UsageError(f'unexpected argument {argv[1]!r}')
   logging.set_verbosity(logging.INFO)
   options = train.Options(
     architecture=_ARCHITECTURE.value,
@@ -47,5 +49,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
-  flags.mark_flag_as_required('output')
-  app.run(main)
+  cli.run(main)

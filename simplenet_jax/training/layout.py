@@ -60,13 +60,24 @@ def make_jobs(
   config: Config, categories: Sequence[Inputs], variant: str = ''
 ) -> list[plan.Job]:
   """Returns the heads of a run: every category with every seed."""
-  train = config.train
-  size, epochs = train.batch_size, train.epochs
+  size = config.train.batch_size
   return [
     plan.Job(one.name, seed, len(one.train), size, epochs, variant)
     for one in categories
+    for epochs in [epochs_of(config, len(one.train))]
     for seed in config.seeds
   ]
+
+
+def epochs_of(config: Config, images: int) -> int:
+  """Returns a head's epochs: those of the config, or what `min_steps` takes.
+
+  Args:
+    config: The settings; `train` is read.
+    images: Its training images.
+  """
+  steps_per_epoch = -(-images // config.train.batch_size)
+  return max(config.train.epochs, -(-config.train.min_steps // steps_per_epoch))
 
 
 Shapes = tuple[jax.ShapeDtypeStruct, ...]

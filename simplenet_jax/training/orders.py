@@ -27,7 +27,7 @@ class Orders:
     key: Returns what a head's noise is drawn from, uint32 `[2]`.
     test_images: How many test images a category has.
     rank: Returns how a category's epochs are told from each other, or None.
-    every: Epochs between evaluations.
+    every: Returns a head's epochs between evaluations.
     checkpoints: Where heads are saved, None to save nothing.
     checkpoint_seconds: Time between saves.
     on_steps: Called with a record when it has grown.
@@ -42,7 +42,7 @@ class Orders:
   key: Callable[[Job], np.ndarray]
   test_images: Callable[[str], int]
   rank: Callable[[str], Rank | None]
-  every: int
+  every: Callable[[Job], int]
   checkpoints: Checkpoints | None
   checkpoint_seconds: float
   on_steps: Callable[[Record], None]

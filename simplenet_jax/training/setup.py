@@ -196,7 +196,10 @@ def make_orders(
     ),
     init=lambda job: init(key_of(job)),
     key=lambda job: np.asarray(jax.random.key_data(key_of(job))),
-    every=config.evaluation.every,
+    # As often as in as many epochs as the config has.
+    every=lambda job: (
+      config.evaluation.every * job.epochs // config.train.epochs
+    ),
     checkpoint_seconds=config.engine.checkpoint_seconds,
     **others,
   )

@@ -111,7 +111,8 @@ class Worker:
       return None
     self._queue.remove(job)
     self._states = lanes.put(self._states, jnp.int32(lane), state)
-    every = self._orders.every if self._orders.test_images(job.category) else 0
+    scored = self._orders.test_images(job.category)
+    every = self._orders.every(job) if scored else 0
     return Slot(
       lane,
       record,

@@ -1,0 +1,172 @@
+"""The flag `--config` and what overrides its fields; nothing imports jax."""
+
+import inspect
+import re
+import runpy
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags import tuple_parser
+
+from simplenet_jax import protocols, rules
+from simplenet_jax.protocols import Config
+
+_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)')
+
+
+class ConfigFile(flags.ArgumentParser):
+  """Reads `--config`: a Python file with `get_config`, and its choice.
+
+  Attributes:
+    model: Settings that have every field that a file can have.
+    fields: The paths of those that flags can set.
+    base: Path of the section that holds a run's settings; empty if all do.
+  """
+
+  def __init__(self, of_sweep: bool):
+    """Reads the configs of runs, or those of sweeps."""
+    super().__init__()
+    self.model, self.base = protocols.reference(), ''
+    self.fields = [field for field, _ in protocols.leaves(self.model)]
+    if of_sweep:
+      from simplenet_jax.sweeps import settings
+
+      self.model, self.base = settings.sweep('', '', self.model, {}), 'base.'
+      own = [f'weights.{name}' for name in self.model.weights]
+      of_run = [f'base.{field}' for field in self.fields]
+      self.fields = [*of_run, 'only', 'view', *own]
+
+  def parse(self, argument: str) -> Config:
+    """Returns the settings that a file gives, checked but for their range.
+
+    Args:
+      argument: As in FILE or FILE:CHOICE.
+
+    Raises:
+      ValueError: If they are no settings, or those of another command.
+    """
+    config = _load(argument)
+    if ('variants' in config) != ('variants' in self.model):
+      kind, command = ('one run', 'main') if self.base else ('a sweep', 'sweep')
+      raise ValueError(
+        f'this is the config of {kind}: python -m simplenet_jax.{command}'
+      )
+    protocols.check_fields(config, self.model)
+    return config.lock()
+
+  def flag_type(self) -> str:
+    """Returns what `--help` calls the flag's values."""
+    return 'a config file'
+
+
+class _Items(tuple_parser.TupleParser):
+  """Reads several values, separated by commas; what looks like one is one.
+
+  Only whole numbers as people write them become numbers: names of folders such
+  as 01, 1e3, 2024_01 or true stay what was typed.
+  """
+
+  def parse(self, argument: Any) -> tuple[Any, ...]:
+    """Returns the values."""
+    if not isinstance(argument, str) or argument.startswith(tuple('([\'"')):
+      return super().parse(argument)  # As Python writes them.
+    texts = [text.strip() for text in argument.split(',')]
+    return tuple(
+      int(text) if re.fullmatch('0|-?[1-9][0-9]{0,18}', text) else text
+      for text in texts
+      if text
+    )
+
+
+def prepare(*, of_sweep: bool = False) -> None:
+  """Has `--config`, defined before, read by `ConfigFile`.
+
+  Args:
+    of_sweep: Whether the command takes the configs of sweeps.
+  """
+  flags.FLAGS['config'].parser = ConfigFile(of_sweep)
+  config_flags.register_flag_parser_for_type(tuple, _Items())
+
+
+def _load(argument: str) -> Config:
+  name, colon, choice = argument.partition(':')
+  if not Path(name).is_file():
+    raise ValueError('no such file; see configs/')
+  try:
+    get_config = runpy.run_path(name).get('get_config')
+    if not callable(get_config):
+      raise ValueError('has no function get_config; see configs/folder.py')
+    takes = inspect.signature(get_config).parameters
+    if colon and not takes:
+      raise ValueError('this one has no choices; leave out the colon and more')
+    config = get_config(choice) if colon else get_config()
+  except SyntaxError as error:
+    raise ValueError(
+      f'its Python is wrong, line {error.lineno}: {error.msg}; see configs/'
+    ) from None
+  except ValueError as error:  # Meant for people.
+    raise ValueError(' '.join(str(error).split())) from None
+  except Exception as error:
+    lines = [
+      f'line {frame.lineno}: '
+      for frame in traceback.extract_tb(error.__traceback__)
+      if frame.filename == name
+    ]
+    text = ' '.join(str(error).split())
+    raise ValueError(
+      f'{"".join(lines[-1:])}{type(error).__name__}: {text}; mend the file'
+    ) from None
+  if not isinstance(config, ConfigDict):
+    raise ValueError(
+      f'its get_config returned {type(config).__name__}, expected a ConfigDict '
+      'such as protocols.reference()'
+    )
+  return config
+
+
+def check_overrides(argv: Sequence[str]) -> None:
+  """Refuses flags of fields that there are not, before the config is read.
+
+  Args:
+    argv: The command line; flags in files that it names are looked at, too.
+
+  Raises:
+    flags.Error: Names the first one, and which was meant.
+  """
+  if 'config' not in flags.FLAGS:
+    return
+  parser = flags.FLAGS['config'].parser
+  given = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
+  configs = [i for i, a in enumerate(given) if re.match('--?config(=|$)', a)]
+  for index, argument in enumerate(given):
+    match = _OVERRIDE.match(argument)
+    if not match:
+      continue
+    path = match[1]
+    below = [f for f in parser.fields if f.startswith(f'{path}.')]
+    if below:
+      raise flags.Error(
+        f'--config.{path} is a section; set its fields, as in '
+        f'--config.{below[0]}=...'
+      )
+    if path not in parser.fields:
+      raise flags.Error(
+        f'there is no --config.{path}{rules.suggestion(path, parser.fields)}'
+      )
+    if not configs or index < configs[0]:
+      raise flags.Error(f'--config must be given, before --config.{path}')
+
+
+def keep_names() -> None:
+  """Makes texts again of categories that are called like numbers."""
+  if 'config' not in flags.FLAGS:
+    return
+  config = flags.FLAGS['config'].value
+  data = (config.base if 'base' in config else config).data
+  data.categories = tuple(
+    str(name) if type(name) is int else name for name in data.categories
+  )
