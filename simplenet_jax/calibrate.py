@@ -74,8 +74,9 @@ def main() -> None:
   )
   detector.caution()
   console.print(
-    f'Calibrates {detector.card.name} with {counted(len(given.images), "image")}, to '
-    f'{target}\n{given.tell("to calibrate")}'
+    f'Calibrates {detector.card.name} with '
+    f'{counted(len(given.images), "image")}, to {target}\n'
+    f'{given.tell("to calibrate")}'
   )
   detector.calibrate(
     given.images,

@@ -15,8 +15,8 @@ from simplenet_jax.inference.card import Card
 from simplenet_jax.inference.prediction import Prediction
 from simplenet_jax.progress import Board, console, counted
 
-# Heat maps without a threshold are hottest this many times the spread of training
-# images above the highest of them; good ones that are new lie somewhat higher.
+# Heat maps without a threshold are hottest this many times the spread of
+# training images above the highest of them: new good ones lie somewhat higher.
 _HEADROOM = 3.0
 _AHEAD = 16  # Predictions being written or waiting for it.
 

@@ -72,6 +72,29 @@ def test_a_generator_is_asked_one_by_one():
   assert asked == [0, 1, 2]
 
 
+@pytest.mark.parametrize('batch_size', [1, 8, 64])
+@pytest.mark.parametrize('lookahead', [*range(40), 255, 256, 257, 10**9])
+def test_a_pace_is_within_what_is_allowed(lookahead, batch_size):
+  pace = source.Pace.within(lookahead, batch_size)
+  taken = pace.batches * pace.images + pace.ahead
+  assert taken <= lookahead + 1
+  assert 1 <= pace.images <= batch_size
+  if lookahead >= source.busy(batch_size):
+    # Two batches on the device and two more that are read meanwhile.
+    assert pace == source.Pace(batch_size, 2, 2 * batch_size + 2)
+  elif lookahead > 3:
+    assert pace.batches == 2
+    assert pace.ahead >= pace.images
+
+
+def test_names_are_those_below_the_common_folder(tmp_path):
+  one, two = tmp_path / 'day/1/a.png', tmp_path / 'day/2/a.png'
+  assert source.names([one, two]) == ['1/a.png', '2/a.png']
+  assert source.names([one]) == ['a.png']
+  assert source.names([0, one, 7]) == ['0', 'a.png', '7']
+  assert source.names([]) == []
+
+
 def test_what_is_no_image_is_refused(tmp_path):
   for given in (None, 3, 1.5, object()):
     with pytest.raises(TypeError, match='expected images as arrays, paths'):
