@@ -169,8 +169,10 @@ def _entry(
 def fingerprint(one: Inputs) -> str:
   """Returns the files' number and a digest of their names and sizes."""
   digest = hashlib.sha256()
-  masks = sum(sample.mask is not None for sample in one.category.test)
-  test = [(sample.path, sample.mask) for sample in one.category.test]
+  masks = sum(bool(sample.masks) for sample in one.category.test)
+  test = [
+    (sample.path, *(sample.masks or (None,))) for sample in one.category.test
+  ]
   held = one.category.validation
   for path in (*one.category.train, *held, *(p for pair in test for p in pair)):
     if path is None:

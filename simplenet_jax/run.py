@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from simplenet_jax import environment, protocols
+from simplenet_jax.data import accounts
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment.shipper import Shipper
 from simplenet_jax.evaluation import category, evidence, metrics, results
@@ -42,6 +43,7 @@ class Run:
     page_due: When the page may be written again, of `time.monotonic`.
     divided: Whether other processes have a part in it; its tables and its page
       are then written in the end, by the first.
+    files: What the files of its data set are used as.
   """
 
   config: Config
@@ -63,6 +65,7 @@ class Run:
   )
   page_due: float = 0.0
   divided: bool = False
+  files: Sequence[accounts.Row] = ()
 
 
 def rank(run: Run, name: str):
@@ -206,6 +209,7 @@ def report(run: Run) -> dict[str, Any]:
     'wall_seconds': run.clock.seconds,
     'versions': environment.versions(),
     'device': environment.device(),
+    'files': [dataclasses.asdict(row) for row in run.files],
   }
   # In the order of the data set, whatever ended first.
   finished = {

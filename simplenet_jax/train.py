@@ -163,13 +163,18 @@ def train_together(
 class _Work:
   """What runs side by side share, and what each has of its own, by name."""
 
-  categories: list[Inputs]
+  images: sources.DataSet
   clock: Clock
   extractor: Extractor
   weights: weights.Weights
   variants: dict[str, setup.Variant]
   jobs: list[Job]
   budget: int
+
+  @property
+  def categories(self) -> list[Inputs]:
+    """The categories."""
+    return self.images.categories
 
   def plan(self, left: Sequence[Job]) -> planning.Plan:
     """Plans the training of the heads that are left."""
@@ -190,7 +195,8 @@ def _read(settings: Settings, cluster: Cluster) -> _Work:
   for config in configs.values():
     protocols.check(config)
   first, clock = next(iter(configs.values())), Clock()
-  categories = sources.open_categories(first.data)
+  images = sources.open_categories(first.data)
+  categories = images.categories
   extractor = setup.make_extractor(first)
   variants = {
     name: setup.Variant(config, setup.make_recipe(config, extractor.starts))
@@ -204,9 +210,7 @@ def _read(settings: Settings, cluster: Cluster) -> _Work:
     for job in layout.make_jobs(config, categories, name)
   ]
   budgets = cluster.exchange(layout.bank_budget(first, cluster.neighbours))
-  return _Work(
-    categories, clock, extractor, loaded, variants, jobs, min(budgets)
-  )
+  return _Work(images, clock, extractor, loaded, variants, jobs, min(budgets))
 
 
 def _open(
@@ -240,6 +244,7 @@ def _open(
       Shipper(config, work.weights, workdir),
       known=earlier.recall(workdir, config.seeds) if recall else {},
       divided=cluster.count > 1,
+      files=work.images.files,
     )
     held.callback(opened[name].checkpoints.close)
   return opened, resumed

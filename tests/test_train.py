@@ -146,7 +146,7 @@ def trained(config, work, name):
   """Returns a category's test images and its heads' last patch scores."""
   config = config.copy_and_resolve_references()
   config.data.categories = (name,)
-  (one,) = sources.open_categories(config.data)
+  (one,) = sources.open_categories(config.data).categories
   checkpoints = Checkpoints(work / 'checkpoints')
   records = [
     checkpoints.load(job)[0] for job in layout.make_jobs(config, [one])

@@ -8,11 +8,19 @@ from pathlib import Path
 from absl import logging
 
 from simplenet_jax.data import folder, tree
-from simplenet_jax.data.record import GOOD, Category, File, place
+from simplenet_jax.data.record import Category, File, place
 
 UNREADABLE = 'an image that cannot be read'
 # What nobody would miss.
 _EXPECTED = (tree.HIDDEN, tree.NO_IMAGE, folder.NOT_CHOSEN)
+_ORDER = (
+  'train',
+  'held out',
+  'validation',
+  'good test',
+  'defective test',
+  'mask',
+)
 _KINDS = 8  # Kinds of defects that a terminal shows, at most.
 
 
@@ -44,12 +52,12 @@ def of_run(
   """
   uses: dict[File, str] = {}
   for one in categories:
-    held = 'held out of training' if one.name in drawn else 'validation'
+    held = 'held out' if one.name in drawn else 'validation'
     uses |= dict.fromkeys(one.train, 'train')
     uses |= dict.fromkeys(one.validation, held)
     for sample in one.test:
       bad = f'defective test: {sample.defect}'
-      uses[sample.path] = bad if sample.label else f'{GOOD} test'
+      uses[sample.path] = bad if sample.label else 'good test'
       uses |= dict.fromkeys(sample.masks, 'mask')
   return uses
 
@@ -70,8 +78,9 @@ def rows(
   found = collections.defaultdict(list)
   for file, use in uses.items():
     found[use, False].append(str(place(file)))
+  found = dict(sorted(found.items(), key=lambda item: _rank(item[0][0])))
   for path, reason in sorted(left_out.items()):
-    found[reason, True].append(_below(path, root))
+    found.setdefault((reason, True), []).append(_below(path, root))
   return tuple(
     Row(use, len(files), files[0], out) for (use, out), files in found.items()
   )
@@ -120,6 +129,11 @@ def warn(left_out: Mapping[Path, str], root: Path) -> None:
       more,
       paths[0],
     )
+
+
+def _rank(use: str) -> tuple[int, str]:
+  part = use.partition(':')[0]
+  return _ORDER.index(part) if part in _ORDER else len(_ORDER), use
 
 
 def _below(path: Path, root: Path) -> str:

@@ -81,9 +81,9 @@ def decode(
   except (PermissionError, MemoryError):
     raise
   except UnidentifiedImageError as error:
+    held = 'empty' if _is_empty(source) else 'not a readable image'
     raise ValueError(
-      f'{name}: not a readable image, expected {", ".join(FORMATS)}; replace '
-      'or remove it'
+      f'{name}: {held}, expected {", ".join(FORMATS)}; replace or remove it'
     ) from error
   except (Image.DecompressionBombError, Image.DecompressionBombWarning):
     raise ValueError(
@@ -199,8 +199,8 @@ def viewed_size(image: Image.Image) -> tuple[int, int]:
   """
   # Pillow has exchanged a TIFF's sides already.
   turned = image.format != 'TIFF' and orientation(image) >= 5
-  size = (image.height, image.width)
-  return size[::-1] if turned else size
+  height, width = image.height, image.width
+  return (width, height) if turned else (height, width)
 
 
 def is_wide_colour(image: Image.Image) -> bool:
@@ -217,6 +217,12 @@ def refuse_floats(image: Image.Image) -> None:
   """Raises a ValueError for an image whose pixels are floats."""
   if image.mode == 'F':
     raise ValueError('its pixels are floats, expected 8 or 16 bit integers')
+
+
+def _is_empty(source: Any) -> bool:
+  if isinstance(source, str | os.PathLike):
+    return Path(source).stat().st_size == 0
+  return source.seek(0, os.SEEK_END) == 0
 
 
 def _refuse_pages(image: Image.Image) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from simplenet_jax.data import accounts, tree
 from simplenet_jax.data.naming import MASK, Names
+from simplenet_jax.data.record import File
 
 # In a folder of predictions.
 TABLE = 'predictions.csv'
@@ -39,7 +40,7 @@ class Given:
       use: What the images are used as.
     """
     accounts.warn(self.left_out, self.root)
-    uses = dict.fromkeys(self.images, use)
+    uses: dict[File, str] = dict.fromkeys(self.images, use)
     return accounts.tell(accounts.rows(uses, self.left_out, self.root))
 
 

@@ -6,7 +6,7 @@ because that is where the released code resizes.
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -188,7 +188,8 @@ class Frame:
       return
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    labels, count = ndimage.label(mask[box], np.ones((3, 3)))
+    found: Any = ndimage.label(mask[box], np.ones((3, 3)))
+    labels, count = found
     y, x = np.nonzero(labels)
     region = labels[y, x]
     y = (y + rows[0]) * self.resized[0] // self.original[0] - self.top

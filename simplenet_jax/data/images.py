@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from simplenet_jax.data import decoding
 from simplenet_jax.data.decoding import to_rgb
@@ -164,8 +165,9 @@ def check(path: File) -> Checked:
   def whole(image: Image.Image) -> Checked:
     decoding.refuse_floats(image)
     size, turned = decoding.viewed_size(image), decoding.orientation(image) > 1
-    if image.format == 'PNG':
-      image.verify()  # Its chunks have checksums.
+    if isinstance(image, PngImageFile) and image.tile:
+      # Its chunks have checksums; a search for EXIF data has not decoded it.
+      image.verify()
     else:
       # A JPEG can be decoded at an eighth of its size.
       image.draft(None, (image.width // 8, image.height // 8))

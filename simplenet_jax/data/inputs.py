@@ -186,21 +186,22 @@ def _unknown(
     found = masks.examine(category.test[index].masks, frames[index], rule)
     return found.why, found.notes, found.cut
 
-  unknown, noted, cut = {}, collections.defaultdict(list), 0
+  unknown, noted = {}, collections.defaultdict(list)
+  cut = collections.Counter()
   looked = loading.in_order(look, defective, ahead=64)
   for index, (why, notes, pixels) in zip(defective, looked, strict=True):
     if why:
       unknown[index] = why
-    cut += pixels
     for note in (why, *notes):
       noted[note].append(category.test[index].path)
+      cut[note] += pixels
   noted.pop('', None)
   if len(noted.get(masks.NO_MASK, ())) == len(defective):
     noted.pop(masks.NO_MASK, None)  # There are no masks at all.
   for note, found in noted.items():
     out = '; left out of pixel figures' if note in unknown.values() else ''
     if note in (masks.OUTSIDE, masks.CUT):
-      out += f' ({cut} defective pixels in all)'
+      out += f' ({cut[note]} defective pixels in all)'
     logging.warning(
       '%s: %d of %d defective images: %s%s; such as %s',
       category.name,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from absl import logging
 
 from simplenet_jax.data import naming, pairing
 from simplenet_jax.data.naming import (
@@ -19,8 +18,8 @@ from simplenet_jax.data.naming import (
   VALIDATION,
   Names,
 )
-from simplenet_jax.data.record import Category, File, Sample
-from simplenet_jax.data.tree import EXTENSIONS, Folder
+from simplenet_jax.data.record import Category, Sample
+from simplenet_jax.data.tree import EXTENSIONS, HIDDEN, Folder
 
 # Bytes of a category's name; of 255 that file systems take.
 _LONGEST_NAME = 200
@@ -64,22 +63,14 @@ def categories(root: Folder, names: Names) -> dict[str, Folder]:
       f'{root.path}: by its name {_listed(bad)} holds defects, but no folder '
       f'beside it ({_listed(flat)}) is called good; say which is with {_WHICH}'
     )
-  chosen = inside or flat
+  # Beside folders with `train` or `good`, loose images may be anything.
+  split = any(_is_split(one, names) for one in inside)
+  chosen = inside if split else inside + flat
   if not chosen:
     raise ValueError(
       f'{root.path}: no categories; expected <category>/train/{GOOD} or '
       f'train/{GOOD} in it, with images, or nothing but good images '
       f'({" ".join(EXTENSIONS)} and the like); name other folders with {_WHICH}'
-    )
-  if passed := [one for one in _with_images(root.folders) if one not in chosen]:
-    has, is_ = ('has', 'is') if len(passed) == 1 else ('have', 'are')
-    logging.warning(
-      '%s: %s %s images but no train/%s, and %s passed over',
-      root.path,
-      _listed(passed),
-      has,
-      GOOD,
-      is_,
     )
   return {one.name: one for one in chosen}
 
@@ -125,8 +116,8 @@ def read(
 
 
 def draw(
-  name: str, given: Sequence[File], count: int
-) -> tuple[list[File], list[File]]:
+  name: str, given: Sequence[_T], count: int
+) -> tuple[list[_T], list[_T]]:
   """Splits images at random, the same way each time: the rest, and so many.
 
   Args:
@@ -151,15 +142,15 @@ def _roles(folder: Folder, names: Names) -> dict[str, list[Folder]]:
 
 
 def _is_category(folder: Folder, names: Names) -> bool:
+  bad = _with_images(_roles(folder, names)[BAD])
+  return _is_split(folder, names) or bool(folder.images and bad)
+
+
+def _is_split(folder: Folder, names: Names) -> bool:
   # One with test images alone is meant as a category too, and is refused by
   # name later; passing over it would leave it out of a table.
   roles = _roles(folder, names)
-  return bool(
-    roles[TRAIN]
-    or roles[TEST]
-    or roles[GOOD]
-    or (folder.images and _with_images(roles[BAD]))
-  )
+  return bool(roles[TRAIN] or roles[TEST] or roles[GOOD])
 
 
 def _with_images(folders: Sequence[Folder]) -> list[Folder]:
@@ -217,7 +208,11 @@ class _Reader:
       for image in some
     }
     masks = self._masks(kinds)
-    gone = {naming.same(path.stem) for path in self._left_out}
+    gone = {
+      naming.same(path.stem)
+      for path, reason in self._left_out.items()
+      if reason != HIDDEN and path.is_relative_to(self._folder.path)
+    }
     own = pairing.pair(images, masks, gone, {naming.same(i.stem) for i in good})
     used = {mask for some in own.values() for mask in some}
     self._left_out |= {m: UNUSED_MASK for m in masks if m not in used}

@@ -28,8 +28,9 @@ SMALL = 'regions below a pixel of the input, of which one pixel counts'
 LOST = "regions lost at the input's resolution, as in the released code"
 CUT = 'defective pixels outside the crop'
 
-_MOST = 0.5  # Beyond this share of image a mask may be an inverted one,
-_BORDER = 0.8  # and is taken for it beyond this share of the image's border.
+# A mask of more than the first share of an image is taken for an inverted one,
+# and so is one of more than the second and of most of the image's border.
+_ALL, _MOST, _BORDER = 0.9, 0.5, 0.8
 _LEVELS = 8  # Gray levels, more of which are not numbers of classes.
 
 
@@ -151,4 +152,5 @@ def _is_inverted(defect: np.ndarray) -> bool:
   border = np.concatenate(
     [defect[0], defect[-1], defect[1:-1, 0], defect[1:-1, -1]]
   )
-  return bool(defect.mean() > _MOST and border.mean() > _BORDER)
+  share = defect.mean()
+  return bool(share > _ALL or (share > _MOST and border.mean() > _BORDER))

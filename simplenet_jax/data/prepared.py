@@ -208,12 +208,12 @@ def _samples(
         images.encoded_size(content, place, origin),
       )
 
-    mask = None
+    masks = ()
     if example['label'] == base.LABELS.index('anomalous') and 'mask' in encoded:
       place = f'ground_truth/{defect}/{filename.stem}_mask.png'
-      mask = record('mask', PurePosixPath(category, place))
+      masks = (record('mask', PurePosixPath(category, place)),)
     image = record('image', PurePosixPath(category, filename))
-    yield category, Sample(image, defect, mask)
+    yield category, Sample(image, defect, masks)
   board.end(name)
 
 

@@ -35,7 +35,7 @@ class Judge:
     """Reads a category's masks."""
     masks = [inputs.mask(index) for index in range(len(inputs.test))]
     known = np.array([i for i, mask in enumerate(masks) if mask is not None])
-    has_masks = any(sample.mask for sample in inputs.category.test)
+    has_masks = any(inputs.labels[known.astype(int)])
     return cls(
       labels=inputs.labels,
       known=known.astype(int),

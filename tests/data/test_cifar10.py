@@ -23,7 +23,7 @@ def test_every_class_is_normal_once(written):
     assert len(one.train) == 10
     assert len(one.test) == 20
     assert sum(sample.label == 0 for sample in one.test) == 2
-    assert not any(sample.mask for sample in one.test)
+    assert not any(sample.masks for sample in one.test)
     defects = {sample.defect for sample in one.test}
     assert defects == {'good', *cifar10.CLASSES} - {one.name}
 

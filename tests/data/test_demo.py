@@ -38,7 +38,7 @@ def test_a_set_reads_as_mvtec_folders(small):
     assert len(one.train) == 2
     assert sum(sample.label for sample in one.test) == 6
     assert {s.defect for s in one.test} == {'good', *pictures.FLAWS[one.name]}
-    assert all(bool(s.mask) == bool(s.label) for s in one.test)
+    assert all(bool(s.masks) == bool(s.label) for s in one.test)
 
 
 def test_images_are_rgb_and_masks_zero_or_255(small):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from simplenet_jax.data import files
+from simplenet_jax.data import files, tree
 
 
 @pytest.fixture
@@ -31,12 +31,37 @@ EXPECTED = ['a.JPG', 'b.png', 'deep/d.webp', 'deep/er/c.tiff', 'like.png/f.bmp']
 
 
 def names(root, found):
-  return [path.relative_to(root).as_posix() for path in found]
+  return [path.relative_to(root).as_posix() for path in found.images]
+
+
+def left_out(root, found):
+  return {str(p.relative_to(root)): why for p, why in found.left_out.items()}
 
 
 def test_a_folder_gives_all_images_in_it_sorted(root):
-  assert names(root, files.find(root)) == EXPECTED
-  assert files.locate(str(root), '--input') == files.find(root)
+  found = files.find(root)
+  assert names(root, found) == EXPECTED
+  assert files.locate(str(root), '--input') == found
+  assert left_out(root, found) == {
+    'deep/notes.txt': tree.NO_IMAGE,
+    'deep/.hidden.png': tree.HIDDEN,
+    '.cache/e.png': tree.HIDDEN,
+    'Thumbs.db': tree.HIDDEN,
+    'png': tree.NO_IMAGE,
+  }
+
+
+def test_what_is_given_is_told(root, caplog):
+  lines = files.find(root).tell('image to predict').splitlines()
+  assert lines[0] == '        5  image to predict, such as line 4/a.JPG'
+  assert lines[1:] == [
+    "        3  left out: hidden, or a system's own, such as .cache/e.png",
+    '        2  left out: no image by its content, such as deep/notes.txt',
+  ]
+  assert caplog.messages == [
+    f"{root}: left out: hidden, or a system's own: 2 in .cache, deep, such as "
+    '.cache/e.png'
+  ]
 
 
 def test_a_folder_may_itself_be_hidden_or_a_link(root, tmp_path):
@@ -48,34 +73,57 @@ def test_a_folder_may_itself_be_hidden_or_a_link(root, tmp_path):
 def test_loops_of_links_end(root):
   (root / 'deep/up').symlink_to(root)
   (root / 'self').symlink_to('self')
-  assert names(root, files.find(root)) == EXPECTED
+  found = files.find(root)
+  assert names(root, found) == EXPECTED
+  assert found.left_out[root / 'deep/up'] == tree.LOOP
+  assert found.left_out[root / 'self'] == tree.NOTHING
+
+
+def test_links_are_followed_and_each_file_is_taken_once(root, tmp_path):
+  other = tmp_path / 'other'
+  other.mkdir()
+  (other / 'x.png').touch()
+  (root / 'camera 2').symlink_to(other)
+  (root / 'z.png').symlink_to(root / 'b.png')
+  found = files.find(root)
+  assert names(root, found) == sorted([*EXPECTED, 'camera 2/x.png'])
+  assert found.left_out[root / 'z.png'] == files.TWICE
+  pattern = files.locate(f'{root}/**/**/*.[pJ][nP]*', '--input')
+  assert names(root, pattern) == ['a.JPG', 'b.png', 'camera 2/x.png']
 
 
 def test_results_and_masks_are_passed_over(root):
   (root / 'deep/predictions.csv').touch()
   (root / 'deep/er').rename(root / 'deep/maps')
-  (root / 'like.png').rename(root / 'ground_truth')
+  (root / 'like.png').rename(root / 'Masks')  # As VisA calls them.
   # What is beside the table is nobody's result.
-  assert names(root, files.find(root)) == ['a.JPG', 'b.png', 'deep/d.webp']
-  assert files.locate(f'{root}/deep/maps/*', '-')  # They can still be named.
-  assert len(files.find(root / 'ground_truth')) == 1
+  found = files.find(root)
+  assert names(root, found) == ['a.JPG', 'b.png', 'deep/d.webp']
+  assert found.left_out[root / 'deep/maps/c.tiff'] == files.A_RESULT
+  assert found.left_out[root / 'Masks/f.bmp'] == files.A_MASK
+  # They can still be named.
+  assert files.locate(f'{root}/deep/maps/*', '-').images
+  assert len(files.find(root / 'Masks').images) == 1
 
 
 def test_a_folder_without_images_is_refused(root):
   (root / 'empty').mkdir()
+  (root / 'empty/a.txt').touch()
   for find in (files.find, lambda path: files.locate(str(path), '--input')):
-    with pytest.raises(FileNotFoundError, match=r'empty: no images \(.*\.png'):
+    with pytest.raises(
+      FileNotFoundError, match=r'empty: no images in it; .*a\.txt is left out'
+    ):
       find(root / 'empty')
 
 
 def test_a_file_is_taken_whatever_its_name(root):
   for name in ('b.png', 'deep/notes.txt', 'deep/.hidden.png'):
-    assert files.locate(str(root / name), '--input') == [root / name]
+    assert files.locate(str(root / name), '--input').images == (root / name,)
 
 
 def test_a_pattern_gives_files_sorted(root):
   found = files.locate(f'{root}/*', '--input')
-  assert names(root, found) == ['Thumbs.db', 'a.JPG', 'b.png', 'png']
+  assert names(root, found) == ['a.JPG', 'b.png']
   found = files.locate(f'{root}/**/*.[tw][ie]*', '--input')
   assert names(root, found) == ['deep/d.webp', 'deep/er/c.tiff']
   found = files.locate(f'{root}/?.png', '--input')
@@ -85,18 +133,18 @@ def test_a_pattern_gives_files_sorted(root):
 def test_brackets_in_a_name_are_no_pattern_where_it_exists(root):
   odd = root / 'b[1].png'
   odd.touch()
-  assert files.locate(str(odd), '--input') == [odd]
+  assert files.locate(str(odd), '--input').images == (odd,)
 
 
 def test_the_home_folder_is_known(root, monkeypatch):
   monkeypatch.setenv('HOME', str(root))
-  assert files.locate('~/b.png', '--input') == [root / 'b.png']
+  assert files.locate('~/b.png', '--input').images == (root / 'b.png',)
   assert names(root, files.locate('~/deep/*.webp', '-')) == ['deep/d.webp']
 
 
 def test_a_relative_path_stays_relative(root, monkeypatch):
   monkeypatch.chdir(root.parent)
-  (found,) = files.locate(f'{root.name}{os.sep}b.png', '--input')
+  (found,) = files.locate(f'{root.name}{os.sep}b.png', '--input').images
   assert str(found) == 'line 4/b.png'
 
 
@@ -115,7 +163,7 @@ def test_an_empty_flag_is_told():
 def test_a_tilde_without_a_home_is_part_of_a_name(root, monkeypatch):
   monkeypatch.chdir(root)
   (root / '~old.png').touch()
-  (found,) = files.locate('~old.png', '--input')
+  (found,) = files.locate('~old.png', '--input').images
   assert found.name == '~old.png'
   with pytest.raises(FileNotFoundError, match='no such file'):
     files.locate('~none.png', '--input')

@@ -2,13 +2,15 @@
 
 import itertools
 import math
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from simplenet_jax.data import folder
+from simplenet_jax.data import folder, layout, tree
 
 
 def _touch(root: Path, *names: str) -> Path:
@@ -47,7 +49,7 @@ def root(tmp_path):
 
 def _names(category):
   return [
-    (s.defect, s.path.name, s.mask and s.mask.name, s.label)
+    (s.defect, s.path.name, [mask.name for mask in s.masks], s.label)
     for s in category.test
   ]
 
@@ -57,12 +59,12 @@ def test_finds_everything_sorted(root):
   assert bolt.name == 'bolt'
   assert [path.name for path in bolt.train] == ['a.JPG', 'b.tiff']
   assert _names(bolt) == [
-    ('bent', '0.png', '0.bmp', 1),
-    ('bent', '1.png', None, 1),
-    ('bent', '2.png', '2_mask.png', 1),
-    ('good', '0.png', None, 0),
+    ('bent', '0.png', ['0.bmp'], 1),
+    ('bent', '1.png', [], 1),
+    ('bent', '2.png', ['2_mask.png'], 1),
+    ('good', '0.png', [], 0),
   ]
-  assert bolt.test[0].mask == root / 'bolt/ground_truth/bent/0.bmp'
+  assert bolt.test[0].masks == (root / 'bolt/ground_truth/bent/0.bmp',)
   assert [path.name for path in nut.train] == ['000.png', '001.png']
   assert nut.test == ()
   assert folder.describe(bolt) == '2 train, 4 test (3 defective, 2 masks)'
@@ -100,7 +102,8 @@ def test_missing_and_empty_roots(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'name', ['bolt/train/0.png', 'bolt/train/good/0.txt', 'bolt/test/good/0.png']
+  'name',
+  ['bolt/train/bad/0.png', 'bolt/train/good/0.txt', 'bolt/test/ok/0.png'],
 )
 def test_no_training_images(tmp_path, name):
   _touch(tmp_path, name, 'nut/train/good/0.png')
@@ -276,8 +279,8 @@ def test_btad_calls_good_ok(tmp_path):
   [one] = folder.find_categories(root)
   assert [path.name for path in one.train] == ['0.bmp']
   assert _names(one) == [
-    ('ko', '2.bmp', '2.png', 1),
-    ('good', '1.bmp', None, 0),
+    ('good', '1.bmp', [], 0),
+    ('ko', '2.bmp', ['2.png'], 1),
   ]
 
 
@@ -289,42 +292,306 @@ def test_a_folder_of_nothing_but_images_is_a_category_of_good_ones(tmp_path):
   assert not one.test
 
 
-def test_several_folders_of_images_are_a_category_each(tmp_path, caplog):
+def test_several_folders_of_images_are_a_category_each(tmp_path):
   root = _touch(tmp_path, 'gasket/a.jpg', 'screw/b.jpg', 'empty/notes.txt')
-  found = folder.find_categories(root)
-  assert [one.name for one in found] == ['gasket', 'screw']
-  assert not caplog.messages
+  found = folder.find(root)
+  assert [one.name for one in found.categories] == ['gasket', 'screw']
+  assert found.left_out == {root / 'empty/notes.txt': tree.NO_IMAGE}
   _touch(root, 'nut/train/good/c.jpg')  # Now they may be anything.
-  assert [one.name for one in folder.find_categories(root)] == ['nut']
-  [told] = caplog.messages
-  assert told == (
-    f'{root}/gasket has images but no train/good, and is passed over'
+  found = folder.find(root)
+  assert [one.name for one in found.categories] == ['nut']
+  assert found.left_out == {
+    root / 'empty/notes.txt': tree.NO_IMAGE,
+    root / 'gasket/a.jpg': folder.OUTSIDE,
+    root / 'screw/b.jpg': folder.OUTSIDE,
+  }
+
+
+def _uses(found):
+  """What each file is used as, by its place."""
+  uses = {}
+  for one in found.categories:
+    uses |= dict.fromkeys(one.train, 'train')
+    uses |= dict.fromkeys(one.validation, 'validation')
+    for sample in one.test:
+      uses[sample.path] = sample.defect
+      uses |= dict.fromkeys(sample.masks, f'mask of {sample.path.stem}')
+  assert not uses.keys() & found.left_out.keys()
+  return uses | found.left_out
+
+
+def _found(root, *names, **flags):
+  """What is found where some files are, by their place below the root."""
+  given = folder.Names.parse(
+    *(flags.get(name, '') for name in ('normal', 'defects', 'masks'))
+  )
+  found = folder.find(_touch(root, *names), (), given)
+  return {str(p.relative_to(root)): use for p, use in _uses(found).items()}
+
+
+@pytest.mark.parametrize(
+  'name', ['good', 'Good', 'OK', 'normal', 'pass', 'Good_Images', 'normal_dir']
+)
+def test_good_images_in_folders_of_other_names(tmp_path, name):
+  found = _found(
+    tmp_path / 'part',
+    f'train/{name}/a.png',
+    f'test/{name}/b.png',
+    'test/x/c.png',
+  )
+  assert found == {
+    f'train/{name}/a.png': 'train',
+    f'test/{name}/b.png': 'good',
+    'test/x/c.png': 'x',
+  }
+
+
+def test_a_good_folder_beside_folders_of_defects_and_masks(tmp_path):
+  names = [f'OK/{i}.png' for i in range(10)]
+  found = _found(
+    tmp_path / 'part', *names, 'crack/7.png', 'hole/b.png', 'mask/crack/7.png'
+  )
+  assert found.pop('crack/7.png') == 'crack'
+  assert found.pop('hole/b.png') == 'hole'
+  assert found.pop('mask/crack/7.png') == 'mask of 7'
+  # A fifth of the good ones is tested on, never the same in another part.
+  assert sorted(found) == names
+  assert sorted(found.values()) == 2 * ['good'] + 8 * ['train']
+  (one,) = folder.find_categories(tmp_path / 'part')
+  assert (one.name, one.drawn) == ('part', 2)
+
+
+def test_good_images_alone_in_a_folder_called_good_are_all_trained_on(tmp_path):
+  assert _found(tmp_path / 'part', 'good/a.png', 'good/day/b.png') == {
+    'good/a.png': 'train',
+    'good/day/b.png': 'train',
+  }
+
+
+@pytest.mark.parametrize('name', ['bad', 'NG', 'defects', 'abnormal_dir'])
+def test_loose_images_beside_a_bad_folder_are_good(tmp_path, name):
+  assert _found(tmp_path / 'part', 'a.png', f'{name}/b.png') == {
+    'a.png': 'train',
+    f'{name}/b.png': name,
+  }
+
+
+def test_kinds_of_defects_in_one_folder(tmp_path):
+  found = _found(tmp_path / 'p', 'good/a.png', 'bad/x/b.png', 'bad/y/c.png')
+  assert found['bad/x/b.png'] == 'x'
+  assert found['bad/y/c.png'] == 'y'
+
+
+@pytest.mark.parametrize(
+  ('names', 'flags'),
+  [
+    (['a.png', 'crack/b.png'], 'folder.*normal=NAME and --config.data.defects'),
+    (['bad/a.png', 'new/b.png'], 'bad holds defects, but no folder beside'),
+    (
+      ['train/a/0.png', 'train/b/1.png'],
+      'no folder called good; say what a, b',
+    ),
+    (['train/good/0.png', 'val/a/1.png'], 'say what a in it holds'),
+    (['train/a.png', 'train/x/b.png'], 'no folder called good; say what x'),
+  ],
+)
+def test_what_cannot_be_told_apart_is_refused(tmp_path, names, flags):
+  with pytest.raises(ValueError, match=flags):
+    _found(tmp_path, *names)
+
+
+@pytest.mark.parametrize(
+  ('names', 'flags', 'expected'),
+  [
+    (['a.png', 'crack/b.png'], {'defects': 'crack'}, ['train', 'crack']),
+    (['x/a.png', 'y/b.png'], {'normal': 'x'}, ['train', 'y']),
+    (
+      ['x/a.png', 'y/b.png', 'z/c.png'],
+      {'normal': 'x', 'defects': 'y'},
+      ['train', 'y', folder.OUTSIDE],
+    ),
+    (
+      ['train/gut/a.png', 'test/gut/b.png', 'test/y/c.png', 'wo/y/c.png'],
+      {'normal': 'gut', 'masks': 'wo'},
+      ['train', 'good', 'y', 'mask of c'],
+    ),
+    (
+      ['x/one/a.png', 'x/two/b.png', 'y/one/c.png'],
+      {'normal': 'x'},
+      ['train', 'train', 'y'],
+    ),
+    (['k/x/a.png', 'k/y/b.png'], {'normal': 'k/x'}, ['train', 'y']),
+  ],
+)
+def test_flags_name_folders(tmp_path, names, flags, expected):
+  assert _found(tmp_path, *names, **flags) == dict(
+    zip(names, expected, strict=True)
   )
 
 
-@pytest.mark.parametrize('part', ['train', 'test', 'validation'])
-def test_two_folders_of_normal_images_are_refused(root, part):
-  _touch(root, f'nut/{part}/good/7.png', f'nut/{part}/ok/7.png')
-  with pytest.raises(ValueError, match=f'nut/{part} holds good and ok, both'):
-    folder.find_categories(root)
+def test_a_flag_that_names_no_folder(tmp_path):
+  with pytest.raises(ValueError, match='no folder in it is called gud, which'):
+    _found(tmp_path, 'good/a.png', normal='gud')
 
 
-def test_photographs_that_cannot_be_read_are_told(tmp_path, caplog):
-  root = _touch(tmp_path / 'parts', 'a.jpg', 'b.HEIC', 'c.dng')
-  [one] = folder.find_categories(root)
-  assert [path.name for path in one.train] == ['a.jpg']
-  [told] = caplog.messages
-  assert told == (
-    f'{root}: 2 photographs of a kind that is not read are left out, such as '
-    'b.HEIC; save them as JPEG or PNG'
+def test_images_that_lie_where_none_are_looked_for(tmp_path):
+  found = _found(
+    tmp_path / 'part',
+    'train/good/a.png',
+    'train/good/bad/b.png',
+    'train/bad/c.png',
+    'train/d.png',
+    'val/good/e.png',
+    'val/bad/f.png',
+    'test/x/g.png',
+    'test/x/good/h.png',
+    'notes/i.png',
+    'j.png',
   )
-  (root / 'a.jpg').unlink()
-  with pytest.raises(ValueError, match='parts: no images that can be read'):
-    folder.find_categories(root)
-  assert len(caplog.messages) == 2
+  used = {name for name, use in found.items() if use != folder.OUTSIDE}
+  assert used == {'train/good/a.png', 'val/good/e.png', 'test/x/g.png'}
 
 
-def test_photographs_to_test_are_told_too(root, caplog):
-  _touch(root, 'bolt/test/bent/9.heic')
-  folder.find_categories(root)
-  assert 'such as 9.heic' in caplog.text
+def test_folders_below_are_read(tmp_path):
+  assert _found(
+    tmp_path,
+    'train/good/monday/a.png',
+    'val/b.png',
+    'test/x/monday/c.png',
+    'ground_truth/x/monday/c_mask.png',
+    'test/x/tuesday/d.png',
+    'ground_truth/x/d.png',
+  ) == {
+    'train/good/monday/a.png': 'train',
+    'val/b.png': 'validation',
+    'test/x/monday/c.png': 'x',
+    'ground_truth/x/monday/c_mask.png': 'mask of c',
+    'test/x/tuesday/d.png': 'x',
+    'ground_truth/x/d.png': 'mask of d',
+  }
+
+
+@pytest.mark.parametrize(
+  'masks',
+  [
+    ['ground_truth/x/0_mask.png', 'ground_truth/x/1_mask.png'],
+    ['masks/X/0.png', 'masks/x/1.bmp'],
+    ['mask/0.png', 'mask/1_mask.png'],
+    ['Ground Truth/x/0/000.png', 'Ground Truth/x/1/000.png'],
+    ['masks/0/000.png', 'masks/1/000.png'],
+    ['masks/test/x/0.png', 'masks/test/x/1.png'],
+    ['test/masks/x/0.png', 'test/masks/x/1.png'],
+    ['test/x/masks/0.png', 'test/x/masks/1.png'],
+  ],
+)
+def test_where_masks_can_lie(tmp_path, masks):
+  images = ['train/good/a.png', 'test/x/0.png', 'test/x/1.png']
+  found = _found(tmp_path, *images, *masks)
+  assert [found[mask] for mask in masks] == ['mask of 0', 'mask of 1']
+
+
+def test_all_masks_in_a_folder_of_an_images_name_count(tmp_path):
+  root = _touch(
+    tmp_path,
+    'train/good/a.png',
+    'test/x/0.png',
+    'ground_truth/x/0/000.png',
+    'ground_truth/x/0/001.png',
+  )
+  (one,) = folder.find_categories(root)
+  assert [mask.name for mask in one.test[0].masks] == ['000.png', '001.png']
+
+
+def test_unicode_forms_of_a_name_are_one_name(tmp_path):
+  composed, decomposed = 'Riß_\u00fc', 'Riß_u\u0308'
+  found = _found(
+    tmp_path,
+    'train/good/a.png',
+    f'test/{composed}/{decomposed}.png',
+    f'masks/{decomposed}/{composed}_mask.png',
+  )
+  assert found[f'masks/{decomposed}/{composed}_mask.png'] == (
+    f'mask of {decomposed}'
+  )
+
+
+def test_masks_of_good_images_and_of_such_as_are_left_out(tmp_path):
+  found = _found(
+    tmp_path,
+    'train/good/a.png',
+    'test/good/b.png',
+    'test/x/c.heic',
+    'masks/good/b.png',
+    'masks/x/c.png',
+    'masks/b_mask.png',
+  )
+  assert found['test/x/c.heic'] == tree.UNREAD
+  masks = [use for name, use in found.items() if name.startswith('masks')]
+  assert masks == 3 * [layout.UNUSED_MASK]
+
+
+def test_files_that_are_no_images_have_a_reason(tmp_path):
+  root = tmp_path / 'part'
+  found = _found(
+    root,
+    'train/good/a.png',
+    'train/good/b.heic',
+    'train/good/c.pdf',
+    'train/good/d',
+    'train/good/Thumbs.db',
+    'train/good/@eaDir/a.png/SYNO.png',
+    '__MACOSX/._a.png',
+  )
+  (root / 'train/good/e.png').symlink_to(root / 'none.png')
+  os.mkfifo(root / 'train/good/f.png')
+  found = _found(root)
+  assert found == {
+    'train/good/a.png': 'train',
+    'train/good/b.heic': tree.UNREAD,
+    'train/good/c.pdf': tree.NO_IMAGE,
+    'train/good/d': tree.NO_IMAGE,
+    'train/good/e.png': tree.NOTHING,
+    'train/good/f.png': tree.NO_FILE,
+    'train/good/Thumbs.db': tree.HIDDEN,
+    'train/good/@eaDir/a.png/SYNO.png': tree.HIDDEN,
+    '__MACOSX/._a.png': tree.HIDDEN,
+  }
+
+
+@pytest.mark.parametrize(
+  ('name', 'form'),
+  [
+    ('a.jfif', 'JPEG'),
+    ('a.jpe', 'JPEG'),
+    ('a.ppm', 'PPM'),
+    ('a.gif', 'GIF'),
+    ('a.dat', 'PNG'),
+    ('a', 'BMP'),
+  ],
+)
+def test_images_are_known_by_their_content(tmp_path, name, form):
+  root = _touch(tmp_path, 'good/b.png')
+  Image.new('RGB', (8, 8)).save(root / 'good' / name, form)
+  assert _found(root)[f'good/{name}'] == 'train'
+
+
+def test_a_file_of_two_names_is_used_once(tmp_path):
+  root = _touch(tmp_path, 'train/good/a.png', 'train/good/b.png')
+  (root / 'val').mkdir()
+  (root / 'val/c.png').symlink_to(root / 'train/good/a.png')
+  (root / 'test').symlink_to(root / 'train')
+  found = _found(root)
+  assert found == {
+    'train/good/a.png': 'train',
+    'train/good/b.png': 'train',
+    'val/c.png': folder.TWICE,
+    'test/good/a.png': folder.TWICE,
+    'test/good/b.png': folder.TWICE,
+  }
+
+
+def test_a_linked_root_keeps_the_name_that_was_given(tmp_path):
+  root = _touch(tmp_path / '2026-11-29T08', 'good/a.png')
+  (tmp_path / 'valve').symlink_to(root)
+  (one,) = folder.find_categories(tmp_path / 'valve')
+  assert one.name == 'valve'

@@ -1,11 +1,14 @@
 """What is checked and told before anything is computed."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from simplenet_jax import protocols
-from simplenet_jax.data import folder, inputs
+from simplenet_jax.data import folder, inputs, masks
 
 
 @pytest.fixture
@@ -33,8 +36,8 @@ def test_a_camera_of_few_bits_is_told(tmp_path, data, caplog):
   dark = [deep(9)] * 20
   opened(tmp_path, data, deep(12), *dark)
   assert caplog.messages == [
-    'part: its 16-bit images seem to use 12 bits of 16, which leaves them 16 '
-    'gray levels; --config.data.bits=12 reads a camera of 12 bits'
+    'part: its 16-bit gray images seem to use 12 bits of 16, which leaves them '
+    '16 levels; --config.data.bits=12 reads a camera of 12 bits'
   ]
 
 
@@ -60,3 +63,86 @@ def test_another_aspect_is_told(tmp_path, data, caplog):
   opened(tmp_path, data, gray, gray, np.zeros((40, 50), np.uint8))
   [told] = caplog.messages
   assert '1 of 3 images have another aspect than the input (32 x 32)' in told
+
+
+def test_12_bit_colour_is_told(tmp_path, data, caplog):
+  path = tmp_path / 'part/train/good/0.png'
+  path.parent.mkdir(parents=True)
+  wide = np.random.default_rng(0).integers(0, 2**12, (40, 40, 3))
+  rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in wide)
+  header = struct.pack('>IIBBBBB', 40, 40, 16, 2, 0, 0, 0)
+  path.write_bytes(
+    b'\x89PNG\r\n\x1a\n'
+    + _chunk(b'IHDR', header)
+    + _chunk(b'IDAT', zlib.compress(rows))
+    + _chunk(b'IEND', b'')
+  )
+  opened(tmp_path, data)
+  assert caplog.messages == [
+    'part: its 16-bit colour images seem to use 12 bits of 16, which leaves '
+    'them 16 levels; save them as 8 bit, or with their values in the upper bits'
+  ]
+
+
+def _chunk(kind, content):
+  checksum = struct.pack('>I', zlib.crc32(kind + content))
+  return struct.pack('>I', len(content)) + kind + content + checksum
+
+
+def test_pixels_that_are_not_known_are_told_and_counted(tmp_path, data, caplog):
+  data.mask_rule = 'half'
+
+  def save(name, mask):
+    for folder_name, pixels in (('test', mask), ('ground_truth', mask)):
+      path = tmp_path / f'part/{folder_name}/x/{name}.png'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.fromarray(pixels).save(path)
+
+  mask = np.zeros((64, 64), np.uint8)
+  save('black', mask)
+  mask[8:16, 8:16] = 255
+  save('right', mask)
+  save('inverted', 255 - mask)
+  mask[:] = 0
+  mask[40, 40] = 255
+  save('small', mask)
+  found = opened(tmp_path, data, np.zeros((64, 64), np.uint8))
+  assert found.known_pixels() == {
+    'images': 2,
+    'of': 4,
+    'left_out': {masks.BLACK: 1, masks.INVERTED: 1},
+  }
+  names = [sample.path.stem for sample in found.category.test]
+  reduced = {name: found.mask(index) for index, name in enumerate(names)}
+  assert reduced['black'] is None
+  assert reduced['inverted'] is None
+  assert np.argwhere(reduced['small']).tolist() == [[20, 20]]
+  assert reduced['right'].sum() == 16
+  root = tmp_path / 'part/test/x'
+  assert caplog.messages == [
+    f'part: 1 of 4 defective images: {masks.BLACK}; left out of pixel figures; '
+    f'such as {root}/black.png',
+    f'part: 1 of 4 defective images: {masks.INVERTED}; left out of pixel '
+    f'figures; such as {root}/inverted.png',
+    f'part: 1 of 4 defective images: {masks.SMALL}; such as {root}/small.png',
+  ]
+
+
+def test_what_the_crop_leaves_out_is_told(tmp_path, data, caplog):
+  data.resize, data.crop = 64, 32
+  for name, top in (('in', 30), ('out', 2), ('between', 14)):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[top : top + 4, 30:34] = 255
+    for place in ('test', 'masks'):
+      path = tmp_path / f'part/{place}/x/{name}.png'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.fromarray(mask).save(path)
+  found = opened(tmp_path, data, np.zeros((64, 64), np.uint8))
+  assert found.known_pixels()['left_out'] == {masks.OUTSIDE: 1}
+  root = tmp_path / 'part/test/x'
+  assert caplog.messages == [
+    f'part: 1 of 3 defective images: {masks.CUT} (8 defective pixels in all); '
+    f'such as {root}/between.png',
+    f'part: 1 of 3 defective images: {masks.OUTSIDE}; left out of pixel '
+    f'figures (16 defective pixels in all); such as {root}/out.png',
+  ]

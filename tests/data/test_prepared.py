@@ -148,9 +148,8 @@ def test_real_images_come_back_bit_for_bit(shared, tmp_path, name):
   for sample, file in zip(one.test, other.test, strict=True):
     assert sample.defect == file.defect
     assert sample.path.read_bytes() == file.path.read_bytes()
-    assert bool(sample.mask) == bool(file.mask)
-    if file.mask:
-      assert sample.mask.read_bytes() == file.mask.read_bytes()
+    for mask, other in zip(sample.masks, file.masks, strict=True):
+      assert mask.read_bytes() == other.read_bytes()
 
 
 @pytest.mark.parametrize('crop', [0, 32])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from simplenet_jax.data import visa
+from simplenet_jax.data import tree, visa
 
 HEADER = 'object,split,label,image,mask'
 
@@ -38,32 +38,37 @@ def root(tmp_path):
 
 def test_the_split_decides(root):
   (root / 'pcb/Data/Images/Normal/9.JPG').touch()  # Not in the split.
-  candle, pcb = visa.find_categories(root)
+  found = visa.find(root)
+  assert found.left_out == {
+    root / 'pcb/Data/Images/Normal/9.JPG': visa.OUTSIDE,
+    root / visa.SPLIT: tree.NO_IMAGE,
+  }
+  candle, pcb = found.categories
   assert (candle.name, pcb.name) == ('candle', 'pcb')
   assert [path.name for path in pcb.train] == ['0.JPG', '1.JPG']
   assert [
-    (s.defect, s.path.name, s.mask and s.mask.name) for s in pcb.test
+    (s.defect, s.path.name, [mask.name for mask in s.masks]) for s in pcb.test
   ] == [
-    ('anomaly', '7.JPG', '7.png'),
-    ('good', '2.JPG', None),
+    ('anomaly', '7.JPG', ['7.png']),
+    ('good', '2.JPG', []),
   ]
   assert [sample.label for sample in pcb.test] == [1, 0]
   assert not candle.test
 
 
 def test_names_choose(root):
-  [pcb] = visa.find_categories(root, ['pcb'])
+  [pcb] = visa.find(root, ['pcb']).categories
   assert pcb.name == 'pcb'
   with pytest.raises(
     ValueError, match='no object fryum; there are candle, pcb'
   ):
-    visa.find_categories(root, ['fryum'])
+    visa.find(root, ['fryum'])
 
 
 def test_a_missing_image_is_told(root):
   (root / 'pcb/Data/Images/Normal/1.JPG').unlink()
   with pytest.raises(FileNotFoundError, match=r'1\.JPG: no such file, but spl'):
-    visa.find_categories(root)
+    visa.find(root)
 
 
 @pytest.mark.parametrize(
@@ -81,13 +86,13 @@ def test_a_missing_image_is_told(root):
 def test_a_wrong_row_is_told_by_its_line(tmp_path, row):
   write(tmp_path, 'pcb,train,normal,x.JPG,', row)
   with pytest.raises(ValueError, match=r'1cls\.csv, line 3: expected'):
-    visa.find_categories(tmp_path)
+    visa.find(tmp_path)
 
 
 def test_an_image_of_two_rows_is_told(tmp_path):
   write(tmp_path, 'pcb,train,normal,x.JPG,', 'pcb,test,normal,x.JPG,')
   with pytest.raises(ValueError, match=r'line 3: x\.JPG is there twice'):
-    visa.find_categories(tmp_path)
+    visa.find(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -103,30 +108,30 @@ def test_a_damaged_split_is_told(tmp_path, content, message):
   write(tmp_path)
   (tmp_path / visa.SPLIT).write_bytes(content)
   with pytest.raises(ValueError, match=rf'1cls\.csv: .*{message}'):
-    visa.find_categories(tmp_path)
+    visa.find(tmp_path)
 
 
 def test_a_byte_order_mark_and_dos_lines_are_understood(root):
   path = root / visa.SPLIT
   text = path.read_text().replace('\n', '\r\n')
   path.write_bytes(b'\xef\xbb\xbf' + text.encode())
-  assert [one.name for one in visa.find_categories(root)] == ['candle', 'pcb']
+  assert [one.name for one in visa.find(root).categories] == ['candle', 'pcb']
 
 
 def test_other_columns_are_told(tmp_path):
   write(tmp_path, header='object,image')
   with pytest.raises(ValueError, match='columns are object, image; expected'):
-    visa.find_categories(tmp_path)
+    visa.find(tmp_path)
 
 
 @pytest.mark.parametrize('name', ['/etc/passwd', '../secret.png'])
 def test_files_outside_are_refused(tmp_path, name):
   write(tmp_path, f'pcb,train,normal,{name},')
   with pytest.raises(ValueError, match='names a file outside'):
-    visa.find_categories(tmp_path)
+    visa.find(tmp_path)
 
 
 def test_an_object_to_test_only_is_told(tmp_path):
   write(tmp_path, 'pcb,test,normal,x.JPG,')
   with pytest.raises(ValueError, match='no training images of pcb'):
-    visa.find_categories(tmp_path)
+    visa.find(tmp_path)

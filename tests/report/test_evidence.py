@@ -99,7 +99,7 @@ def noise(tmp_path):
     mask = rng.random((40, 50)) > 0.5
     whole = np.kron(mask, np.full((10, 10), 255)).astype(np.uint8)
     Image.fromarray(whole).save(path)
-  (inputs,) = sources.open_categories(make_config(tmp_path, '').data)
+  (inputs,) = sources.open_categories(make_config(tmp_path, '').data).categories
   record = Record(Job('noise', 0, 2, 2, 1))
   record.add_scores(1, rng.normal(size=(6, 4, 4)).astype(np.float32))
   return inputs, Judge.of(inputs, 0.1), [record]

@@ -26,7 +26,7 @@ class Ran:
     on_batch=lambda *_: None,
   ):
     """Trains; `change` edits the orders, `stop_after` counts calls."""
-    self.categories = sources.open_categories(config.data)
+    self.categories = sources.open_categories(config.data).categories
     extractor = setup.make_extractor(config)
     weights = setup.load_backbone(config, extractor.graph).state
     recipe = setup.make_recipe(config, extractor.starts)

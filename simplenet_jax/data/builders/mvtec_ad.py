@@ -126,8 +126,9 @@ class MvtecAd(base.ArrayRecordBuilder):
 
 
 def _mask(sample: folder.Sample) -> bytes:
-  if sample.mask:
-    return sample.mask.read_bytes()
+  if sample.masks:
+    (mask,) = sample.masks
+    return mask.read_bytes()
   if sample.label:
     raise ValueError(
       f'{sample.path}: a defective image without a mask; MVTec AD has one for '

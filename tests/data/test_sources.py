@@ -1,0 +1,144 @@
+"""What becomes of every file that a run is given."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simplenet_jax import protocols
+from simplenet_jax.data import accounts, sources, tree
+
+
+@pytest.fixture
+def data(tmp_path):
+  data = protocols.reference().data
+  data.resize, data.crop, data.held_out, data.held_out_least = 32, 0, 0.1, 2
+  data.root = str(tmp_path / 'part')
+  return data
+
+
+def _save(data, *names, value=90):
+  for name in names:
+    path = Path(data.root) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((40, 40), value, np.uint8)
+    pixels[8:16, 8:16] = 255
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def part(data):
+  _save(data, *(f'train/good/{i}.png' for i in range(10)))
+  _save(data, 'test/good/a.png', 'test/x/b.png', 'test/x/c.png', 'test/y/d.png')
+  _save(data, 'ground_truth/x/b_mask.png', 'ground_truth/x/c.png', value=0)
+  return Path(data.root)
+
+
+def _rows(opened):
+  return {(r.use, r.left_out): (r.count, r.example) for r in opened.files}
+
+
+def test_every_use_is_counted_with_an_example(data, part, capsys, caplog):
+  (part / 'readme.txt').write_text('x')
+  opened = sources.open_categories(data)
+  assert _rows(opened) == {
+    ('train', False): (8, 'part/train/good/0.png'),
+    ('held out', False): (2, 'part/train/good/2.png'),
+    ('good test', False): (1, 'part/test/good/a.png'),
+    ('defective test: x', False): (2, 'part/test/x/b.png'),
+    ('defective test: y', False): (1, 'part/test/y/d.png'),
+    ('mask', False): (2, 'part/ground_truth/x/b_mask.png'),
+    (tree.NO_IMAGE, True): (1, 'readme.txt'),
+  }
+  told = capsys.readouterr().out
+  assert '8  train, such as part/train/good/0.png' in told
+  assert f'1  left out: {tree.NO_IMAGE}, such as readme.txt' in told
+  assert caplog.messages == [
+    f'part: 1 of 3 defective images: no mask; left out of pixel figures; such '
+    f'as {part}/test/y/d.png'
+  ]
+
+
+def test_many_kinds_of_defects_are_one_line(data, part, capsys):
+  _save(data, *(f'test/kind{i}/0.png' for i in range(10)))
+  assert len(_rows(sources.open_categories(data))) == 16
+  told = capsys.readouterr().out
+  assert '13  defective test: 12 kinds, such as' in told
+  assert 'kind3' not in told
+
+
+def test_images_that_cannot_be_read_are_left_out(data, part, caplog):
+  for name in ('train/good/3.png', 'test/x/b.png'):
+    path = part / name
+    path.write_bytes(path.read_bytes()[:-30])
+  opened = sources.open_categories(data)
+  found = _rows(opened)
+  assert found['train', False][0] + found['held out', False][0] == 9
+  assert found['defective test: x', False] == (1, 'part/test/x/c.png')
+  assert found[accounts.UNREADABLE, True] == (2, 'test/x/b.png')
+  assert found['a mask of an image that cannot be read', True][0] == 1
+  for name in ('train/good/3.png', 'test/x/b.png'):
+    assert f'part: left out: {part / name}: cannot be read' in caplog.text
+  data.strict = True
+  with pytest.raises(ValueError, match=r'3\.png: cannot be read: .* --strict'):
+    sources.open_categories(data)
+
+
+def test_a_category_without_a_readable_image_is_refused(data, part):
+  for path in (part / 'train/good').iterdir():
+    path.write_bytes(b'')
+  with pytest.raises(
+    ValueError, match='none of the 10 training images of part'
+  ):
+    sources.open_categories(data)
+
+
+@pytest.mark.parametrize(('count', 'held'), [(3, 0), (4, 1)])
+def test_too_few_good_images_for_a_threshold_are_told(
+  data, caplog, count, held
+):
+  _save(data, *(f'{i}.png' for i in range(count)))
+  (one,) = sources.open_categories(data).categories
+  assert len(one.category.validation) == held
+  told = 'part: 3 good images are too few to hold one out, so there is no'
+  assert (told in caplog.text) == (not held)
+
+
+def test_images_that_are_turned_are_told(data, part, capsys):
+  exif = Image.Exif()
+  exif[0x0112] = 3
+  Image.open(part / 'train/good/0.png').save(
+    part / 'train/good/0.png', exif=exif
+  )
+  sources.open_categories(data)
+  told = capsys.readouterr().out
+  assert 'part: 1 of 14 images are turned as their EXIF orientation' in told
+
+
+def test_a_fifth_of_the_good_ones_beside_defects_is_told(data, capsys):
+  _save(data, *(f'OK/{i}.png' for i in range(10)), 'NG/x.png')
+  sources.open_categories(data)
+  assert (
+    'part: 2 of its good images, drawn at random' in capsys.readouterr().out
+  )
+
+
+def test_images_outside_are_told_with_all_their_folders(data, part, caplog):
+  _save(data, 'notes/a.png', 'old/b.png', 'train/bad/c.png')
+  sources.open_categories(data)
+  assert (
+    f'{part}: left out: outside any folder whose images are used: 3 in notes, '
+    'old, train/bad, such as notes/a.png'
+  ) in caplog.messages
+
+
+def test_other_categories_are_no_warning(data, part, caplog):
+  _save(data, '../other/train/good/0.png')
+  data.root, data.categories = str(part.parent), ('part',)
+  found = _rows(sources.open_categories(data))
+  assert found['of a category that is not chosen', True] == (
+    1,
+    'other/train/good/0.png',
+  )
+  assert 'not chosen' not in caplog.text
