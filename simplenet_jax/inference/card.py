@@ -155,16 +155,16 @@ class Card:
         network[name] = tuple(network[name])
       thresholds['drivers'] = tuple(map(tuple, thresholds['drivers']))
       thresholds['by_hand'] = tuple(thresholds['by_hand'])
-      appearance, usual = fields.pop('appearance', None), fields.get('usual')
+      # What format 1 does not have stays unknown.
+      if (appearance := fields.get('appearance')) is not None:
+        fields['appearance'] = Appearance.from_fields(appearance)
+      for name in ('usual', 'cautions'):
+        if fields.get(name) is not None:
+          fields[name] = tuple(fields[name])
       card = cls(
         network=Network(**network),
         thresholds=Thresholds(**thresholds),
-        appearance=appearance and Appearance.from_fields(appearance),
-        **{
-          **fields,
-          'usual': usual and tuple(usual),
-          'cautions': tuple(fields.get('cautions', ())),
-        },
+        **fields,
       )
       card.check()
     except (AttributeError, KeyError, TypeError):
@@ -184,11 +184,12 @@ def _has_unknown(fields: dict[str, Any]) -> bool:
     'thresholds': Thresholds,
     'appearance': Appearance,
   }
-  given = [(Card, fields)]
-  given += [(kind, fields.get(name) or {}) for name, kind in kinds.items()]
+  given: list[tuple[type, Any]] = [(Card, fields)]
+  given += [(kind, fields.get(name)) for name, kind in kinds.items()]
   return any(
     set(values) - {field.name for field in dataclasses.fields(kind)}
     for kind, values in given
+    if isinstance(values, dict)
   )
 
 
