@@ -27,11 +27,11 @@ _LEVELS = 20  # Gray levels by which an image must be darker or brighter.
 # and take this much off its distance. Measured on real parts and on generated
 # ones: good and defective images stay below half of the first number.
 _CHANNELS, _TURN = (2.0, 0.25), (5.0, 0.5)
-_TURNS = {
-  1: '90 degrees anticlockwise',
-  2: '180 degrees',
-  3: '90 degrees clockwise',
-}
+_TURNED = (
+  (lambda small: small.transpose(1, 0, 2)[::-1], '90 degrees anticlockwise'),
+  (lambda small: small[::-1, ::-1], '180 degrees'),
+  (lambda small: small.transpose(1, 0, 2)[:, ::-1], '90 degrees clockwise'),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +65,13 @@ class Appearance:
     """
     stack = np.stack(thumbnails).astype(np.float64)
     mean, std = stack.mean(0), stack.std(0)
+    distances = _distances(stack, mean, 1 / (std**2 + _NOISE**2))
     gray = stack.mean((1, 2, 3))
     ratios = [width / height for height, width in sizes]
     return cls(
       mean=tuple(mean.round(2).ravel().tolist()),
       std=tuple(std.round(2).ravel().tolist()),
-      farthest=max(_distance(one, mean, std) for one in stack),
+      farthest=float(distances.max()),
       gray=(float(gray.min()), float(gray.max())),
       aspect=(min(ratios), max(ratios)),
     )
@@ -123,6 +124,11 @@ class Watch:
       cautions: What was found wrong when the detector was trained.
     """
     self._known, self._cautions = appearance, cautions
+    if appearance:
+      shape = (_SIDE, _SIDE, 3)
+      self._mean = np.array(appearance.mean, np.float32).reshape(shape)
+      std = np.array(appearance.std, np.float32).reshape(shape)
+      self._weight = 1 / (std**2 + _NOISE**2)
     self._told: set[str] = set()
     self._lock = threading.Lock()
 
@@ -153,14 +159,21 @@ class Watch:
       self._tell(
         'level', f'{name}: {change}; look at the light and the exposure'
       )
-    if _fits_better(known, small, small[..., ::-1], *_CHANNELS):
+    # All in one go, as it is done for each image.
+    changed = (small, small[..., ::-1], *(turn(small) for turn, _ in _TURNED))
+    now, swapped, *turned = _distances(
+      np.stack(changed), self._mean, self._weight
+    ).tolist()
+    # Only what then looks like a training image was one.
+    usual = 2 * known.farthest + 0.2
+    if _is_better(now, swapped, usual, *_CHANNELS):
       self._tell(
         'channels',
         f'{name}: fits the training images far better with red and blue '
         f"exchanged; channels='{other}' (--channels={other}) exchanges them",
       )
-    for quarters, turn in _TURNS.items():
-      if _fits_better(known, small, np.rot90(small, quarters), *_TURN):
+    for (_, turn), then in zip(_TURNED, turned, strict=True):
+      if _is_better(now, then, usual, *_TURN):
         self._tell(
           'turn',
           f'{name}: fits the training images far better when turned by {turn}; '
@@ -186,24 +199,17 @@ def other_aspect(known: Appearance, size: Size) -> str:
   )
 
 
-def _distance(small: np.ndarray, mean: np.ndarray, std: np.ndarray) -> float:
-  return float(np.mean((small - mean) ** 2 / (std**2 + _NOISE**2)))
+def _distances(
+  small: np.ndarray, mean: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+  """Returns how far thumbnails are from the mean, in variances, `[images]`."""
+  return ((small - mean) ** 2 * weight).mean((1, 2, 3))
 
 
-def _fits_better(
-  known: Appearance,
-  small: np.ndarray,
-  changed: np.ndarray,
-  times: float,
-  less: float,
+def _is_better(
+  now: float, then: float, usual: float, times: float, less: float
 ) -> bool:
-  mean, std = (
-    np.reshape(values, small.shape) for values in (known.mean, known.std)
-  )
-  now, then = (_distance(one, mean, std) for one in (small, changed))
-  # Only what then looks like a training image was one.
-  usual = then <= 2 * known.farthest + 0.2
-  return usual and now > times * then and now - then > less
+  return then <= usual and now > times * then and now - then > less
 
 
 def _level(known: Appearance, gray: float) -> str | None:
