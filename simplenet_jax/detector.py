@@ -6,13 +6,13 @@ for found in detector.predict('line4/'):
 """
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 
 from simplenet_jax.data import decoding
 from simplenet_jax.inference import file, source, thresholds
@@ -80,15 +80,11 @@ class Detector:
 
     Raises:
       FileNotFoundError: If there is none.
-      ValueError: If the file is none, or damaged.
+      ValueError: If the file is none, is damaged, or made by a later version.
     """
     card, weights = file.load(Path(path))
     return cls(
-      card,
-      weights,
-      precision=precision,
-      batch_size=batch_size,
-      shrink=shrink,
+      card, weights, precision=precision, batch_size=batch_size, shrink=shrink
     )
 
   def save(self, path: str | Path) -> None:
@@ -213,25 +209,21 @@ class Detector:
     """
     if channels not in decoding.CHANNELS:
       raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")
-    if lookahead is None:
-      known = isinstance(given, str | Path | Image.Image)
-      known = known or hasattr(given, '__len__')
-      lookahead = source.busy(self._computation.batch_size) if known else 0
-    if lookahead < 0:
-      raise ValueError(f'lookahead is {lookahead}, expected at least 0')
+    if lookahead is None and not source.is_counted(given):
+      lookahead = 0
+    pace = source.Pace.within(lookahead, self._computation.batch_size)
     self.caution()
-    return self._predictions(given, lookahead, channels, thumbnail, on_error)
+    return self._predictions(given, pace, channels, thumbnail, on_error)
 
   def _predictions(
     self,
     given: Any,
-    lookahead: int,
+    pace: source.Pace,
     channels: str,
     thumbnail: int,
     on_error: source.OnError | None,
   ) -> Iterator[Prediction]:
     """Yields what `predict` returns."""
-    pace = source.Pace.within(lookahead, self._computation.batch_size)
     prepared = pace.in_order(
       lambda one: source.prepare(
         self.card, *one, channels=channels, thumbnail=thumbnail
@@ -286,10 +278,9 @@ class Detector:
       ValueError: If there are no images, one has another aspect, or the rate is
         out of range.
     """
-    lookahead = source.busy(self._computation.batch_size)
     known, found = self.card.appearance, []
     for one in self.predict(
-      given, lookahead=lookahead, channels=channels, on_error=on_error
+      given, lookahead=sys.maxsize, channels=channels, on_error=on_error
     ):
       size = one.frame.original
       if known and not any_aspect and not known.has_aspect_of(size):

@@ -124,7 +124,7 @@ class Pace:
   ahead: int
 
   @classmethod
-  def within(cls, lookahead: int, batch_size: int) -> 'Pace':
+  def within(cls, lookahead: int | None, batch_size: int) -> 'Pace':
     """Returns a pace at which no more images are asked for than is allowed.
 
     Before the verdict on an image is given, no more than `batches * images +
@@ -132,10 +132,16 @@ class Pace:
     `lookahead + 1`.
 
     Args:
-      lookahead: How many more images may be asked for before that.
+      lookahead: How many more images may be asked for before that; None: as
+        many as keep a device busy.
       batch_size: Images of a batch that the device takes, at most.
+
+    Raises:
+      ValueError: If `lookahead` is negative.
     """
-    held = lookahead + 1
+    held = 4 * batch_size + 2 if lookahead is None else lookahead + 1
+    if held < 1:
+      raise ValueError(f'lookahead is {lookahead}, expected at least 0')
     images = min(batch_size, max(1, held // 4))
     batches = 2 if held > 2 * images else 1
     return cls(images, batches, min(held - batches * images, 2 * images + 2))
@@ -149,9 +155,11 @@ class Pace:
     return (function(item) for item in items)
 
 
-def busy(batch_size: int) -> int:
-  """Returns the lookahead that keeps a device busy."""
-  return 4 * batch_size + 1
+def is_counted(given: Any) -> bool:
+  """Returns whether it is known how many images something is."""
+  return isinstance(given, str | Path | Image.Image) or hasattr(
+    given, '__len__'
+  )
 
 
 def prepare(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simplenet_jax.data import images
+from simplenet_jax.data import demo, images
 from simplenet_jax.detector import Detector
 from simplenet_jax.inference import appearance
 from simplenet_jax.inference.appearance import Appearance, Watch
@@ -207,3 +207,29 @@ def test_real_images_are_not_told(name, shared, caplog):
     upside_down = [np.ascontiguousarray(pixels[::-1, ::-1]) for pixels in test]
     (line,) = told(known, upside_down, caplog)
     assert '180 degrees' in line
+
+
+def test_generated_images_are_not_told(tmp_path, caplog):
+  """Good and defective ones; connectors have a direction."""
+  demo.generate(
+    tmp_path / 'demo',
+    categories=('connector', 'gasket'),
+    train=24,
+    good=4,
+    defective=8,
+    size=64,
+    workers=1,
+  )
+  for name in ('connector', 'gasket'):
+    train, test = (
+      [
+        np.asarray(images.read_image(path))
+        for path in sorted((tmp_path / 'demo' / name / part).rglob('*.png'))
+      ]
+      for part in ('train', 'test')
+    )
+    assert (len(train), len(test)) == (24, 12)
+    assert told(learn(train), test, caplog) == []
+    exchanged = [pixels[..., ::-1] for pixels in test]
+    (line,) = told(learn(train), exchanged, caplog)
+    assert 'red and blue exchanged' in line

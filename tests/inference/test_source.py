@@ -79,9 +79,10 @@ def test_a_pace_is_within_what_is_allowed(lookahead, batch_size):
   taken = pace.batches * pace.images + pace.ahead
   assert taken <= lookahead + 1
   assert 1 <= pace.images <= batch_size
-  if lookahead >= source.busy(batch_size):
+  if lookahead > 4 * batch_size:
     # Two batches on the device and two more that are read meanwhile.
     assert pace == source.Pace(batch_size, 2, 2 * batch_size + 2)
+    assert pace == source.Pace.within(None, batch_size)
   elif lookahead > 3:
     assert pace.batches == 2
     assert pace.ahead >= pace.images
@@ -150,7 +151,7 @@ def unusable(folder):
   (folder / 'half.png').write_bytes(content[: len(content) // 2])
   Image.fromarray(np.zeros((4, 4), 'f')).save(folder / 'float.tiff')
   yield folder / 'text.png', 'not a readable image'
-  yield folder / 'empty.png', 'not a readable image'
+  yield folder / 'empty.png', 'empty, expected'
   yield folder / 'half.png', 'cannot be read'
   yield folder / 'float.tiff', 'floats'
   yield folder / 'none.png', 'no such file'
