@@ -8,8 +8,8 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli, rules
-from simplenet_jax.data import files
+from simplenet_jax import cli, overwriting, rules
+from simplenet_jax.data import decoding, files
 from simplenet_jax.progress import console, counted
 
 _DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
@@ -17,7 +17,10 @@ _INPUT = flags.DEFINE_string(
   'input', None, 'Good images: a file, a folder or a pattern.'
 )
 _OUTPUT = flags.DEFINE_string(
-  'output', None, 'Where the calibrated detector goes; else to its own file.'
+  'output',
+  None,
+  'Where the calibrated detector goes. Without it, it replaces its own file, '
+  'which needs no --overwrite.',
 )
 _RATE = flags.DEFINE_float(
   'false_alarm_rate', 0.01, 'Share of good images that may be flagged.'
@@ -31,6 +34,15 @@ _BATCH = flags.DEFINE_integer(
 _SHRINK = flags.DEFINE_bool(
   'shrink', False, 'Whether to take fewer where memory does not hold them.'
 )
+_CHANNELS = flags.DEFINE_enum(
+  'channels', 'rgb', decoding.CHANNELS, "The order of the images' channels."
+)
+_ANY_ASPECT = flags.DEFINE_bool(
+  'any_aspect',
+  False,
+  'Whether images may have another aspect than those trained on.',
+)
+_OVERWRITE = overwriting.define_flag()
 cli.require('detector', 'input')
 flags.register_validator(
   'false_alarm_rate', lambda rate: 0 < rate < 1, 'must be between 0 and 1'
@@ -39,7 +51,7 @@ flags.register_validator(
 
 def main() -> None:
   """Calibrates."""
-  paths = files.locate(_INPUT.value or '', '--input')
+  given = files.locate(_INPUT.value or '', '--input')
   if _OUTPUT.value:
     cli.folder(str(Path(_OUTPUT.value).parent), '--output')
   from simplenet_jax.detector import Detector
@@ -47,6 +59,8 @@ def main() -> None:
 
   path = Path(_DETECTOR.value or '').expanduser()
   target = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else path
+  if _OUTPUT.value:
+    overwriting.check(file.with_suffix(target), _OVERWRITE.value)
   if target.is_file() and target.suffix != file.SUFFIX:
     raise ValueError(
       f'{target} does not end in {file.SUFFIX}, as what is written will; '
@@ -58,12 +72,19 @@ def main() -> None:
     batch_size=_BATCH.value,
     shrink=_SHRINK.value,
   )
+  detector.caution()
   console.print(
-    f'Calibrates {detector.card.name} with {counted(len(paths), "image")}, to '
-    f'{target}'
+    f'Calibrates {detector.card.name} with '
+    f'{counted(len(given.images), "image")}, to {target}\n'
+    f'{given.tell("to calibrate")}'
   )
-  detector.calibrate(paths, _RATE.value)
-  console.print(thresholds.describe(detector.thresholds))
+  detector.calibrate(
+    given.images,
+    _RATE.value,
+    channels=_CHANNELS.value,
+    any_aspect=_ANY_ASPECT.value,
+  )
+  console.print('\n'.join(thresholds.describe(detector.thresholds)))
   for name, score in detector.thresholds.drivers:
     console.print(f'  {score:.4g}  {name}')
   detector.save(target)

@@ -6,6 +6,7 @@ for found in detector.predict('line4/'):
 """
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from simplenet_jax.data import loading
+from simplenet_jax.data import decoding
 from simplenet_jax.inference import file, source, thresholds
+from simplenet_jax.inference.appearance import Watch, other_aspect
 from simplenet_jax.inference.card import Card
 from simplenet_jax.inference.computation import BATCH, Computation
 from simplenet_jax.inference.prediction import Prediction
@@ -57,6 +59,7 @@ class Detector:
     self._computation = Computation(
       card.network, weights, precision, batch_size, shrink
     )
+    self._watch = Watch(card.appearance, card.cautions)
 
   @classmethod
   def load(
@@ -77,15 +80,11 @@ class Detector:
 
     Raises:
       FileNotFoundError: If there is none.
-      ValueError: If the file is none, or damaged.
+      ValueError: If the file is none, is damaged, or made by a later version.
     """
     card, weights = file.load(Path(path))
     return cls(
-      card,
-      weights,
-      precision=precision,
-      batch_size=batch_size,
-      shrink=shrink,
+      card, weights, precision=precision, batch_size=batch_size, shrink=shrink
     )
 
   def save(self, path: str | Path) -> None:
@@ -164,42 +163,82 @@ class Detector:
     """
     return self._computation.start(pixels)
 
+  def caution(self) -> None:
+    """Warns, once, of what was found wrong when it was trained."""
+    self._watch.caution()
+
   def predict(
-    self, given: Any, *, on_error: source.OnError | None = None
+    self,
+    given: Any,
+    *,
+    lookahead: int | None = None,
+    channels: str = 'rgb',
+    thumbnail: int = 0,
+    on_error: source.OnError | None = None,
   ) -> Iterator[Prediction]:
     """Scores images of any size, in order, as they are asked for.
 
-    Reading, transfer and computation overlap; however many images there are,
-    only a few are held.
+    However many images there are, only a few are held.
 
     Args:
-      given: A path, a folder (all images in and below), an array uint8
-        `[height, width, 3]` or `[images, ...]`, a PIL image, or several.
+      given: A path, a folder (all images in and below), a PIL image, an array,
+        or several. An array is RGB, uint8 `[height, width, 3]` (OpenCV gives
+        BGR: say `channels='bgr'`), or gray, uint8 or uint16 `[height, width]`
+        or `[height, width, 1]`; with four axes it is several.
+      lookahead: How many more images may be asked for before the verdict on
+        one is given. With 0 each verdict comes before the next image is asked
+        for, as a line needs it: the default for what has no length, such as a
+        camera's generator. Else the default keeps the device busy.
+      channels: The order of the channels of what is given, 'rgb' or 'bgr';
+        'bgr' for files exchanges red and blue, too.
+      thumbnail: The longer side to which predictions keep their images, in
+        pixels; 0: they keep none.
       on_error: Called with the source of an image that cannot be used and why;
         the image is left out. Without it the error is raised.
 
-    Yields:
-      A prediction for each image.
+    Returns:
+      An iterator over the predictions, one for each image. It raises what is
+      wrong with an image when it comes to it.
 
     Raises:
       FileNotFoundError: If a file is missing, or a folder holds no images.
-      ValueError: If an image cannot be used.
+      ValueError: If an image cannot be used, `lookahead` is negative, or there
+        is no such order of channels.
       TypeError: For something else than images.
       MemoryError: If the device is out of memory, see `Detector`.
     """
-    batch_size = self._computation.batch_size
-    prepared = loading.in_order(
-      lambda item: source.prepare(self.card, *item),
+    if channels not in decoding.CHANNELS:
+      raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")
+    if lookahead is None and not source.is_counted(given):
+      lookahead = 0
+    pace = source.Pace.within(lookahead, self._computation.batch_size)
+    self.caution()
+    return self._predictions(given, pace, channels, thumbnail, on_error)
+
+  def _predictions(
+    self,
+    given: Any,
+    pace: source.Pace,
+    channels: str,
+    thumbnail: int,
+    on_error: source.OnError | None,
+  ) -> Iterator[Prediction]:
+    """Yields what `predict` returns."""
+    prepared = pace.in_order(
+      lambda one: source.prepare(
+        self.card, *one, channels=channels, thumbnail=thumbnail
+      ),
       source.sources(given),
-      ahead=2 * batch_size + 2,
     )
     batches = (
       (batch, np.stack([one.pixels for one in batch]))
-      for batch in source.batches(prepared, batch_size, on_error)
+      for batch in source.batches(prepared, pace.images, on_error)
     )
     try:
-      for batch, maps, scores, share in self._computation.batches(batches):
+      found = self._computation.batches(batches, pace.batches)
+      for batch, maps, scores, share in found:
         for one, grid, score in zip(batch, maps, scores, strict=True):
+          self._watch.look(one.source, one.small, one.frame.original, channels)
           yield Prediction(
             source=one.source,
             score=float(score),
@@ -207,6 +246,7 @@ class Detector:
             frame=one.frame,
             input_map=grid,
             seconds=one.seconds + share,
+            thumbnail=one.picture,
           )
     finally:
       prepared.close()
@@ -216,6 +256,8 @@ class Detector:
     given: Any,
     false_alarm_rate: float = 0.01,
     *,
+    channels: str = 'rgb',
+    any_aspect: bool = False,
     on_error: source.OnError | None = None,
   ) -> 'Detector':
     """Sets the thresholds by normal images that were not trained on.
@@ -224,21 +266,32 @@ class Detector:
       given: The images, see `predict`.
       false_alarm_rate: Share of normal images that may be called anomalous, in
         (0, 1); what can be promised is in `thresholds`.
+      channels: See `predict`.
+      any_aspect: Whether images may have another aspect than those that were
+        trained on.
       on_error: See `predict`.
 
     Returns:
       This detector.
 
     Raises:
-      ValueError: If there are no images, or the rate is out of range.
+      ValueError: If there are no images, one has another aspect, or the rate is
+        out of range.
     """
-    found = [
-      (str(one.source), one.score, float(one.input_map.max()))
-      for one in self.predict(given, on_error=on_error)
-    ]
-    names, scores, peaks = zip(*found, strict=True) if found else ((), (), ())
+    known, found = self.card.appearance, []
+    for one in self.predict(
+      given, lookahead=sys.maxsize, channels=channels, on_error=on_error
+    ):
+      size = one.frame.original
+      if known and not any_aspect and not known.has_aspect_of(size):
+        raise ValueError(
+          f'{one.source}: {other_aspect(known, size)}; calibrate with images '
+          'as they will be, or allow it (--any_aspect, any_aspect=True)'
+        )
+      found.append((one.source, one.score, float(one.input_map.max())))
+    sources, scores, peaks = zip(*found, strict=True) if found else ((), (), ())
     found_thresholds = thresholds.calibrate(
-      names, scores, peaks, false_alarm_rate
+      source.names(sources), scores, peaks, false_alarm_rate
     )
     self.thresholds = dataclasses.replace(
       found_thresholds, precision=self.precision

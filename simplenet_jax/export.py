@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli
+from simplenet_jax import cli, overwriting
 from simplenet_jax.progress import console
 
 _DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
@@ -21,6 +21,7 @@ _FORMAT = flags.DEFINE_enum(
   'format', 'stablehlo', ['stablehlo', 'onnx'], 'Of the model.'
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'Where the files go, a folder.')
+_OVERWRITE = overwriting.define_flag()
 cli.require('detector', 'output')
 
 
@@ -33,11 +34,12 @@ def main() -> None:
   from simplenet_jax.inference import thresholds
 
   detector = Detector.load(Path(_DETECTOR.value or '').expanduser())
+  told = '\n  '.join(thresholds.describe(detector.thresholds))
   console.print(
-    f'Exports {detector.card.name} as {_FORMAT.value} to {folder}/\n'
-    f'  {thresholds.describe(detector.thresholds)}'
+    f'Exports {detector.card.name} as {_FORMAT.value} to {folder}/\n  {told}'
   )
-  difference = bundle.export(detector, _FORMAT.value, folder)
+  detector.caution()
+  difference = bundle.export(detector, _FORMAT.value, folder, _OVERWRITE.value)
   console.print(
     f'  equals the detector to {difference:.1e} of the range of scores'
   )

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli, config_flag, protocols
+from simplenet_jax import cli, config_flag, overwriting, protocols
 from simplenet_jax.progress import console
 
 _CONFIG = config_flag.define('What the checkpoint was trained with.')
 _CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'The file, ckpt.pth.')
 _OUTPUT = flags.DEFINE_string('output', None, 'The detector to be written.')
+_OVERWRITE = overwriting.define_flag()
 cli.require('config', 'checkpoint', 'output')
 
 
@@ -27,8 +28,9 @@ def main() -> None:
   protocols.check(config)
   path = Path(_CHECKPOINT.value or '').expanduser()
   output = Path(_OUTPUT.value or '').expanduser()
-  if output.exists() or Path(f'{output}.safetensors').exists():
-    raise ValueError(f'{output} is there already; give another --output')
+  if output.suffix != '.safetensors':
+    output = Path(f'{output}.safetensors')
+  overwriting.check(output, _OVERWRITE.value)
   from simplenet_jax.deployment import assembly, released
   from simplenet_jax.training import setup
 

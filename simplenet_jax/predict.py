@@ -3,9 +3,9 @@
   python -m simplenet_jax.predict --detector=WORKDIR/detectors/<category> \
     --input=FOLDER --output=DIR
 
-DIR then holds predictions.csv, pictures with the defects outlined, and anomaly
-maps. Images that cannot be read are told and left out; the exit status is then
-1.
+DIR then holds predictions.csv, pictures with the defects outlined and, with
+--maps, anomaly maps. Images that cannot be read are named and left out; the
+exit status is then 1.
 """
 
 import math
@@ -13,8 +13,9 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli, rules
-from simplenet_jax.data import files
+from simplenet_jax import cli, overwriting, rules
+from simplenet_jax.data import decoding, files
+from simplenet_jax.progress import console
 
 _DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
 _INPUT = flags.DEFINE_string('input', None, 'An image, a folder or a pattern.')
@@ -38,7 +39,13 @@ _NORMALISE = flags.DEFINE_bool(
   'normalise', False, 'Whether scores are 0 for usual images, 1 at threshold.'
 )
 _PICTURES = flags.DEFINE_bool('pictures', True, 'Whether to draw pictures.')
-_MAPS = flags.DEFINE_bool('maps', True, 'Whether to write anomaly maps.')
+_MAPS = flags.DEFINE_bool(
+  'maps', False, "Whether to write anomaly maps in the images' own pixels."
+)
+_CHANNELS = flags.DEFINE_enum(
+  'channels', 'rgb', decoding.CHANNELS, "The order of the images' channels."
+)
+_OVERWRITE = overwriting.define_flag()
 cli.require('detector', 'input', 'output')
 for _name in ('threshold', 'pixel_threshold'):
   flags.register_validator(
@@ -49,7 +56,7 @@ for _name in ('threshold', 'pixel_threshold'):
 def main() -> None:
   """Predicts."""
   # Wrong flags are told at once, not after the seconds that jax takes to load.
-  paths = files.locate(_INPUT.value or '', '--input')
+  given = files.locate(_INPUT.value or '', '--input')
   folder = cli.folder(_OUTPUT.value or '', '--output')
   from simplenet_jax.deployment import session
   from simplenet_jax.detector import Detector
@@ -64,13 +71,16 @@ def main() -> None:
     detector.thresholds = detector.thresholds.replace(
       _THRESHOLD.value, _PIXEL.value
     )
+  console.print(given.tell('to predict'))
   session.predict(
     detector,
-    paths,
+    given.images,
     folder,
     pictures=_PICTURES.value,
     maps=_MAPS.value,
     normalise=_NORMALISE.value,
+    channels=_CHANNELS.value,
+    overwrite=_OVERWRITE.value,
   )
 
 

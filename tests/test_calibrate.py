@@ -1,10 +1,13 @@
 """The command that sets thresholds by good images."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from simplenet_jax.detector import Detector
 from simplenet_jax.inference import file
+from simplenet_jax.inference.appearance import Appearance
 from tests import commands
 from tests.inference import detectors
 
@@ -69,20 +72,68 @@ def test_to_another_file(saved, good, detector, tmp_path):
     np.testing.assert_array_equal(loaded.weights[name], value)
 
 
-def test_it_prints_what_it_promises_and_by_which_images(saved, good):
+def test_it_prints_what_it_promises_and_by_which_images(saved, good, caplog):
   done = calibrate(saved, good, '--false_alarm_rate=0.01')
   limits = Detector.load(saved).thresholds
   told = done.told.splitlines()
   assert told[0] == f'Calibrates part with 9 images, to {saved}'
-  assert f'threshold {limits.image:.4g} from 9 good images' in told[1]
+  assert told[1] == '        9  to calibrate, such as good0/0.png'
+  assert told[2].startswith(f'threshold {limits.image:.4g} from 9 good images')
   # One in a hundred cannot be promised with nine images.
-  assert 'at most 10.0% of good images are flagged (1.0% takes 99)' in told[1]
+  assert told[4].endswith(
+    'at most 10.0% of good images are flagged (1.0% takes 99 images)'
+  )
+  assert '95 % confidence at most 28.3%' in told[5]
+  assert 'from 9 good images is worth little' in caplog.text
   assert limits.drivers
-  assert told[2:] == [
+  assert told[6:] == [
     f'  {score:.4g}  {name}' for name, score in limits.drivers
   ]
-  for name, _ in limits.drivers:
-    assert name.startswith(str(good))
+  # Below the folder that all are in: no folder of the machine is saved.
+  names = {path.name for path in good.iterdir()}
+  assert {name for name, _ in limits.drivers} <= names
+
+
+def test_a_target_that_exists_is_kept(saved, good, tmp_path):
+  target = tmp_path / 'new.safetensors'
+  target.write_bytes(b'something')
+  for name in (target, target.with_suffix('')):
+    done = calibrate(saved, good, f'--output={name}')
+    assert done.status == 1
+    assert done.error == (
+      f'error: {target} is there already; give another --output, or '
+      '--overwrite to replace it'
+    )
+    assert target.read_bytes() == b'something'
+  done = calibrate(saved, good, f'--output={target}', '--overwrite')
+  assert done.status == 0, done.errors
+  assert Detector.load(target).thresholds.images == 9
+
+
+def test_images_of_another_aspect_are_refused(detector, good, tmp_path, caplog):
+  card = dataclasses.replace(
+    detector.card,
+    appearance=Appearance.of([np.full((8, 8, 3), 100.0)], [(50, 100)]),
+  )
+  path = tmp_path / 'gasket.safetensors'
+  Detector(card, detector.weights).save(path)
+  before = path.read_bytes()
+  done = calibrate(path, good)
+  assert done.status == 1
+  error = done.errors.splitlines()[-1]
+  assert error.startswith(f'error: {good}/')
+  assert '0.png: 40 x 52 (height x width) has another aspect (1.30)' in error
+  assert 'than the training images (2.00)' in error
+  assert '--any_aspect' in error
+  assert path.read_bytes() == before
+  caplog.clear()
+  done = calibrate(path, good, '--any_aspect')
+  assert done.status == 0, done.errors
+  # The warning stays, once.
+  assert caplog.text.count('another aspect') == 1
+  with pytest.raises(ValueError, match='another aspect'):
+    Detector.load(path).calibrate(good)
+  Detector.load(path).calibrate(good, any_aspect=True)
 
 
 def test_again_replaces_the_thresholds(saved, good):
@@ -102,7 +153,8 @@ def test_again_replaces_the_thresholds(saved, good):
     ('--false_alarm_rate=-.1', 2, '--false_alarm_rate=-0.1: must be'),
     ('--false_alarm_rate=nan', 2, '--false_alarm_rate=nan: must be'),
     ('--false_alarm_rate=few', 2, '--false_alarm_rate=few'),
-    ('--input={empty}', 1, 'no images (.bmp '),
+    ('--input={empty}', 1, 'no images in it'),
+    ('--channels=gbr', 2, '--channels=gbr: value should be one of <rgb|bgr>'),
     ('--input={empty}/*.png', 1, '*.png: no such file, folder or files'),
     ('--detector={empty}/none', 1, 'none.safetensors: no such detector'),
     ('--detector=README.md', 1, 'README.md does not end in .safetensors'),

@@ -378,47 +378,164 @@ def workers():
   }
 
 
+def streaming(detector, batch):
+  """The same detector, in batches if there are to be any."""
+  if batch == 1:
+    return detector
+  return detectors.as_on_accelerators(detector, 'float32', batch)
+
+
 @pytest.mark.parametrize(('batch', 'count'), [(1, 600), (8, 541)])
 def test_a_few_images_are_held_however_many_there_are(detector, batch, count):
   stream = Stream(count)
-  streaming = (
-    detectors.as_on_accelerators(detector, 'float32', 8)
-    if batch > 1
-    else detector
-  )
   held, ahead, done = 0, 0, 0
-  for _ in streaming.predict(stream):
+  for _ in streaming(detector, batch).predict(stream, lookahead=10**9):
     done += 1
     ahead = max(ahead, stream.taken - done)
     held = max(held, stream.alive)
   assert done == stream.taken == count
-  # What is read ahead, one taken from there, two batches on the device.
-  assert ahead <= 2 * batch + 2 + 1 + 2 * batch
+  # What is read ahead, and two batches on the device.
+  assert ahead <= 2 * batch + 2 + 2 * batch
   assert held <= ahead + 1
+
+
+@pytest.mark.parametrize('batch', [1, 64])
+@pytest.mark.parametrize('lookahead', [None, 0, 1, 2, 3, 4, 7, 11, 30, 256])
+def test_no_more_is_asked_for_than_is_allowed(detector, batch, lookahead):
+  """Nor is less: the last of the images is one that may be asked for."""
+  stream, allowed = Stream(60), lookahead or 0
+  most, done, sizes = 0, 0, []
+  given = streaming(detector, batch)
+  start = given._computation.start
+  given._computation.start = lambda pixels: (
+    sizes.append(len(pixels)) or start(pixels)
+  )
+  try:
+    for _ in given.predict(iter(stream), lookahead=lookahead):
+      most = max(most, stream.taken - done - 1)
+      done += 1
+  finally:
+    del given._computation.start
+  assert done == 60
+  busy = 4 * batch + 1
+  assert min(allowed, busy, 59) - 3 <= most <= min(allowed, busy)
+  assert max(sizes) <= allowed + 1
+
+
+@pytest.mark.parametrize('batch', [1, 64])
+@pytest.mark.parametrize('lookahead', [None, 0, 1, 2, 5, 9])
+def test_a_line_that_waits_for_verdicts_does_not_stand_still(
+  detector, batch, lookahead
+):
+  """The next part comes when fewer than it allows are without a verdict."""
+  told = threading.Semaphore((lookahead or 0) + 1)
+
+  def line():
+    for index in range(20):
+      assert told.acquire(timeout=10), f'no verdict before part {index}'
+      yield np.full((*SIZE, 3), index, np.uint8)
+
+  found = streaming(detector, batch).predict(line(), lookahead=lookahead)
+  for count, one in enumerate(found):
+    assert one.source == count
+    told.release()
+  assert count == 19
+
+
+def test_what_has_a_length_keeps_the_device_busy(detector):
+  given = list(detectors.arrays(13))
+  sizes, many = [], streaming(detector, 8)
+  start = many._computation.start
+  many._computation.start = lambda pixels: (
+    sizes.append(len(pixels)) or start(pixels)
+  )
+  list(many.predict(given))
+  assert sizes == [8, 5]
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'lookahead': -1}, 'lookahead is -1, expected at least 0'),
+    ({'channels': 'gbr'}, "channels is 'gbr', expected 'rgb' or 'bgr'"),
+  ],
+)
+def test_wrong_options_are_told_at_once(detector, options, message):
+  with pytest.raises(ValueError, match=message):
+    detector.predict([], **options)
 
 
 def test_an_endless_stream_is_read_as_it_is_asked_for(detector):
   stream = Stream(10**9)
   predictions = detector.predict(stream)
   assert stream.taken == 0
-  next(predictions)
-  first = stream.taken
-  assert 1 <= first <= 7
-  for _ in range(20):
+  for count in range(1, 20):
     next(predictions)
-  assert stream.taken <= first + 20
+    assert stream.taken == count
   predictions.close()
+
+
+def test_gray_frames_are_gray_images(detector, tmp_path):
+  gray = next(detectors.arrays())[..., 0]
+  deep = gray.astype(np.uint16) * 257
+  Image.fromarray(gray).save(tmp_path / 'gray.png')
+  (expected,) = detector.predict(tmp_path / 'gray.png')
+  given = [gray, gray[..., None], deep, deep[..., None], gray[:, :, None]]
+  for found in detector.predict(given):
+    assert found.score == expected.score
+
+
+def test_bgr_is_rgb_exchanged(detector, folder):
+  pixels = list(detectors.arrays(3))
+  expected = list(detector.predict(pixels))
+  exchanged = [image[..., ::-1] for image in pixels]
+  assert_equal(detector.predict(exchanged, channels='bgr'), expected)
+  pil = [Image.fromarray(image) for image in exchanged]
+  assert_equal(detector.predict(pil, channels='bgr'), expected)
+  path = folder / '0.png'
+  (found,) = detector.predict(path, channels='bgr')
+  (right,) = detector.predict(
+    np.asarray(images.read_image(path))[..., ::-1].copy()
+  )
+  assert found.score == right.score
+  changed = another(detector).calibrate(exchanged, channels='bgr')
+  assert changed.thresholds == another(detector).calibrate(pixels).thresholds
+
+
+def test_pil_images_are_turned_and_refused_as_files_are(detector, tmp_path):
+  pixels = next(detectors.arrays())
+  turned = Image.fromarray(np.rot90(pixels))  # As a camera held upright.
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  turned.save(tmp_path / 'turned.png', exif=exif)
+  (found,) = detector.predict(Image.open(tmp_path / 'turned.png'))
+  (expected,) = detector.predict(pixels)
+  assert found.frame == expected.frame
+  assert found.score == expected.score
+  pages = [Image.fromarray(pixels)] * 2
+  pages[0].save(tmp_path / 'pages.tiff', save_all=True, append_images=pages[1:])
+  with (
+    Image.open(tmp_path / 'pages.tiff') as opened,
+    pytest.raises(ValueError, match='holds 2 pictures'),
+  ):
+    list(detector.predict(opened))
+
+
+def test_a_thumbnail_is_kept_where_it_is_wanted(detector):
+  pixels = np.full((400, 100, 3), (9, 80, 200), np.uint8)
+  (found,) = detector.predict(pixels, thumbnail=60)
+  assert found.thumbnail.size == (15, 60)
+  assert np.asarray(found.thumbnail)[7, 7].tolist() == [9, 80, 200]
+  (found,) = detector.predict(pixels)
+  assert found.thumbnail is None
 
 
 @pytest.mark.parametrize('batch', [1, 8])
 def test_closing_early_ends_the_threads(detector, batch):
   before = workers()
-  streaming = (
-    detectors.as_on_accelerators(detector, 'float32', 8)
-    if batch > 1
-    else detector
+  predictions = streaming(detector, batch).predict(
+    Stream(10**9), lookahead=4 * batch
   )
-  predictions = streaming.predict(Stream(10**9))
   next(predictions)
   assert workers() - before
   predictions.close()
@@ -468,7 +585,7 @@ def given(folder, tmp_path):
   broken = tmp_path / 'broken.png'
   broken.write_bytes(paths[0].read_bytes()[:200])
   missing = tmp_path / 'missing.png'
-  gray, floats = np.zeros((40, 40), np.uint8), np.zeros((40, 40, 3))
+  gray, floats = np.zeros((40, 40), np.int16), np.zeros((40, 40, 3))
   return [
     broken,
     *paths[:2],
@@ -486,17 +603,11 @@ def test_what_cannot_be_used_is_told_and_left_out(
   detector, given, folder, batch
 ):
   told = []
-  streaming = (
-    detectors.as_on_accelerators(detector, 'float32', 8)
-    if batch > 1
-    else detector
-  )
-  found = list(
-    streaming.predict(given, on_error=lambda *error: told.append(error))
-  )
+  many = streaming(detector, batch)
+  found = list(many.predict(given, on_error=lambda *error: told.append(error)))
   paths = sorted(folder.iterdir())
   assert [p.source for p in found] == paths
-  assert_equal(found, streaming.predict(paths))
+  assert_equal(found, many.predict(paths))
   sources = [source for source, _ in told]
   assert [str(source) for source in sources] == [
     str(given[0]),
@@ -507,7 +618,7 @@ def test_what_cannot_be_used_is_told_and_left_out(
   ]
   assert isinstance(told[1][1], FileNotFoundError)
   assert 'broken.png: cannot be read' in str(told[0][1])
-  assert 'an array is uint8[40, 40], expected RGB: uint8[' in str(told[2][1])
+  assert 'an array is int16[40, 40], expected uint8[' in str(told[2][1])
   assert 'an array is float64[40, 40, 3]' in str(told[3][1])
 
 
@@ -516,7 +627,7 @@ def test_what_cannot_be_used_is_told_and_left_out(
   [
     (0, ValueError, r'broken\.png'),
     (3, FileNotFoundError, r'missing\.png'),
-    (5, ValueError, r'uint8\[40, 40\]'),
+    (5, ValueError, r'int16\[40, 40\]'),
   ],
 )
 def test_without_a_listener_it_is_raised(detector, given, index, kind, message):

@@ -146,7 +146,7 @@ def test_what_it_says_of_itself(folder, tmp_path):
   assert detector.size == (CROP, CROP)
   assert detector.thresholds == NONE
   provenance = detector.card.provenance
-  assert provenance['checkpoint'] == str(folder / 'ckpt.pth')
+  assert provenance['checkpoint'] == 'ckpt.pth'  # No folder is told.
   assert provenance['config']['data']['crop'] == CROP
   assert provenance['protocol'].startswith('reference, but ')
   assert len(provenance['weights']['sha256']) == 64
@@ -194,3 +194,17 @@ def test_without_pytorch_it_says_so(folder, tmp_path, monkeypatch):
   done = run(folder, tmp_path / 'out')
   assert done.status == 1
   assert done.error.endswith('needs PyTorch to be read')
+
+
+def test_a_detector_that_is_there_is_kept(folder, tmp_path):
+  target = tmp_path / 'old.safetensors'
+  target.write_bytes(b'something')
+  for name in (target, target.with_suffix('')):
+    done = run(folder, name)
+    assert done.status == 1
+    assert 'old.safetensors is there already' in done.error
+    assert '--overwrite' in done.error
+  assert target.read_bytes() == b'something'
+  done = run(folder, target, '--overwrite')
+  assert done.status == 0, done.errors
+  assert Detector.load(target).heads == 1

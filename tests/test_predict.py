@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def predict(detector, given, output, *more):
 def whole(tmp_path_factory, saved, root):
   """All that the command writes."""
   out = tmp_path_factory.mktemp('out') / 'results'
-  return predict(saved, root, out), out
+  return predict(saved, root, out, '--maps'), out
 
 
 @pytest.fixture(scope='module')
@@ -166,12 +167,16 @@ def test_it_says_what_it_does(whole):
   done, out = whole
   rows = read_table(out)
   count = sum(row['verdict'] == 'anomalous' for row in rows)
-  first, second, third = done.told.splitlines()[:3]
+  used, first, second, third, fourth = done.told.splitlines()[:5]
+  assert used.startswith('       10  to predict, such as ')
   assert first.startswith(
     'Detector part: demo_resnet, 1 head, input 32 x 32, float32 on '
   )
   assert 'threshold ' in second
   assert third == f'  10 images, results in {out}/'
+  assert fourth == (
+    "  maps hold their image's lowest score where the crop leaves it out"
+  )
   assert f', {count} anomalous: {out / "predictions.csv"}' in done.told
   assert '9 images in ' in done.told
 
@@ -186,13 +191,59 @@ def test_a_second_run_into_the_folder_is_refused(whole, saved, root):
   done = predict(saved, root, out)
   assert done.status == 1
   assert done.error == (
-    f'error: {out} holds predictions already; give another --output'
+    f'error: {out}/predictions.csv is there already; give another --output, '
+    'or --overwrite to replace it'
   )
   assert before == {
     path: (path.stat().st_mtime_ns, path.read_bytes())
     for path in out.rglob('*')
     if path.is_file()
   }
+
+
+def test_predictions_alone_are_replaced(bare, good, tmp_path):
+  out = tmp_path / 'out'
+  done = predict(bare, good, out, '--maps')
+  assert done.status == 0, done.errors
+  (out / 'notes.txt').write_text('mine')
+  (out / 'predictions.csv').unlink()  # As where it was killed.
+  done = predict(bare, good / '0.png', out)
+  assert done.status == 1
+  assert 'out/pictures is there already' in done.error
+  done = predict(bare, good / '0.png', out, '--overwrite')
+  assert done.status == 0, done.errors
+  assert files_in(out) == [
+    'notes.txt',
+    'pictures/gasket/test/crack/0.png',
+    'predictions.csv',
+  ]
+
+
+def test_images_are_not_taken_for_what_predictions_left(bare, good, tmp_path):
+  inner = tmp_path / 'pictures'
+  inner.mkdir()
+  shutil.copy(good / '0.png', inner)
+  done = predict(bare, inner, tmp_path, '--overwrite', '--nopictures')
+  assert done.status == 1
+  assert 'pictures would be replaced but holds' in done.error
+  assert [path.name for path in inner.iterdir()] == ['0.png']
+
+
+def test_channels_can_be_exchanged(bare, good, tmp_path):
+  swapped = np.asarray(images.read_image(good / '0.png'))[..., ::-1]
+  Image.fromarray(swapped).save(tmp_path / '0.png')
+  done = predict(bare, tmp_path / '0.png', tmp_path / 'out', '--channels=bgr')
+  assert done.status == 0, done.errors
+  (row,) = read_table(tmp_path / 'out')
+  (found,) = Detector.load(bare).predict(good / '0.png')
+  assert float(row['score']) == pytest.approx(found.score, rel=1e-6)
+  done = predict(bare, good / '0.png', tmp_path / 'as')
+  assert done.status == 0, done.errors
+  first, second = (
+    images.read_image(next((tmp_path / name).rglob('0.png')))
+    for name in ('out', 'as')
+  )
+  np.testing.assert_array_equal(first, second)
 
 
 @pytest.fixture
@@ -225,7 +276,7 @@ def test_a_pixel_threshold_draws_the_outline(bare, good, tmp_path):
     ('without', ()),
     ('with', (f'--pixel_threshold={middle}',)),
   ):
-    done = predict(bare, good / '0.png', tmp_path / name, '--nomaps', *options)
+    done = predict(bare, good / '0.png', tmp_path / name, *options)
     assert done.status == 0, done.errors
     (picture,) = (tmp_path / name / 'pictures').rglob('*.png')
     picture = np.asarray(Image.open(picture))
@@ -249,7 +300,7 @@ def test_one_threshold_leaves_the_other(saved, good, tmp_path):
 
 
 def test_without_thresholds_there_are_scores(bare, good, tmp_path):
-  done = predict(bare, good, tmp_path / 'out', '--nopictures', '--nomaps')
+  done = predict(bare, good, tmp_path / 'out', '--nopictures')
   assert done.status == 0, done.errors
   rows = read_table(tmp_path / 'out')
   assert len(rows) == 6
@@ -260,7 +311,9 @@ def test_without_thresholds_there_are_scores(bare, good, tmp_path):
 
 
 def test_scores_can_be_normalised(saved, bare, good, tmp_path):
-  done = predict(saved, good, tmp_path / 'out', '--normalise', '--nopictures')
+  done = predict(
+    saved, good, tmp_path / 'out', '--normalise', '--nopictures', '--maps'
+  )
   assert done.status == 0, done.errors
   rows = read_table(tmp_path / 'out')
   limits = Detector.load(saved).thresholds
@@ -285,7 +338,7 @@ def test_scores_can_be_normalised(saved, bare, good, tmp_path):
 
 def test_a_pattern_names_images(bare, root, tmp_path):
   pattern = root / '*' / 'test' / '*' / '[01].png'
-  done = predict(bare, pattern, tmp_path / 'out', '--nomaps')
+  done = predict(bare, pattern, tmp_path / 'out')
   assert done.status == 0, done.errors
   assert [row['path'] for row in read_table(tmp_path / 'out')] == [
     str(root / 'gasket' / 'test' / kind / f'{index}.png')
@@ -303,7 +356,7 @@ def test_one_image_is_enough(bare, good, tmp_path):
 
 def test_a_large_image_gets_a_smaller_picture(bare, tmp_path):
   Image.new('RGB', (1800, 500), (90, 120, 60)).save(tmp_path / 'large.png')
-  done = predict(bare, tmp_path / 'large.png', tmp_path / 'out')
+  done = predict(bare, tmp_path / 'large.png', tmp_path / 'out', '--maps')
   assert done.status == 0, done.errors
   out = tmp_path / 'out'
   assert images.image_size(out / 'pictures/large.png') == (284, 1024)
@@ -319,7 +372,6 @@ def test_another_precision_is_told(good, tmp_path):
     tmp_path / 'out',
     '--precision=bfloat16',
     '--batch_size=8',
-    '--nomaps',
     '--nopictures',
   )
   assert done.status == 0, done.errors
@@ -377,7 +429,8 @@ NONE = object()
     ({'detector': 'damaged'}, 1, 'damaged: its checksum differs'),
     ({'detector': '.'}, 1, 'no such detector'),
     ({'input': 'nowhere/*.png'}, 1, '--input=nowhere/*.png: no such file'),
-    ({'input': 'empty'}, 1, 'no images (.bmp '),
+    ({'input': 'empty'}, 1, 'no images in it'),
+    ({'channels': 'gray'}, 2, '--channels=gray: value should be one of'),
     ({'precision': 'half'}, 2, '--precision=half: value should be one of'),
     ({'batch_size': '0'}, 2, '--batch_size=0'),
     ({'threshold': 'high'}, 2, '--threshold=high'),
@@ -445,10 +498,9 @@ def test_a_signal_leaves_a_whole_table(bare, tmp_path):
   """As a process of its own that is stopped in the middle."""
   (tmp_path / 'in').mkdir()
   first = tmp_path / 'in' / '0000.png'
-  noise = np.random.default_rng(0).integers(0, 256, (500, 700, 3), np.uint8)
-  Image.fromarray(noise).save(first)
+  Image.linear_gradient('L').resize((700, 500)).save(first)
   for index in range(1, 2000):
-    os.link(first, tmp_path / 'in' / f'{index:04}.png')
+    shutil.copy(first, tmp_path / 'in' / f'{index:04}.png')
   out = tmp_path / 'out'
   process = subprocess.Popen(
     [
@@ -459,6 +511,7 @@ def test_a_signal_leaves_a_whole_table(bare, tmp_path):
       f'--input={tmp_path / "in"}',
       f'--output={out}',
       '--nopictures',
+      '--maps',
     ],
     env={
       **os.environ,

@@ -10,6 +10,7 @@ from flax import nnx
 from simplenet_jax import environment, protocols
 from simplenet_jax.detector import Detector
 from simplenet_jax.inference import backbone, head
+from simplenet_jax.inference.appearance import Appearance
 from simplenet_jax.inference.card import Card
 from simplenet_jax.inference.network import Network
 from simplenet_jax.inference.thresholds import NONE
@@ -25,9 +26,10 @@ def assemble(
   heads: Sequence[Mapping[str, np.ndarray]],
   provenance: Mapping[str, Any],
   *,
+  appearance: Appearance | None = None,
   cautions: Sequence[str] = (),
 ) -> Detector:
-  """Makes a detector, without thresholds.
+  """Makes a detector, without thresholds; its card holds no folders' names.
 
   Args:
     config: That the heads were trained with.
@@ -37,6 +39,7 @@ def assemble(
     heads: One or more; see `head.fold`. Their scores are averaged.
     provenance: Where it comes from; what the config and the environment say is
       added.
+    appearance: What the training images look like.
     cautions: What was found wrong when the heads were trained, a sentence each.
   """
   patch = config.patch
@@ -66,9 +69,11 @@ def assemble(
       'versions': environment.versions(),
       **provenance,
     },
+    appearance=appearance,
+    cautions=tuple(cautions),
   )
   # It calibrates beside the heads that are still in training.
-  return Detector(card, {**weights, **head.fold(heads)}, shrink=True)
+  return Detector(card.portable(), {**weights, **head.fold(heads)}, shrink=True)
 
 
 def fold_backbone(config: Config, state: nnx.State) -> dict[str, np.ndarray]:

@@ -5,20 +5,22 @@ import csv
 import dataclasses
 import errno
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from simplenet_jax.data import files, images
+from simplenet_jax import overwriting
+from simplenet_jax.data import files
 from simplenet_jax.evaluation import pictures
 from simplenet_jax.files import is_formula, written_aside
 from simplenet_jax.inference.prediction import Prediction
 
 TABLE = files.TABLE
 _HEADER = ('path', 'score', 'threshold', 'verdict', 'time')
-_SIDE = 1024  # Of a picture, in pixels, at most.
+SIDE = 1024  # Of a picture, in pixels, at most.
 _VERDICTS = {None: '', False: 'normal', True: 'anomalous'}
 
 Row = tuple[object, ...]
@@ -36,33 +38,34 @@ class Output:
     pictures: Whether to draw pictures.
     maps: Whether to write anomaly maps.
     normalise: Whether the table's scores are normalised.
-    bits: Of 16-bit gray images, see `images.read_image`.
   """
 
   folder: Path
   places: dict[Path, Path]
   limits: tuple[float, float]
   pictures: bool = True
-  maps: bool = True
+  maps: bool = False
   normalise: bool = False
-  bits: int = 16
 
   def write(self, found: Prediction) -> Row:
     """Writes an image's picture and map; returns its row of the table.
 
+    Args:
+      found: With its thumbnail, if a picture is to be drawn.
+
     Raises:
-      ValueError: If the image is another one by now, or its name too long.
+      ValueError: If the image's name is too long.
     """
     assert isinstance(found.source, Path)
     if self.pictures or self.maps:
       try:
-        self._show(found, found.source, found.map)
+        self._show(found, found.source)
       except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
           raise
         raise ValueError(
           f'{found.source}: its name is too long for a picture and a map; '
-          'shorten it, or give --nopictures --nomaps'
+          'shorten it, or give --nopictures and no --maps'
         ) from None
     limit = found.thresholds.image
     score = found.normalised if self.normalise else found.score
@@ -75,26 +78,30 @@ class Output:
       f'{found.seconds:.6f}',
     )
 
-  def _show(self, found: Prediction, path: Path, heat: np.ndarray) -> None:
+  def _show(self, found: Prediction, path: Path) -> None:
     """Writes what there is to see of an image's anomaly map."""
     place = self.places[path]
     if self.pictures:
       target = self.folder / files.PICTURES / place.parent / f'{place.name}.png'
       with written_aside(target) as aside:
-        self._drawn(images.read_image(path, self.bits), heat, found).save(aside)
+        self._drawn(found).save(aside)
     if self.maps:
       target = self.folder / files.MAPS / place.parent / f'{place.name}.tiff'
       # The evaluator sorts all pixels and knows no NaN: what was not looked at
       # is as little anomalous as anything.
-      whole = np.nan_to_num(heat, nan=found.input_map.min())
+      whole = np.nan_to_num(found.map, nan=found.input_map.min())
       with written_aside(target) as aside:
-        Image.fromarray(whole).save(aside)
+        Image.fromarray(whole).save(aside, compression='tiff_adobe_deflate')
 
-  def _drawn(
-    self, image: Image.Image, heat: np.ndarray, found: Prediction
-  ) -> Image.Image:
+  def _drawn(self, found: Prediction) -> Image.Image:
     """Draws the heat map over an image, and a line around the defect."""
-    image.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
+    image = found.thumbnail
+    assert image is not None
+    # Straight from the input's pixels to the picture's: they are the fewest.
+    frame = dataclasses.replace(
+      found.frame, original=(image.height, image.width)
+    )
+    heat = frame.map_to_original(found.input_map)
     picture = pictures.heated(image, heat, self.limits)
     limit = found.thresholds.pixel
     return (
@@ -105,6 +112,34 @@ class Output:
 def _no_formula(path: Path) -> Path | str:
   """Returns a path that no spreadsheet takes for a formula; the same file."""
   return f'./{path}' if is_formula(str(path)) else path
+
+
+def make_room(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
+  """Removes what predictions left in a folder, and nothing else.
+
+  Args:
+    folder: The folder; it need not be there.
+    inputs: Images that must stay.
+    overwrite: Whether anything may be removed.
+
+  Raises:
+    ValueError: If there is something that must not be removed.
+  """
+  for name in (TABLE, *files.RESULTS):
+    path = folder / name
+    overwriting.check(path, overwrite)
+    kept = path.resolve()
+    if used := [one for one in inputs if kept in one.resolve().parents]:
+      raise ValueError(
+        f'{path} would be replaced but holds {used[0]}, which --input names; '
+        'give another --output'
+      )
+  for name in (TABLE, *files.RESULTS):
+    path = folder / name
+    if path.is_dir() and not path.is_symlink():
+      shutil.rmtree(path)
+    else:
+      path.unlink(missing_ok=True)
 
 
 def write_table(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:
@@ -126,7 +161,7 @@ def write_table(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:
     # Names that are no text are kept as they are.
     aside.open('w', -1, 'utf-8', 'surrogateescape', '') as file,
   ):
-    writer = csv.writer(file)
+    writer = csv.writer(file, lineterminator='\n')
     writer.writerow(_HEADER)
     try:
       for row in rows:

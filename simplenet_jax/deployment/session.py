@@ -11,9 +11,13 @@ from simplenet_jax.data import loading
 from simplenet_jax.deployment import output
 from simplenet_jax.detector import Detector
 from simplenet_jax.inference import thresholds
+from simplenet_jax.inference.card import Card
 from simplenet_jax.inference.prediction import Prediction
 from simplenet_jax.progress import Board, console, counted
 
+# Heat maps without a threshold are hottest this many times the spread of
+# training images above the highest of them: new good ones lie somewhat higher.
+_HEADROOM = 3.0
 _AHEAD = 16  # Predictions being written or waiting for it.
 
 
@@ -23,8 +27,10 @@ def predict(
   folder: Path,
   *,
   pictures: bool = True,
-  maps: bool = True,
+  maps: bool = False,
   normalise: bool = False,
+  channels: str = 'rgb',
+  overwrite: bool = False,
 ) -> None:
   """Scores files and writes what is found.
 
@@ -35,37 +41,50 @@ def predict(
     pictures: Whether to draw pictures.
     maps: Whether to write anomaly maps.
     normalise: Whether scores in the table are normalised.
+    channels: The order of the files' channels, see `Detector.predict`.
+    overwrite: Whether predictions in the folder may be replaced.
 
   Raises:
-    ValueError: If the folder holds predictions already, scores cannot be
+    ValueError: If the folder holds predictions that must stay, scores cannot be
       normalised, or (in the end, the others are written) an image cannot be
       used.
     interrupts.Stopped: If a signal asked it to stop; what was done is written.
   """
-  if (folder / output.TABLE).exists():
-    raise ValueError(
-      f'{folder} holds predictions already; give another --output'
-    )
   if normalise:
     detector.thresholds.normalised(0.0)  # Raises where it cannot be done.
-  margin, pixel = detector.card.margin, detector.thresholds.pixel
+  output.make_room(folder, paths, overwrite)
   out = output.Output(
     folder,
     output.places(paths),
-    limits=(-margin, max(margin, pixel or margin)),
+    limits=_limits(detector.card),
     pictures=pictures,
     maps=maps,
     normalise=normalise,
-    bits=detector.card.bits,
   )
   _announce(detector, len(paths), folder)
+  if maps and detector.card.crop:
+    console.print(
+      "  maps hold their image's lowest score where the crop leaves it out"
+    )
   start = time.perf_counter()
   detector.warm_up(len(paths))
   console.print(f'  compiled in {time.perf_counter() - start:.1f} s')
-  _run(detector, paths, out)
+  _run(detector, paths, out, channels)
 
 
-def _run(detector: Detector, paths: Sequence[Path], out: output.Output) -> None:
+def _limits(card: Card) -> tuple[float, float]:
+  """Returns the scores at the cold and at the hot end of pictures' colours."""
+  pixel = card.thresholds.pixel
+  if card.usual is None:
+    return -card.margin, max(card.margin, pixel or card.margin)
+  median, highest = card.usual
+  hot = highest + _HEADROOM * (highest - median) if pixel is None else pixel
+  return median, max(median, hot)
+
+
+def _run(
+  detector: Detector, paths: Sequence[Path], out: output.Output, channels: str
+) -> None:
   """Predicts and writes, image by image, until there are no more."""
   errors: list[str] = []
   table = out.folder / output.TABLE
@@ -78,12 +97,17 @@ def _run(detector: Detector, paths: Sequence[Path], out: output.Output) -> None:
   def written(found: Prediction) -> output.Row | None:
     try:
       return out.write(found)
-    except (ValueError, FileNotFoundError) as error:  # It changed meanwhile.
+    except ValueError as error:
       on_error(found.source, error)
       return None
 
   def rows() -> Iterator[output.Row]:
-    predictions = detector.predict(paths, on_error=on_error)
+    predictions = detector.predict(
+      paths,
+      channels=channels,
+      thumbnail=output.SIDE if out.pictures else 0,
+      on_error=on_error,
+    )
     until_stop = itertools.takewhile(lambda _: not stop.is_set(), predictions)
     with contextlib.closing(
       loading.in_order(written, until_stop, _AHEAD)
@@ -120,16 +144,18 @@ def _run(detector: Detector, paths: Sequence[Path], out: output.Output) -> None:
 
 def _announce(detector: Detector, count: int, folder: Path) -> None:
   card, (height, width) = detector.card, detector.size
+  told = '\n  '.join(thresholds.describe(card.thresholds))
   console.print(
     f'Detector {card.name}: {card.network.architecture}, '
     f'{counted(detector.heads, "head")}, input {height} x {width}, '
     f'{detector.precision} on {detector.device}\n'
-    f'  {thresholds.describe(card.thresholds)}{_caution(detector)}\n'
+    f'  {told}{_of_precision(detector)}\n'
     f'  {counted(count, "image")}, results in {folder}/'
   )
+  detector.caution()
 
 
-def _caution(detector: Detector) -> str:
+def _of_precision(detector: Detector) -> str:
   found = detector.thresholds.precision
   if found in (None, detector.precision):
     return ''

@@ -1,6 +1,8 @@
 """What a run ships: a detector for every category."""
 
+import dataclasses
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,10 +11,13 @@ import numpy as np
 from simplenet_jax import environment, ledger, protocols
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment import assembly
-from simplenet_jax.inference import file, thresholds
+from simplenet_jax.inference import appearance, file, thresholds
+from simplenet_jax.inference.appearance import Appearance
 from simplenet_jax.models import weights
 from simplenet_jax.progress import console
 from simplenet_jax.protocols import Config
+
+_SCORED = 16  # Training images that are scored again, at most.
 
 
 class Shipper:
@@ -54,6 +59,7 @@ class Shipper:
       heads: Of each seed; their scores are averaged.
       cautions: What is to be known before it is believed, one line each.
     """
+    pixels = _evenly(one)
     detector = assembly.assemble(
       self._config,
       one.name,
@@ -67,22 +73,32 @@ class Shipper:
         'weights': {'name': self._loaded.name, 'sha256': self._loaded.sha256},
         'seeds': list(heads),
         'data': {
-          'root': str(self._config.data.root),
+          'root': Path(os.path.abspath(self._config.data.root)).name,
           'images': ledger.fingerprint(one),
         },
         'device': environment.device(),
       },
+      appearance=Appearance.of(
+        [appearance.thumbnail(image) for image in pixels],
+        [frame.original for frame in one.train],
+      ),
       cautions=cautions,
     )
+    # A few suffice for the ends of the colours of heat maps.
+    maps, _ = detector.infer(np.stack(pixels[:: -(-len(pixels) // _SCORED)]))
+    usual = float(np.median(maps)), float(maps.max())
+    detector.card = dataclasses.replace(detector.card, usual=usual)
     if one.category.validation:
       detector.calibrate(
         one.category.validation,
         self._config.detector.false_alarm_rate,
+        any_aspect=True,  # The run has warned of it.
         on_error=lambda _, error: console.print(
           f'  error: {error}; left out of the threshold'
         ),
       )
-      console.print(f'  {one.name}: {thresholds.describe(detector.thresholds)}')
+      told = '\n    '.join(thresholds.describe(detector.thresholds))
+      console.print(f'  {one.name}: {told}')
     detector.save(self.path(one.name))
 
   def conclude(self) -> None:
@@ -95,3 +111,10 @@ class Shipper:
   @functools.cached_property
   def _backbone(self) -> dict[str, np.ndarray]:
     return assembly.fold_backbone(self._config, self._loaded.state)
+
+
+def _evenly(one: Inputs) -> list[np.ndarray]:
+  """Returns training images as the network sees them, evenly chosen."""
+  count = len(one.train)
+  chosen = np.linspace(0, count - 1, min(count, appearance.LOOKED_AT))
+  return [one.train_pixels(int(index)) for index in np.rint(chosen)]

@@ -1,11 +1,14 @@
 """An exported detector: the model, its description and a recipe for images."""
 
+import inspect
 import json
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
+from simplenet_jax import overwriting
+from simplenet_jax.data import decoding
 from simplenet_jax.detector import Detector
 from simplenet_jax.exporting import onnx, stablehlo
 from simplenet_jax.exporting.stablehlo import Runner
@@ -15,52 +18,91 @@ from simplenet_jax.inference.card import Card
 FORMATS: dict[str, ModuleType] = {'stablehlo': stablehlo, 'onnx': onnx}
 TOLERANCE = 1e-4  # Of the range of scores.
 
-_HEAD = '''"""From an image file to the model's input, {shape}."""
-import numpy as np
-from PIL import Image
+# What `source.prepare` and `Frame` do, after the text of `data/decoding.py`.
+_PREPROCESS = '''
 
-def preprocess(path):
-  image = Image.open(path)
-  if image.mode.startswith('I'):  # 16 bit
-    pixels = np.asarray(image)
-    if pixels.min() < 0 or pixels.max() >= 2**{bits}:
-      raise ValueError(f'{{path}}: pixels beyond {bits} bits')
-    image = Image.fromarray((pixels >> {shift}).astype(np.uint8))
-  image = image.convert('RGB')
+BITS = {bits}  # That 16-bit gray images make use of.
+SIZE = {height}, {width}  # Of the model's input.
+RESIZE, CROP = {resize}, {crop}  # No crop: the whole image is resized.
+
+
+def preprocess(image: Any, channels: str = 'rgb') -> np.ndarray:
+  """Brings an image to the model's input, exactly as the detector does.
+
+  Args:
+    image: A path, a Pillow image, or an array as `from_array` takes it.
+    channels: The order of its channels, 'rgb' or 'bgr' (OpenCV's arrays).
+
+  Returns:
+    uint8 `[1, {height}, {width}, 3]`.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If the image cannot be used.
+  """
+  if channels not in CHANNELS:
+    raise ValueError(f"channels is {{channels!r}}, expected 'rgb' or 'bgr'")
+  if isinstance(image, np.ndarray):
+    rgb = from_array(image, BITS, channels)
+  else:
+    opened = isinstance(image, Image.Image)
+    rgb = to_rgb(image, BITS) if opened else read(image, BITS)
+    if channels == 'bgr':
+      rgb = Image.merge('RGB', rgb.split()[::-1])
+  short = min(rgb.size)
+  if short < 1:
+    raise ValueError('an image has no pixels')
+  box = (0, 0, SIZE[1], SIZE[0])
+  sides = box[2:]
+  if CROP:
+    sides = tuple(int(RESIZE * side / short) for side in rgb.size)
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and sides[0] * sides[1] > limit:
+      raise ValueError('an image is too elongated to be resized and cropped')
+    left, top = (_start(side) for side in sides)
+    box = (left, top, left + CROP, top + CROP)
+  resized = rgb.resize(sides, Image.Resampling.BILINEAR)
+  return np.array(resized.crop(box))[None]
+
+
+def _start(side: int) -> int:
+  if side < CROP:
+    return -((CROP - side) // 2)
+  return round((side - CROP) / 2)
 '''
-_WHOLE = """  image = image.resize({sides}, Image.Resampling.BILINEAR)
-  return np.asarray(image)[None]
-"""
-_CROPPED = """  short, sides = min(image.size), image.size
-  sides = [int({resize} * side / short) for side in sides]
-  image = image.resize(sides, Image.Resampling.BILINEAR)
-  x, y = ({start} for s in sides)
-  return np.asarray(image.crop((x, y, x + {crop}, y + {crop})))[None]
-"""
 
 
-def export(detector: Detector, kind: str, folder: Path) -> float:
+def export(
+  detector: Detector, kind: str, folder: Path, overwrite: bool = False
+) -> float:
   """Exports a detector, if the result agrees with it.
 
   Args:
     detector: In float32.
     kind: A key of `FORMATS`.
-    folder: Where the files go.
+    folder: Where the files go; it may hold the same detector in another format.
+    overwrite: Whether what exports left in the folder may be replaced.
 
   Returns:
     The largest difference, as a share of the range of scores.
 
   Raises:
     ValueError: If results differ by more than `TOLERANCE`, packages are
-      missing, or the folder holds another detector's export.
+      missing, or the folder holds an export that must stay.
   """
-  form, text = FORMATS[kind], describe(detector.card)
-  if (known := folder / 'detector.json').exists() and (
-    known.read_text(encoding='utf-8') != text
-  ):
-    raise ValueError(
-      f'{folder} holds the export of another detector; give another --output'
-    )
+  form = FORMATS[kind]
+  texts = {
+    'detector.json': describe(detector.card).encode(),
+    'preprocess.py': recipe(detector.card).encode(),
+  }
+  overwriting.check(folder / form.FILE, overwrite)
+  others = [
+    folder / name
+    for name, text in texts.items()
+    if (folder / name).exists() and (folder / name).read_bytes() != text
+  ]
+  for path in others:
+    overwriting.check(path, overwrite)
   model = form.build(detector)
   difference = compare(detector, form.runner(model))
   if not difference <= TOLERANCE:
@@ -68,11 +110,10 @@ def export(detector: Detector, kind: str, folder: Path) -> float:
       f'the exported model differs from the detector by {difference:.1e} of '
       f'the range of scores, more than {TOLERANCE:.0e}; nothing is written'
     )
-  for name, content in (
-    (form.FILE, model),
-    ('detector.json', text.encode()),
-    ('preprocess.py', recipe(detector.card).encode()),
-  ):
+  if others:  # Another detector's models must not stay beside these texts.
+    for other in FORMATS.values():
+      (folder / other.FILE).unlink(missing_ok=True)
+  for name, content in {form.FILE: model, **texts}.items():
     with written_aside(folder / name) as aside:
       aside.write_bytes(content)
   return difference
@@ -116,25 +157,30 @@ def compare(detector: Detector, run: Runner) -> float:
 
 
 def describe(card: Card) -> str:
-  """Returns the card as JSON for people and programs."""
-  return json.dumps(json.loads(card.to_json()), indent=2) + '\n'
+  """Returns the card as JSON for people and programs.
+
+  It names no folder of the machine on which the detector was made.
+  """
+  return json.dumps(json.loads(card.portable().to_json()), indent=2) + '\n'
 
 
 def recipe(card: Card) -> str:
   """Returns a Python file that brings images to the model's input.
 
-  Its function does with Pillow what `Detector.predict` does.
+  Its function `preprocess` takes, refuses and does what the detector does.
   """
   height, width = card.network.size
-  text = _HEAD + (_CROPPED if card.crop else _WHOLE)
-  crop = card.crop
-  start = f'-(({crop} - s) // 2) if s < {crop} else round((s - {crop}) / 2)'
-  return text.format(
-    shape=f'uint8 [1, {height}, {width}, 3]',
-    sides=(width, height),
-    bits=card.bits,
-    shift=card.bits - 8,
-    resize=card.resize,
-    crop=crop,
-    start=start,
+  # Without the docstring, which speaks of the package.
+  _, _, code = inspect.getsource(decoding).split('"""', 2)
+  docstring = f'"""From an image to the model\'s input, {height} x {width}."""'
+  return (
+    docstring
+    + code
+    + _PREPROCESS.format(
+      bits=card.bits,
+      height=height,
+      width=width,
+      resize=card.resize,
+      crop=card.crop,
+    )
   )

@@ -42,7 +42,8 @@ def build(detector: Detector) -> bytes:
     output_names=['anomaly_map', 'score'],
   )
   entry = model.metadata_props.add()
-  entry.key, entry.value = 'detector', detector.card.to_json()
+  entry.key = 'detector'
+  entry.value = detector.card.portable().to_json()
   return model.SerializeToString()
 
 

@@ -10,6 +10,7 @@ from simplenet_jax.inference import network
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 FILE = 'model.stablehlo'
+_FOLDERS = 'jax_hlo_source_file_canonicalization_regex'
 
 Runner = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -24,10 +25,16 @@ def build(detector: Detector) -> bytes:
   structure = detector.card.network
   (images,) = jax.export.symbolic_shape('images')
   pixels = jax.ShapeDtypeStruct((images, *structure.size, 3), np.uint8)
-  exported = jax.export.export(
-    jax.jit(network.plain(structure, detector.weights)), platforms=PLATFORMS
-  )(pixels)
-  return bytes(exported.serialize())
+  # Operations know the source files that they come from: by name alone.
+  known = jax.config.values[_FOLDERS]
+  jax.config.update(_FOLDERS, r'.*[/\\]')
+  try:
+    exported = jax.export.export(
+      jax.jit(network.plain(structure, detector.weights)), platforms=PLATFORMS
+    )(pixels)
+    return bytes(exported.serialize())
+  finally:
+    jax.config.update(_FOLDERS, known)
 
 
 def runner(model: bytes) -> Runner:

@@ -2,16 +2,22 @@
 
 import dataclasses
 import json
+import re
 import sys
 from typing import Any
 
+import simplenet_jax
 from simplenet_jax.data.frame import Frame
+from simplenet_jax.inference.appearance import Appearance
 from simplenet_jax.inference.network import Network
 from simplenet_jax.inference.thresholds import Thresholds
 from simplenet_jax.models import resnet
 from simplenet_jax.models.precision import PRECISIONS
 
-FORMAT = 'simplenet-jax detector 1'
+_KIND, _NUMBER = 'simplenet-jax detector', 2
+FORMAT = f'{_KIND} {_NUMBER}'
+# The beginning of a path of a machine, on any system.
+_PATH = re.compile(r'/|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +37,10 @@ class Card:
       counterfeits above `margin`.
     thresholds: For verdicts.
     provenance: Where it comes from: config, data, weights, seeds, versions.
+    appearance: What training images look like; None: nobody knows.
+    usual: The median and the highest value of training images' anomaly maps;
+      None: nobody knows.
+    cautions: What was found wrong when it was trained, a sentence each.
   """
 
   name: str
@@ -42,6 +52,9 @@ class Card:
   margin: float
   thresholds: Thresholds
   provenance: dict[str, Any]
+  appearance: Appearance | None = None
+  usual: tuple[float, float] | None = None
+  cautions: tuple[str, ...] = ()
 
   def frame(self, size: tuple[int, int]) -> Frame:
     """Returns how an image of some (height, width) is brought to the input.
@@ -93,8 +106,21 @@ class Card:
         for driver in found.drivers
       )
       and (not self.crop or network.size == (self.crop, self.crop))
+      and (self.usual is None or (len(self.usual) == 2 and _rises(self.usual)))
+      and all(isinstance(caution, str) for caution in self.cautions)
     ):
       raise ValueError('its description holds values that make no sense')
+
+  def portable(self) -> 'Card':
+    """Returns the card without the folders of the machine it was made on."""
+    drivers = tuple(
+      (_without_folders(name), score) for name, score in self.thresholds.drivers
+    )
+    return dataclasses.replace(
+      self,
+      thresholds=dataclasses.replace(self.thresholds, drivers=drivers),
+      provenance=_without_folders(self.provenance),
+    )
 
   def to_json(self) -> str:
     """Returns the card as JSON."""
@@ -105,7 +131,7 @@ class Card:
     """Reads a card.
 
     Raises:
-      ValueError: If it is none, or from a later version.
+      ValueError: If it is none, or made by a later version.
     """
     try:
       fields = json.loads(text)
@@ -118,14 +144,23 @@ class Card:
       RecursionError,
     ):
       raise ValueError('not the description of a detector') from None
-    if found != FORMAT:
+    numbered = re.fullmatch(rf'{_KIND} (\d{{1,9}})', str(found))
+    if not numbered:
       raise ValueError(f'its format is {found!r}, expected {FORMAT!r}')
     try:
+      if int(numbered[1]) > _NUMBER or _has_unknown(fields):
+        raise ValueError(_newer(fields))
       network, thresholds = fields.pop('network'), fields.pop('thresholds')
       for name in ('levels', 'size'):
         network[name] = tuple(network[name])
       thresholds['drivers'] = tuple(map(tuple, thresholds['drivers']))
       thresholds['by_hand'] = tuple(thresholds['by_hand'])
+      # What format 1 does not have stays unknown.
+      if (appearance := fields.get('appearance')) is not None:
+        fields['appearance'] = Appearance.from_fields(appearance)
+      for name in ('usual', 'cautions'):
+        if fields.get(name) is not None:
+          fields[name] = tuple(fields[name])
       card = cls(
         network=Network(**network),
         thresholds=Thresholds(**thresholds),
@@ -135,6 +170,53 @@ class Card:
     except (AttributeError, KeyError, TypeError):
       raise ValueError('its description is damaged; copy it anew') from None
     return card
+
+
+def is_older(text: str) -> bool:
+  """Returns whether an earlier version wrote a card that can be read."""
+  return json.loads(text)['format'] != FORMAT
+
+
+def _has_unknown(fields: dict[str, Any]) -> bool:
+  """Returns whether a card has fields that this version does not know."""
+  kinds = {
+    'network': Network,
+    'thresholds': Thresholds,
+    'appearance': Appearance,
+  }
+  given: list[tuple[type, Any]] = [(Card, fields)]
+  given += [(kind, fields.get(name)) for name, kind in kinds.items()]
+  return any(
+    set(values) - {field.name for field in dataclasses.fields(kind)}
+    for kind, values in given
+    if isinstance(values, dict)
+  )
+
+
+def _newer(fields: dict[str, Any]) -> str:
+  """Returns what is said of a card that a later version made."""
+  mine = simplenet_jax.__version__
+  try:
+    theirs = str(fields['provenance']['versions']['simplenet-jax'])
+  except (KeyError, TypeError):
+    theirs = mine
+  made_by = 'a simplenet-jax' if theirs == mine else f'simplenet-jax {theirs},'
+  return f'made by {made_by} newer than this {mine}: upgrade simplenet-jax'
+
+
+def _without_folders(value: Any) -> Any:
+  """Returns JSON in which paths of a machine are their last names alone."""
+  if isinstance(value, dict):
+    return {key: _without_folders(one) for key, one in value.items()}
+  if isinstance(value, list | tuple):
+    return type(value)(_without_folders(one) for one in value)
+  if isinstance(value, str) and _PATH.match(value):
+    return re.split(r'[/\\]', value.rstrip('/\\'))[-1]
+  return value
+
+
+def _rises(pair: tuple[Any, ...]) -> bool:
+  return all(_finite(value) for value in pair) and pair[0] <= pair[1]
 
 
 def _finite(value: Any) -> bool:

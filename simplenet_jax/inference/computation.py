@@ -102,25 +102,27 @@ class Computation:
       yield pixels[i : i + size]
 
   def batches(
-    self, given: Iterable[tuple[Any, np.ndarray]]
+    self, given: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
   ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
     """Runs batches, the next one queued before the last one's results are read.
 
     Args:
       given: Something to know each by, and its pixels.
+      under_way: Batches that are asked for before the first one's results are
+        read. With 1, the device waits while the next one is prepared.
 
     Yields:
       That, the maps, the scores and each image's share of the seconds that the
       host spent on them; what the device did meanwhile is not in it.
     """
-    under_way = collections.deque()
+    queue = collections.deque()
 
     def results():
-      name, pixels, seconds, values = under_way.popleft()
+      name, pixels, seconds, values = queue.popleft()
       start = time.perf_counter()
       found = self._read(pixels, values)
       if not found:  # With nothing else in memory, then.
-        for *_, later in under_way:
+        for *_, later in queue:
           with contextlib.suppress(RuntimeError):  # It is told when it is read.
             jax.block_until_ready(later)
         found = self._alone(pixels)
@@ -131,10 +133,10 @@ class Computation:
       start = time.perf_counter()
       values = self._started(pixels)
       seconds = time.perf_counter() - start
-      under_way.append((name, pixels, seconds, values))
-      if len(under_way) > 1:
+      queue.append((name, pixels, seconds, values))
+      if len(queue) >= under_way:
         yield results()
-    while under_way:
+    while queue:
       yield results()
 
   def _started(self, pixels: np.ndarray) -> tuple[jax.Array, ...] | None:

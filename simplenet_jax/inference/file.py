@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import safetensors
+from absl import logging
 
 from simplenet_jax.files import write_arrays, written_aside
 from simplenet_jax.inference import backbone
-from simplenet_jax.inference.card import Card
+from simplenet_jax.inference.card import Card, is_older
 
 SUFFIX = '.safetensors'
 _CARD, _DIGEST = 'detector', 'sha256'
@@ -32,7 +33,7 @@ def save(path: Path, card: Card, weights: Mapping[str, np.ndarray]) -> None:
   card.check()
   text = card.to_json()
   metadata = {_CARD: text, _DIGEST: digest(text, weights)}
-  with written_aside(_with_suffix(path)) as aside:
+  with written_aside(with_suffix(path)) as aside:
     write_arrays(aside, weights, metadata)
 
 
@@ -46,7 +47,7 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
     FileNotFoundError: If there is no such file.
     ValueError: If it is no detector, or damaged.
   """
-  path = path if path.is_file() else _with_suffix(path)
+  path = path if path.is_file() else with_suffix(path)
   if not path.is_file():
     raise FileNotFoundError(
       f'{path}: no such detector; a run leaves them in WORKDIR/detectors'
@@ -70,6 +71,12 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
       raise ValueError('damaged: its checksum differs; copy it anew')
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
+  if is_older(metadata[_CARD]):
+    logging.warning(
+      '%s: made by an older version; it does not know what its training images '
+      'looked like, so images of another kind go unnoticed. Train it anew',
+      path,
+    )
   return card, weights
 
 
@@ -98,7 +105,8 @@ def digest(card: str, weights: Mapping[str, np.ndarray]) -> str:
   return found.hexdigest()
 
 
-def _with_suffix(path: Path) -> Path:
+def with_suffix(path: Path) -> Path:
+  """Returns a detector's path with the suffix that may be left out."""
   # A category's name may hold dots.
   return path if path.suffix == SUFFIX else Path(f'{path}{SUFFIX}')
 

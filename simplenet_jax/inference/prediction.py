@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from PIL import Image
 
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.data.record import File
@@ -22,6 +23,7 @@ class Prediction:
     input_map: Anomaly map in the input's pixels, float32 `[*input]`.
     seconds: What reading took, and its share of the time for which the host was
       held up by the device.
+    thumbnail: The image as RGB, reduced, where `predict` was asked to keep it.
   """
 
   source: File | int
@@ -30,6 +32,7 @@ class Prediction:
   frame: Frame
   input_map: np.ndarray
   seconds: float
+  thumbnail: Image.Image | None = None
 
   @property
   def anomalous(self) -> bool | None:

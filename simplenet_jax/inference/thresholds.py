@@ -4,7 +4,9 @@ Split conformal prediction: a new normal image and the `n` held-out ones come in
 any order with the same probability, so the new one exceeds the `k`-th smallest
 held-out score with a probability of at most `1 - k / (n + 1)`, whatever the
 scores' distribution (Vovk et al., "Algorithmic Learning in a Random World",
-2005). Less than `1 / (n + 1)` cannot be promised.
+2005). Less than `1 / (n + 1)` cannot be promised. That is an average over draws
+of the `n` images. For one draw the share of normal images beyond the threshold
+is at most Beta(n + 1 - k, k) distributed, of which `bound` is a quantile.
 """
 
 import dataclasses
@@ -13,6 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from absl import logging
+from scipy import special
+
+_CONFIDENCE = 0.95
+_FEW = 10  # Images with fewer than which a threshold is worth little.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +49,15 @@ class Thresholds:
   drivers: tuple[tuple[str, float], ...] = ()
   by_hand: tuple[str, ...] = ()
   precision: str | None = None
+
+  @property
+  def bound(self) -> float | None:
+    """The rate of false alarms that is kept with 95 % confidence, or None."""
+    if self.promised is None or self.images < 1:
+      return None
+    rank = round((1 - self.promised) * (self.images + 1))
+    rank = min(max(rank, 1), self.images)
+    return float(special.betaincinv(self.images + 1 - rank, rank, _CONFIDENCE))
 
   def normalised(self, score: float) -> float:
     """Puts a score on a scale where 0 is usual and 1 is the threshold.
@@ -108,7 +124,7 @@ def calibrate(
     for name, score, peak in zip(names, scores, peaks, strict=True)
     if score >= image or peak >= pixel
   ]
-  return Thresholds(
+  made = Thresholds(
     image=image,
     pixel=pixel,
     asked=float(rate),
@@ -117,6 +133,15 @@ def calibrate(
     median=float(np.median(scores)),
     drivers=tuple(sorted(drivers, key=lambda driver: -driver[1])),
   )
+  if count < _FEW and made.bound is not None:
+    logging.warning(
+      'a threshold from %d good image%s is worth little: with 95 %% confidence '
+      'up to %.0f %% of good images may be flagged; calibrate with more',
+      count,
+      '' if count == 1 else 's',
+      100 * made.bound,
+    )
+  return made
 
 
 def needed(rate: float) -> int:
@@ -124,30 +149,35 @@ def needed(rate: float) -> int:
   return math.ceil(round(1 / rate, 9)) - 1
 
 
-def describe(thresholds: Thresholds) -> str:
-  """Tells where thresholds come from and what they promise, in one line."""
+def describe(thresholds: Thresholds) -> list[str]:
+  """Tells where thresholds come from and what they promise, in short lines."""
   by_hand = [
     f'{name} threshold {getattr(thresholds, name):.4g}, set by hand'
     for name in thresholds.by_hand
   ]
   if 'image' in thresholds.by_hand:
-    return '; '.join(by_hand)
+    return by_hand
   if thresholds.image is None:
-    return '; '.join(['no threshold: scores only', *by_hand])
-  if thresholds.promised is None:
-    return '; '.join([f'threshold {thresholds.image:.4g}', *by_hand])
+    return ['no threshold: scores only', *by_hand]
+  if thresholds.promised is None or thresholds.bound is None:
+    return [f'threshold {thresholds.image:.4g}', *by_hand]
+  count = thresholds.images
   asked = thresholds.asked or thresholds.promised
   more = ''
   if thresholds.promised > asked + 1e-9:
-    more = f' ({asked:.1%} takes {needed(asked)})'
+    more = f' ({asked:.1%} takes {needed(asked)} images)'
   # The files' names, without their folders.
   shown = ', '.join(Path(name).name for name, _ in thresholds.drivers[:3])
   rest = len(thresholds.drivers) - 3
   and_more = f' and {rest} more' if rest > 0 else ''
-  plural = '' if thresholds.images == 1 else 's'
-  told = (
-    f'threshold {thresholds.image:.4g} from {thresholds.images} good '
-    f'image{plural} not trained on; at most {thresholds.promised:.1%} of good '
-    f'images are flagged{more}; driven by {shown}{and_more}'
-  )
-  return '; '.join([told, *by_hand])
+  plural = '' if count == 1 else 's'
+  return [
+    f'threshold {thresholds.image:.4g} from {count} good image{plural} not '
+    'trained on',
+    f'set by {shown}{and_more}',
+    f'on average over draws of the {count} calibration image{plural} at most '
+    f'{thresholds.promised:.1%} of good images are flagged{more}',
+    f'with 95 % confidence at most {thresholds.bound:.1%} of good images are '
+    'flagged',
+    *by_hand,
+  ]

@@ -3,21 +3,23 @@
   python -m simplenet_jax.report WORKDIR
   python -m simplenet_jax.report WORKDIR WORKDIR --output=comparison.html
 
-One work directory's page is its own report.html; the comparison of several goes
-to --output.
+One work directory's page is its own report.html, which is replaced; the
+comparison of several goes to --output.
 """
 
 import pathlib
 
 from absl import flags
 
-from simplenet_jax import cli
+from simplenet_jax import cli, overwriting
 
 _OUTPUT = flags.DEFINE_string(
   'output',
   None,
-  'The page; WORKDIR/report.html, or comparison.html of several.',
+  'The page; comparison.html of several. Without it, the page of one run '
+  'replaces its own WORKDIR/report.html, which needs no --overwrite.',
 )
+_OVERWRITE = overwriting.define_flag()
 
 
 def main(names: list[str]) -> None:
@@ -27,11 +29,14 @@ def main(names: list[str]) -> None:
   folders = [pathlib.Path(name).expanduser() for name in names]
   if not folders:
     raise ValueError('name the work directory of a run, or several')
-  if len(folders) == 1:
-    output = pathlib.Path(_OUTPUT.value or folders[0] / page.NAME)
+  alone = len(folders) == 1
+  own = folders[0] / page.NAME if alone else 'comparison.html'
+  output = pathlib.Path(_OUTPUT.value or own)
+  if _OUTPUT.value or not alone:
+    overwriting.check(output, _OVERWRITE.value)
+  if alone:
     page.write(folders[0], output)
   else:
-    output = pathlib.Path(_OUTPUT.value or 'comparison.html')
     comparison.write(folders, output)
   print(f'Report: {output}')
 

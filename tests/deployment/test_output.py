@@ -95,7 +95,7 @@ def test_no_two_files_share_a_place(paths):
     assert path.name.startswith(place.name)
 
 
-HEADER = b'path,score,threshold,verdict,time\r\n'
+HEADER = b'path,score,threshold,verdict,time\n'
 NASTY = [
   'a, "b".png',
   'line\nbreak.png',
@@ -121,7 +121,7 @@ def test_rows_are_written_as_they_come(tmp_path):
   assert list(output.write_table(tmp_path / 'new', rows())) == rows()
   content = (tmp_path / 'new/predictions.csv').read_bytes()
   assert content == HEADER + b''.join(
-    b'%d.png,%d,1.5,normal,0.1\r\n' % (i, i) for i in range(3)
+    b'%d.png,%d,1.5,normal,0.1\n' % (i, i) for i in range(3)
   )
   assert [path.name for path in (tmp_path / 'new').iterdir()] == [output.TABLE]
 
@@ -141,7 +141,7 @@ def test_a_name_that_is_no_text_keeps_its_bytes(tmp_path):
   name = Path(os.fsdecode(b'caf\xe9.png'))
   list(output.write_table(tmp_path, [(name, '1', '', '', '0')]))
   content = (tmp_path / output.TABLE).read_bytes()
-  assert content == HEADER + b'caf\xe9.png,1,,,0\r\n'
+  assert content == HEADER + b'caf\xe9.png,1,,,0\n'
 
 
 def test_closing_early_leaves_the_rows_so_far(tmp_path):
@@ -169,23 +169,25 @@ def test_an_error_leaves_a_table_of_what_came(tmp_path, error):
 
 
 def predict(path, thresholds=NONE, score=1.5):
-  Image.fromarray(np.full((40, 80, 3), 128, np.uint8)).save(path)
+  image = Image.fromarray(np.full((40, 80, 3), 128, np.uint8))
   frame = Frame.protocol((40, 80), 40, 32)
   grid = np.linspace(-1, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
-  return Prediction(path, score, thresholds, frame, grid, 0.25)
+  return Prediction(path, score, thresholds, frame, grid, 0.25, image)
 
 
 def test_a_prediction_leaves_a_picture_and_a_map(tmp_path):
   found = predict(tmp_path / 'x.png')
   places = {found.source: Path('line.1/x.2')}
-  out = output.Output(tmp_path / 'out', places, (-1.0, 1.0))
+  out = output.Output(tmp_path / 'out', places, (-1.0, 1.0), maps=True)
   assert out.write(found) == (found.source, '1.5', '', '', '0.250000')
   left = sorted(p for p in (tmp_path / 'out').rglob('*') if p.is_file())
   assert [path.relative_to(tmp_path / 'out').as_posix() for path in left] == [
     'maps/line.1/x.2.tiff',
     'pictures/line.1/x.2.png',
   ]
-  heat = np.asarray(Image.open(left[0]))
+  with Image.open(left[0]) as tiff:
+    assert tiff.info['compression'] == 'tiff_adobe_deflate'
+    heat = np.asarray(tiff)
   assert heat.dtype == np.float32
   # MVTec's evaluator sorts all pixels: the unseen ones are the least anomalous.
   expected = np.nan_to_num(found.map, nan=float(found.input_map.min()))
@@ -207,7 +209,7 @@ def test_no_name_is_a_formula(tmp_path, monkeypatch, name):
 def test_nothing_is_left_that_is_not_asked_for(tmp_path):
   found = predict(tmp_path / 'x.png')
   out = output.Output(
-    tmp_path / 'out', {found.source: Path('x')}, (-1, 1), False, False
+    tmp_path / 'out', {found.source: Path('x')}, (-1, 1), False
   )
   out.write(found)
   assert not (tmp_path / 'out').exists()
@@ -235,7 +237,9 @@ def test_the_verdict_fits_the_threshold(tmp_path, score, normalise, expected):
 def test_a_name_may_be_as_long_as_a_file_system_takes(tmp_path):
   name = 'n' * 250
   found = predict(tmp_path / f'{name}.png')
-  out = output.Output(tmp_path / 'out', {found.source: Path(name)}, (-1, 1))
+  out = output.Output(
+    tmp_path / 'out', {found.source: Path(name)}, (-1, 1), maps=True
+  )
   out.write(found)
   assert (tmp_path / 'out/maps' / f'{name}.tiff').exists()
   longer = output.Output(

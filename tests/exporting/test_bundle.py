@@ -5,12 +5,16 @@ import dataclasses
 import json
 import sys
 import types
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from simplenet_jax.detector import Detector
 from simplenet_jax.exporting import bundle, channels_first
 from simplenet_jax.inference import source
 from tests import commands
@@ -230,9 +234,71 @@ def test_writing_anew_replaces_the_files(detector, tmp_path, monkeypatch):
   )
   monkeypatch.setitem(bundle.FORMATS, 'x', form)
   (tmp_path / 'model.x').write_bytes(b'old')
-  bundle.export(detector, 'x', tmp_path)
+  (tmp_path / 'notes.txt').write_text('mine')
+  with pytest.raises(ValueError, match=r'model\.x is there already.*overwrite'):
+    bundle.export(detector, 'x', tmp_path)
+  assert len(list(tmp_path.iterdir())) == 2
+  bundle.export(detector, 'x', tmp_path, overwrite=True)
   assert (tmp_path / 'model.x').read_bytes() == b'new'
-  assert len(list(tmp_path.iterdir())) == 3
+  assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_one_folder_holds_one_detector(detector, tmp_path, monkeypatch):
+  for name in ('x', 'y'):
+    form = types.SimpleNamespace(
+      FILE=f'model.{name}',
+      build=lambda _: b'model',
+      runner=lambda _: detector.infer,
+    )
+    monkeypatch.setitem(bundle.FORMATS, name, form)
+  bundle.export(detector, 'x', tmp_path)
+  bundle.export(detector, 'y', tmp_path)  # The same one in another format.
+  assert len(list(tmp_path.iterdir())) == 4
+  other = Detector(
+    dataclasses.replace(detector.card, name='other'), detector.weights
+  )
+  (tmp_path / 'model.x').unlink()
+  with pytest.raises(ValueError, match=r'detector\.json is there already'):
+    bundle.export(other, 'x', tmp_path)
+  bundle.export(other, 'x', tmp_path, overwrite=True)
+  # The model of the detector that was there would be taken for the new one's.
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
+    'detector.json',
+    'model.x',
+    'preprocess.py',
+  ]
+
+
+def test_exports_hold_no_folder_of_the_machine(tmp_path):
+  """Nor do they where the detector is an old one, which does."""
+  detector = detectors.make(levels=(1,), thresholds=True)
+  private = str(tmp_path / 'secret')
+  card = dataclasses.replace(
+    detector.card,
+    thresholds=dataclasses.replace(
+      detector.thresholds, drivers=((f'{private}/a/0.png', 1.0),)
+    ),
+    provenance={
+      'data': {'root': f'{private}/parts/'},
+      'checkpoint': '~/secret/ckpt.pth',
+      'config': {'backbone': {'weights': 'C:\\secret\\w.pth'}, 'x': [private]},
+    },
+  )
+  old = Detector(card, detector.weights)
+  bundle.export(old, 'stablehlo', tmp_path / 'out')
+  here = str(Path(bundle.__file__).parents[2])
+  packages = str(Path(np.__file__).parents[1])
+  for path in (tmp_path / 'out').iterdir():
+    content = path.read_bytes()
+    for text in (f'{private}/', 'secret/', 'secret\\', here, packages):
+      assert text.encode() not in content, (path, text)
+  told = json.loads((tmp_path / 'out/detector.json').read_text())
+  assert told['thresholds']['drivers'] == [['0.png', 1.0]]
+  assert told['provenance'] == {
+    'data': {'root': 'parts'},
+    'checkpoint': 'ckpt.pth',
+    'config': {'backbone': {'weights': 'w.pth'}, 'x': ['secret']},
+  }
 
 
 class Fed:
@@ -285,6 +351,7 @@ def files_of_every_mode(folder, size, rng):
     'deep.tiff': Image.fromarray(deep),
     'big_endian.tiff': Image.fromarray(deep.astype('>u2')),
     'wide.tiff': Image.fromarray(deep.astype(np.int32)),
+    'gif.gif': rgb.convert('P'),
     'lossy.jpg': rgb,
     'cmyk.jpg': rgb.convert('CMYK'),
     'rgb.bmp': rgb,
@@ -293,9 +360,30 @@ def files_of_every_mode(folder, size, rng):
   for name, image in images.items():
     image.save(folder / name)
   turned = Image.Exif()
-  turned[0x0112] = 6  # To be turned by a quarter, which nobody does.
+  turned[0x0112] = 6  # To be turned by a quarter.
   rgb.save(folder / 'turned.jpg', exif=turned)
   return sorted(folder.iterdir())
+
+
+def files_of_no_use(folder, rng):
+  """Writes what looks like images and cannot be used as such."""
+  folder.mkdir(parents=True)
+  floats = rng.random((40, 52), np.float32)
+  pages = [Image.fromarray(np.full((9, 9), i, np.uint8)) for i in range(2)]
+  Image.fromarray(floats).save(folder / 'float.tiff')
+  Image.fromarray(floats * 4080).save(folder / 'wide.tiff')
+  pages[0].save(folder / 'a.tiff', save_all=True, append_images=pages[1:])
+  pages[0].save(folder / 'a.gif', save_all=True, append_images=pages[1:])
+  beyond = np.full((9, 9), 70_000, np.int32)
+  Image.fromarray(beyond).save(folder / 'beyond.tiff')
+  Image.fromarray(-beyond).save(folder / 'negative.tiff')
+  (folder / 'text.png').write_text('hello')
+  (folder / 'empty.png').touch()
+  pages[0].save(folder / 'half.png')
+  content = (folder / 'half.png').read_bytes()
+  (folder / 'half.png').write_bytes(content[: len(content) // 2])
+  (folder / 'folder.png').mkdir()
+  return [*sorted(folder.iterdir()), folder / 'missing.png']
 
 
 @pytest.mark.parametrize(
@@ -315,25 +403,97 @@ def test_recipes_do_what_detectors_do(detector, tmp_path, resize, crop, size):
     crop=crop,
     network=dataclasses.replace(detector.card.network, size=size),
   )
-  (tmp_path / 'preprocess.py').write_text(bundle.recipe(card))
-  preprocess = load(tmp_path / 'preprocess.py')
+  preprocess = recipe_of(card, tmp_path)
   rng = np.random.default_rng(0)
   for index, shape in enumerate(SIZES):
     for path in files_of_every_mode(tmp_path / str(index), shape, rng):
-      expected = source.prepare(card, path, path)
-      assert isinstance(expected, source.Ready), expected.error
-      np.testing.assert_array_equal(
-        preprocess(path), expected.pixels[None], err_msg=str(path)
-      )
+      for name in (path, str(path)):
+        assert assert_same(card, preprocess, name), path
+      with Image.open(path) as opened:
+        assert assert_same(card, preprocess, opened, 'bgr'), path
+  for path in files_of_no_use(tmp_path / 'none', rng):
+    assert not assert_same(card, preprocess, path), path
+    if path.stat().st_size if path.is_file() else 0:
+      try:
+        opened = Image.open(path)
+      except OSError:
+        continue
+      with opened:
+        assert not assert_same(card, preprocess, opened), path
+
+
+def recipe_of(card, folder):
+  (folder / 'preprocess.py').write_text(bundle.recipe(card))
+  return load(folder / 'preprocess.py')
+
+
+def assert_same(card, preprocess, given, channels='rgb'):
+  """Compares what a detector and its recipe make of an image.
+
+  Returns:
+    Whether they make anything of it.
+  """
+  path = Path(given) if isinstance(given, str) else given
+  expected = source.prepare(card, 0, path, channels=channels)
+  try:
+    found = preprocess(given, channels)
+  except (ValueError, OSError):
+    assert isinstance(expected, source.Unreadable), given
+    return False
+  assert isinstance(expected, source.Ready), expected.error
+  assert found.dtype == np.uint8
+  np.testing.assert_array_equal(found, expected.pixels[None])
+  return True
+
+
+TYPES = ['u1', 'i1', '<u2', '>u2', 'i2', 'i4', 'f2', 'f4', 'f8', '?']
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+  st.sampled_from(TYPES),
+  st.lists(st.integers(0, 40) | st.sampled_from([1, 3, 4]), max_size=4),
+  st.sampled_from(['rgb', 'bgr']),
+  st.booleans(),
+  st.sampled_from([8, 12, 16]),
+  st.sampled_from([0, 32]),
+)
+def test_recipes_take_the_frames_that_detectors_take(
+  detector, tmp_path_factory, kind, shape, channels, turned, bits, crop
+):
+  card = dataclasses.replace(detector.card, bits=bits, crop=crop)
+  names = {}
+  exec(bundle.recipe(card), names)
+  rng = np.random.default_rng(0)
+  array = (rng.random(shape) * 300 % 256).astype(kind)
+  array = array.T if turned else array
+  taken = assert_same(card, names['preprocess'], array, channels)
+  gray = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
+  colour = array.ndim == 3 and array.shape[2] == 3
+  assert taken == bool(
+    array.size
+    and (
+      (gray and array.dtype in (np.uint8, np.uint16))
+      or (colour and array.dtype == np.uint8)
+    )
+  )
+
+
+def test_recipes_refuse_another_order_of_channels(detector, tmp_path):
+  preprocess = recipe_of(detector.card, tmp_path)
+  with pytest.raises(ValueError, match="channels is 'gbr', expected 'rgb'"):
+    preprocess(np.zeros((9, 9, 3), np.uint8), 'gbr')
 
 
 @pytest.mark.parametrize('crop', [0, 32])
-def test_recipes_are_short_and_need_numpy_and_pillow_only(detector, crop):
+def test_recipes_need_numpy_and_pillow_only(detector, crop):
   text = bundle.recipe(dataclasses.replace(detector.card, crop=crop))
-  (function,) = (
-    node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)
-  )
-  assert function.end_lineno - function.lineno <= 12
   assert max(map(len, text.splitlines())) <= 80
-  imports = [li for li in text.splitlines() if li.startswith(('imp', 'from'))]
-  assert imports == ['import numpy as np', 'from PIL import Image']
+  assert ast.get_docstring(ast.parse(text)).startswith('From an image to')
+  packages = set()
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, ast.Import):
+      packages |= {name.name.split('.')[0] for name in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      packages.add(node.module.split('.')[0])
+  assert packages - sys.stdlib_module_names == {'numpy', 'PIL'}

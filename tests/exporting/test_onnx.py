@@ -3,11 +3,15 @@
 jax2onnx takes ten seconds at its first use, so a fast run converts once.
 """
 
+import dataclasses
 import json
+from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 
+from simplenet_jax.detector import Detector
 from simplenet_jax.exporting import bundle, onnx
 from tests.inference import detectors
 
@@ -16,7 +20,10 @@ SIZE = (32, 40)
 
 @pytest.fixture(scope='module')
 def model(two_heads):
-  return onnx.build(two_heads)
+  """Of a detector that remembers a folder, as old ones do."""
+  provenance = {**two_heads.card.provenance, 'checkpoint': '/secret/ckpt.pth'}
+  card = dataclasses.replace(two_heads.card, provenance=provenance)
+  return onnx.build(Detector(card, two_heads.weights))
 
 
 @pytest.fixture(scope='module')
@@ -45,7 +52,15 @@ def test_its_signature(session):
 
 def test_it_holds_the_card(session, two_heads):
   told = session.get_modelmeta().custom_metadata_map['detector']
-  assert json.loads(told) == json.loads(two_heads.card.to_json())
+  found = json.loads(told)
+  assert found['provenance'].pop('checkpoint') == 'ckpt.pth'
+  assert found == json.loads(two_heads.card.to_json())
+
+
+def test_it_holds_no_folder_of_the_machine(model):
+  assert b'secret/' not in model
+  for file in (bundle.__file__, np.__file__):
+    assert str(Path(file).parents[2]).encode() not in model
 
 
 def test_nothing_around_the_convolutions_is_transposed(model):

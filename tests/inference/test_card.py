@@ -1,6 +1,7 @@
 """A detector's description: exact, and nonsense is refused."""
 
 import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import simplenet_jax
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.inference import backbone, thresholds
-from simplenet_jax.inference.card import FORMAT, Card
+from simplenet_jax.inference.appearance import Appearance
+from simplenet_jax.inference.card import FORMAT, Card, is_older
 from simplenet_jax.inference.network import Network
 from simplenet_jax.inference.thresholds import Thresholds
 
@@ -62,6 +65,75 @@ def test_a_card_comes_back_exactly(card):
   assert hash(found.network) == hash(card.network)  # It is a static argument.
 
 
+def test_all_that_a_card_may_hold_comes_back():
+  card = dataclasses.replace(
+    make(),
+    appearance=Appearance.of([np.full((8, 8, 3), 9.5)], [(30, 40)]),
+    usual=(-1.5, 0.25),
+    cautions=('its heads have learned nothing', 'a second one'),
+  )
+  assert Card.from_json(card.to_json()) == card
+
+
+def test_an_earlier_version_can_be_read():
+  fields = json.loads(make().to_json()) | {'format': 'simplenet-jax detector 1'}
+  for name in ('appearance', 'usual', 'cautions'):
+    del fields[name]
+  text = json.dumps(fields)
+  assert Card.from_json(text) == make()
+  assert is_older(text)
+  assert not is_older(make().to_json())
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'format': 'simplenet-jax detector 3'},
+    {'format': 'simplenet-jax detector 10', 'thresholds': 'of another kind'},
+    {'colours': 'none'},
+    {'network': {**dataclasses.asdict(NETWORK), 'attention': True}},
+    {'thresholds': {**dataclasses.asdict(THRESHOLDS), 'of_pixels': 1}},
+    {'appearance': {'infrared': 1.0}},
+  ],
+)
+@pytest.mark.parametrize('version', ['9.1', simplenet_jax.__version__, None])
+def test_a_later_version_is_told_and_not_called_damaged(change, version):
+  provenance = {'versions': {'simplenet-jax': version}} if version else {}
+  fields = json.loads(make().to_json()) | {'provenance': provenance} | change
+  mine = simplenet_jax.__version__
+  theirs = 'simplenet-jax 9.1,' if version == '9.1' else 'a simplenet-jax'
+  with pytest.raises(ValueError, match='upgrade') as caught:
+    Card.from_json(json.dumps(fields))
+  assert str(caught.value) == (
+    f'made by {theirs} newer than this {mine}: upgrade simplenet-jax'
+  )
+
+
+def test_a_portable_card_holds_names_alone():
+  paths = {
+    '/home/me/parts': 'parts',
+    '/home/me/parts/': 'parts',
+    '~/w.pth': 'w.pth',
+    '../data/x': 'x',
+    'C:\\Users\\me\\x.png': 'x.png',
+    '\\\\server\\share\\x': 'x',
+    'data/mvtec': 'data/mvtec',
+    'NVIDIA H200': 'NVIDIA H200',
+    'day 1/a.png': 'day 1/a.png',
+  }
+  card = dataclasses.replace(
+    make(found=dataclasses.replace(THRESHOLDS, drivers=(('/a/b/c.png', 1.0),))),
+    provenance={'data': {'root': list(paths)}, 'seeds': [0, None, 1.5]},
+  )
+  found = card.portable()
+  assert found.provenance == {
+    'data': {'root': list(paths.values())},
+    'seeds': [0, None, 1.5],
+  }
+  assert found.thresholds.drivers == (('c.png', 1.0),)
+  assert found.portable() == found
+
+
 def test_frames_are_those_of_the_protocol_or_whole():
   size = (100, 131)
   assert make().frame(size) == Frame.whole(size, (32, 40))
@@ -77,7 +149,7 @@ def test_other_texts_are_refused(text):
 
 
 @pytest.mark.parametrize(
-  'other', ['simplenet-jax detector 2', None, 1, [FORMAT]]
+  'other', ['simplenet-jax detector', 'detector 2', None, 1, [FORMAT]]
 )
 def test_another_format_is_told(other):
   fields = json.loads(make().to_json()) | {'format': other}
@@ -101,7 +173,14 @@ def test_another_format_is_told(other):
     ('margin', 'wide'),
     ('margin', float('inf')),
     ('provenance', []),
-    ('more', 1),
+    ('appearance', {}),
+    ('appearance', 'bright'),
+    ('usual', [1.0]),
+    ('usual', [1.0, 0.0]),
+    ('usual', ['a', 'b']),
+    ('usual', 3),
+    ('cautions', [1]),
+    ('cautions', None),
     ('network.architecture', 'vgg'),
     ('network.architecture', ['resnet18']),
     ('network.levels', []),
@@ -122,7 +201,6 @@ def test_another_format_is_told(other):
     ('network.smoothing', '4'),
     ('network.smoothing', float('nan')),
     pytest.param('network.smoothing', 10**400, id='beyond-floats'),
-    ('network.more', 1),
     ('thresholds', None),
     ('thresholds.image', '0.5'),
     ('thresholds.image', float('nan')),

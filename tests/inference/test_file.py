@@ -90,6 +90,20 @@ def assert_refused(path, message=None):
   assert '\n' not in text
 
 
+def test_an_earlier_version_is_told(saved, caplog):
+  expected = file.load(saved)
+  assert not caplog.records
+  with safetensors.safe_open(saved, 'numpy') as opened:
+    metadata = opened.metadata()
+  weights = load_file(saved)
+  text = metadata['detector'].replace('detector 2', 'detector 1')
+  metadata = {'detector': text, 'sha256': file.digest(text, weights)}
+  save_file(weights, saved, metadata)
+  assert_same(file.load(saved), expected)
+  (record,) = caplog.records
+  assert record.getMessage().startswith(f'{saved}: made by an older version; ')
+
+
 def test_no_file_and_a_folder_are_told(tmp_path, saved):
   for path in (tmp_path / 'none', tmp_path):
     with pytest.raises(FileNotFoundError, match='no such detector') as caught:
@@ -241,7 +255,8 @@ def test_another_number_of_heads_is_refused(tmp_path, adaptor):
     (lambda c: c | {'name': 'nut'}, 'its checksum differs'),
     (lambda c: c | {'provenance': {}}, 'its checksum differs'),
     (lambda c: c | {'heads': 0}, 'make no sense'),
-    (lambda c: c | {'format': 'simplenet-jax detector 9'}, 'its format is'),
+    (lambda c: c | {'format': 'simplenet-jax detector 9'}, 'upgrade'),
+    (lambda c: c | {'format': 'detector'}, 'its format is'),
     (lambda c: 'hello', 'not the description'),
     (
       lambda c: c | {'network': c['network'] | {'target_dim': 9}},

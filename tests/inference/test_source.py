@@ -1,5 +1,6 @@
 """What can be looked at: kinds of input, what cannot be used, batches."""
 
+import dataclasses
 import io
 import itertools
 from pathlib import Path
@@ -71,6 +72,30 @@ def test_a_generator_is_asked_one_by_one():
   assert asked == [0, 1, 2]
 
 
+@pytest.mark.parametrize('batch_size', [1, 8, 64])
+@pytest.mark.parametrize('lookahead', [*range(40), 255, 256, 257, 10**9])
+def test_a_pace_is_within_what_is_allowed(lookahead, batch_size):
+  pace = source.Pace.within(lookahead, batch_size)
+  taken = pace.batches * pace.images + pace.ahead
+  assert taken <= lookahead + 1
+  assert 1 <= pace.images <= batch_size
+  if lookahead > 4 * batch_size:
+    # Two batches on the device and two more that are read meanwhile.
+    assert pace == source.Pace(batch_size, 2, 2 * batch_size + 2)
+    assert pace == source.Pace.within(None, batch_size)
+  elif lookahead > 3:
+    assert pace.batches == 2
+    assert pace.ahead >= pace.images
+
+
+def test_names_are_those_below_the_common_folder(tmp_path):
+  one, two = tmp_path / 'day/1/a.png', tmp_path / 'day/2/a.png'
+  assert source.names([one, two]) == ['1/a.png', '2/a.png']
+  assert source.names([one]) == ['a.png']
+  assert source.names([0, one, 7]) == ['0', 'a.png', '7']
+  assert source.names([]) == []
+
+
 def test_what_is_no_image_is_refused(tmp_path):
   for given in (None, 3, 1.5, object()):
     with pytest.raises(TypeError, match='expected images as arrays, paths'):
@@ -126,19 +151,19 @@ def unusable(folder):
   (folder / 'half.png').write_bytes(content[: len(content) // 2])
   Image.fromarray(np.zeros((4, 4), 'f')).save(folder / 'float.tiff')
   yield folder / 'text.png', 'not a readable image'
-  yield folder / 'empty.png', 'not a readable image'
+  yield folder / 'empty.png', 'empty, expected'
   yield folder / 'half.png', 'cannot be read'
   yield folder / 'float.tiff', 'floats'
   yield folder / 'none.png', 'no such file'
   yield folder, 'not a file'
-  yield PIXELS.astype(np.float32), r'float32\[40, 52, 3\], expected RGB: uint8'
+  yield PIXELS.astype(np.float32), r'float32\[40, 52, 3\], expected uint8'
   yield PIXELS.astype(np.int64), r'int64\[40, 52, 3\]'
-  yield PIXELS[..., 0], r'uint8\[40, 52\], expected'
+  yield PIXELS[..., 0].astype(np.int16), r'int16\[40, 52\], expected'
   yield PIXELS[..., :2], r'uint8\[40, 52, 2\]'
   yield np.zeros((4, 5, 4), np.uint8), r'uint8\[4, 5, 4\]'
   yield PIXELS[None], r'uint8\[1, 40, 52, 3\]'
-  yield np.zeros((0, 5, 3), np.uint8), 'original must be'
-  yield np.zeros((5, 0, 3), np.uint8), 'original must be'
+  yield np.zeros((0, 5, 3), np.uint8), r'uint8\[0, 5, 3\], expected'
+  yield np.zeros((5, 0), np.uint8), r'uint8\[5, 0\], expected'
   yield Image.fromarray(np.zeros((4, 4), 'f')), 'floats'
   yield Image.open(io.BytesIO(content[: len(content) // 2])), 'cannot be read'
   # For a chunk that ends too early PIL raises a SyntaxError.
@@ -176,7 +201,7 @@ def mixed(count, bad):
     if index in bad:
       yield Unreadable(index, ValueError(f'bad {index}'))
     else:
-      yield Ready(index, ready.frame, ready.pixels, 0.1)
+      yield dataclasses.replace(ready, source=index)
 
 
 def test_batches_leave_out_what_cannot_be_used():

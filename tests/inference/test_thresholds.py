@@ -187,14 +187,15 @@ def test_a_threshold_set_by_hand_promises_nothing():
   assert found.replace(pixel=0.0).pixel == 0.0
   assert found.replace(pixel=0.0).image == found.image
   assert found.promised == 0.5  # It is left as it was.
-  assert thresholds.describe(by_hand) == 'image threshold 7, set by hand'
+  assert thresholds.describe(by_hand) == ['image threshold 7, set by hand']
   one = found.replace(pixel=0.25)  # The other one still promises.
-  assert 'at most 50.0%' in thresholds.describe(one)
-  assert thresholds.describe(one).endswith('pixel threshold 0.25, set by hand')
+  assert 'at most 50.0%' in thresholds.describe(one)[2]
+  assert thresholds.describe(one)[-1] == 'pixel threshold 0.25, set by hand'
   alone = thresholds.NONE.replace(pixel=2.0)
-  assert thresholds.describe(alone).startswith(
-    'no threshold: scores only; pixel'
-  )
+  assert thresholds.describe(alone) == [
+    'no threshold: scores only',
+    'pixel threshold 2, set by hand',
+  ]
 
 
 @given(RATES)
@@ -206,34 +207,64 @@ def test_needed_is_the_smallest_number_of_images(rate):
 
 
 @pytest.mark.parametrize(
-  ('count', 'rate', 'expected'),
+  ('count', 'rate', 'limit', 'drivers', 'average', 'bound'),
   [
-    (
-      99,
-      0.01,
-      'threshold 98 from 99 good images not trained on; at most 1.0% of good '
-      'images are flagged; driven by 98.png',
-    ),
-    (
-      20,
-      0.01,
-      'threshold 19 from 20 good images not trained on; at most 4.8% of good '
-      'images are flagged (1.0% takes 99); driven by 19.png',
-    ),
-    (
-      9,
-      0.5,
-      'threshold 4 from 9 good images not trained on; at most 50.0% of good '
-      'images are flagged; driven by 8.png, 7.png, 6.png and 2 more',
-    ),
+    (99, 0.01, 98, '98.png', '1.0%', '3.0%'),
+    (20, 0.01, 19, '19.png', '4.8%', '13.9%'),
+    (9, 0.5, 4, '8.png, 7.png, 6.png and 2 more', '50.0%', '74.9%'),
   ],
 )
-def test_what_is_promised_is_told(count, rate, expected):
+def test_what_is_promised_is_told(count, rate, limit, drivers, average, bound):
   names = [f'line/good/{i}.png' for i in range(count)]
   scores = np.arange(count)
-  found = thresholds.calibrate(names, scores, scores, rate)
-  assert thresholds.describe(found) == expected
+  told = thresholds.describe(thresholds.calibrate(names, scores, scores, rate))
+  more = ' (1.0% takes 99 images)' if count == 20 else ''
+  assert told == [
+    f'threshold {limit} from {count} good images not trained on',
+    f'set by {drivers}',
+    f'on average over draws of the {count} calibration images at most '
+    f'{average} of good images are flagged{more}',
+    f'with 95 % confidence at most {bound} of good images are flagged',
+  ]
+
+
+@pytest.mark.parametrize('count', [1, 2, 15, 99, 1000])
+def test_the_bound_of_the_highest_score(count):
+  found = calibrate([float(i) for i in range(count)], 1e-9)
+  assert found.bound == pytest.approx(1 - 0.05 ** (1 / count))
+
+
+@pytest.mark.parametrize(('count', 'rate'), [(20, 0.05), (99, 0.1), (9, 0.5)])
+def test_the_bound_is_kept_in_95_of_100_draws(count, rate):
+  rng = np.random.default_rng(0)
+  kept, draws = 0, 4000
+  bound = calibrate(list(range(count)), rate).bound
+  for _ in range(draws):
+    # Of uniform scores the share beyond a threshold is one less it.
+    kept += 1 - calibrate(rng.random(count), rate).image <= bound
+  assert kept / draws == pytest.approx(0.95, abs=0.014)
+
+
+def test_no_promise_has_no_bound():
+  assert thresholds.NONE.bound is None
+  assert Thresholds(image=1.0).bound is None
+
+
+@pytest.mark.parametrize(
+  ('count', 'told'),
+  [
+    (1, '1 good image is worth little: with 95 % confidence up to 95 %'),
+    (3, '3 good images is worth little: with 95 % confidence up to 63 %'),
+    (10, None),
+  ],
+)
+def test_few_images_are_told(count, told, caplog):
+  calibrate([float(i) for i in range(count)], 0.01)
+  if told:
+    assert told in caplog.text
+  else:
+    assert not caplog.records
 
 
 def test_no_threshold_is_told():
-  assert thresholds.describe(thresholds.NONE) == 'no threshold: scores only'
+  assert thresholds.describe(thresholds.NONE) == ['no threshold: scores only']

@@ -129,6 +129,13 @@ def test_several_runs_are_compared(run, tmp_path):
   text = output.read_text(encoding='utf-8')
   assert 'train.sigma' in text and 'noisier less run' in text
   assert '<figcaption>gear</figcaption>' in text
+  done = commands.run('report', workdir, workdir, f'--output={output}')
+  assert done.status == 1
+  assert 'both.html is there already; give another --output' in done.error
+  assert output.read_text(encoding='utf-8') == text
+  done = commands.run('report', workdir, f'--output={output}', '--overwrite')
+  assert done.status == 0, done.errors
+  assert output.read_bytes() == (workdir / page.NAME).read_bytes()
 
 
 @pytest.mark.parametrize('argument', [[], ['nowhere']])
