@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -73,7 +72,7 @@ class Shipper:
         'weights': {'name': self._loaded.name, 'sha256': self._loaded.sha256},
         'seeds': list(heads),
         'data': {
-          'root': Path(os.path.abspath(self._config.data.root)).name,
+          'root': Path(self._config.data.root).absolute().name,
           'images': ledger.fingerprint(one),
         },
         'device': environment.device(),
