@@ -21,9 +21,9 @@ _TEXT = """# The last epoch
 
 SimpleNet's published figures are of the epoch that is best on the test images,
 which nobody has who does not know the defects. The recipe `fast`
-(`configs/mvtec_fast.py`, `configs/folder.py:fast` and its like) is trained so
-that its last epoch can be taken. The question is whether that one is as good as
-the **best test epoch** of `reference`.
+(`configs/folder.py`, `configs/mvtec_fast.py`, `configs/visa.py:fast`) is
+trained so that its last epoch can be taken. The question is whether that one is
+as good as the **best test epoch** of `reference`.
 
 {how}
 

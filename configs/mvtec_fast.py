@@ -5,8 +5,8 @@
 Images, backbone and features are those of configs/mvtec.py. Heads train on
 patches drawn from many images, with cross-entropy, learning rates that fall to
 zero, and noise in units of the features' own spread: docs/last_epoch.md tells
-what that is worth. `configs/folder.py:fast` and its like are the same for other
-images.
+what that is worth. configs/folder.py trains the same way, and so do
+configs/visa.py:fast and its like.
 """
 
 from simplenet_jax import presets

@@ -16,6 +16,13 @@ from absl import app, flags, logging
 from simplenet_jax import config_flag, interrupts, memory
 
 _FAULT = 70  # The exit status of a fault of the program, as in sysexits.h.
+# What Python says of a flag's value, for people.
+_PLAINLY = {
+  'ERROR:: ': '',
+  'invalid literal for int() with base 10:': 'expected a whole number, not',
+  'could not convert string to float:': 'expected a number, not',
+  'Non-boolean argument to boolean flag': 'expected true or false',
+}
 _LONGEST = 1000  # Characters of a message; what was given may be longer.
 
 
@@ -109,20 +116,23 @@ def workdir(given: str | None, name: str) -> Iterator[pathlib.Path]:
   if given:
     yield folder(given, '--workdir')
     return
-  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-  for number in itertools.count(1):
-    more = f'-{number}' if number > 1 else ''
-    path = folder(f'runs/{name}-{now}{more}', '--workdir')
-    try:
-      path.mkdir(parents=True)
-      break
-    except FileExistsError:
-      continue
+  path = _new_folder(name)
   try:
     yield path
   finally:
     with contextlib.suppress(OSError):
       path.rmdir()  # Fails where anything is in it.
+
+
+def _new_folder(name: str) -> pathlib.Path:
+  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+  for number in itertools.count(1):
+    more = f'-{number}' if number > 1 else ''
+    path = folder(f'runs/{name}-{now}{more}', '--workdir')
+    with contextlib.suppress(FileExistsError):
+      path.mkdir(parents=True)
+      return path
+  raise AssertionError('numbers do not end')
 
 
 def folder(given: str, flag: str) -> pathlib.Path:
@@ -196,13 +206,17 @@ def cluster() -> Iterator[Any]:
 
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
-    config_flag.check_overrides(argv)
+    config_flag.read_overrides(argv)
     arguments = flags.FLAGS(list(argv))
     config_flag.keep_names()
     return arguments
   except Exception as error:  # Also of absl's and of ml_collections' own.
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    _fail(2, lines[-1])
+    line = str(error).strip() or type(error).__name__
+    if line.startswith('flags '):  # Of `require`, after all flags' values.
+      line = line.rpartition(': ')[2]
+    for pythons, plain in _PLAINLY.items():
+      line = line.replace(pythons, plain)
+    _fail(2, line)
 
 
 def _fail(status: int, message: str, kind: str = 'error') -> NoReturn:

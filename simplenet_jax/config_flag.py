@@ -15,7 +15,9 @@ from ml_collections.config_flags import tuple_parser
 from simplenet_jax import protocols, rules
 from simplenet_jax.protocols import Config
 
-_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)')
+flags.disclaim_key_flags()  # It belongs to the command that has it defined.
+
+_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
 
 
 class ConfigFile(flags.ArgumentParser):
@@ -24,18 +26,18 @@ class ConfigFile(flags.ArgumentParser):
   Attributes:
     model: Settings that have every field that a file can have.
     fields: The paths of those that flags can set.
-    base: Path of the section that holds a run's settings; empty if all do.
+    of_sweep: Whether they are those of sweeps.
   """
 
   def __init__(self, of_sweep: bool):
     """Reads the configs of runs, or those of sweeps."""
     super().__init__()
-    self.model, self.base = protocols.reference(), ''
+    self.model, self.of_sweep = protocols.reference(), of_sweep
     self.fields = [field for field, _ in protocols.leaves(self.model)]
     if of_sweep:
       from simplenet_jax.sweeps import settings
 
-      self.model, self.base = settings.sweep('', '', self.model, {}), 'base.'
+      self.model = settings.sweep('', '', self.model, {})
       own = [f'weights.{name}' for name in self.model.weights]
       of_run = [f'base.{field}' for field in self.fields]
       self.fields = [*of_run, 'only', 'view', *own]
@@ -50,8 +52,9 @@ class ConfigFile(flags.ArgumentParser):
       ValueError: If they are no settings, or those of another command.
     """
     config = _load(argument)
-    if ('variants' in config) != ('variants' in self.model):
-      kind, command = ('one run', 'main') if self.base else ('a sweep', 'sweep')
+    if ('variants' in config) != self.of_sweep:
+      kinds = ('one run', 'main'), ('a sweep', 'sweep')
+      kind, command = kinds['variants' in config]
       raise ValueError(
         f'this is the config of {kind}: python -m simplenet_jax.{command}'
       )
@@ -82,14 +85,23 @@ class _Items(tuple_parser.TupleParser):
     )
 
 
-def prepare(*, of_sweep: bool = False) -> None:
-  """Has `--config`, defined before, read by `ConfigFile`.
+# The command line with what is in files of flags, once they were read.
+_arguments: list[str] = []
+
+
+def define(text: str, *, of_sweep: bool = False) -> flags.FlagHolder[Any]:
+  """Defines `--config`.
 
   Args:
+    text: What the settings are for.
     of_sweep: Whether the command takes the configs of sweeps.
   """
-  flags.FLAGS['config'].parser = ConfigFile(of_sweep)
   config_flags.register_flag_parser_for_type(tuple, _Items())
+  flag = config_flags.DEFINE_config_file(
+    'config', None, text, sys_argv=_arguments
+  )
+  flags.FLAGS['config'].parser = ConfigFile(of_sweep)
+  return flag
 
 
 def _load(argument: str) -> Config:
@@ -100,13 +112,16 @@ def _load(argument: str) -> Config:
     get_config = runpy.run_path(name).get('get_config')
     if not callable(get_config):
       raise ValueError('has no function get_config; see configs/folder.py')
-    takes = inspect.signature(get_config).parameters
+    takes = list(inspect.signature(get_config).parameters.values())
     if colon and not takes:
       raise ValueError('this one has no choices; leave out the colon and more')
+    if takes and not colon and takes[0].default is inspect.Parameter.empty:
+      raise ValueError(f'this one needs a choice, as in {name}:CHOICE')
     config = get_config(choice) if colon else get_config()
   except SyntaxError as error:
+    where = f', line {error.lineno}' if error.lineno else ''
     raise ValueError(
-      f'its Python is wrong, line {error.lineno}: {error.msg}; see configs/'
+      f'its Python is wrong{where}: {error.msg}; see configs/'
     ) from None
   except ValueError as error:  # Meant for people.
     raise ValueError(' '.join(str(error).split())) from None
@@ -128,8 +143,16 @@ def _load(argument: str) -> Config:
   return config
 
 
-def check_overrides(argv: Sequence[str]) -> None:
-  """Refuses flags of fields that there are not, before the config is read.
+def _parser() -> ConfigFile:
+  parser = flags.FLAGS['config'].parser
+  assert isinstance(parser, ConfigFile)
+  return parser
+
+
+def read_overrides(argv: Sequence[str]) -> None:
+  """Looks for `--config.<field>`; refuses fields that there are not.
+
+  Has to be called before flags are parsed.
 
   Args:
     argv: The command line; flags in files that it names are looked at, too.
@@ -139,25 +162,25 @@ def check_overrides(argv: Sequence[str]) -> None:
   """
   if 'config' not in flags.FLAGS:
     return
-  parser = flags.FLAGS['config'].parser
-  given = flags.FLAGS.read_flags_from_files(list(argv), force_gnu=False)
-  configs = [i for i, a in enumerate(given) if re.match('--?config(=|$)', a)]
-  for index, argument in enumerate(given):
+  fields = _parser().fields
+  _arguments[:] = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
+  config_given = False
+  for argument in _arguments:
+    config_given |= bool(re.match('--?config(=|$)', argument))
     match = _OVERRIDE.match(argument)
     if not match:
       continue
     path = match[1]
-    below = [f for f in parser.fields if f.startswith(f'{path}.')]
-    if below:
+    if below := [field for field in fields if field.startswith(f'{path}.')]:
       raise flags.Error(
         f'--config.{path} is a section; set its fields, as in '
         f'--config.{below[0]}=...'
       )
-    if path not in parser.fields:
+    if path not in fields:
       raise flags.Error(
-        f'there is no --config.{path}{rules.suggestion(path, parser.fields)}'
+        f'there is no --config.{path}{rules.suggestion(path, fields)}'
       )
-    if not configs or index < configs[0]:
+    if not config_given:
       raise flags.Error(f'--config must be given, before --config.{path}')
 
 
@@ -165,8 +188,8 @@ def keep_names() -> None:
   """Makes texts again of categories that are called like numbers."""
   if 'config' not in flags.FLAGS:
     return
-  config = flags.FLAGS['config'].value
-  data = (config.base if 'base' in config else config).data
+  config: Config = flags.FLAGS['config'].value
+  data = (config.base if _parser().of_sweep else config).data
   data.categories = tuple(
     str(name) if type(name) is int else name for name in data.categories
   )

@@ -61,11 +61,13 @@ def missing_backend() -> str:
     jax.devices()
     return ''
   except Exception as error:  # JAX asserts, too.
-    found, asked = str(error), jax.config.jax_platforms
+    found, asked = str(error), os.environ.get('JAX_PLATFORMS')
   try:
     jax.config.update('jax_platforms', None)
     there = ', '.join(sorted({one.platform for one in jax.devices()}))
   except Exception:
+    there = ''
+  if not asked or not there:
     return f'jax finds no device on this machine ({found})'
   return (
     f'JAX_PLATFORMS is {asked}, which jax does not find on this machine; there '

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def written_aside(path: Path | str) -> Iterator[Path]:
   """Yields a name beside `path` to write to, and renames it when done.
 
   Whatever interrupts the writing, `path` holds its old content or all of the
-  new one.
+  new one. A file that is replaced passes its mode on.
 
   Args:
     path: The file to make or replace; its folder is made where missing.
@@ -36,9 +37,17 @@ def written_aside(path: Path | str) -> Iterator[Path]:
   aside = path.with_name(f'{_PARTIAL}{os.getpid()}-{digest}{suffix}')
   try:
     yield aside
+    if path.exists():
+      _set_mode(aside, path.stat().st_mode)
     aside.replace(path)
   finally:
     aside.unlink(missing_ok=True)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+  if path.stat().st_mode != mode:
+    with contextlib.suppress(PermissionError):  # Some file systems know none.
+      path.chmod(stat.S_IMODE(mode))
 
 
 def tidy(folder: Path) -> None:
@@ -68,7 +77,7 @@ def read_json(path: Path) -> Any:
 def write_arrays(
   path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-  """Writes a safetensors file.
+  """Writes a safetensors file, with the mode that the umask gives.
 
   Args:
     path: The file.
@@ -80,7 +89,10 @@ def write_arrays(
   """
   # Others would be written in their order in memory.
   tensors = {n: np.asarray(one, order='C') for n, one in arrays.items()}
+  path.touch()
+  mode = path.stat().st_mode  # Safetensors would leave a private file.
   try:
     save_file(tensors, path, dict(metadata))
+    _set_mode(path, mode)
   except safetensors.SafetensorError as error:
     raise OSError(f'{path}: cannot be written ({error})') from None

@@ -11,18 +11,14 @@ scores; python -m simplenet_jax.calibrate gives it thresholds.
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from simplenet_jax import cli, config_flag, overwriting, protocols
 from simplenet_jax.progress import console
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'What the checkpoint was trained with.', lock_config=True
-)
+_CONFIG = config_flag.define('What the checkpoint was trained with.')
 _CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'The file, ckpt.pth.')
 _OUTPUT = flags.DEFINE_string('output', None, 'The detector to be written.')
 _OVERWRITE = overwriting.define_flag()
-config_flag.prepare()
 cli.require('config', 'checkpoint', 'output')
 
 

@@ -2,18 +2,15 @@
 
   python -m simplenet_jax.main --config=configs/mvtec.py
 
-Any field of the config can be overridden, as in --config.train.epochs=40. With
+Any field of the config can be overridden, as in --config.seeds=0,1. With
 --multihost it is one of several processes, see launch/.
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from simplenet_jax import cli, config_flag, protocols
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'The settings of the run.', lock_config=True
-)
+_CONFIG = config_flag.define('The settings of the run.')
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where results go; runs/<config>-<time> if not given.'
 )
@@ -21,7 +18,6 @@ _STRICT = flags.DEFINE_bool(
   'strict', False, 'Whether an image that cannot be read ends the run.'
 )
 cli.define_cluster()
-config_flag.prepare()
 cli.require('config')
 
 

@@ -40,7 +40,8 @@ def announce(
   several = f', {count} of them' if count > 1 else ''
   variants = f'{len(configs)} variants x ' if len(configs) > 1 else ''
   console.print(
-    f'SimpleNet, protocol {protocols.followed(config)}: {variants}'
+    f'SimpleNet, protocol {protocols.followed(config, weights.variant.other)}: '
+    f'{variants}'
     f'{counted(len(categories), "category", "categories")} x '
     f'{_seeds(config)}, '
     f'{counted(config.train.epochs, "epoch")}\n'

@@ -16,6 +16,11 @@ console = rich_console.Console(highlight=False, soft_wrap=True, markup=False)
 _EVERY = 60.0  # Seconds between lines where there is no terminal.
 
 
+def first_line(error: BaseException) -> str:
+  """Returns what an error says, in one line."""
+  return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class Board:
   """One live line per category under way; one that stays when it is through.
 

@@ -28,8 +28,8 @@ def _one_of(*choices):
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
   'seeds': (
     lambda x: (
-      len(x) == len(set(x)) > 0
-      and all(type(seed) is int and 0 <= seed < 2**32 for seed in x)
+      all(type(seed) is int and 0 <= seed < 2**32 for seed in x)
+      and len(x) == len(set(x)) > 0
     ),
     'one or more different whole numbers from 0 up, such as 0,1,2',
   ),
@@ -52,8 +52,8 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
   'data.held_out_least': _COUNT,
   'backbone.levels': (
     lambda x: (
-      len(x) == len(set(x)) > 0
-      and all(type(level) is int and 1 <= level <= 4 for level in x)
+      all(type(level) is int and 1 <= level <= 4 for level in x)
+      and len(x) == len(set(x)) > 0
     ),
     'one or more different numbers from 1 to 4, such as 2,3',
   ),

@@ -6,18 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simplenet_jax import environment, protocols
+from absl import logging
+
+from simplenet_jax import environment, memory, protocols
 from simplenet_jax.data import accounts
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment.shipper import Shipper
 from simplenet_jax.evaluation import category, evidence, metrics, results
 from simplenet_jax.files import read_json
 from simplenet_jax.models import weights
-from simplenet_jax.progress import Clock, console, counted
+from simplenet_jax.progress import Clock, console, counted, first_line
 from simplenet_jax.protocols import Config
 from simplenet_jax.report import page
 from simplenet_jax.training.checkpoint import Checkpoints
-from simplenet_jax.training.record import Record
+from simplenet_jax.training.record import Record, unlearned
 from simplenet_jax.training.worker import FAILURES
 
 _PAUSE = 20.0  # Between two pages, in units of what the first one took.
@@ -86,10 +88,13 @@ def take(run: Run, record: Record) -> bool:
   """
   name, seeds = record.job.category, run.config.seeds
   heads = run.records.setdefault(name, {})
+  told = {one.error for one in heads.values()}
   heads[record.job.seed] = record
-  if record.error and name not in run.failed:
-    run.failed[name] = record.error
+  if record.error and record.error not in told:
+    run.failed.setdefault(name, record.error)
     console.print(f'  error: {record.job.label}: {record.error}')
+  if record.finished and (caution := _caution(run, record)):
+    logging.warning('%s', caution)
   if len(heads) < len(seeds):
     return False
   ordered = [heads[seed] for seed in seeds]
@@ -111,14 +116,30 @@ def take(run: Run, record: Record) -> bool:
       if not run.divided:
         report(run)
       ship(run, run.categories[name], ordered)
-    except FAILURES as error:
-      run.failed[name] = (
-        str(error).strip() or type(error).__name__
-      ).splitlines()[0]
+    except (*FAILURES, RuntimeError) as error:
+      run.failed[name] = _reason(error)
       console.print(f'  error: {record.job.label}: {run.failed[name]}')
     _show(run)
   run.records[name] = {}
   return True
+
+
+def _caution(run: Run, record: Record) -> str:
+  return unlearned(record, run.config.train.loss, run.config.train.margin)
+
+
+def _reason(error: Exception) -> str:
+  """Returns why a category failed; raises what is another kind of error."""
+  short = isinstance(error, MemoryError) or memory.exhausted(error)
+  if isinstance(error, RuntimeError) and not short:
+    raise error
+  if not short:
+    return first_line(error)
+  return (
+    f'out of memory beside what is in training ({first_line(error)}); start '
+    'the run again with a lower --config.bank.device_gb, --config.bank.host_gb '
+    'or --config.engine.lanes'
+  )
 
 
 def _lacks(run: Run, name: str) -> bool:
@@ -178,6 +199,7 @@ def ship(run: Run, one: Inputs, records: Sequence[Record]) -> None:
       f'  {one.name}: its detector has {len(whole)} of '
       f'{counted(len(records), "head")}'
     )
+  cautions = [one for one in (_caution(run, record) for record in whole) if one]
   with run.clock('detectors'):
     heads = {}
     for record in whole:
@@ -186,7 +208,7 @@ def ship(run: Run, one: Inputs, records: Sequence[Record]) -> None:
         head = saved[0].head
       if head is not None:
         heads[record.job.seed] = head
-    run.shipper.ship(one, heads)
+    run.shipper.ship(one, heads, cautions)
 
 
 def report(run: Run) -> dict[str, Any]:
@@ -199,12 +221,14 @@ def report(run: Run) -> dict[str, Any]:
     path = run.workdir / 'results.json'
     return read_json(path)
   about = {
-    'protocol': protocols.followed(run.config),
+    'protocol': protocols.followed(run.config, run.weights.variant.other),
     'config': run.config.to_dict(),
     'weights': {
       'name': run.weights.name,
       'path': str(run.weights.path),
       'sha256': run.weights.sha256,
+      'recipe': run.weights.variant.known,
+      'warnings': list(run.weights.warnings),
     },
     'wall_seconds': run.clock.seconds,
     'versions': environment.versions(),

@@ -2,21 +2,18 @@
 
   python -m simplenet_jax.sweep --config=configs/paper/table3.py
 
-Fields of every run are set as in --config.base.train.epochs=40, some variants
+Fields of every run are set as in --config.base.seeds=0,1, some variants
 chosen as in --config.only=3,2+3. Sweeps with the same --workdir and base share
 runs that have the same settings. With --multihost it is one of several
 processes, see launch/.
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from simplenet_jax import cli, config_flag
 from simplenet_jax.sweeps import settings
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'The settings of the sweep.', lock_config=True
-)
+_CONFIG = config_flag.define('The settings of the sweep.', of_sweep=True)
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where results go; runs/<sweep>-<time> if not given.'
 )
@@ -24,7 +21,6 @@ _STRICT = flags.DEFINE_bool(
   'strict', False, 'Whether an image that cannot be read ends the run.'
 )
 cli.define_cluster()
-config_flag.prepare(of_sweep=True)
 cli.require('config')
 
 

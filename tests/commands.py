@@ -4,10 +4,11 @@ import contextlib
 import io
 import runpy
 import sys
-import warnings
 from typing import NamedTuple
 
 from absl import app, flags
+
+from simplenet_jax import config_flag
 
 _OURS = ('simplenet_jax', 'benchmarks')
 
@@ -42,10 +43,7 @@ def _flags_of_its_own():
     delattr(flags.FLAGS, flag)
   known, argv = set(flags.FLAGS), sys.argv
   try:
-    with warnings.catch_warnings():
-      # ml_collections loads configs in a way that Python 3.12 warns of.
-      warnings.filterwarnings('ignore', 'the load_module', DeprecationWarning)
-      yield
+    yield
   finally:
     sys.argv = argv
     for flag in set(flags.FLAGS) - known:
@@ -86,6 +84,7 @@ def parse(module, *arguments):
     sys.modules.pop(module, None)  # A test may have imported it.
     runpy.run_module(module, run_name='parsed')
     sys.argv = [module, *arguments]  # Where overrides are read from.
+    config_flag.read_overrides(sys.argv)
     left = flags.FLAGS(sys.argv)
     if 'config' in flags.FLAGS:
       assert flags.FLAGS['config'].value.name

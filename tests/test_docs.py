@@ -44,6 +44,7 @@ TINY = {
   'head.hidden': 8,
   'train.batch_size': 4,
   'train.epochs': 1,
+  'train.min_steps': 0,
   'seeds': '0,',
   'data.source': 'folder',
   'data.categories': 'gear,',

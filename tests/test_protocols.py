@@ -1,13 +1,19 @@
+import re
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from configs import demo, folder, mvtec, mvtec_fast
-from simplenet_jax import protocols
-from simplenet_jax.training import estimate, plan, setup
+from simplenet_jax import presets, protocols, rules
+from simplenet_jax.training import estimate, layout, plan, setup
+
+# What orders have that no config knows.
+OTHERS = ('test_images', 'rank', 'checkpoints', 'on_steps', 'stop')
 
 
 def test_reference_and_paper_differ_as_the_design_table_says():
@@ -51,13 +57,13 @@ def test_fast_sees_the_images_and_features_of_reference():
   assert mvtec.get_config('fast') == fast
 
 
-# The smallest and the largest category of MVTec AD, and what fills no batch.
-@pytest.mark.parametrize('images', [60, 209, 213, 320, 391])
-def test_fast_costs_a_tenth_of_reference_at_most(images):
+@pytest.fixture(scope='module')
+def cost_of_fast():
+  """Returns a function that returns a head's operations: fast by reference."""
   shapes = [
     jax.ShapeDtypeStruct((side, side, 768), np.float32) for side in (36, 18)
   ]
-  costs = {}
+  steps = {}
   for config in (mvtec.get_config(), mvtec_fast.get_config()):
     recipe = setup.make_recipe(config, (0, 768))
     head = jax.eval_shape(
@@ -65,11 +71,62 @@ def test_fast_costs_a_tenth_of_reference_at_most(images):
         config, (0, 768), recipe, setup.head_key(0, '')
       )
     )
-    job = plan.Job('', 0, images, config.train.batch_size, config.train.epochs)
-    costs[config.protocol] = job.steps * estimate.step_flops(
-      shapes, recipe, head
-    )
-  assert costs['fast'] <= costs['reference'] / 10
+    flops = estimate.step_flops(shapes, recipe, head)
+    steps[config.protocol] = config, flops
+
+  def cost(protocol, images):
+    config, flops = steps[protocol]
+    epochs = layout.epochs_of(config, images)
+    job = plan.Job('', 0, images, config.train.batch_size, epochs)
+    return job.steps * flops
+
+  return lambda images: cost('fast', images) / cost('reference', images)
+
+
+# What fills no batch, and the largest category of MVTec AD.
+@pytest.mark.parametrize('images', [113, 129, 209, 213, 320, 391])
+def test_fast_costs_a_tenth_of_reference_at_most(cost_of_fast, images):
+  assert cost_of_fast(images) <= 0.1
+
+
+# Where the least number of steps decides. 60 are MVTec AD's smallest category.
+@pytest.mark.parametrize(
+  ('images', 'share'), [(8, 1.406), (16, 0.703), (60, 0.176), (112, 0.101)]
+)
+def test_fast_costs_more_for_few_images(cost_of_fast, images, share):
+  assert cost_of_fast(images) == pytest.approx(share, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+  ('images', 'epochs'),
+  [(1, 1000), (16, 1000), (17, 500), (48, 334), (128, 125), (129, 120)],
+)
+def test_few_images_train_whole_epochs_more(images, epochs):
+  config = folder.get_config()
+  assert layout.epochs_of(config, images) == epochs
+  for protocol in ('reference', 'paper'):
+    assert layout.epochs_of(folder.get_config(protocol), images) == 160
+
+
+def test_more_epochs_are_as_if_they_were_asked_for():
+  config = folder.get_config()
+  few = types.SimpleNamespace(name='part', train=range(48))
+  many = types.SimpleNamespace(name='other', train=range(200))
+  first, second = layout.make_jobs(config, [few, many])
+  assert (first.epochs, first.steps) == (334, 1002)
+  assert (second.epochs, second.steps) == (120, 1560)
+  # Scored as often: every fourth epoch of 120 is every eleventh of 334.
+  orders = setup.make_orders(config, None, (), **dict.fromkeys(OTHERS))
+  assert (orders.every(first), orders.every(second)) == (11, 4)
+  config.train.epochs, config.train.min_steps = 334, 0
+  assert layout.make_jobs(config, [few]) == [first]
+
+
+def test_a_users_folder_is_trained_with_the_recipe_fast():
+  for protocol in protocols.PROTOCOLS:
+    assert folder.get_config(protocol).protocol == protocol
+  assert folder.get_config() == folder.get_config('fast')
+  assert folder.get_config().train == protocols.fast().train
 
 
 def test_a_users_images_are_never_cropped_nor_given_the_demos_backbone():
@@ -88,7 +145,12 @@ def test_a_users_images_are_never_cropped_nor_given_the_demos_backbone():
     ('precision', 'float64'),
     ('data.resize', 8),
     ('data.crop', 5),
+    ('backbone.levels', (2, 2)),
+    ('backbone.levels', ('2+3',)),
+    ('backbone.levels', ([2],)),
+    ('data.categories', (1,)),
     ('train.epochs', 0),
+    ('train.min_steps', -1),
     ('train.sigma', 0.0),
     ('train.sigma', float('nan')),
     ('train.patches', -1),
@@ -124,7 +186,7 @@ def test_a_run_says_what_it_changes_in_its_protocol():
   )
   assert protocols.followed(mvtec.get_config('paper')) == 'paper'
   assert protocols.followed(demo.get_config()) == 'demo'
-  assert protocols.followed(folder.get_config()).startswith('reference, but ')
+  assert protocols.followed(folder.get_config()).startswith('fast, but ')
 
 
 def test_all_problems_are_told_at_once():
@@ -134,6 +196,105 @@ def test_all_problems_are_told_at_once():
     protocols.check(config)
 
 
-def test_configs_do_not_load_jax():
-  code = 'import sys, configs.mvtec; sys.exit("jax" in sys.modules)'
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (
+      {'trian': {'sigma': 0.5}},
+      'there is no --config.trian; did you mean --config.train?',
+    ),
+    (
+      {'train': {'epoch': 3}},
+      'there is no --config.train.epoch; did you mean --config.train.epochs?',
+    ),
+    ({'xyz': 'red'}, 'there is no --config.xyz'),
+    ({'bank': 3}, '--config.bank is 3, expected a section'),
+    ({'seeds': {'a': 1}}, '--config.seeds is a: 1 , expected a tuple'),
+    (
+      {'train': {'epochs': 'x'}},
+      "--config.train.epochs is 'x', expected a whole number",
+    ),
+    (
+      {'train': {'epochs': True}},
+      '--config.train.epochs is True, expected a whole number',
+    ),
+    (
+      {'train': {'sigma': None}},
+      '--config.train.sigma is None, expected a number',
+    ),
+    (
+      {'backbone': {'probe': 1}},
+      '--config.backbone.probe is 1, expected True or False',
+    ),
+    ({'data': {'root': 7}}, '--config.data.root is 7, expected a text'),
+  ],
+)
+def test_fields_that_no_setting_has_are_refused(change, message):
+  plain = protocols.reference().to_dict()
+  for name, value in change.items():
+    if isinstance(value, dict) and isinstance(plain.get(name), dict):
+      plain[name] |= value
+    else:
+      plain[name] = value
+  with pytest.raises(ValueError) as caught:
+    protocols.check(ConfigDict(plain))
+  assert ' '.join(str(caught.value).split()) == message
+
+
+def test_fields_that_are_missing_are_named():
+  config = protocols.reference()
+  del config['head'], config['train']['sigma']
+  with pytest.raises(
+    ValueError,
+    match=r'must be --config.head; start from protocols.reference\(\).*'
+    r'must be --config.train.sigma; ',
+  ):
+    protocols.check(config)
+
+
+def test_whole_numbers_are_numbers():
+  config = protocols.reference().to_dict()
+  config['train']['sigma'], config['seeds'] = 1, [0, 1]
+  protocols.check(ConfigDict(config))
+
+
+@pytest.mark.parametrize(
+  ('resize', 'crop', 'told'),
+  [
+    (329, 288, ''),
+    (512, 448, ''),
+    (512, 0, ''),
+    (
+      512,
+      288,
+      'crop is 288 of an image whose shorter side is resized to 512: 32 % of '
+      'a square image is seen; set both, or ',
+    ),
+    (329, 224, 'crop is 224 of .* resized to 329: 46 % of a square image '),
+    (
+      224,
+      288,
+      'resize 224 is smaller than crop 288: every image gets a black frame of '
+      '32 pixels; ',
+    ),
+  ],
+)
+def test_a_crop_that_fits_no_longer_is_told(resize, crop, told):
+  config = protocols.reference()
+  config.data.resize, config.data.crop = resize, crop
+  found = rules.framing(config.data, protocols.reference().data)
+  assert re.match(told, found) if told else not found
+
+
+def test_a_run_of_no_protocol_may_crop_as_it_likes():
+  config = presets.demo()
+  config.data.crop = 96
+  assert not rules.framing(config.data, None)
+  config.data.crop = 200
+  assert 'a black frame of 4 pixels' in rules.framing(config.data, None)
+
+
+@pytest.mark.parametrize('module', ['configs.mvtec', 'simplenet_jax.main'])
+def test_configs_and_wrong_flags_do_not_load_jax(module):
+  code = f'import sys, {module}; sys.exit("jax" in sys.modules)'
   subprocess.run([sys.executable, '-c', code], check=True, timeout=60)

@@ -38,7 +38,7 @@ class Command:
       'engine.tensorboard': False,
     }
     self.flags = [
-      '--config=configs/folder.py',
+      '--config=configs/folder.py:reference',
       *(f'--config.{field}={value}' for field, value in settings.items()),
     ]
     # Small programs too: nothing but what is disturbed takes time.

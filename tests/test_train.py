@@ -16,11 +16,15 @@ from PIL import Image
 from configs import mvtec
 from simplenet_jax import protocols, train
 from simplenet_jax.data import folder, sources
+from simplenet_jax.deployment import assembly
 from simplenet_jax.detector import Detector
+from simplenet_jax.evaluation import category
+from simplenet_jax.evaluation.judge import Judge
 from simplenet_jax.inference.thresholds import NONE
 from simplenet_jax.models import scoring
 from simplenet_jax.training import layout
 from simplenet_jax.training.checkpoint import Checkpoints
+from simplenet_jax.training.record import Record
 from tests import commands
 from tests.small import make_category, make_config, picture
 
@@ -109,6 +113,21 @@ def test_a_run_leaves_pictures_and_curves(finished):
     ]
     assert all(float(row['loss']) > 0 for row in rows)
   assert (finished.work / 'curves/only_good.png').exists()
+
+
+def test_tables_end_their_lines_alike(finished):
+  for name in ('results.csv', 'curves/part.csv'):
+    assert b'\r' not in (finished.work / name).read_bytes()
+
+
+def test_a_head_that_has_not_learned_is_told_everywhere(finished):
+  # Three epochs on five images teach nothing.
+  for name in ('only_good', 'part'):
+    first, second = finished.stored['categories'][name]['cautions']
+    assert f'{name}: the head of seed 0 has not learned' in first
+    assert 'the head of seed 1 has not learned' in second
+    assert f'Warning: {first}.' in (finished.work / 'results.md').read_text()
+    assert f'Warning: {first}.' in (finished.work / 'report.html').read_text()
 
 
 def test_maps_are_in_the_original_frame(finished):
@@ -331,19 +350,115 @@ def run(config, tmp_path):
   return train.train_and_evaluate(config, tmp_path / 'work')
 
 
-def test_the_crop_leaves_the_rest_unscored(config, tmp_path):
+def test_scores_that_are_not_finite_in_the_end_cost_one_head(
+  config, tmp_path, monkeypatch, capsys
+):
+  add_scores = Record.add_scores
+
+  def overflowing(self, epoch, scores):
+    if (self.job.category, self.job.seed) == ('cog', 1):
+      scores = scores + np.inf
+    add_scores(self, epoch, scores)
+
+  assemble, cautions = assembly.assemble, {}
+
+  def noted(config, name, *others, **more):
+    cautions[name] = more['cautions']
+    return assemble(config, name, *others, **more)
+
+  monkeypatch.setattr(Record, 'add_scores', overflowing)
+  monkeypatch.setattr(assembly, 'assemble', noted)
+  for name in ('cog', 'part'):
+    make_category(tmp_path / 'data' / name)
+  config.train.epochs = 1
+  for _ in range(2):  # Started again it does the same.
+    with pytest.raises(ValueError, match=r'1 of 2 categories failed \(cog\)'):
+      run(config, tmp_path)
+    told = capsys.readouterr().out
+    assert told.count('error: ') == 1
+    assert 'cog: scores of seed 1 are not finite after epoch 1' in told
+    stored = json.loads((tmp_path / 'work/results.json').read_text())
+    assert list(stored['categories']) == ['cog', 'part']
+    (one, other) = stored['categories']['cog']['last']['image_auroc']['seeds']
+    assert 0 <= one <= 1
+    assert other is None
+    heads = {
+      name: Detector.load(tmp_path / 'work/detectors' / name).heads
+      for name in ('cog', 'part')
+    }
+    assert heads == {'cog': 1, 'part': 2}
+  # One epoch teaches nothing, and the detectors know of their own heads.
+  assert {name: len(of_heads) for name, of_heads in cautions.items()} == heads
+  for name, of_heads in cautions.items():
+    assert stored['categories'][name]['cautions'] == of_heads
+    assert f'{name}: the head of seed 0 has not learned' in of_heads[0]
+
+
+@pytest.mark.parametrize(
+  'error',
+  [
+    RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes'),
+    MemoryError('Unable to allocate 9 GiB'),
+  ],
+)
+def test_memory_that_is_short_in_the_end_costs_one_category(
+  config, tmp_path, monkeypatch, error
+):
+  maps = Judge.maps
+
+  def short(self, patch_scores):
+    if 'cog' in (tmp_path / 'now').read_text():
+      raise error
+    return maps(self, patch_scores)
+
+  evaluate = category.evaluate
+
+  def noted(config, workdir, clock, one, *others, **more):
+    (tmp_path / 'now').write_text(one.name)
+    return evaluate(config, workdir, clock, one, *others, **more)
+
+  monkeypatch.setattr(Judge, 'maps', short)
+  monkeypatch.setattr(category, 'evaluate', noted)
+  for name in ('cog', 'part'):
+    make_category(tmp_path / 'data' / name)
+  config.train.epochs, config.seeds = 1, (0,)
+  with pytest.raises(
+    ValueError,
+    match=r'failed \(cog\); .*out of memory .*--config.bank.device_gb',
+  ):
+    run(config, tmp_path)
+  stored = json.loads((tmp_path / 'work/results.json').read_text())
+  assert list(stored['categories']) == ['part']
+  assert Detector.load(tmp_path / 'work/detectors/part').heads == 1
+
+
+def test_the_crop_leaves_the_rest_unscored(config, tmp_path, caplog):
   make_category(tmp_path / 'part', size=(80, 40))
   config.data.root = str(tmp_path / 'part')  # The root is the category.
   config.data.crop = 32
   config.train.epochs = 2
   config.evaluation.maps = True
   assert list(run(config, tmp_path)['categories']) == ['part']
-  heat = np.asarray(Image.open(tmp_path / 'work/maps/part/test/good/0.tiff'))
+  one, patch_scores = trained(config, tmp_path / 'work', 'part')
+  together = np.mean(patch_scores, axis=0)
+  maps = np.asarray(scoring.anomaly_maps(together, one.size, 4.0))
+  path = tmp_path / 'work/maps/part/test/good/0.tiff'
+  with Image.open(path) as image:
+    assert image.info['compression'] == 'tiff_adobe_deflate'
+    heat = np.asarray(image)
   assert heat.shape == (40, 80)
-  # Resized by .8, the 64 x 32 image keeps its middle 32 columns.
-  assert np.isnan(heat[:, :19]).all()
-  assert np.isnan(heat[:, 61:]).all()
-  assert np.isfinite(heat[:, 21:59]).all()
+  # Resized by .8, the 64 x 32 image keeps its middle 32 columns. What is not
+  # seen is as little anomalous as anything, and the rest the mean over seeds.
+  expected = one.test[0].map_to_original(maps[0])
+  unseen = np.isnan(expected)
+  assert unseen[:, :19].all() and unseen[:, 61:].all()
+  np.testing.assert_array_equal(heat[unseen], maps[0].min())
+  np.testing.assert_allclose(heat[~unseen], expected[~unseen], atol=1e-5)
+  told = [r.getMessage() for r in caplog.records if 'unscored' in r.message]
+  assert told == [
+    "part: the crop leaves 50 % of the maps' pixels unscored; they are written "
+    "as the map's lowest score"
+  ]
 
 
 def test_a_mask_of_another_size_is_refused_before_training(config, tmp_path):
@@ -467,3 +582,25 @@ def test_fifteen_categories_train_together(tmp_path, backbone, capsys):
   lines = [line.split()[0] for line in told.splitlines() if line.strip()]
   first = lines.index('category') + 2
   assert lines[first : first + 16] == [*MVTEC, 'mean']
+
+
+def test_a_run_says_what_is_unusual_in_it(config, tmp_path, capsys, caplog):
+  make_category(tmp_path / 'data/part')  # Five images, two steps an epoch.
+  config.seeds, config.train.min_steps = (3,), 9
+  config.data.crop = 40
+  config.evaluation.pictures = 0
+  found = run(config, tmp_path)
+  told = capsys.readouterr().out
+  assert '1 seed (the one with number 3), 3 epochs' in told
+  assert (
+    'part: 6 steps in 3 epochs are few; trains 5 epochs, 10 steps (--config.'
+    'train.min_steps)'
+  ) in told
+  assert (
+    'resize 32 is smaller than crop 40: every image gets a black frame of 4 '
+    'pixels; set both, or --config.data.crop=0 to see the whole image'
+  ) in caplog.text
+  # Scored as often as in three epochs: after the third and the fifth one.
+  assert found['selected_on_test']['part']['epochs'][0] in (3, 5)
+  with (tmp_path / 'work/curves/part.csv').open() as file:
+    assert max(int(row['epoch']) for row in csv.DictReader(file)) == 5

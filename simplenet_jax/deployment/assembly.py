@@ -72,7 +72,9 @@ def assemble(
     appearance=appearance,
     cautions=tuple(cautions),
   )
-  return Detector(card.portable(), {**weights, **head.fold(heads)})
+  # It calibrates beside the heads that are still in training.
+  merged = {**weights, **head.fold(heads)}
+  return Detector(card.portable(), merged, shrink=True)
 
 
 def fold_backbone(config: Config, state: nnx.State) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simplenet_jax import environment, ledger
+from simplenet_jax import environment, ledger, protocols
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment import assembly
 from simplenet_jax.inference import appearance, file, thresholds
@@ -46,13 +46,17 @@ class Shipper:
     return card.provenance.get('seeds') == list(seeds)
 
   def ship(
-    self, one: Inputs, heads: Mapping[int, Mapping[str, np.ndarray]]
+    self,
+    one: Inputs,
+    heads: Mapping[int, Mapping[str, np.ndarray]],
+    cautions: Sequence[str] = (),
   ) -> None:
     """Makes a category's detector, calibrates it and saves it.
 
     Args:
       one: The category; its validation images set the thresholds.
       heads: Of each seed; their scores are averaged.
+      cautions: What is to be known before it is believed, one line each.
     """
     pixels = _evenly(one)
     detector = assembly.assemble(
@@ -62,10 +66,13 @@ class Shipper:
       self._backbone,
       list(heads.values()),
       {
+        'protocol': protocols.followed(
+          self._config, self._loaded.variant.other
+        ),
         'weights': {'name': self._loaded.name, 'sha256': self._loaded.sha256},
         'seeds': list(heads),
         'data': {
-          'root': Path(self._config.data.root).resolve().name,
+          'root': Path(self._config.data.root).absolute().name,
           'images': ledger.fingerprint(one),
         },
         'device': environment.device(),
@@ -74,6 +81,7 @@ class Shipper:
         [appearance.thumbnail(image) for image in pixels],
         [frame.original for frame in one.train],
       ),
+      cautions=cautions,
     )
     # A few suffice for the ends of the colours of heat maps.
     maps, _ = detector.infer(np.stack(pixels[:: -(-len(pixels) // _SCORED)]))

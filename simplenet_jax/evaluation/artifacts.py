@@ -2,16 +2,17 @@
 
 import collections
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.record import place
 from simplenet_jax.evaluation import pictures
-from simplenet_jax.evaluation.judge import Judge
+from simplenet_jax.evaluation.judge import BLOCK, Judge
 from simplenet_jax.files import written_aside
 from simplenet_jax.protocols import Config
 
@@ -50,28 +51,52 @@ def write_maps(
   """Writes anomaly maps as float32 TIFF, in the original images' pixels.
 
   They lie as the MVTec AD evaluator reads them,
-  `maps/<category>/test/<defect>/<stem>.tiff`; NaN marks what the protocol did
-  not score. Where two images of a defect differ in their suffix only, their
-  maps keep it.
+  `maps/<category>/test/<defect>/<stem>.tiff`. It sorts all pixels and knows no
+  NaN, so what a crop leaves unscored is written as the map's lowest score, and
+  told. Where two images of a defect differ in their suffix only, their maps
+  keep it.
 
   Args:
     workdir: The run's directory.
     inputs: The category.
     judge: Of the category.
-    patch_scores: `[images, H, W]`.
+    patch_scores: Mean over seeds, `[images, H, W]`.
   """
   names = collections.Counter(
     (sample.defect, place(sample.path).stem) for sample in inputs.category.test
   )
-  for index, sample in enumerate(inputs.category.test):
+  unscored = pixels = 0
+  for index, heat in enumerate(_maps(judge, patch_scores)):
+    sample = inputs.category.test[index]
     path = place(sample.path)
     alone = names[sample.defect, path.stem] == 1
     name = path.stem if alone else path.name
-    heat = judge.maps(patch_scores[index : index + 1])[0]
+    lowest = heat.min()
     heat = inputs.test[index].map_to_original(heat)
+    unscored += np.count_nonzero(np.isnan(heat))
+    pixels += heat.size
     target = workdir / 'maps' / inputs.name / 'test' / sample.defect
     with written_aside(target / f'{name}.tiff') as aside:
-      Image.fromarray(heat).save(aside)
+      whole = Image.fromarray(np.nan_to_num(heat, nan=lowest))
+      whole.save(aside, compression='tiff_adobe_deflate')
+  if unscored:
+    logging.warning(
+      "%s: the crop leaves %.0f %% of the maps' pixels unscored; they are "
+      "written as the map's lowest score",
+      inputs.name,
+      100 * unscored / pixels,
+    )
+
+
+def _maps(judge: Judge, patch_scores: np.ndarray) -> Iterator[np.ndarray]:
+  for start in range(0, len(patch_scores), BLOCK):
+    yield from judge.maps(patch_scores[start : start + BLOCK])
+
+
+def whose(seeds: Sequence[int]) -> str:
+  """Says whose scores are shown."""
+  names = ', '.join(map(str, seeds))
+  return f'mean of seeds {names}' if len(seeds) > 1 else f'seed {names}'
 
 
 def write_sheet(
@@ -81,7 +106,7 @@ def write_sheet(
   patch_scores: np.ndarray,
   evaluation: Config,
   *,
-  seed: int,
+  seeds: Sequence[int],
 ) -> None:
   """Writes a category's picture sheet, `pictures/<name>.png`.
 
@@ -89,9 +114,9 @@ def write_sheet(
     workdir: The run's directory.
     inputs: The category.
     judge: Of the category.
-    patch_scores: Of the head shown, `[images, H, W]`.
+    patch_scores: Mean over seeds, `[images, H, W]`.
     evaluation: The section of a config.
-    seed: Of the head shown.
+    seeds: Of the heads shown.
   """
   samples = inputs.category.test
   chosen = pictures.pick(
@@ -113,8 +138,8 @@ def write_sheet(
     )
   limits = float(np.median(maps)), float(maps.max())
   title = (
-    f'{inputs.name}: seed {seed}, last epoch. Image, ground truth, anomaly map '
-    f'from {limits[0]:.2f} (blue) to {limits[1]:.2f} (red), image score.'
+    f'{inputs.name}: {whose(seeds)}, last epoch. Image, ground truth, anomaly '
+    f'map from {limits[0]:.2f} (blue) to {limits[1]:.2f} (red), image score.'
   )
   pictures.write_sheet(
     workdir / 'pictures' / f'{inputs.name}.png', title, tiles, limits=limits

@@ -11,7 +11,7 @@ from simplenet_jax.evaluation import artifacts, evidence, metrics, results
 from simplenet_jax.evaluation.judge import Judge
 from simplenet_jax.progress import Clock, console
 from simplenet_jax.protocols import Config
-from simplenet_jax.training.record import METRICS, Record
+from simplenet_jax.training.record import METRICS, Record, unlearned
 
 
 def evaluate(
@@ -37,6 +37,11 @@ def evaluate(
     The metrics of every seed.
   """
   whole = [record for record in records if record.finished]
+  cautions = [
+    caution
+    for record in whole
+    if (caution := unlearned(record, config.train.loss, config.train.margin))
+  ]
   with clock('pictures'):
     artifacts.write_history(
       workdir,
@@ -51,9 +56,9 @@ def evaluate(
     console.print(
       f'  {records[0].job.label}: no test images, nothing to evaluate'
     )
-    return results.CategoryResult(last=[])
+    return results.CategoryResult(last=[], cautions=cautions)
   undefined = dict.fromkeys(metrics.METRICS, float('nan'))
-  last, best, course = [], [], []
+  last, best, course, kinds = [], [], [], []
   with clock('evaluate'):
     judge = Judge.of(one, config.evaluation.smoothing)
     for record in records:
@@ -64,28 +69,27 @@ def evaluate(
           course.append([])
         continue
       last.append(judge.evaluate(_latest(record)))
+      kinds.append(judge.by_kind(_latest(record)))
       if judge.can_select:
         epoch = judge.best_epoch(record.scores)
         best.append({'epoch': epoch, **judge.evaluate(record.scores[epoch])})
       if config.evaluation.course:
         course.append(judge.course(record.scores))
-    ensemble = {}
-    if len(whole) == len(records) > 1:
-      scores = np.mean([_latest(record) for record in whole], axis=0)
-      ensemble = judge.evaluate(scores)
+    together = np.mean([_latest(record) for record in whole], axis=0)
+    several = len(whole) == len(records) > 1
+    ensemble = judge.evaluate(together) if several else {}
   with clock('pictures'):
-    shown = whole[0]
     if config.evaluation.pictures:
       artifacts.write_sheet(
         workdir,
         one,
         judge,
-        _latest(shown),
+        together,
         config.evaluation,
-        seed=shown.job.seed,
+        seeds=[record.job.seed for record in whole],
       )
     if config.evaluation.maps:
-      artifacts.write_maps(workdir, one, judge, _latest(shown))
+      artifacts.write_maps(workdir, one, judge, together)
     if config.evaluation.report:
       evidence.write(workdir, one, judge, whole, images)
   figures = []
@@ -98,6 +102,9 @@ def evaluate(
     best=best if judge.can_select else [],
     ensemble=ensemble,
     course=course,
+    kinds=results.mean_by_kind(kinds),
+    cautions=cautions,
+    pixels=one.known_pixels(),
   )
 
 

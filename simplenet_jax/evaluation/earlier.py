@@ -34,8 +34,11 @@ def recall(workdir: Path, seeds: Sequence[int]) -> dict[str, CategoryResult]:
       name: CategoryResult(
         _per_seed(found['last']),
         _per_seed(best.get(name, {})),
-        _with_nan(found.get('ensemble', {})),
+        _with_nan(named_as_now(found.get('ensemble', {}))),
         [list(map(_with_nan, seed)) for seed in found.get('course', ())],
+        {kind: _with_nan(f) for kind, f in found.get('kinds', {}).items()},
+        found.get('cautions', ()),
+        found.get('pixels', {}),
       )
       for name, found in table['categories'].items()
     }
@@ -43,6 +46,23 @@ def recall(workdir: Path, seeds: Sequence[int]) -> dict[str, CategoryResult]:
     raise ValueError(
       f'{path} is damaged ({error}); delete it, and the run evaluates anew'
     ) from None
+
+
+def named_as_now(summaries: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns summaries by today's names of metrics.
+
+  What was once called `aupro_30` is sampled at 100 thresholds, as MVTec 3D-AD's
+  is; `aupro_30` is now what was called `aupro_30_exact`.
+
+  Args:
+    summaries: By metric.
+  """
+  if 'aupro_30_exact' not in summaries:
+    return dict(summaries)
+  names = {}
+  for name in ('aupro_30', 'aupro_05'):
+    names |= {name: f'{name}_sampled', f'{name}_exact': name}
+  return {names.get(name, name): one for name, one in summaries.items()}
 
 
 def _with_nan(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,7 +73,7 @@ def _per_seed(summaries: Mapping[str, Any]) -> list[dict[str, Any]]:
   """Undoes `summarise`, and names the epochs where they were selected."""
   columns = {
     metric: [math.nan if value is None else value for value in each['seeds']]
-    for metric, each in summaries.items()
+    for metric, each in named_as_now(summaries).items()
     if metric != 'epochs'
   }
   if 'epochs' in summaries:

@@ -9,6 +9,9 @@ from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.models import scoring
 
+KIND_METRICS = ('image_auroc', 'pixel_auroc', 'aupro_30')  # Of a defect.
+BLOCK = 32  # Images whose maps are made at a time: memory holds no more.
+
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
@@ -16,6 +19,7 @@ class Judge:
 
   Attributes:
     labels: 0 for normal, 1 for defective images, int `[images]`.
+    kinds: The names of their defects, or of good, str `[images]`.
     known: Images whose pixels are known: those that are normal or have a mask,
       int `[known]`. Pixel metrics are taken over these.
     masks: Their masks, bool `[known, *size]`; None where no defective image has
@@ -25,6 +29,7 @@ class Judge:
   """
 
   labels: np.ndarray
+  kinds: np.ndarray
   known: np.ndarray
   masks: np.ndarray | None
   size: tuple[int, int]
@@ -38,6 +43,7 @@ class Judge:
     has_masks = any(inputs.labels[known.astype(int)])
     return cls(
       labels=inputs.labels,
+      kinds=np.array([sample.defect for sample in inputs.category.test]),
       known=known.astype(int),
       masks=np.stack([masks[i] for i in known]) if has_masks else None,
       size=inputs.size,
@@ -55,9 +61,14 @@ class Judge:
     Args:
       patch_scores: `[images, H, W]`.
     """
-    return np.asarray(
-      scoring.anomaly_maps(patch_scores, self.size, self.smoothing)
-    )
+    maps = np.empty((len(patch_scores), *self.size), np.float32)
+    for start in range(0, len(maps), BLOCK):
+      some = patch_scores[start : start + BLOCK]
+      # Padded, so that one program serves every number of images.
+      padded = np.pad(some, [(0, BLOCK - len(some)), (0, 0), (0, 0)])
+      made = scoring.anomaly_maps(padded, self.size, self.smoothing)
+      maps[start : start + BLOCK] = np.asarray(made)[: len(some)]
+    return maps
 
   def image_auroc(self, patch_scores: np.ndarray) -> float:
     """Returns the image AUROC in [0, 1] of patch scores `[images, H, W]`."""
@@ -87,6 +98,40 @@ class Judge:
     for name in metrics.PIXEL_METRICS:
       values[name] = pixels[name]
     return values
+
+  def by_kind(self, patch_scores: np.ndarray) -> dict[str, dict[str, float]]:
+    """Returns what each kind of defect's images score against the good ones.
+
+    Args:
+      patch_scores: `[images, H, W]`.
+
+    Returns:
+      By kind `images`, their number, and the metrics of `KIND_METRICS`, NaN
+      where one is undefined.
+    """
+    scores, maps = _image_scores(patch_scores), None
+    if self.masks is not None:
+      maps = self.maps(patch_scores[self.known])
+    found = {}
+    for kind in sorted(set(self.kinds[self.labels == 1])):
+      of_kind = (self.labels == 1) & (self.kinds == kind)
+      shown = of_kind | (self.labels == 0)
+      values = metrics.evaluate(self.labels[shown], scores[shown], None, None)
+      if self.masks is not None and maps is not None:
+        known = self.known[shown[self.known]]
+        seen = shown[self.known]
+        values |= {
+          name: value
+          for name, value in metrics.evaluate(
+            self.labels[known], scores[known], self.masks[seen], maps[seen]
+          ).items()
+          if name in metrics.PIXEL_METRICS
+        }
+      found[str(kind)] = {
+        'images': int(of_kind.sum()),
+        **{name: values[name] for name in KIND_METRICS},
+      }
+    return found
 
   def course(self, scores: Mapping[int, np.ndarray]) -> list[dict[str, float]]:
     """Returns the epoch, image AUROC and pixel AUROC of every scoring.
@@ -118,4 +163,4 @@ class Judge:
 
 
 def _image_scores(patch_scores: np.ndarray) -> np.ndarray:
-  return np.asarray(scoring.image_scores(patch_scores))
+  return patch_scores.max(axis=(1, 2))

@@ -2,8 +2,8 @@
 
 Every pixel metric changes only where a defect pixel sits in the ranking. So
 the normal pixels, nearly all of them, are merely sorted by value, and the few
-defect pixels are looked up among them. No pixel is left out, and only
-`aupro_30` and `aupro_05` take a grid of thresholds: their definition does.
+defect pixels are looked up among them. No pixel is left out, and only the
+`_sampled` metrics take a grid of thresholds: their definition does.
 """
 
 from typing import NamedTuple
@@ -20,12 +20,13 @@ PIXEL_METRICS = (
   'pixel_f1_max',
   'aupro_30',
   'aupro_05',
-  'aupro_30_exact',
-  'aupro_05_exact',
+  'aupro_30_sampled',
+  'aupro_05_sampled',
 )
 METRICS = IMAGE_METRICS + PIXEL_METRICS
 
-# The false positive rates at which MVTec's evaluator samples the PRO curve.
+# The false positive rates at which MVTec 3D-AD's evaluator samples the PRO
+# curve.
 _THRESHOLDS = 100
 
 # Neighbours within an image, diagonals included, never across images.
@@ -59,13 +60,12 @@ def evaluate(
     ValueError: If shapes disagree, a label is neither 0 nor 1, or a score is
       not finite.
 
-  `aupro_30` and `aupro_05` sample the PRO curve at 100 equally spaced false
+  `aupro_30` and `aupro_05` take every threshold, as the evaluator of MVTec AD
+  does. The `_sampled` ones sample the PRO curve at 100 equally spaced false
   positive rates, as the evaluator that MVTec published with its 3D data set
-  does; the figures recorded from the released code follow this rule. The
-  `_exact` ones take every threshold, as the evaluator of MVTec AD does. The
-  coarse trapezoids lie below a concave curve, so sampled figures are lower: by
+  does. Its coarse trapezoids lie below a concave curve, so these are lower: by
   some thousandths up to .3 and some hundredths up to .05, where five samples
-  are left and the exact one is to be preferred.
+  are left.
 
   References:
     AUPRO: Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021, and
@@ -223,10 +223,10 @@ def _pixel_metrics(defect: np.ndarray, maps: np.ndarray) -> dict[str, float]:
     'pixel_auroc': gained @ beaten / (2 * rank.defects * rank.normals),
     'pixel_ap': gained @ precision / rank.defects,
     'pixel_f1_max': f1.max(),
-    'aupro_30': _sampled_aupro(rank, 0.3),
-    'aupro_05': _sampled_aupro(rank, 0.05),
-    'aupro_30_exact': _exact_aupro(rank, 0.3),
-    'aupro_05_exact': _exact_aupro(rank, 0.05),
+    'aupro_30': _aupro(rank, 0.3),
+    'aupro_05': _aupro(rank, 0.05),
+    'aupro_30_sampled': _sampled_aupro(rank, 0.3),
+    'aupro_05_sampled': _sampled_aupro(rank, 0.05),
   }
   return {name: float(value) for name, value in values.items()}
 
@@ -275,7 +275,7 @@ def _sampled_aupro(rank: _Ranking, limit: float) -> float:
   return _area(rank.sample_alarms, overlap, rank.normals, limit)
 
 
-def _exact_aupro(rank: _Ranking, limit: float) -> float:
+def _aupro(rank: _Ranking, limit: float) -> float:
   """Returns the AUPRO up to a false positive rate, from all thresholds."""
   # Two points a value, before and after it passes: between the second and the
   # next value's first point only false alarms come in, and the curve is flat.

@@ -38,12 +38,22 @@ class CategoryResult:
       for a single seed.
     course: The epoch, image AUROC and pixel AUROC of every scoring, one list
       per seed; empty unless asked for.
+    kinds: By kind of defect its number of `images`, and metrics against the
+      good images, mean over seeds; see `mean_by_kind`.
+    cautions: What is to be known before a figure is believed, one line each.
+    pixels: How many test images' pixels were measured, `images`, out of how
+      many, `of`, and by reason how many were `left_out`.
   """
 
   last: Sequence[Mapping[str, float]]
   best: Sequence[Mapping[str, float]] = ()
   ensemble: Mapping[str, float] = dataclasses.field(default_factory=dict)
   course: Sequence[Sequence[Mapping[str, float]]] = ()
+  kinds: Mapping[str, Mapping[str, float]] = dataclasses.field(
+    default_factory=dict
+  )
+  cautions: Sequence[str] = ()
+  pixels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def select_best(
@@ -97,6 +107,25 @@ def summarise(
   }
 
 
+def mean_by_kind(
+  per_seed: Sequence[Mapping[str, Mapping[str, float]]],
+) -> dict[str, dict[str, float]]:
+  """Averages the figures of kinds of defects over seeds.
+
+  Args:
+    per_seed: Of every seed, from `Judge.by_kind`.
+  """
+  return {
+    kind: {
+      name: value
+      if name == 'images'
+      else statistics.fmean(seed[kind][name] for seed in per_seed)
+      for name, value in figures.items()
+    }
+    for kind, figures in (per_seed[0].items() if per_seed else ())
+  }
+
+
 def _summary(values: list[float]) -> dict[str, Any]:
   defined = not any(math.isnan(value) for value in values)
   several = len(values) > 1
@@ -120,7 +149,7 @@ def build(
 
   Returns:
     `run`, `selection_rule`, `categories.<name>.last.<metric>` (beside `last`
-    what there is of `ensemble` and `course`), apart from them
+    what else a `CategoryResult` holds), apart from them
     `selected_on_test.<name>` (metrics, and `epochs` of the seeds), `mean.last`
     and `mean.selected_on_test` over the categories, and `published`: the
     figures that apply, in percent, each with its selection.
@@ -172,7 +201,8 @@ def build(
 
 
 def _further(result: CategoryResult) -> dict[str, Any]:
-  found = {'ensemble': result.ensemble, 'course': result.course}
+  names = ('ensemble', 'course', 'kinds', 'cautions', 'pixels')
+  found = {name: getattr(result, name) for name in names}
   return {name: value for name, value in found.items() if value}
 
 

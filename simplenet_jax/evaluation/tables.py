@@ -1,6 +1,7 @@
 """Our figures beside the published ones, as Markdown and for a terminal."""
 
 import dataclasses
+import math
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -69,8 +70,60 @@ def markdown_table(results: Mapping[str, Any]) -> str:
   lines = [['category', *header], ['---', *['---:'] * len(columns)]]
   cells = zip(*(column.cells for column in columns), strict=True)
   lines += [[name, *row] for name, row in zip(names, cells, strict=True)]
-  table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-  return '\n\n'.join([table, *_notes(results)])
+  return '\n\n'.join([_joined(lines), *_notes(results), *_kinds(results)])
+
+
+def _joined(lines: list[list[str]]) -> str:
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def _kinds(results: Mapping[str, Any]) -> list[str]:
+  """Returns a table of the kinds of defects, where there are any."""
+  rows = [
+    [name.replace('|', '\\|'), kind.replace('|', '\\|'), *figures]
+    for name, category in results['categories'].items()
+    for kind, *figures in kinds(category)
+  ]
+  header = ['category', 'kind of defect', 'images', *_TITLES.values()]
+  if not rows:
+    return []
+  return [
+    'Each kind of defect against the good test images, last epoch:',
+    _joined([header, ['---', '---', *['---:'] * 4], *rows]),
+  ]
+
+
+def kinds(category: Mapping[str, Any]) -> list[list[str]]:
+  """Returns a row per kind of defect: its name, images and metrics in percent.
+
+  Args:
+    category: One of `categories` of results.json.
+  """
+  return [
+    [kind, str(one['images']), *(_percent(one[metric]) for metric in _TITLES)]
+    for kind, one in category.get('kinds', {}).items()
+  ]
+
+
+def _percent(value: float | None) -> str:
+  if value is None or math.isnan(value):
+    return _UNDEFINED
+  return f'{100 * value:.2f}'
+
+
+def pixels(category: Mapping[str, Any]) -> str:
+  """Says over how many images pixel figures are, where that is not all.
+
+  Args:
+    category: One of `categories` of results.json.
+  """
+  found = category.get('pixels', {})
+  if not found or not found['left_out']:
+    return ''
+  reasons = ', '.join(f'{n} {why}' for why, n in found['left_out'].items())
+  if category['last']['pixel_auroc']['mean'] is None:
+    return f'undefined: {reasons}'
+  return f'over {found["images"]} of {found["of"]} images: {reasons}'
 
 
 def terminal_table(results: Mapping[str, Any]) -> str:
@@ -165,12 +218,35 @@ def _minus(ours: _Figures, theirs: _Figures) -> _Figures:
   }
 
 
+def weights(results: Mapping[str, Any]) -> list[str]:
+  """Returns what a run warned of its backbone's weights, or cannot tell."""
+  used = results.get('weights', {})
+  found = list(used.get('warnings', []))
+  if results['published'] and used.get('recipe') == 'unknown':
+    found.append(
+      "they are not known to be torchvision's V1, to which the published "
+      'figures belong'
+    )
+  return found
+
+
+def _cautions(results: Mapping[str, Any]) -> list[str]:
+  """Returns what is to be known before a figure is believed."""
+  found = [f'Weights: {one}.' for one in weights(results)]
+  for name, category in results['categories'].items():
+    found += [f'Warning: {one}.' for one in category.get('cautions', [])]
+    if note := pixels(category):
+      found.append(f'Pixel figures of {name} are {note}.')
+  return found
+
+
 def _notes(results: Mapping[str, Any]) -> list[str]:
   mean = results['mean']['last']
   seeds = len(mean['image_auroc']['seeds'])
   over = f'mean±std over {seeds} seeds' if seeds > 1 else 'one seed'
   notes = [
     _LEGEND,
+    *_cautions(results),
     f'Percent, {over}; protocol {results["protocol"]}, '
     f'{results["config"]["backbone"]["name"]}.',
   ]

@@ -128,6 +128,9 @@ def _repeating_block(
 def pool_level(features: jax.Array, pooling: LevelPooling) -> jax.Array:
   """Pools the neighbourhoods of one level of one image.
 
+  Sums are taken in float32 at least: weights such as 1/6, rounded to bfloat16,
+  would no longer sum to 1.
+
   Args:
     features: `[height, width, channels]`, float.
     pooling: The level's entry of `plan`.
@@ -137,10 +140,12 @@ def pool_level(features: jax.Array, pooling: LevelPooling) -> jax.Array:
     `height' = height` for odd patch sizes and `height - 1` for even ones (as in
     the released code, whose padding is `(p - 1) // 2` on all sides).
   """
+  dtype = features.dtype
+  features = features.astype(jnp.promote_types(dtype, jnp.float32))
   p = pooling.block.shape[1]
   pad = (p - 1) // 2
   if np.count_nonzero(pooling.block) > _MAX_TAPS:
-    return _pool_by_convolution(features, pooling, pad)
+    return _pool_by_convolution(features, pooling, pad).astype(dtype)
   padded = jnp.pad(features, ((pad, pad), (pad, pad), (0, 0)))
   height, width = (size - p + 1 for size in padded.shape[:2])
   padded = padded.reshape(*padded.shape[:2], pooling.groups, -1)
@@ -152,7 +157,8 @@ def pool_level(features: jax.Array, pooling: LevelPooling) -> jax.Array:
       for c, r, s in np.argwhere(weights)
     ]
     outputs.append(functools.reduce(jnp.add, taps))
-  return jnp.stack(outputs, axis=-1).reshape(height, width, -1)
+  pooled = jnp.stack(outputs, axis=-1).astype(dtype)
+  return pooled.reshape(height, width, -1)
 
 
 def _pool_by_convolution(

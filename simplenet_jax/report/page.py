@@ -5,6 +5,7 @@ from typing import Any
 
 import jinja2
 
+from simplenet_jax.evaluation import tables
 from simplenet_jax.files import written_aside
 from simplenet_jax.report import contents, sections
 
@@ -36,6 +37,8 @@ def write(workdir: Path, output: Path | None = None) -> Path:
       fields=settings(results),
       columns=columns,
       cells=cells,
+      kinds=tables.kinds,
+      pixels=tables.pixels,
       sections=[
         sections.section(workdir, name) for name in results['categories']
       ],
@@ -69,14 +72,29 @@ def facts(results: dict[str, Any]) -> list[tuple[str, str]]:
   return [
     ('Protocol', results['protocol']),
     ('Backbone', f'{config["backbone"]["name"]}, levels {levels}'),
-    ('Weights', results['weights']['name']),
+    ('Weights', _weights(results)),
     ('Weights, sha256', results['weights']['sha256'][:16]),
-    ('Schedule', f'{config["train"]["epochs"]} epochs of all good images'),
+    ('Schedule', _schedule(config['train'])),
     ('Seeds', ', '.join(map(str, config['seeds']))),
     ('Device', f'{device["count"]} × {device["kind"]}, {config["precision"]}'),  # noqa: RUF001
     ('Made with', f'simplenet-jax {results["versions"]["simplenet-jax"]}'),
     ('Wall time', _durations(results['wall_seconds'])),
   ]
+
+
+def _schedule(train: dict[str, Any]) -> str:
+  text = f'{train["epochs"]} epochs of all good images'
+  # Runs of before there was this setting did without.
+  least = train.get('min_steps', 0)
+  return f'{text}, in at least {least:,} steps' if least else text
+
+
+def _weights(results: dict[str, Any]) -> str:
+  """Returns their name, their training and what there is to warn of."""
+  recipe = results['weights'].get('recipe', 'unknown')
+  known = '' if recipe == 'unknown' else f' ({recipe})'
+  name = f'{results["weights"]["name"]}{known}'
+  return '; '.join([name, *tables.weights(results)])
 
 
 def _durations(seconds: dict[str, float]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from simplenet_jax.evaluation import evidence
+from simplenet_jax.evaluation import artifacts, evidence
 from simplenet_jax.files import read_json
 from simplenet_jax.inference import file
 from simplenet_jax.report import charts, contents
@@ -45,6 +45,7 @@ class Section:
     images: The test images with pictures, highest score first.
     kinds: What they can be filtered by: a value, its name and how many.
     drawn: Whether what was found is outlined, for which masks are needed.
+    whose: Whose scores and maps are shown.
   """
 
   name: str
@@ -57,6 +58,7 @@ class Section:
   images: list[dict[str, Any]] = dataclasses.field(default_factory=list)
   kinds: list[tuple[str, str, int]] = dataclasses.field(default_factory=list)
   drawn: bool = False
+  whose: str = ''
 
 
 def section(workdir: Path, name: str) -> Section:
@@ -107,6 +109,7 @@ def section(workdir: Path, name: str) -> Section:
       pictured,
       _kinds(pictured),
       found['pixel_threshold'] is not None,
+      artifacts.whose(found['seeds']),
     )
 
 

@@ -13,6 +13,7 @@ from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.evaluation.tables import by_selection
 from simplenet_jax.files import written_aside
+from simplenet_jax.models.weights.variants import UNKNOWN, V1
 from simplenet_jax.progress import console, counted
 from simplenet_jax.protocols import Config, followed, leaves
 from simplenet_jax.sweeps import published
@@ -98,6 +99,7 @@ def _paper(config: Config, one: Outcome, found: Mapping[str, Any]):
     set(one.results['categories']) == set(CATEGORIES)
     and one.run.config.backbone.name == network
     and followed(config.base) in ('reference', 'paper')
+    and one.results['weights'].get('recipe', UNKNOWN) in (V1, UNKNOWN)
     and published.SELECTION in found
   )
   ours = found[published.SELECTION]['mean'] if same else {}

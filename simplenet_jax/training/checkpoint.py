@@ -8,7 +8,6 @@ devices and processes that share the folder.
 
 import dataclasses
 import hashlib
-import logging
 import shutil
 from collections.abc import Mapping
 from concurrent import futures
@@ -19,15 +18,16 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import safetensors
+from absl import logging
 
 from simplenet_jax.files import write_arrays
-from simplenet_jax.progress import console
+from simplenet_jax.progress import console, first_line
 from simplenet_jax.training.plan import Job
 from simplenet_jax.training.record import Rank, Record
 
 # Orbax tells of every save, and as a warning of what is no concern here.
-logging.getLogger('absl').addFilter(
-  lambda line: 'orbax' not in line.pathname or line.levelno >= logging.ERROR
+logging.get_absl_logger().addFilter(
+  lambda line: 'orbax' not in line.pathname or line.levelname == 'ERROR'
 )
 
 State = dict[str, np.ndarray]
@@ -103,7 +103,9 @@ class Checkpoints:
   def save(self, record: Record, state: State | None = None) -> None:
     """Saves a head as it is; waits only for its save before this one.
 
-    A finished head is waited for, and its earlier checkpoints are deleted.
+    A finished head is waited for, and its earlier checkpoints are deleted. A
+    save that failed in the background costs no more than itself where this one
+    succeeds: it is told as a warning.
 
     Args:
       record: Its course so far, of at least one step.
@@ -111,19 +113,26 @@ class Checkpoints:
         record holds what is left.
 
     Raises:
-      OSError: If this save, or the one before it, could not be written.
+      OSError: If a finished head, or a head twice in a row, could not be
+        written.
     """
     what = {'metrics': record.metrics[:, : record.step].copy()}
     what |= {f'scores/{epoch}': one for epoch, one in record.scores.items()}
     group = 'state' if state else 'head'
     what |= {f'{group}/{n}': a for n, a in (state or record.head or {}).items()}
-    if before := self._saves.pop(record.job, None):
-      before.result()
+    before = self._saves.pop(record.job, None)
     save = self._thread.submit(self._write, record.job, record.step, what)
     if state:
       self._saves[record.job] = save
-    else:
+    failed = before.exception() if before else None
+    if failed or not state:
       save.result()
+    if failed:
+      logging.warning(
+        '%s: a checkpoint could not be saved (%s); the one after it was',
+        self._path(record.job),
+        first_line(failed),
+      )
 
   def load(
     self, job: Job, rank: Rank | None = None
@@ -145,9 +154,9 @@ class Checkpoints:
         arrays = _load(self._path(job) / str(step) / _FILE)
         return _restored(arrays, job, rank)
       except (OSError, ValueError, KeyError, safetensors.SafetensorError) as e:
-        reason = (str(e).strip() or type(e).__name__).splitlines()[0]
+        reason = first_line(e)[:120]
         console.print(
-          f'  {self._path(job) / str(step)} cannot be read ({reason[:120]}); '
+          f'  {self._path(job) / str(step)} cannot be read ({reason}); '
           'the one before it is taken'
         )
         self._broken.add((job, step))

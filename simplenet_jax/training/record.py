@@ -1,5 +1,6 @@
 """What a head leaves on the host as it trains."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -47,8 +48,8 @@ class Record:
 
   @property
   def finished(self) -> bool:
-    """Whether the whole schedule was trained."""
-    return self.step == self.job.steps
+    """Whether the whole schedule was trained, and nothing went wrong."""
+    return self.step == self.job.steps and not self.error
 
   def add_metrics(self, values: np.ndarray) -> None:
     """Appends the metrics of the next steps, `[3, steps]`.
@@ -96,6 +97,43 @@ class Record:
     whole = self.step // per_epoch
     known = self.metrics[:, : whole * per_epoch].reshape(3, whole, per_epoch)
     return dict(zip(METRICS, known.mean(-1), strict=True))
+
+
+# The loss of a head that tells nothing apart, by the margin.
+_GUESSING: dict[str, Callable[[float], float]] = {
+  'cross_entropy': lambda margin: 2 * math.log(2),
+  'truncated_l1': lambda margin: 2 * margin,
+}
+_LEARNED_LOSS = 0.95  # Of guessing's; what lies below has learned something.
+_LEARNED_SHARE = 0.05  # Of either kind's patches beyond their margin.
+
+
+def unlearned(record: Record, loss: str, margin: float) -> str:
+  """Says that a head has not learned, where its last epoch shows it.
+
+  Args:
+    record: The head's, of an epoch at least.
+    loss: A key of `losses.LOSSES`.
+    margin: Of the loss, in logits.
+
+  Returns:
+    A warning; empty for a head that has learned.
+  """
+  value, normal, counterfeit = (
+    float(means[-1]) for means in record.epochs().values()
+  )
+  guessing = _GUESSING[loss](margin)
+  shares = max(normal, counterfeit)
+  # Without a margin there is no value of guessing.
+  better = value < _LEARNED_LOSS * guessing or not guessing
+  if better and shares >= _LEARNED_SHARE:
+    return ''
+  return (
+    f'{record.job.label}: the head of seed {record.job.seed} has not learned '
+    f'to tell good patches from noisy ones: its loss is {value:.3g}, that of '
+    f'guessing {guessing:.3g}, and {normal:.0%} and {counterfeit:.0%} of them '
+    'lie beyond their margins; train longer (--config.train.epochs)'
+  )
 
 
 def flat(tree: HeadState | dict) -> dict[str, np.ndarray]:

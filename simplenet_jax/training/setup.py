@@ -64,7 +64,8 @@ def load_backbone(config: Config, graph: nnx.GraphDef) -> weights.Weights:
   loaded = weights.load(source, backbone.name, levels)
   train = config.train
   sigma = train.sigma if train.noise == 'absolute' else None
-  variants.warn(loaded.variant, loaded.state, levels, sigma)
+  warned = variants.warn(loaded.variant, loaded.state, levels, sigma)
+  loaded = dataclasses.replace(loaded, warnings=warned)
   if not backbone.probe:
     return loaded
   return dataclasses.replace(loaded, state=probe(graph, loaded.state))

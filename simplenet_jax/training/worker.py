@@ -7,13 +7,22 @@ are read, so it never waits for the host.
 import collections
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
+from simplenet_jax.progress import first_line
 from simplenet_jax.training import bank, lanes, plan
-from simplenet_jax.training.calls import Call, Scores, Slot
+from simplenet_jax.training.calls import (
+  STEPS,
+  Call,
+  Scores,
+  Slot,
+  next_steps,
+)
 from simplenet_jax.training.features import Features, Interrupted, Store
 from simplenet_jax.training.orders import Orders
 from simplenet_jax.training.record import METRICS, Record, flat, unflat
@@ -22,7 +31,6 @@ from simplenet_jax.training.step import HeadState
 # What makes a category fail and lets the others go on.
 FAILURES = (ValueError, OSError, MemoryError)
 
-_STEPS = 512  # Steps that one call of the device can do.
 _SECONDS = 1.0  # How long a call should take: people watch, signals arrive.
 
 
@@ -64,7 +72,13 @@ class Worker:
     self._chunk, self._read, self._saved = 1, time.monotonic(), time.monotonic()
 
   def run(self) -> None:
-    """Trains all heads, or until it is told to stop."""
+    """Trains all heads, or until it is told to stop; saves what is left."""
+    try:
+      self._train()
+    finally:
+      self._save_under_way()
+
+  def _train(self) -> None:
     while not self._orders.stop.is_set():
       self._fill_lanes()
       if not any(self._slots):
@@ -74,8 +88,25 @@ class Worker:
         self._collect(self._calls.popleft())
     while self._calls:
       self._collect(self._calls.popleft())
+
+  def _save_under_way(self) -> None:
+    """Saves the heads under way; an error here never hides an earlier one."""
+    while self._calls:
+      self._attempt(self._collect, self._calls.popleft())
     for slot in self._active():
-      self._save(slot.record, self._take(slot))
+      # After an error a state can be ahead of its record.
+      if slot.record.step == slot.step:
+        self._attempt(lambda one: self._save(one.record, self._take(one)), slot)
+
+  def _attempt(self, action: Callable[[Any], None], what: Any) -> None:
+    try:
+      action(what)
+    except Exception as error:
+      logging.warning(
+        '%s: heads under way could not be saved (%s)',
+        self._bank.device,
+        first_line(error),
+      )
 
   def _active(self) -> list[Slot]:
     return [slot for slot in self._slots if slot]
@@ -100,12 +131,11 @@ class Worker:
     except Interrupted:
       return None
     except FAILURES as error:
-      # The text alone: the error would keep the category's features alive.
-      text = str(error).strip() or type(error).__name__
       for failed in [j for j in self._queue if j.category == job.category]:
         self._queue.remove(failed)
         record = Record(failed)
-        record.error = text.splitlines()[0]
+        # The text alone: the error would keep the features alive.
+        record.error = first_line(error)
         self._emit(record)
       self._close_if_done(job.category)
       return None
@@ -162,9 +192,10 @@ class Worker:
       if slot.features.limit is not None
     ]
     count = min(
-      self._chunk, *limits, *(slot.until_event for slot in slots), _STEPS
+      self._chunk, *limits, *(slot.until_event for slot in slots), STEPS
     )
-    work = self._work(slots, count)  # Can write to the bank.
+    # Can write to the bank.
+    work = next_steps(self._orders, slots, len(self._slots), count)
     self._states, metrics = lanes.advance(
       self._orders.recipe,
       self._states,
@@ -191,25 +222,6 @@ class Worker:
       if isinstance(leaf, jax.Array):
         leaf.copy_to_host_async()
     return call
-
-  def _work(self, slots: Sequence[Slot], count: int) -> lanes.Work:
-    width, batch = len(self._slots), self._orders.recipe.batch_size
-    rows = np.zeros((width, _STEPS, batch), np.int32)
-    # A lane without a head trains what nobody reads, on whatever there is.
-    valid = np.ones((width, _STEPS, batch), np.float32)
-    keys = np.zeros((width, 2), np.uint32)
-    first = np.zeros(width, np.int32)
-    sigma = np.ones(width, np.float32)
-    rate = np.ones((width, _STEPS), np.float32)
-    for slot in slots:
-      images, counted = plan.batches(slot.job, slot.step, count)
-      rows[slot.lane, :count] = slot.features.rows(slot.lane, images)
-      valid[slot.lane, :count] = counted
-      keys[slot.lane], first[slot.lane] = slot.key, slot.step
-      sigma[slot.lane] = slot.sigma
-      rate[slot.lane, :count] = self._orders.rates(slot.job, slot.step, count)
-    work = (rows, valid, keys, first, sigma, rate)
-    return lanes.Work(*map(jnp.asarray, work))
 
   def _score(self, slot: Slot) -> Scores:
     """Scores the test images, a few at a time where they are streamed."""
@@ -241,29 +253,35 @@ class Worker:
       self._store.close(category)
 
   def _collect(self, call: Call) -> None:
-    """Reads what has come of a call, a few moments after it was made."""
+    """Reads what has come of a call, a few moments later."""
     values = np.stack([np.asarray(getattr(call.metrics, n)) for n in METRICS])
     now = time.monotonic()
     per_step, self._read = (now - self._read) / call.count, now
     # Not more than double: the first call compiles.
     fitting = min(int(_SECONDS / per_step), 2 * self._chunk)
     self._chunk = max(1, fitting)
-    for slot in call.slots:
-      record = slot.record
-      if record.error:
-        continue
-      try:
-        record.add_metrics(values[:, slot.lane, : call.count])
-        if scores := call.scores.get(slot.lane):
-          found = np.concatenate([np.asarray(part)[:n] for n, part in scores])
-          record.add_scores(record.step // slot.job.steps_per_epoch, found)
-      except ValueError as error:
-        record.error = str(error)
-        if self._slots[slot.lane] is slot:
-          self._leave(slot)
-        self._emit(record)
-        continue
-      self._note(call, slot)
+    going_on = [slot for slot in call.slots if not slot.record.error]
+    # All heads' courses first: an error while one is saved leaves the others
+    # whole, and they can be saved.
+    for slot in going_on:
+      self._add(call, slot, values[:, slot.lane, : call.count])
+    for slot in going_on:
+      if not slot.record.error:
+        self._note(call, slot)
+
+  def _add(self, call: Call, slot: Slot, values: np.ndarray) -> None:
+    """Adds to a head's course; gives it up where that is not finite."""
+    record = slot.record
+    try:
+      record.add_metrics(values)
+      if scores := call.scores.get(slot.lane):
+        found = np.concatenate([np.asarray(part)[:n] for n, part in scores])
+        record.add_scores(record.step // slot.job.steps_per_epoch, found)
+    except ValueError as error:
+      record.error = str(error)
+      if self._slots[slot.lane] is slot:
+        self._leave(slot)
+      self._emit(record)
 
   def _note(self, call: Call, slot: Slot) -> None:
     record = slot.record

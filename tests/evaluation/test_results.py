@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 import math
 
@@ -331,6 +332,73 @@ class TestTables:
     assert 'mean' not in text
     assert 'EfficientAD' not in text
 
+  def test_warnings_of_weights_stand_below(self):
+    weights = {'warnings': ["these are torchvision's V2 weights"]}
+    text = tables.markdown_table(results.build(_run(weights=weights), _mvtec()))
+    assert "\n\nWeights: these are torchvision's V2 weights." in text
+
+  @pytest.mark.parametrize(
+    ('recipe', 'names', 'told'),
+    [
+      ('unknown', CATEGORIES, True),
+      ("torchvision's V1", CATEGORIES, False),
+      ('unknown', ('a', 'b'), False),  # Beside nothing.
+    ],
+  )
+  def test_unknown_weights_are_told_beside_what_was_published(
+    self, recipe, names, told
+  ):
+    run = _run(weights={'recipe': recipe, 'warnings': []})
+    found = results.build(run, {name: _category() for name in names})
+    text = tables.markdown_table(found)
+    assert ("not known to be torchvision's V1" in text) == told
+
+  def test_kinds_of_defects_have_a_table_of_their_own(self):
+    kinds = results.mean_by_kind(
+      [
+        {
+          'a|b': {
+            'images': 3,
+            'image_auroc': auroc,
+            'pixel_auroc': 0.5,
+            'aupro_30': math.nan,
+          }
+        }
+        for auroc in (0.9, 0.8)
+      ]
+    )
+    found = results.build(
+      RUN, {'part': CategoryResult([_metrics()], kinds=kinds)}
+    )
+    assert found['categories']['part']['kinds']['a|b']['images'] == 3
+    text = tables.markdown_table(found)
+    assert text.splitlines()[-1] == (
+      '| part | a\\|b | 3 | 85.00 | 50.00 | – |'  # noqa: RUF001
+    )
+
+  def test_cautions_and_pixels_left_out_stand_below(self):
+    one = CategoryResult(
+      [_metrics()],
+      cautions=['part: the head of seed 0 has not learned'],
+      pixels={
+        'images': 40,
+        'of': 42,
+        'left_out': {'mask all black': 1, 'mask inverted': 1},
+      },
+    )
+    text = tables.terminal_table(results.build(RUN, {'part': one}))
+    assert 'Warning: part: the head of seed 0 has not learned.' in text
+    assert (
+      'Pixel figures of part are over 40 of 42 images: 1 mask all black, 1 '
+      'mask inverted.'
+    ) in ' '.join(text.split())
+    undefined = dataclasses.replace(one, last=[_metrics(pixel=math.nan)])
+    text = tables.terminal_table(results.build(RUN, {'part': undefined}))
+    assert 'Pixel figures of part are undefined: 1 mask all black' in text
+    whole = dataclasses.replace(one, pixels={**one.pixels, 'left_out': {}})
+    text = tables.terminal_table(results.build(RUN, {'part': whole}))
+    assert 'Pixel figures' not in text
+
   def test_other_backbones_stand_alone(self):
     run = _run(config=_backbone('resnet18'))
     text = tables.terminal_table(results.build(run, _mvtec()))
@@ -343,6 +411,8 @@ def test_what_was_found_is_read_back(tmp_path):
   last = [dict.fromkeys(metrics.METRICS, value) for value in (0.5, 0.75)]
   last[1]['pixel_auroc'] = last[0]['pixel_auroc'] = nan
   best = [{**seed, 'epoch': 4} for seed in last]
+  kinds = {'cut': {'images': 2, 'image_auroc': 0.5, 'pixel_auroc': nan}}
+  pixels = {'images': 1, 'of': 2, 'left_out': {'mask all black': 1}}
   run = {
     'protocol': 'test',
     'versions': {},
@@ -350,13 +420,40 @@ def test_what_was_found_is_read_back(tmp_path):
     'wall_seconds': {},
     'config': {'backbone': {'name': 'x'}, 'seeds': [0, 1]},
   }
-  found = {'part': results.CategoryResult(last, best)}
+  found = {
+    'part': results.CategoryResult(
+      last, best, kinds=kinds, cautions=['careful'], pixels=pixels
+    )
+  }
   table = results.build(run, found)
   results.write_json(tmp_path / 'results.json', table)
   again = earlier.recall(tmp_path, (0, 1))
-  assert results.build(run, again) == table
+  assert results._strict(results.build(run, again)) == results._strict(table)
   assert earlier.recall(tmp_path, (0, 2)) == {}
   assert earlier.recall(tmp_path / 'nowhere', (0, 1)) == {}
   (tmp_path / 'results.json').write_text('{}')
   with pytest.raises(ValueError, match=r'results.json is damaged'):
     earlier.recall(tmp_path, (0, 1))
+
+
+def test_what_was_called_aupro_is_read_back_as_sampled(tmp_path):
+  names = ('aupro_30', 'aupro_05')
+  old = [name for name in metrics.METRICS if not name.endswith('_sampled')]
+  old += [f'{name}_exact' for name in names]
+  summaries = {
+    name: {'mean': value, 'std': None, 'seeds': [value]}
+    for name, value in zip(old, np.linspace(0, 1, len(old)), strict=True)
+  }
+  results.write_json(
+    tmp_path / 'results.json',
+    {
+      'config': {'seeds': [0]},
+      'categories': {'part': {'last': summaries}},
+      'selected_on_test': {},
+    },
+  )
+  (last,) = earlier.recall(tmp_path, (0,))['part'].last
+  assert set(last) == set(metrics.METRICS)
+  for name in names:
+    assert last[name] == summaries[f'{name}_exact']['mean']
+    assert last[f'{name}_sampled'] == summaries[name]['mean']

@@ -113,6 +113,20 @@ def test_plan_keeps_constants(channels, patch_size, pretrain_dim, target_dim):
   np.testing.assert_allclose(total, 1, atol=1e-12)
 
 
+@pytest.mark.parametrize('level', [0, 1])
+def test_pooling_in_bfloat16_does_not_scale_features(level):
+  # A wide ResNet's weights are 1/6 and 1/12, which bfloat16 rounds up.
+  pooling = patches.plan((512, 1024), 3, 1536, 1536)[level]
+  shape = (8, 8, (512, 1024)[level])
+  uniform = np.random.default_rng(0).uniform(1, 2, shape)
+  features = jnp.asarray(uniform, jnp.bfloat16)
+  pooled = patches.pool_level(features, pooling)
+  assert pooled.dtype == jnp.bfloat16
+  exact = patches.pool_level(features.astype(jnp.float32), pooling)
+  ratio = pooled.astype(jnp.float32).mean() / exact.mean()
+  assert float(ratio) == pytest.approx(1, abs=2e-4)
+
+
 def test_plan_finds_the_repetition_of_both_kinds_of_network():
   wide = patches.plan((512, 1024), 3, 1536, 1536)
   assert [(level.start, level.stop) for level in wide] == [

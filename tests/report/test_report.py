@@ -188,6 +188,56 @@ def test_the_page_is_there_after_the_first_category(run, tmp_path, monkeypatch):
   assert list(map(len, written)) == [1, 2, 3, 3]
 
 
+def test_the_page_says_what_a_run_is_worth(run, tmp_path):
+  shutil.copytree(run[1], tmp_path / 'run')
+  path = tmp_path / 'run/results.json'
+  found = json.loads(path.read_text())
+  found['weights']['recipe'] = "torchvision's V2"
+  found['weights']['warnings'] = ['the figures belong to V1']
+  found['files'] = [
+    {'use': 'train', 'count': 48, 'example': 'a/b.png', 'left_out': False},
+    {'use': 'left out: a link', 'count': 2, 'example': 'c', 'left_out': True},
+  ]
+  found['categories']['gear'] |= {
+    'cautions': ['gear: the head of seed 0 has not learned'],
+    'pixels': {'images': 5, 'of': 7, 'left_out': {'mask all black': 2}},
+  }
+  path.write_text(json.dumps(found))
+  text = page.write(tmp_path / 'run').read_text()
+  assert '(torchvision&#39;s V2); the figures belong to V1' in text
+  assert '<h2>What the files were used as</h2>' in text
+  row = '<th scope="row">left out: a link</th><td>2</td><td>c</td>'
+  assert f'<tr class="left-out">{row}' in text
+  assert 'Warning: gear: the head of seed 0 has not learned.</p>' in text
+  note = 'are over 5 of 7 images: 2 mask all black.</p>'
+  assert f'Pixel figures {note}' in text
+  assert f'Pixel figures of gear {note}' in text
+
+
+def test_nothing_is_said_of_what_a_run_did_not_leave(run):
+  found = json.loads((run[1] / 'results.json').read_text())
+  found.pop('files', None)
+  for one in found['categories'].values():
+    for name in ('kinds', 'cautions', 'pixels'):
+      one.pop(name, None)
+  (run[1].parent / 'less').mkdir()
+  (run[1].parent / 'less/results.json').write_text(json.dumps(found))
+  text = page.write(run[1].parent / 'less').read_text()
+  for word in ('What the files', 'Warning', 'Pixel figures', 'kind of defect'):
+    assert word not in text
+
+
+def test_the_page_shows_kinds_of_defects_and_whose_maps(run, text):
+  figures = run[2]['categories']['gear']['kinds']
+  assert list(figures) == ['"Öl" & rost', 'spot']
+  assert [one['images'] for one in figures.values()] == [1, 3]
+  assert figures['spot']['pixel_auroc'] is not None
+  auroc = 100 * figures['spot']['image_auroc']
+  row = f'<th scope="row">spot</th><td>3</td><td>{auroc:.2f}</td>'
+  assert row in text
+  assert 'Scores and maps: mean of seeds 0, 1.' in text
+
+
 def test_ticks_are_round_and_inside():
   assert charts.Axis('', 0, 1).ticks() == [0, 0.2, 0.4, 0.6, 0.8, 1]
   assert charts.Axis('', 0, 160).ticks() == [0, 50, 100, 150]

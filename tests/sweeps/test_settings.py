@@ -7,6 +7,7 @@ import pytest
 from simplenet_jax import protocols
 from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
 from simplenet_jax.evaluation import metrics
+from simplenet_jax.models.weights import variants
 from simplenet_jax.sweeps import numbers, settings
 
 
@@ -97,20 +98,23 @@ def outcome(config, label, categories, backbone='wide_resnet50_2'):
 
 
 @pytest.mark.parametrize(
-  ('categories', 'backbone', 'epochs', 'compared'),
+  ('categories', 'backbone', 'recipe', 'epochs', 'compared'),
   [
-    (CATEGORIES, 'wide_resnet50_2', 160, True),
-    (CATEGORIES[:2], 'wide_resnet50_2', 160, False),
-    (CATEGORIES, 'resnet18', 160, False),
-    (CATEGORIES, 'wide_resnet50_2', 40, False),
+    (CATEGORIES, 'wide_resnet50_2', variants.V1, 160, True),
+    (CATEGORIES, 'wide_resnet50_2', variants.UNKNOWN, 160, True),
+    (CATEGORIES, 'wide_resnet50_2', variants.V2, 160, False),
+    (CATEGORIES[:2], 'wide_resnet50_2', variants.V1, 160, False),
+    (CATEGORIES, 'resnet18', variants.V1, 160, False),
+    (CATEGORIES, 'wide_resnet50_2', variants.V1, 40, False),
   ],
 )
 def test_the_papers_figures_are_subtracted_only_from_their_like(
-  categories, backbone, epochs, compared
+  categories, backbone, recipe, epochs, compared
 ):
   config = settings.sweep('table2', 'Levels', settings.base(), {'2+3': {}})
   config.base.train.epochs = epochs
   one = outcome(config, '2+3', categories, backbone)
+  one.results['weights']['recipe'] = recipe
   (row,) = numbers.collect(config, [one], {})['rows']
   paper = row['paper']
   assert paper['percent'] == {'image_auroc': 99.6, 'pixel_auroc': 98.1}

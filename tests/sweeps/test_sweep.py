@@ -239,18 +239,6 @@ def test_what_is_asked_for_later_is_made_of_what_is_finished(sweeps, tmp_path):
       '--config.weights.resnet',
     ),
     ('main', 'demo.py', '--config.only=x', 'there is no --config.only'),
-    (
-      'main',
-      'paper/table3.py:demo',
-      '--verbosity=-1',
-      'table3 is the config of a sweep: python -m simplenet_jax.sweep',
-    ),
-    (
-      'sweep',
-      'demo.py',
-      '--verbosity=-1',
-      'demo is the config of one run: python -m simplenet_jax.main',
-    ),
   ],
 )
 def test_mistaken_flags_are_told_in_a_line(command, config, flag, error):

@@ -287,13 +287,13 @@ def test_processes_take_up_each_others_heads(tmp_path):
   assert steps_in(tmp_path) == {'6', '9'}
 
 
+def fail(*_, **__):
+  raise safetensors.SafetensorError('No space left on device')
+
+
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path, monkeypatch):
   record = grow(Record(JOB))
   save(tmp_path, record)
-
-  def fail(*_, **__):
-    raise safetensors.SafetensorError('No space left on device')
-
   checkpoints = Checkpoints(tmp_path)
   monkeypatch.setattr(files, 'save_file', fail)
   grow(record)
@@ -301,3 +301,32 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path, monkeypatch):
   with pytest.raises(OSError, match=r'arrays.safetensors: cannot be written'):
     checkpoints.close()
   assert load(tmp_path)[0].step == 3
+
+
+@pytest.mark.parametrize('epochs', [2, 4])  # Under way, or finished.
+def test_a_save_that_failed_does_not_take_the_next_one_with_it(
+  tmp_path, monkeypatch, caplog, epochs
+):
+  record, checkpoints = grow(Record(JOB)), Checkpoints(tmp_path)
+  with monkeypatch.context() as full:
+    full.setattr(files, 'save_file', fail)
+    checkpoints.save(record, state_of(record))
+    checkpoints._thread.submit(int).result()  # It is through.
+  grow(record, epochs - 1)
+  record.head = {'kernel': np.eye(2)} if record.finished else None
+  checkpoints.save(record, None if record.finished else state_of(record))
+  checkpoints.close()
+  assert load(tmp_path)[0].step == 3 * epochs
+  (told,) = [r.getMessage() for r in caplog.records if r.name == 'absl']
+  assert 'a checkpoint could not be saved (' in told
+  assert 'No space left on device' in told
+
+
+def test_a_second_save_that_fails_ends_the_run(tmp_path, monkeypatch):
+  record, checkpoints = grow(Record(JOB)), Checkpoints(tmp_path)
+  monkeypatch.setattr(files, 'save_file', fail)
+  checkpoints.save(record, state_of(record))
+  with pytest.raises(OSError, match='No space left on device'):
+    checkpoints.save(grow(record), state_of(record))
+  with pytest.raises(OSError, match='No space left on device'):
+    checkpoints.close()

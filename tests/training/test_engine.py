@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from simplenet_jax.training import lanes
+from simplenet_jax.training.checkpoint import Checkpoints
 from tests.small import make_categories, make_category, make_config
 from tests.training.ran import Ran
 
@@ -137,6 +138,28 @@ def test_a_head_that_diverges_stops_alone(alone, config):
       np.testing.assert_allclose(
         record.metrics[0, :40], alone.records[job].metrics[0, :40], atol=1e-4
       )
+
+
+def test_an_error_while_one_head_is_saved_leaves_the_others_saved(
+  config, tmp_path, monkeypatch
+):
+  save, failed, used = Checkpoints.save, [], []
+
+  def full_for_one(self, record, state=None):
+    used.append(self)
+    if not failed or record.job in failed:
+      failed.append(record.job)
+      raise OSError('No space left on device')
+    save(self, record, state)
+
+  monkeypatch.setattr(Checkpoints, 'save', full_for_one)
+  config.data.categories, config.seeds = ('cog',), (0, 1, 2)
+  config.engine.checkpoint_seconds, config.engine.lanes = 0.0, 3
+  with pytest.raises(OSError, match='No space left on device'):
+    Ran(config, workdir=tmp_path)
+  used[0].close()
+  saved = {path.parent.name for path in tmp_path.glob('cog/*/[0-9]*')}
+  assert saved == {f'seed-{n}' for n in range(3) if n != failed[0].seed}
 
 
 @pytest.mark.parametrize(('stop_after', 'lanes'), [(1, 1), (9, 1), (14, 3)])

@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simplenet_jax.evaluation import results
-from simplenet_jax.training.record import METRICS, Record, flat, unflat
+from simplenet_jax.training.record import (
+  METRICS,
+  Record,
+  flat,
+  unflat,
+  unlearned,
+)
 from tests.training.test_lanes import assert_equal, init, make_job
 
 JOB = make_job(2)  # Four epochs of three steps.
@@ -41,6 +47,43 @@ def test_metrics_are_appended():
     )
     assert not record.metrics[:, record.step :].any()
   assert record.finished
+
+
+def test_a_head_with_an_error_is_not_finished():
+  record = Record(JOB)
+  record.add_metrics(make_metrics(12))
+  record.error = 'scores of seed 2 are not finite after epoch 4'
+  assert not record.finished
+
+
+# Guessing has the loss 2 ln 2, or twice the margin.
+@pytest.mark.parametrize(
+  ('loss', 'margin', 'means', 'learned'),
+  [
+    ('cross_entropy', 0.5, (1.383, 0.0, 0.0), False),
+    ('cross_entropy', 0.5, (1.32, 0.4, 0.4), False),
+    ('cross_entropy', 0.5, (1.31, 0.4, 0.4), True),
+    ('cross_entropy', 0.5, (4.5, 0.4, 0.6), False),
+    ('cross_entropy', 0.5, (1.0, 0.04, 0.04), False),
+    ('cross_entropy', 0.5, (1.0, 0.04, 0.06), True),
+    ('truncated_l1', 0.5, (0.995, 0.0, 0.0), False),
+    ('truncated_l1', 0.5, (0.94, 0.1, 0.1), True),
+    ('truncated_l1', 1.0, (1.5, 0.1, 0.1), True),
+    ('truncated_l1', 0.0, (0.1, 0.9, 0.9), True),
+  ],
+)
+def test_a_head_that_has_not_learned_is_told(loss, margin, means, learned):
+  record = Record(JOB)
+  # Only the last epoch counts.
+  record.add_metrics(np.full((3, 9), 0.01, np.float32))
+  record.add_metrics(np.repeat(np.float32(means)[:, None], 3, axis=1))
+  told = unlearned(record, loss, margin)
+  if learned:
+    assert not told
+  else:
+    assert f'{JOB.category}: the head of seed 2 has not learned' in told
+    assert f'its loss is {means[0]:.3g}, that of guessing' in told
+    assert told.endswith('train longer (--config.train.epochs)')
 
 
 @pytest.mark.parametrize('loss', [np.nan, np.inf, -np.inf])

@@ -49,6 +49,7 @@ class Weights:
     sha256: The file's checksum, hexadecimal.
     name: The source as it was asked for.
     variant: Which training they come from, as far as it is known.
+    warnings: Where the method's noise may not fit them.
   """
 
   state: nnx.State
@@ -56,6 +57,7 @@ class Weights:
   sha256: str
   name: str
   variant: variants.Variant
+  warnings: tuple[str, ...] = ()
 
 
 def load(source: str, architecture: str, levels: Sequence[int]) -> Weights:

@@ -11,6 +11,7 @@ from simplenet_jax.models.weights import files, scale
 
 V1 = "torchvision's V1"
 V2 = "torchvision's V2"
+UNKNOWN = 'unknown'
 # How the sha256 of torchvision's files begin.
 _CHECKSUMS = {
   'f37072fd': V1,  # resnet18
@@ -41,6 +42,21 @@ class Variant:
   recipe: str = ''
   classes: int = 0
 
+  @property
+  def known(self) -> str:
+    """What they are known to be, or `UNKNOWN`."""
+    return self.other or self.recipe or UNKNOWN
+
+  @property
+  def other(self) -> str:
+    """What is known not to be the method's weights; empty: nothing is."""
+    if self.recipe not in ('', V1):
+      return self.recipe
+    images = scale.has_reference(self.architecture)
+    if images and self.classes not in (0, IMAGENET):
+      return f'fine-tuned to {self.classes} classes'
+    return ''
+
 
 def identify(
   name: str, architecture: str, sha256: str, tensors: Mapping[str, np.ndarray]
@@ -64,7 +80,7 @@ def identify(
 
 def warn(
   variant: Variant, state: nnx.State, levels: Sequence[int], sigma: float | None
-) -> None:
+) -> tuple[str, ...]:
   """Warns, in one line each, where the method's noise may not fit weights.
 
   Nothing is said of the demo's backbone, which has a sigma of its own, nor of
@@ -75,11 +91,16 @@ def warn(
     state: From `weights.load`, before any probe.
     levels: The levels in use, ascending.
     sigma: Of the run's noise; None if it follows the features' spread.
+
+  Returns:
+    The lines.
   """
   if not scale.has_reference(variant.architecture):
-    return
-  for line in _misfits(variant, state, levels, sigma):
+    return ()
+  lines = tuple(_misfits(variant, state, levels, sigma))
+  for line in lines:
     logging.warning('%s: %s', variant.name, line)
+  return lines
 
 
 def _misfits(

@@ -5,6 +5,7 @@ import pytest
 from absl import logging
 
 from simplenet_jax import protocols
+from simplenet_jax.evaluation import published
 from simplenet_jax.models import weights
 from simplenet_jax.models.weights import scale, variants
 from simplenet_jax.training import setup
@@ -74,7 +75,9 @@ def told(monkeypatch):
     monkeypatch.setattr(scale, 'relative', lambda *_: spread)
     lines.clear()
     variant = variants.Variant('a.pth', architecture, **known)
-    variants.warn(variant, {}, (2, 3), sigma)
+    assert [
+      f'a.pth: {line}' for line in variants.warn(variant, {}, (2, 3), sigma)
+    ] == lines
     return list(lines)
 
   return told
@@ -98,6 +101,30 @@ def test_other_recipes_are_told(told):
   assert told(recipe="timm's a1_in1k")[0].startswith(
     "a.pth: these are timm's a1_in1k weights; the method's figures"
   )
+
+
+@pytest.mark.parametrize(
+  ('known', 'other'),
+  [
+    ({}, ''),
+    ({'recipe': V1, 'classes': 1000}, ''),
+    ({'recipe': V2, 'classes': 1000}, V2),
+    ({'recipe': "timm's a1_in1k"}, "timm's a1_in1k"),
+    ({'classes': 15}, 'fine-tuned to 15 classes'),
+  ],
+)
+def test_other_weights_are_no_protocol_of_the_paper(known, other):
+  variant = variants.Variant('a.pth', 'wide_resnet50_2', **known)
+  assert variant.other == other
+  assert variant.known == (other or known.get('recipe', variants.UNKNOWN))
+  followed = protocols.followed(protocols.reference(), variant.other)
+  rows = published.comparable(['screw'], published.BACKBONE, followed)
+  if other:
+    assert followed == f'reference, but backbone.weights ({other})'
+    assert not rows
+  else:
+    assert followed == 'reference'
+    assert len(rows) == 2
 
 
 def test_a_fine_tuned_classifier_is_told(told):
@@ -138,6 +165,7 @@ def test_runs_are_warned(shared, monkeypatch, name, warns):
   config.backbone.name = name
   config.backbone.weights = str(shared(f'weights/{name}.safetensors'))
   config.backbone.probe = False
-  setup.load_backbone(config, setup.make_extractor(config).graph)
+  loaded = setup.load_backbone(config, setup.make_extractor(config).graph)
+  assert len(loaded.warnings) == warns
   assert len(lines) == warns
   assert all('features spread 2.5 times as wide' in line for line in lines)

@@ -1,0 +1,37 @@
+"""Files that replace others, and who may read them."""
+
+import os
+import stat
+
+import numpy as np
+import pytest
+
+from simplenet_jax.files import write_arrays, written_aside
+
+
+def mode(path):
+  return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture(params=[0o022, 0o027, 0o002])
+def umask(request):
+  before = os.umask(request.param)
+  yield request.param
+  os.umask(before)
+
+
+def test_arrays_have_the_mode_that_the_umask_gives(tmp_path, umask):
+  path = tmp_path / 'arrays.safetensors'
+  write_arrays(path, {'one': np.ones(2)}, {})
+  assert mode(path) == 0o666 & ~umask
+
+
+@pytest.mark.parametrize('kept', [0o600, 0o640, 0o664])
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path, kept):
+  path = tmp_path / 'detector.safetensors'
+  path.write_bytes(b'old')
+  path.chmod(kept)
+  with written_aside(path) as aside:
+    write_arrays(aside, {'one': np.ones(2)}, {})
+  assert path.stat().st_size > 3
+  assert mode(path) == kept
