@@ -488,7 +488,7 @@ def test_a_category_called_as_the_mean_is_refused(config, tmp_path):
 def test_numbers_brackets_and_dollars_name_categories(config, tmp_path, capsys):
   for name in ('1', '2', '[red] $x_$'):
     make_category(tmp_path / 'data' / name)
-  config.data.categories = (1, '[red] $x_$')
+  config.data.categories = ('1', '[red] $x_$')
   config.train.epochs = 1
   assert set(run(config, tmp_path)['categories']) == {'1', '[red] $x_$'}
   assert '[red] $x_$: 5 train' in capsys.readouterr().out

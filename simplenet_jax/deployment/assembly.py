@@ -73,8 +73,7 @@ def assemble(
     cautions=tuple(cautions),
   )
   # It calibrates beside the heads that are still in training.
-  merged = {**weights, **head.fold(heads)}
-  return Detector(card.portable(), merged, shrink=True)
+  return Detector(card.portable(), {**weights, **head.fold(heads)}, shrink=True)
 
 
 def fold_backbone(config: Config, state: nnx.State) -> dict[str, np.ndarray]:

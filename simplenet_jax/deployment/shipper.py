@@ -10,6 +10,7 @@ import numpy as np
 from simplenet_jax import environment, ledger, protocols
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment import assembly
+from simplenet_jax.detector import Detector
 from simplenet_jax.inference import appearance, file, thresholds
 from simplenet_jax.inference.appearance import Appearance
 from simplenet_jax.models import weights
@@ -58,7 +59,6 @@ class Shipper:
       heads: Of each seed; their scores are averaged.
       cautions: What is to be known before it is believed, one line each.
     """
-    pixels = _evenly(one)
     detector = assembly.assemble(
       self._config,
       one.name,
@@ -77,16 +77,9 @@ class Shipper:
         },
         'device': environment.device(),
       },
-      appearance=Appearance.of(
-        [appearance.thumbnail(image) for image in pixels],
-        [frame.original for frame in one.train],
-      ),
       cautions=cautions,
     )
-    # A few suffice for the ends of the colours of heat maps.
-    maps, _ = detector.infer(np.stack(pixels[:: -(-len(pixels) // _SCORED)]))
-    usual = float(np.median(maps)), float(maps.max())
-    detector.card = dataclasses.replace(detector.card, usual=usual)
+    _look_at_training(detector, one)
     if one.category.validation:
       detector.calibrate(
         one.category.validation,
@@ -112,8 +105,22 @@ class Shipper:
     return assembly.fold_backbone(self._config, self._loaded.state)
 
 
-def _evenly(one: Inputs) -> list[np.ndarray]:
-  """Returns training images as the network sees them, evenly chosen."""
+def _look_at_training(detector: Detector, one: Inputs) -> None:
+  """Notes in a detector's card what its training images look and score like."""
   count = len(one.train)
-  chosen = np.linspace(0, count - 1, min(count, appearance.LOOKED_AT))
-  return [one.train_pixels(int(index)) for index in np.rint(chosen)]
+  chosen = np.rint(np.linspace(0, count - 1, min(count, appearance.LOOKED_AT)))
+  thumbnails, scored = [], []
+  for number, index in enumerate(chosen):
+    pixels = one.train_pixels(int(index))
+    thumbnails.append(appearance.thumbnail(pixels))
+    # A few suffice for the ends of the colours of heat maps.
+    if number % -(-len(chosen) // _SCORED) == 0:
+      scored.append(pixels)
+  maps, _ = detector.infer(np.stack(scored))
+  detector.card = dataclasses.replace(
+    detector.card,
+    appearance=Appearance.of(
+      thumbnails, [frame.original for frame in one.train]
+    ),
+    usual=(float(np.median(maps)), float(maps.max())),
+  )
