@@ -26,4 +26,6 @@ def get_config(protocol=None):
   config.data.crop = 0
   config.data.mask_rule = 'half'
   config.data.held_out = 0.1
+  if config.protocol == 'fast':
+    config.train.min_steps = 1000  # Few images would make too few steps.
   return config

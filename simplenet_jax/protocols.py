@@ -138,7 +138,6 @@ def fast() -> Config:
   config.protocol = 'fast'
   train = config.train
   train.epochs, train.batch_size, train.patches = 120, 16, 64
-  train.min_steps = 1000  # Few images would make few steps of it.
   train.loss = 'cross_entropy'
   train.noise, train.sigma = 'relative', 0.25
   train.schedule, train.warmup = 'cosine', 0.05

@@ -57,13 +57,13 @@ def test_fast_sees_the_images_and_features_of_reference():
   assert mvtec.get_config('fast') == fast
 
 
-@pytest.fixture(scope='module')
-def cost_of_fast():
-  """Returns a function that returns a head's operations: fast by reference."""
+# The smallest and the largest category of MVTec AD, and what fills no batch.
+@pytest.mark.parametrize('images', [60, 209, 213, 320, 391])
+def test_fast_costs_a_tenth_of_reference_at_most(images):
   shapes = [
     jax.ShapeDtypeStruct((side, side, 768), np.float32) for side in (36, 18)
   ]
-  steps = {}
+  costs = {}
   for config in (mvtec.get_config(), mvtec_fast.get_config()):
     recipe = setup.make_recipe(config, (0, 768))
     head = jax.eval_shape(
@@ -71,30 +71,11 @@ def cost_of_fast():
         config, (0, 768), recipe, setup.head_key(0, '')
       )
     )
-    flops = estimate.step_flops(shapes, recipe, head)
-    steps[config.protocol] = config, flops
-
-  def cost(protocol, images):
-    config, flops = steps[protocol]
-    epochs = layout.epochs_of(config, images)
-    job = plan.Job('', 0, images, config.train.batch_size, epochs)
-    return job.steps * flops
-
-  return lambda images: cost('fast', images) / cost('reference', images)
-
-
-# What fills no batch, and the largest category of MVTec AD.
-@pytest.mark.parametrize('images', [113, 129, 209, 213, 320, 391])
-def test_fast_costs_a_tenth_of_reference_at_most(cost_of_fast, images):
-  assert cost_of_fast(images) <= 0.1
-
-
-# Where the least number of steps decides. 60 are MVTec AD's smallest category.
-@pytest.mark.parametrize(
-  ('images', 'share'), [(8, 1.406), (16, 0.703), (60, 0.176), (112, 0.101)]
-)
-def test_fast_costs_more_for_few_images(cost_of_fast, images, share):
-  assert cost_of_fast(images) == pytest.approx(share, abs=1e-3)
+    job = plan.Job('', 0, images, config.train.batch_size, config.train.epochs)
+    costs[config.protocol] = job.steps * estimate.step_flops(
+      shapes, recipe, head
+    )
+  assert costs['fast'] <= costs['reference'] / 10
 
 
 @pytest.mark.parametrize(
@@ -126,7 +107,9 @@ def test_a_users_folder_is_trained_with_the_recipe_fast():
   for protocol in protocols.PROTOCOLS:
     assert folder.get_config(protocol).protocol == protocol
   assert folder.get_config() == folder.get_config('fast')
-  assert folder.get_config().train == protocols.fast().train
+  train = protocols.fast().train
+  train.min_steps = 1000
+  assert folder.get_config().train == train
 
 
 def test_a_users_images_are_never_cropped_nor_given_the_demos_backbone():

@@ -18,7 +18,6 @@ SIGMA, EPOCHS, EPOCHS_SMALL = 0.18, 100, 60
 def _variants(fast, small):
   epochs = EPOCHS_SMALL if small else EPOCHS
   first = fast | {'train.sigma': SIGMA, 'train.epochs': epochs}
-  first |= {'train.min_steps': 0}  # Which came later.
   constant = {'train.schedule': 'constant', 'train.warmup': 0.0}
   rates = {
     field: value

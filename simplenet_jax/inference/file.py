@@ -45,6 +45,7 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
 
   Raises:
     FileNotFoundError: If there is no such file.
+    PermissionError: If it may not be read.
     ValueError: If it is no detector, or damaged.
   """
   path = path if path.is_file() else with_suffix(path)
@@ -52,6 +53,8 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
     raise FileNotFoundError(
       f'{path}: no such detector; a run leaves them in WORKDIR/detectors'
     )
+  with path.open('rb'):
+    pass  # Where it may not be read, safetensors says that there is none.
   try:
     with safetensors.safe_open(path, 'numpy') as file:
       metadata = file.metadata() or {}

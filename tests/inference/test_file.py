@@ -1,7 +1,9 @@
 """A detector's file: exact, whole or refused."""
 
 import dataclasses
+import errno
 import json
+import pathlib
 import pickle
 
 import ml_dtypes
@@ -102,6 +104,15 @@ def test_an_earlier_version_is_told(saved, caplog):
   assert_same(file.load(saved), expected)
   (record,) = caplog.records
   assert record.getMessage().startswith(f'{saved}: made by an older version; ')
+
+
+def test_a_file_that_may_not_be_read_is_told_as_such(saved, monkeypatch):
+  def deny(path, *_):
+    raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+
+  monkeypatch.setattr(pathlib.Path, 'open', deny)  # Roots may read anything.
+  with pytest.raises(PermissionError, match='Permission denied.*safetensors'):
+    file.load(saved)
 
 
 def test_no_file_and_a_folder_are_told(tmp_path, saved):
