@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import tuple_parser
 
@@ -105,7 +105,14 @@ def define(text: str, *, of_sweep: bool = False) -> flags.FlagHolder[Any]:
 
 
 def _load(argument: str) -> Config:
-  name, colon, choice = argument.partition(':')
+  name, colon, choices = argument.partition(':')
+  choice, several, _ = choices.partition(':')
+  if several:
+    logging.warning(
+      '--config=%s makes several choices; the first, %s, is taken',
+      argument,
+      choice,
+    )
   if not Path(name).is_file():
     raise ValueError('no such file; see configs/')
   try:

@@ -130,6 +130,16 @@ def test_a_runs_config_is_told():
   assert 'config of one run: python -m simplenet_jax.main' in done.error
 
 
+def test_of_several_choices_the_first_is_taken_and_told(caplog):
+  done = commands.run('main', '--config=configs/folder.py:fast:reference')
+  assert done.status == 1
+  assert 'data.root is empty' in done.error
+  assert caplog.messages[0] == (
+    '--config=configs/folder.py:fast:reference makes several choices; the '
+    'first, fast, is taken'
+  )
+
+
 @pytest.mark.parametrize(
   ('lines', 'message'),
   [

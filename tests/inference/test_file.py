@@ -111,7 +111,7 @@ def test_a_file_that_may_not_be_read_is_told_as_such(saved, monkeypatch):
     raise PermissionError(errno.EACCES, 'Permission denied', str(path))
 
   monkeypatch.setattr(pathlib.Path, 'open', deny)  # Roots may read anything.
-  with pytest.raises(PermissionError, match='Permission denied.*safetensors'):
+  with pytest.raises(PermissionError, match=r'Permission denied.*safetensors'):
     file.load(saved)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import safetensors.numpy
 from absl import flags
 
-from simplenet_jax import cli
+from simplenet_jax import cli, overwriting
 from simplenet_jax.files import written_aside
 from simplenet_jax.models.weights import files, inspection, kinds, variants
 from simplenet_jax.progress import console
@@ -25,6 +25,7 @@ _WEIGHTS = flags.DEFINE_string(
   'weights', None, 'A file, a name on the Hugging Face hub, or demo.'
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'A .safetensors file to write.')
+_OVERWRITE = overwriting.define_flag()
 _LIST = flags.DEFINE_bool('list', False, 'Whether to list all tensors.')
 cli.require('weights')
 
@@ -34,6 +35,8 @@ def main() -> None:
   output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None
   if output and output.suffix != '.safetensors':
     raise ValueError(f'--output is {output}; give a name with .safetensors')
+  if output:
+    overwriting.check(output, _OVERWRITE.value)
   source = _WEIGHTS.value or ''
   path = files.locate(source, '--weights')
   tensors, sha256 = files.read(path)
@@ -50,24 +53,16 @@ def main() -> None:
 
 
 def write(tensors: Mapping[str, np.ndarray], output: Path) -> None:
-  """Writes tensors as safetensors, unless the same file is there already.
+  """Writes tensors as safetensors.
 
   Args:
     tensors: Of any types, by name.
     output: The file; its folder is made where missing.
-
-  Raises:
-    ValueError: If another file is there.
   """
   # Views of other layouts would be written wrongly; ascontiguousarray would
   # give single numbers an axis.
   ordered = {k: np.asarray(v, order='C') for k, v in tensors.items()}
   content = safetensors.numpy.save(ordered, {'format': 'pt'})
-  if output.exists():
-    if not output.is_file() or output.read_bytes() != content:
-      raise ValueError(f'{output} is there already; give another --output')
-    console.print(f'{output} is there already, with the same content')
-    return
   with written_aside(output) as aside:
     aside.write_bytes(content)
   console.print(f'Wrote {len(tensors)} tensors to {output}')

@@ -115,20 +115,16 @@ def test_files_are_converted_bit_for_bit(tmp_path, demo, dtype):
   assert again.read_bytes() == output.read_bytes()
 
 
-def test_another_file_is_not_overwritten(tmp_path, write, demo):
+def test_a_file_is_overwritten_only_if_told_so(tmp_path, write, demo):
   path, output = write(demo), tmp_path / 'out.safetensors'
-  command = f'--weights={path}', f'--output={output}'
-  assert run(*command).status == 0
-  done = run(*command)
-  assert done.status == 0
-  assert 'is there already, with the same content' in done.told
   output.write_bytes(b'other')
+  command = f'--weights={path}', f'--output={output}'
   done = run(*command)
   assert done.status == 1
-  assert done.error == (
-    f'error: {output} is there already; give another --output'
-  )
+  assert f'error: {output} is there already; give another' in done.error
   assert output.read_bytes() == b'other'
+  assert run(*command, '--overwrite').status == 0
+  assert output.read_bytes() != b'other'
 
 
 def test_problems_are_told_and_nothing_is_written(tmp_path, write, demo):
