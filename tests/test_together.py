@@ -6,7 +6,7 @@ import pytest
 from simplenet_jax import run as runs
 from simplenet_jax import train
 from simplenet_jax.training import planning
-from tests.small import make_category, make_config
+from tests.small import make_category, make_config, spoil
 
 SIZES = {'bolt': 5, 'cog': 7}
 
@@ -71,8 +71,7 @@ def test_a_run_is_as_if_it_were_alone(root, backbone, tmp_path, engine, capsys):
 def test_a_damaged_image_is_told_for_every_run_and_the_rest_goes_on(
   root, backbone, tmp_path, capsys
 ):
-  path = root / 'cog/train/good/3.png'
-  path.write_bytes(path.read_bytes()[:-60])
+  spoil(root / 'cog/train/good/3.png')
   together = train.train_together(
     {
       name: (own, tmp_path / name)

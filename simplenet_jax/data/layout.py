@@ -44,6 +44,9 @@ def categories(root: Folder, names: Names) -> dict[str, Folder]:
   """
   roles = _roles(root, names)
   inside = [one for one in roles[''] if _is_category(one, names)]
+  # Whatever its name says, a folder with `train` in it is a category.
+  named = roles[GOOD] + roles[BAD] + roles[MASK]
+  inside += [one for one in named if _has_parts(one, names)]
   unknown = _with_images(roles[''])
   if roles[TRAIN] or roles[TEST] or (not inside and _is_category(root, names)):
     return {root.name: root}
@@ -147,10 +150,15 @@ def _is_category(folder: Folder, names: Names) -> bool:
 
 
 def _is_split(folder: Folder, names: Names) -> bool:
+  good = _roles(folder, names)[GOOD]
+  return _has_parts(folder, names) or bool(good)
+
+
+def _has_parts(folder: Folder, names: Names) -> bool:
   # One with test images alone is meant as a category too, and is refused by
   # name later; passing over it would leave it out of a table.
   roles = _roles(folder, names)
-  return bool(roles[TRAIN] or roles[TEST] or roles[GOOD])
+  return bool(roles[TRAIN] or roles[TEST])
 
 
 def _with_images(folders: Sequence[Folder]) -> list[Folder]:

@@ -19,13 +19,12 @@ INVERTED = 'mask of most of the image, perhaps inverted'
 OTHER_SIZE = 'mask of another size'
 UNREADABLE = 'mask that cannot be read'
 OUTSIDE = 'defect outside the crop'
-VANISHED = "defect lost at the input's resolution"
+VANISHED = 'defect that vanishes in the input'
 
 # What was done about masks that count all the same.
 NOISY = 'compression noise: pixels count from half of the brightest up'
-SMALL = 'regions below a pixel of the input, of which one pixel counts'
-
-LOST = "regions lost at the input's resolution, as in the released code"
+SMALL = 'regions that would vanish in the input, of which one pixel is kept'
+LOST = 'regions that vanish in the input, as in the released code'
 CUT = 'defective pixels outside the crop'
 
 # A mask of more than the first share of an image is taken for an inverted one,

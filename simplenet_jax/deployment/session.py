@@ -15,7 +15,7 @@ from simplenet_jax.inference.card import Card
 from simplenet_jax.inference.prediction import Prediction
 from simplenet_jax.progress import Board, console, counted
 
-# Heat maps without a threshold are hottest this many times the spread of
+# Heat maps without a threshold are hottest at least so many times the spread of
 # training images above the highest of them: new good ones lie somewhat higher.
 _HEADROOM = 3.0
 _AHEAD = 16  # Predictions being written or waiting for it.
@@ -78,8 +78,10 @@ def _limits(card: Card) -> tuple[float, float]:
   if card.usual is None:
     return -card.margin, max(card.margin, pixel or card.margin)
   median, highest = card.usual
-  hot = highest + _HEADROOM * (highest - median) if pixel is None else pixel
-  return median, max(median, hot)
+  # Training pushes good and counterfeit patches as far to either side of 0, so
+  # the latter score about as much above it as good ones do below.
+  hot = max(-median, highest + _HEADROOM * (highest - median))
+  return median, max(median, hot if pixel is None else pixel)
 
 
 def _run(

@@ -361,6 +361,12 @@ def test_a_good_folder_beside_folders_of_defects_and_masks(tmp_path):
   assert (one.name, one.drawn) == ('part', 2)
 
 
+def test_a_category_may_have_any_name(tmp_path):
+  names = ['bad/train/good/a.png', 'ok/train/good/b.png', 'x/train/good/c.png']
+  found = folder.find_categories(_touch(tmp_path, *names))
+  assert [one.name for one in found] == ['bad', 'ok', 'x']
+
+
 def test_good_images_alone_in_a_folder_called_good_are_all_trained_on(tmp_path):
   assert _found(tmp_path / 'part', 'good/a.png', 'good/day/b.png') == {
     'good/a.png': 'train',

@@ -108,10 +108,15 @@ def test_maps_and_scores_are_the_trainers(kind, manner):
 
 
 def test_bfloat16_changes_little():
-  for found, expected in zip(
-    run(KINDS[0], BFLOAT16, pixels()), by_trainer(*KINDS[0]), strict=True
+  # A score is one patch's, unsmoothed: over draws of images its error has a
+  # median of 2 % of the scores' range, that of maps is below 1 %.
+  for found, expected, share in zip(
+    run(KINDS[0], BFLOAT16, pixels()),
+    by_trainer(*KINDS[0]),
+    (1e-2, 3e-2),
+    strict=True,
   ):
-    assert_range(found, expected, 1e-2)
+    assert_range(found, expected, share)
     assert np.abs(found - expected).max() > 1e-4 * np.ptp(expected)
 
 
