@@ -51,7 +51,7 @@ flags.register_validator(
 
 def main() -> None:
   """Calibrates."""
-  given = files.locate(_INPUT.value or '', '--input')
+  given = files.locate(_INPUT.value or '', '--input', good=True)
   if _OUTPUT.value:
     cli.folder(str(Path(_OUTPUT.value).parent), '--output')
   from simplenet_jax.detector import Detector

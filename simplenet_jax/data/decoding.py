@@ -6,6 +6,7 @@ images exactly as the detector does.
 """
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,7 +30,9 @@ _T = TypeVar('_T')
 
 Image.init()
 FORMATS = tuple(name for name in _FORMATS if name in Image.OPEN)
-# Pillow's own bound is about a line camera's image; it is raised to ours.
+# Pillow's own bound is about a line camera's image; it is raised to ours, of
+# which `decode` tells.
+warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
 if Image.MAX_IMAGE_PIXELS is not None:
   Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
 
@@ -197,10 +200,15 @@ def viewed_size(image: Image.Image) -> tuple[int, int]:
   Args:
     image: Of which the header alone need be read.
   """
+  return size_turned(image, orientation(image))
+
+
+def size_turned(image: Image.Image, turn: int) -> tuple[int, int]:
+  """Returns the (height, width) of an opened image with some orientation."""
   # Pillow has exchanged a TIFF's sides already.
-  turned = image.format != 'TIFF' and orientation(image) >= 5
+  exchanged = image.format != 'TIFF' and turn >= 5
   height, width = image.height, image.width
-  return (width, height) if turned else (height, width)
+  return (width, height) if exchanged else (height, width)
 
 
 def is_wide_colour(image: Image.Image) -> bool:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from simplenet_jax.data import accounts, tree
-from simplenet_jax.data.naming import MASK, Names
+from simplenet_jax.data.naming import BAD, GOOD, MASK, Names
 from simplenet_jax.data.record import File
 
 # In a folder of predictions.
@@ -16,6 +16,8 @@ RESULTS = PICTURES, MAPS = 'pictures', 'maps'
 # Why an image is left out.
 A_MASK = 'in a folder of masks'
 A_RESULT = 'in a folder of predictions'
+NOT_GOOD = 'called bad, or beside a folder called good'
+A_FOLDER = 'a folder, but a pattern names files'
 TWICE = 'another name of an image that is there already'
 
 
@@ -44,7 +46,7 @@ class Given:
     return accounts.tell(accounts.rows(uses, self.left_out, self.root))
 
 
-def find(root: Path) -> Given:
+def find(root: Path, *, good: bool = False) -> Given:
   """Finds the images in a folder and the folders in it.
 
   Links are followed. Masks are left out, as are, beside a table of predictions,
@@ -52,6 +54,8 @@ def find(root: Path) -> Given:
 
   Args:
     root: The folder.
+    good: Whether only good images are wanted: then folders called bad are left
+      out, and all beside one called good.
 
   Raises:
     FileNotFoundError: If there are none.
@@ -60,11 +64,19 @@ def find(root: Path) -> Given:
   images: list[Path] = []
 
   def enter(folder: tree.Folder) -> None:
-    images.extend(folder.images)
+    roles = {one.path: Names().role(one.path) for one in folder.folders}
+    beside = good and GOOD in roles.values()
+    if beside:
+      left_out.update(dict.fromkeys(folder.images, NOT_GOOD))
+    else:
+      images.extend(folder.images)
     predicted = (folder.path / TABLE).exists()
     for inner in folder.folders:
-      if Names().role(inner.path) == MASK:
+      role = roles[inner.path]
+      if role == MASK:
         left_out.update(dict.fromkeys(inner.all_images(), A_MASK))
+      elif (good and role == BAD) or (beside and role != GOOD):
+        left_out.update(dict.fromkeys(inner.all_images(), NOT_GOOD))
       elif predicted and inner.name in RESULTS:
         left_out.update(dict.fromkeys(inner.all_images(), A_RESULT))
       else:
@@ -77,12 +89,13 @@ def find(root: Path) -> Given:
   return given
 
 
-def locate(given: str, flag: str) -> Given:
+def locate(given: str, flag: str, *, good: bool = False) -> Given:
   """Returns the images that a flag names.
 
   Args:
     given: A file, a folder (see `find`) or a pattern such as `parts/*.png`.
     flag: Its name, for the error.
+    good: See `find`.
 
   Raises:
     FileNotFoundError: If there are none.
@@ -92,13 +105,19 @@ def locate(given: str, flag: str) -> Given:
   # Leaves a name alone that only begins with a tilde.
   path = Path(os.path.expanduser(given))  # noqa: PTH111
   if path.is_dir():
-    return find(path)
+    return find(path, good=good)
   if path.exists():
     return Given((path,), {}, path.parent)
   names = glob.glob(str(path), recursive=True)  # noqa: PTH207
   paths = sorted({Path(name) for name in names})
   found = [path for path in paths if not path.is_dir()]
   left_out = {one: why for one in found if (why := tree.why_no_image(one))}
+  fixed = len(Path(str(path).partition('*')[0]).parts)
+  for one in found:
+    if any(Names().role(Path(p)) == MASK for p in one.parts[fixed:-1]):
+      left_out.setdefault(one, A_MASK)
+  if '**' not in str(path):  # Else what is in them is named as well.
+    left_out |= {one: A_FOLDER for one in paths if one.is_dir()}
   images = [one for one in found if one not in left_out]
   if not images:
     raise FileNotFoundError(
@@ -110,14 +129,10 @@ def locate(given: str, flag: str) -> Given:
 
 def _once(images: list[Path], left_out: dict[Path, str], root: Path) -> Given:
   """Takes each file once, whatever names links give it."""
-  seen, kept = set(), []
-  for path in sorted(images):
-    if (own := tree.identity(path)) in seen:
-      left_out[path] = TWICE
-      continue
-    seen.add(own)
-    kept.append(path)
-  return Given(tuple(kept), left_out, root)
+  images = sorted(images)
+  again = tree.repeated(images)
+  left_out |= dict.fromkeys(again, TWICE)
+  return Given(tuple(p for p in images if p not in again), left_out, root)
 
 
 def _why(left_out: dict[Path, str]) -> str:

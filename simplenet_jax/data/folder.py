@@ -17,6 +17,7 @@ tell, contents.
 
 import dataclasses
 import math
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -87,13 +88,15 @@ def find(
       '--config.data.normal, .defects or .masks name'
     )
   folders = layout.categories(whole, names)
-  if missing := sorted(set(chosen) - set(folders)):
+  forms = {unicodedata.normalize('NFC', name): name for name in folders}
+  wanted = {unicodedata.normalize('NFC', name) for name in chosen}
+  if missing := sorted(wanted - set(forms)):
     raise ValueError(
       f'{root}: no category {", ".join(missing)}; there are '
       f'{", ".join(folders)}'
     )
   found = []
-  for name in sorted(set(chosen) or folders):
+  for name in sorted(forms[one] for one in wanted or forms):
     one = layout.read(name, folders[name], names, left_out)
     found.append(_once(one, left_out))
   others = {
@@ -162,20 +165,20 @@ def describe(category: Category) -> str:
 
 def _once(category: Category, left_out: dict[Path, str]) -> Category:
   """Uses a file once only that links give several names to."""
-  seen = set()
-
-  def first(path: File) -> bool:
-    assert isinstance(path, Path)
-    own = tree.identity(path)
-    if own in seen:
-      left_out[path] = TWICE
-      return False
-    seen.add(own)
-    return True
-
+  tested = {sample.path: sample for sample in category.test}
+  paths = [*category.train, *category.validation, *tested]
+  again = tree.repeated(path for path in paths if isinstance(path, Path))
+  bad = {path for path, sample in tested.items() if sample.label}
+  for path, first in again.items():
+    if (path in bad) != (first in bad):
+      raise ValueError(
+        f'{path} and {first} are one file, good by one name and defective by '
+        'the other; remove one'
+      )
+  left_out |= dict.fromkeys(again, TWICE)
   return dataclasses.replace(
     category,
-    train=tuple(filter(first, category.train)),
-    validation=tuple(filter(first, category.validation)),
-    test=tuple(sample for sample in category.test if first(sample.path)),
+    train=tuple(path for path in category.train if path not in again),
+    validation=tuple(path for path in category.validation if path not in again),
+    test=tuple(one for one in category.test if one.path not in again),
   )

@@ -199,8 +199,12 @@ class Frame:
     pixels, region = (y * width + x)[inside], region[inside]
     kept = np.zeros(count + 1, bool)
     kept[region[reduced.flat[pixels]]] = True
-    for one in np.unique(region[~kept[region]]):
-      yield np.unique(pixels[region == one])
+    gone = ~kept[region]
+    pixels, region = pixels[gone], region[gone]
+    order = np.argsort(region, kind='stable')
+    cuts = np.flatnonzero(np.diff(region[order])) + 1
+    for one in np.split(pixels[order], cuts) if len(order) else ():
+      yield np.unique(one)
 
   def map_to_original(
     self, scores: np.ndarray, fill: float = np.nan

@@ -6,9 +6,8 @@ where the released code resizes; only `normalize` leaves them. Sizes are
 (height, width), rows before columns.
 """
 
-import io
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from simplenet_jax.data import decoding
 from simplenet_jax.data.decoding import to_rgb
 from simplenet_jax.data.frame import Frame, Size, whole_input_size
 from simplenet_jax.data.masks import read_mask
-from simplenet_jax.data.record import File, Record
+from simplenet_jax.data.record import File, Record, opened
 
 __all__ = (
   'IMAGENET_MEAN',
@@ -121,7 +120,7 @@ def used_bits(path: File | str, *, colour: bool = False) -> int:
 
 
 def image_size(path: File | str) -> Size:
-  """Returns (height, width) in pixels from a file's header alone.
+  """Returns (height, width) in pixels, of which nothing is decoded.
 
   They are those that a viewer shows, after a turn that EXIF data ask for.
 
@@ -149,11 +148,12 @@ class Checked(NamedTuple):
   turned: bool
 
 
-def check(path: File) -> Checked:
+def check(path: File, bits: int = 16) -> Checked:
   """Looks whether an image is whole, in a fraction of the time of reading it.
 
   Args:
     path: The image file, or a record, which is not looked at.
+    bits: See `read_image`.
 
   Raises:
     FileNotFoundError: If there is no such file.
@@ -164,15 +164,18 @@ def check(path: File) -> Checked:
 
   def whole(image: Image.Image) -> Checked:
     decoding.refuse_floats(image)
-    size, turned = decoding.viewed_size(image), decoding.orientation(image) > 1
-    if isinstance(image, PngImageFile) and image.tile:
+    turn = decoding.orientation(image)
+    size = decoding.size_turned(image, turn)
+    if image.mode in decoding.GRAY16:
+      to_rgb(image, bits)  # Its values may be too large.
+    elif isinstance(image, PngImageFile) and image.tile:
       # Its chunks have checksums; a search for EXIF data has not decoded it.
       image.verify()
     else:
       # A JPEG can be decoded at an eighth of its size.
       image.draft(None, (image.width // 8, image.height // 8))
       image.load()
-    return Checked(size, turned)
+    return Checked(size, turn > 1)
 
   return decode(path, whole)
 
@@ -194,6 +197,4 @@ def encoded_size(content: bytes, place: PurePosixPath, origin: str) -> Size:
 
 def decode(path: File | str, convert: Callable[[Image.Image], _T]) -> _T:
   """Opens a file or a record and converts it; see `decoding.decode`."""
-  if isinstance(path, Record):
-    return decoding.decode(io.BytesIO(path.read_bytes()), convert, path)
-  return decoding.decode(Path(path), convert)
+  return decoding.decode(opened(path), convert, path)

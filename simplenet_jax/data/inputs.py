@@ -165,13 +165,14 @@ def prepare(
     ordered[split:],
     data.mask_rule,
     data.bits,
-    _unknown(category, ordered[split:], data.mask_rule),
+    _unknown(category, ordered[split:], known, data.mask_rule),
   )
 
 
 def _unknown(
   category: folder.Category,
   frames: Sequence[Frame],
+  checked: Mapping[File, images.Checked],
   rule: Literal['reference', 'half'],
 ) -> dict[int, str]:
   """Looks at all masks; tells what is wrong with them.
@@ -192,8 +193,11 @@ def _unknown(
   for index, (why, notes, pixels) in zip(defective, looked, strict=True):
     if why:
       unknown[index] = why
+    sample = category.test[index]
+    if sample.masks and checked[sample.path].turned:
+      notes = (*notes, masks.TURNED)
     for note in (why, *notes):
-      noted[note].append(category.test[index].path)
+      noted[note].append(sample.path)
       cut[note] += pixels
   noted.pop('', None)
   if len(noted.get(masks.NO_MASK, ())) == len(defective):

@@ -1,7 +1,6 @@
 """Defect masks: reading them, and what of them counts."""
 
 import dataclasses
-import io
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,7 +9,7 @@ from PIL import Image
 
 from simplenet_jax.data import decoding
 from simplenet_jax.data.frame import Frame
-from simplenet_jax.data.record import File, Record
+from simplenet_jax.data.record import File, opened
 
 # Why the pixels of a defective image are not known.
 NO_MASK = 'no mask'
@@ -26,11 +25,12 @@ NOISY = 'compression noise: pixels count from half of the brightest up'
 SMALL = 'regions that would vanish in the input, of which one pixel is kept'
 LOST = 'regions that vanish in the input, as in the released code'
 CUT = 'defective pixels outside the crop'
+TURNED = 'turned by EXIF data; masks are taken as drawn on what a viewer shows'
 
 # A mask of more than the first share of an image is taken for an inverted one,
 # and so is one of more than the second and of most of the image's border.
 _ALL, _MOST, _BORDER = 0.9, 0.5, 0.8
-_LEVELS = 8  # Gray levels, more of which are not numbers of classes.
+_DARK = 31  # Up to this value, a JPEG of a black picture may have noise.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def read_mask(path: File | str) -> np.ndarray:
   So masks saved as 0/1, 0/255, class numbers, 16 bit, palette colours or RGB
   are all understood; alpha is ignored. Compression leaves noise around black
   and white: in a JPEG, or where the gray levels look like a JPEG's, only pixels
-  from half of the brightest up count.
+  from half of the brightest up count. A JPEG as dark as noise is black.
 
   Args:
     path: The mask file.
@@ -110,9 +110,7 @@ def read_mask(path: File | str) -> np.ndarray:
 
 def _read(path: File | str) -> tuple[np.ndarray, bool]:
   """Returns a mask, and whether noise was left out of it."""
-  if isinstance(path, Record):
-    return decoding.decode(io.BytesIO(path.read_bytes()), _to_mask, path)
-  return decoding.decode(path, _to_mask)
+  return decoding.decode(opened(path), _to_mask, path)
 
 
 def _to_mask(image: Image.Image) -> tuple[np.ndarray, bool]:
@@ -127,22 +125,26 @@ def _to_mask(image: Image.Image) -> tuple[np.ndarray, bool]:
   values = np.asarray(image)
   if values.ndim == 3:
     values = values.max(axis=-1)
-  bound = 127 if lossy else _noise(values)
+  bound = _noise(values, lossy)
   defect = values > bound
   return defect, bool(bound) and bool((~defect & (values > 0)).any())
 
 
-def _noise(values: np.ndarray) -> int:
+def _noise(values: np.ndarray, lossy: bool) -> int:
   """Returns up to which value a mask's pixels are noise; 0 if there is none."""
   peak = int(values.max())
-  if values.dtype == bool or peak < 2:
+  if lossy:
+    return max(peak // 2, _DARK)
+  if values.dtype == bool or peak < 128:
     return 0
-  levels = np.unique(values[values > 0])
-  bright = values[values > peak / 2]
+  levels, counts = np.unique(values, return_counts=True)
+  share = levels / peak
   # Noise lies close to black and to white, numbers of classes anywhere.
-  white = levels[levels >= 0.9 * peak]
-  like_noise = len(levels) > _LEVELS or len(white) > 2
-  if like_noise and (bright >= 0.9 * peak).mean() >= 0.5:
+  near_black = (share > 0) & (share < 0.2)
+  near_white = share > 0.8
+  between = counts[(share >= 0.2) & (share <= 0.8)].sum()
+  noisy = near_white.sum() > 1 + (near_black.sum() < 2)
+  if noisy and near_black.any() and between <= 0.25 * counts[near_white].sum():
     return peak // 2
   return 0
 

@@ -15,11 +15,14 @@ _ROLES = {
   BAD: """bad ko ng nio nogood nok notgood notok abnormal anomalies anomalous
     anomaly broken damaged defect defective defects fail failed failure faulty
     flawed reject rejected rejects scrap""",
-  MASK: 'groundtruth gt mask masks',
+  MASK: """annotation annotations groundtruth gt label labels mask masks
+    segmentation segmentations""",
   TRAIN: 'train training',
   TEST: 'test testing tests',
   VALIDATION: 'val valid validation',
 }
+# What may mean a role, or not.
+_HINTS = ('negative', 'negatives', 'positive', 'positives')
 _ROLE = {name: role for role, names in _ROLES.items() for name in names.split()}
 
 
@@ -64,7 +67,14 @@ class Names:
     ):
       if any(_ends_with(folder, name) for name in names):
         return role
+    words = _words(folder.name)
+    if len(words) > 1 and words[-1] in ('mask', 'masks'):  # Such as hole_mask.
+      return MASK
     return _ROLE.get(_key(folder.name), '')
+
+  def hint(self, folder: Path) -> bool:
+    """Returns whether a folder's name has a word in it that names a role."""
+    return any(word in _ROLE or word in _HINTS for word in _words(folder.name))
 
   def unmatched(self, folders: list[Path]) -> list[str]:
     """Returns the names that none of some folders has."""
@@ -80,10 +90,14 @@ def same(name: str) -> str:
   return unicodedata.normalize('NFC', name).casefold()
 
 
+def _words(name: str) -> list[str]:
+  plain = unicodedata.normalize('NFKC', name).casefold()
+  return [word for word in re.split(r'[\s_.-]+', plain) if word]
+
+
 def _key(name: str) -> str:
   """Returns a name without case, separators and words like 'images'."""
-  plain = unicodedata.normalize('NFKC', name).casefold()
-  plain = re.sub(r'[\s_.-]+', '', plain)
+  plain = ''.join(_words(name))
   for word in ('dir', 'folder', 'images', 'image', 'imgs', 'parts', 'samples'):
     if plain != word:
       plain = plain.removesuffix(word)

@@ -51,9 +51,11 @@ def pair(
       continue
     image = _only(mask, parts, candidates, images)
     if found[image] and not (own_folder and in_folder[image]):
+      other = found[image][0]
+      shown = other.name if other.parent == mask.parent else other
       raise ValueError(
-        f'{image}: two masks, {found[image][0].name} and {mask.name} in '
-        f'{mask.parent}; keep one'
+        f'{image}: two masks, {shown} and {mask.name} in {mask.parent}; '
+        'keep one'
       )
     found[image].append(mask)
     in_folder[image] = own_folder
@@ -88,10 +90,15 @@ class _Index:
       return found, True
     if not folders:
       return _all(self._by_stem[stem] for stem in stems), False
+    # A mask that lies deeper than its kind's folder names these folders, too.
     kind, last = folders[0], folders[-1]
-    if found := _all(self._by_kind[kind, stem] for stem in stems):
+    if len(folders) == 1 and (
+      found := _all(self._by_kind[kind, stem] for stem in stems)
+    ):
       return found, False
-    return self._by_kind[kind, last] or self._by_stem[last], True
+    if len(folders) == 2 and (found := self._by_kind[kind, last]):
+      return found, True
+    return self._by_stem[last] if len(folders) == 1 else [], True
 
 
 def _only(

@@ -1,9 +1,10 @@
 """A category's images: files, or records in a data set's files."""
 
 import dataclasses
+import io
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,13 @@ def place(file: File) -> PurePosixPath:
     return file.place
   in_layout = file.parts[-3:-2] and file.parts[-3] in _PARTS
   return PurePosixPath(*file.parts[-4 if in_layout else -2 :])
+
+
+def opened(file: File | str) -> Any:
+  """Returns what can be decoded: a path, or a record's content as a file."""
+  if isinstance(file, Record):
+    return io.BytesIO(file.read_bytes())
+  return Path(file)
 
 
 def weight(file: File) -> int:

@@ -53,14 +53,12 @@ def open_categories(data: Config) -> DataSet:
       training images, it cannot be told which images are good, or, with
       `strict`, an image cannot be read.
   """
-  # Unquoted names arrive from the command line as one string.
-  names = [n for entry in data.categories for n in str(entry).split(',') if n]
-  root, found = _find(data, names)
+  root, found = _find(data, data.categories)
   left_out = dict(found.left_out)
   opened, drawn = [], []
   for whole in found.categories:
     _check_name(data.root, whole.name)
-    checked = _check(whole, data.strict, left_out)
+    checked = _check(whole, data, left_out)
     readable = _without(whole, checked, left_out)
     _tell_turned(readable, checked)
     category = folder.hold_out(readable, data.held_out, data.held_out_least)
@@ -91,6 +89,14 @@ def open_categories(data: Config) -> DataSet:
 def _find(data: Config, names: Sequence[str]) -> tuple[Path, folder.Found]:
   """Returns the folder of the images, and what is in it."""
   root = Path(data.root).expanduser()
+  words = folder.Names.parse(data.normal, data.defects, data.masks)
+  split = data.source == 'folder' and (root / visa.SPLIT).is_file()
+  if words != folder.Names() and (data.source != 'folder' or split):
+    raise ValueError(
+      '--config.data.normal, .defects and .masks name folders of your own '
+      f'images, but what {"VisA" if split else data.source} holds is known; '
+      'leave them out'
+    )
   if data.source == 'tfds':
     console.print(f'Data: {data.dataset} as TFDS prepared it; reads its names')
     found = prepared.find_categories(data.dataset, data.tfds_dir, names)
@@ -108,20 +114,19 @@ def _find(data: Config, names: Sequence[str]) -> tuple[Path, folder.Found]:
     )
   if data.source == 'cifar10':
     return root, folder.Found(cifar10.find_categories(root, names), {})
-  if (root / visa.SPLIT).is_file():
+  if split:
     return root, visa.find(root, names)
-  words = folder.Names.parse(data.normal, data.defects, data.masks)
   return root, folder.find(root, names, words)
 
 
 def _check(
-  category: folder.Category, strict: bool, left_out: dict[Path, str]
+  category: folder.Category, data: Config, left_out: dict[Path, str]
 ) -> dict[File, images.Checked]:
   """Looks at all images; tells of those that cannot be read."""
 
   def look(path: File) -> images.Checked | OSError | ValueError:
     try:
-      return images.check(path)
+      return images.check(path, data.bits)
     except (OSError, ValueError) as error:
       return error
 
@@ -132,7 +137,7 @@ def _check(
     if isinstance(one, images.Checked):
       found[path] = one
       continue
-    if strict:
+    if data.strict:
       raise ValueError(
         f'{one}; mend or remove it, or let it be left out without --strict'
       ) from one

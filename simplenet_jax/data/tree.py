@@ -6,10 +6,10 @@ Names tell images of the usual suffixes; other files are opened, and those that
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from simplenet_jax.data import decoding
 
@@ -27,15 +27,8 @@ FORBIDDEN = 'may not be read'
 
 # Photographs that Pillow does not know, or knows the preview of alone.
 _RAW = (
-  '.arw',
-  '.cr2',
-  '.cr3',
-  '.dng',
-  '.heic',
-  '.heif',
-  '.nef',
-  '.orf',
-  '.raf',
+  *('.arw', '.cr2', '.cr3', '.dng', '.nef', '.orf', '.raf', '.rw2'),
+  *('.dcm', '.exr', '.hdr', '.heic', '.heif', '.jxl'),
 )
 _DOCUMENTS = ('.bufr', '.grib', '.h5', '.hdf', '.mpeg', '.mpg', '.pdf')
 _SYSTEM = (
@@ -78,8 +71,8 @@ class Folder:
 def read(root: Path) -> tuple[Folder, dict[Path, str]]:
   """Looks at everything below a folder.
 
-  Links to folders are followed, each folder once by a link and once by its own
-  name, so that links in circles end.
+  Links to folders are followed, below each of the root's folders once by a link
+  and once by their own name, so that links in circles end.
 
   Args:
     root: The folder.
@@ -88,9 +81,8 @@ def read(root: Path) -> tuple[Folder, dict[Path, str]]:
     It, and why which files and links below it are no images that can be used.
   """
   left_out: dict[Path, str] = {}
-  linked: set[str] = set()
 
-  def enter(path: Path, above: tuple[str, ...]) -> Folder:
+  def enter(path: Path, above: tuple[str, ...], linked: set[str]) -> Folder:
     folder, own = Folder(path), os.path.realpath(path)
     try:
       entries = sorted(path.iterdir())
@@ -105,16 +97,18 @@ def read(root: Path) -> tuple[Folder, dict[Path, str]]:
         if real in (*above, own) or (entry.is_symlink() and real in linked):
           left_out[entry] = LOOP
           continue
+        # Two categories can have folders of the same target in them.
+        seen = linked if above else set()
         if entry.is_symlink():
-          linked.add(real)
-        folder.folders.append(enter(entry, (*above, own)))
+          seen.add(real)
+        folder.folders.append(enter(entry, (*above, own), seen))
       elif reason := why_no_image(entry):
         left_out[entry] = reason
       else:
         folder.images.append(entry)
     return folder
 
-  return enter(root, ()), left_out
+  return enter(root, (), set()), left_out
 
 
 def why_no_image(path: Path) -> str:
@@ -136,10 +130,30 @@ def why_no_image(path: Path) -> str:
     decoding.decode(path, lambda image: None)
   except OSError:
     return FORBIDDEN
-  except ValueError:
+  except ValueError as error:
+    if not isinstance(error.__cause__, UnidentifiedImageError):
+      return ''  # An image, of which it is told when it is read what is wrong.
     known = suffix in Image.registered_extensions()
     return UNREAD if known and suffix not in _DOCUMENTS else NO_IMAGE
   return ''
+
+
+def repeated(paths: Iterable[Path]) -> dict[Path, Path]:
+  """Returns further names of files that links give several names to.
+
+  Args:
+    paths: Of files that are there.
+
+  Returns:
+    The first name of each file that has further ones, by each of these.
+  """
+  first: dict[object, Path] = {}
+  again = {}
+  for path in paths:
+    known = first.setdefault(identity(path), path)
+    if known != path:
+      again[path] = known
+  return again
 
 
 def may_be_image(path: Path) -> bool:

@@ -106,6 +106,34 @@ def test_results_and_masks_are_passed_over(root):
   assert len(files.find(root / 'Masks').images) == 1
 
 
+def test_good_images_alone(tmp_path):
+  for name in (
+    'a.png',
+    'good/b.png',
+    'bad/c.png',
+    'scratch/d.png',
+    'new/e.png',
+  ):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+  found = files.find(tmp_path, good=True)
+  assert names(tmp_path, found) == ['good/b.png']
+  assert set(found.left_out.values()) == {files.NOT_GOOD}
+  (tmp_path / 'good').rename(tmp_path / 'old')
+  assert names(tmp_path, files.find(tmp_path, good=True)) == [
+    *('a.png', 'new/e.png', 'old/b.png', 'scratch/d.png'),
+  ]
+
+
+def test_a_pattern_tells_of_folders_and_masks(root):
+  (root / 'deep').rename(root / 'masks')
+  found = files.locate(f'{root}/*', '--input')
+  assert left_out(root, found)['masks'] == files.A_FOLDER
+  found = files.locate(f'{root}/**/*.[wp][en]*', '--input')
+  assert left_out(root, found)['masks/d.webp'] == files.A_MASK
+
+
 def test_a_folder_without_images_is_refused(root):
   (root / 'empty').mkdir()
   (root / 'empty/a.txt').touch()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from simplenet_jax.data import folder, layout, tree
+from simplenet_jax.data import folder, parts, tree
 
 
 def _touch(root: Path, *names: str) -> Path:
@@ -144,9 +144,15 @@ def test_two_images_for_one_mask(root):
     folder.find_categories(root)
 
 
-def test_a_mask_that_fits_two_stems(root):
+def test_a_mask_beside_its_image(root):
+  _touch(root / 'bolt/test/bent', '1_mask.png')
+  bolt, _ = folder.find_categories(root)
+  assert bolt.test[1].masks == (root / 'bolt/test/bent/1_mask.png',)
+  assert len(bolt.test) == 4
   _touch(root / 'bolt/test/bent', '2_mask.png')
-  with pytest.raises(ValueError, match=r'could belong to 2\.png, 2_mask\.png'):
+  with pytest.raises(
+    ValueError, match=r'two masks, .*ground_truth/bent/2_mask'
+  ):
     folder.find_categories(root)
 
 
@@ -361,6 +367,81 @@ def test_a_good_folder_beside_folders_of_defects_and_masks(tmp_path):
   assert (one.name, one.drawn) == ('part', 2)
 
 
+@pytest.mark.parametrize(
+  'names',
+  [
+    ['train_good/a.png', 'test_good/b.png', 'test_defect/c.png'],
+    ['good_2024/a.png', 'scratch/b.png'],
+    ['negative/a.png', 'positive/b.png'],
+  ],
+)
+def test_names_that_may_say_what_a_folder_holds_are_asked_for(tmp_path, names):
+  with pytest.raises(
+    ValueError, match='may be the name of what a folder holds'
+  ):
+    _found(tmp_path, *names)
+
+
+def test_kinds_of_defects_in_one_folder_of_a_test_set(tmp_path):
+  found = _found(
+    tmp_path,
+    'train/good/a.png',
+    'test/bad/x/0.png',
+    'ground_truth/bad/x/0_mask.png',
+  )
+  assert found['test/bad/x/0.png'] == 'x'
+  assert found['ground_truth/bad/x/0_mask.png'] == 'mask of 0'
+
+
+def test_masks_deeper_down_belong_to_images_deeper_down(tmp_path):
+  names = [
+    'train/good/a.png',
+    'test/x/cam1/0.png',
+    'test/x/cam2/0.png',
+    'masks/x/cam2/0.png',
+  ]
+  root = _touch(tmp_path, *names)
+  (one,) = folder.find_categories(root)
+  assert [sample.masks for sample in one.test] == [
+    (),
+    (root / 'masks/x/cam2/0.png',),
+  ]
+  (root / 'test/x/cam2/0.png').unlink()
+  with pytest.raises(ValueError, match='a mask without an image'):
+    folder.find(root)
+
+
+@pytest.mark.parametrize('link', [os.link, os.symlink])
+def test_a_file_that_is_good_and_defective_is_refused(tmp_path, link):
+  _touch(tmp_path, 'train/good/a.png', 'test/x/b.png')
+  link(tmp_path / 'test/x/b.png', tmp_path / 'train/good/c.png')
+  with pytest.raises(
+    ValueError, match='are one file, good by one name and def'
+  ):
+    folder.find(tmp_path)
+
+
+def test_two_categories_may_link_one_folder(tmp_path):
+  _touch(tmp_path, 'shared/a.png')
+  for name in ('x', 'y'):
+    (tmp_path / 'root' / name / 'train').mkdir(parents=True)
+    (tmp_path / 'root' / name / 'train/good').symlink_to(tmp_path / 'shared')
+  found = folder.find_categories(tmp_path / 'root')
+  assert [(one.name, len(one.train)) for one in found] == [('x', 1), ('y', 1)]
+
+
+def test_a_category_is_known_by_either_unicode_form(tmp_path):
+  _touch(tmp_path, 'Geha\u0308use/train/good/a.png')
+  (one,) = folder.find_categories(tmp_path, ['Geh\u00e4use'])
+  assert one.name == 'Geha\u0308use'
+
+
+def test_good_and_bad_folders_that_are_split_themselves(tmp_path):
+  found = _found(tmp_path / 'part', 'good/train/a.png', 'bad/train/b.png')
+  assert found['good/train/a.png'] == 'train'
+  assert found['bad/train/b.png'] == 'bad'
+
+
 def test_a_category_may_have_any_name(tmp_path):
   names = ['bad/train/good/a.png', 'ok/train/good/b.png', 'x/train/good/c.png']
   found = folder.find_categories(_touch(tmp_path, *names))
@@ -488,6 +569,9 @@ def test_folders_below_are_read(tmp_path):
     ['masks/test/x/0.png', 'masks/test/x/1.png'],
     ['test/masks/x/0.png', 'test/masks/x/1.png'],
     ['test/x/masks/0.png', 'test/x/masks/1.png'],
+    ['test/x/0_mask.png', 'test/x/1_mask.png'],
+    ['labels/x/0.png', 'x_masks/1.png'],
+    ['masks/bad/x/0.png', 'ground_truth/bad/x/1_mask.png'],
   ],
 )
 def test_where_masks_can_lie(tmp_path, masks):
@@ -533,7 +617,7 @@ def test_masks_of_good_images_and_of_such_as_are_left_out(tmp_path):
   )
   assert found['test/x/c.heic'] == tree.UNREAD
   masks = [use for name, use in found.items() if name.startswith('masks')]
-  assert masks == 3 * [layout.UNUSED_MASK]
+  assert masks == 3 * [parts.UNUSED_MASK]
 
 
 def test_files_that_are_no_images_have_a_reason(tmp_path):

@@ -92,13 +92,22 @@ def test_compression_noise_is_no_defect(tmp_path, quality):
   assert masks.NOISY in masks.examine([path], frame, 'half').notes
 
 
+def test_a_dark_jpeg_counts_from_half_of_its_brightest(tmp_path):
+  path = tmp_path / 'a.jpg'
+  Image.fromarray(DEFECT // 255 * np.uint8(100)).save(path, quality=95)
+  np.testing.assert_array_equal(masks.read_mask(path), DEFECT)
+
+
 def test_the_noise_of_a_dark_mask_is_a_black_mask(tmp_path):
   path = tmp_path / 'a.jpg'
   Image.fromarray(DEFECT // 255).save(path)
   assert masks.examine([path], FRAME, 'half').why == masks.BLACK
 
 
-@pytest.mark.parametrize('values', [range(1, 21), range(236, 256), (1, 2, 255)])
+@pytest.mark.parametrize(
+  'values',
+  [range(1, 21), range(236, 256), (1, 2, 255), [*range(1, 250), *[250] * 400]],
+)
 def test_numbers_of_classes_are_no_noise(tmp_path, values):
   values = np.resize(np.array(values, np.uint8), DEFECT.shape)
   (path,) = _saved(tmp_path, np.where(DEFECT, values, np.uint8(0)))

@@ -85,6 +85,24 @@ def test_images_that_cannot_be_read_are_left_out(data, part, caplog):
     sources.open_categories(data)
 
 
+def test_an_image_beyond_the_cameras_bits_is_left_out(data, part, caplog):
+  data.bits = 12
+  deep = np.full((40, 40), 4095, np.uint16)
+  Image.fromarray(deep).save(part / 'train/good/3.png')
+  Image.fromarray(deep + np.uint16(1)).save(part / 'train/good/4.png')
+  found = _rows(sources.open_categories(data))
+  assert found[accounts.UNREADABLE, True] == (1, 'train/good/4.png')
+  assert 'values 4096 to 4096, expected at most 12 bits' in caplog.text
+
+
+def test_flags_for_ones_own_folders_are_refused_elsewhere(data):
+  data.source, data.normal = 'cifar10', 'good'
+  with pytest.raises(
+    ValueError, match='what cifar10 holds is known; leave them'
+  ):
+    sources.open_categories(data)
+
+
 def test_a_category_without_a_readable_image_is_refused(data, part):
   for path in (part / 'train/good').iterdir():
     path.write_bytes(b'')

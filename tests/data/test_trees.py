@@ -23,7 +23,8 @@ class Maker:
 
   def __init__(self, root, random):
     self.root, self.random = root, random
-    self.trained, self.files, self.loose, self.names = set(), set(), False, 0
+    self.trained, self.files, self.names = set(), set(), 0
+    self.images_of = {}  # Of each mask.
 
   def one_of(self, names):
     """A name in some case and some Unicode form."""
@@ -67,20 +68,26 @@ class Maker:
     mask_folder = place / self.one_of(MASKS)
     for kind in self.random.sample(KINDS, self.random.randint(1, 3)):
       for image in self.images(masks / kind):
-        style = self.random.choice(['none', 'mask', 'same', 'loco', 'flat'])
+        style = self.random.choice(
+          ['none', 'mask', 'same', 'beside', 'loco', 'flat']
+        )
         inside = mask_folder / image.parent.relative_to(masks)
         form = self.random.choice(['NFC', 'NFD'])
         inside = Path(unicodedata.normalize(form, str(inside)))
         match style:
           case 'mask':
-            self.touch(inside / f'{image.stem}_mask.png')
+            made = [inside / f'{image.stem}_mask.png']
           case 'same':
-            self.touch(inside / f'{image.stem}.png')
+            made = [inside / f'{image.stem}.png']
+          case 'beside':
+            made = [image.with_name(f'{image.stem}_mask.png')]
           case 'loco':
-            self.touch(inside / image.stem / '000.png')
-            self.touch(inside / image.stem / '001.png')
+            made = [inside / image.stem / f'00{i}.png' for i in range(2)]
           case 'flat':
-            self.touch(mask_folder / f'{image.stem}.png')
+            made = [mask_folder / f'{image.stem}.png']
+          case _:
+            made = []
+        self.images_of |= {self.touch(mask): image for mask in made}
 
   def mvtec(self, place):
     """Makes train, test and perhaps more."""
@@ -109,7 +116,6 @@ class Maker:
 
   def loose_images(self, place):
     """Makes good images in a folder, perhaps with a folder of bad ones."""
-    self.loose = True
     self.trained.update(self.flat(place))
     if self.random.random() < 0.4:
       self.images(place / self.one_of(BAD))
@@ -176,7 +182,15 @@ def test_every_file_has_one_use_and_none_but_good_images_are_trained_on(random):
     assert {*used, *found.left_out} == maker.files
     trained = {file for one in found.categories for file in one.train}
     assert trained <= maker.trained
+    paired = {
+      mask: sample.path
+      for one in found.categories
+      for sample in one.test
+      for mask in sample.masks
+    }
+    assert paired.items() <= maker.images_of.items()
     if clear:
+      assert paired == maker.images_of
       tested = {
         sample.path
         for one in found.categories
