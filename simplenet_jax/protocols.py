@@ -130,9 +130,8 @@ def paper() -> Config:
 def fast() -> Config:
   """Returns the settings of a recipe whose last epoch can be taken.
 
-  Images and features are those of `reference`. A head of 113 training images or
-  more costs less than a tenth of its operations, one of eight or fewer, with
-  the least number of steps, 1.4 times as many. docs/last_epoch.md compares.
+  Images and features are those of `reference`, a head costs less than a tenth
+  of its operations; docs/last_epoch.md has the comparison.
   """
   config = reference()
   config.protocol = 'fast'

@@ -168,8 +168,8 @@ def framing(data: Any, usual: Any) -> str:
     usual: That of the protocol they follow, or None.
 
   Returns:
-    A sentence with the remedy; nothing where both sizes are the protocol's,
-    both were changed, or nothing is cropped.
+    A sentence with the remedy; nothing where as much of an image is seen as the
+    protocol lets see, or all of it.
   """
   resize, crop = data.resize, data.crop
   remedy = 'set both, or --config.data.crop=0 to see the whole image'
@@ -178,9 +178,9 @@ def framing(data: Any, usual: Any) -> str:
       f'resize {resize} is smaller than crop {crop}: every image gets a black '
       f'frame of {(crop - resize + 1) // 2} pixels; {remedy}'
     )
-  if not crop or not usual:
+  if not crop or not usual or crop == resize:
     return ''
-  if (resize == usual.resize) == (crop == usual.crop):
+  if abs(crop / resize - usual.crop / usual.resize) < 0.005:
     return ''
   return (
     f'crop is {crop} of an image whose shorter side is resized to {resize}: '

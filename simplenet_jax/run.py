@@ -12,7 +12,13 @@ from simplenet_jax import environment, memory, protocols
 from simplenet_jax.data import accounts
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment.shipper import Shipper
-from simplenet_jax.evaluation import category, evidence, metrics, results
+from simplenet_jax.evaluation import (
+  category,
+  earlier,
+  evidence,
+  metrics,
+  results,
+)
 from simplenet_jax.files import read_json
 from simplenet_jax.models import weights
 from simplenet_jax.progress import Clock, console, counted, first_line
@@ -218,8 +224,7 @@ def report(run: Run) -> dict[str, Any]:
   and the device that they took.
   """
   if run.finished and run.finished == run.known:
-    path = run.workdir / 'results.json'
-    return read_json(path)
+    return earlier.read_as_now(read_json(run.workdir / 'results.json'))
   about = {
     'protocol': protocols.followed(run.config, run.weights.variant.other),
     'config': run.config.to_dict(),

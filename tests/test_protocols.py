@@ -247,6 +247,8 @@ def test_whole_numbers_are_numbers():
     (329, 288, ''),
     (512, 448, ''),
     (512, 0, ''),
+    (288, 288, ''),
+    (288, 128, 'crop is 128 of .* resized to 288: 20 % of a square image '),
     (
       512,
       288,

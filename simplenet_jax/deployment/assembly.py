@@ -10,7 +10,6 @@ from flax import nnx
 from simplenet_jax import environment, protocols
 from simplenet_jax.detector import Detector
 from simplenet_jax.inference import backbone, head
-from simplenet_jax.inference.appearance import Appearance
 from simplenet_jax.inference.card import Card
 from simplenet_jax.inference.network import Network
 from simplenet_jax.inference.thresholds import NONE
@@ -26,7 +25,6 @@ def assemble(
   heads: Sequence[Mapping[str, np.ndarray]],
   provenance: Mapping[str, Any],
   *,
-  appearance: Appearance | None = None,
   cautions: Sequence[str] = (),
 ) -> Detector:
   """Makes a detector, without thresholds; its card holds no folders' names.
@@ -39,7 +37,6 @@ def assemble(
     heads: One or more; see `head.fold`. Their scores are averaged.
     provenance: Where it comes from; what the config and the environment say is
       added.
-    appearance: What the training images look like.
     cautions: What was found wrong when the heads were trained, a sentence each.
   """
   patch = config.patch
@@ -69,7 +66,6 @@ def assemble(
       'versions': environment.versions(),
       **provenance,
     },
-    appearance=appearance,
     cautions=tuple(cautions),
   )
   # It calibrates beside the heads that are still in training.

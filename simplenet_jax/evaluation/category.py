@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.evaluation import artifacts, evidence, metrics, results
+from simplenet_jax.evaluation import (
+  artifacts,
+  evidence,
+  kinds,
+  metrics,
+  results,
+)
 from simplenet_jax.evaluation.judge import Judge
 from simplenet_jax.progress import Clock, console
 from simplenet_jax.protocols import Config
@@ -58,7 +64,7 @@ def evaluate(
     )
     return results.CategoryResult(last=[], cautions=cautions)
   undefined = dict.fromkeys(metrics.METRICS, float('nan'))
-  last, best, course, kinds = [], [], [], []
+  last, best, course, by_kind = [], [], [], []
   with clock('evaluate'):
     judge = Judge.of(one, config.evaluation.smoothing)
     for record in records:
@@ -69,7 +75,7 @@ def evaluate(
           course.append([])
         continue
       last.append(judge.evaluate(_latest(record)))
-      kinds.append(judge.by_kind(_latest(record)))
+      by_kind.append(kinds.evaluate(judge, _latest(record)))
       if judge.can_select:
         epoch = judge.best_epoch(record.scores)
         best.append({'epoch': epoch, **judge.evaluate(record.scores[epoch])})
@@ -102,7 +108,7 @@ def evaluate(
     best=best if judge.can_select else [],
     ensemble=ensemble,
     course=course,
-    kinds=results.mean_by_kind(kinds),
+    kinds=kinds.mean(by_kind),
     cautions=cautions,
     pixels=one.known_pixels(),
   )

@@ -48,6 +48,21 @@ def recall(workdir: Path, seeds: Sequence[int]) -> dict[str, CategoryResult]:
     ) from None
 
 
+def read_as_now(table: dict[str, Any]) -> dict[str, Any]:
+  """Returns what a results.json holds by today's names of metrics.
+
+  Args:
+    table: What it holds; changed in place.
+  """
+  for one in (*table['categories'].values(), table['mean']):
+    for name in ('last', 'ensemble', 'selected_on_test'):
+      if name in one:
+        one[name] = named_as_now(one[name])
+  for name, one in table['selected_on_test'].items():
+    table['selected_on_test'][name] = named_as_now(one)
+  return table
+
+
 def named_as_now(summaries: Mapping[str, Any]) -> dict[str, Any]:
   """Returns summaries by today's names of metrics.
 

@@ -9,7 +9,6 @@ from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.models import scoring
 
-KIND_METRICS = ('image_auroc', 'pixel_auroc', 'aupro_30')  # Of a defect.
 BLOCK = 32  # Images whose maps are made at a time: memory holds no more.
 
 
@@ -98,40 +97,6 @@ class Judge:
     for name in metrics.PIXEL_METRICS:
       values[name] = pixels[name]
     return values
-
-  def by_kind(self, patch_scores: np.ndarray) -> dict[str, dict[str, float]]:
-    """Returns what each kind of defect's images score against the good ones.
-
-    Args:
-      patch_scores: `[images, H, W]`.
-
-    Returns:
-      By kind `images`, their number, and the metrics of `KIND_METRICS`, NaN
-      where one is undefined.
-    """
-    scores, maps = _image_scores(patch_scores), None
-    if self.masks is not None:
-      maps = self.maps(patch_scores[self.known])
-    found = {}
-    for kind in sorted(set(self.kinds[self.labels == 1])):
-      of_kind = (self.labels == 1) & (self.kinds == kind)
-      shown = of_kind | (self.labels == 0)
-      values = metrics.evaluate(self.labels[shown], scores[shown], None, None)
-      if self.masks is not None and maps is not None:
-        known = self.known[shown[self.known]]
-        seen = shown[self.known]
-        values |= {
-          name: value
-          for name, value in metrics.evaluate(
-            self.labels[known], scores[known], self.masks[seen], maps[seen]
-          ).items()
-          if name in metrics.PIXEL_METRICS
-        }
-      found[str(kind)] = {
-        'images': int(of_kind.sum()),
-        **{name: values[name] for name in KIND_METRICS},
-      }
-    return found
 
   def course(self, scores: Mapping[int, np.ndarray]) -> list[dict[str, float]]:
     """Returns the epoch, image AUROC and pixel AUROC of every scoring.

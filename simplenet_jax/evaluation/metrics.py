@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import ndimage
 from sklearn import metrics as sk_metrics
+
+from simplenet_jax.evaluation import ranking
 
 IMAGE_METRICS = ('image_auroc', 'image_ap', 'image_f1_max')
 PIXEL_METRICS = (
@@ -24,14 +25,6 @@ PIXEL_METRICS = (
   'aupro_05_sampled',
 )
 METRICS = IMAGE_METRICS + PIXEL_METRICS
-
-# The false positive rates at which MVTec 3D-AD's evaluator samples the PRO
-# curve.
-_THRESHOLDS = 100
-
-# Neighbours within an image, diagonals included, never across images.
-_EIGHT_CONNECTED = np.zeros((3, 3, 3), bool)
-_EIGHT_CONNECTED[1] = True
 
 
 def evaluate(
@@ -155,78 +148,21 @@ def _image_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
   }
 
 
-class _Ranking(NamedTuple):
-  """The defect pixels' places, one entry per distinct value, highest first.
-
-  Attributes:
-    values: The distinct values, descending.
-    hits: Defect pixels with this value or a higher one.
-    overlap: The mean share of a region that they cover.
-    alarms_above: Normal pixels with a higher value.
-    alarms: Normal pixels with this value or a higher one.
-    defects: Number of defect pixels.
-    normals: Number of normal pixels.
-    samples: Values of normal pixels at `_THRESHOLDS` equidistant ranks,
-      descending.
-    sample_alarms: Normal pixels with a rank above each of them.
-  """
-
-  values: np.ndarray
-  hits: np.ndarray
-  overlap: np.ndarray
-  alarms_above: np.ndarray
-  alarms: np.ndarray
-  defects: int
-  normals: int
-  samples: np.ndarray
-  sample_alarms: np.ndarray
-
-
-def _rank(defect: np.ndarray, maps: np.ndarray) -> _Ranking:
-  regions = np.empty(defect.shape, np.int32)
-  ndimage.label(defect, structure=_EIGHT_CONNECTED, output=regions)
-  region = regions[defect] - 1
-  sizes = np.bincount(region)
-  weights = 1 / (sizes[region] * sizes.size)
-  values = maps[defect]
-  order = np.argsort(values)[::-1]
-  values = values[order]
-  # Tied pixels pass any threshold together: keep the last of each value.
-  last = np.flatnonzero(np.append(values[1:] != values[:-1], True))
-  values = values[last]
-  normals = np.sort(maps[~defect])
-  ranks = np.linspace(0, normals.size - 1, _THRESHOLDS, dtype=int)[::-1]
-  return _Ranking(
-    values=values,
-    hits=last + 1,
-    # The sum of many small weights may pass 1 by a rounding error.
-    overlap=np.minimum(np.cumsum(weights[order])[last], 1),
-    alarms_above=normals.size - np.searchsorted(normals, values, 'right'),
-    alarms=normals.size - np.searchsorted(normals, values, 'left'),
-    defects=region.size,
-    normals=normals.size,
-    samples=normals[ranks],
-    sample_alarms=normals.size - 1 - ranks,
-  )
-
-
 def _pixel_metrics(defect: np.ndarray, maps: np.ndarray) -> dict[str, float]:
   if defect.all() or not defect.any():
     return dict.fromkeys(PIXEL_METRICS, np.nan)
-  rank = _rank(defect, maps)
-  gained = np.diff(rank.hits, prepend=0)
-  precision = rank.hits / (rank.hits + rank.alarms)
-  # Twice the normal pixels that each value beats, a tie counting half.
-  beaten = 2 * rank.normals - rank.alarms - rank.alarms_above
-  f1 = 2 * rank.hits / (rank.defects + rank.hits + rank.alarms)
+  ranked = ranking.rank(defect, maps)
+  gained = np.diff(ranked.hits, prepend=0)
+  precision = ranked.hits / (ranked.hits + ranked.alarms)
+  f1 = 2 * ranked.hits / (ranked.defects + ranked.hits + ranked.alarms)
   values = {
-    'pixel_auroc': gained @ beaten / (2 * rank.defects * rank.normals),
-    'pixel_ap': gained @ precision / rank.defects,
+    'pixel_auroc': ranking.auroc(ranked),
+    'pixel_ap': gained @ precision / ranked.defects,
     'pixel_f1_max': f1.max(),
-    'aupro_30': _aupro(rank, 0.3),
-    'aupro_05': _aupro(rank, 0.05),
-    'aupro_30_sampled': _sampled_aupro(rank, 0.3),
-    'aupro_05_sampled': _sampled_aupro(rank, 0.05),
+    'aupro_30': ranking.aupro(ranked, 0.3),
+    'aupro_05': ranking.aupro(ranked, 0.05),
+    'aupro_30_sampled': ranking.sampled_aupro(ranked, 0.3),
+    'aupro_05_sampled': ranking.sampled_aupro(ranked, 0.05),
   }
   return {name: float(value) for name, value in values.items()}
 
@@ -258,40 +194,10 @@ def pixel_curves(masks: ArrayLike, maps: ArrayLike) -> PixelCurves:
   defect = np.asarray(masks) != 0
   if defect.all() or not defect.any():
     raise ValueError('masks: expected defective and normal pixels')
-  rank = _rank(defect, _finite('maps', maps))
-  f1 = 2 * rank.hits / (rank.defects + rank.hits + rank.alarms)
+  ranked = ranking.rank(defect, _finite('maps', maps))
+  f1 = 2 * ranked.hits / (ranked.defects + ranked.hits + ranked.alarms)
   return PixelCurves(
-    np.concatenate([[0], rank.alarms / rank.normals, [1]]),
-    np.concatenate([[0], rank.overlap, [1]]),
-    float(rank.values[f1.argmax()]),
+    np.concatenate([[0], ranked.alarms / ranked.normals, [1]]),
+    np.concatenate([[0], ranked.overlap, [1]]),
+    float(ranked.values[f1.argmax()]),
   )
-
-
-def _sampled_aupro(rank: _Ranking, limit: float) -> float:
-  """Returns the AUPRO up to a false positive rate, from sampled thresholds."""
-  # A region's pixel is found when it scores above the threshold.
-  found = np.searchsorted(-rank.values, -rank.samples, 'left')
-  overlap = np.append(0, rank.overlap)[found]
-  return _area(rank.sample_alarms, overlap, rank.normals, limit)
-
-
-def _aupro(rank: _Ranking, limit: float) -> float:
-  """Returns the AUPRO up to a false positive rate, from all thresholds."""
-  # Two points a value, before and after it passes: between the second and the
-  # next value's first point only false alarms come in, and the curve is flat.
-  alarms = np.stack([rank.alarms_above, rank.alarms], axis=1).ravel()
-  before = np.append(0, rank.overlap[:-1])
-  overlaps = np.stack([before, rank.overlap], axis=1).ravel()
-  return _area(alarms, overlaps, rank.normals, limit)
-
-
-def _area(
-  alarms: np.ndarray, overlaps: np.ndarray, normals: int, limit: float
-) -> float:
-  """Integrates a PRO curve up to a false positive rate, as a share of it."""
-  x = np.concatenate([[0], alarms / normals, [1]])
-  y = np.concatenate([[0], overlaps, [1]])
-  inside = x <= limit
-  x_inside = np.append(x[inside], limit)
-  y_inside = np.append(y[inside], np.interp(limit, x, y))
-  return float(np.trapezoid(y_inside, x_inside) / limit)

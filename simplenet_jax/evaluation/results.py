@@ -39,7 +39,7 @@ class CategoryResult:
     course: The epoch, image AUROC and pixel AUROC of every scoring, one list
       per seed; empty unless asked for.
     kinds: By kind of defect its number of `images`, and metrics against the
-      good images, mean over seeds; see `mean_by_kind`.
+      good images, mean over seeds; see `kinds`.
     cautions: What is to be known before a figure is believed, one line each.
     pixels: How many test images' pixels were measured, `images`, out of how
       many, `of`, and by reason how many were `left_out`.
@@ -104,25 +104,6 @@ def summarise(
   return {
     metric: _summary([float(seed[metric]) for seed in per_seed])
     for metric in metrics.METRICS
-  }
-
-
-def mean_by_kind(
-  per_seed: Sequence[Mapping[str, Mapping[str, float]]],
-) -> dict[str, dict[str, float]]:
-  """Averages the figures of kinds of defects over seeds.
-
-  Args:
-    per_seed: Of every seed, from `Judge.by_kind`.
-  """
-  return {
-    kind: {
-      name: value
-      if name == 'images'
-      else statistics.fmean(seed[kind][name] for seed in per_seed)
-      for name, value in figures.items()
-    }
-    for kind, figures in (per_seed[0].items() if per_seed else ())
   }
 
 

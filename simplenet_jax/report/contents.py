@@ -25,7 +25,6 @@ _KEYS = (
   *('protocol', 'config', 'weights', 'versions', 'device', 'wall_seconds'),
   *('selection_rule', 'categories', 'mean', 'selected_on_test', 'published'),
 )
-_SELECTIONS = ('last', 'selected_on_test')
 # How it ends where something is not there, or is of another kind.
 _LACKING = (
   *(ValueError, LookupError, TypeError, AttributeError, OverflowError),
@@ -80,12 +79,7 @@ def read(workdir: Path) -> dict[str, Any]:
       found[key]
     for one in found['categories'].values():
       one['last']['image_auroc']['seeds']
-    held = (*found['categories'].values(), found['mean'])
-    for one, name in ((o, n) for o in held for n in o if n in _SELECTIONS):
-      one[name] = earlier.named_as_now(one[name])
-    for name, one in found['selected_on_test'].items():
-      found['selected_on_test'][name] = earlier.named_as_now(one)
-    return found
+    return earlier.read_as_now(found)
 
 
 class DamagedError(ValueError):

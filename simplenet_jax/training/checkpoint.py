@@ -27,7 +27,9 @@ from simplenet_jax.training.record import Rank, Record
 
 # Orbax tells of every save, and as a warning of what is no concern here.
 logging.get_absl_logger().addFilter(
-  lambda line: 'orbax' not in line.pathname or line.levelname == 'ERROR'
+  lambda line: (
+    'orbax' not in line.pathname or line.levelname in ('ERROR', 'CRITICAL')
+  )
 )
 
 State = dict[str, np.ndarray]

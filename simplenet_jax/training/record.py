@@ -105,7 +105,7 @@ _GUESSING: dict[str, Callable[[float], float]] = {
   'truncated_l1': lambda margin: 2 * margin,
 }
 _LEARNED_LOSS = 0.95  # Of guessing's; what lies below has learned something.
-_LEARNED_SHARE = 0.05  # Of either kind's patches beyond their margin.
+_LEARNED_SHARE = 0.05  # Of patches beyond their margin, of one kind at least.
 
 
 def unlearned(record: Record, loss: str, margin: float) -> str:

@@ -75,8 +75,11 @@ class Worker:
     """Trains all heads, or until it is told to stop; saves what is left."""
     try:
       self._train()
-    finally:
-      self._save_under_way()
+    except BaseException:
+      self._attempt_to_save()
+      raise
+    for slot in self._active():
+      self._save(slot.record, self._take(slot))
 
   def _train(self) -> None:
     while not self._orders.stop.is_set():
@@ -89,8 +92,8 @@ class Worker:
     while self._calls:
       self._collect(self._calls.popleft())
 
-  def _save_under_way(self) -> None:
-    """Saves the heads under way; an error here never hides an earlier one."""
+  def _attempt_to_save(self) -> None:
+    """Saves the heads under way after an error, which must not be hidden."""
     while self._calls:
       self._attempt(self._collect, self._calls.popleft())
     for slot in self._active():

@@ -12,6 +12,7 @@ from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
 from simplenet_jax.data.cifar10 import CLASSES
 from simplenet_jax.evaluation import (
   earlier,
+  kinds,
   metrics,
   published,
   results,
@@ -354,7 +355,7 @@ class TestTables:
     assert ("not known to be torchvision's V1" in text) == told
 
   def test_kinds_of_defects_have_a_table_of_their_own(self):
-    kinds = results.mean_by_kind(
+    by_kind = kinds.mean(
       [
         {
           'a|b': {
@@ -368,7 +369,7 @@ class TestTables:
       ]
     )
     found = results.build(
-      RUN, {'part': CategoryResult([_metrics()], kinds=kinds)}
+      RUN, {'part': CategoryResult([_metrics()], kinds=by_kind)}
     )
     assert found['categories']['part']['kinds']['a|b']['images'] == 3
     text = tables.markdown_table(found)
