@@ -11,8 +11,8 @@ from simplenet_jax.data import folder, tree
 from simplenet_jax.data.record import Category, File, place
 
 UNREADABLE = 'an image that cannot be read'
-# What nobody would miss.
-_EXPECTED = (tree.HIDDEN, tree.NO_IMAGE, folder.NOT_CHOSEN)
+# What nobody would miss, or is told one by one.
+_EXPECTED = (tree.HIDDEN, tree.NO_IMAGE, folder.NOT_CHOSEN, UNREADABLE)
 _ORDER = (
   'train',
   'held out',
@@ -31,7 +31,7 @@ class Row:
   Attributes:
     use: What they are used as, or why they are left out.
     count: How many.
-    example: One of them, by its place in its data set.
+    example: One of them, by its place below the root or in its data set.
     left_out: Whether they are left out.
   """
 
@@ -77,7 +77,7 @@ def rows(
   """
   found = collections.defaultdict(list)
   for file, use in uses.items():
-    found[use, False].append(str(place(file)))
+    found[use, False].append(_below(file, root))
   found = dict(sorted(found.items(), key=lambda item: _rank(item[0][0])))
   for path, reason in sorted(left_out.items()):
     found.setdefault((reason, True), []).append(_below(path, root))
@@ -136,5 +136,8 @@ def _rank(use: str) -> tuple[int, str]:
   return _ORDER.index(part) if part in _ORDER else len(_ORDER), use
 
 
-def _below(path: Path, root: Path) -> str:
-  return str(path.relative_to(root) if path.is_relative_to(root) else path)
+def _below(file: File, root: Path) -> str:
+  """Returns where a file lies below the root, or in its data set."""
+  if isinstance(file, Path) and file.is_relative_to(root):
+    return file.relative_to(root).as_posix()
+  return str(place(file))

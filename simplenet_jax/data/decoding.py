@@ -84,9 +84,11 @@ def decode(
   except (PermissionError, MemoryError):
     raise
   except UnidentifiedImageError as error:
-    held = 'empty' if _is_empty(source) else 'not a readable image'
+    if _is_empty(source):
+      raise ValueError(f'{name}: empty; replace or remove it') from error
     raise ValueError(
-      f'{name}: {held}, expected {", ".join(FORMATS)}; replace or remove it'
+      f'{name}: not a readable image, expected {", ".join(FORMATS)}; replace '
+      'or remove it'
     ) from error
   except (Image.DecompressionBombError, Image.DecompressionBombWarning):
     raise ValueError(

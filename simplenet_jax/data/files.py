@@ -14,7 +14,7 @@ TABLE = 'predictions.csv'
 RESULTS = PICTURES, MAPS = 'pictures', 'maps'
 
 # Why an image is left out.
-A_MASK = 'in a folder of masks'
+A_MASK = 'a mask by the name of its folder, or of an image beside it'
 A_RESULT = 'in a folder of predictions'
 NOT_GOOD = 'called bad, or beside a folder called good'
 A_FOLDER = 'a folder, but a pattern names files'
@@ -129,7 +129,9 @@ def locate(given: str, flag: str, *, good: bool = False) -> Given:
 
 def _once(images: list[Path], left_out: dict[Path, str], root: Path) -> Given:
   """Takes each file once, whatever names links give it."""
-  images = sorted(images)
+  masks = tree.masks_beside(images)
+  left_out |= dict.fromkeys(masks, A_MASK)
+  images = sorted(set(images) - masks)
   again = tree.repeated(images)
   left_out |= dict.fromkeys(again, TWICE)
   return Given(tuple(p for p in images if p not in again), left_out, root)

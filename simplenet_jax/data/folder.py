@@ -21,8 +21,11 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from absl import logging
+
 from simplenet_jax.data import layout, tree
 from simplenet_jax.data.naming import Names
+from simplenet_jax.data.parts import WHICH
 from simplenet_jax.data.record import GOOD, Category, File, Sample
 
 __all__ = (
@@ -87,7 +90,18 @@ def find(
       f'{root}: no folder in it is called {", ".join(missing)}, which '
       '--config.data.normal, .defects or .masks name'
     )
-  folders = layout.categories(whole, names)
+  try:
+    folders = layout.categories(whole, names)
+  except ValueError as error:
+    raise ValueError(f'{error}{_unread(left_out)}') from None
+  if len(folders) > 1 and all(one.images for one in folders.values()):
+    logging.warning(
+      '%s: each of %s is taken for a kind of part of its own, with good images '
+      'in it; if some hold defects, say so with %s',
+      root,
+      ', '.join([*folders][:8]) + (' and others' if len(folders) > 8 else ''),
+      WHICH,
+    )
   forms = {unicodedata.normalize('NFC', name): name for name in folders}
   wanted = {unicodedata.normalize('NFC', name) for name in chosen}
   if missing := sorted(wanted - set(forms)):
@@ -109,6 +123,14 @@ def find(
     if image not in used and image not in left_out:
       left_out[image] = others.get(image, OUTSIDE)
   return Found(tuple(found), left_out)
+
+
+def _unread(left_out: dict[Path, str]) -> str:
+  """Returns what is said of images that are none to this program."""
+  unread = [path for path, why in left_out.items() if why == tree.UNREAD]
+  if not unread:
+    return ''
+  return f'; of {tree.UNREAD}, it holds {len(unread)}, such as {unread[0]}'
 
 
 def find_categories(

@@ -15,7 +15,7 @@ _ROLES = {
   BAD: """bad ko ng nio nogood nok notgood notok abnormal anomalies anomalous
     anomaly broken damaged defect defective defects fail failed failure faulty
     flawed reject rejected rejects scrap""",
-  MASK: """annotation annotations groundtruth gt label labels mask masks
+  MASK: """annot annotation annotations groundtruth gt label labels mask masks
     segmentation segmentations""",
   TRAIN: 'train training',
   TEST: 'test testing tests',

@@ -70,8 +70,8 @@ class Reader:
     if self._parts[TRAIN]:
       return self._one(TRAIN, self._good_images) or []
     if self._parts[GOOD]:
-      return [i for one in self._parts[GOOD] for i in self._below(one, BAD)]
-    return self._folder.images
+      return self._good(self._parts[GOOD])
+    return self._unmasked(self._folder.images)
 
   def validation(self) -> list[Path]:
     """Returns good images that are not to be trained on."""
@@ -99,9 +99,7 @@ class Reader:
       for image in some
     }
     masks = self._masks(kinds)
-    # A mask may lie beside its image.
-    for image in [one for one in images if _is_beside(one, images)]:
-      masks[image] = images.pop(image)
+    masks |= {one: images.pop(one) for one in tree.masks_beside(images)}
     own = pairing.pair(
       images, masks, self._gone(kinds), {naming.same(i.stem) for i in good}
     )
@@ -128,14 +126,24 @@ class Reader:
     """Returns the good images of `train` or `validation`."""
     inner = roles(part, self._names)
     if inner[GOOD]:
-      return [i for one in inner[GOOD] for i in self._below(one, BAD)]
+      return self._good(inner[GOOD])
     known = inner[BAD] + inner[MASK]
     if unknown := with_images([o for o in part.folders if o not in known]):
       raise ValueError(
         f'{part.path} has no folder called good; say what {listed(unknown)} '
         f'in it holds with {WHICH}'
       )
-    return part.images
+    return self._unmasked(part.images)
+
+  def _good(self, folders: Sequence[Folder]) -> list[Path]:
+    """Returns the images in folders called good."""
+    return self._unmasked([i for one in folders for i in self._below(one, BAD)])
+
+  def _unmasked(self, images: list[Path]) -> list[Path]:
+    """Leaves out the masks that lie beside good images."""
+    masks = tree.masks_beside(images)
+    self._left_out |= dict.fromkeys(masks, UNUSED_MASK)
+    return [image for image in images if image not in masks]
 
   def _tested(self, part: Folder) -> tuple[list[Path], dict[str, Folder]]:
     """Returns the good images of `test`, and the folders of defects."""
@@ -145,7 +153,7 @@ class Reader:
         'test/<defect>'
       )
     inner = roles(part, self._names)
-    good = [i for one in inner[GOOD] for i in self._below(one, BAD)]
+    good = self._good(inner[GOOD])
     known = inner[GOOD] + inner[MASK]
     return good, self._kinds([one for one in part.folders if one not in known])
 
@@ -210,13 +218,6 @@ class Reader:
       if reason in _LOST_IMAGES
       and any(path.is_relative_to(one.path) for one in kinds.values())
     }
-
-
-def _is_beside(path: Path, images: dict[Path, pairing.Parts]) -> bool:
-  """Returns whether a file is called as an image beside it, and `_mask`."""
-  *folders, stem = images[path]
-  plain = stem.removesuffix('_mask')
-  return plain != stem and (*folders, plain) in images.values()
 
 
 def _kind_of(folder: Folder, kinds: dict[str, Folder]) -> pairing.Parts:

@@ -64,8 +64,8 @@ def open_categories(data: Config) -> DataSet:
     category = folder.hold_out(readable, data.held_out, data.held_out_least)
     if data.held_out and not category.validation:
       logging.warning(
-        '%s: %d good images are too few to hold one out, so there is no '
-        'threshold and no verdict; four are needed',
+        '%s: %d good images to train on are too few to hold one out, so there '
+        'is no threshold and no verdict; four are needed',
         category.name,
         len(category.train),
       )
@@ -104,7 +104,7 @@ def _find(data: Config, names: Sequence[str]) -> tuple[Path, folder.Found]:
   if not data.root:
     raise ValueError('--config.data.root is empty; give the folder of images')
   if data.source == 'demo':
-    root = root / f'seed{data.demo_seed}'
+    root /= f'seed{data.demo_seed}'
     console.print(f'Data: {root} (generated where missing)')
     demo.generate(root, seed=data.demo_seed, validation=_DEMO_VALIDATION)
   elif not root.is_dir():
@@ -116,7 +116,10 @@ def _find(data: Config, names: Sequence[str]) -> tuple[Path, folder.Found]:
     return root, folder.Found(cifar10.find_categories(root, names), {})
   if split:
     return root, visa.find(root, names)
-  return root, folder.find(root, names, words)
+  found = folder.find(root, names, words)
+  if data.source == 'demo':
+    found.left_out.pop(root / demo.MARKER, None)  # It says how it was made.
+  return root, found
 
 
 def _check(
@@ -138,14 +141,18 @@ def _check(
       found[path] = one
       continue
     if data.strict:
-      raise ValueError(
-        f'{one}; mend or remove it, or let it be left out without --strict'
-      ) from one
+      raise ValueError(f'{one}; with --strict such an image ends the run')
     assert isinstance(path, Path)
     left_out[path] = accounts.UNREADABLE
     broken += 1
     if broken <= _TOLD:
       logging.warning('%s: left out: %s', category.name, one)
+  if broken > _TOLD:
+    logging.warning(
+      '%s: left out: %d more images that cannot be read',
+      category.name,
+      broken - _TOLD,
+    )
   return found
 
 

@@ -164,6 +164,18 @@ def may_be_image(path: Path) -> bool:
   return suffix in _RAW or suffix in Image.registered_extensions()
 
 
+def masks_beside(images: Iterable[Path]) -> set[Path]:
+  """Returns images that are called as another one beside them, and `_mask`."""
+  images = list(images)
+  known = {image.with_suffix('') for image in images}
+  return {
+    image
+    for image in images
+    if image.stem.lower().endswith('_mask')
+    and image.with_name(image.stem[: -len('_mask')]) in known
+  }
+
+
 def identity(path: Path) -> object:
   """Returns what two names of one file have in common."""
   found = path.stat()

@@ -113,6 +113,9 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
   return np.asarray(small, np.float32)
 
 
+_COLOUR = 20  # Levels between channels, on average over images: not gray.
+
+
 class Watch:
   """Warns of a detector's cautions, and of images that look changed, once."""
 
@@ -157,7 +160,12 @@ class Watch:
       self._tell('aspect', f'{name}: {other_aspect(known, size)}')
     if change := _level(known, float(small.mean())):
       self._tell(
-        'level', f'{name}: {change}; look at the light and the exposure'
+        'darker' if small.mean() < known.gray[0] else 'brighter',
+        f'{name}: {change}; look at the light and the exposure',
+      )
+    if not np.ptp(small, -1).any() and np.ptp(self._mean, -1).max() > _COLOUR:
+      self._tell(
+        'gray', f'{name}: is gray, but the training images have colours'
       )
     # All in one go, as it is done for each image.
     changed = (small, small[..., ::-1], *(turn(small) for turn, _ in _TURNED))

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from simplenet_jax import memory
+from simplenet_jax import environment, memory
 from simplenet_jax.inference import network
 from simplenet_jax.models.precision import PRECISIONS
 
@@ -39,7 +39,8 @@ class Computation:
       shrink: See `Detector`.
 
     Raises:
-      ValueError: For another precision or a batch size below 1.
+      ValueError: For another precision, a batch size below 1, or where JAX
+        finds no device.
     """
     if precision not in PRECISIONS:
       raise ValueError(
@@ -48,7 +49,11 @@ class Computation:
     if batch_size < 1:
       raise ValueError(f'batch_size is {batch_size}, expected at least 1')
     # CPUs gain nothing by bfloat16; it is there to see what it does elsewhere.
-    by_products = jax.default_backend() == 'cpu' and precision != 'bfloat16'
+    try:
+      backend = jax.default_backend()
+    except Exception as error:  # JAX asserts, too.
+      raise ValueError(environment.missing_backend()) from error
+    by_products = backend == 'cpu' and precision != 'bfloat16'
     manner = 'float32' if by_products else precision
     self._network, self._weights = structure, weights
     self._manner = network.Manner(manner, by_products)

@@ -48,6 +48,10 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
     PermissionError: If it may not be read.
     ValueError: If it is no detector, or damaged.
   """
+  if path.is_dir() and not with_suffix(path).is_file():
+    held = ', '.join(sorted(one.stem for one in path.glob(f'*{SUFFIX}')))
+    hint = f'name one of those in it: {held}' if held else 'none is in it'
+    raise FileNotFoundError(f'{path}: no such detector but a folder; {hint}')
   path = path if path.is_file() else with_suffix(path)
   if not path.is_file():
     raise FileNotFoundError(

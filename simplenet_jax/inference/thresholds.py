@@ -12,7 +12,6 @@ is at most Beta(n + 1 - k, k) distributed, of which `bound` is a quantile.
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from absl import logging
@@ -166,17 +165,15 @@ def describe(thresholds: Thresholds) -> list[str]:
   more = ''
   if thresholds.promised > asked + 1e-9:
     more = f' ({asked:.1%} takes {needed(asked)} images)'
-  # The files' names, without their folders.
-  shown = ', '.join(Path(name).name for name, _ in thresholds.drivers[:3])
+  shown = ', '.join(name for name, _ in thresholds.drivers[:3])
   rest = len(thresholds.drivers) - 3
   and_more = f' and {rest} more' if rest > 0 else ''
   plural = '' if count == 1 else 's'
   return [
-    f'threshold {thresholds.image:.4g} from {count} good image{plural} not '
-    'trained on',
+    f'threshold {thresholds.image:.4g} from {count} good image{plural}',
     f'set by {shown}{and_more}',
-    f'on average over draws of the {count} calibration image{plural} at most '
-    f'{thresholds.promised:.1%} of good images are flagged{more}',
+    f'on average over draws of {count} good image{plural} not trained on, at '
+    f'most {thresholds.promised:.1%} of good images are flagged{more}',
     f'with 95 % confidence at most {thresholds.bound:.1%} of good images are '
     'flagged',
     *by_hand,

@@ -53,7 +53,7 @@ def test_a_folder_gives_all_images_in_it_sorted(root):
 
 def test_what_is_given_is_told(root, caplog):
   lines = files.find(root).tell('image to predict').splitlines()
-  assert lines[0] == '        5  image to predict, such as line 4/a.JPG'
+  assert lines[0] == '        5  image to predict, such as a.JPG'
   assert lines[1:] == [
     "        3  left out: hidden, or a system's own, such as .cache/e.png",
     '        2  left out: no image by its content, such as deep/notes.txt',

@@ -298,9 +298,13 @@ def test_a_folder_of_nothing_but_images_is_a_category_of_good_ones(tmp_path):
   assert not one.test
 
 
-def test_several_folders_of_images_are_a_category_each(tmp_path):
+def test_several_folders_of_images_are_a_category_each(tmp_path, caplog):
   root = _touch(tmp_path, 'gasket/a.jpg', 'screw/b.jpg', 'empty/notes.txt')
   found = folder.find(root)
+  (told,) = caplog.messages
+  assert told.startswith(
+    f'{root}: each of gasket, screw is taken for a kind of part of its own'
+  )
   assert [one.name for one in found.categories] == ['gasket', 'screw']
   assert found.left_out == {root / 'empty/notes.txt': tree.NO_IMAGE}
   _touch(root, 'nut/train/good/c.jpg')  # Now they may be anything.
@@ -646,6 +650,23 @@ def test_files_that_are_no_images_have_a_reason(tmp_path):
     'train/good/@eaDir/a.png/SYNO.png': tree.HIDDEN,
     '__MACOSX/._a.png': tree.HIDDEN,
   }
+
+
+def test_masks_beside_good_images_are_not_trained_on(tmp_path):
+  names = ['a.png', 'a_mask.png', 'b_mask.png']
+  assert _found(tmp_path, *names) == {
+    'a.png': 'train',
+    'a_mask.png': parts.UNUSED_MASK,
+    'b_mask.png': 'train',
+  }
+
+
+def test_photographs_that_are_not_read_are_named_where_there_is_nothing_else(
+  tmp_path,
+):
+  _touch(tmp_path, 'IMG_1.HEIC', 'IMG_2.heic')
+  with pytest.raises(ValueError, match=r'no categories.* it holds 2, such as'):
+    folder.find(tmp_path)
 
 
 @pytest.mark.parametrize(

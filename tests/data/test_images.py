@@ -242,7 +242,7 @@ def test_not_an_image(tmp_path):
   _refused(path, 'expected AVIF, BMP, .*WEBP')
   _refused(tmp_path, 'cannot be read')
   path.write_bytes(b'')
-  _refused(path, 'empty')
+  _refused(path, 'empty; replace')
 
 
 @pytest.mark.parametrize('form', ['GIF', 'PPM', 'JPEG2000'])

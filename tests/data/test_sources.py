@@ -43,16 +43,16 @@ def test_every_use_is_counted_with_an_example(data, part, capsys, caplog):
   (part / 'readme.txt').write_text('x')
   opened = sources.open_categories(data)
   assert _rows(opened) == {
-    ('train', False): (8, 'part/train/good/0.png'),
-    ('held out', False): (2, 'part/train/good/2.png'),
-    ('good test', False): (1, 'part/test/good/a.png'),
-    ('defective test: x', False): (2, 'part/test/x/b.png'),
-    ('defective test: y', False): (1, 'part/test/y/d.png'),
-    ('mask', False): (2, 'part/ground_truth/x/b_mask.png'),
+    ('train', False): (8, 'train/good/0.png'),
+    ('held out', False): (2, 'train/good/2.png'),
+    ('good test', False): (1, 'test/good/a.png'),
+    ('defective test: x', False): (2, 'test/x/b.png'),
+    ('defective test: y', False): (1, 'test/y/d.png'),
+    ('mask', False): (2, 'ground_truth/x/b_mask.png'),
     (tree.NO_IMAGE, True): (1, 'readme.txt'),
   }
   told = capsys.readouterr().out
-  assert '8  train, such as part/train/good/0.png' in told
+  assert '8  train, such as train/good/0.png' in told
   assert f'1  left out: {tree.NO_IMAGE}, such as readme.txt' in told
   assert caplog.messages == [
     f'part: 1 of 3 defective images: no mask; left out of pixel figures; such '
@@ -75,13 +75,15 @@ def test_images_that_cannot_be_read_are_left_out(data, part, caplog):
   opened = sources.open_categories(data)
   found = _rows(opened)
   assert found['train', False][0] + found['held out', False][0] == 9
-  assert found['defective test: x', False] == (1, 'part/test/x/c.png')
+  assert found['defective test: x', False] == (1, 'test/x/c.png')
   assert found[accounts.UNREADABLE, True] == (2, 'test/x/b.png')
   assert found['a mask of an image that cannot be read', True][0] == 1
   for name in ('train/good/3.png', 'test/x/b.png'):
     assert f'part: left out: {part / name}: cannot be read' in caplog.text
   data.strict = True
-  with pytest.raises(ValueError, match=r'3\.png: cannot be read: .* --strict'):
+  with pytest.raises(
+    ValueError, match=r'3\.png: cannot be read: .*with --strict'
+  ):
     sources.open_categories(data)
 
 
@@ -119,7 +121,7 @@ def test_too_few_good_images_for_a_threshold_are_told(
   _save(data, *(f'{i}.png' for i in range(count)))
   (one,) = sources.open_categories(data).categories
   assert len(one.category.validation) == held
-  told = 'part: 3 good images are too few to hold one out, so there is no'
+  told = 'part: 3 good images to train on are too few to hold one out'
   assert (told in caplog.text) == (not held)
 
 

@@ -215,14 +215,14 @@ def test_needed_is_the_smallest_number_of_images(rate):
   ],
 )
 def test_what_is_promised_is_told(count, rate, limit, drivers, average, bound):
-  names = [f'line/good/{i}.png' for i in range(count)]
+  names = [f'{i}.png' for i in range(count)]
   scores = np.arange(count)
   told = thresholds.describe(thresholds.calibrate(names, scores, scores, rate))
   more = ' (1.0% takes 99 images)' if count == 20 else ''
   assert told == [
-    f'threshold {limit} from {count} good images not trained on',
+    f'threshold {limit} from {count} good images',
     f'set by {drivers}',
-    f'on average over draws of the {count} calibration images at most '
+    f'on average over draws of {count} good images not trained on, at most '
     f'{average} of good images are flagged{more}',
     f'with 95 % confidence at most {bound} of good images are flagged',
   ]
