@@ -109,6 +109,18 @@ def test_each_change_is_told_once_and_of_a_single_image(
   assert told(KNOWN, changed, caplog) == [line]
 
 
+def test_gray_images_are_told_where_training_images_had_colours(caplog):
+  gray = NEW[0].mean(-1, keepdims=True).repeat(3, -1).astype(np.uint8)
+  assert 'image 0: is gray, but the training images have colours' in told(
+    KNOWN, [gray, gray], caplog
+  )
+
+
+def test_too_dark_and_too_bright_are_told_each(caplog):
+  found = told(KNOWN, [NEW[0] // 6, 255 - (255 - NEW[1]) // 6], caplog)
+  assert ['far darker' in found[0], 'far brighter' in found[1]] == [True, True]
+
+
 def test_the_other_order_is_named(caplog):
   changed = [np.ascontiguousarray(pixels[..., ::-1]) for pixels in NEW]
   (line,) = told(KNOWN, changed, caplog, channels='bgr')

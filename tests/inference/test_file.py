@@ -115,6 +115,11 @@ def test_a_file_that_may_not_be_read_is_told_as_such(saved, monkeypatch):
     file.load(saved)
 
 
+def test_a_folder_of_detectors_names_them(saved):
+  with pytest.raises(FileNotFoundError, match=f'a folder; name .*{saved.stem}'):
+    file.load(saved.parent)
+
+
 def test_no_file_and_a_folder_are_told(tmp_path, saved):
   for path in (tmp_path / 'none', tmp_path):
     with pytest.raises(FileNotFoundError, match='no such detector') as caught:
