@@ -77,7 +77,7 @@ def test_it_prints_what_it_promises_and_by_which_images(saved, good, caplog):
   limits = Detector.load(saved).thresholds
   told = done.told.splitlines()
   assert told[0] == f'Calibrates part with 9 images, to {saved}'
-  assert told[1] == '        9  to calibrate, such as good0/0.png'
+  assert told[1] == '        9  to calibrate, such as 0.png'
   assert told[2].startswith(f'threshold {limits.image:.4g} from 9 good images')
   # One in a hundred cannot be promised with nine images.
   assert told[4].endswith(

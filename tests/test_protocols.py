@@ -279,7 +279,15 @@ def test_a_run_of_no_protocol_may_crop_as_it_likes():
   assert 'a black frame of 4 pixels' in rules.framing(config.data, None)
 
 
-@pytest.mark.parametrize('module', ['configs.mvtec', 'simplenet_jax.main'])
-def test_configs_and_wrong_flags_do_not_load_jax(module):
-  code = f'import sys, {module}; sys.exit("jax" in sys.modules)'
+@pytest.mark.parametrize(
+  ('module', 'heavy'),
+  [
+    ('configs.mvtec', 'jax'),
+    ('simplenet_jax.main', 'jax'),
+    ('simplenet_jax.detector', 'tensorflow_datasets'),
+    ('simplenet_jax.data.sources', 'tensorflow_datasets'),
+  ],
+)
+def test_what_is_not_needed_is_not_loaded(module, heavy):
+  code = f'import sys, {module}; sys.exit("{heavy}" in sys.modules)'
   subprocess.run([sys.executable, '-c', code], check=True, timeout=60)

@@ -14,7 +14,6 @@ from simplenet_jax.data import (
   images,
   inputs,
   loading,
-  prepared,
   visa,
 )
 from simplenet_jax.data.record import File
@@ -98,6 +97,8 @@ def _find(data: Config, names: Sequence[str]) -> tuple[Path, folder.Found]:
       'leave them out'
     )
   if data.source == 'tfds':
+    from simplenet_jax.data import prepared  # Loads TFDS.
+
     console.print(f'Data: {data.dataset} as TFDS prepared it; reads its names')
     found = prepared.find_categories(data.dataset, data.tfds_dir, names)
     return root, folder.Found(found, {})

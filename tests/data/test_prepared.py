@@ -14,7 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-import simplenet_jax.data
+import simplenet_jax.data.builders
 from simplenet_jax import ledger, protocols
 from simplenet_jax.data import cifar10, folder, inputs, prepared
 from simplenet_jax.data.builders import Cifar10OneClass, MvtecAd, mvtec_ad

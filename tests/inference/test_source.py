@@ -151,7 +151,7 @@ def unusable(folder):
   (folder / 'half.png').write_bytes(content[: len(content) // 2])
   Image.fromarray(np.zeros((4, 4), 'f')).save(folder / 'float.tiff')
   yield folder / 'text.png', 'not a readable image'
-  yield folder / 'empty.png', 'empty, expected'
+  yield folder / 'empty.png', 'empty; replace'
   yield folder / 'half.png', 'cannot be read'
   yield folder / 'float.tiff', 'floats'
   yield folder / 'none.png', 'no such file'
