@@ -195,7 +195,7 @@ def _read(settings: Settings, cluster: Cluster) -> _Work:
   for config in configs.values():
     protocols.check(config)
   first, clock = next(iter(configs.values())), Clock()
-  images = sources.open_categories(first.data)
+  images = sources.open_categories(first.data, whole=cluster.count == 1)
   categories = images.categories
   extractor = setup.make_extractor(first)
   variants = {

@@ -148,12 +148,13 @@ class Checked(NamedTuple):
   turned: bool
 
 
-def check(path: File, bits: int = 16) -> Checked:
+def check(path: File, bits: int = 16, *, whole: bool = True) -> Checked:
   """Looks whether an image is whole, in a fraction of the time of reading it.
 
   Args:
     path: The image file, or a record, which is not looked at.
     bits: See `read_image`.
+    whole: Whether to look at more than its header.
 
   Raises:
     FileNotFoundError: If there is no such file.
@@ -162,10 +163,12 @@ def check(path: File, bits: int = 16) -> Checked:
   if isinstance(path, Record):
     return Checked(path.size, False)
 
-  def whole(image: Image.Image) -> Checked:
+  def look(image: Image.Image) -> Checked:
     decoding.refuse_floats(image)
     turn = decoding.orientation(image)
     size = decoding.size_turned(image, turn)
+    if not whole:
+      return Checked(size, turn > 1)
     if image.mode in decoding.GRAY16:
       to_rgb(image, bits)  # Its values may be too large.
     elif isinstance(image, PngImageFile) and image.tile:
@@ -177,7 +180,7 @@ def check(path: File, bits: int = 16) -> Checked:
       image.load()
     return Checked(size, turn > 1)
 
-  return decode(path, whole)
+  return decode(path, look)
 
 
 def encoded_size(content: bytes, place: PurePosixPath, origin: str) -> Size:

@@ -37,11 +37,13 @@ class DataSet:
   files: tuple[accounts.Row, ...]
 
 
-def open_categories(data: Config) -> DataSet:
+def open_categories(data: Config, *, whole: bool = True) -> DataSet:
   """Finds the categories, checks all their files and says what they are.
 
   Args:
     data: The `data` section of a config.
+    whole: Whether to look at more of an image than its header. Where each of
+      many processes did, they would read the data set as many times.
 
   Returns:
     The categories; a demo set is generated where it is missing.
@@ -55,10 +57,10 @@ def open_categories(data: Config) -> DataSet:
   root, found = _find(data, data.categories)
   left_out = dict(found.left_out)
   opened, drawn = [], []
-  for whole in found.categories:
-    _check_name(data.root, whole.name)
-    checked = _check(whole, data, left_out)
-    readable = _without(whole, checked, left_out)
+  for one in found.categories:
+    _check_name(data.root, one.name)
+    checked = _check(one, data, whole, left_out)
+    readable = _without(one, checked, left_out)
     _tell_turned(readable, checked)
     category = folder.hold_out(readable, data.held_out, data.held_out_least)
     if data.held_out and not category.validation:
@@ -124,13 +126,16 @@ def _find(data: Config, names: Sequence[str]) -> tuple[Path, folder.Found]:
 
 
 def _check(
-  category: folder.Category, data: Config, left_out: dict[Path, str]
+  category: folder.Category,
+  data: Config,
+  whole: bool,
+  left_out: dict[Path, str],
 ) -> dict[File, images.Checked]:
   """Looks at all images; tells of those that cannot be read."""
 
   def look(path: File) -> images.Checked | OSError | ValueError:
     try:
-      return images.check(path, data.bits)
+      return images.check(path, data.bits, whole=whole)
     except (OSError, ValueError) as error:
       return error
 

@@ -87,6 +87,14 @@ def test_images_that_cannot_be_read_are_left_out(data, part, caplog):
     sources.open_categories(data)
 
 
+def test_headers_alone_do_not_show_what_is_damaged_inside(data, part):
+  for name, kept in (('train/good/3.png', -30), ('train/good/4.png', 10)):
+    path = part / name
+    path.write_bytes(path.read_bytes()[:kept])
+  found = _rows(sources.open_categories(data, whole=False))
+  assert found[accounts.UNREADABLE, True] == (1, 'train/good/4.png')
+
+
 def test_an_image_beyond_the_cameras_bits_is_left_out(data, part, caplog):
   data.bits = 12
   deep = np.full((40, 40), 4095, np.uint16)
