@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from simplenet_jax.data import accounts, tree
-from simplenet_jax.data.naming import BAD, GOOD, MASK, Names
+from simplenet_jax.data.naming import BAD, GOOD, MASK, TRAIN, Names
 from simplenet_jax.data.record import File
 
 # In a folder of predictions.
@@ -16,6 +16,7 @@ RESULTS = PICTURES, MAPS = 'pictures', 'maps'
 # Why an image is left out.
 A_MASK = 'a mask by the name of its folder, or of an image beside it'
 A_RESULT = 'in a folder of predictions'
+TRAINED = 'in a folder called train, and so perhaps trained on'
 NOT_GOOD = 'called bad, or beside a folder called good'
 A_FOLDER = 'a folder, but a pattern names files'
 TWICE = 'another name of an image that is there already'
@@ -54,8 +55,8 @@ def find(root: Path, *, good: bool = False) -> Given:
 
   Args:
     root: The folder.
-    good: Whether only good images are wanted: then folders called bad are left
-      out, and all beside one called good.
+    good: Whether only good images are wanted that were not trained on: then
+      folders called bad or train are left out, and all beside one called good.
 
   Raises:
     FileNotFoundError: If there are none.
@@ -75,6 +76,8 @@ def find(root: Path, *, good: bool = False) -> Given:
       role = roles[inner.path]
       if role == MASK:
         left_out.update(dict.fromkeys(inner.all_images(), A_MASK))
+      elif good and role == TRAIN:
+        left_out.update(dict.fromkeys(inner.all_images(), TRAINED))
       elif (good and role == BAD) or (beside and role != GOOD):
         left_out.update(dict.fromkeys(inner.all_images(), NOT_GOOD))
       elif predicted and inner.name in RESULTS:

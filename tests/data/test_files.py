@@ -120,7 +120,11 @@ def test_good_images_alone(tmp_path):
   found = files.find(tmp_path, good=True)
   assert names(tmp_path, found) == ['good/b.png']
   assert set(found.left_out.values()) == {files.NOT_GOOD}
-  (tmp_path / 'good').rename(tmp_path / 'old')
+  (tmp_path / 'train').mkdir()
+  (tmp_path / 'good').rename(tmp_path / 'train/good')
+  with_train = files.find(tmp_path, good=True)
+  assert with_train.left_out[tmp_path / 'train/good/b.png'] == files.TRAINED
+  (tmp_path / 'train/good').rename(tmp_path / 'old')
   assert names(tmp_path, files.find(tmp_path, good=True)) == [
     *('a.png', 'new/e.png', 'old/b.png', 'scratch/d.png'),
   ]
