@@ -1,13 +1,14 @@
 """Files that are either whole or not there."""
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import safetensors
@@ -54,6 +55,24 @@ def tidy(folder: Path) -> None:
   """Removes what killed processes left half-written, here and below."""
   for path in folder.rglob(f'{_PARTIAL}*'):
     path.unlink(missing_ok=True)
+
+
+def table_writer(file: TextIO) -> Callable[[Sequence[object]], None]:
+  """Returns what writes a row of a table, a line that ends with a line feed.
+
+  Args:
+    file: Opened with `newline=''`.
+  """
+  plain = csv.writer(file, lineterminator='\n')
+  quoted = csv.writer(file, lineterminator='\n', quoting=csv.QUOTE_ALL)
+
+  def write(row: Sequence[object]) -> None:
+    # With this end of lines Python leaves a carriage return unquoted, which
+    # readers take for an end of the line.
+    apart = any('\r' in str(field) for field in row)
+    (quoted if apart else plain).writerow(row)
+
+  return write
 
 
 def is_formula(text: str) -> bool:

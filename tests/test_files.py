@@ -1,12 +1,13 @@
 """Files that replace others, and who may read them."""
 
+import csv
 import os
 import stat
 
 import numpy as np
 import pytest
 
-from simplenet_jax.files import write_arrays, written_aside
+from simplenet_jax.files import table_writer, write_arrays, written_aside
 
 
 def mode(path):
@@ -35,3 +36,14 @@ def test_a_file_that_is_replaced_keeps_its_mode(tmp_path, kept):
     write_arrays(aside, {'one': np.ones(2)}, {})
   assert path.stat().st_size > 3
   assert mode(path) == kept
+
+
+def test_tables_read_back_whatever_is_in_them(tmp_path):
+  rows = [['a\rb.png', '1'], ['a\nb', ''], ['a"b', ','], ['plain', '2']]
+  with (tmp_path / 'a.csv').open('w', newline='') as file:
+    write = table_writer(file)
+    for row in rows:
+      write(row)
+  with (tmp_path / 'a.csv').open(newline='') as file:
+    assert list(csv.reader(file)) == rows
+  assert (tmp_path / 'a.csv').read_bytes().endswith(b'\nplain,2\n')

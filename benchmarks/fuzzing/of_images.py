@@ -60,6 +60,8 @@ def _below(folder: Path) -> list[Path]:
     if all(part[0] != '.' for part in Path(place).relative_to(folder).parts)
     for name in names
     if name[0] != '.' and name.lower().endswith(suffixes)
+    # Links to nothing and to devices are left out, and told.
+    if Path(place, name).is_file()
   ]
 
 

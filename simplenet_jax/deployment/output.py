@@ -1,7 +1,6 @@
 """What predictions leave on disk: a table, pictures and maps."""
 
 import collections
-import csv
 import dataclasses
 import errno
 import os
@@ -15,7 +14,7 @@ from PIL import Image
 from simplenet_jax import overwriting
 from simplenet_jax.data import files
 from simplenet_jax.evaluation import pictures
-from simplenet_jax.files import is_formula, written_aside
+from simplenet_jax.files import is_formula, table_writer, written_aside
 from simplenet_jax.inference.prediction import Prediction
 
 TABLE = files.TABLE
@@ -161,11 +160,11 @@ def write_table(folder: Path, rows: Iterable[Row]) -> Iterator[Row]:
     # Names that are no text are kept as they are.
     aside.open('w', -1, 'utf-8', 'surrogateescape', '') as file,
   ):
-    writer = csv.writer(file, lineterminator='\n')
-    writer.writerow(_HEADER)
+    write = table_writer(file)
+    write(_HEADER)
     try:
       for row in rows:
-        writer.writerow(row)
+        write(row)
         file.flush()
         yield row
     except BaseException as error:  # What came is kept, whatever happened.

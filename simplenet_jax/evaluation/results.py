@@ -1,6 +1,5 @@
 """From metrics per seed to results.json, results.csv and the tables shown."""
 
-import csv
 import dataclasses
 import json
 import math
@@ -12,7 +11,7 @@ from typing import Any
 from simplenet_jax.evaluation import metrics, published
 from simplenet_jax.evaluation.tables import by_selection, markdown_table
 from simplenet_jax.evaluation.tables import terminal_table as terminal_table
-from simplenet_jax.files import is_formula, written_aside
+from simplenet_jax.files import is_formula, table_writer, written_aside
 
 SELECTION_RULE = (
   'The headline is the last epoch, mean and sample standard deviation over '
@@ -242,13 +241,13 @@ def write_csv(path: Path | str, results: Mapping[str, Any]) -> None:
     written_aside(path) as aside,
     aside.open('w', newline='', encoding='utf-8') as file,
   ):
-    writer = csv.writer(file, lineterminator='\n')
-    writer.writerow(['category', 'selection', 'seeds', *names])
+    write = table_writer(file)
+    write(['category', 'selection', 'seeds', *names])
     for selection, categories in by_selection(results).items():
       for name, summaries in categories.items():
         values = [summaries[metric][part] for metric, part in columns]
         seeds = len(summaries[metrics.METRICS[0]]['seeds'])
-        writer.writerow([no_formula(name), selection, seeds, *values])
+        write([no_formula(name), selection, seeds, *values])
 
 
 def no_formula(text: str) -> str:

@@ -1,6 +1,5 @@
 """A sweep's numbers beside the paper's: JSON, CSV and tables."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
 from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.evaluation.tables import by_selection
-from simplenet_jax.files import written_aside
+from simplenet_jax.files import table_writer, written_aside
 from simplenet_jax.models.weights.variants import UNKNOWN, V1
 from simplenet_jax.progress import console, counted
 from simplenet_jax.protocols import Config, followed, leaves
@@ -228,7 +227,9 @@ def write(
     written_aside(paths[1]) as aside,
     aside.open('w', newline='', encoding='utf-8') as file,
   ):
-    csv.writer(file, lineterminator='\n').writerows(_flat(collected))
+    write_row = table_writer(file)
+    for row in _flat(collected):
+      write_row(row)
   with written_aside(paths[2]) as aside:
     aside.write_text(
       f'## {collected["title"]}\n\n{table}\n',
