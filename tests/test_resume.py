@@ -112,7 +112,8 @@ def test_signals_and_kills_change_nothing(command, whole):
   process.send_signal(signal.SIGTERM)
   _, errors = process.communicate(timeout=60)
   assert process.returncode == 128 + signal.SIGTERM
-  assert errors.startswith('stop: stopped and saved; the same command with')
+  # A head that ended before may have been told of.
+  assert errors.splitlines()[-1].startswith('stop: stopped and saved; the same')
 
   process = command.start('stopped')
   told = iter(process.stdout.readline, '')
