@@ -1,0 +1,124 @@
+"""Whether a change leaves every number as it was, bit for bit.
+
+  python -m benchmarks.gate --record   # before a change
+  python -m benchmarks.gate            # after it
+
+Trains two short runs on the CPU, the demo and two real categories, and compares
+their metrics, and one detector's scores and maps of test images, with what the
+same machine recorded. The recording lies in `runs/gate.json` or where
+`SIMPLENET_GATE` says. Where the real images and weights are absent, the second
+run is left out and named.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+
+_RECORD = flags.DEFINE_bool('record', False, 'Record instead of comparing.')
+_ONLY = flags.DEFINE_enum('only', '', ['', 'demo', 'real'], 'One run alone.')
+
+SHARED = Path(os.environ.get('SIMPLENET_SHARED', '../shared'))
+RECORDING = Path(os.environ.get('SIMPLENET_GATE', 'runs/gate.json'))
+
+# The images that the detector of each run is shown.
+DEMO = ['--config=configs/demo.py', '--config.train.epochs=2']
+REAL = [
+  '--config=configs/mvtec.py',
+  f'--config.data.root={SHARED}/data',
+  '--config.data.categories=toothbrush,glassfiber',
+  '--config.backbone.name=resnet18',
+  f'--config.backbone.weights={SHARED}/weights/resnet18.safetensors',
+  '--config.data.resize=96',
+  '--config.data.crop=80',
+  '--config.train.epochs=2',
+  '--config.seeds=0,1',
+  '--config.patch.pretrain_dim=128',
+  '--config.patch.target_dim=128',
+  '--config.head.hidden=64',
+]
+QUIET = [
+  '--config.engine.tensorboard=false',
+  '--config.evaluation.every=1',
+  '--config.evaluation.pictures=0',
+]
+
+
+def main(argv):
+  del argv
+  found = {}
+  if _ONLY.value != 'real':
+    found |= measure('demo', DEMO, Path('data/demo'), 'gasket')
+  if (SHARED / 'data/toothbrush').is_dir():
+    if _ONLY.value != 'demo':
+      found |= measure('real', REAL, SHARED / 'data', 'toothbrush')
+  else:
+    print(f'left out: the real categories, {SHARED}/data is absent')
+  if _RECORD.value:
+    RECORDING.parent.mkdir(parents=True, exist_ok=True)
+    RECORDING.write_text(json.dumps(found, indent=1))
+    print(f'recorded {len(found)} values in {RECORDING}')
+    return
+  known = json.loads(RECORDING.read_text())
+  other = [key for key in found if found[key] != known.get(key)]
+  for key in other[:20]:
+    print(f'{key}: recorded {known.get(key)}, now {found[key]}')
+  if other:
+    sys.exit(f'{len(other)} of {len(found)} values differ')
+  print(f'{len(found)} values are the same, bit for bit')
+
+
+def measure(
+  name: str, arguments: list[str], root: Path, category: str
+) -> dict[str, Any]:
+  """Trains one run; returns its metrics and a detector's maps, by name."""
+  with tempfile.TemporaryDirectory() as folder:
+    workdir = Path(folder) / 'run'
+    train = [sys.executable, '-m', 'simplenet_jax.main', *arguments, *QUIET]
+    subprocess.run(
+      [*train, f'--workdir={workdir}'], check=True, stdout=subprocess.DEVNULL
+    )
+    results = json.loads((workdir / 'results.json').read_text())
+    parts = {
+      part: results[part] for part in ['categories', 'mean', 'selected_on_test']
+    }
+    found = dict(leaves(parts, name))
+    images = sorted((root / category / 'test').rglob('*.png'))[::5]
+    found |= detect(name, workdir / 'detectors' / category, images)
+  return found
+
+
+def leaves(tree: Any, name: str):
+  """Yields the numbers of nested mappings and lists with their paths."""
+  if isinstance(tree, dict):
+    for key, value in tree.items():
+      yield from leaves(value, f'{name}/{key}')
+  elif isinstance(tree, list):
+    for number, value in enumerate(tree):
+      yield from leaves(value, f'{name}/{number}')
+  elif not isinstance(tree, float) or 'seconds' not in name:
+    yield name, tree
+
+
+def detect(name: str, path: Path, images: list[Path]) -> dict[str, str]:
+  """Returns the score and the map's SHA-256 of each image."""
+  from simplenet_jax.detector import Detector
+
+  found = {}
+  for image, one in zip(
+    images, Detector.load(path).predict(images), strict=True
+  ):
+    key = f'{name}/maps/{image.parent.name}/{image.name}'
+    digest = hashlib.sha256(one.map.tobytes()).hexdigest()
+    found[key] = f'{one.score!r} {digest}'
+  return found
+
+
+if __name__ == '__main__':
+  app.run(main)
