@@ -50,7 +50,8 @@ QUIET = [
 ]
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
+  """Records or compares."""
   del argv
   found = {}
   if _ONLY.value != 'real':
@@ -81,7 +82,7 @@ def measure(
   with tempfile.TemporaryDirectory() as folder:
     workdir = Path(folder) / 'run'
     train = [sys.executable, '-m', 'simplenet_jax.main', *arguments, *QUIET]
-    subprocess.run(
+    subprocess.run(  # noqa: S603
       [*train, f'--workdir={workdir}'], check=True, stdout=subprocess.DEVNULL
     )
     results = json.loads((workdir / 'results.json').read_text())
