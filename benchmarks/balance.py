@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from benchmarks import heads, mvtec_sizes, timing
 from simplenet_jax import cli, overview, protocols
 from simplenet_jax.models import resnet, weights
-from simplenet_jax.training import plan
+from simplenet_jax.training.job import Job
 
 DEVICES, SEEDS = (1, 2, 4, 8), (1, 5)
 
@@ -42,7 +42,7 @@ def make_config(file: pathlib.Path):
 def measure(config, categories: list[Any]) -> dict:
   """Plans, trains and counts; returns the figures."""
   made = heads.prepare(config, categories)
-  done: dict[str, dict[plan.Job, int]] = collections.defaultdict(dict)
+  done: dict[str, dict[Job, int]] = collections.defaultdict(dict)
   ended = made.train(
     made.planned.rota,
     lambda record: done[threading.current_thread().name].update(

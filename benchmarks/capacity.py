@@ -37,8 +37,8 @@ from benchmarks.capacity_model import (
 )
 from simplenet_jax import cli, protocols
 from simplenet_jax.data import sources
-from simplenet_jax.training import plan
 from simplenet_jax.training.checkpoint import Checkpoints
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.record import Record
 
 _CATEGORIES = flags.DEFINE_integer('categories', 1000, 'How many.', 1)
@@ -107,7 +107,7 @@ def saving(rounds: int = 5) -> dict[str, float]:
     'first': rng.normal(size=(_DIM, _HIDDEN)).astype(np.float32),
     'vectors': rng.normal(size=(_DIM + 6 * _HIDDEN)).astype(np.float32),
   }
-  job = plan.Job('category', 0, _IMAGES.value, _BATCH, _EPOCHS.value)
+  job = Job('category', 0, _IMAGES.value, _BATCH, _EPOCHS.value)
   record = Record(job)
   record.add_metrics(rng.uniform(size=(3, job.steps)).astype(np.float32))
   shape = (_TEST.value, 36, 36)

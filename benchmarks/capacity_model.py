@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from simplenet_jax.training import plan
+from simplenet_jax.training.job import Job, assign
 
 _BATCH, _EVERY, _SIDE = 8, 4, 288  # Of the released code's settings.
 _HIDDEN, _DIM = 1024, 1536
@@ -93,11 +93,11 @@ def spent(work: Work, costs: Costs, devices: int) -> dict[str, Any]:
     the plan's `efficiency`.
   """
   jobs = [
-    plan.Job(f'{number}', seed, work.images, _BATCH, work.epochs)
+    Job(f'{number}', seed, work.images, _BATCH, work.epochs)
     for number in range(work.categories)
     for seed in range(work.seeds)
   ]
-  parts = plan.assign(jobs, devices)
+  parts = assign(jobs, devices)
   loads = [sum(job.steps for job in part) for part in parts]
   busiest = parts[int(np.argmax(loads))]
   names = len({job.category for job in busiest})

@@ -31,7 +31,7 @@ from absl import flags
 from benchmarks import timing
 from benchmarks.fuzzing import ground, judge, of_files, of_images
 from simplenet_jax import cli
-from simplenet_jax.progress import console
+from simplenet_jax.console import console
 
 _SECONDS = flags.DEFINE_float('seconds', 1800.0, 'After which none is begun.')
 _CASES = flags.DEFINE_integer('cases', None, 'Of each kind, at most.', 1)

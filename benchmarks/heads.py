@@ -10,8 +10,8 @@ from flax import nnx
 
 from simplenet_jax.training import engine, layout, planning, setup
 from simplenet_jax.training.bank import Extractor
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.layout import Shift
-from simplenet_jax.training.plan import Job
 from simplenet_jax.training.record import Record
 from simplenet_jax.training.step import Recipe
 

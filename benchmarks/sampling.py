@@ -17,7 +17,8 @@ from absl import flags
 from benchmarks import timing
 from simplenet_jax import cli, protocols
 from simplenet_jax.rules import PRECISIONS
-from simplenet_jax.training import estimate, lanes, plan, sampling, setup
+from simplenet_jax.training import estimate, lanes, sampling, setup
+from simplenet_jax.training.job import Job, batches
 
 _PRECISION = flags.DEFINE_enum('precision', 'float32', PRECISIONS, 'Of steps.')
 _IMAGES = flags.DEFINE_integer('images', 64, 'In the bank.', 16)
@@ -42,8 +43,8 @@ class Head:
     self.flops = estimate.step_flops(_SHAPES, self.recipe, head)
     self.states = jax.tree.map(lambda leaf: leaf[None], head)
     images = len(levels[0])
-    job = plan.Job('part', 0, images, train.batch_size, train.epochs)
-    self.rows, valid = plan.batches(job, 0, _STEPS)
+    job = Job('part', 0, images, train.batch_size, train.epochs)
+    self.rows, valid = batches(job, 0, _STEPS)
     self.work = lanes.Work(
       jnp.asarray(self.rows[None]),
       jnp.asarray(valid[None]),

@@ -25,7 +25,8 @@ from simplenet_jax import cli
 from simplenet_jax.data import sources
 from simplenet_jax.protocols import Config
 from simplenet_jax.sweeps import experiment, settings
-from simplenet_jax.training import bank, lanes, layout, plan, setup
+from simplenet_jax.training import bank, lanes, layout, setup
+from simplenet_jax.training.job import batches
 
 _EPOCHS = flags.DEFINE_integer('epochs', 6, 'Of each head.', 1)
 _SIGMAS = (0.15, 0.3, 0.6, 1.2, 2.4, 4.8, 9.6, 19.2)
@@ -64,7 +65,7 @@ def seconds_of_a_step(config: Config) -> float:
   key = setup.head_key(0, inputs.name)
   head = setup.init_head(config, extractor.starts, recipe, key)
   states = jax.tree.map(lambda leaf: leaf[None], head)
-  rows, valid = plan.batches(job, 0, _STEPS)
+  rows, valid = batches(job, 0, _STEPS)
   work = lanes.Work(
     jnp.asarray(rows[None]),
     jnp.asarray(valid[None]),

@@ -28,7 +28,8 @@ from simplenet_jax import cli, protocols
 from simplenet_jax.data import images
 from simplenet_jax.models import resnet
 from simplenet_jax.models.precision import PRECISIONS
-from simplenet_jax.training import bank, estimate, lanes, plan, setup
+from simplenet_jax.training import bank, estimate, lanes, setup
+from simplenet_jax.training.job import Job, batches
 
 _BACKBONE = flags.DEFINE_string('backbone', 'wide_resnet50_2', 'Which ResNet.')
 _PRECISION = flags.DEFINE_enum(
@@ -66,8 +67,8 @@ class Ours:
     head = setup.init_head(config, self.extractor.starts, self.recipe, key)
     self.states = jax.tree.map(lambda leaf: leaf[None], head)
     size = config.train.batch_size
-    job = plan.Job('part', 0, len(pixels), size, 1)
-    rows, valid = plan.batches(job, 0, job.steps)
+    job = Job('part', 0, len(pixels), size, 1)
+    rows, valid = batches(job, 0, job.steps)
     self.work = lanes.Work(
       jnp.asarray(rows[None]),
       jnp.asarray(valid[None]),

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli, overwriting, rules
+from simplenet_jax import cli, rules
+from simplenet_jax.console import console, counted
 from simplenet_jax.data import decoding, files
-from simplenet_jax.progress import console, counted
+from simplenet_jax.files import refuse_existing
 
 _DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
 _INPUT = flags.DEFINE_string(
@@ -42,7 +43,7 @@ _ANY_ASPECT = flags.DEFINE_bool(
   False,
   'Whether images may have another aspect than those trained on.',
 )
-_OVERWRITE = overwriting.define_flag()
+_OVERWRITE = cli.define_overwrite()
 cli.require('detector', 'input')
 flags.register_validator(
   'false_alarm_rate', lambda rate: 0 < rate < 1, 'must be between 0 and 1'
@@ -60,7 +61,7 @@ def main() -> None:
   path = Path(_DETECTOR.value or '').expanduser()
   target = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else path
   if _OUTPUT.value:
-    overwriting.check(file.with_suffix(target), _OVERWRITE.value)
+    refuse_existing(file.with_suffix(target), _OVERWRITE.value)
   if target.is_file() and target.suffix != file.SUFFIX:
     raise ValueError(
       f'{target} does not end in {file.SUFFIX}, as what is written will; '

@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from simplenet_jax import config_flag, interrupts, memory
+from simplenet_jax import config_flag, environment
+from simplenet_jax.stop import Stopped
 
 _FAULT = 70  # The exit status of a fault of the program, as in sysexits.h.
 # What Python says of a flag's value, for people.
@@ -45,7 +46,7 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
       logging.set_verbosity(logging.WARNING)
     try:
       main(*([list(argv[1:])] if positional else []))
-    except interrupts.Stopped as stopped:
+    except Stopped as stopped:
       _fail(stopped.status, str(stopped), kind='stop')
     except KeyboardInterrupt:
       _fail(130, 'interrupted', kind='stop')
@@ -64,15 +65,12 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
 
 def _unexpected(error: Exception) -> tuple[int, str]:
   """Returns the exit status and what to say about an error nobody foresaw."""
-  if memory.exhausted(error):
+  if environment.is_out_of_memory(error):
     return 1, 'a device is out of memory; stop what else uses it'
   if isinstance(error, MemoryError):
     return 1, str(error) or 'this machine is out of memory'
-  if 'jax' in sys.modules:
-    from simplenet_jax import environment
-
-    if missing := environment.missing_backend():
-      return 1, missing
+  if 'jax' in sys.modules and (missing := environment.missing_backend()):
+    return 1, missing
   return _FAULT, (
     f'{type(error).__name__}: {error}; this is a fault of the program, please '
     'report it with what the same command says with --verbosity=1'
@@ -101,6 +99,13 @@ def require(*names: str) -> None:
     names,
     lambda values: None not in values.values(),
     f'{", ".join(f"--{name}" for name in names)} must be given',
+  )
+
+
+def define_overwrite() -> flags.FlagHolder[bool]:
+  """Defines --overwrite."""
+  return flags.DEFINE_bool(
+    'overwrite', False, 'Whether to replace what is at --output already.'
   )
 
 

@@ -19,8 +19,8 @@ import jax
 from absl import logging
 from jax._src import distributed  # Its client is in no public module.
 
-from simplenet_jax.interrupts import Stop, Stopped
-from simplenet_jax.progress import console, counted
+from simplenet_jax.console import console, counted
+from simplenet_jax.stop import Stop, Stopped
 
 _PERIOD = 1.0  # Seconds between looks at the others.
 _SILENCE = 15  # Seconds without a sign of life until a process is gone.

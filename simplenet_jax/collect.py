@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from simplenet_jax import run as runs
 from simplenet_jax.cluster import Cluster
-from simplenet_jax.training.plan import Job
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.record import Record
 from simplenet_jax.training.share import Share
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from absl import flags
 
 from simplenet_jax import cli
+from simplenet_jax.console import console
 from simplenet_jax.data.downloads.archives import ARCHIVES
-from simplenet_jax.progress import console
 
 _DATASET = flags.DEFINE_enum('dataset', None, list(ARCHIVES), 'Which one.')
 _ROOT = flags.DEFINE_string('root', 'data', 'Where it goes, a folder.')

@@ -1,12 +1,10 @@
-"""What a run ran on, for those who read its figures later."""
+"""What a run runs on: versions, devices, memory; jax is loaded when asked."""
 
 import importlib.metadata
 import os
 import platform
 from pathlib import Path
 from typing import Any
-
-import jax
 
 _PACKAGES = (
   'flax',
@@ -33,12 +31,12 @@ def versions() -> dict[str, str]:
 
 
 def device() -> dict[str, Any]:
-  """Returns the accelerator (or CPU) that JAX uses, and the host's processor.
+  """Returns JAX's `platform`, `kind` and `count`; the `host` and its `cores`.
 
-  Returns:
-    `platform`, `kind` and `count` of JAX's devices, how many `processes` have
-    them, `host` and its `cores`.
+  `processes` is how many processes the devices belong to.
   """
+  import jax
+
   devices = jax.devices()
   return {
     'platform': devices[0].platform,
@@ -50,13 +48,20 @@ def device() -> dict[str, Any]:
   }
 
 
-def missing_backend() -> str:
-  """Returns what to say where JAX finds no device of the kind asked for.
+def is_out_of_memory(error: BaseException) -> bool:
+  """Returns whether an error says that a device is out of memory."""
+  # JAX has no class of its own for it.
+  return isinstance(error, RuntimeError) and 'RESOURCE_EXHAUSTED' in str(error)
 
-  Returns:
-    A sentence that names `JAX_PLATFORMS` and what is there; nothing where JAX
-    has devices. JAX is of no more use in this process otherwise.
+
+def missing_backend() -> str:
+  """Returns what to say where JAX finds no device, or '' where it does.
+
+  The sentence names `JAX_PLATFORMS` and what is there. JAX is of no more use in
+  this process afterwards.
   """
+  import jax
+
   try:
     jax.devices()
     return ''

@@ -13,15 +13,15 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli, overwriting
-from simplenet_jax.progress import console
+from simplenet_jax import cli
+from simplenet_jax.console import console
 
 _DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
 _FORMAT = flags.DEFINE_enum(
   'format', 'stablehlo', ['stablehlo', 'onnx'], 'Of the model.'
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'Where the files go, a folder.')
-_OVERWRITE = overwriting.define_flag()
+_OVERWRITE = cli.define_overwrite()
 cli.require('detector', 'output')
 
 

@@ -57,6 +57,15 @@ def tidy(folder: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def refuse_existing(path: Path, overwrite: bool) -> None:
+  """Raises ValueError for an output that exists and must not be replaced."""
+  if not overwrite and os.path.lexists(path):
+    raise ValueError(
+      f'{path} is there already; give another --output, or --overwrite to '
+      'replace it'
+    )
+
+
 def table_writer(file: TextIO) -> Callable[[Sequence[object]], None]:
   """Returns what writes a row of a table, a line that ends with a line feed.
 

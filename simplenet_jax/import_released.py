@@ -12,13 +12,14 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli, config_flag, overwriting, protocols
-from simplenet_jax.progress import console
+from simplenet_jax import cli, config_flag, protocols
+from simplenet_jax.console import console
+from simplenet_jax.files import refuse_existing
 
 _CONFIG = config_flag.define('What the checkpoint was trained with.')
 _CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'The file, ckpt.pth.')
 _OUTPUT = flags.DEFINE_string('output', None, 'The detector to be written.')
-_OVERWRITE = overwriting.define_flag()
+_OVERWRITE = cli.define_overwrite()
 cli.require('config', 'checkpoint', 'output')
 
 
@@ -30,7 +31,7 @@ def main() -> None:
   output = Path(_OUTPUT.value or '').expanduser()
   if output.suffix != '.safetensors':
     output = Path(f'{output}.safetensors')
-  overwriting.check(output, _OVERWRITE.value)
+  refuse_existing(output, _OVERWRITE.value)
   from simplenet_jax.deployment import assembly, released
   from simplenet_jax.training import setup
 

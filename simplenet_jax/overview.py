@@ -8,10 +8,10 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax import protocols, rules
+from simplenet_jax.console import console, counted, duration
 from simplenet_jax.data import folder
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models.weights import Weights
-from simplenet_jax.progress import console, counted, duration
 from simplenet_jax.protocols import Config
 from simplenet_jax.training import estimate, layout
 from simplenet_jax.training.planning import Plan

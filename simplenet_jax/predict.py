@@ -13,9 +13,9 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli, overwriting, rules
+from simplenet_jax import cli, rules
+from simplenet_jax.console import console
 from simplenet_jax.data import decoding, files
-from simplenet_jax.progress import console
 
 _DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
 _INPUT = flags.DEFINE_string('input', None, 'An image, a folder or a pattern.')
@@ -45,7 +45,7 @@ _MAPS = flags.DEFINE_bool(
 _CHANNELS = flags.DEFINE_enum(
   'channels', 'rgb', decoding.CHANNELS, "The order of the images' channels."
 )
-_OVERWRITE = overwriting.define_flag()
+_OVERWRITE = cli.define_overwrite()
 cli.require('detector', 'input', 'output')
 for _name in ('threshold', 'pixel_threshold'):
   flags.register_validator(

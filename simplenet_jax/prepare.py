@@ -12,7 +12,8 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli, interrupts
+from simplenet_jax import cli
+from simplenet_jax.stop import at_once
 
 _DATASET = flags.DEFINE_enum(
   'dataset',
@@ -37,10 +38,10 @@ cli.require('dataset', 'manual_dir')
 def main() -> None:
   """Prepares the configs that are not prepared yet."""
   # Wrong flags are told at once, not after the seconds that imports take.
+  from simplenet_jax.console import console
   from simplenet_jax.data import prepared
   from simplenet_jax.data.downloads import datasets
   from simplenet_jax.data.downloads.archives import ARCHIVES
-  from simplenet_jax.progress import console
 
   dataset, manual = _DATASET.value or '', Path(_MANUAL_DIR.value or '')
   left = []
@@ -55,7 +56,7 @@ def main() -> None:
     datasets.obtain(ARCHIVES[dataset], manual)
   for number, builder in enumerate(left):
     rest = f'{len(left) - number} not prepared; the same command goes on'
-    with interrupts.at_once(lambda rest=rest: f'stopped, {rest}'):
+    with at_once(lambda rest=rest: f'stopped, {rest}'):
       prepared.prepare(builder, manual)
   console.print(
     'Reads as tfds.builder(...).as_data_source(), and with '

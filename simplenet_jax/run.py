@@ -8,7 +8,8 @@ from typing import Any
 
 from absl import logging
 
-from simplenet_jax import environment, memory, protocols
+from simplenet_jax import environment, protocols
+from simplenet_jax.console import Clock, console, counted, first_line
 from simplenet_jax.data import accounts
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment.shipper import Shipper
@@ -21,7 +22,6 @@ from simplenet_jax.evaluation import (
 )
 from simplenet_jax.files import read_json
 from simplenet_jax.models import weights
-from simplenet_jax.progress import Clock, console, counted, first_line
 from simplenet_jax.protocols import Config
 from simplenet_jax.report import page
 from simplenet_jax.training.checkpoint import Checkpoints
@@ -136,7 +136,7 @@ def _caution(run: Run, record: Record) -> str:
 
 def _reason(error: Exception) -> str:
   """Returns why a category failed; raises what is another kind of error."""
-  short = isinstance(error, MemoryError) or memory.exhausted(error)
+  short = isinstance(error, MemoryError) or environment.is_out_of_memory(error)
   if isinstance(error, RuntimeError) and not short:
     raise error
   if not short:

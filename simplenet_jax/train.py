@@ -8,23 +8,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simplenet_jax import collect, interrupts, ledger, protocols
+from simplenet_jax import collect, ledger, protocols
 from simplenet_jax import run as runs
 from simplenet_jax.cluster import ALONE, Cluster
+from simplenet_jax.console import Board, Clock, console, counted
 from simplenet_jax.data import sources
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment.shipper import Shipper
 from simplenet_jax.evaluation import earlier
 from simplenet_jax.models import weights
 from simplenet_jax.overview import announce
-from simplenet_jax.progress import Board, Clock, console, counted
 from simplenet_jax.protocols import Config
+from simplenet_jax.stop import Stopped, caught
 from simplenet_jax.training import engine, layout, planning, setup
 from simplenet_jax.training import share as shares
 from simplenet_jax.training.bank import Extractor
 from simplenet_jax.training.checkpoint import Checkpoints
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.orders import Orders
-from simplenet_jax.training.plan import Job
 from simplenet_jax.training.watch import Watch
 
 
@@ -50,7 +51,7 @@ def train_and_evaluate(
     ValueError: For settings, images or weights that cannot be used, in the end
       also if any category failed; if another process gave up or is gone.
     OSError: If a file or folder is missing or cannot be written.
-    interrupts.Stopped: If a signal asked it to stop; everything is saved.
+    stop.Stopped: If a signal asked it to stop; everything is saved.
   """
   (run,) = train_together({'': (config, workdir)}, workdir, cluster).values()
   return runs.conclude(run) if cluster.index == 0 else {}
@@ -99,7 +100,7 @@ def train_together(
     ValueError: For settings, images or weights that cannot be used; if another
       process gave up or is gone.
     OSError: If a file or folder is missing or cannot be written.
-    interrupts.Stopped: If a signal asked them to stop; everything is saved.
+    stop.Stopped: If a signal asked them to stop; everything is saved.
   """
   work = _read(settings, cluster)
   # What cannot be done is refused before a directory is taken.
@@ -121,7 +122,7 @@ def train_together(
           f'{sum(saved[job] > 0 for job in left)} under way'
         )
     with (
-      interrupts.caught() as stop,
+      caught() as stop,
       Board() as board,
       Watch(board, share.jobs, scalars(settings)) as watch,
     ):
@@ -152,7 +153,7 @@ def train_together(
       collect.gather(opened, cluster, stop)
   cluster.check()
   if stop.is_set():
-    raise interrupts.Stopped(
+    raise Stopped(
       f'stopped and saved; the same command with --workdir={folder} goes on',
       128 + stop.signal,
     )

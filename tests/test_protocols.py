@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from configs import demo, folder, mvtec, mvtec_fast
 from simplenet_jax import presets, protocols, rules
-from simplenet_jax.training import estimate, layout, plan, setup
+from simplenet_jax.training import estimate, layout, setup
+from simplenet_jax.training.job import Job
 
 # What orders have that no config knows.
 OTHERS = ('test_images', 'rank', 'checkpoints', 'on_steps', 'stop')
@@ -71,7 +72,7 @@ def test_fast_costs_a_tenth_of_reference_at_most(images):
         config, (0, 768), recipe, setup.head_key(0, '')
       )
     )
-    job = plan.Job('', 0, images, config.train.batch_size, config.train.epochs)
+    job = Job('', 0, images, config.train.batch_size, config.train.epochs)
     costs[config.protocol] = job.steps * estimate.step_flops(
       shapes, recipe, head
     )

@@ -9,12 +9,12 @@ from typing import Any, NoReturn
 
 import tensorflow_datasets as tfds
 
+from simplenet_jax.console import Board
 from simplenet_jax.data import images
 from simplenet_jax.data.builders import base
 from simplenet_jax.data.builders.mvtec_ad import ALL
 from simplenet_jax.data.folder import Category, Sample
 from simplenet_jax.data.record import Record
-from simplenet_jax.progress import Board
 
 # Of our data sets, the names that they have in TFDS.
 BUILDERS = {'mvtec_ad': 'mvtec_ad', 'cifar10': 'cifar10_one_class'}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from absl import logging
 
+from simplenet_jax.console import console
 from simplenet_jax.data import (
   accounts,
   cifar10,
@@ -17,7 +18,6 @@ from simplenet_jax.data import (
   visa,
 )
 from simplenet_jax.data.record import File
-from simplenet_jax.progress import console
 from simplenet_jax.protocols import Config
 
 _DEMO_VALIDATION = 20  # Good images of each demo category for its threshold.

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from simplenet_jax import overwriting
 from simplenet_jax.data import files
 from simplenet_jax.evaluation import pictures
-from simplenet_jax.files import is_formula, table_writer, written_aside
+from simplenet_jax.files import is_formula, table_writer, written_aside, refuse_existing
 from simplenet_jax.inference.prediction import Prediction
 
 TABLE = files.TABLE
@@ -126,7 +125,7 @@ def make_room(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
   """
   for name in (TABLE, *files.RESULTS):
     path = folder / name
-    overwriting.check(path, overwrite)
+    refuse_existing(path, overwrite)
     kept = path.resolve()
     if used := [one for one in inputs if kept in one.resolve().parents]:
       raise ValueError(

@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from simplenet_jax import interrupts
+from simplenet_jax.console import Board, console, counted
 from simplenet_jax.data import loading
 from simplenet_jax.deployment import output
 from simplenet_jax.detector import Detector
 from simplenet_jax.inference import thresholds
 from simplenet_jax.inference.card import Card
 from simplenet_jax.inference.prediction import Prediction
-from simplenet_jax.progress import Board, console, counted
+from simplenet_jax.stop import Stopped, caught
 
 # Heat maps without a threshold are hottest at least so many times the spread of
 # training images above the highest of them: new good ones lie somewhat higher.
@@ -48,7 +48,7 @@ def predict(
     ValueError: If the folder holds predictions that must stay, scores cannot be
       normalised, or (in the end, the others are written) an image cannot be
       used.
-    interrupts.Stopped: If a signal asked it to stop; what was done is written.
+    stop.Stopped: If a signal asked it to stop; what was done is written.
   """
   if normalise:
     detector.thresholds.normalised(0.0)  # Raises where it cannot be done.
@@ -117,7 +117,7 @@ def _run(
       yield from (row for row in results if row)
 
   anomalous, done, start = 0, 0, time.perf_counter()
-  with interrupts.caught('what is done is written') as stop, Board() as board:
+  with caught('what is done is written') as stop, Board() as board:
     for row in output.write_table(out.folder, rows()):
       done += 1
       anomalous += row[3] == 'anomalous'
@@ -132,7 +132,7 @@ def _run(
     f'second){"" if no_verdict else f", {anomalous} anomalous"}: {table}'
   )
   if stop.is_set() and done + len(errors) < len(paths):
-    raise interrupts.Stopped(
+    raise Stopped(
       f'stopped after {done} of {counted(len(paths), "image")}; '
       f'{table} holds them',
       128 + stop.signal,

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from simplenet_jax import environment, ledger, protocols
+from simplenet_jax.console import console
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment import assembly
 from simplenet_jax.detector import Detector
 from simplenet_jax.inference import appearance, file, thresholds
 from simplenet_jax.inference.appearance import Appearance
 from simplenet_jax.models import weights
-from simplenet_jax.progress import console
 from simplenet_jax.protocols import Config
 
 _SCORED = 16  # Training images that are scored again, at most.

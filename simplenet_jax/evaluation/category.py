@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from simplenet_jax.console import Clock, console
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import (
   artifacts,
@@ -15,7 +16,6 @@ from simplenet_jax.evaluation import (
   results,
 )
 from simplenet_jax.evaluation.judge import Judge
-from simplenet_jax.progress import Clock, console
 from simplenet_jax.protocols import Config
 from simplenet_jax.training.record import METRICS, Record, unlearned
 

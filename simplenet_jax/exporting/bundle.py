@@ -7,12 +7,11 @@ from types import ModuleType
 
 import numpy as np
 
-from simplenet_jax import overwriting
 from simplenet_jax.data import decoding
 from simplenet_jax.detector import Detector
 from simplenet_jax.exporting import onnx, stablehlo
 from simplenet_jax.exporting.stablehlo import Runner
-from simplenet_jax.files import written_aside
+from simplenet_jax.files import written_aside, refuse_existing
 from simplenet_jax.inference.card import Card
 
 FORMATS: dict[str, ModuleType] = {'stablehlo': stablehlo, 'onnx': onnx}
@@ -95,14 +94,14 @@ def export(
     'detector.json': describe(detector.card).encode(),
     'preprocess.py': recipe(detector.card).encode(),
   }
-  overwriting.check(folder / form.FILE, overwrite)
+  refuse_existing(folder / form.FILE, overwrite)
   others = [
     folder / name
     for name, text in texts.items()
     if (folder / name).exists() and (folder / name).read_bytes() != text
   ]
   for path in others:
-    overwriting.check(path, overwrite)
+    refuse_existing(path, overwrite)
   model = form.build(detector)
   difference = compare(detector, form.runner(model))
   if not difference <= TOLERANCE:

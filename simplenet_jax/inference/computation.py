@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from simplenet_jax import environment, memory
+from simplenet_jax import environment
 from simplenet_jax.inference import network
 from simplenet_jax.models.precision import PRECISIONS
 
@@ -81,7 +81,7 @@ class Computation:
     try:
       return jax.device_put(prepared)
     except RuntimeError as error:
-      if not memory.exhausted(error):
+      if not environment.is_out_of_memory(error):
         raise
       raise MemoryError(
         "the device has no memory for the detector's weights; stop what else "
@@ -151,7 +151,7 @@ class Computation:
     try:
       return self.start(pixels)
     except RuntimeError as error:
-      if not memory.exhausted(error):
+      if not environment.is_out_of_memory(error):
         raise
       return None
 
@@ -164,7 +164,7 @@ class Computation:
     try:
       maps, scores = (np.asarray(value)[: len(pixels)] for value in values)
     except RuntimeError as error:
-      if not memory.exhausted(error):
+      if not environment.is_out_of_memory(error):
         raise
       return None
     return maps, scores

@@ -11,7 +11,8 @@ import pathlib
 
 from absl import flags
 
-from simplenet_jax import cli, overwriting
+from simplenet_jax import cli
+from simplenet_jax.files import refuse_existing
 
 _OUTPUT = flags.DEFINE_string(
   'output',
@@ -19,7 +20,7 @@ _OUTPUT = flags.DEFINE_string(
   'The page; comparison.html of several. Without it, the page of one run '
   'replaces its own WORKDIR/report.html, which needs no --overwrite.',
 )
-_OVERWRITE = overwriting.define_flag()
+_OVERWRITE = cli.define_overwrite()
 
 
 def main(names: list[str]) -> None:
@@ -33,7 +34,7 @@ def main(names: list[str]) -> None:
   own = folders[0] / page.NAME if alone else 'comparison.html'
   output = pathlib.Path(_OUTPUT.value or own)
   if _OUTPUT.value or not alone:
-    overwriting.check(output, _OVERWRITE.value)
+    refuse_existing(output, _OVERWRITE.value)
   if alone:
     page.write(folders[0], output)
   else:

@@ -7,7 +7,7 @@ from typing import Any
 from simplenet_jax import run as runs
 from simplenet_jax import train
 from simplenet_jax.cluster import ALONE, Cluster
-from simplenet_jax.progress import console, counted
+from simplenet_jax.console import console, counted
 from simplenet_jax.protocols import Config
 from simplenet_jax.sweeps import settings
 
@@ -48,7 +48,7 @@ def conduct(
   Raises:
     ValueError: For settings, images or weights that cannot be used.
     OSError: If a file or folder is missing or cannot be written.
-    interrupts.Stopped: If a signal asked to stop; everything is saved.
+    stop.Stopped: If a signal asked to stop; everything is saved.
   """
   expanded = settings.expand(config)
   groups: dict[str, dict[str, Config]] = {}

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from simplenet_jax.cluster import ALONE, Cluster
+from simplenet_jax.console import console, counted
 from simplenet_jax.evaluation import results
-from simplenet_jax.progress import console, counted
 from simplenet_jax.protocols import Config
 from simplenet_jax.sweeps import extras, figures, gap, numbers
 from simplenet_jax.sweeps.conduct import conduct
@@ -30,7 +30,7 @@ def run(
     ValueError: For settings, images or weights that cannot be used, in the end
       also if a variant failed.
     OSError: If a file or folder is missing or cannot be written.
-    interrupts.Stopped: If a signal asked to stop; the same command goes on.
+    stop.Stopped: If a signal asked to stop; the same command goes on.
   """
   outcomes, failures = conduct(config, workdir, cluster)
   if cluster.index > 0:

@@ -7,13 +7,13 @@ from typing import Any
 from rich import box
 from rich import table as rich_table
 
+from simplenet_jax.console import console, counted
 from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
 from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.evaluation.tables import by_selection
 from simplenet_jax.files import table_writer, written_aside
 from simplenet_jax.models.weights.variants import UNKNOWN, V1
-from simplenet_jax.progress import console, counted
 from simplenet_jax.protocols import Config, followed, leaves
 from simplenet_jax.sweeps import published
 from simplenet_jax.sweeps.conduct import Outcome

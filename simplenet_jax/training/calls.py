@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simplenet_jax.training import lanes, plan
+from simplenet_jax.training import lanes
 from simplenet_jax.training.features import Features
+from simplenet_jax.training.job import Job, batches
 from simplenet_jax.training.orders import Orders
 from simplenet_jax.training.record import Record
 from simplenet_jax.training.step import HeadState, StepMetrics
@@ -30,7 +31,7 @@ class Slot:
   step: int
 
   @property
-  def job(self) -> plan.Job:
+  def job(self) -> Job:
     """The head."""
     return self.record.job
 
@@ -77,7 +78,7 @@ def next_steps(
   sigma = np.ones(width, np.float32)
   rate = np.ones((width, STEPS), np.float32)
   for slot in slots:
-    images, counted = plan.batches(slot.job, slot.step, count)
+    images, counted = batches(slot.job, slot.step, count)
     rows[slot.lane, :count] = slot.features.rows(slot.lane, images)
     valid[slot.lane, :count] = counted
     keys[slot.lane], first[slot.lane] = slot.key, slot.step

@@ -20,9 +20,9 @@ import orbax.checkpoint as ocp
 import safetensors
 from absl import logging
 
+from simplenet_jax.console import console, first_line
 from simplenet_jax.files import write_arrays
-from simplenet_jax.progress import console, first_line
-from simplenet_jax.training.plan import Job
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.record import Rank, Record
 
 # Orbax tells of every save, and as a warning of what is no concern here.

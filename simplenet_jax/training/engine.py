@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 
-from simplenet_jax import memory
-from simplenet_jax.progress import console, counted
-from simplenet_jax.training import bank, plan
+from simplenet_jax import environment
+from simplenet_jax.console import console, counted
+from simplenet_jax.training import bank
 from simplenet_jax.training.features import Source, Store
+from simplenet_jax.training.job import Job, turns
 from simplenet_jax.training.layout import Shift
 from simplenet_jax.training.orders import Orders
 from simplenet_jax.training.record import Record
@@ -64,11 +65,11 @@ def started(
       )
       home = bank.Bank(shift.shapes, shift.rows, shift.device)
       store = Store(home, own, shift.categories, shift.lanes, on_batch, stop)
-      turns = plan.turns(shift.jobs)
+      rounds = turns(shift.jobs)
       try:
-        for number, jobs in enumerate(turns):
+        for number, jobs in enumerate(rounds):
           store.keep(
-            job.category for turn in turns[number + 1 :] for job in turn
+            job.category for turn in rounds[number + 1 :] for job in turn
           )
           settings = orders[jobs[0].variant]
           Worker(settings, store, home, jobs, shift.lanes, emit).run()
@@ -137,7 +138,7 @@ def shrinking(
   Raises:
     ValueError: If memory does not hold it.
   """
-  done: set[plan.Job] = set()
+  done: set[Job] = set()
 
   def note(record: Record) -> None:
     done.add(record.job)
@@ -148,7 +149,7 @@ def shrinking(
       work(shift, size, note)
       return
     except RuntimeError as error:
-      if not memory.exhausted(error):
+      if not environment.is_out_of_memory(error):
         raise
       left = tuple(job for job in shift.jobs if job not in done)
       if not left:

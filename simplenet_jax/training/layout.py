@@ -11,7 +11,8 @@ import numpy as np
 
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.protocols import Config
-from simplenet_jax.training import bank, plan
+from simplenet_jax.training import bank
+from simplenet_jax.training.job import Job, assign, makespan, turns, widest
 
 # Matrix products of a step below which an accelerator waits for its host; more
 # heads side by side then cost little.
@@ -32,7 +33,7 @@ class Shift:
   """
 
   device: Any  # A jax.Device.
-  jobs: tuple[plan.Job, ...]
+  jobs: tuple[Job, ...]
   categories: tuple[Inputs, ...]
   lanes: int
   rows: int
@@ -46,9 +47,7 @@ class Shift:
   @property
   def makespan(self) -> int:
     """Steps until all heads are done, of as many at a time as train then."""
-    return sum(
-      plan.makespan(turn, self.lanes) for turn in plan.turns(self.jobs)
-    )
+    return sum(makespan(turn, self.lanes) for turn in turns(self.jobs))
 
   @property
   def streamed(self) -> list[str]:
@@ -58,11 +57,11 @@ class Shift:
 
 def make_jobs(
   config: Config, categories: Sequence[Inputs], variant: str = ''
-) -> list[plan.Job]:
+) -> list[Job]:
   """Returns the heads of a run: every category with every seed."""
   size = config.train.batch_size
   return [
-    plan.Job(one.name, seed, len(one.train), size, epochs, variant)
+    Job(one.name, seed, len(one.train), size, epochs, variant)
     for one in categories
     for epochs in [epochs_of(config, len(one.train))]
     for seed in config.seeds
@@ -85,8 +84,8 @@ Shapes = tuple[jax.ShapeDtypeStruct, ...]
 
 def lay_out(
   config: Config,
-  jobs: Sequence[plan.Job],
-  left: Sequence[plan.Job],
+  jobs: Sequence[Job],
+  left: Sequence[Job],
   categories: Sequence[Inputs],
   shapes: Mapping[tuple[int, int], Shapes],
   step_flops: float,
@@ -113,8 +112,8 @@ def lay_out(
   """
   named = {one.name: one for one in categories}
   devices = chosen_devices(config)
-  everything = plan.assign(jobs, len(devices))
-  parts = plan.assign(left, len(devices)) if left else []
+  everything = assign(jobs, len(devices))
+  parts = assign(left, len(devices)) if left else []
   lanes = min(
     _lanes(config, device, part, named, shapes, step_flops, budget)
     for device, part in zip(devices, everything, strict=True)
@@ -130,8 +129,8 @@ def lay_out(
   ]
 
 
-def _by_size(jobs, named) -> dict[tuple[int, int], list[plan.Job]]:
-  groups: dict[tuple[int, int], list[plan.Job]] = {}
+def _by_size(jobs, named) -> dict[tuple[int, int], list[Job]]:
+  groups: dict[tuple[int, int], list[Job]] = {}
   for job in jobs:
     groups.setdefault(named[job.category].size, []).append(job)
   return groups
@@ -158,7 +157,7 @@ def chosen_devices(config: Config) -> list[Any]:
 def _lanes(config, device, jobs, named, shapes, step_flops, budget) -> int:
   """Returns how many heads of these a device trains side by side."""
   batch = max(job.batch_size for job in jobs)
-  most = max(len(turn) for turn in plan.turns(jobs))
+  most = max(len(turn) for turn in turns(jobs))
   for size, of_size in _by_size(jobs, named).items():
     room = budget // bank.row_bytes(shapes[size])
     names = dict.fromkeys(job.category for job in of_size)
@@ -180,7 +179,7 @@ def _lanes(config, device, jobs, named, shapes, step_flops, budget) -> int:
   if device.platform == 'cpu':
     return 1  # Side by side, products take longer than one after the other.
   most = min(most, int(_FULL_STEP // step_flops) + 1)
-  return min(plan.widest(turn, most) for turn in plan.turns(jobs))
+  return min(widest(turn, most) for turn in turns(jobs))
 
 
 def _shift(device, jobs, named, shapes, lanes, budget) -> Shift:

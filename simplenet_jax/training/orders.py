@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from simplenet_jax.training.checkpoint import Checkpoints
-from simplenet_jax.training.plan import Job
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.record import Rank, Record
 from simplenet_jax.training.step import HeadState, Recipe
 

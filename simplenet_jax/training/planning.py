@@ -9,7 +9,7 @@ from flax import nnx
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.training import estimate, layout, setup
 from simplenet_jax.training.bank import Extractor
-from simplenet_jax.training.plan import Job
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.setup import Variant
 
 Size = tuple[int, int]  # Of an input: height and width in pixels.

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from simplenet_jax.training import step
-from simplenet_jax.training.plan import Job
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.step import HeadState
 
 METRICS = ('loss', 'p_normal', 'p_counterfeit')

@@ -17,9 +17,10 @@ from simplenet_jax.models import heads, losses, patches, resnet, weights
 from simplenet_jax.models.probe import probe
 from simplenet_jax.models.weights import variants
 from simplenet_jax.protocols import Config
-from simplenet_jax.training import layout, plan, step
+from simplenet_jax.training import layout, step
 from simplenet_jax.training.bank import Extractor
 from simplenet_jax.training.features import Source
+from simplenet_jax.training.job import rates
 from simplenet_jax.training.orders import Orders
 
 
@@ -193,7 +194,7 @@ def make_orders(
     sigma=config.train.sigma,
     relative=config.train.noise == 'relative',
     rates=functools.partial(
-      plan.rates, schedule=config.train.schedule, warmup=config.train.warmup
+      rates, schedule=config.train.schedule, warmup=config.train.warmup
     ),
     init=lambda job: init(key_of(job)),
     key=lambda job: np.asarray(jax.random.key_data(key_of(job))),

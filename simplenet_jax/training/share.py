@@ -4,8 +4,8 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.layout import Shift
-from simplenet_jax.training.plan import Job
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simplenet_jax.progress import Board
-from simplenet_jax.training.plan import Job
+from simplenet_jax.console import Board
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.record import Record
 
 if TYPE_CHECKING:

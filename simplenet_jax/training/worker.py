@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from simplenet_jax.progress import first_line
-from simplenet_jax.training import bank, lanes, plan
+from simplenet_jax.console import first_line
+from simplenet_jax.training import bank, lanes
 from simplenet_jax.training.calls import (
   STEPS,
   Call,
@@ -24,6 +24,7 @@ from simplenet_jax.training.calls import (
   next_steps,
 )
 from simplenet_jax.training.features import Features, Interrupted, Store
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.orders import Orders
 from simplenet_jax.training.record import METRICS, Record, flat, unflat
 from simplenet_jax.training.step import HeadState
@@ -42,7 +43,7 @@ class Worker:
     orders: Orders,
     store: Store,
     home: bank.Bank,
-    jobs: Sequence[plan.Job],
+    jobs: Sequence[Job],
     width: int,
     emit: Callable[[Record], None],
   ):
@@ -125,7 +126,7 @@ class Worker:
           break
         slot = self._slots[lane] = self._enter(lane, ready[0])
 
-  def _enter(self, lane: int, job: plan.Job) -> Slot | None:
+  def _enter(self, lane: int, job: Job) -> Slot | None:
     """Puts a head into a lane, with its features; None if there are none."""
     try:
       features = self._store.open(job.category)
@@ -156,7 +157,7 @@ class Worker:
       step=record.step,
     )
 
-  def _sigma(self, lane: int, job: plan.Job, features: Features) -> float:
+  def _sigma(self, lane: int, job: Job, features: Features) -> float:
     """Returns the standard deviation of a head's noise."""
     if not self._orders.relative:
       return self._orders.sigma
@@ -171,7 +172,7 @@ class Worker:
       )
     return self._orders.sigma * features.spread
 
-  def _resume(self, job: plan.Job) -> tuple[Record, HeadState]:
+  def _resume(self, job: Job) -> tuple[Record, HeadState]:
     rank = self._orders.rank(job.category)
     checkpoints = self._orders.checkpoints
     saved = checkpoints.load(job, rank) if checkpoints else None

@@ -13,7 +13,7 @@ from simplenet_jax.evaluation import evidence, metrics, miniatures
 from simplenet_jax.evaluation.judge import Judge
 from simplenet_jax.evaluation.results import write_json
 from simplenet_jax.report import page, sections
-from simplenet_jax.training.plan import Job
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.record import Record
 from tests.small import make_category, make_config
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from simplenet_jax import protocols
-from simplenet_jax.training import lanes, noise, plan, sampling, setup, step
+from simplenet_jax.training import lanes, noise, sampling, setup, step
+from simplenet_jax.training.job import Job, batches
 
 STARTS = (0, 3)
 STEPS = 12
@@ -34,7 +35,7 @@ LEVELS = tuple(
 
 
 def make_job(seed, category='part', images=10):
-  return plan.Job(category, seed, images, 4, epochs=4)
+  return Job(category, seed, images, 4, epochs=4)
 
 
 def init(job, recipe=RECIPE):
@@ -47,7 +48,7 @@ def stack(states):
 
 
 def work_of(jobs, first=0, count=STEPS, steps=STEPS, sigma=SIGMA):
-  parts = [plan.batches(job, first, count) for job in jobs]
+  parts = [batches(job, first, count) for job in jobs]
   rows, valid = (
     np.stack([np.pad(part[i], ((0, steps - count), (0, 0))) for part in parts])
     for i in (0, 1)
@@ -93,7 +94,7 @@ def test_a_lane_repeats_single_steps():
   job = make_job(3)
   states, losses = train([job])
   state = init(job)
-  images, valid = plan.batches(job, 0, STEPS)
+  images, valid = batches(job, 0, STEPS)
   key = jax.random.key_data(setup.head_key(3, 'part'))
   for i in range(STEPS):
     draw = noise.normal(noise.fold_in(key, i), (4, 4, 4, 8))
@@ -149,7 +150,7 @@ def test_a_head_does_not_depend_on_its_neighbours():
 def test_lane_width_changes_losses_by_rounding_only():
   config = make_config()
   config.train.batch_size = 4
-  jobs = [plan.Job('part', seed, 10, 4, epochs=14) for seed in range(3)]
+  jobs = [Job('part', seed, 10, 4, epochs=14) for seed in range(3)]
   _, together = train(jobs, cuts=(12, 12, 12, 4))
   for index, job in enumerate(jobs):
     _, alone = train([job], cuts=(12, 12, 12, 4))
@@ -177,7 +178,7 @@ def test_training_separates_normal_patches_from_counterfeits():
   config = make_config()
   config.train.discriminator.learning_rate = 0.02
   recipe = setup.make_recipe(config, STARTS)
-  job = plan.Job('part', 0, 10, 4, epochs=60)
+  job = Job('part', 0, 10, 4, epochs=60)
   _, losses = train([job], cuts=(12,) * 15, recipe=recipe, sigma=2.0)
   assert losses[0, -3:].mean() < 0.7 * losses[0, :3].mean()
 
@@ -288,7 +289,7 @@ def test_a_lane_draws_its_patches():
   recipe, job = options(patches=5), make_job(3)
   _, losses = train([job], recipe=recipe)
   state = init(job)
-  images, valid = plan.batches(job, 0, STEPS)
+  images, valid = batches(job, 0, STEPS)
   key = jax.random.key_data(setup.head_key(3, 'part'))
   for i in range(STEPS):
     own = noise.fold_in(key, i)

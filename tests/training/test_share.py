@@ -3,12 +3,12 @@ import types
 
 import pytest
 
-from simplenet_jax.training import plan
+from simplenet_jax.training.job import Job, assign
 from simplenet_jax.training.share import share
 
 
 def make_job(category, seed, images=8, variant=''):
-  return plan.Job(category, seed, images, 4, 3, variant)
+  return Job(category, seed, images, 4, 3, variant)
 
 
 def make_rota(*processes):
@@ -30,7 +30,7 @@ def shares_of(rota, ended, count):
 def test_every_head_trains_once_and_every_category_has_one_home():
   jobs = [make_job(name, seed) for name in 'abcdefg' for seed in range(3)]
   ended, left = jobs[::5], [job for job in jobs if job not in jobs[::5]]
-  parts = plan.assign(left, 4)
+  parts = assign(left, 4)
   # The first two devices are of one process.
   rota = make_rota(*zip((0, 0, 1, 2), parts, strict=True))
   found = shares_of(rota, ended, 3)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from simplenet_jax import progress
-from simplenet_jax.training.plan import Job
+from simplenet_jax import console
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.record import METRICS, Record
 from simplenet_jax.training.watch import Watch
 
@@ -32,7 +32,7 @@ def make_watch(capsys):
   """Returns a function that makes a watch; without a terminal to show it."""
 
   def make(jobs=JOBS, scalars=None):
-    return Watch(progress.Board(), jobs, {'': scalars})
+    return Watch(console.Board(), jobs, {'': scalars})
 
   return make
 
@@ -129,7 +129,7 @@ def test_a_head_that_was_given_up_is_not_in_the_last_line(make_watch, told):
 def test_without_a_terminal_a_line_comes_now_and_then(
   make_watch, told, monkeypatch
 ):
-  monkeypatch.setattr(progress, '_EVERY', 0.0)
+  monkeypatch.setattr(console, '_EVERY', 0.0)
   watch = make_watch()
   watch.on_steps(flat_record(JOBS[0], 12, 1, 0, 0))
   watch.on_steps(flat_record(JOBS[1], 2, 2, 0, 0))

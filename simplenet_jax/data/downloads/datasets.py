@@ -4,11 +4,11 @@ import contextlib
 import json
 from pathlib import Path
 
-from simplenet_jax import interrupts
+from simplenet_jax.console import console
 from simplenet_jax.data.downloads import extraction, fetching, part
 from simplenet_jax.data.downloads.archives import Archive
 from simplenet_jax.data.downloads.disk import amount
-from simplenet_jax.progress import console
+from simplenet_jax.stop import at_once
 
 MARKER = '.download.json'  # In folders that are whole, made by `obtain`.
 
@@ -40,7 +40,7 @@ def obtain(
     ValueError: If the folder is there and of another origin, the terms are not
       accepted, or the archive is not the one that was published.
     OSError: If it cannot be downloaded or written.
-    interrupts.Stopped: If a signal asked it to stop; it can go on later.
+    stop.Stopped: If a signal asked it to stop; it can go on later.
   """
   target = root / archive.folder
   if _is_made(target, archive):
@@ -61,7 +61,7 @@ def obtain(
       'you accept that'
     )
   file = given or root / _DOWNLOADS / archive.file_name
-  with interrupts.at_once(lambda: _kept(file)):
+  with at_once(lambda: _kept(file)):
     _bring(archive, file, given is not None)
     extraction.extract(
       file,

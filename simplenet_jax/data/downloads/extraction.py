@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from simplenet_jax.console import Board, counted
 from simplenet_jax.data.downloads import entries
 from simplenet_jax.data.downloads.disk import amount, require_room
 from simplenet_jax.data.downloads.entries import Entry, Refused, shown
-from simplenet_jax.progress import Board, counted
 
 # A folder of one of these is a category itself; VisA's hold Data.
 _OF_A_CATEGORY = ('train', 'test', 'Data')

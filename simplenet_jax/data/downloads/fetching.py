@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
+from simplenet_jax.console import Board, console, duration
 from simplenet_jax.data.downloads import part
 from simplenet_jax.data.downloads.disk import amount, require_room
 from simplenet_jax.data.downloads.part import Part
-from simplenet_jax.progress import Board, console, duration
 
 TRIES = 6  # In a row that bring nothing new.
 DELAY = 1.0  # Seconds before the second try; doubled before each further one.

@@ -16,16 +16,16 @@ import numpy as np
 import safetensors.numpy
 from absl import flags
 
-from simplenet_jax import cli, overwriting
-from simplenet_jax.files import written_aside
+from simplenet_jax import cli
+from simplenet_jax.console import console
+from simplenet_jax.files import written_aside, refuse_existing
 from simplenet_jax.models.weights import files, inspection, kinds, variants
-from simplenet_jax.progress import console
 
 _WEIGHTS = flags.DEFINE_string(
   'weights', None, 'A file, a name on the Hugging Face hub, or demo.'
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'A .safetensors file to write.')
-_OVERWRITE = overwriting.define_flag()
+_OVERWRITE = cli.define_overwrite()
 _LIST = flags.DEFINE_bool('list', False, 'Whether to list all tensors.')
 cli.require('weights')
 
@@ -36,7 +36,7 @@ def main() -> None:
   if output and output.suffix != '.safetensors':
     raise ValueError(f'--output is {output}; give a name with .safetensors')
   if output:
-    overwriting.check(output, _OVERWRITE.value)
+    refuse_existing(output, _OVERWRITE.value)
   source = _WEIGHTS.value or ''
   path = files.locate(source, '--weights')
   tensors, sha256 = files.read(path)

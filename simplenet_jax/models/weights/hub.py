@@ -9,7 +9,7 @@ import huggingface_hub
 from huggingface_hub import constants, utils
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from simplenet_jax.progress import console
+from simplenet_jax.console import console
 
 _FILE = 'model.safetensors'
 

@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 
-from simplenet_jax import progress
+from simplenet_jax import console
 from simplenet_jax.data.downloads import fetching, part
 from tests.data.downloads import serving
 
@@ -451,7 +451,7 @@ def test_a_run_that_waited_for_a_file_that_is_done_is_refused(
 def test_off_a_terminal_a_line_a_minute_tells(
   server, target, monkeypatch, capsys
 ):
-  monkeypatch.setattr(progress, '_EVERY', 0)
+  monkeypatch.setattr(console, '_EVERY', 0)
   seconds = itertools.count()
   monkeypatch.setattr(fetching.time, 'perf_counter', lambda: next(seconds))
   fetch(server, target)

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-from simplenet_jax.progress import console
+from simplenet_jax.console import console
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

@@ -5,7 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simplenet_jax.training import plan
+from simplenet_jax.training.job import (
+  Job,
+  assign,
+  batches,
+  partition,
+  rates,
+  shuffled,
+  turns,
+  waste,
+  widest,
+)
 
 MVTEC = (209, 224, 219, 280, 264, 391, 245, 220)
 MVTEC += (267, 320, 230, 60, 213, 247, 240)
@@ -13,7 +23,7 @@ MVTEC += (267, 320, 230, 60, 213, 247, 240)
 
 def make_jobs(images=MVTEC, seeds=1, batch_size=8, epochs=160):
   return [
-    plan.Job(f'part{i:02}', seed, count, batch_size, epochs)
+    Job(f'part{i:02}', seed, count, batch_size, epochs)
     for i, count in enumerate(images)
     for seed in range(seeds)
   ]
@@ -47,7 +57,7 @@ def best_partition(costs, bins):
 @pytest.mark.parametrize('devices', [2, 4, 8])
 def test_mvtec_is_within_five_percent_of_the_best_partition(devices):
   jobs = make_jobs()
-  assigned = plan.assign(jobs, devices)
+  assigned = assign(jobs, devices)
   fullest = max(sum(job.steps_per_epoch for job in part) for part in assigned)
   assert fullest <= 1.05 * best_partition(
     [job.steps_per_epoch for job in jobs], devices
@@ -58,7 +68,7 @@ def test_mvtec_is_within_five_percent_of_the_best_partition(devices):
 @pytest.mark.parametrize('devices', [1, 2, 4, 8])
 def test_several_seeds_are_balanced_and_stay_together(seeds, devices):
   jobs = make_jobs(seeds=seeds)
-  assigned = plan.assign(jobs, devices)
+  assigned = assign(jobs, devices)
   assert sorted(job.entropy for part in assigned for job in part) == sorted(
     job.entropy for job in jobs
   )
@@ -76,20 +86,20 @@ def test_several_seeds_are_balanced_and_stay_together(seeds, devices):
 @pytest.mark.parametrize('seeds', [1, 5])
 @pytest.mark.parametrize('most', [1, 2, 5, 15])
 def test_lanes_of_one_device_waste_at_most_five_percent(seeds, most):
-  (jobs,) = plan.assign(make_jobs(seeds=seeds), 1)
-  lanes = plan.widest(jobs, most)
+  (jobs,) = assign(make_jobs(seeds=seeds), 1)
+  lanes = widest(jobs, most)
   assert 1 <= lanes <= most
-  assert plan.waste(jobs, lanes) <= 0.05
-  assert plan.waste(jobs, 1) == 0
+  assert waste(jobs, lanes) <= 0.05
+  assert waste(jobs, 1) == 0
   if (seeds, most) == (1, 15):
     assert lanes == 5
-    assert plan.waste(jobs, 15) > 0.3
+    assert waste(jobs, 15) > 0.3
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.integers(1, 4))
 def test_partitions_hold_everything_and_are_near_the_best(costs, bins):
-  parts = plan.partition(costs, bins)
+  parts = partition(costs, bins)
   assert len(parts) == bins
   assert sorted(i for part in parts for i in part) == list(range(len(costs)))
   fullest = max(sum(costs[i] for i in part) for part in parts)
@@ -98,14 +108,14 @@ def test_partitions_hold_everything_and_are_near_the_best(costs, bins):
 
 
 def test_more_devices_than_heads_leave_some_idle():
-  assigned = plan.assign(make_jobs((10, 20)), 3)
+  assigned = assign(make_jobs((10, 20)), 3)
   assert sorted(map(len, assigned)) == [0, 1, 1]
-  assert plan.waste([], 4) == 0
+  assert waste([], 4) == 0
 
 
 def test_an_epoch_sees_every_image_once_in_another_order():
-  job = plan.Job('part', 3, 10, 4, 2)
-  indices, valid = plan.batches(job, 0, 6)
+  job = Job('part', 3, 10, 4, 2)
+  indices, valid = batches(job, 0, 6)
   assert indices.shape == valid.shape == (6, 4)
   first, second = indices[:3][valid[:3] == 1], indices[3:][valid[3:] == 1]
   for seen in (first, second):
@@ -117,23 +127,23 @@ def test_an_epoch_sees_every_image_once_in_another_order():
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 9), st.data())
 def test_steps_do_not_depend_on_how_they_are_cut(images, batch_size, data):
-  job = plan.Job('part', 0, images, batch_size, 3)
-  whole = plan.batches(job, 0, job.steps)
+  job = Job('part', 0, images, batch_size, 3)
+  whole = batches(job, 0, job.steps)
   first = data.draw(st.integers(0, job.steps - 1))
   count = data.draw(st.integers(1, job.steps - first))
-  cut = plan.batches(job, first, count)
+  cut = batches(job, first, count)
   for part, everything in zip(cut, whole, strict=True):
     np.testing.assert_array_equal(part, everything[first : first + count])
 
 
 def test_orders_differ_by_seed_and_category_and_never_change():
   orders = [
-    plan.shuffled(plan.Job(name, seed, 12, 4, 1), 0).tolist()
+    shuffled(Job(name, seed, 12, 4, 1), 0).tolist()
     for name in ('part', 'other')
     for seed in (0, 1)
   ]
   assert len({tuple(order) for order in orders}) == 4
-  assert orders[0] == plan.shuffled(plan.Job('part', 0, 12, 1, 9), 0).tolist()
+  assert orders[0] == shuffled(Job('part', 0, 12, 1, 9), 0).tolist()
   assert orders[0] == RECORDED
 
 
@@ -142,13 +152,13 @@ RECORDED = [4, 7, 10, 2, 9, 6, 5, 11, 1, 3, 0, 8]
 
 
 def variant(name, category, seed=0):
-  return plan.Job(category, seed, 10, 4, 3, name)
+  return Job(category, seed, 10, 4, 3, name)
 
 
 def test_a_run_alone_is_one_turn():
   jobs = [variant('', 'bolt'), variant('', 'cog'), variant('', 'bolt', 1)]
-  assert plan.turns(jobs) == [jobs]
-  assert plan.turns([]) == []
+  assert turns(jobs) == [jobs]
+  assert turns([]) == []
 
 
 def test_a_sweep_takes_one_category_after_another():
@@ -158,22 +168,22 @@ def test_a_sweep_takes_one_category_after_another():
     for category in ('bolt', 'cog')
     for seed in (0, 1)
   ]
-  turns = plan.turns(jobs)
-  assert [(turn[0].category, turn[0].variant) for turn in turns] == [
+  taken = turns(jobs)
+  assert [(turn[0].category, turn[0].variant) for turn in taken] == [
     ('bolt', 'a'),
     ('bolt', 'b'),
     ('cog', 'a'),
     ('cog', 'b'),
   ]
-  assert all(len(turn) == 2 for turn in turns)
+  assert all(len(turn) == 2 for turn in taken)
   assert sorted(map(str, jobs)) == sorted(
-    str(j) for turn in turns for j in turn
+    str(j) for turn in taken for j in turn
   )
 
 
 def test_learning_rates_rise_and_fall():
-  job = plan.Job('part', 0, images=80, batch_size=8, epochs=10)
-  every = plan.rates(job, 0, 100, schedule='cosine', warmup=0.1)
+  job = Job('part', 0, images=80, batch_size=8, epochs=10)
+  every = rates(job, 0, 100, schedule='cosine', warmup=0.1)
   np.testing.assert_allclose(every[:10], np.arange(1, 11) / 10, rtol=1e-6)
   passed = np.arange(90) / 90
   np.testing.assert_allclose(
@@ -181,9 +191,9 @@ def test_learning_rates_rise_and_fall():
   )
   assert 0 < every[-1] < 1e-3
   cut = [
-    plan.rates(job, first, 25, schedule='cosine', warmup=0.1)
+    rates(job, first, 25, schedule='cosine', warmup=0.1)
     for first in (0, 25, 50, 75)
   ]
   np.testing.assert_array_equal(np.concatenate(cut), every)
-  constant = plan.rates(job, 0, 100, schedule='constant', warmup=0.0)
+  constant = rates(job, 0, 100, schedule='constant', warmup=0.0)
   assert (constant == 1).all()
