@@ -13,7 +13,12 @@ from PIL import Image
 
 from simplenet_jax.data import files
 from simplenet_jax.evaluation import pictures
-from simplenet_jax.files import is_formula, table_writer, written_aside, refuse_existing
+from simplenet_jax.files import (
+  is_formula,
+  refuse_existing,
+  table_writer,
+  written_aside,
+)
 from simplenet_jax.inference.prediction import Prediction
 
 TABLE = files.TABLE

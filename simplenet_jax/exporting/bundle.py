@@ -11,7 +11,7 @@ from simplenet_jax.data import decoding
 from simplenet_jax.detector import Detector
 from simplenet_jax.exporting import onnx, stablehlo
 from simplenet_jax.exporting.stablehlo import Runner
-from simplenet_jax.files import written_aside, refuse_existing
+from simplenet_jax.files import refuse_existing, written_aside
 from simplenet_jax.inference.card import Card
 
 FORMATS: dict[str, ModuleType] = {'stablehlo': stablehlo, 'onnx': onnx}

@@ -18,7 +18,7 @@ from absl import flags
 
 from simplenet_jax import cli
 from simplenet_jax.console import console
-from simplenet_jax.files import written_aside, refuse_existing
+from simplenet_jax.files import refuse_existing, written_aside
 from simplenet_jax.models.weights import files, inspection, kinds, variants
 
 _WEIGHTS = flags.DEFINE_string(
