@@ -55,7 +55,7 @@ class Heads:
     orders = setup.make_orders(
       self.config,
       self.recipe,
-      self.extractor.starts,
+      self.extractor.level_offsets,
       test_images=lambda name: 0,
       rank=lambda name: None,
       checkpoints=None,
@@ -89,7 +89,7 @@ def prepare(
   """
   extractor = setup.make_extractor(config)
   weights = setup.load_backbone(config, extractor.graph).state
-  recipe = setup.make_recipe(config, extractor.starts)
+  recipe = setup.make_recipe(config, extractor.level_offsets)
   jobs = layout.make_jobs(config, categories)
   planned = planning.make_plan(
     {'': setup.Variant(config, recipe)},

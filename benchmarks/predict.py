@@ -32,9 +32,9 @@ from absl import flags
 from benchmarks import timing
 from simplenet_jax import cli
 from simplenet_jax.detector import Detector
-from simplenet_jax.inference import backbone, network
 from simplenet_jax.inference.card import Card
 from simplenet_jax.inference.thresholds import NONE
+from simplenet_jax.models import folded_resnet, simplenet
 from simplenet_jax.models.precision import PRECISIONS
 
 _BACKBONE = flags.DEFINE_string('backbone', 'wide_resnet50_2', 'Which ResNet.')
@@ -64,11 +64,11 @@ def make_detector(heads: int) -> Detector:
     'head.first.bias': random(1024 * heads),
     'head.tail': random(1024 * heads, scale=0.03),
   }
-  for name, _, shape in backbone.layers(_BACKBONE.value, levels):
+  for name, _, shape in folded_resnet.layers(_BACKBONE.value, levels):
     scale = float(np.prod(shape[:3])) ** -0.5
     weights[f'{name}.kernel'] = random(*shape, scale=scale)
     weights[f'{name}.bias'] = np.zeros(shape[-1], np.float32)
-  structure = network.Network(
+  structure = simplenet.Network(
     architecture=_BACKBONE.value,
     levels=levels,
     padding='reflect',
@@ -96,7 +96,9 @@ def flops(detector: Detector) -> float:
   """Returns the operations of an image as the method needs them, folded."""
   side, total, spec = _SIDE.value, 0, detector.card.network
   grid = [-(-side // 2 ** (level + 1)) for level in range(4)]
-  for name, stride, shape in backbone.layers(spec.architecture, spec.levels):
+  for name, stride, shape in folded_resnet.layers(
+    spec.architecture, spec.levels
+  ):
     level = int(name[5]) if name.startswith('layer') else 0
     # A block's first convolution still has the level before's resolution.
     first = name.endswith('.0.conv1') and level > 1
@@ -117,7 +119,7 @@ def matmul_peak() -> float:
   x = jnp.ones((size, size), dtype)
   multiply = jax.jit(
     functools.partial(
-      jnp.matmul, precision=network.convolution.PRECISION[_PRECISION.value]
+      jnp.matmul, precision=simplenet.convolution.PRECISION[_PRECISION.value]
     )
   )
   seconds = timing.in_turns(

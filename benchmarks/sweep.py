@@ -60,10 +60,10 @@ def seconds_of_a_step(config: Config) -> float:
     ],
     np.arange(inputs.images, dtype=np.int32),
   )
-  recipe = setup.make_recipe(config, extractor.starts)
+  recipe = setup.make_recipe(config, extractor.level_offsets)
   job = layout.make_jobs(config, [inputs])[0]
   key = setup.head_key(0, inputs.name)
-  head = setup.init_head(config, extractor.starts, recipe, key)
+  head = setup.init_head(config, extractor.level_offsets, recipe, key)
   states = jax.tree.map(lambda leaf: leaf[None], head)
   rows, valid = batches(job, 0, _STEPS)
   work = lanes.Work(

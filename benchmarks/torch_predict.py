@@ -104,7 +104,7 @@ class Lean(nn.Module):
       {'first': first, 'norm': head.norm, 'tail': head.tail}
     )
     spec = resnet.ARCHITECTURES[backbone]
-    self.pooling = patches.plan(
+    self.pooling = patches.pooling_for(
       (spec.channels(2), spec.channels(3)), 3, torch_train.DIM, torch_train.DIM
     )
     self.kernels = nn.ParameterList(

@@ -61,10 +61,12 @@ class Ours:
     self.bank = bank.Bank(
       self.extractor.shapes(self.weights, size), len(pixels)
     )
-    self.recipe = setup.make_recipe(config, self.extractor.starts)
+    self.recipe = setup.make_recipe(config, self.extractor.level_offsets)
     self.extract()
     key = setup.head_key(0, 'part')
-    head = setup.init_head(config, self.extractor.starts, self.recipe, key)
+    head = setup.init_head(
+      config, self.extractor.level_offsets, self.recipe, key
+    )
     self.states = jax.tree.map(lambda leaf: leaf[None], head)
     size = config.train.batch_size
     job = Job('part', 0, len(pixels), size, 1)

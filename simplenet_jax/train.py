@@ -200,7 +200,9 @@ def _read(settings: Settings, cluster: Cluster) -> _Work:
   categories = images.categories
   extractor = setup.make_extractor(first)
   variants = {
-    name: setup.Variant(config, setup.make_recipe(config, extractor.starts))
+    name: setup.Variant(
+      config, setup.make_recipe(config, extractor.level_offsets)
+    )
     for name, config in configs.items()
   }
   with clock('load weights'):
@@ -262,7 +264,7 @@ def _order(
     name: setup.make_orders(
       run.config,
       work.variants[name].recipe,
-      work.extractor.starts,
+      work.extractor.level_offsets,
       test_images=lambda name, run=run: len(run.categories[name].test),
       rank=functools.partial(runs.rank, run),
       checkpoints=run.checkpoints,

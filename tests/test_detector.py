@@ -11,8 +11,8 @@ from PIL import Image
 
 from simplenet_jax.data import images
 from simplenet_jax.detector import Detector
-from simplenet_jax.inference import network
 from simplenet_jax.inference.thresholds import NONE
+from simplenet_jax.models import simplenet
 from tests.inference import detectors
 
 SIZE = (32, 40)
@@ -244,7 +244,7 @@ def test_the_size_of_batches_changes_nothing(
     ).predict(detectors.arrays(COUNT))
     return list(found)
 
-  before, single = network.run._cache_size(), run(1)
+  before, single = simplenet.run._cache_size(), run(1)
   # What accelerators compute agrees with what CPUs do, if to fewer digits.
   for batch_size, reference in ((1, alone), *((n, single) for n in sizes)):
     allowed = tolerance * (5 if reference is alone else 1)
@@ -254,7 +254,7 @@ def test_the_size_of_batches_changes_nothing(
       assert one.score == pytest.approx(other.score, abs=allowed)
       np.testing.assert_allclose(one.input_map, other.input_map, rtol=allowed)
   # 13 images are 8 and 5, and 5 are padded to 8.
-  assert network.run._cache_size() - before <= 1 + len(sizes)
+  assert simplenet.run._cache_size() - before <= 1 + len(sizes)
 
 
 def test_odd_numbers_compile_nothing(detector):
@@ -262,14 +262,14 @@ def test_odd_numbers_compile_nothing(detector):
   many = detectors.as_on_accelerators(detector, 'float32', 8)
   maps, scores = many.infer(pixels)
   many.infer(pixels[:1])
-  before, compiled = network.run._cache_size(), Compilations()
+  before, compiled = simplenet.run._cache_size(), Compilations()
   for count in (1, 5, 6, 7, 8, 9, 13, 14):
     some_maps, some_scores = many.infer(pixels[:count])
     assert some_maps.shape == (count, *SIZE)
     assert some_scores.shape == (count,)
     np.testing.assert_allclose(some_maps, maps[:count], atol=1e-5)
     np.testing.assert_allclose(some_scores, scores[:count], atol=1e-5)
-  assert network.run._cache_size() == before
+  assert simplenet.run._cache_size() == before
   assert compiled.count == 0
 
 
@@ -278,11 +278,11 @@ def test_a_warm_detector_compiles_nothing():
   cold = detectors.as_on_accelerators(
     detectors.make(size=(32, 32), levels=(1,)), 'float32', 8
   )
-  before = network.run._cache_size()
+  before = simplenet.run._cache_size()
   cold.warm_up(17)
-  assert network.run._cache_size() == before + 2  # For 8 and for 1.
+  assert simplenet.run._cache_size() == before + 2  # For 8 and for 1.
   assert len(list(cold.predict(np.zeros((17, 9, 9, 3), np.uint8)))) == 17
-  assert network.run._cache_size() == before + 2
+  assert simplenet.run._cache_size() == before + 2
 
 
 def test_detectors_of_one_kind_share_what_is_compiled(detector):
@@ -290,10 +290,10 @@ def test_detectors_of_one_kind_share_what_is_compiled(detector):
   other = detectors.make(heads=2, levels=(1,))
   other.weights['head.tail'] = -other.weights['head.tail']
   other = another(other)
-  before = network.run._cache_size()
+  before = simplenet.run._cache_size()
   (found,) = other.predict(detectors.arrays(1))
   (first,) = detector.predict(detectors.arrays(1))
-  assert network.run._cache_size() == before
+  assert simplenet.run._cache_size() == before
   np.testing.assert_allclose(found.input_map, -first.input_map, atol=1e-5)
 
 

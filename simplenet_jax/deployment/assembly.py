@@ -9,11 +9,10 @@ from flax import nnx
 
 from simplenet_jax import environment, protocols
 from simplenet_jax.detector import Detector
-from simplenet_jax.inference import backbone, head
 from simplenet_jax.inference.card import Card
-from simplenet_jax.inference.network import Network
 from simplenet_jax.inference.thresholds import NONE
-from simplenet_jax.models import resnet
+from simplenet_jax.models import folded_head, folded_resnet, resnet
+from simplenet_jax.models.simplenet import Network
 from simplenet_jax.protocols import Config
 
 
@@ -34,7 +33,7 @@ def assemble(
     name: Of the category.
     size: Height and width of the network's input, in pixels.
     weights: The backbone's, from `fold_backbone`.
-    heads: One or more; see `head.fold`. Their scores are averaged.
+    heads: One or more; see `folded_head.fold`. Their scores are averaged.
     provenance: Where it comes from; what the config and the environment say is
       added.
     cautions: What was found wrong when the heads were trained, a sentence each.
@@ -69,7 +68,9 @@ def assemble(
     cautions=tuple(cautions),
   )
   # It calibrates beside the heads that are still in training.
-  return Detector(card.portable(), {**weights, **head.fold(heads)}, shrink=True)
+  return Detector(
+    card.portable(), {**weights, **folded_head.fold(heads)}, shrink=True
+  )
 
 
 def fold_backbone(config: Config, state: nnx.State) -> dict[str, np.ndarray]:
@@ -81,4 +82,4 @@ def fold_backbone(config: Config, state: nnx.State) -> dict[str, np.ndarray]:
   """
   name, levels = config.backbone.name, tuple(config.backbone.levels)
   graph, _ = resnet.abstract(name, levels, config.backbone.padding)
-  return backbone.fold(graph, state)
+  return folded_resnet.fold(graph, state)

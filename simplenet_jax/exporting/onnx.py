@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from simplenet_jax.detector import Detector
-from simplenet_jax.exporting import channels_first
 from simplenet_jax.exporting.stablehlo import Runner
+from simplenet_jax.models import channels_first
 
 FILE = 'model.onnx'
 OPSET = 21

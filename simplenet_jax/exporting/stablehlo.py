@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from simplenet_jax.detector import Detector
-from simplenet_jax.inference import network
+from simplenet_jax.models import simplenet
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 FILE = 'model.stablehlo'
@@ -30,7 +30,7 @@ def build(detector: Detector) -> bytes:
   jax.config.update(_FOLDERS, r'.*[/\\]')
   try:
     exported = jax.export.export(
-      jax.jit(network.plain(structure, detector.weights)), platforms=PLATFORMS
+      jax.jit(simplenet.plain(structure, detector.weights)), platforms=PLATFORMS
     )(pixels)
     return bytes(exported.serialize())
   finally:

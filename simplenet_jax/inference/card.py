@@ -9,10 +9,10 @@ from typing import Any
 import simplenet_jax
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.inference.appearance import Appearance
-from simplenet_jax.inference.network import Network
 from simplenet_jax.inference.thresholds import Thresholds
 from simplenet_jax.models import resnet
 from simplenet_jax.models.precision import PRECISIONS
+from simplenet_jax.models.simplenet import Network
 
 _KIND, _NUMBER = 'simplenet-jax detector', 2
 FORMAT = f'{_KIND} {_NUMBER}'

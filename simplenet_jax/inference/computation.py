@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax import environment
-from simplenet_jax.inference import network
+from simplenet_jax.models import simplenet
 from simplenet_jax.models.precision import PRECISIONS
 
 BATCH = 64  # Images at a time on an accelerator, at most.
@@ -23,7 +23,7 @@ class Computation:
 
   def __init__(
     self,
-    structure: network.Network,
+    structure: simplenet.Network,
     weights: Mapping[str, np.ndarray],
     precision: str,
     batch_size: int,
@@ -53,11 +53,11 @@ class Computation:
       backend = jax.default_backend()
     except Exception as error:  # JAX asserts, too.
       raise ValueError(environment.missing_backend()) from error
-    by_products = backend == 'cpu' and precision != 'bfloat16'
-    manner = 'float32' if by_products else precision
+    conv_as_matmul = backend == 'cpu' and precision != 'bfloat16'
+    mode = 'float32' if conv_as_matmul else precision
     self._network, self._weights = structure, weights
-    self._manner = network.Manner(manner, by_products)
-    self._batch_size = 1 if by_products else batch_size
+    self._mode = simplenet.ComputeMode(mode, conv_as_matmul)
+    self._batch_size = 1 if conv_as_matmul else batch_size
     self._may_shrink = shrink
 
   @property
@@ -68,7 +68,7 @@ class Computation:
   @property
   def precision(self) -> str:
     """What it computes in."""
-    return self._manner.precision
+    return self._mode.precision
 
   @property
   def device(self) -> str:
@@ -77,7 +77,7 @@ class Computation:
 
   @functools.cached_property
   def _on_device(self) -> dict[str, Any]:
-    prepared = network.prepare(self._network, self._manner, self._weights)
+    prepared = simplenet.prepare(self._network, self._mode, self._weights)
     try:
       return jax.device_put(prepared)
     except RuntimeError as error:
@@ -203,7 +203,7 @@ class Computation:
     missing = bucket - len(pixels)
     if missing > 0:  # Less if batches have shrunk meanwhile.
       pixels = np.pad(pixels, [(0, missing), (0, 0), (0, 0), (0, 0)])
-    values = network.run(self._network, self._manner, self._on_device, pixels)
+    values = simplenet.run(self._network, self._mode, self._on_device, pixels)
     for value in values:
       value.copy_to_host_async()
     return values

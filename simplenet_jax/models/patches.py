@@ -54,7 +54,7 @@ def adaptive_pooling(inputs: int, outputs: int) -> sparse.csc_array:
   )
 
 
-# Equal only to itself: `plan` returns the same objects for the same sizes, and
+# Equal only to itself: `pooling_for` returns the same objects for the same sizes, and
 # compiled functions are found again by them.
 @dataclasses.dataclass(frozen=True, eq=False)
 class LevelPooling:
@@ -74,7 +74,7 @@ class LevelPooling:
 
 
 @functools.lru_cache(maxsize=64)
-def plan(
+def pooling_for(
   channels: tuple[int, ...], patch_size: int, pretrain_dim: int, target_dim: int
 ) -> tuple[LevelPooling, ...]:
   """Composes the two poolings into one sparse, repeating map per level.
@@ -133,7 +133,7 @@ def pool_level(features: jax.Array, pooling: LevelPooling) -> jax.Array:
 
   Args:
     features: `[height, width, channels]`, float.
-    pooling: The level's entry of `plan`.
+    pooling: The level's entry of `pooling_for`.
 
   Returns:
     `[height', width', stop - start]` in the dtype of `features`, where
@@ -178,32 +178,32 @@ def _pool_by_convolution(
 
 
 def merge(
-  pooled: Sequence[jax.Array], starts: Sequence[int], target_dim: int
+  pooled: Sequence[jax.Array], level_offsets: Sequence[int], target_dim: int
 ) -> jax.Array:
   """Resizes pooled levels of one image to the first one's grid and joins them.
 
   Args:
     pooled: `[h, w, stop - start]` of each level, from `pool_level`.
-    starts: First target dimension of each level.
+    level_offsets: First target dimension of each level.
     target_dim: Dimensions of a patch.
 
   Returns:
     Patch features `[h, w, target_dim]` on the grid of the first level.
   """
   joined = 0
-  for level, start in zip(pooled, starts, strict=True):
+  for level, offset in zip(pooled, level_offsets, strict=True):
     resized = resampling.resize(level, pooled[0].shape[:2])
-    behind = target_dim - start - level.shape[-1]
+    behind = target_dim - offset - level.shape[-1]
     # Where levels do not overlap this sum of padded parts is a concatenation,
     # and the compiler makes it one.
-    joined += jnp.pad(resized, ((0, 0), (0, 0), (start, behind)))
+    joined += jnp.pad(resized, ((0, 0), (0, 0), (offset, behind)))
   return jnp.asarray(joined)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2, 3))
 def _embed(features, patch_size, pretrain_dim, target_dim):
   channels = tuple(level.shape[-1] for level in features)
-  levels = plan(channels, patch_size, pretrain_dim, target_dim)
+  levels = pooling_for(channels, patch_size, pretrain_dim, target_dim)
 
   def embed_image(image):
     pooled = tuple(map(pool_level, image, levels))

@@ -17,7 +17,8 @@ from simplenet_jax.data.record import place
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import metrics, pictures
 from simplenet_jax.evaluation.judge import Judge
-from simplenet_jax.models import heads, patches
+from simplenet_jax.models import patches
+from simplenet_jax.models.head import LEAK
 from simplenet_jax.report import sections
 from simplenet_jax.training import bank, layout, setup
 from simplenet_jax.training.checkpoint import Checkpoints
@@ -95,10 +96,12 @@ def _deviations(run: runs.Run) -> dict[str, dict[str, list[float]]]:
 def _moments(extractor: bank.Extractor, dim: int, weights, layers, pixels):
   """Returns count, mean and variance by dimension, before and after."""
   levels = [level.astype(jnp.float32) for level in extractor(weights, pixels)]
-  x = jax.vmap(lambda *one: patches.merge(one, extractor.starts, dim))(*levels)
+  x = jax.vmap(lambda *one: patches.merge(one, extractor.level_offsets, dim))(
+    *levels
+  )
   results = [x]
   for number, (kernel, bias) in enumerate(layers):
-    x = nnx.leaky_relu(x, heads.LEAK) if number else x
+    x = nnx.leaky_relu(x, LEAK) if number else x
     x = jnp.matmul(x, kernel, precision='highest') + bias
   results.append(x)
   return [

@@ -119,10 +119,10 @@ def _measure(
 def _operations(run: runs.Run) -> dict[str, tuple[int, float]]:
   """Returns the steps and operations of one head, by category."""
   extractor = setup.make_extractor(run.config)
-  recipe = setup.make_recipe(run.config, extractor.starts)
+  recipe = setup.make_recipe(run.config, extractor.level_offsets)
   head = jax.eval_shape(
     lambda: setup.init_head(
-      run.config, extractor.starts, recipe, setup.head_key(0, '')
+      run.config, extractor.level_offsets, recipe, setup.head_key(0, '')
     )
   )
   found = {}

@@ -33,7 +33,7 @@ class Extractor:
 
   Attributes:
     graph: The backbone's structure, from `resnet.abstract`.
-    pooling: One entry per level, from `patches.plan`.
+    pooling: One entry per level, from `patches.pooling_for`.
     dtype: Of the features: `float32`, `bfloat16` or `float16`.
   """
 
@@ -42,7 +42,7 @@ class Extractor:
   dtype: str = 'float32'
 
   @property
-  def starts(self) -> tuple[int, ...]:
+  def level_offsets(self) -> tuple[int, ...]:
     """The first patch dimension of each level."""
     return tuple(level.start for level in self.pooling)
 

@@ -68,11 +68,11 @@ def make_plan(
     ValueError: If a device cannot hold the images of a step, or there are fewer
       devices than the config asks for.
   """
-  starts = extractor.starts
+  level_offsets = extractor.level_offsets
   heads_of = {
     name: jax.eval_shape(
       lambda one=one: setup.init_head(
-        one.config, starts, one.recipe, setup.head_key(0, '')
+        one.config, level_offsets, one.recipe, setup.head_key(0, '')
       )
     )
     for name, one in variants.items()

@@ -13,7 +13,8 @@ import optax
 from flax import nnx
 
 from simplenet_jax.data import loading
-from simplenet_jax.models import heads, losses, patches, resnet, weights
+from simplenet_jax.models import losses, patches, resnet, weights
+from simplenet_jax.models.head import Head
 from simplenet_jax.models.probe import probe
 from simplenet_jax.models.weights import variants
 from simplenet_jax.protocols import Config
@@ -37,7 +38,7 @@ def make_extractor(config: Config) -> Extractor:
   levels = tuple(backbone.levels)
   graph, _ = resnet.abstract(backbone.name, levels, backbone.padding)
   spec = resnet.ARCHITECTURES[backbone.name]
-  pooling = patches.plan(
+  pooling = patches.pooling_for(
     tuple(spec.channels(level) for level in levels),
     patch.size,
     patch.pretrain_dim,
@@ -72,10 +73,10 @@ def load_backbone(config: Config, graph: nnx.GraphDef) -> weights.Weights:
   return dataclasses.replace(loaded, state=probe(graph, loaded.state))
 
 
-def _make_head(config: Config, starts: Sequence[int], rngs: nnx.Rngs):
-  return heads.Head(
+def _make_head(config: Config, level_offsets: Sequence[int], rngs: nnx.Rngs):
+  return Head(
     config.patch.target_dim,
-    starts,
+    level_offsets,
     adaptor=config.head.adaptor,
     adaptor_bias=config.head.adaptor_bias,
     hidden=config.head.hidden,
@@ -84,12 +85,12 @@ def _make_head(config: Config, starts: Sequence[int], rngs: nnx.Rngs):
   )
 
 
-def make_recipe(config: Config, starts: Sequence[int]) -> step.Recipe:
+def make_recipe(config: Config, level_offsets: Sequence[int]) -> step.Recipe:
   """Returns how heads are trained.
 
   Args:
     config: A run's settings; `patch`, `head` and `train` are read.
-    starts: The first patch dimension of each level.
+    level_offsets: The first patch dimension of each level.
 
   Raises:
     ValueError: For an unknown adaptor, loss or optimizer.
@@ -100,7 +101,7 @@ def make_recipe(config: Config, starts: Sequence[int]) -> step.Recipe:
       f'--config.train.loss is {train.loss!r}; choose one of '
       f'{", ".join(losses.LOSSES)}'
     )
-  head = nnx.eval_shape(lambda: _make_head(config, starts, nnx.Rngs(0)))
+  head = nnx.eval_shape(lambda: _make_head(config, level_offsets, nnx.Rngs(0)))
   graph, _, _ = step.split(head)
   return step.Recipe(
     graph=graph,
@@ -139,7 +140,7 @@ def head_key(seed: int, category: str) -> jax.Array:
 
 def init_head(
   config: Config,
-  starts: Sequence[int],
+  level_offsets: Sequence[int],
   recipe: step.Recipe,
   key: jax.Array,
 ) -> step.HeadState:
@@ -147,13 +148,14 @@ def init_head(
 
   Args:
     config: A run's settings; `patch` and `head` are read.
-    starts: The first patch dimension of each level.
+    level_offsets: The first patch dimension of each level.
     recipe: How it is trained.
     key: From `head_key`.
   """
   # Steps draw from counters that are folded in otherwise, see `noise`.
   return step.init(
-    _make_head(config, starts, nnx.Rngs(jax.random.fold_in(key, 0))), recipe
+    _make_head(config, level_offsets, nnx.Rngs(jax.random.fold_in(key, 0))),
+    recipe,
   )
 
 
@@ -171,20 +173,23 @@ class Variant:
 
 
 def make_orders(
-  config: Config, recipe: step.Recipe, starts: Sequence[int], **others: Any
+  config: Config,
+  recipe: step.Recipe,
+  level_offsets: Sequence[int],
+  **others: Any,
 ) -> Orders:
   """Returns what all workers share.
 
   Args:
     config: A run's settings.
     recipe: How heads are trained.
-    starts: The first patch dimension of each level.
+    level_offsets: The first patch dimension of each level.
     **others: The fields of `Orders` that no config knows.
   """
 
   @jax.jit
   def init(key):
-    return init_head(config, starts, recipe, key)
+    return init_head(config, level_offsets, recipe, key)
 
   def key_of(job):
     return head_key(job.seed, job.category)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from simplenet_jax.models import heads, losses
+from simplenet_jax.models import losses
+from simplenet_jax.models.head import Head
 
 Tree = Any  # A nest of dicts with arrays as leaves.
 
@@ -33,7 +34,7 @@ class HeadState:
   average: Tree = None
 
   @property
-  def outcome(self) -> dict[str, Tree]:
+  def weights_to_score(self) -> dict[str, Tree]:
     """What is scored and kept, `params` and `stats`: the average if any."""
     if self.average is not None:
       return self.average
@@ -61,7 +62,7 @@ class Recipe:
   """How heads are trained: everything static, the same for all of them.
 
   Attributes:
-    graph: The structure of `heads.Head`.
+    graph: The structure of `Head`.
     dim: Dimensions of a patch.
     optimizer: Of all parameters.
     loss: One of `losses.LOSSES`.
@@ -116,13 +117,13 @@ def join_optimizers(
   )
 
 
-def split(head: heads.Head) -> tuple[nnx.GraphDef, Tree, Tree]:
+def split(head: Head) -> tuple[nnx.GraphDef, Tree, Tree]:
   """Separates a head into its structure, its weights and its statistics."""
   graph, params, stats = nnx.split(head, nnx.Param, nnx.BatchStat)
   return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
-def init(head: heads.Head, recipe: Recipe) -> HeadState:
+def init(head: Head, recipe: Recipe) -> HeadState:
   """Returns the state of a fresh head."""
   _, params, stats = split(head)
   average = {'params': params, 'stats': stats} if recipe.average else None
@@ -209,5 +210,5 @@ def patch_scores(
   Returns:
     `[batch, H, W]`, unbounded; higher is more anomalous.
   """
-  outcome = state.outcome
-  return -nnx.merge(recipe.graph, outcome['params'], outcome['stats'])(levels)
+  weights = state.weights_to_score
+  return -nnx.merge(recipe.graph, weights['params'], weights['stats'])(levels)

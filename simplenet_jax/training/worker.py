@@ -215,7 +215,7 @@ class Worker:
         call.scores[slot.lane] = self._score(slot)
       if slot.step == slot.job.steps:
         state = self._take(slot)
-        call.finished[slot.lane] = state.outcome
+        call.finished[slot.lane] = state.weights_to_score
         self._leave(slot)
       elif due:
         call.states[slot.lane] = self._take(slot)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from tests.inference.test_backbone import assert_range
 
 from simplenet_jax import protocols
 from simplenet_jax.deployment import released
-from simplenet_jax.inference import head
-from tests.inference.test_backbone import assert_range
+from simplenet_jax.models import folded_head
 from tests.models.test_torch_file import Trap
 
 DIM, HIDDEN = 24, 16
@@ -49,7 +49,9 @@ def checkpoint(bias=True):
 def scores(leaves, features):
   """Scores rows of features with a folded head."""
   levels = [features.astype(np.float32)[:, None, None]]
-  return np.ravel(head.apply(head.fold([leaves]), levels, [0], 'float32'))
+  return np.ravel(
+    folded_head.apply(folded_head.fold([leaves]), levels, [0], 'float32')
+  )
 
 
 @pytest.mark.parametrize('name', ['head_training', 'head_training_partial'])

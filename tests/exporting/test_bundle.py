@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from simplenet_jax.detector import Detector
-from simplenet_jax.exporting import bundle, channels_first
+from simplenet_jax.exporting import bundle
 from simplenet_jax.inference import source
+from simplenet_jax.models import channels_first
 from tests import commands
 from tests.inference import detectors
 

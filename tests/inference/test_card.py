@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 import simplenet_jax
 from simplenet_jax.data.frame import Frame
-from simplenet_jax.inference import backbone, thresholds
+from simplenet_jax.inference import thresholds
 from simplenet_jax.inference.appearance import Appearance
 from simplenet_jax.inference.card import FORMAT, Card, is_older
-from simplenet_jax.inference.network import Network
 from simplenet_jax.inference.thresholds import Thresholds
+from simplenet_jax.models import folded_resnet
+from simplenet_jax.models.simplenet import Network
 
 NETWORK = Network('demo_resnet', (2, 3), 'reflect', 3, 24, 20, (32, 40), 4.0)
 THRESHOLDS = Thresholds(
@@ -295,7 +296,9 @@ def test_a_mutated_card_is_refused_or_one_that_works(data):
     assert '\n' not in str(error)
     return
   assert Card.from_json(card.to_json()) == card
-  assert list(backbone.layers(card.network.architecture, card.network.levels))
+  assert list(
+    folded_resnet.layers(card.network.architecture, card.network.levels)
+  )
   assert card.frame((40, 52)).input == card.network.size
   if (card.thresholds.asked or 1) > 1e-12:
     assert thresholds.describe(card.thresholds)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from simplenet_jax.inference import network
+from simplenet_jax.models import simplenet
 from tests.inference import detectors
 
 EXHAUSTED = RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes')
@@ -30,7 +30,7 @@ def pixels():
 @pytest.fixture(params=['at once', 'late'])
 def small(monkeypatch, request):
   """A device whose memory holds three images; what it was given."""
-  run, given = network.run, []
+  run, given = simplenet.run, []
 
   def on_small(structure, manner, weights, pixels):
     given.append(len(pixels))
@@ -40,7 +40,7 @@ def small(monkeypatch, request):
       return Late(), Late()
     raise EXHAUSTED
 
-  monkeypatch.setattr(network, 'run', on_small)
+  monkeypatch.setattr(simplenet, 'run', on_small)
   return given
 
 
@@ -79,7 +79,7 @@ def test_it_is_told_where_they_may_not(pixels, small):
 
 
 def test_one_image_that_does_not_fit_is_told(pixels, monkeypatch):
-  monkeypatch.setattr(network, 'run', lambda *_: (Late(), Late()))
+  monkeypatch.setattr(simplenet, 'run', lambda *_: (Late(), Late()))
   with pytest.raises(MemoryError, match='no memory for an image of 32 x 40'):
     make(shrink=True).infer(pixels)
 
@@ -88,14 +88,14 @@ def test_other_errors_are_not_taken_for_it(pixels, monkeypatch):
   def broken(*_):
     raise RuntimeError('INTERNAL: out of ideas')
 
-  monkeypatch.setattr(network, 'run', broken)
+  monkeypatch.setattr(simplenet, 'run', broken)
   with pytest.raises(RuntimeError, match='out of ideas'):
     make(shrink=True).infer(pixels)
 
 
 def test_what_is_under_way_is_waited_for(pixels, monkeypatch):
   """An image fits alone, but not beside a whole batch."""
-  run, calls = network.run, []
+  run, calls = simplenet.run, []
 
   def crowded(structure, manner, weights, pixels):
     calls.append(len(pixels))
@@ -104,7 +104,7 @@ def test_what_is_under_way_is_waited_for(pixels, monkeypatch):
     return run(structure, manner, weights, pixels)
 
   expected = make().infer(pixels[:9])
-  monkeypatch.setattr(network, 'run', crowded)
+  monkeypatch.setattr(simplenet, 'run', crowded)
   found = make().infer(pixels[:9])
   assert calls == [8, 1, 1]
   for one, other in zip(found, expected, strict=True):

@@ -13,8 +13,8 @@ import safetensors
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from simplenet_jax.inference import backbone, file, head, thresholds
-from simplenet_jax.models import resnet
+from simplenet_jax.inference import file, thresholds
+from simplenet_jax.models import folded_head, folded_resnet, resnet
 from tests.inference import detectors
 from tests.inference.test_card import NETWORK, make
 
@@ -33,8 +33,10 @@ def make_parts(adaptor='mlp'):
   network = dataclasses.replace(
     NETWORK, architecture='small', target_dim=detectors.DIM
   )
-  weights = head.fold([detectors.make_head(seed, adaptor) for seed in range(2)])
-  for name, _, shape in backbone.layers('small', network.levels):
+  weights = folded_head.fold(
+    [detectors.make_head(seed, adaptor) for seed in range(2)]
+  )
+  for name, _, shape in folded_resnet.layers('small', network.levels):
     weights[f'{name}.kernel'] = RNG.normal(size=shape).astype('f')
     weights[f'{name}.bias'] = RNG.normal(size=shape[-1]).astype('f')
   return dataclasses.replace(make(network), heads=2), weights

@@ -105,7 +105,9 @@ def test_adaptive_pooling_matches_torch(inputs, outputs):
 )
 def test_plan_keeps_constants(channels, patch_size, pretrain_dim, target_dim):
   # Averages of a constant are that constant, in every target dimension.
-  levels = patches.plan(tuple(channels), patch_size, pretrain_dim, target_dim)
+  levels = patches.pooling_for(
+    tuple(channels), patch_size, pretrain_dim, target_dim
+  )
   total = np.zeros(target_dim)
   for level in levels:
     sums = level.block.sum(axis=(0, 1, 2))
@@ -116,7 +118,7 @@ def test_plan_keeps_constants(channels, patch_size, pretrain_dim, target_dim):
 @pytest.mark.parametrize('level', [0, 1])
 def test_pooling_in_bfloat16_does_not_scale_features(level):
   # A wide ResNet's weights are 1/6 and 1/12, which bfloat16 rounds up.
-  pooling = patches.plan((512, 1024), 3, 1536, 1536)[level]
+  pooling = patches.pooling_for((512, 1024), 3, 1536, 1536)[level]
   shape = (8, 8, (512, 1024)[level])
   uniform = np.random.default_rng(0).uniform(1, 2, shape)
   features = jnp.asarray(uniform, jnp.bfloat16)
@@ -128,25 +130,25 @@ def test_pooling_in_bfloat16_does_not_scale_features(level):
 
 
 def test_plan_finds_the_repetition_of_both_kinds_of_network():
-  wide = patches.plan((512, 1024), 3, 1536, 1536)
+  wide = patches.pooling_for((512, 1024), 3, 1536, 1536)
   assert [(level.start, level.stop) for level in wide] == [
     (0, 768),
     (768, 1536),
   ]
   assert all(level.groups == 256 for level in wide)
-  narrow = patches.plan((128, 256), 3, 1536, 1536)
+  narrow = patches.pooling_for((128, 256), 3, 1536, 1536)
   assert [level.groups for level in narrow] == [128, 256]
 
 
 def test_sizes_are_checked():
   with pytest.raises(ValueError, match=r'patch\.size.*at least 1; found 0'):
-    patches.plan((8,), 0, 4, 4)
+    patches.pooling_for((8,), 0, 4, 4)
 
 
 def test_patch_sizes_do_not_share_a_compiled_function():
   pool = jax.jit(patches.pool_level, static_argnums=1)
   features = jnp.asarray(np.random.default_rng(0).normal(size=(6, 6, 8)))
-  small, large = (patches.plan((8,), size, 8, 8)[0] for size in (3, 5))
+  small, large = (patches.pooling_for((8,), size, 8, 8)[0] for size in (3, 5))
   assert (small.start, small.stop) == (large.start, large.stop)
   for pooling in (small, large):
     np.testing.assert_allclose(

@@ -29,7 +29,7 @@ class Ran:
     self.categories = sources.open_categories(config.data).categories
     extractor = setup.make_extractor(config)
     weights = setup.load_backbone(config, extractor.graph).state
-    recipe = setup.make_recipe(config, extractor.starts)
+    recipe = setup.make_recipe(config, extractor.level_offsets)
     self.jobs = layout.make_jobs(config, self.categories)
     checkpoints = Checkpoints(workdir) if workdir else None
     ended, left = [], self.jobs
@@ -58,7 +58,7 @@ class Ran:
     orders = setup.make_orders(
       config,
       recipe,
-      extractor.starts,
+      extractor.level_offsets,
       test_images=tests.__getitem__,
       rank=lambda name: rank,
       checkpoints=checkpoints,

@@ -49,9 +49,9 @@ def test_bank_holds_every_image_in_its_row(extractor, weights):
     extractor.graph, weights, jnp.asarray(images.normalize(PIXELS))
   )
   expected = patches.embed(features, **SIZES)
-  merged = jax.vmap(lambda levels: patches.merge(levels, extractor.starts, 40))(
-    [level[rows] for level in home.levels]
-  )
+  merged = jax.vmap(
+    lambda levels: patches.merge(levels, extractor.level_offsets, 40)
+  )([level[rows] for level in home.levels])
   assert merged.shape == (5, 5, 6, 40)
   np.testing.assert_allclose(merged, expected, atol=1e-5)
   for level in home.levels:  # Padding goes nowhere.
@@ -126,7 +126,9 @@ def golden_case(shared, network):
 def extract(extractor, state, pixels):
   """Returns patch features `[image, patch, 1536]` of the images."""
   levels = jax.jit(extractor)(state, pixels)
-  merged = jax.vmap(lambda x: patches.merge(x, extractor.starts, 1536))(levels)
+  merged = jax.vmap(lambda x: patches.merge(x, extractor.level_offsets, 1536))(
+    levels
+  )
   return np.asarray(merged).reshape(len(pixels), -1, 1536)
 
 

@@ -313,4 +313,6 @@ def test_averages_weigh_the_steps_as_published():
   # The recurrence, solved: the product of (t)(t+1)...(t+gamma-1).
   weights = np.prod([t + i for i in range(int(gamma))], axis=0)
   expected = np.average(values, weights=weights)
-  np.testing.assert_allclose(state.outcome['params']['a'], expected, rtol=1e-4)
+  np.testing.assert_allclose(
+    state.weights_to_score['params']['a'], expected, rtol=1e-4
+  )

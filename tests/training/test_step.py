@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from simplenet_jax.models import heads, losses
+from simplenet_jax.models import losses
+from simplenet_jax.models.head import Head
 from simplenet_jax.training import step
 
 STEPS, ROWS, DIM, HIDDEN = 40, 32, 24, 16
@@ -42,7 +43,7 @@ def from_torch(golden, prefix, dtype):
 
 def train(golden, dtype):
   """Repeats the recorded steps; each row of features is an image of 1 x 1."""
-  head = heads.Head(DIM, hidden=HIDDEN, dtype=dtype, rngs=nnx.Rngs(0))
+  head = Head(DIM, hidden=HIDDEN, dtype=dtype, rngs=nnx.Rngs(0))
   optimizer = step.join_optimizers(
     step.make_optimizer('adamw', 1e-4, 1e-2),
     step.make_optimizer('adam', 2e-4, 1e-5),

@@ -45,7 +45,7 @@ def pool(features: np.ndarray, pooling: patches.LevelPooling) -> np.ndarray:
 
   Args:
     features: `[batch, height, width, channels]`, float32.
-    pooling: The level's entry of `patches.plan`, of an odd patch size.
+    pooling: The level's entry of `patches.pooling_for`, of an odd patch size.
 
   Returns:
     `[batch, height, width, stop - start]` float32.

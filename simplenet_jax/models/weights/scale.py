@@ -86,7 +86,7 @@ def spread(state: nnx.State, architecture: str, levels: Sequence[int]) -> float:
   """
   spec = resnet.ARCHITECTURES[architecture]
   channels = tuple(spec.channels(level) for level in levels)
-  pooling = patches.plan(channels, 3, 1536, 1536)
+  pooling = patches.pooling_for(channels, 3, 1536, 1536)
   # The products are small: threads of the BLAS mostly wait for each other, many
   # times as long where the processor has other work.
   with threadpoolctl.threadpool_limits(1, 'blas'):

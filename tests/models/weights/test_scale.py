@@ -36,7 +36,7 @@ def test_features_are_those_of_the_backbone(architecture):
 def test_pooling_is_that_of_the_method(channels):
   rng = np.random.default_rng(0)
   for level, count in zip(
-    patches.plan(channels, 3, 24, 24), channels, strict=True
+    patches.pooling_for(channels, 3, 24, 24), channels, strict=True
   ):
     features = rng.normal(size=(2, 5, 4, count)).astype('f')
     expected = [patches.pool_level(image, level) for image in features]

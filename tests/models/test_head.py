@@ -4,7 +4,8 @@ import pytest
 import torch
 from flax import nnx
 
-from simplenet_jax.models import heads, patches
+from simplenet_jax.models import patches
+from simplenet_jax.models.head import ADAPTORS, Head
 
 DIM, HIDDEN = 12, 10
 STARTS = (0, 5)
@@ -21,7 +22,7 @@ JOINED = np.stack(
 
 
 def make_head(**kwargs):
-  return heads.Head(DIM, STARTS, hidden=HIDDEN, rngs=nnx.Rngs(0), **kwargs)
+  return Head(DIM, STARTS, hidden=HIDDEN, rngs=nnx.Rngs(0), **kwargs)
 
 
 def torch_linear(layer):
@@ -49,7 +50,7 @@ def torch_head(head):
 
 
 @pytest.mark.parametrize('bias', [True, False])
-@pytest.mark.parametrize('adaptor', heads.ADAPTORS)
+@pytest.mark.parametrize('adaptor', ADAPTORS)
 def test_training_matches_torch(adaptor, bias):
   head = make_head(adaptor=adaptor, adaptor_bias=bias)
   adapt, body = torch_head(head)
@@ -87,7 +88,7 @@ def test_padding_of_a_short_batch_changes_nothing():
 
 
 def test_initial_weights_have_torchs_distributions():
-  head = heads.Head(256, hidden=192, rngs=nnx.Rngs(0))
+  head = Head(256, hidden=192, rngs=nnx.Rngs(0))
   kernel = np.asarray(head.adaptor[0].kernel[...])
   np.testing.assert_allclose(kernel.std(), (2 / 512) ** 0.5, rtol=0.02)
   # Untruncated: about 1 in 16,000 values of a normal lies beyond 4 sigma.

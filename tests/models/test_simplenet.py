@@ -5,17 +5,17 @@ import functools
 import jax
 import numpy as np
 import pytest
-
-from simplenet_jax.deployment import assembly
-from simplenet_jax.inference import network
-from simplenet_jax.inference.network import Manner
-from simplenet_jax.models import resnet, scoring
-from simplenet_jax.training import bank, record, setup, step
-from tests.inference import detectors, test_backbone
 from tests.inference.test_backbone import assert_range
 
-CONVOLUTIONS, PRODUCTS = Manner(), Manner(by_products=True)
-BFLOAT16 = Manner('bfloat16')
+from simplenet_jax.deployment import assembly
+from simplenet_jax.models import resnet, scoring, simplenet
+from simplenet_jax.models.simplenet import ComputeMode
+from simplenet_jax.training import bank, record, setup, step
+from tests.inference import detectors
+from tests.models import test_folded_resnet
+
+CONVOLUTIONS, PRODUCTS = ComputeMode(), ComputeMode(conv_as_matmul=True)
+BFLOAT16 = ComputeMode('bfloat16')
 SIZE = (32, 40)
 # Backbone, adaptor, heads, padding.
 KINDS = [('basic', 'linear', 1, 'reflect'), ('bottleneck', 'mlp', 2, 'zeros')]
@@ -50,12 +50,12 @@ def by_trainer(architecture, adaptor, count, padding):
   """Returns maps and scores of trained heads, each on its own, averaged."""
   config = make_config(architecture, adaptor, padding)
   extractor = setup.make_extractor(config)
-  _, state = test_backbone.make(architecture, (2, 3))
+  _, state = test_folded_resnet.make(architecture, (2, 3))
   levels = bank.extract(extractor, state, pixels())
-  recipe = setup.make_recipe(config, extractor.starts)
+  recipe = setup.make_recipe(config, extractor.level_offsets)
   like = jax.eval_shape(
     lambda: setup.init_head(
-      config, extractor.starts, recipe, setup.head_key(0, '')
+      config, extractor.level_offsets, recipe, setup.head_key(0, '')
     )
   )
   patches = []
@@ -74,7 +74,7 @@ def by_trainer(architecture, adaptor, count, padding):
 @functools.cache
 def detector(architecture, adaptor, count, padding):
   config = make_config(architecture, adaptor, padding)
-  _, state = test_backbone.make(architecture, (2, 3))
+  _, state = test_folded_resnet.make(architecture, (2, 3))
   made = assembly.assemble(
     config,
     'part',
@@ -86,10 +86,10 @@ def detector(architecture, adaptor, count, padding):
   return made.card.network, made.weights
 
 
-def run(kind, manner, chosen):
+def run(kind, mode, chosen):
   of, weights = detector(*kind)
-  prepared = network.prepare(of, manner, weights)
-  maps, scores = map(np.asarray, network.run(of, manner, prepared, chosen))
+  prepared = simplenet.prepare(of, mode, weights)
+  maps, scores = map(np.asarray, simplenet.run(of, mode, prepared, chosen))
   assert maps.dtype == scores.dtype == np.float32
   assert maps.shape == (len(chosen), *SIZE)
   assert scores.shape == (len(chosen),)
@@ -97,10 +97,10 @@ def run(kind, manner, chosen):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-@pytest.mark.parametrize('manner', [CONVOLUTIONS, PRODUCTS])
-def test_maps_and_scores_are_the_trainers(kind, manner):
+@pytest.mark.parametrize('mode', [CONVOLUTIONS, PRODUCTS])
+def test_maps_and_scores_are_the_trainers(kind, mode):
   expected_maps, expected_scores = by_trainer(*kind)
-  maps, scores = run(kind, manner, pixels())
+  maps, scores = run(kind, mode, pixels())
   assert_range(maps, expected_maps)
   assert_range(scores, expected_scores)
   # So that agreement says something: images differ by more than that.
@@ -121,27 +121,27 @@ def test_bfloat16_changes_little():
 
 
 @pytest.mark.parametrize(
-  ('manner', 'share'),
+  ('mode', 'share'),
   [(CONVOLUTIONS, 1e-5), (PRODUCTS, 1e-5), (BFLOAT16, 1e-2)],
 )
-def test_an_image_does_not_depend_on_its_company(manner, share):
-  maps, scores = run(KINDS[0], manner, pixels())
-  turned_maps, turned_scores = run(KINDS[0], manner, pixels()[::-1])
+def test_an_image_does_not_depend_on_its_company(mode, share):
+  maps, scores = run(KINDS[0], mode, pixels())
+  turned_maps, turned_scores = run(KINDS[0], mode, pixels()[::-1])
   assert_range(turned_maps[::-1], maps, share)
   assert_range(turned_scores[::-1], scores, share)
-  alone = [run(KINDS[0], manner, pixels()[i : i + 1]) for i in range(4)]
+  alone = [run(KINDS[0], mode, pixels()[i : i + 1]) for i in range(4)]
   alone_maps, alone_scores = map(np.concatenate, zip(*alone, strict=True))
   assert_range(alone_maps, maps, share)
   assert_range(alone_scores, scores, share)
 
 
-def test_weights_are_prepared_for_their_manner():
+def test_weights_are_prepared_for_their_mode():
   of, weights = detector(*KINDS[0])
   before = {name: value.copy() for name, value in weights.items()}
-  products = network.prepare(of, PRODUCTS, weights)
+  products = simplenet.prepare(of, PRODUCTS, weights)
   assert products['layer1.0.conv1.kernel'].shape == (16, 12, 12)
   assert products['layer2.0.conv1.kernel'].shape == (3, 3, 12, 24)
-  low = network.prepare(of, BFLOAT16, weights)
+  low = simplenet.prepare(of, BFLOAT16, weights)
   assert {
     name.split('.')[0] for name, value in low.items() if value.dtype != 'f'
   } == {'conv1', 'layer1', 'layer2', 'layer3'}

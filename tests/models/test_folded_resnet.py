@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from simplenet_jax.inference import backbone, convolution
-from simplenet_jax.models import resnet
+from simplenet_jax.models import convolution, folded_resnet, resnet
 
 LEVELS = [(1,), (2, 3), (1, 2, 3)]
 # Every kind of block, with and without a shortcut, in small.
@@ -61,10 +60,10 @@ def test_folded_equals_the_network_with_norms(architecture, padding):
   for levels in LEVELS:
     graph, state = make(architecture, levels, padding)
     before = jax.tree.map(np.copy, state)
-    weights = backbone.fold(graph, state)
+    weights = folded_resnet.fold(graph, state)
     with jax.default_matmul_precision('highest'):
       expected = resnet.apply(graph, state, IMAGES)
-    found = backbone.apply(
+    found = folded_resnet.apply(
       architecture, levels, convolve, convolution.max_pool, weights, IMAGES
     )
     assert len(found) == len(levels)
@@ -84,7 +83,7 @@ def test_folding_rounds_once():
     for value in (conv, bn.scale[...], bn.bias[...], bn.mean[...], bn.var[...])
   )
   factor = scale / (var + 1e-5) ** 0.5
-  weights = backbone.fold(graph, state)
+  weights = folded_resnet.fold(graph, state)
   np.testing.assert_allclose(
     weights['conv1.kernel'], conv * factor, rtol=2**-23, atol=0
   )
@@ -99,21 +98,21 @@ def test_layers_are_those_of_the_folded_weights(architecture):
   graph, state = make(
     architecture, (2, 3), draw=lambda _, leaf: ones(leaf.shape)
   )
-  listed = list(backbone.layers(architecture, (2, 3)))
+  listed = list(folded_resnet.layers(architecture, (2, 3)))
   expected = {}
   for name, _, shape in listed:
     expected[f'{name}.kernel'], expected[f'{name}.bias'] = shape, shape[-1:]
-  shapes = {k: v.shape for k, v in backbone.fold(graph, state).items()}
+  shapes = {k: v.shape for k, v in folded_resnet.fold(graph, state).items()}
   assert shapes == expected
   for levels in ((1,), (1, 2), (2,)):
     above = f'layer{max(levels) + 1}'
     count = [name.split('.')[0] for name, _, _ in listed].index(above)
-    assert list(backbone.layers(architecture, levels)) == listed[:count]
+    assert list(folded_resnet.layers(architecture, levels)) == listed[:count]
 
 
 @pytest.mark.parametrize('architecture', resnet.ARCHITECTURES)
 def test_layers_are_those_that_are_computed(architecture):
-  listed = list(backbone.layers(architecture, (2, 3)))
+  listed = list(folded_resnet.layers(architecture, (2, 3)))
   # Names instead of numbers; layers are counted, nothing is computed.
   weights = {
     f'{name}.{part}': name
@@ -129,7 +128,7 @@ def test_layers_are_those_that_are_computed(architecture):
     sides = (-(-side // stride) for side in x.shape[1:3])
     return np.zeros((1, *sides, shapes[kernel][3]), np.float32)
 
-  features = backbone.apply(
+  features = folded_resnet.apply(
     architecture,
     (2, 3),
     convolve,

@@ -10,8 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from simplenet_jax.data import images
-from simplenet_jax.inference import backbone, convolution, head
-from simplenet_jax.models import patches, resnet, scoring
+from simplenet_jax.models import (
+  convolution,
+  folded_head,
+  folded_resnet,
+  patches,
+  resnet,
+  scoring,
+)
 
 Weights = Mapping[str, Any]
 
@@ -45,40 +51,42 @@ class Network:
     """How each level becomes patch features."""
     spec = resnet.ARCHITECTURES[self.architecture]
     channels = tuple(spec.channels(level) for level in self.levels)
-    return patches.plan(
+    return patches.pooling_for(
       channels, self.patch_size, self.pretrain_dim, self.target_dim
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class Manner:
+class ComputeMode:
   """How a network is computed.
 
   Attributes:
     precision: One of `precision.PRECISIONS`. Scores and maps are float32.
-    by_products: Whether convolutions become matrix products: for CPUs, and
+    conv_as_matmul: Whether convolutions become matrix products: for CPUs, and
       there for one image at a time.
   """
 
   precision: str = 'float32'
-  by_products: bool = False
+  conv_as_matmul: bool = False
 
 
 def prepare(
-  network: Network, manner: Manner, weights: Mapping[str, np.ndarray]
+  network: Network, mode: ComputeMode, weights: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-  """Returns weights as a manner wants them.
+  """Returns weights as a mode wants them.
 
   Args:
     network: Theirs.
-    manner: Of computation.
+    mode: Of computation.
     weights: Folded, float32.
   """
-  dtype = jnp.bfloat16 if manner.precision == 'bfloat16' else jnp.float32
+  dtype = jnp.bfloat16 if mode.precision == 'bfloat16' else jnp.float32
   prepared: dict[str, Any] = dict(weights)
-  for name, stride, _ in backbone.layers(network.architecture, network.levels):
+  for name, stride, _ in folded_resnet.layers(
+    network.architecture, network.levels
+  ):
     kernel = weights[f'{name}.kernel']
-    if manner.by_products:
+    if mode.conv_as_matmul:
       kernel = convolution.prepare(kernel, stride)
     prepared[f'{name}.kernel'] = kernel.astype(dtype)
     prepared[f'{name}.bias'] = weights[f'{name}.bias'].astype(dtype)
@@ -86,13 +94,13 @@ def prepare(
 
 
 def detect(
-  network: Network, manner: Manner, weights: Weights, pixels: jax.Array
+  network: Network, mode: ComputeMode, weights: Weights, pixels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Computes anomaly maps and image scores.
 
   Args:
     network: What to compute.
-    manner: How.
+    mode: How.
     weights: From `prepare`.
     pixels: RGB `[batch, *size, 3]`, uint8.
 
@@ -104,15 +112,15 @@ def detect(
   table = jnp.asarray(images.NORMALIZED)
   normalised = images.normalize(pixels, table).astype(dtype)
   function = (
-    convolution.convolve_by_products
-    if manner.by_products
+    convolution.convolve_as_matmul
+    if mode.conv_as_matmul
     else convolution.convolve
   )
-  features = backbone.apply(
+  features = folded_resnet.apply(
     network.architecture,
     network.levels,
     functools.partial(
-      function, padding=network.padding, precision=manner.precision
+      function, padding=network.padding, precision=mode.precision
     ),
     convolution.max_pool,
     weights,
@@ -122,20 +130,20 @@ def detect(
     jax.vmap(functools.partial(patches.pool_level, pooling=level))(maps)
     for maps, level in zip(features, network.pooling, strict=True)
   ]
-  starts = [level.start for level in network.pooling]
-  scores = head.apply(weights, pooled, starts, manner.precision)
+  level_offsets = [level.start for level in network.pooling]
+  scores = folded_head.apply(weights, pooled, level_offsets, mode.precision)
   maps = jax.vmap(
     lambda grid: scoring.anomaly_map(grid, network.size, network.smoothing)
   )(scores)
   return maps, scoring.image_scores(scores)
 
 
-@functools.partial(jax.jit, static_argnames=('network', 'manner'))
+@functools.partial(jax.jit, static_argnames=('network', 'mode'))
 def run(
-  network: Network, manner: Manner, weights: Weights, pixels: jax.Array
+  network: Network, mode: ComputeMode, weights: Weights, pixels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Runs `detect`, compiled for each size of a batch."""
-  return detect(network, manner, weights, pixels)
+  return detect(network, mode, weights, pixels)
 
 
 def plain(network: Network, weights: Mapping[str, np.ndarray]) -> Callable:
@@ -147,7 +155,7 @@ def plain(network: Network, weights: Mapping[str, np.ndarray]) -> Callable:
     network: What to compute.
     weights: Folded, float32.
   """
-  manner = Manner()
+  mode = ComputeMode()
   # Traced functions do not take NumPy's arrays everywhere.
-  prepared = jax.tree.map(jnp.asarray, prepare(network, manner, weights))
-  return functools.partial(detect, network, manner, prepared)
+  prepared = jax.tree.map(jnp.asarray, prepare(network, mode, weights))
+  return functools.partial(detect, network, mode, prepared)

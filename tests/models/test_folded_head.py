@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from tests.inference.test_backbone import assert_range
 
-from simplenet_jax.inference import head
-from simplenet_jax.models import heads
+from simplenet_jax.models import folded_head
+from simplenet_jax.models.head import ADAPTORS, Head
 from simplenet_jax.models.precision import PRECISIONS
 from tests.inference import detectors
-from tests.inference.test_backbone import assert_range
 
 DIM, HIDDEN = detectors.DIM, detectors.HIDDEN
 STARTS = (0, 10)
@@ -20,7 +20,7 @@ LEVELS = [
 ]
 CASES = [
   (adaptor, bias)
-  for adaptor in heads.ADAPTORS
+  for adaptor in ADAPTORS
   for bias in (True, False)
   if bias or adaptor != 'identity'
 ]
@@ -29,7 +29,7 @@ ROUNDING = {'float32': 1e-5, 'tensorfloat32': 1e-2, 'bfloat16': 3e-2}
 
 def trained(leaves, adaptor, bias=True):
   """Returns the head of the training code with these leaves."""
-  module = heads.Head(
+  module = Head(
     DIM,
     STARTS,
     adaptor=adaptor,
@@ -49,7 +49,7 @@ def trained(leaves, adaptor, bias=True):
 
 def scores(folded, precision='float32'):
   return np.asarray(
-    jax.jit(head.apply, static_argnums=(2, 3))(
+    jax.jit(folded_head.apply, static_argnums=(2, 3))(
       folded, LEVELS, STARTS, precision
     )
   )
@@ -59,15 +59,15 @@ def scores(folded, precision='float32'):
 def test_folded_equals_the_trained_head(adaptor, bias):
   leaves = detectors.make_head(0, adaptor, bias)
   expected = -np.asarray(trained(leaves, adaptor, bias)(LEVELS))
-  assert_range(scores(head.fold([leaves])), expected)
+  assert_range(scores(folded_head.fold([leaves])), expected)
 
 
-@pytest.mark.parametrize('adaptor', heads.ADAPTORS)
+@pytest.mark.parametrize('adaptor', ADAPTORS)
 def test_an_ensemble_is_the_mean_of_its_heads(adaptor):
   several = [detectors.make_head(seed, adaptor) for seed in range(3)]
-  alone = [scores(head.fold([leaves])) for leaves in several]
+  alone = [scores(folded_head.fold([leaves])) for leaves in several]
   assert np.ptp(alone, axis=0).max() > 0.1  # They differ.
-  assert_range(scores(head.fold(several)), np.mean(alone, axis=0))
+  assert_range(scores(folded_head.fold(several)), np.mean(alone, axis=0))
 
 
 @pytest.mark.parametrize(('adaptor', 'bias'), CASES)
@@ -89,13 +89,13 @@ def test_folding_is_exact_but_for_rounding(adaptor, bias):
     return x * wide[f'{norm}.scale'] + wide[f'{norm}.bias']
 
   x = rows
-  for i in range(heads.ADAPTORS[adaptor]):
+  for i in range(ADAPTORS[adaptor]):
     x = linear(leaky(x) if i else x, f'adaptor.{i}')
   expected = -linear(
     leaky(normal(linear(x, 'discriminator.first'))), 'discriminator.tail'
   )[:, 0]
 
-  folded = head.fold([leaves])
+  folded = folded_head.fold([leaves])
   assert all(value.dtype == np.float32 for value in folded.values())
   x = rows @ folded['head.first.kernel'] + folded['head.first.bias']
   if 'head.second.kernel' in folded:
@@ -106,9 +106,9 @@ def test_folding_is_exact_but_for_rounding(adaptor, bias):
 
 
 def test_only_the_nonlinear_adaptor_has_a_second_layer():
-  for adaptor in heads.ADAPTORS:
+  for adaptor in ADAPTORS:
     several = [detectors.make_head(seed, adaptor) for seed in range(3)]
-    shapes = {k: v.shape for k, v in head.fold(several).items()}
+    shapes = {k: v.shape for k, v in folded_head.fold(several).items()}
     width = DIM if adaptor == 'mlp' else HIDDEN
     expected = {
       'head.first.kernel': (DIM, 3 * width),
@@ -124,12 +124,12 @@ def test_only_the_nonlinear_adaptor_has_a_second_layer():
 def test_heads_of_two_kinds_are_refused():
   kinds = [detectors.make_head(0, adaptor) for adaptor in ('linear', 'mlp')]
   with pytest.raises(ValueError, match='argument 2 is longer'):
-    head.fold(kinds)
+    folded_head.fold(kinds)
 
 
 @pytest.mark.parametrize('precision', PRECISIONS)
 def test_products_have_the_precision_asked_for(precision):
-  folded = head.fold([detectors.make_head(0, 'mlp')])
+  folded = folded_head.fold([detectors.make_head(0, 'mlp')])
   exact, found = scores(folded), scores(folded, precision)
   assert found.dtype == np.float32
   assert_range(found, exact, ROUNDING[precision])

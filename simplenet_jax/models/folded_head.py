@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 
 from simplenet_jax.models import resampling
-from simplenet_jax.models.heads import EPSILON, LEAK
+from simplenet_jax.models.head import EPSILON, LEAK
 from simplenet_jax.models.precision import matmul
 
 Layer = tuple[np.ndarray, np.ndarray]
@@ -27,7 +27,7 @@ def fold(heads: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
   """Folds the linear layers of heads, in float64.
 
   Args:
-    heads: Of one kind; each with the leaves of `heads.Head` by their dotted
+    heads: Of one kind; each with the leaves of `head.Head` by their dotted
       path under `params` and `stats`, as a finished head is saved.
 
   Returns:
@@ -75,7 +75,7 @@ def _layers(head: Mapping[str, np.ndarray]) -> tuple[list[Layer], np.ndarray]:
 def apply(
   weights: Mapping[str, jax.Array],
   levels: Sequence[jax.Array],
-  starts: Sequence[int],
+  level_offsets: Sequence[int],
   precision: str,
 ) -> jax.Array:
   """Scores patches: the mean over heads of `-D(adaptor(z))` (equation 9).
@@ -83,7 +83,7 @@ def apply(
   Args:
     weights: From `fold`.
     levels: Pooled features `[batch, h, w, channels]` of each level.
-    starts: The first patch dimension of each level.
+    level_offsets: The first patch dimension of each level.
     precision: Of the products, one of `precision.PRECISIONS`.
 
   Returns:
@@ -91,8 +91,8 @@ def apply(
   """
   grid = levels[0].shape[1:3]
   x = weights['head.first.bias']
-  for level, start in zip(levels, starts, strict=True):
-    rows = weights['head.first.kernel'][start : start + level.shape[-1]]
+  for level, offset in zip(levels, level_offsets, strict=True):
+    rows = weights['head.first.kernel'][offset : offset + level.shape[-1]]
     part = matmul(level, rows, precision)
     # After the product: fewer numbers are multiplied.
     x += jax.vmap(lambda each: resampling.resize_by_taps(each, grid))(part)

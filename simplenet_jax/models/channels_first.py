@@ -2,7 +2,7 @@
 
 jax2onnx keeps the layout of the program that it is given, and wraps what knows
 another one in transpositions, which take their time. So the layers of
-`inference.network` are written once more for this layout, from operations
+`simplenet` are written once more for this layout, from operations
 that become few nodes.
 """
 
@@ -16,9 +16,8 @@ from flax import nnx
 from jax import lax
 
 from simplenet_jax.data import images
-from simplenet_jax.inference import backbone
-from simplenet_jax.inference.network import Network
-from simplenet_jax.models import heads, patches, resampling
+from simplenet_jax.models import folded_resnet, head, patches, resampling
+from simplenet_jax.models.simplenet import Network
 
 _LAYOUT = ('NCHW', 'OIHW', 'NCHW')
 
@@ -34,10 +33,10 @@ def detect(
     pixels: RGB `[batch, *size, 3]`, uint8.
 
   Returns:
-    As `network.detect`, to within rounding.
+    As `simplenet.detect`, to within rounding.
   """
   normalised = images.normalize(pixels, jnp.asarray(images.NORMALIZED))
-  features = backbone.apply(
+  features = folded_resnet.apply(
     network.architecture,
     network.levels,
     functools.partial(_convolve, padding=network.padding),
@@ -140,13 +139,13 @@ def _head(
     # One group of channels for each head.
     stacked = np.concatenate(list(kernel), axis=1)
     x = _convolution(
-      nnx.leaky_relu(x, heads.LEAK),
+      nnx.leaky_relu(x, head.LEAK),
       _kernel(stacked[None, None]),
       groups=len(kernel),
     )
     x = x + weights['head.second.bias'].reshape(-1)[:, None, None]
   tail = weights['head.tail'][None, :, None, None]
-  return _convolution(nnx.leaky_relu(x, heads.LEAK), tail)[:, 0]
+  return _convolution(nnx.leaky_relu(x, head.LEAK), tail)[:, 0]
 
 
 def _grouped(level: patches.LevelPooling) -> np.ndarray:

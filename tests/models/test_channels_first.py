@@ -6,8 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from simplenet_jax.exporting import channels_first
-from simplenet_jax.inference import network
+from simplenet_jax.models import channels_first, simplenet
 from tests.inference import detectors
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 40, 3), np.uint8)
@@ -27,7 +26,7 @@ def test_every_kind_agrees_with_the_detector(padding, adaptor, heads):
   detector = detectors.make(padding=padding, adaptor=adaptor, heads=heads)
   structure, weights = detector.card.network, detector.weights
   found = jax.jit(functools.partial(channels_first.detect, structure, weights))
-  expected = jax.jit(network.plain(structure, weights))
+  expected = jax.jit(simplenet.plain(structure, weights))
   maps, scores = map(np.asarray, expected(PIXELS))
   assert np.ptp(scores) > 0.01
   for value, truth in zip(found(PIXELS), (maps, scores), strict=True):

@@ -70,7 +70,7 @@ def max_pool(x: jax.Array) -> jax.Array:
   )
 
 
-def convolve_by_products(
+def convolve_as_matmul(
   x: jax.Array,
   kernel: jax.Array,
   bias: jax.Array,
@@ -106,7 +106,7 @@ def convolve_by_products(
 
 
 def prepare(kernel: np.ndarray, stride: int) -> np.ndarray:
-  """Returns a kernel as `convolve_by_products` wants it.
+  """Returns a kernel as `convolve_as_matmul` wants it.
 
   Args:
     kernel: `[size, size, inputs, outputs]`.

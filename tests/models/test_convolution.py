@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from simplenet_jax.inference import convolution
+from simplenet_jax.models import convolution
 
 OUTPUTS = 5
 RNG = np.random.default_rng(0)
@@ -67,8 +67,8 @@ def test_both_equal_torch(size, stride, padding, inputs, sides):
   found = compiled(convolution.convolve)(x, kernel, bias, *how)
   assert_close(found, expected)
   prepared = convolution.prepare(kernel, stride)
-  by_products = compiled(convolution.convolve_by_products)
-  assert_close(by_products(x, prepared, bias, *how), np.asarray(found))
+  conv_as_matmul = compiled(convolution.convolve_as_matmul)
+  assert_close(conv_as_matmul(x, prepared, bias, *how), np.asarray(found))
   if prepared is not kernel:
     assert (size, stride) == (3, 1)
     assert prepared.shape == (16, inputs, OUTPUTS)
@@ -79,7 +79,7 @@ def test_both_equal_torch(size, stride, padding, inputs, sides):
 
 def test_products_take_a_kernel_as_it_is_too():
   x, kernel, bias = make(3, 16, (4, 5))
-  found = compiled(convolution.convolve_by_products)(
+  found = compiled(convolution.convolve_as_matmul)(
     x, kernel, bias, 1, 'reflect', 'float32'
   )
   assert_close(found, judge(x, kernel, bias, 1, 'reflect'))
@@ -89,7 +89,7 @@ def test_products_take_a_kernel_as_it_is_too():
 @pytest.mark.parametrize('sides', [(1, 2), (3, 1)])
 def test_tiles_are_cut_to_the_smallest_grids(sides):
   x, kernel, bias = make(3, 16, sides)
-  found = compiled(convolution.convolve_by_products)(
+  found = compiled(convolution.convolve_as_matmul)(
     x, convolution.prepare(kernel, 1), bias, 1, 'zeros', 'float32'
   )
   assert_close(found, judge(x, kernel, bias, 1, 'zeros'))

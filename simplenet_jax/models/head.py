@@ -128,14 +128,14 @@ class Head(nnx.Module):
   """An adaptor and a discriminator on the pooled levels of a batch.
 
   Attributes:
-    starts: The first patch dimension of each level.
+    level_offsets: The first patch dimension of each level.
     precision: Of matrix products.
   """
 
   def __init__(
     self,
     dim: int,
-    starts: Sequence[int] = (0,),
+    level_offsets: Sequence[int] = (0,),
     *,
     adaptor: str = 'linear',
     adaptor_bias: bool = True,
@@ -148,7 +148,7 @@ class Head(nnx.Module):
 
     Args:
       dim: Dimensions of a patch.
-      starts: The first patch dimension of each level, from `patches.plan`.
+      level_offsets: The first patch dimension of each level, from `patches.pooling_for`.
       adaptor: `linear`, `mlp` (linear, LeakyReLU, linear) or `identity`.
       adaptor_bias: Whether the adaptor's linear layers have a bias.
       hidden: Width of the discriminator.
@@ -164,7 +164,7 @@ class Head(nnx.Module):
         f'--config.head.adaptor is {adaptor!r}; choose one of '
         f'{", ".join(ADAPTORS)}'
       )
-    self.starts = tuple(starts)
+    self.level_offsets = tuple(level_offsets)
     self.precision = precision
     self.adaptor = nnx.List(
       [
@@ -231,8 +231,8 @@ class Head(nnx.Module):
     """Multiplies patches by a matrix, each level before its resize."""
     grid = levels[0].shape[1:3]
     total = 0
-    for level, start in zip(levels, self.starts, strict=True):
-      rows = weight[start : start + level.shape[-1]]
+    for level, offset in zip(levels, self.level_offsets, strict=True):
+      rows = weight[offset : offset + level.shape[-1]]
       part = matmul(level.astype(rows.dtype), rows, self.precision)
       total += jax.vmap(lambda x: resampling.resize(x, grid))(part)
     return jnp.asarray(total)
