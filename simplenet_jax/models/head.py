@@ -148,7 +148,7 @@ class Head(nnx.Module):
 
     Args:
       dim: Dimensions of a patch.
-      level_offsets: The first patch dimension of each level, from `patches.pooling_for`.
+      level_offsets: The first patch dimension of each level.
       adaptor: `linear`, `mlp` (linear, LeakyReLU, linear) or `identity`.
       adaptor_bias: Whether the adaptor's linear layers have a bias.
       hidden: Width of the discriminator.

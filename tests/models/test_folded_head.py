@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from tests.inference.test_backbone import assert_range
+from tests.models.test_folded_resnet import assert_range
 
 from simplenet_jax.models import folded_head
 from simplenet_jax.models.head import ADAPTORS, Head

@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
-from tests.inference.test_backbone import assert_range
+from tests.models.test_folded_resnet import assert_range
 
 from simplenet_jax.deployment import assembly
 from simplenet_jax.models import resnet, scoring, simplenet
