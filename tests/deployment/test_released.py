@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from tests.inference.test_backbone import assert_range
 
 from simplenet_jax import protocols
 from simplenet_jax.deployment import released
 from simplenet_jax.models import folded_head
+from tests.models.test_folded_resnet import assert_range
 from tests.models.test_torch_file import Trap
 
 DIM, HIDDEN = 24, 16

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from tests.models.test_folded_resnet import assert_range
 
 from simplenet_jax.models import folded_head
 from simplenet_jax.models.head import ADAPTORS, Head
 from simplenet_jax.models.precision import PRECISIONS
 from tests.inference import detectors
+from tests.models.test_folded_resnet import assert_range
 
 DIM, HIDDEN = detectors.DIM, detectors.HIDDEN
 STARTS = (0, 10)

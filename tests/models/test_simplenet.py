@@ -5,7 +5,6 @@ import functools
 import jax
 import numpy as np
 import pytest
-from tests.models.test_folded_resnet import assert_range
 
 from simplenet_jax.deployment import assembly
 from simplenet_jax.models import resnet, scoring, simplenet
@@ -13,6 +12,7 @@ from simplenet_jax.models.simplenet import ComputeMode
 from simplenet_jax.training import bank, record, setup, step
 from tests.inference import detectors
 from tests.models import test_folded_resnet
+from tests.models.test_folded_resnet import assert_range
 
 CONVOLUTIONS, PRODUCTS = ComputeMode(), ComputeMode(conv_as_matmul=True)
 BFLOAT16 = ComputeMode('bfloat16')
