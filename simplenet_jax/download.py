@@ -3,8 +3,7 @@
   python -m simplenet_jax.download --dataset=mvtec_ad --accept_license
 
 ROOT/<folder> then holds it, whole, and the archive is deleted. A download that
-was stopped goes on where it ended; --archive takes a file that was brought by
-hand.
+was stopped goes on where it ended; --archive takes a file that is there.
 """
 
 import shlex
@@ -14,7 +13,7 @@ from absl import flags
 
 from simplenet_jax import cli
 from simplenet_jax.console import console
-from simplenet_jax.data.downloads.archives import ARCHIVES
+from simplenet_jax.data.download import ARCHIVES, obtain
 
 _DATASET = flags.DEFINE_enum('dataset', None, list(ARCHIVES), 'Which one.')
 _ROOT = flags.DEFINE_string('root', 'data', 'Where it goes, a folder.')
@@ -33,19 +32,14 @@ flags.register_validator('archive', lambda x: x != '', 'must name a file')
 
 def main() -> None:
   """Downloads."""
-  from simplenet_jax.data.downloads import datasets
-
   archive = ARCHIVES[_DATASET.value or '']
   root = Path(_ROOT.value or '').expanduser()
   given = Path(_ARCHIVE.value).expanduser() if _ARCHIVE.value else None
-  folder = datasets.obtain(
-    archive,
-    root,
-    given=given,
-    accepted=_ACCEPT.value,
-    keep=_KEEP.value,
+  folder = obtain(
+    archive, root, given=given, accepted=_ACCEPT.value, keep=_KEEP.value
   )
-  line = f'python -m simplenet_jax.main --config={archive.config}'
+  config = f'configs/{archive.folder}.py'
+  line = f'python -m simplenet_jax.main --config={config}'
   if folder != Path('data', archive.folder):
     line += f' --config.data.root={shlex.quote(str(folder))}'
   console.print(line)

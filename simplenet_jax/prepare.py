@@ -40,8 +40,7 @@ def main() -> None:
   # Wrong flags are told at once, not after the seconds that imports take.
   from simplenet_jax.console import console
   from simplenet_jax.data import prepared
-  from simplenet_jax.data.downloads import datasets
-  from simplenet_jax.data.downloads.archives import ARCHIVES
+  from simplenet_jax.data.download import ARCHIVES, obtain
 
   dataset, manual = _DATASET.value or '', Path(_MANUAL_DIR.value or '')
   left = []
@@ -53,7 +52,7 @@ def main() -> None:
     if not ready:
       left.append(builder)
   if left and dataset == 'cifar10' and not (manual / 'cifar10').is_dir():
-    datasets.obtain(ARCHIVES[dataset], manual)
+    obtain(ARCHIVES[dataset], manual)
   for number, builder in enumerate(left):
     rest = f'{len(left) - number} not prepared; the same command goes on'
     with at_once(lambda rest=rest: f'stopped, {rest}'):

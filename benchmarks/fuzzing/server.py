@@ -31,7 +31,7 @@ def _preload() -> None:
   import torch  # noqa: F401 - of files of weights.
 
   from simplenet_jax import cli, train  # noqa: F401
-  from simplenet_jax.data.downloads import datasets  # noqa: F401
+  from simplenet_jax.data import download  # noqa: F401
   from simplenet_jax.deployment import released, session  # noqa: F401
   from simplenet_jax.exporting import bundle  # noqa: F401
   from simplenet_jax.report import comparison, page  # noqa: F401

@@ -3,13 +3,14 @@
 import pathlib
 
 from simplenet_jax import cli
-from simplenet_jax.data.downloads import extraction
+from simplenet_jax.data.unpack import staged, unpack
 
 
 def main(names: list[str]) -> None:
   """Unpacks."""
   archive, target = map(pathlib.Path, names)
-  extraction.extract(archive, target, most_bytes=10**6, most_entries=100)
+  with staged(target) as aside:
+    unpack(archive, aside, 10**6, 100).rename(target)
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ import simplenet_jax.data.builders
 from simplenet_jax import ledger, protocols
 from simplenet_jax.data import cifar10, folder, inputs, prepared
 from simplenet_jax.data.builders import Cifar10OneClass, MvtecAd, mvtec_ad
-from simplenet_jax.data.downloads.archives import ARCHIVES
+from simplenet_jax.data.download import ARCHIVES
 from tests import commands, small
 from tests.data import cifar
 

@@ -8,9 +8,8 @@ import tensorflow_datasets as tfds
 
 from simplenet_jax.data import cifar10, folder
 from simplenet_jax.data.builders import base
-from simplenet_jax.data.downloads import extraction
-from simplenet_jax.data.downloads.archives import ARCHIVES
 from simplenet_jax.data.record import place
+from simplenet_jax.data.unpack import staged, unpack
 
 
 class Cifar10OneClass(base.ArrayRecordBuilder):
@@ -76,13 +75,8 @@ class Cifar10OneClass(base.ArrayRecordBuilder):
     # TFDS's own extraction needs TensorFlow.
     root = path.with_name(f'{path.name}.extracted')
     if not root.exists():
-      limits = ARCHIVES['cifar10']
-      extraction.extract(
-        path,
-        root,
-        most_bytes=limits.most_bytes,
-        most_entries=limits.most_entries,
-      )
+      with staged(root) as aside:
+        unpack(path, aside).rename(root)
     return root
 
   def _generate_examples(

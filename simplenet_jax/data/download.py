@@ -1,0 +1,303 @@
+"""Public data sets: downloaded, compared with their checksums, unpacked."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import time
+from pathlib import Path, PurePosixPath
+from typing import IO
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from simplenet_jax.console import Board, console, duration
+from simplenet_jax.data.unpack import amount, require_room, staged, unpack
+from simplenet_jax.stop import at_once
+
+MARKER = '.download.json'  # Lies in folders that `obtain` made whole.
+TRIES = 6  # Tries in a row that bring nothing new.
+DELAY = 1.0  # Seconds before the second try; each further delay doubles.
+TIMEOUT = (10.0, 60.0)  # Seconds to connect, and between two pieces.
+
+CHUNK = 1 << 16  # Bytes received at a time.
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+  """The file that a data set is published as.
+
+  Attributes:
+    folder: The name of the data set's folder and of its config.
+    noncommercial: Whether the terms exclude commercial use; they have to be
+      accepted first.
+  """
+
+  name: str
+  title: str
+  folder: str
+  url: str
+  sha256: str
+  license: str
+  license_url: str
+  citation: str
+  noncommercial: bool = False
+
+  @property
+  def file_name(self) -> str:
+    """The last part of the address."""
+    return PurePosixPath(urlsplit(self.url).path).name
+
+  @property
+  def terms(self) -> str:
+    """The licence in one line."""
+    excluded = ', no commercial use' if self.noncommercial else ''
+    return f'{self.license}{excluded} ({self.license_url})'
+
+
+_BY_NC_SA = 'https://creativecommons.org/licenses/by-nc-sa/4.0/'
+_ARCHIVES = (
+  Archive(
+    'mvtec_ad',
+    'MVTec AD',
+    'mvtec',
+    'https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/mvtec_anomaly_detection.tar.xz',
+    'cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d',
+    'CC BY-NC-SA 4.0',
+    _BY_NC_SA,
+    'MVTec Software GmbH; Bergmann et al., IJCV 129, 2021',
+    noncommercial=True,
+  ),
+  Archive(
+    'visa',
+    'VisA',
+    'visa',
+    'https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar',
+    '2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362',
+    'CC BY 4.0',
+    'https://creativecommons.org/licenses/by/4.0/',
+    'Zou et al., SPot-the-Difference, ECCV 2022',
+  ),
+  Archive(
+    'btad',
+    'BTAD',
+    'btad',
+    'https://avires.dimi.uniud.it/papers/btad/btad.zip',
+    '461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a',
+    'CC BY-NC-SA 4.0',
+    _BY_NC_SA,
+    'Mishra et al., VT-ADL, ISIE 2021',
+    noncommercial=True,
+  ),
+  Archive(
+    'cifar10',
+    'CIFAR-10',
+    'cifar10',
+    'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz',
+    'c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd',
+    'no licence stated',
+    'https://www.cs.toronto.edu/~kriz/cifar.html',
+    'Krizhevsky, Learning Multiple Layers of Features, 2009',
+  ),
+)
+ARCHIVES = {archive.name: archive for archive in _ARCHIVES}
+
+
+def obtain(
+  archive: Archive,
+  root: Path,
+  *,
+  given: Path | None = None,
+  accepted: bool = False,
+  keep: bool = False,
+) -> Path:
+  """Makes a data set's folder, unless it is there.
+
+  Args:
+    archive: The data set.
+    root: The folder that gets the data set's folder.
+    given: The archive, if it is on this disk already; it stays.
+    accepted: Whether the user accepts the terms.
+    keep: Whether a downloaded archive stays.
+
+  Returns:
+    The data set's folder, whole.
+
+  Raises:
+    ValueError: If another folder is in its place, the terms are not accepted,
+      or the archive is not the published one.
+    OSError: If it cannot be downloaded, read or written.
+    stop.Stopped: If a signal stopped it; the same call goes on later.
+  """
+  target = root / archive.folder
+  mark = json.dumps({'name': archive.name, 'sha256': archive.sha256})
+  with contextlib.suppress(OSError, ValueError):
+    if (target / MARKER).read_text() == mark:
+      console.print(f'{target}/ holds all of {archive.title} already')
+      return target
+  console.print(
+    f'{archive.title} to {target}/\n  {archive.terms}\n'
+    f'  cite {archive.citation}'
+  )
+  if archive.noncommercial and not accepted:
+    raise ValueError(
+      f'{archive.name} comes under {archive.terms}; give --accept_license if '
+      'you accept that'
+    )
+  if given:
+    verify(given, archive.sha256, 'give another --archive, or none')
+  file = given or root / 'downloads' / archive.file_name
+  with at_once(lambda: _kept(file)), staged(target) as aside:
+    if not given:
+      fetch(archive.url, archive.sha256, file)
+    content = unpack(file, aside)
+    (content / MARKER).write_text(mark)
+    content.rename(target)
+  if not given and not keep:
+    console.print(f'  deletes {file} (--keep_archive keeps it)')
+    file.unlink()
+    with contextlib.suppress(OSError):  # Other archives may lie there.
+      file.parent.rmdir()
+  return target
+
+
+def fetch(url: str, sha256: str, target: Path) -> None:
+  """Downloads a file, or what an earlier call left missing of it.
+
+  Until it is whole it lies in `<target>.part`. The checksum alone decides
+  whether it is the right file. A file that is there already is only checked.
+
+  Raises:
+    ValueError: If the checksum is wrong; what was downloaded is deleted.
+    OSError: If it cannot be downloaded, or does not fit on the disk. What has
+      come is kept, and completed by the next call.
+  """
+  if target.exists():
+    return verify(target, sha256, 'delete it and start again')
+  part = _part(target)
+  part.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    with part.open('ab', buffering=0) as file:
+      _complete(url, file, target)
+    try:
+      verify(part, sha256, 'it is deleted, start again')
+    except ValueError:
+      part.unlink()
+      raise
+    part.rename(target)
+  finally:
+    if part.exists() and not part.stat().st_size:
+      part.unlink()
+
+
+def verify(path: Path, sha256: str, mend: str) -> None:
+  """Raises a `ValueError` that ends with `mend` if a file is another one."""
+  with path.open('rb') as file:
+    found = hashlib.file_digest(file, 'sha256').hexdigest()
+  if found != sha256:
+    raise ValueError(
+      f'{path} is damaged or another file, its SHA-256 is {found}, expected '
+      f'{sha256}; {mend}'
+    )
+
+
+def _part(target: Path) -> Path:
+  return target.with_name(f'{target.name}.part')
+
+
+def _kept(file: Path) -> str:
+  for path in (file, _part(file)):
+    if path.is_file():
+      size = amount(path.stat().st_size)
+      return f'stopped; {path} stays, {size}, start again to go on'
+  return 'stopped before anything came'
+
+
+class _Again(Exception):  # noqa: N818 - it is the caller's turn.
+  """This try failed, another may not."""
+
+
+def _complete(url: str, file: IO[bytes], target: Path) -> None:
+  """Tries until nothing is missing, or until tries bring nothing new."""
+  tries, most = 0, file.tell()
+  while True:
+    try:
+      return _receive(url, file, target)
+    except _Again as error:
+      tries = tries + 1 if file.tell() <= most else 1
+      most = max(most, file.tell())
+      if tries == TRIES:
+        kept = f', {amount(file.tell())} are kept' if file.tell() else ''
+        raise _by_hand(f'{error}, {tries} times{kept}', url, target) from None
+      delay = DELAY * 2 ** (tries - 1)
+      console.print(f'  {error}; tries again in {duration(delay)}')
+      time.sleep(delay)
+
+
+def _receive(url: str, file: IO[bytes], target: Path) -> None:
+  """Asks once for what is missing, and appends what comes."""
+  host, have = urlsplit(url).hostname, file.tell()
+  # The bytes that are stored are those of the archive itself.
+  headers = {'Accept-Encoding': 'identity'}
+  if have:
+    headers['Range'] = f'bytes={have}-'
+  try:
+    response = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+  except (requests.ConnectionError, requests.Timeout) as error:
+    raise _Again(f'{host} cannot be reached ({error})') from error
+  except requests.RequestException as error:
+    raise _by_hand(str(error), url, target) from error
+  with response:
+    status, found = response.status_code, response.headers
+    if status == 416 and have:
+      return  # Nothing is missing.
+    if status not in (200, 206):
+      said = f'{host} answers {status} {response.reason}'
+      if status >= 500 or status in (408, 425, 429):
+        raise _Again(said)
+      raise _by_hand(said, url, target)
+    # The page of a hotel's network must not replace what has come.
+    if 'html' in found.get('Content-Type', ''):
+      raise _Again(f'{host} answers with a web page')
+    if status == 200:
+      file.truncate(have := file.seek(0))
+    elif not found.get('Content-Range', '').startswith(f'bytes {have}-'):
+      raise _Again(f'{host} answers with another part of the file')
+    whole = found.get('Content-Range', '').rpartition('/')[2]
+    size = int(whole or found.get('Content-Length', 0))
+    verb, what = 'downloads', [amount(size)] if size else []
+    if have:
+      verb, what = 'goes on with', [f'{amount(have)} of {amount(size)}']
+    console.print(f'  {verb} {", ".join([target.name, *what])}')
+    require_room(target.parent, size - have, target.name)
+    try:
+      _append(file, size, response.raw)
+    except urllib3.exceptions.HTTPError:
+      size = max(size, file.tell() + 1)
+  if file.tell() < size:
+    raise _Again(f'{host} broke off')
+
+
+def _append(file: IO[bytes], size: int, raw: urllib3.BaseHTTPResponse) -> None:
+  with Board() as board:
+    for chunk in raw.stream(CHUNK, decode_content=False):
+      rest = chunk
+      try:
+        while rest:
+          rest = rest[file.write(rest) :]
+      except OSError as error:
+        raise OSError(
+          f'{file.name}: {error.strerror} after {amount(file.tell())}, which '
+          'are kept; make room and start again'
+        ) from None
+      note = f'{amount(file.tell())} of {amount(size)}'
+      board.show('download', file.tell(), size or file.tell(), note)
+    board.end('download', amount(file.tell()))
+
+
+def _by_hand(problem: str, url: str, target: Path) -> OSError:
+  return OSError(
+    f'{problem}; start again later, or get {url} by hand, put it at {target} '
+    '(or give --archive=FILE) and start again'
+  )

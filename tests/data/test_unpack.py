@@ -1,0 +1,351 @@
+"""Archives that become folders, and archives that must not."""
+
+import fcntl
+import io
+import os
+import shutil
+import stat
+import tarfile
+import types
+import zipfile
+
+import numpy as np
+import pytest
+
+from simplenet_jax.data import unpack
+from tests.data.serving import listing
+
+RNG = np.random.default_rng(0)
+FILES = {
+  'bolt/train/good/0.png': RNG.bytes(3000),
+  'bolt/test/crack/0.png': RNG.bytes(700_000),
+  'nut/empty.txt': b'',
+  'license.txt': b'CC0',
+}
+SMALL = {'bolt/a.png': RNG.bytes(1000), 'b.png': RNG.bytes(100), 'c': b''}
+KINDS = ('tar', 'tar.gz', 'tar.bz2', 'tar.xz', 'zip')
+
+
+def tar_entry(name, content=b'', kind=tarfile.REGTYPE, **others):
+  entry = tarfile.TarInfo(name)
+  entry.type, entry.size = kind, len(content)
+  for field, value in others.items():
+    setattr(entry, field, value)
+  return entry, content
+
+
+def tar(path, *entries, **others):
+  with tarfile.open(path, f'w:{path.suffix[1:]}'[:5], **others) as archive:
+    for entry, content in entries:
+      archive.addfile(entry, io.BytesIO(content))
+  return path
+
+
+def zipped(path, *entries):
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+    for name, content in entries:
+      archive.writestr(name, content)
+  return path
+
+
+def pack(path, *entries):
+  """Packs pairs of a name, which ends with / for a folder, and content."""
+  if path.suffix == '.zip':
+    return zipped(path, *entries)
+  kinds = {True: tarfile.DIRTYPE, False: tarfile.REGTYPE}
+  return tar(
+    path,
+    *(tar_entry(n.rstrip('/'), c, kinds[n.endswith('/')]) for n, c in entries),
+  )
+
+
+@pytest.fixture
+def target(tmp_path):
+  return tmp_path / 'data' / 'set'
+
+
+def extract(archive, target, *bounds):
+  with unpack.staged(target) as aside:
+    unpack.unpack(archive, aside, *bounds).rename(target)
+
+
+def refused(archive, target, match, *bounds):
+  """Nothing is left, and one line says why."""
+  with pytest.raises(ValueError, match=match) as caught:
+    extract(archive, target, *bounds)
+  assert '\n' not in str(caught.value)
+  assert str(archive) in str(caught.value)
+  assert listing(target.parent) == []
+
+
+def contents(folder):
+  return {
+    path.relative_to(folder).as_posix(): path.read_bytes()
+    for path in folder.rglob('*')
+    if path.is_file()
+  }
+
+
+@pytest.mark.parametrize('prefix', ['', 'top/', './', './top/'])
+@pytest.mark.parametrize('kind', KINDS)
+def test_every_kind_is_unpacked(tmp_path, target, kind, prefix):
+  entries = [(f'{prefix}{name}', content) for name, content in FILES.items()]
+  target.mkdir(parents=True)  # An empty folder is filled.
+  extract(pack(tmp_path / f'set.{kind}', *entries), target)
+  assert contents(target) == FILES
+  assert {path.split('/')[0] for path in listing(target.parent)} == {'set'}
+
+
+@pytest.mark.parametrize('inner', ['train/good', 'test/good', 'Data/Images'])
+def test_a_category_is_not_taken_off(tmp_path, target, inner):
+  files = {f'bolt/{inner}/0.png': b'0', f'bolt/{inner}/1.png': b'1'}
+  extract(pack(tmp_path / 'set.tar', *files.items()), target)
+  assert contents(target) == files
+
+
+@pytest.mark.parametrize('kind', ['tar', 'zip'])
+def test_folders_may_be_named_and_named_again(tmp_path, target, kind):
+  folders = [(name, b'') for name in ('./', 'a/', 'a/b/', './a/')]
+  extract(pack(tmp_path / f'set.{kind}', *folders, ('a/b/c', b'c')), target)
+  assert contents(target) == {'b/c': b'c'}
+
+
+def test_modes_and_owners_of_the_archive_do_not_count(tmp_path, target):
+  odd = {'mode': 0o7777, 'uid': 12345, 'gid': 12345}
+  entries = [
+    tar_entry('a', kind=tarfile.DIRTYPE, **odd),
+    tar_entry('b', kind=tarfile.DIRTYPE, mode=0),
+    tar_entry('a/x', b'x', **odd),
+    tar_entry('b/y', b'y', mode=0o400),
+  ]
+  extract(tar(tmp_path / 'set.tar', *entries), target)
+  for path in [target, *target.rglob('*')]:
+    assert not path.stat().st_mode & (stat.S_ISUID | stat.S_IWOTH)
+    assert path.stat().st_mode & stat.S_IWUSR
+    assert path.stat().st_uid == os.getuid()
+
+
+@pytest.mark.parametrize('form', [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_names_of_each_format(tmp_path, target, form):
+  name = f'{"f" * 120}/{"n" * 120}'
+  archive = tmp_path / 'set.tar'
+  tar(archive, tar_entry(name, b'0'), tar_entry('x', b''), format=form)
+  extract(archive, target)
+  assert contents(target)[name] == b'0'
+
+
+@pytest.mark.parametrize('kind', ['tar', 'tar.xz', 'zip'])
+@pytest.mark.parametrize(
+  ('name', 'match'),
+  [
+    ('/etc/cron.d/job', 'leads elsewhere'),
+    ('../outside', 'leads elsewhere'),
+    ('a/../../outside', 'leads elsewhere'),
+    ('a/..', 'leads elsewhere'),
+    ('..\\outside', 'leads elsewhere'),
+    ('C:/outside', 'leads elsewhere'),
+    ('C:outside', 'leads elsewhere'),
+    ('a/b:stream', 'leads elsewhere'),
+    ('a\nb', 'not valid'),
+    ('a\x1b[2Jb', 'not valid'),
+    ('\u202egnp.exe', 'not valid'),
+    ('n' * 256, 'not valid'),
+    ('a/' * 130 + 'b', 'not valid'),
+    ('.', 'not valid'),
+  ],
+)
+def test_names_that_lead_elsewhere(tmp_path, target, kind, name, match):
+  archive = pack(tmp_path / f'set.{kind}', ('a/ok', b'0'), (name, b'1'))
+  refused(archive, target, match)
+  assert listing(tmp_path) == ['data', archive.name]
+
+
+@pytest.mark.parametrize('name', ['a\0b', 'a\udcffb'])
+def test_names_that_are_no_text(tmp_path, target, name):
+  entry = tar_entry('x', b'0', pax_headers={'path': name})
+  archive = tar(tmp_path / 'set.tar', entry, format=tarfile.PAX_FORMAT)
+  refused(archive, target, 'not valid')
+
+
+def test_a_zip_with_a_name_that_ends_early(tmp_path, target):
+  archive = zipped(tmp_path / 'set.zip', ('ok', '0'), ('a.exe_b.png', '1'))
+  content = archive.read_bytes()
+  archive.write_bytes(content.replace(b'a.exe_b.png', b'a.exe\0b.png'))
+  refused(archive, target, 'not valid')
+
+
+@pytest.mark.parametrize(
+  'kind',
+  [
+    tarfile.SYMTYPE,
+    tarfile.LNKTYPE,
+    tarfile.FIFOTYPE,
+    tarfile.CHRTYPE,
+    tarfile.BLKTYPE,
+    tarfile.GNUTYPE_SPARSE,
+    b'Z',
+    stat.S_IFLNK,
+    stat.S_IFIFO,
+    stat.S_IFCHR,
+  ],
+)
+def test_other_things_than_files_and_folders(tmp_path, target, kind):
+  if isinstance(kind, int):
+    odd = zipfile.ZipInfo('odd')
+    odd.create_system, odd.external_attr = 3, (kind | 0o777) << 16
+    archive = zipped(tmp_path / 'set.zip', ('ok', '0'), (odd, '/etc/passwd'))
+  else:
+    odd = tar_entry('a/odd', kind=kind, linkname='ok')
+    after = tar_entry('a/odd/inside', b'1')
+    archive = tar(tmp_path / 'set.tar', tar_entry('a/ok', b'0'), odd, after)
+  refused(archive, target, 'is a link or a device|damaged')
+
+
+def test_encrypted_zips(tmp_path, target):
+  archive = zipped(tmp_path / 'set.zip', ('ok', '0'))
+  content = bytearray(archive.read_bytes())
+  content[6] |= 1
+  content[content.index(b'PK\x01\x02') + 8] |= 1
+  archive.write_bytes(content)
+  refused(archive, target, 'is encrypted')
+
+
+@pytest.mark.parametrize('kind', ['tar', 'zip'])
+@pytest.mark.parametrize(
+  'names', [('a', 'a'), ('a', './a'), ('a', 'a/b'), ('a/b', 'a'), ('a', 'a/')]
+)
+@pytest.mark.filterwarnings('ignore:Duplicate name')
+def test_entries_in_each_others_place(tmp_path, target, kind, names):
+  archive = pack(tmp_path / f'set.{kind}', *((name, b'') for name in names))
+  refused(archive, target, 'two entries named')
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_more_than_the_bounds(tmp_path, target, kind):
+  archive = pack(tmp_path / f'set.{kind}', *FILES.items())
+  refused(archive, target, 'more than 500 kB in it', 500_000)
+  refused(archive, target, 'more than 3 entries', 10**9, 3)
+
+
+@pytest.mark.parametrize('kind', ['tar.gz', 'tar.xz', 'zip'])
+def test_bombs(tmp_path, target, kind):
+  archive = pack(tmp_path / f'set.{kind}', ('a', bytes(3_000_000)))
+  size = archive.stat().st_size
+  refused(archive, target, f'more than {size / 10:.0f} kB in it')
+
+
+@pytest.mark.parametrize(
+  ('kind', 'size', 'match'),
+  [
+    (tarfile.GNUTYPE_LONGNAME, 50_000_000, 'implausible size'),
+    (tarfile.REGTYPE, 10**12, 'damaged'),
+    (tarfile.REGTYPE, -512, 'damaged'),
+  ],
+)
+def test_a_header_that_lies_about_its_size(tmp_path, target, kind, size, match):
+  """Neither memory nor the disk fills by what a header promises."""
+  lie = tarfile.TarInfo('a')
+  lie.type, lie.size = kind, size
+  archive = tmp_path / 'set.tar'
+  archive.write_bytes(lie.tobuf(tarfile.GNU_FORMAT) + bytes(20_000))
+  refused(archive, target, match)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_an_archive_that_is_cut_off_or_damaged(tmp_path, target, kind):
+  archive = pack(tmp_path / f'set.{kind}', *SMALL.items())
+  whole = archive.read_bytes()
+  # A plain tar ends with zeros; only the first 512 of them are missed.
+  end = 512 * 6 + 511 if kind == 'tar' else len(whole) - 1
+  for length in sorted({*range(0, end, 97), *range(0, end, 512), end}):
+    archive.write_bytes(whole[:length])
+    refused(archive, target, 'damaged|no files')
+  damaged = bytearray(whole)
+  # A plain tar has checksums in its headers alone, as in the second file's.
+  damaged[1536 if kind == 'tar' else len(whole) // 2] ^= 1
+  archive.write_bytes(damaged)
+  refused(archive, target, 'damaged')
+
+
+@pytest.mark.parametrize(
+  'content',
+  [b'', b'P', b'PK', b'not an archive' * 100, bytes(10_240), RNG.bytes(5000)],
+)
+def test_files_that_are_no_archives(tmp_path, target, content):
+  archive = tmp_path / 'set.tar'
+  archive.write_bytes(content)
+  refused(archive, target, 'no tar or zip|no files in it')
+
+
+@pytest.mark.parametrize('kind', ['tar', 'zip'])
+def test_an_archive_without_files(tmp_path, target, kind):
+  archive = pack(tmp_path / f'set.{kind}', ('a/', b''))
+  refused(archive, target, 'no files in it')
+
+
+@pytest.mark.parametrize('kind', ['folder', 'file', 'link', 'broken link'])
+def test_what_is_there_is_left_as_it_is(tmp_path, target, kind):
+  target.mkdir(parents=True)
+  if kind == 'folder':
+    (target / 'mine').touch()
+  else:
+    target.rmdir()
+  if kind == 'file':
+    target.touch()
+  elif kind != 'folder':
+    target.symlink_to('nowhere' if kind == 'broken link' else tmp_path)
+  before = listing(target.parent)
+  with pytest.raises(ValueError, match='is there already') as caught:
+    extract(pack(tmp_path / 'set.tar', *SMALL.items()), target)
+  assert str(target) in str(caught.value)
+  assert listing(target.parent) == before
+
+
+def test_what_a_dead_run_left_is_removed_and_a_live_run_is_not(
+  tmp_path, target
+):
+  archive = pack(tmp_path / 'set.tar', *SMALL.items())
+  left = target.with_name('.partial-set')
+  (left / 'all/bolt').mkdir(parents=True)
+  descriptor = os.open(left, os.O_RDONLY)
+  fcntl.flock(descriptor, fcntl.LOCK_EX)
+  before = listing(target.parent)
+  with pytest.raises(ValueError, match='another run makes it') as caught:
+    extract(archive, target)
+  assert str(target) in str(caught.value)
+  assert listing(target.parent) == before
+  os.close(descriptor)
+  extract(archive, target)
+  assert contents(target) == SMALL
+  assert not left.exists()
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, MemoryError])
+def test_an_interruption_leaves_nothing(tmp_path, target, monkeypatch, error):
+  def interrupted(self, *_):
+    assert any(target.parent.glob('.partial-*/all/bolt/a.png'))
+    raise error
+
+  monkeypatch.setattr(unpack.Board, 'show', interrupted)
+  with pytest.raises(error):
+    extract(pack(tmp_path / 'set.tar', *SMALL.items()), target)
+  assert listing(target.parent) == []
+
+
+@pytest.mark.parametrize('told', ['before', 'while'])
+def test_a_full_disk_leaves_nothing(
+  tmp_path, target, monkeypatch, file_limit, told
+):
+  archive = pack(tmp_path / 'set.tar', *FILES.items())
+  if told == 'before':
+    usage = types.SimpleNamespace(free=1000)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage)
+    match = r'needs \d+ kB, 1 kB are free'
+  else:
+    file_limit(650_000)
+    match = 'File too large while'
+  with pytest.raises(OSError, match=match) as caught:
+    extract(archive, target)
+  assert '\n' not in str(caught.value)
+  assert str(target.parent) in str(caught.value)
+  assert listing(target.parent) == []
