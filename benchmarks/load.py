@@ -31,8 +31,8 @@ from absl import flags
 from benchmarks import timing
 from benchmarks.loading import large_runs, watched
 from benchmarks.loading.findings import Findings
-from simplenet_jax import cli
-from simplenet_jax.data import demo, images
+from simplenet_jax import cli, demo
+from simplenet_jax.data import images
 from simplenet_jax.detector import Detector
 
 _PREDICTIONS = flags.DEFINE_integer('predictions', 100_000, 'In a row.', 100)

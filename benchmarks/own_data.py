@@ -23,9 +23,8 @@ from PIL import Image
 
 from benchmarks import resnet18
 from configs import demo as demo_config
-from simplenet_jax import cli, environment, train
-from simplenet_jax.data import demo
-from simplenet_jax.data.demo import pictures
+from simplenet_jax import cli, demo, environment, train
+from simplenet_jax import demo as pictures
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.models.weights import DEFAULT_WEIGHTS

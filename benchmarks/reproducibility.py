@@ -24,8 +24,7 @@ from benchmarks.reproducing import page
 from benchmarks.reproducing.compare import Left, compare, read
 from benchmarks.reproducing.rows import CLOSE, ROWS, RUNS, SAME, Row
 from benchmarks.reproducing.runs import SETTINGS, Run, Runner
-from simplenet_jax import cli
-from simplenet_jax.data import demo
+from simplenet_jax import cli, demo
 
 _TRAIN, _VALIDATION, _GOOD, _DEFECTIVE = 20, 10, 16, 24  # Of a category.
 

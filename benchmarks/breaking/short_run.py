@@ -14,7 +14,7 @@ from typing import Any
 import safetensors
 from PIL import Image
 
-from simplenet_jax.data import demo
+from simplenet_jax import demo
 
 _SETTINGS = {
   'data.categories': 'gasket,wood',

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors import numpy as safetensors
 
-from simplenet_jax.data import demo
+from simplenet_jax import demo
 
 # Of a run that takes a second or two.
 SETTINGS = {

@@ -11,8 +11,7 @@ from safetensors.numpy import save_file
 from benchmarks.loading import watched
 from benchmarks.loading.findings import Findings
 from benchmarks.loading.watched import Watched
-from simplenet_jax import presets
-from simplenet_jax.data import demo
+from simplenet_jax import demo, presets
 from simplenet_jax.models import resnet, weights
 from simplenet_jax.protocols import Config
 from simplenet_jax.training import bank, setup

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from absl import logging
 
+from simplenet_jax import demo
 from simplenet_jax.console import console
 from simplenet_jax.data import (
   accounts,
   cifar10,
-  demo,
   folder,
   images,
   inputs,

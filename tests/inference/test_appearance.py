@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simplenet_jax.data import demo, images
+from simplenet_jax import demo
+from simplenet_jax.data import images
 from simplenet_jax.detector import Detector
 from simplenet_jax.inference import appearance
 from simplenet_jax.inference.appearance import Appearance, Watch

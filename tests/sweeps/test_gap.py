@@ -8,7 +8,7 @@ from PIL import Image
 from scipy import stats
 
 from configs.study import last_epoch
-from simplenet_jax.data import demo
+from simplenet_jax import demo
 from simplenet_jax.sweeps import gap
 from tests import commands
 

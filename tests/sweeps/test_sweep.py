@@ -9,8 +9,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from simplenet_jax import train
-from simplenet_jax.data import demo
+from simplenet_jax import demo, train
 from simplenet_jax.sweeps import experiment, settings
 from tests import commands
 from tests.models.weights import fabricated

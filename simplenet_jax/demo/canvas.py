@@ -8,100 +8,82 @@ picture's width, so a picture shows the same thing at every resolution.
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
 
-# Samples along each side of a pixel.
-_SUPERSAMPLING = 2
+Array = np.ndarray
+Rng = np.random.Generator
+
+_SUPERSAMPLING = 2  # Samples along each side of a pixel.
 
 
-@dataclasses.dataclass(frozen=True)
-class Grid:
-  """Where a scene is sampled.
+class Grid(NamedTuple):
+  """Where a scene is sampled, [n, n] float32 in (-.5, .5), and the distance."""
 
-  Attributes:
-    x: [n, n] float32 in (-.5, .5), growing to the right.
-    y: [n, n] float32 in (-.5, .5), growing downwards.
-    step: distance between neighbouring samples.
-  """
-
-  x: np.ndarray
-  y: np.ndarray
+  x: Array
+  y: Array
   step: float
 
 
 @dataclasses.dataclass
 class Surface:
-  """What the camera looks at.
+  """What the camera looks at, float32.
 
   Attributes:
-    albedo: [n, n, 3] float32 in [0, 1], display-referred (not linear) RGB.
-    height: [n, n] float32, relief towards the camera.
-    gloss: [n, n] float32 in [0, 1], strength of the highlights.
-    inside: [n, n] float32, signed distance to the edge of the part on which
-      damage may lie, negative on the part.
+    albedo: [n, n, 3] in [0, 1], display-referred (not linear) RGB.
+    height: [n, n], relief towards the camera.
+    gloss: [n, n] or a number, in [0, 1], strength of the highlights.
+    inside: [n, n], signed distance to the edge of the part on which damage may
+      lie, negative on the part.
   """
 
-  albedo: np.ndarray
-  height: np.ndarray
-  gloss: np.ndarray
-  inside: np.ndarray
+  albedo: Array
+  height: Array
+  gloss: Array | float
+  inside: Array
+
+  def __post_init__(self):
+    """Makes all of them float32 arrays."""
+    self.albedo = self.albedo.astype(np.float32)
+    self.height = self.height.astype(np.float32)
+    self.gloss = np.float32(self.gloss) * np.ones_like(self.height)
+    self.inside = self.inside.astype(np.float32)
 
 
-@dataclasses.dataclass(frozen=True)
-class Flaw:
-  """What is wrong with a part, and what decides where and how.
-
-  Attributes:
-    kind: name of the defect; empty for a good part.
-    rng: decides the defect's place, size and shape.
-  """
+class Flaw(NamedTuple):
+  """A defect's name, empty for a good part, and what decides its shape."""
 
   kind: str
-  rng: np.random.Generator
+  rng: Rng
 
 
 def make_grid(size: int) -> Grid:
   """Returns the sampling grid of a picture of `size` x `size` pixels."""
   n = size * _SUPERSAMPLING
   axis = ((np.arange(n) + 0.5) / n - 0.5).astype(np.float32)
-  x, y = np.meshgrid(axis, axis)
-  return Grid(x, y, 1 / n)
+  return Grid(*np.meshgrid(axis, axis), 1 / n)
 
 
-def turn(
-  x: np.ndarray, y: np.ndarray, angle: float
-) -> tuple[np.ndarray, np.ndarray]:
+def turn(x: Array, y: Array, angle: float) -> tuple[Array, Array]:
   """Returns the coordinates in axes turned by `angle` radians."""
   c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
   return c * x + s * y, c * y - s * x
 
 
-def resized(values: np.ndarray, n: int) -> np.ndarray:
-  """Returns [h, w] values interpolated smoothly to [n, n], float32."""
-  image = PIL.Image.fromarray(values.astype(np.float32))
-  return np.asarray(image.resize((n, n), PIL.Image.Resampling.BICUBIC))
-
-
-def noise(
-  rng: np.random.Generator, grid: Grid, rows: int, columns: int = 0
-) -> np.ndarray:
+def noise(rng: Rng, grid: Grid, rows: int, columns: int = 0) -> Array:
   """Returns smooth noise, [n, n] float32, about zero mean and unit variance.
 
-  Args:
-    rng: where the values come from; the draw does not depend on the grid.
-    grid: where it is sampled.
-    rows: random values down the picture.
-    columns: random values across the picture; as many as `rows` if 0.
+  It interpolates rows x columns random values, which do not depend on the grid.
   """
   lattice = rng.standard_normal((rows, columns or rows), dtype=np.float32)
-  return resized(1.2 * lattice, len(grid.x))
+  image = PIL.Image.fromarray((1.2 * lattice).astype(np.float32))
+  bicubic = PIL.Image.Resampling.BICUBIC
+  return np.asarray(image.resize(grid.x.shape, bicubic))
 
 
-def fractal(
-  rng: np.random.Generator, grid: Grid, cells: int, octaves: int = 4
-) -> np.ndarray:
+def fractal(rng: Rng, grid: Grid, cells: int, octaves: int = 4) -> Array:
   """Returns noise whose amplitude halves as its frequency doubles."""
   total = np.zeros_like(grid.x)
   for octave in range(octaves):
@@ -109,15 +91,15 @@ def fractal(
   return total
 
 
-def cover(distance: np.ndarray, softness: float) -> np.ndarray:
+def cover(distance: Array, softness: float) -> Array:
   """Returns the share covered, 1 inside (negative) to 0 outside, smooth."""
   t = np.clip(0.5 - distance / softness, 0, 1)
   return t * t * (3 - 2 * t)
 
 
 def box(
-  x: np.ndarray, y: np.ndarray, width: float, height: float, corner: float
-) -> np.ndarray:
+  x: Array, y: Array, width: float, height: float, corner: float
+) -> Array:
   """Returns the signed distance to a centred box with rounded corners."""
   dx = np.abs(x) - (width / 2 - corner)
   dy = np.abs(y) - (height / 2 - corner)
@@ -125,15 +107,10 @@ def box(
   return np.sqrt(outside) + np.minimum(np.maximum(dx, dy), 0) - corner
 
 
-def along(grid: Grid, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns each sample's distance to a path, and where along it that is.
+def along(grid: Grid, path: Array) -> tuple[Array, Array]:
+  """Returns each sample's distance to a path and its place along it, in [0, 1].
 
-  Args:
-    grid: the samples.
-    path: [points, 2] (x, y) corners of the path.
-
-  Returns:
-    The distance and the place in [0, 1], both [n, n] float32.
+  The path is given by its corners (x, y), [points, 2].
   """
   nearest = np.full_like(grid.x, np.inf)
   place = np.zeros_like(grid.x)
@@ -149,9 +126,7 @@ def along(grid: Grid, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def paint(
-  surface: Surface,
-  colour: Sequence[float] | np.ndarray,
-  coverage: np.ndarray,
+  surface: Surface, colour: Sequence[float] | Array, coverage: Array
 ) -> None:
   """Covers the surface with a colour, [3] or [n, n, 3], where coverage > 0."""
   colour = np.asarray(colour, np.float32)
@@ -159,38 +134,27 @@ def paint(
 
 
 def shadow(
-  distance: np.ndarray, softness: float, depth: float, drop: float = 0.008
-) -> np.ndarray:
+  distance: Array, softness: float, depth: float, drop: float = 0.008
+) -> Array:
   """Returns the light left around a part, [n, n, 1], darker to the lower right.
 
-  Args:
-    distance: signed distance to the part, [n, n].
-    softness: reach of the shadow.
-    depth: share of the light that the part takes at its edge.
-    drop: how far the shadow is displaced.
+  At the part's edge it takes a share `depth` of the light.
   """
   shift = round(drop * len(distance))
   cast = np.maximum(np.roll(distance, (shift, shift), (0, 1)), 0)
   return 1 - depth * np.exp(cast * (-1 / softness))[..., None]
 
 
-def varied(
-  rng: np.random.Generator, colour: Sequence[float], spread: float
-) -> np.ndarray:
+def varied(rng: Rng, colour: Sequence[float], spread: float) -> Array:
   """Returns a colour near the one given, [3] float32."""
   return (np.array(colour) + rng.normal(0, spread, 3)).astype(np.float32)
 
 
-def photograph(
-  rng: np.random.Generator, grid: Grid, surface: Surface
-) -> np.ndarray:
+def photograph(rng: Rng, grid: Grid, surface: Surface) -> Array:
   """Lights the scene and returns the picture before the sensor's noise.
 
-  The light's direction, strength, tint and evenness vary from picture to
-  picture; `rng` decides them, whatever lies on the surface.
-
-  Returns:
-    [size, size, 3] float32 in [0, 1].
+  `rng` decides the light, whatever lies on the surface. The picture is
+  [size, size, 3] float32 in [0, 1].
   """
   azimuth = rng.normal(-2.3, 0.35)  # From the upper left.
   tilt = rng.uniform(0.55, 0.75)
@@ -217,20 +181,15 @@ def photograph(
   falloff -= 0.25 * (grid.x**2 + grid.y**2)
   image = surface.albedo * (diffuse * falloff)[..., None]
   image = (image + 0.5 * (highlight * falloff)[..., None]) * tint
-  return _integrate(np.clip(image, 0, 1))
+  # A pixel is the mean of its samples.
+  image, s = np.clip(image, 0, 1), _SUPERSAMPLING
+  parts = [image[i::s, j::s] for i in range(s) for j in range(s)]
+  return np.asarray(sum(parts[1:], parts[0]) / np.float32(s * s))
 
 
-def _integrate(samples: np.ndarray) -> np.ndarray:
-  """Returns the mean of the samples of each pixel."""
-  s = _SUPERSAMPLING
-  parts = [samples[i::s, j::s] for i in range(s) for j in range(s)]
-  return sum(parts[1:], parts[0]) / np.float32(s * s)
-
-
-def expose(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def expose(rng: Rng, image: Array) -> Array:
   """Returns the picture as a noisy 8-bit sensor records it, uint8."""
   deviation = 0.005 + 0.012 * np.sqrt(image)
   draw = rng.standard_normal(image.shape, dtype=np.float32)
-  return np.round(255 * np.clip(image + deviation * draw, 0, 1)).astype(
-    np.uint8
-  )
+  exposed = np.round(255 * np.clip(image + deviation * draw, 0, 1))
+  return exposed.astype(np.uint8)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simplenet_jax.data import demo, folder
-from simplenet_jax.data.demo import canvas, pictures
+from simplenet_jax import demo
+from simplenet_jax.data import folder
 
 SIZE = 48
-FLAWS = [(c, flaw) for c, flaws in pictures.FLAWS.items() for flaw in flaws]
+FLAWS = [(c, flaw) for c, flaws in demo.FLAWS.items() for flaw in flaws]
 
 
 def read(path):
@@ -32,12 +32,14 @@ def small(tmp_path_factory):
 
 
 def test_a_set_reads_as_mvtec_folders(small):
+  marker = json.loads((small / demo.MARKER).read_text())
+  assert marker['categories'] == sorted(demo.CATEGORIES)
   categories = folder.find_categories(small)
   assert [one.name for one in categories] == sorted(demo.CATEGORIES)
   for one in categories:
     assert len(one.train) == 2
     assert sum(sample.label for sample in one.test) == 6
-    assert {s.defect for s in one.test} == {'good', *pictures.FLAWS[one.name]}
+    assert {s.defect for s in one.test} == {'good', *demo.FLAWS[one.name]}
     assert all(bool(s.masks) == bool(s.label) for s in one.test)
 
 
@@ -113,25 +115,15 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['holiday.png']
 
 
-def test_an_empty_folder_is_filled(tmp_path):
-  (tmp_path / 'set').mkdir()
-  demo.generate(
-    tmp_path / 'set', categories=['wood'], train=1, good=0, defective=0, size=32
-  )
-  assert [path.name for path in tmp_path.iterdir()] == ['set']
-  marker = json.loads((tmp_path / 'set' / demo.MARKER).read_text())
-  assert marker['categories'] == ['wood']
-
-
 def test_an_interrupted_set_leaves_nothing(tmp_path, monkeypatch):
-  draw = pictures.draw
+  draw = demo.draw
 
   def fail_at_the_second(seed, category, split, flaw, index, size):
     if index:
       raise RuntimeError('interrupted')
     return draw(seed, category, split, flaw, index, size)
 
-  monkeypatch.setattr(pictures, 'draw', fail_at_the_second)
+  monkeypatch.setattr(demo, 'draw', fail_at_the_second)
   with pytest.raises(RuntimeError, match='interrupted'):
     demo.generate(tmp_path / 'set', categories=['wood'], size=32)
   assert not list(tmp_path.iterdir())
@@ -157,11 +149,11 @@ def test_wrong_arguments_are_told(tmp_path, arguments, message):
 @settings(max_examples=3, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_the_mask_holds_all_that_the_flaw_altered(category, flaw, seed):
-  bad, mask = pictures.draw(seed, category, 'test', flaw, 0, 96)
+  bad, mask = demo.draw(seed, category, 'test', flaw, 0, 96)
   with pytest.MonkeyPatch.context() as patch:
     # The same picture, but every flaw is refused.
-    patch.setattr(pictures, '_spoil', lambda good, _: (good, mask))
-    good, _ = pictures.draw(seed, category, 'test', flaw, 0, 96)
+    patch.setattr(demo, '_spoil', lambda good, _: (good, mask))
+    good, _ = demo.draw(seed, category, 'test', flaw, 0, 96)
   altered = (bad != good).any(-1)
   assert not (altered & ~mask).any()
   # Gaps closed in the mask stay a small share of it.
@@ -173,9 +165,9 @@ def test_the_mask_holds_all_that_the_flaw_altered(category, flaw, seed):
 
 @pytest.mark.parametrize('category', demo.CATEGORIES)
 def test_good_parts_have_empty_masks_and_differ(category):
-  first, mask = pictures.draw(0, category, 'train', '', 0, SIZE)
-  second, _ = pictures.draw(0, category, 'train', '', 1, SIZE)
-  test, _ = pictures.draw(0, category, 'test', '', 0, SIZE)
+  first, mask = demo.draw(0, category, 'train', '', 0, SIZE)
+  second, _ = demo.draw(0, category, 'train', '', 1, SIZE)
+  test, _ = demo.draw(0, category, 'test', '', 0, SIZE)
   assert not mask.any()
   assert np.abs(first.astype(int) - second).mean() > 3
   assert np.abs(first.astype(int) - test).mean() > 3
@@ -184,26 +176,9 @@ def test_good_parts_have_empty_masks_and_differ(category):
 @pytest.mark.parametrize('category', demo.CATEGORIES)
 def test_a_picture_shows_the_same_at_every_size(category):
   def shrunk(size):
-    image, _ = pictures.draw(0, category, 'train', '', 0, size)
+    image, _ = demo.draw(0, category, 'train', '', 0, size)
     return np.asarray(
       PIL.Image.fromarray(image).resize((24, 24), PIL.Image.Resampling.BOX), int
     )
 
   assert np.abs(shrunk(96) - shrunk(192)).mean() < 3
-
-
-def test_distance_to_a_path():
-  grid = canvas.make_grid(32)
-  path = np.array([[-0.25, 0], [0.25, 0]])
-  distance, place = canvas.along(grid, path)
-  beside = np.maximum(np.abs(grid.x) - 0.25, 0)
-  np.testing.assert_allclose(distance, np.hypot(beside, grid.y), atol=1e-6)
-  expected = np.clip((grid.x + 0.25) / 0.5, 0, 1)
-  np.testing.assert_allclose(place, expected, atol=1e-6)
-
-
-def test_distance_to_a_box():
-  x = np.array([0, 0.5, 0.2, 0.6], np.float32)
-  y = np.array([0, 0, 0.4, 0.5], np.float32)
-  distance = canvas.box(x, y, 0.4, 0.4, 0)
-  np.testing.assert_allclose(distance, [-0.2, 0.3, 0.2, 0.5], atol=1e-6)
