@@ -1,11 +1,13 @@
 """One run's results as they come: evaluated, deployed, reported."""
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from simplenet_jax import environment, protocols
@@ -14,18 +16,18 @@ from simplenet_jax.data import accounts
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.deployment.shipper import Shipper
 from simplenet_jax.evaluation import (
-  category,
   earlier,
-  evidence,
   metrics,
   results,
+  run_files,
+  testset,
 )
 from simplenet_jax.files import read_json
 from simplenet_jax.models import weights
 from simplenet_jax.protocols import Config
 from simplenet_jax.report import page
 from simplenet_jax.training.checkpoint import Checkpoints
-from simplenet_jax.training.record import Record, unlearned
+from simplenet_jax.training.record import METRICS, Record, unlearned
 from simplenet_jax.training.worker import FAILURES
 
 _PAUSE = 20.0  # Between two pages, in units of what the first one took.
@@ -108,14 +110,7 @@ def take(run: Run, record: Record) -> bool:
     try:
       trained = any(record.resumed < record.job.steps for record in ordered)
       run.finished[name] = (
-        category.evaluate(
-          run.config,
-          run.workdir,
-          run.clock,
-          run.categories[name],
-          ordered,
-          images=sum(len(one.test) for one in run.categories.values()),
-        )
+        _evaluate(run, run.categories[name], ordered)
         if trained or name not in run.known or _lacks(run, name)
         else run.known[name]
       )
@@ -128,6 +123,53 @@ def take(run: Run, record: Record) -> bool:
     _show(run)
   run.records[name] = {}
   return True
+
+
+def _evaluate(
+  run: Run, inputs: Inputs, records: Sequence[Record]
+) -> results.CategoryResult:
+  """Evaluates a category's heads, one per seed, and writes its files."""
+  asked = run.config.evaluation
+  whole = [record for record in records if record.finished]
+  cautions = [one for one in (_caution(run, record) for record in whole) if one]
+  with run.clock('pictures'):
+    run_files.write_curves(
+      run.workdir,
+      inputs.name,
+      [record.job.seed for record in whole],
+      {
+        name: np.stack([record.epochs()[name] for record in whole])
+        for name in METRICS
+      },
+    )
+  label = records[0].job.label
+  if not inputs.test:
+    console.print(f'  {label}: no test images, nothing to evaluate')
+    return results.CategoryResult(last=[], cautions=cautions)
+  with run.clock('evaluate'):
+    test = testset.TestSet.read(inputs, asked.smoothing)
+    found = testset.evaluate(
+      test,
+      [record.scores if record.finished else {} for record in records],
+      course=asked.course,
+    )
+  with run.clock('pictures'):
+    run_files.write(
+      run.workdir,
+      inputs,
+      test,
+      {record.job.seed: record.scores[record.job.epochs] for record in whole},
+      asked,
+      images=sum(len(one.test) for one in run.categories.values()),
+    )
+  figures = []
+  for title, name in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc')):
+    mean = statistics.fmean(seed[name] for seed in found.last)
+    figures.append(f'{title} {"undefined" if mean != mean else f"{mean:.1%}"}')
+  console.print(f'  {label}: {", ".join(figures)}')
+  return dataclasses.replace(
+    found, cautions=cautions, pixels=inputs.known_pixels()
+  )
 
 
 def _caution(run: Run, record: Record) -> str:
@@ -157,7 +199,7 @@ def _lacks(run: Run, name: str) -> bool:
   return (
     (bool(asked.pictures) and not sheet.exists())
     or (asked.maps and not (run.workdir / 'maps' / name).is_dir())
-    or (asked.report and not evidence.path(run.workdir, name).exists())
+    or (asked.report and not run_files.report_path(run.workdir, name).exists())
   )
 
 

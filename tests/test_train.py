@@ -18,8 +18,7 @@ from simplenet_jax import protocols, train
 from simplenet_jax.data import accounts, folder, masks, sources
 from simplenet_jax.deployment import assembly
 from simplenet_jax.detector import Detector
-from simplenet_jax.evaluation import category
-from simplenet_jax.evaluation.judge import Judge
+from simplenet_jax.evaluation import testset
 from simplenet_jax.inference.thresholds import NONE
 from simplenet_jax.models import scoring
 from simplenet_jax.training import layout
@@ -409,21 +408,14 @@ def test_scores_that_are_not_finite_in_the_end_cost_one_head(
 def test_memory_that_is_short_in_the_end_costs_one_category(
   config, tmp_path, monkeypatch, error
 ):
-  maps = Judge.maps
+  read = testset.TestSet.read
 
-  def short(self, patch_scores):
-    if 'cog' in (tmp_path / 'now').read_text():
+  def short(inputs, smoothing):
+    if inputs.name == 'cog':
       raise error
-    return maps(self, patch_scores)
+    return read(inputs, smoothing)
 
-  evaluate = category.evaluate
-
-  def noted(config, workdir, clock, one, *others, **more):
-    (tmp_path / 'now').write_text(one.name)
-    return evaluate(config, workdir, clock, one, *others, **more)
-
-  monkeypatch.setattr(Judge, 'maps', short)
-  monkeypatch.setattr(category, 'evaluate', noted)
+  monkeypatch.setattr(testset.TestSet, 'read', short)
   for name in ('cog', 'part'):
     make_category(tmp_path / 'data' / name)
   config.train.epochs, config.seeds = 1, (0,)

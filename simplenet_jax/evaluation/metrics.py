@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import ndimage
 from sklearn import metrics as sk_metrics
-
-from simplenet_jax.evaluation import ranking
 
 IMAGE_METRICS = ('image_auroc', 'image_ap', 'image_f1_max')
 PIXEL_METRICS = (
@@ -25,6 +24,20 @@ PIXEL_METRICS = (
   'aupro_05_sampled',
 )
 METRICS = IMAGE_METRICS + PIXEL_METRICS
+# Those that tables show, with their titles.
+HEADLINES = {
+  'image_auroc': 'I-AUROC',
+  'pixel_auroc': 'P-AUROC',
+  'aupro_30': 'AUPRO',
+}
+
+# The false positive rates at which MVTec 3D-AD's evaluator samples the PRO
+# curve.
+_THRESHOLDS = 100
+
+# Neighbours within an image, diagonals included, never across images.
+_EIGHT_CONNECTED = np.zeros((3, 3, 3), bool)
+_EIGHT_CONNECTED[1] = True
 
 
 def evaluate(
@@ -55,10 +68,9 @@ def evaluate(
 
   `aupro_30` and `aupro_05` take every threshold, as the evaluator of MVTec AD
   does. The `_sampled` ones sample the PRO curve at 100 equally spaced false
-  positive rates, as the evaluator that MVTec published with its 3D data set
-  does. Its coarse trapezoids lie below a concave curve, so these are lower: by
-  some thousandths up to .3 and some hundredths up to .05, where five samples
-  are left.
+  positive rates, as the evaluator of MVTec 3D-AD does. Its coarse trapezoids
+  lie below a concave curve, so these are lower: by some thousandths up to .3
+  and some hundredths up to .05, where five samples are left.
 
   References:
     AUPRO: Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021, and
@@ -151,18 +163,17 @@ def _image_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 def _pixel_metrics(defect: np.ndarray, maps: np.ndarray) -> dict[str, float]:
   if defect.all() or not defect.any():
     return dict.fromkeys(PIXEL_METRICS, np.nan)
-  ranked = ranking.rank(defect, maps)
+  ranked = rank(defect, maps)
   gained = np.diff(ranked.hits, prepend=0)
   precision = ranked.hits / (ranked.hits + ranked.alarms)
-  f1 = 2 * ranked.hits / (ranked.defects + ranked.hits + ranked.alarms)
   values = {
-    'pixel_auroc': ranking.auroc(ranked),
+    'pixel_auroc': ranked.auroc(),
     'pixel_ap': gained @ precision / ranked.defects,
-    'pixel_f1_max': f1.max(),
-    'aupro_30': ranking.aupro(ranked, 0.3),
-    'aupro_05': ranking.aupro(ranked, 0.05),
-    'aupro_30_sampled': ranking.sampled_aupro(ranked, 0.3),
-    'aupro_05_sampled': ranking.sampled_aupro(ranked, 0.05),
+    'pixel_f1_max': ranked.f1().max(),
+    'aupro_30': ranked.aupro(0.3),
+    'aupro_05': ranked.aupro(0.05),
+    'aupro_30_sampled': ranked.sampled_aupro(0.3),
+    'aupro_05_sampled': ranked.sampled_aupro(0.05),
   }
   return {name: float(value) for name, value in values.items()}
 
@@ -194,10 +205,117 @@ def pixel_curves(masks: ArrayLike, maps: ArrayLike) -> PixelCurves:
   defect = np.asarray(masks) != 0
   if defect.all() or not defect.any():
     raise ValueError('masks: expected defective and normal pixels')
-  ranked = ranking.rank(defect, _finite('maps', maps))
-  f1 = 2 * ranked.hits / (ranked.defects + ranked.hits + ranked.alarms)
+  ranked = rank(defect, _finite('maps', maps))
   return PixelCurves(
     np.concatenate([[0], ranked.alarms / ranked.normals, [1]]),
     np.concatenate([[0], ranked.overlap, [1]]),
-    float(ranked.values[f1.argmax()]),
+    float(ranked.values[ranked.f1().argmax()]),
   )
+
+
+class Ranking(NamedTuple):
+  """Defect pixels ranked among normal ones, highest first.
+
+  Attributes:
+    values: The distinct values of defect pixels, descending.
+    hits: Defect pixels with this value or a higher one.
+    overlap: The mean share of a region that they cover.
+    alarms_above: Normal pixels with a higher value.
+    alarms: Normal pixels with this value or a higher one.
+    defects: Number of defect pixels.
+    normals: Number of normal pixels.
+    samples: Values of normal pixels at `_THRESHOLDS` equidistant ranks,
+      descending.
+    sample_alarms: Normal pixels with a rank above each of them.
+  """
+
+  values: np.ndarray
+  hits: np.ndarray
+  overlap: np.ndarray
+  alarms_above: np.ndarray
+  alarms: np.ndarray
+  defects: int
+  normals: int
+  samples: np.ndarray
+  sample_alarms: np.ndarray
+
+  def f1(self) -> np.ndarray:
+    """Returns F1 of a threshold at each value."""
+    return 2 * self.hits / (self.defects + self.hits + self.alarms)
+
+  def auroc(self) -> float:
+    """Returns the area under the ROC curve of pixels."""
+    gained = np.diff(self.hits, prepend=0)
+    # Twice the normal pixels that each value beats, a tie counting half.
+    beaten = 2 * self.normals - self.alarms - self.alarms_above
+    return float(gained @ beaten / (2 * self.defects * self.normals))
+
+  def aupro(self, limit: float) -> float:
+    """Returns the AUPRO up to a false positive rate, from all thresholds."""
+    # Two points a value, before and after it passes: between the second and the
+    # next value's first point only false alarms come in, and the curve is flat.
+    alarms = np.stack([self.alarms_above, self.alarms], axis=1).ravel()
+    before = np.append(0, self.overlap[:-1])
+    overlaps = np.stack([before, self.overlap], axis=1).ravel()
+    return _area(alarms, overlaps, self.normals, limit)
+
+  def sampled_aupro(self, limit: float) -> float:
+    """Returns the AUPRO up to a false positive rate, from sampled ones."""
+    # A region's pixel is found when it scores above the threshold.
+    found = np.searchsorted(-self.values, -self.samples, 'left')
+    overlap = np.append(0, self.overlap)[found]
+    return _area(self.sample_alarms, overlap, self.normals, limit)
+
+
+def rank(defect: np.ndarray, maps: np.ndarray, more: ArrayLike = ()) -> Ranking:
+  """Ranks defect pixels among normal ones.
+
+  Args:
+    defect: `[images, height, width]` bool, with pixels of either kind.
+    maps: Anomaly maps of that shape.
+    more: Scores of normal pixels of other images, sorted. They do not count for
+      `samples`.
+  """
+  regions = np.empty(defect.shape, np.int32)
+  ndimage.label(defect, structure=_EIGHT_CONNECTED, output=regions)
+  region = regions[defect] - 1
+  sizes = np.bincount(region)
+  weights = 1 / (sizes[region] * sizes.size)
+  values = maps[defect]
+  order = np.argsort(values)[::-1]
+  values = values[order]
+  # Tied pixels pass any threshold together: keep the last of each value.
+  last = np.flatnonzero(np.append(values[1:] != values[:-1], True))
+  values = values[last]
+  normals, more = np.sort(maps[~defect]), np.asarray(more, maps.dtype)
+  count = normals.size + more.size
+  ranks = np.linspace(0, normals.size - 1, _THRESHOLDS, dtype=int)[::-1]
+
+  def higher(side) -> np.ndarray:
+    lower = np.searchsorted(normals, values, side)
+    return count - lower - np.searchsorted(more, values, side)
+
+  return Ranking(
+    values=values,
+    hits=last + 1,
+    # The sum of many small weights may pass 1 by a rounding error.
+    overlap=np.minimum(np.cumsum(weights[order])[last], 1),
+    alarms_above=higher('right'),
+    alarms=higher('left'),
+    defects=region.size,
+    normals=count,
+    samples=normals[ranks],
+    sample_alarms=normals.size - 1 - ranks,
+  )
+
+
+def _area(
+  alarms: np.ndarray, overlaps: np.ndarray, normals: int, limit: float
+) -> float:
+  """Integrates a PRO curve up to a false positive rate, as a share of it."""
+  x = np.concatenate([[0], alarms / normals, [1]])
+  y = np.concatenate([[0], overlaps, [1]])
+  inside = x <= limit
+  x_inside = np.append(x[inside], limit)
+  y_inside = np.append(y[inside], np.interp(limit, x, y))
+  return float(np.trapezoid(y_inside, x_inside) / limit)

@@ -1,9 +1,13 @@
-"""Pictures of a category's results: heat maps and the course of training."""
+"""Pictures of results: heat maps, sheets, thumbnails and curves."""
 
+import base64
 import dataclasses
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import contourpy
 import matplotlib as mpl
 import numpy as np
 from matplotlib import ticker
@@ -18,6 +22,10 @@ _GAP = 8
 _CAPTION = 22
 _OUTLINE = (0, 255, 110)
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
+# Longest sides of what the report embeds. Maps are smooth: the browser enlarges
+# them.
+_THUMBNAIL, _THUMBNAIL_HEAT, _THUMBNAIL_MASK = 256, 64, 128
+_MOST_LINES, _MOST_POINTS = 100, 1_500  # Of the outlines on a thumbnail.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,9 +172,7 @@ def heated(
       image.size, Image.Resampling.NEAREST
     )
   )
-  low, high = limits
-  level = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
-  colours = mpl.colormaps['turbo'](np.nan_to_num(level))[..., :3] * 255
+  colours = _coloured(heat, limits)
   pixels = np.asarray(image, np.float32)
   gray = pixels.mean(-1, keepdims=True)
   blend = 0.45 * gray + 0.55 * colours
@@ -175,6 +181,13 @@ def heated(
   unscored = np.where(hatch, 128, 0.5 * gray + 110)
   blend = np.where(np.isnan(heat)[..., None], unscored, blend)
   return Image.fromarray(blend.clip(0, 255).astype(np.uint8))
+
+
+def _coloured(heat: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+  """Returns a map's colours, uint8 `[height, width, 3]`."""
+  low, high = limits
+  level = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
+  return mpl.colormaps['turbo'](np.nan_to_num(level), bytes=True)[..., :3]
 
 
 def write_curves(
@@ -204,3 +217,98 @@ def write_curves(
   figure.suptitle(title, parse_math=False)
   with written_aside(path) as aside:
     figure.savefig(aside, dpi=110)
+
+
+def limits(maps: np.ndarray) -> tuple[float, float]:
+  """Returns the scores at the cold and at the hot end of maps' colours."""
+  return float(np.median(maps)), float(maps.max())
+
+
+def write_map(path: Path, heat: np.ndarray, lowest: float) -> None:
+  """Writes an anomaly map as compressed float32 TIFF.
+
+  Args:
+    path: The file.
+    heat: float `[height, width]`; NaN where nothing was scored.
+    lowest: The score written there: the MVTec AD evaluator, which sorts all
+      pixels, knows no NaN.
+  """
+  whole = Image.fromarray(np.nan_to_num(heat, nan=lowest))
+  with written_aside(path) as aside:
+    whole.save(aside, compression='tiff_adobe_deflate')
+
+
+def thumbnail(
+  image: Image.Image,
+  heat: np.ndarray,
+  mask: np.ndarray | None,
+  limits: tuple[float, float],
+  threshold: float | None,
+) -> dict[str, Any]:
+  """Makes what the report shows of a test image.
+
+  Args:
+    image: RGB, of any size.
+    heat: Its anomaly map, float32 `[height, width]`, NaN where nothing was
+      scored.
+    mask: Its defects, bool `[height, width]`, if they are known.
+    limits: Scores at the cold and at the hot end of the map's colours.
+    threshold: Of the map, to outline what lies above; None outlines nothing.
+
+  Returns:
+    `picture` and `heat` as addresses that hold the image, `truth` and `found`
+    as SVG paths in a square of side 100 (empty where there is nothing to
+    outline), and `size`: the image's width and height.
+  """
+  # Any filter but the nearest pixel would spread NaN.
+  nearest = Image.Resampling.NEAREST
+  small = np.asarray(
+    _shrunk(Image.fromarray(heat), _THUMBNAIL_HEAT, nearest), np.float32
+  )
+  truth = ''
+  if mask is not None and mask.any():
+    share = _shrunk(Image.fromarray(mask.astype(np.float32)), _THUMBNAIL_MASK)
+    # However small it is, a defect keeps its cell.
+    truth = _outline((np.asarray(share) > 0).astype(np.float32), 0.5)
+  colours = np.array(_coloured(small, limits))
+  alpha = np.where(np.isnan(small), 0, 255).astype(np.uint8)[..., None]
+  return {
+    'picture': _embedded(_shrunk(image, _THUMBNAIL), 60),
+    'heat': _embedded(Image.fromarray(np.append(colours, alpha, -1)), 50),
+    'truth': truth,
+    'found': '' if threshold is None else _outline(small, threshold),
+    'size': list(image.size),
+  }
+
+
+def _shrunk(
+  image: Image.Image, side: int, kind: Image.Resampling = Image.Resampling.BOX
+) -> Image.Image:
+  scale = min(1, side / max(image.size))
+  width, height = (max(1, round(length * scale)) for length in image.size)
+  return image.resize((width, height), kind)
+
+
+def _embedded(image: Image.Image, quality: int) -> str:
+  data = io.BytesIO()
+  image.save(data, 'WEBP', quality=quality, alpha_quality=20, method=4)
+  return f'data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}'
+
+
+def _outline(values: np.ndarray, level: float) -> str:
+  """Returns the lines at which a map passes a level, as closed SVG paths."""
+  height, width = values.shape
+  padded = np.pad(
+    np.nan_to_num(values, nan=-1e9), 1, constant_values=min(0, level) - 1e9
+  )
+  # Far below on the outside would draw the line too far inside.
+  padded = np.maximum(padded, level - 1)
+  lines: Any = contourpy.contour_generator(z=padded).lines(level)
+  sides = np.array([width, height])
+  lines = [np.clip((line - 0.5) / sides, 0, 1) * 100 for line in lines]
+  lines = sorted(lines, key=len, reverse=True)[:_MOST_LINES]
+  step = 1 + sum(map(len, lines)) // _MOST_POINTS
+  return ''.join(
+    'M' + ' '.join(f'{x:.1f} {y:.1f}' for x, y in line[::step]) + 'z'
+    for line in lines
+  )

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class CategoryResult:
     course: The epoch, image AUROC and pixel AUROC of every scoring, one list
       per seed; empty unless asked for.
     kinds: By kind of defect its number of `images`, and metrics against the
-      good images, mean over seeds; see `kinds`.
+      good images, mean over seeds; see `TestSet.evaluate_defects`.
     cautions: What is to be known before a figure is believed, one line each.
     pixels: How many test images' pixels were measured, `images`, out of how
       many, `of`, and by reason how many were `left_out`.
@@ -53,34 +53,6 @@ class CategoryResult:
   )
   cautions: Sequence[str] = ()
   pixels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-def select_best(
-  epochs: Sequence[int],
-  image_aurocs: Sequence[float],
-  pixel_auroc: Callable[[int], float],
-) -> int:
-  """Picks the best test epoch, as the released code does.
-
-  Args:
-    epochs: The epochs that were evaluated, ascending.
-    image_aurocs: Their image AUROC; NaN counts as the lowest.
-    pixel_auroc: Returns an epoch's pixel AUROC; called for tied epochs only.
-
-  Returns:
-    The epoch with the best image AUROC, of several the one with the best pixel
-    AUROC, of those the earliest.
-  """
-  aurocs = [_or_lowest(value) for value in image_aurocs]
-  best = max(aurocs)
-  tied = [e for e, auroc in zip(epochs, aurocs, strict=True) if auroc == best]
-  if len(tied) == 1:
-    return tied[0]
-  return max(tied, key=lambda epoch: _or_lowest(pixel_auroc(epoch)))
-
-
-def _or_lowest(value: float) -> float:
-  return -math.inf if math.isnan(value) else value
 
 
 def summarise(

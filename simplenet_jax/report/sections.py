@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from simplenet_jax.evaluation import artifacts, evidence
+from simplenet_jax.evaluation import run_files
 from simplenet_jax.files import read_json
 from simplenet_jax.inference import file
 from simplenet_jax.report import charts, contents
@@ -74,7 +74,7 @@ def section(workdir: Path, name: str) -> Section:
   drawn, notes = [], []
   if losses := course(workdir, name):
     drawn.append(_loss_chart(name, losses))
-  path = evidence.path(workdir, name)
+  path = run_files.report_path(workdir, name)
   if not path.is_file():
     notes.append(
       'No test images, or the run was told to leave nothing for this page '
@@ -109,7 +109,7 @@ def section(workdir: Path, name: str) -> Section:
       pictured,
       _kinds(pictured),
       found['pixel_threshold'] is not None,
-      artifacts.whose(found['seeds']),
+      run_files.describe_seeds(found['seeds']),
     )
 
 

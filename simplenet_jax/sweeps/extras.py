@@ -11,12 +11,10 @@ import numpy as np
 from flax import nnx
 
 from simplenet_jax import run as runs
-from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.loading import Decoder
-from simplenet_jax.data.record import place
 from simplenet_jax.detector import Detector
-from simplenet_jax.evaluation import metrics, pictures
-from simplenet_jax.evaluation.judge import Judge
+from simplenet_jax.evaluation import metrics, run_files
+from simplenet_jax.evaluation.testset import TestSet
 from simplenet_jax.models import patches
 from simplenet_jax.models.head import LEAK
 from simplenet_jax.report import sections
@@ -170,38 +168,20 @@ def sheets(run: runs.Run, folder: Path) -> list[Path]:
   written = []
   for name, inputs in run.categories.items():
     record = _records(run, name)[0]
-    judge = Judge.of(inputs, run.config.evaluation.smoothing)
-    if judge.masks is None or not judge.masks.any():
+    test = TestSet.read(inputs, run.config.evaluation.smoothing)
+    if test.masks is None or not test.masks.any():
       continue
+    scores = record.scores[record.job.epochs]
+    threshold = metrics.pixel_curves(
+      test.masks, test.maps(scores[test.has_truth])
+    ).best
     path = folder / f'{name}.png'
-    _sheet(path, inputs, judge, record)
+    title = (
+      f'{name}: image, truth, anomaly map; outlined is what scores above '
+      f'{threshold:.2f}, the best pixel F1, chosen on test.'
+    )
+    run_files.write_sheet(
+      path, title, inputs, test, scores, 8, threshold=threshold
+    )
     written.append(path)
   return written
-
-
-def _sheet(path: Path, inputs: Inputs, judge: Judge, record: Record) -> None:
-  scores = record.scores[record.job.epochs]
-  assert judge.masks is not None
-  threshold = metrics.pixel_curves(
-    judge.masks, judge.maps(scores[judge.known])
-  ).best
-  samples = inputs.category.test
-  chosen = pictures.pick([sample.defect for sample in samples], 8)
-  maps = judge.maps(scores[chosen])
-  tiles = [
-    pictures.Tile(
-      caption=f'{samples[index].defect}/{place(samples[index].path).stem}',
-      image=inputs.test_image(index),
-      mask=inputs.original_mask(index),
-      heat=(heat := inputs.test[index].map_to_original(one)),
-      score=float(scores[index].max()),
-      found=np.nan_to_num(heat, nan=-np.inf) >= threshold,
-    )
-    for index, one in zip(chosen, maps, strict=True)
-  ]
-  title = (
-    f'{inputs.name}: image, truth, anomaly map; outlined is what scores above '
-    f'{threshold:.2f}, the best pixel F1, chosen on test.'
-  )
-  limits = float(np.median(maps)), float(maps.max())
-  pictures.write_sheet(path, title, tiles, limits=limits)

@@ -5,18 +5,16 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
 from simplenet_jax.data.cifar10 import CLASSES
 from simplenet_jax.evaluation import (
   earlier,
-  kinds,
   metrics,
   published,
   results,
   tables,
+  testset,
 )
 from simplenet_jax.evaluation.results import CategoryResult
 
@@ -56,38 +54,6 @@ def _run(**changes):
 
 def _backbone(name):
   return {'backbone': {'name': name}}
-
-
-class TestSelectBest:
-  def test_by_image_auroc_alone_when_it_decides(self):
-    def never(epoch):
-      raise AssertionError(f'pixel AUROC of epoch {epoch} was asked for')
-
-    assert results.select_best([4, 8, 12], [0.9, 0.99, 0.98], never) == 8
-
-  def test_ties_by_pixel_auroc_then_the_earliest(self):
-    pixel = {8: 0.7, 12: 0.8, 16: 0.8}
-    epochs = [4, 8, 12, 16]
-    best = results.select_best(epochs, [0.5, 1.0, 1.0, 1.0], pixel.__getitem__)
-    assert best == 12
-
-  def test_undefined_is_never_preferred(self):
-    nan = math.nan
-    assert results.select_best([4, 8], [nan, 0.1], lambda epoch: 1.0) == 8
-    pixel = {4: nan, 8: 0.1}
-    assert results.select_best([4, 8], [nan, nan], pixel.__getitem__) == 8
-    assert results.select_best([4, 8], [1.0, 1.0], lambda epoch: nan) == 4
-
-  @given(st.lists(st.tuples(*[st.sampled_from([0.1, 0.5, 1])] * 2), min_size=1))
-  def test_is_what_a_running_comparison_keeps(self, aurocs):
-    best, kept = (-1, -1), None
-    for epoch, (image, pixel) in enumerate(aurocs):
-      if (image, pixel) > best:
-        best, kept = (image, pixel), epoch
-    found = results.select_best(
-      range(len(aurocs)), [i for i, _ in aurocs], lambda e: aurocs[e][1]
-    )
-    assert found == kept
 
 
 class TestSummarise:
@@ -355,7 +321,7 @@ class TestTables:
     assert ("not known to be torchvision's V1" in text) == told
 
   def test_kinds_of_defects_have_a_table_of_their_own(self):
-    by_kind = kinds.mean(
+    by_kind = testset.mean_over_seeds(
       [
         {
           'a|b': {

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from simplenet_jax import train
-from simplenet_jax.evaluation import evidence, metrics
+from simplenet_jax.evaluation import metrics, run_files
 from simplenet_jax.inference import file, thresholds
 from simplenet_jax.report import charts, contents, page, sections
 from tests import commands
@@ -167,7 +167,7 @@ def test_damaged_files_are_told(run, tmp_path, name, content):
 
 def test_names_that_are_no_text_do_no_harm(run, tmp_path):
   shutil.copytree(run[1], tmp_path / 'run')
-  path = evidence.path(tmp_path / 'run', 'gear')
+  path = run_files.report_path(tmp_path / 'run', 'gear')
   found = json.loads(path.read_text())
   found['images'][0]['name'] = 'spot/\udcff.png'
   path.write_text(json.dumps(found))

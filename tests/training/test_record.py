@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simplenet_jax.evaluation import results
+from simplenet_jax.evaluation import testset
 from simplenet_jax.training.record import (
   METRICS,
   Record,
@@ -151,7 +151,7 @@ def test_what_is_selected_among_all_epochs_is_still_there(pairs):
   record = add_ranked(ranks)
 
   def select(epochs):
-    return results.select_best(
+    return testset.select_best(
       epochs,
       [ranks[epoch - 1] for epoch in epochs],
       lambda epoch: others[epoch - 1],

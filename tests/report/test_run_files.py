@@ -1,7 +1,5 @@
 """What a category leaves for the page: curves, thresholds, small pictures."""
 
-import base64
-import io
 import json
 
 import numpy as np
@@ -9,18 +7,14 @@ import pytest
 from PIL import Image
 
 from simplenet_jax.data import sources
-from simplenet_jax.evaluation import evidence, metrics, miniatures
-from simplenet_jax.evaluation.judge import Judge
-from simplenet_jax.evaluation.results import write_json
-from simplenet_jax.report import page, sections
-from simplenet_jax.training.job import Job
-from simplenet_jax.training.record import Record
+from simplenet_jax.evaluation import metrics, pictures, run_files, testset
+from simplenet_jax.report import sections
 from tests.small import make_category, make_config
 
 
 def test_curves_and_thresholds_agree_with_the_metrics(run):
   _, workdir, results = run
-  found = json.loads(evidence.path(workdir, 'gear').read_text())
+  found = json.loads(run_files.report_path(workdir, 'gear').read_text())
   for seed, points in enumerate(found['roc']):
     x, y = np.transpose(points)
     auroc = results['categories']['gear']['last']['image_auroc']['seeds'][seed]
@@ -40,7 +34,7 @@ def test_curves_and_thresholds_agree_with_the_metrics(run):
 )
 def test_the_threshold_has_the_best_f1(scores):
   labels, scores = np.array([0, 1, 1, 1]), np.array(scores, np.float32)
-  threshold = evidence.best_f1(labels, scores)
+  threshold = run_files.best_f1(labels, scores)
   flagged = scores > threshold
   f1 = 2 * (flagged & (labels == 1)).sum() / (flagged.sum() + labels.sum())
   best = metrics.evaluate(labels, scores, None, None)['image_f1_max']
@@ -48,12 +42,12 @@ def test_the_threshold_has_the_best_f1(scores):
 
 
 def test_one_kind_of_images_has_no_threshold():
-  assert evidence.best_f1(np.zeros(3, int), np.arange(3.0)) is None
+  assert run_files.best_f1(np.zeros(3, int), np.arange(3.0)) is None
 
 
 def test_the_scores_are_those_that_were_measured(run):
   _, workdir, results = run
-  found = json.loads(evidence.path(workdir, 'gear').read_text())
+  found = json.loads(run_files.report_path(workdir, 'gear').read_text())
   labels = [one['label'] for one in found['images']]
   for seed, scores in enumerate(
     np.transpose([one['scores'] for one in found['images']])
@@ -62,15 +56,23 @@ def test_the_scores_are_those_that_were_measured(run):
     assert metrics.auroc(labels, scores) == pytest.approx(auroc)
 
 
-def test_of_too_many_images_the_likeliest_errors_are_shown():
-  labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-  scores = np.array([1, 4, 3, 2, 8, 5, 7, 6.0])
-  assert evidence.select(labels, scores, 8).tolist() == list(range(8))
-  assert evidence.select(labels, scores, 4).tolist() == [1, 2, 5, 7]
-  assert evidence.select(labels[:5], scores[:5], 4).tolist() == [1, 2, 3, 4]
-  assert evidence.select(labels[3:], scores[3:], 4).tolist() == [0, 2, 3, 4]
-  assert evidence.select(labels * 0, scores, 2).tolist() == [4, 6]
-  assert evidence.select(labels, scores, 0).tolist() == [1]
+@pytest.mark.parametrize(
+  ('labels', 'scores', 'count', 'shown'),
+  [
+    ([0, 0, 0, 0, 1, 1, 1, 1], [1, 4, 3, 2, 8, 5, 7, 6], 8, [*range(8)]),
+    ([0, 0, 0, 0, 1, 1, 1, 1], [1, 4, 3, 2, 8, 5, 7, 6], 4, [1, 2, 5, 7]),
+    ([0, 0, 0, 0, 1], [1, 4, 3, 2, 8], 4, [1, 2, 3, 4]),
+    ([0, 1, 1, 1, 1], [2, 8, 5, 7, 6], 4, [0, 2, 3, 4]),
+    ([0, 0, 0], [1, 3, 2], 2, [1, 2]),
+    ([0, 1], [1, 3], 0, [0]),
+  ],
+)
+def test_of_too_many_images_the_likeliest_errors_are_shown(
+  labels, scores, count, shown
+):
+  labels, scores = np.array(labels), np.array(scores, np.float32)
+  found = run_files.select_shown(labels, scores, count)
+  assert found.tolist() == shown
 
 
 def test_pixel_curves_are_those_of_the_metrics():
@@ -88,7 +90,7 @@ def test_pixel_curves_are_those_of_the_metrics():
 
 @pytest.fixture
 def noise(tmp_path):
-  """A category of noise with masks of noise, its judge and a head's record."""
+  """A category of noise with masks of noise, its test set and scores."""
   rng = np.random.default_rng(0)
   root = tmp_path / 'noise'
   make_category(root, train=2)
@@ -99,55 +101,10 @@ def noise(tmp_path):
     mask = rng.random((40, 50)) > 0.5
     whole = np.kron(mask, np.full((10, 10), 255)).astype(np.uint8)
     Image.fromarray(whole).save(path)
-  (inputs,) = sources.open_categories(make_config(tmp_path, '').data).categories
-  record = Record(Job('noise', 0, 2, 2, 1))
-  record.add_scores(1, rng.normal(size=(6, 4, 4)).astype(np.float32))
-  return inputs, Judge.of(inputs, 0.1), [record]
-
-
-LAYERS = ('picture', 'heat', 'truth', 'found')
-
-
-def test_noisy_images_keep_a_page_below_25_megabytes(run, noise, tmp_path):
-  images = 1725  # Of MVTec AD.
-  evidence.write(tmp_path, *noise, images)
-  results = run[2]
-  names = [f'category {number}' for number in range(15)]
-  for part in ('categories', 'selected_on_test'):
-    results = {**results, part: dict.fromkeys(names, results[part]['gear'])}
-  work = tmp_path / 'work'
-  found = json.loads(evidence.path(tmp_path, 'noise').read_text())
-  for one in found['images']:
-    assert sum(len(one[k]) for k in LAYERS) <= evidence.PAGE_BYTES / images
-    size = Image.open(_decoded(one['picture'])).size
-    assert max(size) >= 96  # Something can be seen.
-  found['images'] = [found['images'][k % 6] for k in range(images // 15)]
-  for name in names:
-    write_json(evidence.path(work, name), found)
-  write_json(work / 'results.json', results)
-  assert page.write(work).stat().st_size < 25e6
-
-
-def _decoded(address):
-  return io.BytesIO(base64.b64decode(address.split(',')[1]))
-
-
-@pytest.mark.parametrize('most', [3_000, 5_000, 24_000])
-def test_a_miniature_keeps_to_its_bytes(noise, most):
-  inputs, judge, (record,) = noise
-  heat = inputs.test[5].map_to_original(judge.maps(record.scores[1][5:])[0])
-  for image in (inputs.test_image(5), Image.new('RGB', (1, 400))):
-    width, height = image.size
-    made = miniatures.make(
-      image,
-      heat[:height, :width],
-      inputs.original_mask(5)[:height, :width],
-      (0, 1),
-      0.5,
-      most,
-    )
-    assert sum(len(made[k]) for k in LAYERS) <= most
-    assert made['truth'].startswith('M') and made['truth'].endswith('z')
+  config = make_config(tmp_path, '')
+  (inputs,) = sources.open_categories(config.data).categories
+  scores = {0: rng.normal(size=(6, 4, 4)).astype(np.float32)}
+  return inputs, testset.TestSet.read(inputs, 0.1), scores, config.evaluation
 
 
 @pytest.mark.parametrize(('height', 'width'), [(3, 3), (1, 1), (200, 2)])
@@ -157,14 +114,19 @@ def test_no_defect_is_too_small_to_be_outlined(height, width):
   for top, left in rng.integers(0, 1000, (20, 2)):
     mask = np.zeros(heat.shape, bool)
     mask[top : top + height, left : left + width] = True
-    made = miniatures.make(image, heat, mask, (0, 1), None, 24_000)
+    made = pictures.thumbnail(image, heat, mask, (0, 1), None)
     assert made['truth'].startswith('M'), (top, left)
+    assert made['truth'].endswith('z')
 
 
-def test_of_too_many_images_some_are_shown(noise, tmp_path):
-  evidence.write(tmp_path, *noise, images=6_000)
-  found = json.loads(evidence.path(tmp_path, 'noise').read_text())
+def test_of_too_many_images_some_are_shown(noise, tmp_path, monkeypatch):
+  monkeypatch.setattr(run_files, 'MOST_SHOWN', 400)
+  run_files.write(tmp_path, *noise, images=600)
+  path = run_files.report_path(tmp_path, 'noise')
+  found = json.loads(path.read_text())
   assert ['picture' in one for one in found['images']].count(True) == 4
+  # Noise is the worst case: a page of so many images stays below 120 MB.
+  assert path.stat().st_size / 4 < 60_000
   section = sections.section(tmp_path, 'noise')
   assert len(section.images) == 4
   assert any('4 of 6 test images' in note for note in section.notes)

@@ -1,0 +1,243 @@
+"""A category's test set, and what patch scores are worth on it."""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.evaluation import metrics
+from simplenet_jax.evaluation.results import CategoryResult
+from simplenet_jax.models import scoring
+
+BLOCK = 32  # Images whose maps are made at a time: memory holds no more.
+
+# A defect's number of `images`, and its `metrics.HEADLINES`.
+Figures = dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class TestSet:
+  """The ground truth that scores are compared with.
+
+  Attributes:
+    labels: 0 for normal, 1 for defective images, int `[images]`.
+    defects: The names of their defects, or of good, str `[images]`.
+    has_truth: Which images' defective pixels are known, bool `[images]`: those
+      that are normal or have a mask. Pixel metrics are taken over these.
+    masks: Their masks, bool `[has_truth, *size]`; None where no defective image
+      has one, and pixel metrics are undefined.
+    size: Height and width of the network's input, in pixels.
+    smoothing: Sigma of the anomaly maps' Gaussian, in pixels.
+  """
+
+  __test__ = False  # The name alone would make pytest collect it.
+
+  labels: np.ndarray
+  defects: np.ndarray
+  has_truth: np.ndarray
+  masks: np.ndarray | None
+  size: tuple[int, int]
+  smoothing: float
+
+  @classmethod
+  def read(cls, inputs: Inputs, smoothing: float) -> 'TestSet':
+    """Reads a category's masks."""
+    masks = [inputs.mask(index) for index in range(len(inputs.test))]
+    known = [mask for mask in masks if mask is not None]
+    has_truth = np.array([mask is not None for mask in masks], bool)
+    return cls(
+      labels=inputs.labels,
+      defects=np.array([sample.defect for sample in inputs.category.test]),
+      has_truth=has_truth,
+      masks=np.stack(known) if inputs.labels[has_truth].any() else None,
+      size=inputs.size,
+      smoothing=smoothing,
+    )
+
+  @property
+  def can_select(self) -> bool:
+    """Whether the test images tell one epoch from another: both kinds exist."""
+    return 0 < self.labels.sum() < len(self.labels)
+
+  def maps(self, patch_scores: np.ndarray) -> np.ndarray:
+    """Returns the anomaly maps of patch scores `[images, H, W]`.
+
+    Returns:
+      float32 `[images, *size]`.
+    """
+    maps = np.empty((len(patch_scores), *self.size), np.float32)
+    for start in range(0, len(maps), BLOCK):
+      some = patch_scores[start : start + BLOCK]
+      # Padded, so that one program serves every number of images.
+      padded = np.pad(some, [(0, BLOCK - len(some)), (0, 0), (0, 0)])
+      made = scoring.anomaly_maps(padded, self.size, self.smoothing)
+      maps[start : start + BLOCK] = np.asarray(made)[: len(some)]
+    return maps
+
+  def image_auroc(self, patch_scores: np.ndarray) -> float:
+    """Returns the image AUROC in [0, 1] of patch scores `[images, H, W]`."""
+    return metrics.auroc(self.labels, _image_scores(patch_scores))
+
+  def pixel_auroc(self, patch_scores: np.ndarray) -> float:
+    """Returns the pixel AUROC in [0, 1] of patch scores `[images, H, W]`."""
+    if self.masks is None:
+      return math.nan
+    return metrics.auroc(self.masks, self.maps(patch_scores[self.has_truth]))
+
+  def evaluate(self, patch_scores: np.ndarray) -> dict[str, float]:
+    """Returns all metrics of patch scores `[images, H, W]`.
+
+    Image metrics are taken over all images, pixel metrics over those that have
+    ground truth.
+    """
+    scores = _image_scores(patch_scores)
+    values = metrics.evaluate(self.labels, scores, None, None)
+    if self.masks is None:
+      return values
+    pixels = metrics.evaluate(
+      self.labels[self.has_truth],
+      scores[self.has_truth],
+      self.masks,
+      self.maps(patch_scores[self.has_truth]),
+    )
+    return values | {name: pixels[name] for name in metrics.PIXEL_METRICS}
+
+  def evaluate_defects(self, patch_scores: np.ndarray) -> dict[str, Figures]:
+    """Returns what each kind of defect's images score against the good ones.
+
+    Args:
+      patch_scores: `[images, H, W]`.
+
+    Returns:
+      Its number of `images` and the `metrics.HEADLINES` by defect, NaN where
+      one is undefined.
+    """
+    scores, good = _image_scores(patch_scores), self.labels == 0
+    maps, normal = np.empty(0), np.empty(0)
+    if self.masks is not None:
+      maps = self.maps(patch_scores[self.has_truth])
+      # The pixels of good images are the same for every defect: sorted once.
+      normal = np.sort(maps[good[self.has_truth]], axis=None)
+    found = {}
+    for defect in sorted(set(self.defects[~good])):
+      has_defect = ~good & (self.defects == defect)
+      compared = has_defect | good
+      values = dict.fromkeys(metrics.HEADLINES, math.nan)
+      values['image_auroc'] = metrics.auroc(
+        has_defect[compared], scores[compared]
+      )
+      seen = has_defect[self.has_truth]
+      if self.masks is not None and self.masks[seen].any():
+        ranked = metrics.rank(self.masks[seen], maps[seen], normal)
+        if ranked.normals:
+          values['pixel_auroc'] = ranked.auroc()
+          values['aupro_30'] = ranked.aupro(0.3)
+      found[str(defect)] = {'images': int(has_defect.sum()), **values}
+    return found
+
+
+def _image_scores(patch_scores: np.ndarray) -> np.ndarray:
+  return patch_scores.max(axis=(1, 2))
+
+
+def evaluate(
+  test: TestSet,
+  scores: Sequence[Mapping[int, np.ndarray]],
+  *,
+  course: bool = False,
+) -> CategoryResult:
+  """Evaluates the heads of one category.
+
+  Args:
+    test: The category's test set.
+    scores: Each seed's patch scores `[images, H, W]` by epoch, ascending, of
+      the last epoch and of those that may be the best one. Where a head was
+      given up there are none, and its metrics are undefined.
+    course: Whether to return the AUROCs of every epoch.
+
+  Returns:
+    The metrics of every seed, without cautions and counts of pixels.
+  """
+  undefined = dict.fromkeys(metrics.METRICS, math.nan)
+  last, best = [], []
+  for by_epoch in scores:
+    if not by_epoch:
+      last.append(undefined)
+      best.append({'epoch': None, **undefined})
+      continue
+    last.append(test.evaluate(by_epoch[max(by_epoch)]))
+    if test.can_select:
+      epoch = select_best(
+        list(by_epoch),
+        [test.image_auroc(one) for one in by_epoch.values()],
+        lambda epoch, by_epoch=by_epoch: test.pixel_auroc(by_epoch[epoch]),
+      )
+      best.append({'epoch': epoch, **test.evaluate(by_epoch[epoch])})
+  latest = [by_epoch[max(by_epoch)] for by_epoch in scores if by_epoch]
+  several = len(latest) == len(scores) > 1
+  return CategoryResult(
+    last=last,
+    best=best if test.can_select else [],
+    ensemble=test.evaluate(np.mean(latest, axis=0)) if several else {},
+    course=[_course(test, one) for one in scores] if course else [],
+    kinds=mean_over_seeds([test.evaluate_defects(one) for one in latest]),
+  )
+
+
+def _course(
+  test: TestSet, by_epoch: Mapping[int, np.ndarray]
+) -> list[dict[str, float]]:
+  return [
+    {
+      'epoch': epoch,
+      'image_auroc': test.image_auroc(found),
+      'pixel_auroc': test.pixel_auroc(found),
+    }
+    for epoch, found in by_epoch.items()
+  ]
+
+
+def mean_over_seeds(
+  per_seed: Sequence[Mapping[str, Figures]],
+) -> dict[str, Figures]:
+  """Averages the figures of kinds of defects over seeds, at least one."""
+  return {
+    defect: {
+      name: value
+      if name == 'images'
+      else statistics.fmean(seed[defect][name] for seed in per_seed)
+      for name, value in figures.items()
+    }
+    for defect, figures in per_seed[0].items()
+  }
+
+
+def select_best(
+  epochs: Sequence[int],
+  image_aurocs: Sequence[float],
+  pixel_auroc: Callable[[int], float],
+) -> int:
+  """Picks the best test epoch, as the released code does.
+
+  Args:
+    epochs: The epochs that were evaluated, ascending.
+    image_aurocs: Their image AUROC; NaN counts as the lowest.
+    pixel_auroc: Returns an epoch's pixel AUROC; called for tied epochs only.
+
+  Returns:
+    The epoch with the best image AUROC, of several the one with the best pixel
+    AUROC, of those the earliest.
+  """
+  aurocs = [_or_lowest(value) for value in image_aurocs]
+  best = max(aurocs)
+  tied = [e for e, auroc in zip(epochs, aurocs, strict=True) if auroc == best]
+  if len(tied) == 1:
+    return tied[0]
+  return max(tied, key=lambda epoch: _or_lowest(pixel_auroc(epoch)))
+
+
+def _or_lowest(value: float) -> float:
+  return -math.inf if math.isnan(value) else value

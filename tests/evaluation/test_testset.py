@@ -1,0 +1,128 @@
+"""What patch scores are worth on a test set."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simplenet_jax.evaluation import metrics, testset
+from simplenet_jax.models import scoring
+
+RNG = np.random.default_rng(0)
+
+
+def make_test_set(size=(8, 8), smoothing=0.0):
+  """Two good images, two of a kind with masks, one of a kind without."""
+  masks = np.zeros((4, *size), bool)
+  masks[2:, :4, :4] = True
+  return testset.TestSet(
+    labels=np.array([0, 0, 1, 1, 1]),
+    defects=np.array(['good', 'good', 'cut', 'cut', 'stain']),
+    has_truth=np.array([True, True, True, True, False]),
+    masks=masks,
+    size=size,
+    smoothing=smoothing,
+  )
+
+
+def make_scores():
+  scores = np.zeros((5, 8, 8), np.float32)
+  scores[2:, :4, :4] = [[[3]], [[1]], [[-1]]]
+  scores[0, 7, 7] = 2
+  scores[4] -= 1
+  return scores
+
+
+@pytest.mark.parametrize('images', [1, testset.BLOCK, testset.BLOCK + 3])
+def test_maps_in_blocks_are_those_of_all_images_at_once(images):
+  scores = RNG.normal(size=(images, 5, 7)).astype(np.float32)
+  found = make_test_set((24, 32), 2.0).maps(scores)
+  assert found.shape == (images, 24, 32)
+  expected = np.asarray(scoring.anomaly_maps(scores, (24, 32), 2.0))
+  np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_kinds_of_defects_are_measured_against_the_good_images():
+  found = make_test_set().evaluate_defects(make_scores())
+  assert list(found) == ['cut', 'stain']
+  # Of four pairs 3 > 2, 3 > 0, 1 < 2, 1 > 0; all four of the other are lost.
+  assert found['cut']['images'] == 2
+  assert found['cut']['image_auroc'] == 3 / 4
+  assert found['stain']['images'] == 1
+  assert found['stain']['image_auroc'] == 0
+  # One false alarm of 2 * 64 + 2 * 48 normal pixels lies between the regions.
+  assert found['cut']['pixel_auroc'] == 1 - 0.5 / 224
+  assert found['cut']['aupro_30'] == pytest.approx(1 - 0.5 / 224 / 0.3)
+  assert np.isnan(found['stain']['pixel_auroc'])
+  assert np.isnan(found['stain']['aupro_30'])
+
+
+def test_one_kind_has_the_figures_of_the_whole():
+  test = dataclasses.replace(make_test_set(), labels=np.array([0, 0, 1, 1, 0]))
+  whole = test.evaluate(make_scores())
+  assert test.evaluate_defects(make_scores()) == {
+    'cut': {'images': 2, **{name: whole[name] for name in metrics.HEADLINES}}
+  }
+
+
+def test_seeds_have_the_figures_of_their_last_and_best_epoch():
+  test, worse = make_test_set(), make_scores()
+  better = worse + test.labels[:, None, None] * np.float32(9)
+  given_up = {}
+  found = testset.evaluate(
+    test, [{2: better, 4: worse}, {4: better}, given_up], course=True
+  )
+  assert [seed['image_auroc'] for seed in found.last[:2]] == [0.5, 1]
+  assert [seed['epoch'] for seed in found.best] == [2, 4, None]
+  assert [seed['image_auroc'] for seed in found.best[:2]] == [1, 1]
+  assert math.isnan(found.last[2]['image_auroc'])
+  assert [[at['epoch'] for at in seed] for seed in found.course] == [
+    [2, 4],
+    [4],
+    [],
+  ]
+  assert found.kinds['cut']['image_auroc'] == (3 / 4 + 1) / 2
+  assert not found.ensemble
+  both = testset.evaluate(test, [{4: worse}, {4: better}])
+  assert both.ensemble == test.evaluate((worse + better) / 2)
+  good = dataclasses.replace(test, labels=test.labels * 0)
+  assert not testset.evaluate(good, [{4: worse}]).best
+
+
+def test_the_best_epoch_is_asked_for_pixels_only_where_images_tie():
+  def never(epoch):
+    raise AssertionError(f'pixel AUROC of epoch {epoch} was asked for')
+
+  assert testset.select_best([4, 8, 12], [0.9, 0.99, 0.98], never) == 8
+
+
+@pytest.mark.parametrize(
+  ('images', 'pixels', 'best'),
+  [
+    ([0.5, 1, 1, 1], [1, 0.7, 0.8, 0.8], 2),
+    ([math.nan, 0.1], [1, 1], 1),
+    ([math.nan, math.nan], [math.nan, 0.1], 1),
+    ([1, 1], [math.nan, math.nan], 0),
+  ],
+)
+def test_undefined_is_never_preferred_and_ties_go_to_the_earliest(
+  images, pixels, best
+):
+  epochs = range(len(images))
+  assert testset.select_best(epochs, images, pixels.__getitem__) == best
+
+
+@given(st.lists(st.tuples(*[st.sampled_from([0.1, 0.5, 1])] * 2), min_size=1))
+def test_the_best_epoch_is_what_a_running_comparison_keeps(aurocs):
+  best, kept = (-1, -1), None
+  for epoch, (image, pixel) in enumerate(aurocs):
+    if (image, pixel) > best:
+      best, kept = (image, pixel), epoch
+  images = [image for image, _ in aurocs]
+  found = testset.select_best(
+    range(len(aurocs)), images, lambda epoch: aurocs[epoch][1]
+  )
+  assert found == kept
