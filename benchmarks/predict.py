@@ -31,9 +31,9 @@ from absl import flags
 
 from benchmarks import timing
 from simplenet_jax import cli
+from simplenet_jax.detection.card import Card
+from simplenet_jax.detection.thresholds import NONE
 from simplenet_jax.detector import Detector
-from simplenet_jax.inference.card import Card
-from simplenet_jax.inference.thresholds import NONE
 from simplenet_jax.models import folded_resnet, simplenet
 from simplenet_jax.models.precision import PRECISIONS
 
@@ -146,7 +146,7 @@ def contenders(device: str, pixels: np.ndarray) -> dict[str, dict[str, Any]]:
     f'ours, ensemble of {_ENSEMBLE}': ensemble.infer,
   }
   if device == 'cpu' and importlib.util.find_spec('jax2onnx'):
-    from simplenet_jax.exporting import onnx
+    from simplenet_jax.detection import onnx
 
     host['ours, ONNX Runtime'] = onnx.runner(onnx.build(ours))
   placed = torch.from_numpy(pixels).to(device)

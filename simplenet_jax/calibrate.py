@@ -55,8 +55,8 @@ def main() -> None:
   given = files.locate(_INPUT.value or '', '--input', good=True)
   if _OUTPUT.value:
     cli.folder(str(Path(_OUTPUT.value).parent), '--output')
+  from simplenet_jax.detection import file, thresholds
   from simplenet_jax.detector import Detector
-  from simplenet_jax.inference import file, thresholds
 
   path = Path(_DETECTOR.value or '').expanduser()
   target = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else path

@@ -15,12 +15,12 @@ import jax
 import numpy as np
 
 from simplenet_jax.data import decoding
-from simplenet_jax.inference import file, source, thresholds
-from simplenet_jax.inference.appearance import Watch, other_aspect
-from simplenet_jax.inference.card import Card
-from simplenet_jax.inference.computation import BATCH, Computation
-from simplenet_jax.inference.prediction import Prediction
-from simplenet_jax.inference.thresholds import Thresholds
+from simplenet_jax.detection import file, inputs, thresholds
+from simplenet_jax.detection.appearance import Watch, other_aspect
+from simplenet_jax.detection.card import Card
+from simplenet_jax.detection.computation import BATCH, Computation
+from simplenet_jax.detection.prediction import Prediction
+from simplenet_jax.detection.thresholds import Thresholds
 
 
 class Detector:
@@ -174,7 +174,7 @@ class Detector:
     lookahead: int | None = None,
     channels: str = 'rgb',
     thumbnail: int = 0,
-    on_error: source.OnError | None = None,
+    on_error: inputs.OnError | None = None,
   ) -> Iterator[Prediction]:
     """Scores images of any size, in order, as they are asked for.
 
@@ -209,30 +209,30 @@ class Detector:
     """
     if channels not in decoding.CHANNELS:
       raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")
-    if lookahead is None and not source.is_counted(given):
+    if lookahead is None and not inputs.is_counted(given):
       lookahead = 0
-    pace = source.Pace.within(lookahead, self._computation.batch_size)
+    pace = inputs.Pace.within(lookahead, self._computation.batch_size)
     self.caution()
     return self._predictions(given, pace, channels, thumbnail, on_error)
 
   def _predictions(
     self,
     given: Any,
-    pace: source.Pace,
+    pace: inputs.Pace,
     channels: str,
     thumbnail: int,
-    on_error: source.OnError | None,
+    on_error: inputs.OnError | None,
   ) -> Iterator[Prediction]:
     """Yields what `predict` returns."""
     prepared = pace.in_order(
-      lambda one: source.prepare(
+      lambda one: inputs.prepare(
         self.card, *one, channels=channels, thumbnail=thumbnail
       ),
-      source.sources(given),
+      inputs.sources(given),
     )
     batches = (
       (batch, np.stack([one.pixels for one in batch]))
-      for batch in source.batches(prepared, pace.images, on_error)
+      for batch in inputs.batches(prepared, pace.images, on_error)
     )
     try:
       found = self._computation.batches(batches, pace.batches)
@@ -258,7 +258,7 @@ class Detector:
     *,
     channels: str = 'rgb',
     any_aspect: bool = False,
-    on_error: source.OnError | None = None,
+    on_error: inputs.OnError | None = None,
   ) -> 'Detector':
     """Sets the thresholds by normal images that were not trained on.
 
@@ -291,7 +291,7 @@ class Detector:
       found.append((one.source, one.score, float(one.input_map.max())))
     sources, scores, peaks = zip(*found, strict=True) if found else ((), (), ())
     found_thresholds = thresholds.calibrate(
-      source.names(sources), scores, peaks, false_alarm_rate
+      inputs.names(sources), scores, peaks, false_alarm_rate
     )
     self.thresholds = dataclasses.replace(
       found_thresholds, precision=self.precision

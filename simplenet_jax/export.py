@@ -29,9 +29,8 @@ def main() -> None:
   """Exports."""
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   folder = cli.folder(_OUTPUT.value or '', '--output')
+  from simplenet_jax.detection import bundle, thresholds
   from simplenet_jax.detector import Detector
-  from simplenet_jax.exporting import bundle
-  from simplenet_jax.inference import thresholds
 
   detector = Detector.load(Path(_DETECTOR.value or '').expanduser())
   told = '\n  '.join(thresholds.describe(detector.thresholds))

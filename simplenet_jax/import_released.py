@@ -32,7 +32,7 @@ def main() -> None:
   if output.suffix != '.safetensors':
     output = Path(f'{output}.safetensors')
   refuse_existing(output, _OVERWRITE.value)
-  from simplenet_jax.deployment import assembly, released
+  from simplenet_jax.detection import assembly, released
   from simplenet_jax.training import setup
 
   if not config.data.crop:

@@ -58,7 +58,7 @@ def main() -> None:
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   given = files.locate(_INPUT.value or '', '--input')
   folder = cli.folder(_OUTPUT.value or '', '--output')
-  from simplenet_jax.deployment import session
+  from simplenet_jax.detection import session
   from simplenet_jax.detector import Detector
 
   detector = Detector.load(

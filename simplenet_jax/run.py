@@ -14,7 +14,7 @@ from simplenet_jax import environment, protocols
 from simplenet_jax.console import Clock, console, counted, first_line
 from simplenet_jax.data import accounts
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.deployment.shipper import Shipper
+from simplenet_jax.detection.shipper import Shipper
 from simplenet_jax.evaluation import (
   earlier,
   metrics,

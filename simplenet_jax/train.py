@@ -14,7 +14,7 @@ from simplenet_jax.cluster import ALONE, Cluster
 from simplenet_jax.console import Board, Clock, console, counted
 from simplenet_jax.data import sources
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.deployment.shipper import Shipper
+from simplenet_jax.detection.shipper import Shipper
 from simplenet_jax.evaluation import earlier
 from simplenet_jax.models import weights
 from simplenet_jax.overview import announce

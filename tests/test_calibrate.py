@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from simplenet_jax.detection import file
+from simplenet_jax.detection.appearance import Appearance
 from simplenet_jax.detector import Detector
-from simplenet_jax.inference import file
-from simplenet_jax.inference.appearance import Appearance
 from tests import commands
-from tests.inference import detectors
+from tests.detection import detectors
 
 
 @pytest.fixture(scope='module')

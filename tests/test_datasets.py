@@ -6,7 +6,7 @@ import pytest
 
 from simplenet_jax import train
 from simplenet_jax.data import cifar10, prepared
-from simplenet_jax.inference import file
+from simplenet_jax.detection import file
 from tests import small
 from tests.data import cifar
 from tests.data.test_prepared import prepare

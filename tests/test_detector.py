@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from simplenet_jax.data import images
+from simplenet_jax.detection.thresholds import NONE
 from simplenet_jax.detector import Detector
-from simplenet_jax.inference.thresholds import NONE
 from simplenet_jax.models import simplenet
-from tests.inference import detectors
+from tests.detection import detectors
 
 SIZE = (32, 40)
 CROP = 32  # Of images resized to 40.

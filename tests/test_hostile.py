@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from benchmarks.fuzzing import ground, mutations, pictures, values
 from simplenet_jax import presets, protocols
 from simplenet_jax.data import images
-from simplenet_jax.deployment import released
-from simplenet_jax.inference import file as detectors
+from simplenet_jax.detection import file as detectors
+from simplenet_jax.detection import released
 from simplenet_jax.models.weights import files as weights
-from tests.inference.detectors import make
+from tests.detection.detectors import make
 
 FIELDS = dict(protocols.leaves(presets.demo()))
 seeds = st.integers(0, 2**32)

@@ -9,11 +9,11 @@ import torch
 from scipy import ndimage
 
 from simplenet_jax.data import images
+from simplenet_jax.detection import inputs
+from simplenet_jax.detection.thresholds import NONE
 from simplenet_jax.detector import Detector
-from simplenet_jax.inference import source
-from simplenet_jax.inference.thresholds import NONE
 from tests import commands
-from tests.inference import detectors
+from tests.detection import detectors
 from tests.models import test_patches, torch_resnet
 
 DIM, HIDDEN, CROP = 24, 8, 32
@@ -128,7 +128,7 @@ def test_the_detector_scores_as_the_checkpoint(released, folder, tmp_path):
   found = list(detector.predict(detectors.arrays(3)))
   expected = []
   for pixels in detectors.arrays(3):
-    ready = source.prepare(detector.card, 0, pixels)
+    ready = inputs.prepare(detector.card, 0, pixels)
     expected.append(released.predict(ready.pixels))
   assert np.ptp([score for _, score in expected]) > 0.01
   span = float(np.ptp([heat for heat, _ in expected]))

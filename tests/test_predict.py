@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from simplenet_jax.data import images
 from simplenet_jax.detector import Detector
 from tests import commands
-from tests.inference import detectors
+from tests.detection import detectors
 
 HEADER = ['path', 'score', 'threshold', 'verdict', 'time']
 OUTLINE = (0, 255, 110)

@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 from benchmarks.fuzzing.mutations import Command
 from simplenet_jax import presets
 from simplenet_jax.data import images
-from simplenet_jax.deployment import released
-from simplenet_jax.inference import file as detectors
+from simplenet_jax.detection import file as detectors
+from simplenet_jax.detection import released
 from simplenet_jax.models.weights import files as weights
 from simplenet_jax.report import contents
 from simplenet_jax.training.checkpoint import Checkpoints

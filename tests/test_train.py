@@ -16,10 +16,10 @@ from PIL import Image
 from configs import mvtec
 from simplenet_jax import protocols, train
 from simplenet_jax.data import accounts, folder, masks, sources
-from simplenet_jax.deployment import assembly
+from simplenet_jax.detection import assembly
+from simplenet_jax.detection.thresholds import NONE
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import testset
-from simplenet_jax.inference.thresholds import NONE
 from simplenet_jax.models import scoring
 from simplenet_jax.training import layout
 from simplenet_jax.training.checkpoint import Checkpoints

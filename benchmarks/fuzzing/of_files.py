@@ -14,7 +14,7 @@ from benchmarks.fuzzing import ground, mutations, pictures, values
 from benchmarks.fuzzing.ground import Ground
 from benchmarks.fuzzing.judge import Case, Outcome
 from simplenet_jax import presets, protocols
-from simplenet_jax.inference import file as detectors
+from simplenet_jax.detection import file as detectors
 
 _FIELDS = dict(protocols.leaves(presets.demo()))
 _FIXED = ('data.root', 'data.source')

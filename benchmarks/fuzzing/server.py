@@ -32,8 +32,11 @@ def _preload() -> None:
 
   from simplenet_jax import cli, train  # noqa: F401
   from simplenet_jax.data import download  # noqa: F401
-  from simplenet_jax.deployment import released, session  # noqa: F401
-  from simplenet_jax.exporting import bundle  # noqa: F401
+  from simplenet_jax.detection import (  # noqa: F401
+    bundle,
+    released,
+    session,
+  )
   from simplenet_jax.report import comparison, page  # noqa: F401
 
 

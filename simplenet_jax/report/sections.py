@@ -9,9 +9,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from simplenet_jax.detection import file
 from simplenet_jax.evaluation import run_files
 from simplenet_jax.files import read_json
-from simplenet_jax.inference import file
 from simplenet_jax.report import charts, contents
 
 

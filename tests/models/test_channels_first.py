@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from simplenet_jax.models import channels_first, simplenet
-from tests.inference import detectors
+from tests.detection import detectors
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 40, 3), np.uint8)
 

@@ -8,7 +8,7 @@ from flax import nnx
 from simplenet_jax.models import folded_head
 from simplenet_jax.models.head import ADAPTORS, Head
 from simplenet_jax.models.precision import PRECISIONS
-from tests.inference import detectors
+from tests.detection import detectors
 from tests.models.test_folded_resnet import assert_range
 
 DIM, HIDDEN = detectors.DIM, detectors.HIDDEN

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from simplenet_jax.deployment import assembly
+from simplenet_jax.detection import assembly
 from simplenet_jax.models import resnet, scoring, simplenet
 from simplenet_jax.models.simplenet import ComputeMode
 from simplenet_jax.training import bank, record, setup, step
-from tests.inference import detectors
+from tests.detection import detectors
 from tests.models import test_folded_resnet
 from tests.models.test_folded_resnet import assert_range
 

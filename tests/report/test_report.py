@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from simplenet_jax import train
+from simplenet_jax.detection import file, thresholds
 from simplenet_jax.evaluation import metrics, run_files
-from simplenet_jax.inference import file, thresholds
 from simplenet_jax.report import charts, contents, page, sections
 from tests import commands
 

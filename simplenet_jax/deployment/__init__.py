@@ -1,1 +1,0 @@
-"""Detectors made of trained heads, and shown many files."""

@@ -1,0 +1,1 @@
+"""Detectors: their file, thresholds, inputs, results on disk and exports."""

@@ -1,0 +1,85 @@
+"""From a config, a backbone and trained heads to a detector."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from simplenet_jax import environment, protocols
+from simplenet_jax.detection.card import Card
+from simplenet_jax.detection.thresholds import NONE
+from simplenet_jax.detector import Detector
+from simplenet_jax.models import folded_head, folded_resnet, resnet
+from simplenet_jax.models.simplenet import Network
+from simplenet_jax.protocols import Config
+
+
+def assemble(
+  config: Config,
+  name: str,
+  size: tuple[int, int],
+  weights: Mapping[str, np.ndarray],
+  heads: Sequence[Mapping[str, np.ndarray]],
+  provenance: Mapping[str, Any],
+  *,
+  cautions: Sequence[str] = (),
+) -> Detector:
+  """Makes a detector, without thresholds; its card holds no folders' names.
+
+  Args:
+    config: That the heads were trained with.
+    name: Of the category.
+    size: Height and width of the network's input, in pixels.
+    weights: The backbone's, from `fold_backbone`.
+    heads: One or more; see `folded_head.fold`. Their scores are averaged.
+    provenance: Where it comes from; what the config and the environment say is
+      added.
+    cautions: What was found wrong when the heads were trained, a sentence each.
+  """
+  patch = config.patch
+  network = Network(
+    architecture=config.backbone.name,
+    levels=tuple(config.backbone.levels),
+    padding=config.backbone.padding,
+    patch_size=patch.size,
+    pretrain_dim=patch.pretrain_dim,
+    target_dim=patch.target_dim,
+    size=size,
+    smoothing=float(config.evaluation.smoothing),
+  )
+  card = Card(
+    name=name,
+    network=network,
+    heads=len(heads),
+    resize=config.data.resize,
+    crop=config.data.crop,
+    bits=config.data.bits,
+    margin=float(config.train.margin),
+    thresholds=NONE,
+    provenance={
+      'protocol': protocols.followed(config),
+      # As it comes back from a file: lists, not tuples.
+      'config': json.loads(json.dumps(config.to_dict())),
+      'versions': environment.versions(),
+      **provenance,
+    },
+    cautions=tuple(cautions),
+  )
+  # It calibrates beside the heads that are still in training.
+  return Detector(
+    card.portable(), {**weights, **folded_head.fold(heads)}, shrink=True
+  )
+
+
+def fold_backbone(config: Config, state: nnx.State) -> dict[str, np.ndarray]:
+  """Returns a backbone's folded weights, the same for all its detectors.
+
+  Args:
+    config: A run's settings; `backbone` is read.
+    state: The weights, with the statistics that heads were trained on.
+  """
+  name, levels = config.backbone.name, tuple(config.backbone.levels)
+  graph, _ = resnet.abstract(name, levels, config.backbone.padding)
+  return folded_resnet.fold(graph, state)

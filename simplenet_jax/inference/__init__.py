@@ -1,1 +1,0 @@
-"""From trained heads to a detector: folding, the compiled network, the file."""

@@ -1,0 +1,130 @@
+"""Small detectors and pictures for tests."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from simplenet_jax import protocols
+from simplenet_jax.detection import assembly
+from simplenet_jax.detection.thresholds import Thresholds
+from simplenet_jax.detector import Detector
+from simplenet_jax.models import weights
+from tests.models import torch_resnet
+
+DIM, HIDDEN = 24, 8
+
+
+@functools.cache
+def backbone(architecture='demo_resnet', levels=(2, 3)):
+  """Returns a backbone's state, every parameter and statistic random."""
+  tensors = torch_resnet.tensors(torch_resnet.fabricate(architecture))
+  return weights.from_torch_names(tensors, architecture, levels)
+
+
+def make_config(size=32, crop=0, adaptor='linear', padding='reflect'):
+  config = protocols.reference()
+  config.backbone.name, config.backbone.padding = 'demo_resnet', padding
+  config.backbone.probe = False
+  config.data.resize, config.data.crop = size + 8 * bool(crop), crop
+  config.patch.pretrain_dim = config.patch.target_dim = DIM
+  config.head.hidden, config.head.adaptor = HIDDEN, adaptor
+  return config
+
+
+def make_head(seed, adaptor='linear', bias=True):
+  """Returns a trained head's leaves, random, statistics included."""
+  rng = np.random.default_rng(seed)
+
+  def random(*shape, scale=1.0):
+    return rng.normal(size=shape, scale=scale).astype(np.float32)
+
+  count = {'linear': 1, 'mlp': 2, 'identity': 0}[adaptor]
+  head = {
+    'params.discriminator.first.kernel': random(DIM, HIDDEN, scale=DIM**-0.5),
+    'params.discriminator.first.bias': random(HIDDEN),
+    'params.discriminator.norm.scale': random(HIDDEN),
+    'params.discriminator.norm.bias': random(HIDDEN),
+    'params.discriminator.tail.kernel': random(HIDDEN, 1),
+    'stats.discriminator.norm.mean': random(HIDDEN),
+    'stats.discriminator.norm.var': np.abs(random(HIDDEN)) + 0.1,
+  }
+  for i in range(count):
+    head[f'params.adaptor.{i}.kernel'] = random(DIM, DIM, scale=DIM**-0.5)
+    if bias:
+      head[f'params.adaptor.{i}.bias'] = random(DIM)
+  return head
+
+
+def make(
+  *,
+  crop=0,
+  heads=1,
+  adaptor='linear',
+  padding='reflect',
+  thresholds=False,
+  size=(32, 40),
+  levels=(2, 3),
+):
+  """Returns a detector with random weights, in a second or two."""
+  config = make_config(crop=crop, adaptor=adaptor, padding=padding)
+  config.backbone.levels = levels
+  detector = assembly.assemble(
+    config,
+    'part',
+    (crop, crop) if crop else size,
+    assembly.fold_backbone(config, backbone(levels=levels)),
+    [make_head(seed, adaptor) for seed in range(heads)],
+    {'seeds': list(range(heads))},
+  )
+  if thresholds:
+    scores = [p.score for p in detector.predict(list(arrays()))]
+    middle = float(np.median(scores))
+    detector.thresholds = Thresholds(
+      image=middle, pixel=middle, median=min(scores), images=len(scores)
+    )
+  return detector
+
+
+def as_on_accelerators(detector, precision='float32', batch_size=64, **options):
+  """Returns a detector that computes batches, with convolutions."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax, 'default_backend', lambda: 'gpu')
+    return Detector(
+      detector.card,
+      detector.weights,
+      precision=precision,
+      batch_size=batch_size,
+      **options,
+    )
+
+
+def arrays(count=6):
+  """Yields pictures of several sizes, uint8 RGB."""
+  rng = np.random.default_rng(0)
+  for index in range(count):
+    height, width = ((40, 52), (64, 48), (33, 90))[index % 3]
+    grain = 1 + 3 * (index % 2)
+    yield np.kron(
+      rng.integers(
+        0, 256, (-(-height // grain), -(-width // grain), 3), np.uint8
+      ),
+      np.ones((grain, grain, 1), np.uint8),
+    )[:height, :width]
+
+
+def pictures(folder, count=6):
+  """Writes them, one gray and one of 16 bit among them; returns the paths."""
+  folder.mkdir(parents=True, exist_ok=True)
+  paths = []
+  for index, pixels in enumerate(arrays(count)):
+    image = Image.fromarray(pixels)
+    if index == 1:
+      image = image.convert('L')
+    if index == 2:
+      image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+    paths.append(folder / f'{index}.png')
+    image.save(paths[-1])
+  return paths

@@ -1,0 +1,270 @@
+"""Thresholds: what is promised holds, and no less than that is promised."""
+
+import dataclasses
+import itertools
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from simplenet_jax.detection import thresholds
+from simplenet_jax.detection.thresholds import Thresholds
+
+# Few different values: many ties.
+TIED = st.integers(-3, 3).map(float)
+VALUES = st.floats(-1e6, 1e6, allow_subnormal=False) | TIED
+RATES = st.integers(2, 400).flatmap(
+  lambda q: st.integers(1, q - 1).map(lambda p: Fraction(p, q))
+)
+
+
+def calibrate(scores, rate, peaks=None):
+  names = [f'{i}.png' for i in range(len(scores))]
+  peaks = scores if peaks is None else peaks
+  return thresholds.calibrate(names, scores, peaks, float(rate))
+
+
+def rank_by_definition(count, rate):
+  """The smallest rank that keeps the promise, in exact fractions."""
+  for rank in range(1, count + 1):
+    if Fraction(count + 1 - rank, count + 1) <= rate:
+      return rank
+  return count
+
+
+@given(st.lists(VALUES, min_size=1, max_size=50), RATES)
+@example([float(i) for i in range(19)], Fraction(1, 20))
+@example([float(i) for i in range(99)], Fraction(1, 100))
+# (1 - 1/3) * 9 is a little above 6 in floats.
+@example([float(i) for i in range(8)], Fraction(1, 3))
+@example([float(i) for i in range(9)], Fraction(7, 10))
+@example([5.0], Fraction(1, 2))
+def test_the_threshold_is_the_score_of_that_rank(scores, rate):
+  found = calibrate(scores, rate)
+  count, rank = len(scores), rank_by_definition(len(scores), rate)
+  assert found.image == sorted(scores)[rank - 1]
+  assert found.promised == pytest.approx(
+    (count + 1 - rank) / (count + 1), abs=1e-12
+  )
+  assert found.images == count
+  assert found.median == np.median(scores)
+  assert found.asked == float(rate)
+  assert found.promised >= 1 / (count + 1) - 1e-12
+  if count >= thresholds.needed(float(rate)):
+    assert found.promised <= rate + 1e-9
+  else:
+    assert found.image == max(scores)
+    assert found.promised > rate
+
+
+@given(st.lists(VALUES, min_size=2, max_size=30), RATES)
+def test_the_promise_holds_for_every_multiset_of_scores(scores, rate):
+  # The theorem's own argument: whichever of the images comes last, all are
+  # equally likely, so the share of those that would be flagged is the rate.
+  flagged, promised = 0, []
+  for index, new in enumerate(scores):
+    found = calibrate(scores[:index] + scores[index + 1 :], rate)
+    flagged += new > found.image
+    promised.append(found.promised)
+  assert flagged <= len(scores) * promised[0] + 1e-9
+  if len(set(scores)) == len(scores):
+    assert flagged == round(len(scores) * promised[0])
+
+
+@pytest.mark.parametrize('tied', [False, True])
+@pytest.mark.parametrize(
+  ('count', 'rate'), [(1, 0.5), (9, 0.1), (20, 0.01), (40, 0.05), (99, 0.01)]
+)
+def test_false_alarms_are_as_rare_as_promised(count, rate, tied):
+  rng = np.random.default_rng(count)
+  draws, flagged, flagged_pixels = 1000, 0, 0
+  for _ in range(draws):
+    # Images of one day are alike: exchangeable, not independent.
+    scores = rng.lognormal(rng.normal(), 2, count + 1)
+    peaks = rng.normal(scores, 1)
+    if tied:
+      scores, peaks = np.rint(scores), np.rint(peaks)
+    found = calibrate(scores[1:], rate, peaks[1:])
+    flagged += scores[0] > found.image
+    flagged_pixels += peaks[0] > found.pixel
+  error = 4 * (found.promised * (1 - found.promised) / draws) ** 0.5
+  for share in (flagged / draws, flagged_pixels / draws):
+    assert share <= found.promised + error
+    if not tied:  # Nothing is given away either.
+      assert share >= found.promised - error
+
+
+@given(st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=30), RATES)
+def test_drivers_are_those_at_or_above_a_threshold(pairs, rate):
+  scores, peaks = map(list, zip(*pairs, strict=True))
+  found = calibrate(scores, rate, peaks)
+  assert found.pixel == calibrate(peaks, rate).image
+  expected = {
+    (f'{i}.png', score)
+    for i, (score, peak) in enumerate(pairs)
+    if score >= found.image or peak >= found.pixel
+  }
+  assert set(found.drivers) == expected
+  assert len(found.drivers) == len(expected)
+  listed = [score for _, score in found.drivers]
+  assert listed == sorted(listed, reverse=True)
+  # Without them it would be lower.
+  rest = [s for s in scores if s < found.image]
+  assert not rest or max(rest) < found.image
+
+
+def test_ties_at_the_threshold_are_not_flagged_and_all_drive_it():
+  found = calibrate([1.0, 2.0, 2.0, 2.0], 0.5)
+  assert found.image == 2.0
+  assert found.promised == pytest.approx(0.4)
+  assert [name for name, _ in found.drivers] == ['1.png', '2.png', '3.png']
+
+
+def test_one_image():
+  found = calibrate([3.0], 0.01, [4.0])
+  assert found == Thresholds(3.0, 4.0, 0.01, 0.5, 1, 3.0, (('0.png', 3.0),))
+
+
+def test_arrays_of_float32_become_plain_numbers():
+  scores = np.float32([0.1, 0.2, 0.3])
+  found = thresholds.calibrate('abc', scores, scores, np.float64(0.3))
+  values = (found.image, found.pixel, found.asked, found.promised, found.median)
+  assert {type(value) for value in values} == {float}
+  assert all(type(score) is float for _, score in found.drivers)
+
+
+@pytest.mark.parametrize('rate', [0, 1, -0.1, 1.5, float('nan')])
+def test_rates_beyond_their_range_are_refused(rate):
+  with pytest.raises(ValueError, match=r'rate of false alarms is .* 0 to 1'):
+    calibrate([1.0], rate)
+
+
+@pytest.mark.parametrize('rate', [1e-300, 1e-12, 1 - 1e-12])
+def test_extreme_rates_take_the_extreme_ranks(rate):
+  found = calibrate([1.0, 2.0, 3.0], rate)
+  assert found.image == (1.0 if rate > 0.5 else 3.0)
+  assert 0 < found.promised < 1
+
+
+def test_no_images_are_refused():
+  with pytest.raises(ValueError, match='no normal images'):
+    calibrate([], 0.1)
+
+
+@given(
+  st.lists(st.integers(-(10**6), 10**6), min_size=2, max_size=9, unique=True),
+  st.lists(st.integers(-(10**7), 10**7), min_size=2, max_size=9, unique=True),
+)
+def test_normalised_scores_keep_their_order(held_out, scores):
+  found = calibrate([float(score) for score in held_out], 0.01)
+  assert found.normalised(found.median) == 0
+  assert found.normalised(found.image) == 1
+  moved = [found.normalised(float(score)) for score in sorted(scores)]
+  assert all(a < b for a, b in itertools.pairwise(moved))
+
+
+@pytest.mark.parametrize(
+  ('found', 'message'),
+  [
+    (thresholds.NONE, 'only by a detector calibrated'),
+    (Thresholds(image=1.0), 'only by a detector calibrated'),
+    (Thresholds(median=1.0), 'only by a detector calibrated'),
+    (Thresholds(image=2.0, median=2.0), '2, is not above the median .*, 2'),
+    (Thresholds(image=1.0, median=2.0), '1, is not above the median .*, 2'),
+  ],
+)
+def test_scores_without_a_scale_are_not_normalised(found, message):
+  with pytest.raises(ValueError, match=message):
+    found.normalised(1.0)
+
+
+def test_a_threshold_set_by_hand_promises_nothing():
+  found = calibrate([1.0, 2.0, 3.0], 0.5, [4.0, 5.0, 6.0])
+  by_hand = found.replace(image=7.0)
+  assert by_hand == dataclasses.replace(found, image=7.0, by_hand=('image',))
+  assert found.replace(pixel=0.0).pixel == 0.0
+  assert found.replace(pixel=0.0).image == found.image
+  assert found.promised == 0.5  # It is left as it was.
+  assert thresholds.describe(by_hand) == ['image threshold 7, set by hand']
+  one = found.replace(pixel=0.25)  # The other one still promises.
+  assert 'at most 50.0%' in thresholds.describe(one)[2]
+  assert thresholds.describe(one)[-1] == 'pixel threshold 0.25, set by hand'
+  alone = thresholds.NONE.replace(pixel=2.0)
+  assert thresholds.describe(alone) == [
+    'no threshold: scores only',
+    'pixel threshold 2, set by hand',
+  ]
+
+
+@given(RATES)
+@example(Fraction(1, 100))
+@example(Fraction(1, 3))
+def test_needed_is_the_smallest_number_of_images(rate):
+  count = thresholds.needed(float(rate))
+  assert Fraction(1, count + 1) <= rate < (Fraction(1, count) if count else 2)
+
+
+@pytest.mark.parametrize(
+  ('count', 'rate', 'limit', 'drivers', 'average', 'bound'),
+  [
+    (99, 0.01, 98, '98.png', '1.0%', '3.0%'),
+    (20, 0.01, 19, '19.png', '4.8%', '13.9%'),
+    (9, 0.5, 4, '8.png, 7.png, 6.png and 2 more', '50.0%', '74.9%'),
+  ],
+)
+def test_what_is_promised_is_told(count, rate, limit, drivers, average, bound):
+  names = [f'{i}.png' for i in range(count)]
+  scores = np.arange(count)
+  told = thresholds.describe(thresholds.calibrate(names, scores, scores, rate))
+  more = ' (1.0% takes 99 images)' if count == 20 else ''
+  assert told == [
+    f'threshold {limit} from {count} good images',
+    f'set by {drivers}',
+    f'on average over draws of {count} good images not trained on, at most '
+    f'{average} of good images are flagged{more}',
+    f'with 95 % confidence at most {bound} of good images are flagged',
+  ]
+
+
+@pytest.mark.parametrize('count', [1, 2, 15, 99, 1000])
+def test_the_bound_of_the_highest_score(count):
+  found = calibrate([float(i) for i in range(count)], 1e-9)
+  assert found.bound == pytest.approx(1 - 0.05 ** (1 / count))
+
+
+@pytest.mark.parametrize(('count', 'rate'), [(20, 0.05), (99, 0.1), (9, 0.5)])
+def test_the_bound_is_kept_in_95_of_100_draws(count, rate):
+  rng = np.random.default_rng(0)
+  kept, draws = 0, 4000
+  bound = calibrate(list(range(count)), rate).bound
+  for _ in range(draws):
+    # Of uniform scores the share beyond a threshold is one less it.
+    kept += 1 - calibrate(rng.random(count), rate).image <= bound
+  assert kept / draws == pytest.approx(0.95, abs=0.014)
+
+
+def test_no_promise_has_no_bound():
+  assert thresholds.NONE.bound is None
+  assert Thresholds(image=1.0).bound is None
+
+
+@pytest.mark.parametrize(
+  ('count', 'told'),
+  [
+    (1, '1 good image is worth little: with 95 % confidence up to 95 %'),
+    (3, '3 good images is worth little: with 95 % confidence up to 63 %'),
+    (10, None),
+  ],
+)
+def test_few_images_are_told(count, told, caplog):
+  calibrate([float(i) for i in range(count)], 0.01)
+  if told:
+    assert told in caplog.text
+  else:
+    assert not caplog.records
+
+
+def test_no_threshold_is_told():
+  assert thresholds.describe(thresholds.NONE) == ['no threshold: scores only']
