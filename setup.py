@@ -21,7 +21,6 @@ setuptools.setup(
   packages=setuptools.find_packages(include=['simplenet_jax*']),
   package_data={
     'simplenet_jax.assets': ['*.safetensors', '*.md'],
-    'simplenet_jax.data.builders': ['checksums.tsv'],
     'simplenet_jax.report': ['templates/*'],
   },
   install_requires=[

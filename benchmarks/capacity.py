@@ -36,7 +36,7 @@ from benchmarks.capacity_model import (
   taken,
 )
 from simplenet_jax import cli, protocols
-from simplenet_jax.data import sources
+from simplenet_jax.data import dataset
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.job import Job
 from simplenet_jax.training.record import Record
@@ -94,7 +94,7 @@ def headers(file: bytes, count: int = 400, rounds: int = 5) -> float:
     config = protocols.reference()
     config.data.root = root
     return (
-      median(lambda: sources.open_categories(config.data).categories, rounds)
+      median(lambda: dataset.open_categories(config.data).categories, rounds)
       / count
     )
 

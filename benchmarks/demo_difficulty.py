@@ -27,7 +27,7 @@ from safetensors.numpy import save_file
 from benchmarks import resnet18
 from configs import demo as demo_config
 from simplenet_jax import cli, environment, train
-from simplenet_jax.data import sources
+from simplenet_jax.data import dataset
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.models import resnet, weights
@@ -117,7 +117,7 @@ def measure(method: str, config: Config) -> Scores:
   if method == 'gaussian':
     return {
       one.name: gaussian(one)
-      for one in sources.open_categories(config.data).categories
+      for one in dataset.open_categories(config.data).categories
     }
   if method == 'random':
     with random_weights() as source:

@@ -19,7 +19,7 @@ from absl import flags
 
 from benchmarks import timing
 from simplenet_jax import cli, protocols, train
-from simplenet_jax.data import sources
+from simplenet_jax.data import dataset
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import metrics
 from simplenet_jax.training import layout
@@ -101,7 +101,7 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as folder:
     workdir = pathlib.Path(folder)
     train.train_and_evaluate(config, workdir)
-    categories = sources.open_categories(config.data).categories
+    categories = dataset.open_categories(config.data).categories
     checkpoints = Checkpoints(workdir / 'checkpoints')
     saved = map(checkpoints.load, layout.make_jobs(config, categories))
     trained = {

@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from simplenet_jax.data import images
+from simplenet_jax.data.frame import Frame
 
 # MVTec AD's categories: training images, normal and defective test images.
 SIZES = {
@@ -75,5 +75,5 @@ def encode(pixels: np.ndarray) -> bytes:
 def decode(file: bytes, side: int) -> np.ndarray:
   """Returns a file's pixels, uint8 `[side, side, 3]`."""
   image = Image.open(io.BytesIO(file)).convert('RGB')
-  frame = images.Frame.protocol((image.height, image.width), side + 41, side)
+  frame = Frame.protocol((image.height, image.width), side + 41, side)
   return frame.image_to_input(image)

@@ -22,7 +22,7 @@ from absl import flags
 
 from benchmarks import timing
 from simplenet_jax import cli
-from simplenet_jax.data import sources
+from simplenet_jax.data import dataset
 from simplenet_jax.protocols import Config
 from simplenet_jax.sweeps import experiment, settings
 from simplenet_jax.training import bank, lanes, layout, setup
@@ -51,7 +51,7 @@ def seconds_of_a_step(config: Config) -> float:
   """Times heads' steps on features that are there, nothing else."""
   extractor = setup.make_extractor(config)
   state = setup.load_backbone(config, extractor.graph).state
-  inputs = sources.open_categories(config.data).categories[0]
+  inputs = dataset.open_categories(config.data).categories[0]
   home = bank.Bank(extractor.shapes(state, inputs.size), inputs.images)
   home.write(
     [
@@ -97,7 +97,7 @@ def main() -> None:
     experiment.run(config, folder / 'sweep')
     whole = time.perf_counter() - start
     after = seconds_of_a_step(config.base)
-    inputs = sources.open_categories(config.base.data).categories
+    inputs = dataset.open_categories(config.base.data).categories
     jobs = layout.make_jobs(config.base, inputs)
   steps = len(_SIGMAS) * sum(job.steps for job in jobs)
   alone = steps * (before + after) / 2

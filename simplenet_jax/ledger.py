@@ -13,8 +13,8 @@ import jax
 
 from simplenet_jax import protocols
 from simplenet_jax.console import console
+from simplenet_jax.data.images import place, weight
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.data.record import place, weight
 from simplenet_jax.files import read_json, tidy, written_aside
 from simplenet_jax.protocols import Config
 

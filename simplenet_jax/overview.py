@@ -9,7 +9,6 @@ from absl import logging
 
 from simplenet_jax import protocols, rules
 from simplenet_jax.console import console, counted, duration
-from simplenet_jax.data import folder
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.protocols import Config
@@ -57,7 +56,7 @@ def announce(
   for one in categories:
     height, width = one.size
     console.print(
-      f'  {one.name}: {folder.describe(one.category)}, input {height} x {width}'
+      f'  {one.name}: {one.category.describe()}, input {height} x {width}'
     )
     for few in dict.fromkeys(_longer(c, len(one.train)) for c in configs):
       if few:

@@ -39,14 +39,14 @@ def main() -> None:
   """Prepares the configs that are not prepared yet."""
   # Wrong flags are told at once, not after the seconds that imports take.
   from simplenet_jax.console import console
-  from simplenet_jax.data import prepared
+  from simplenet_jax.data import tfds
   from simplenet_jax.data.download import ARCHIVES, obtain
 
   dataset, manual = _DATASET.value or '', Path(_MANUAL_DIR.value or '')
   left = []
-  for name in prepared.choose(dataset, _CATEGORIES.value):
-    builder = prepared.builder(dataset, name, _TFDS_DIR.value)
-    ready = prepared.is_ready(builder)
+  for name in tfds.choose(dataset, _CATEGORIES.value):
+    builder = tfds.builder(dataset, name, _TFDS_DIR.value)
+    ready = tfds.is_ready(builder)
     state = 'is prepared' if ready else 'to be prepared'
     console.print(f'{dataset}, {name}: {builder.data_path} {state}')
     if not ready:
@@ -56,7 +56,7 @@ def main() -> None:
   for number, builder in enumerate(left):
     rest = f'{len(left) - number} not prepared; the same command goes on'
     with at_once(lambda rest=rest: f'stopped, {rest}'):
-      prepared.prepare(builder, manual)
+      tfds.prepare(builder, manual)
   console.print(
     'Reads as tfds.builder(...).as_data_source(), and with '
     '--config.data.source=tfds'

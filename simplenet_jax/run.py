@@ -12,7 +12,7 @@ from absl import logging
 
 from simplenet_jax import environment, protocols
 from simplenet_jax.console import Clock, console, counted, first_line
-from simplenet_jax.data import accounts
+from simplenet_jax.data.files import Row
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection.shipper import Shipper
 from simplenet_jax.evaluation import (
@@ -75,7 +75,7 @@ class Run:
   )
   page_due: float = 0.0
   divided: bool = False
-  files: Sequence[accounts.Row] = ()
+  files: Sequence[Row] = ()
 
 
 def rank(run: Run, name: str):

@@ -12,7 +12,7 @@ from simplenet_jax import collect, ledger, protocols
 from simplenet_jax import run as runs
 from simplenet_jax.cluster import ALONE, Cluster
 from simplenet_jax.console import Board, Clock, console, counted
-from simplenet_jax.data import sources
+from simplenet_jax.data import dataset
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection.shipper import Shipper
 from simplenet_jax.evaluation import earlier
@@ -164,7 +164,7 @@ def train_together(
 class _Work:
   """What runs side by side share, and what each has of its own, by name."""
 
-  images: sources.DataSet
+  images: dataset.DataSet
   clock: Clock
   extractor: Extractor
   weights: weights.Weights
@@ -196,7 +196,7 @@ def _read(settings: Settings, cluster: Cluster) -> _Work:
   for config in configs.values():
     protocols.check(config)
   first, clock = next(iter(configs.values())), Clock()
-  images = sources.open_categories(first.data, whole=cluster.count == 1)
+  images = dataset.open_categories(first.data, whole=cluster.count == 1)
   categories = images.categories
   extractor = setup.make_extractor(first)
   variants = {

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from simplenet_jax import train
-from simplenet_jax.data import cifar10, prepared
+from simplenet_jax.data import cifar10, tfds
 from simplenet_jax.detection import file
 from tests import small
 from tests.data import cifar
-from tests.data.test_prepared import prepare
+from tests.data.test_tfds import prepare
 
 
 @pytest.fixture(scope='module')
@@ -94,4 +94,4 @@ def test_a_missing_data_set_says_how_it_is_had(classes, tmp_path):
   config.data.source, config.data.tfds_dir = 'tfds', str(tmp_path)
   with pytest.raises(FileNotFoundError, match='cifar10 is not prepared there'):
     train.train_and_evaluate(config, tmp_path / 'run')
-  assert set(prepared.BUILDERS) == {'mvtec_ad', 'cifar10'}
+  assert set(tfds.BUILDERS) == {'mvtec_ad', 'cifar10'}

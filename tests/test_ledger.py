@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from simplenet_jax import ledger, protocols
-from simplenet_jax.data import sources
+from simplenet_jax.data import dataset
 from tests.small import make_category, make_config, picture
 
 
@@ -25,7 +25,7 @@ def claim(tmp_path, config):
   """Returns a function that takes the work directory, as a run does."""
 
   def claim(weights='abc123'):
-    categories = sources.open_categories(config.data).categories
+    categories = dataset.open_categories(config.data).categories
     return ledger.claim(tmp_path / 'work', config, weights, categories)
 
   return claim
@@ -198,7 +198,7 @@ def verify(tmp_path, config):
   """Returns a function that checks the work directory, as others do."""
 
   def verify(weights='abc123'):
-    categories = sources.open_categories(config.data).categories
+    categories = dataset.open_categories(config.data).categories
     ledger.verify(tmp_path / 'work', config, weights, categories)
 
   return verify

@@ -286,7 +286,7 @@ def test_a_run_of_no_protocol_may_crop_as_it_likes():
     ('configs.mvtec', 'jax'),
     ('simplenet_jax.main', 'jax'),
     ('simplenet_jax.detector', 'tensorflow_datasets'),
-    ('simplenet_jax.data.sources', 'tensorflow_datasets'),
+    ('simplenet_jax.data.dataset', 'tensorflow_datasets'),
   ],
 )
 def test_what_is_not_needed_is_not_loaded(module, heavy):

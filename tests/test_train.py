@@ -15,7 +15,7 @@ from PIL import Image
 
 from configs import mvtec
 from simplenet_jax import protocols, train
-from simplenet_jax.data import accounts, folder, masks, sources
+from simplenet_jax.data import dataset, files, folder, masks
 from simplenet_jax.detection import assembly
 from simplenet_jax.detection.thresholds import NONE
 from simplenet_jax.detector import Detector
@@ -163,7 +163,7 @@ def trained(config, work, name):
   """Returns a category's test images and its heads' last patch scores."""
   config = config.copy_and_resolve_references()
   config.data.categories = (name,)
-  (one,) = sources.open_categories(config.data).categories
+  (one,) = dataset.open_categories(config.data).categories
   checkpoints = Checkpoints(work / 'checkpoints')
   records = [
     checkpoints.load(job)[0] for job in layout.make_jobs(config, [one])
@@ -320,7 +320,7 @@ def test_held_out_images_are_not_trained_on(held_out, tmp_path):
   """A run that has them in validation/good alone is the same."""
   root = Path(held_out.config.data.root)
   (before,) = folder.find_categories(root, ['part'])
-  held = folder.hold_out(before, 0.1, 3).validation
+  held = dataset.hold_out(before, 0.1, 3).validation
   shutil.copytree(root / 'part', tmp_path / 'data' / 'part')
   (tmp_path / 'data/part/validation/good').mkdir(parents=True)
   for path in held:
@@ -477,7 +477,7 @@ def test_masks_that_tell_nothing_and_broken_images_are_counted(
   left_out = [row for row in table['files'] if row['left_out']]
   assert left_out == [
     {
-      'use': accounts.UNREADABLE,
+      'use': files.UNREADABLE,
       'count': 1,
       'example': 'part/train/good/2.png',
       'left_out': True,
@@ -485,7 +485,7 @@ def test_masks_that_tell_nothing_and_broken_images_are_counted(
   ]
   shown = (tmp_path / 'work/report.html').read_text()
   assert 'over 4 of 6 images' in shown
-  assert accounts.UNREADABLE in shown
+  assert files.UNREADABLE in shown
 
 
 def test_a_category_called_as_the_mean_is_refused(config, tmp_path):

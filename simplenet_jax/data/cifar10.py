@@ -19,20 +19,13 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from simplenet_jax.data.folder import GOOD, Category, Sample
-from simplenet_jax.data.record import Record
+from simplenet_jax.data.category import Category, Sample
+from simplenet_jax.data.images import EmbeddedImage
+from simplenet_jax.data.tree import GOOD
 
 CLASSES = (
-  'airplane',
-  'automobile',
-  'bird',
-  'cat',
-  'deer',
-  'dog',
-  'frog',
-  'horse',
-  'ship',
-  'truck',
+  *('airplane', 'automobile', 'bird', 'cat', 'deer'),
+  *('dog', 'frog', 'horse', 'ship', 'truck'),
 )
 SIDE = 32
 TRAIN = tuple(f'data_batch_{number}.bin' for number in range(1, 6))
@@ -50,100 +43,69 @@ def find_categories(
   Nothing but labels is read; pixels are, when they are asked for.
 
   Args:
-    root: the folder of the binary files.
-    names: the normal classes wanted; empty for all ten.
+    root: The folder of the binary files.
+    names: The normal classes wanted; empty for all ten.
 
   Returns:
     The categories, in the data set's order; all have the same test images.
 
   Raises:
-    FileNotFoundError: a file is missing.
-    ValueError: a file is not what it should be, or there is no such class.
+    FileNotFoundError: If a file is missing.
+    ValueError: If a file is not what it should be, or there is no such class.
   """
   if unknown := sorted(set(names) - set(CLASSES)):
     raise ValueError(
       f'CIFAR-10 has no class {", ".join(unknown)}; there are '
       f'{", ".join(CLASSES)}'
     )
-  train, test = _Part(root, TRAIN, 'train'), _Part(root, TEST, 'test')
-  tested = [test.record(index) for index in range(len(test.labels))]
-  return tuple(
-    _category(label, name, train, test, tested)
-    for label, name in enumerate(CLASSES)
-    if not names or name in names
-  )
+  train, test = _images(root, TRAIN, 'train'), _images(root, TEST, 'test')
+  found = []
+  for name in CLASSES:
+    if names and name not in names:
+      continue
+    own = tuple(image for image, label in train if label == name)
+    if not own:
+      raise ValueError(f'{root}: no training images of the class {name}')
+    tested = (Sample(i, GOOD if one == name else one) for i, one in test)
+    found.append(Category(name, own, tuple(tested)))
+  return tuple(found)
 
 
-def _category(
-  label: int,
-  name: str,
-  train: '_Part',
-  test: '_Part',
-  tested: Sequence[Record],
-) -> Category:
-  own = np.flatnonzero(train.labels == label)
-  if not len(own):
-    raise ValueError(f'{train.root}: no training images of the class {name}')
-  return Category(
-    name,
-    tuple(train.record(index) for index in own.tolist()),
-    tuple(
-      Sample(record, GOOD if other == label else CLASSES[other])
-      for record, other in zip(tested, test.labels.tolist(), strict=True)
-    ),
-  )
+def _images(
+  root: Path, files: Sequence[str], split: str
+) -> list[tuple[EmbeddedImage, str]]:
+  """Returns the training or the test images, each with its class."""
+  found = []
+  for path in (root / name for name in files):
+    records = _open(path)
+    if len(records) != _IN_A_FILE:
+      logging.warning(
+        '%s: %d images, CIFAR-10 has %d; is it whole?',
+        path,
+        len(records),
+        _IN_A_FILE,
+      )
+    labels = np.array(records[:, 0]).tolist()
+    if max(labels) >= len(CLASSES):
+      raise ValueError(
+        f'{path}: holds the label {max(labels)}, expected 0 to '
+        f'{len(CLASSES) - 1}; the file is damaged'
+      )
+    for row, name in enumerate(CLASSES[label] for label in labels):
+      image = EmbeddedImage(
+        place=PurePosixPath('cifar10', split, name, f'{len(found):05}.png'),
+        origin=str(root),
+        read_bytes=functools.partial(_encode, records, row),
+        bytes=_BYTES,
+        size=(SIDE, SIDE),
+      )
+      found.append((image, name))
+  return found
 
 
-class _Part:
-  """The training or the test images.
-
-  Attributes:
-    root: The folder of the binary files.
-    labels: Class of each image, uint8 `[images]`.
-  """
-
-  def __init__(self, root: Path, files: Sequence[str], split: str):
-    self.root, self._split = root, split
-    self._planes, labels = [], []
-    for name in files:
-      found = _open(root / name)
-      self._planes.append(found[:, 1:])
-      labels.append(np.array(found[:, 0]))
-      if len(found) != _IN_A_FILE:
-        logging.warning(
-          '%s: %d images, CIFAR-10 has %d; is it whole?',
-          root / name,
-          len(found),
-          _IN_A_FILE,
-        )
-      if labels[-1].max() >= len(CLASSES):
-        raise ValueError(
-          f'{root / name}: holds the label {labels[-1].max()}, expected 0 to '
-          f'{len(CLASSES) - 1}; the file is damaged'
-        )
-    self.labels = np.concatenate(labels)
-    self._starts = np.cumsum([0, *map(len, labels)])
-
-  def record(self, index: int) -> Record:
-    """Returns an image."""
-    name = CLASSES[self.labels[index]]
-    return Record(
-      place=PurePosixPath('cifar10', self._split, name, f'{index:05}.png'),
-      origin=str(self.root),
-      read_bytes=functools.partial(self._read, index),
-      bytes=_BYTES,
-      size=(SIDE, SIDE),
-    )
-
-  def _read(self, index: int) -> bytes:
-    file = int(np.searchsorted(self._starts, index, 'right')) - 1
-    planes = self._planes[file][index - self._starts[file]]
-    return _encode(planes)
-
-
-def _encode(planes: np.ndarray) -> bytes:
-  """Encodes uint8 `[3 * 32 * 32]`, red, green, blue, as a PNG file."""
-  pixels = planes.reshape(3, SIDE, SIDE).transpose(1, 2, 0)
+def _encode(records: np.ndarray, row: int) -> bytes:
+  """Encodes a record, its label and the red, green, blue planes, as PNG."""
+  pixels = records[row, 1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)
   file = io.BytesIO()
   Image.fromarray(np.ascontiguousarray(pixels)).save(file, 'png')
   return file.getvalue()

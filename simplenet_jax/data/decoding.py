@@ -24,38 +24,26 @@ MAX_PIXELS = 2**28  # Of an image; 0.8 GB as RGB.
 GRAY16 = ('I;16', 'I;16B', 'I;16L', 'I;16N', 'I')
 CHANNELS = ('rgb', 'bgr')
 
-_ORIENTATION = 0x0112  # EXIF's tag.
-
 _T = TypeVar('_T')
 
 Image.init()
 FORMATS = tuple(name for name in _FORMATS if name in Image.OPEN)
-# Pillow's own bound is about a line camera's image; it is raised to ours, of
-# which `decode` tells.
+# Pillow's own bound is about a line camera's image; it is raised to ours, which
+# `decode` reports in its own words.
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
 if Image.MAX_IMAGE_PIXELS is not None:
   Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
 
 
 def read(source: Any, bits: int = 16, name: object = None) -> Image.Image:
-  """Reads an image file as 8-bit RGB, as a viewer shows it.
-
-  Args:
-    source: A path, or an open binary file.
-    bits: How many bits 16-bit gray images make use of, 8 to 16.
-    name: What messages call it; the source itself if not given.
-
-  Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If it cannot be read; one line with the name.
-  """
+  """Reads an image file as 8-bit RGB; see `decode` and `to_rgb`."""
   return decode(source, lambda image: to_rgb(image, bits), name)
 
 
 def decode(
   source: Any, convert: Callable[[Image.Image], _T], name: object = None
 ) -> _T:
-  """Opens an image file, converts it, and puts what goes wrong into one line.
+  """Opens an image file and converts it; each error is one line.
 
   Args:
     source: A path, or an open binary file.
@@ -72,7 +60,7 @@ def decode(
     if isinstance(source, str | os.PathLike):
       path = Path(source)
       if path.exists() and not path.is_file():
-        # A pipe or a device may be read for ever.
+        # Reading a pipe or a device may never end.
         raise ValueError('not a file')
     with Image.open(source, formats=FORMATS) as image:
       if image.width * image.height > MAX_PIXELS:
@@ -112,9 +100,6 @@ def to_rgb(image: Image.Image, bits: int = 16) -> Image.Image:
     image: Of any mode; left as it is.
     bits: How many bits 16-bit gray images make use of, 8 to 16.
 
-  Returns:
-    An image of mode 'RGB'.
-
   Raises:
     ValueError: If its pixels are floats or beyond `bits`, or if it holds
       several pictures.
@@ -122,10 +107,10 @@ def to_rgb(image: Image.Image, bits: int = 16) -> Image.Image:
   _refuse_pages(image)
   refuse_floats(image)
   image.load()
-  # EXIF data are no longer known once a TIFF, which turns itself, is loaded.
+  # A TIFF turns itself when it is loaded, and then forgets its EXIF data.
   image = upright(image)
   if 'transparency' in image.info:
-    # Only alpha hangs on it, and Pillow warns when it drops it itself.
+    # Only alpha depends on it, and Pillow warns when it drops it itself.
     image = image.copy()
     del image.info['transparency']
   if image.mode not in GRAY16:
@@ -165,62 +150,11 @@ def from_array(
 
 
 def upright(image: Image.Image) -> Image.Image:
-  """Returns an image turned as its EXIF data say; itself if they say nothing.
-
-  Args:
-    image: Of any mode.
-  """
+  """Returns an image turned as its EXIF data say, if they say anything."""
   try:
     return ImageOps.exif_transpose(image)
-  except Exception:  # Damaged EXIF data say nothing, to viewers neither.
+  except Exception:  # Viewers ignore damaged EXIF data, too.
     return image
-
-
-def orientation(image: Image.Image) -> int:
-  """Returns the orientation that an opened image's EXIF data ask for.
-
-  Args:
-    image: Of which the header alone need be read.
-
-  Returns:
-    From 1 (as it is stored) to 8; from 5 on sides are exchanged.
-  """
-  try:
-    # Pillow would decode a whole PNG to look for EXIF data behind the pixels.
-    unknown = image.format == 'PNG' and 'exif' not in image.info
-    if unknown and not _mentions_exif(image):
-      return 1
-    found = image.getexif().get(_ORIENTATION, 1)
-  except Exception:  # See `upright`.
-    return 1
-  return found if found in range(1, 9) else 1
-
-
-def viewed_size(image: Image.Image) -> tuple[int, int]:
-  """Returns (height, width) of an opened image as a viewer shows it.
-
-  Args:
-    image: Of which the header alone need be read.
-  """
-  return size_turned(image, orientation(image))
-
-
-def size_turned(image: Image.Image, turn: int) -> tuple[int, int]:
-  """Returns the (height, width) of an opened image with some orientation."""
-  # Pillow has exchanged a TIFF's sides already.
-  exchanged = image.format != 'TIFF' and turn >= 5
-  height, width = image.height, image.width
-  return (width, height) if exchanged else (height, width)
-
-
-def is_wide_colour(image: Image.Image) -> bool:
-  """Returns whether a file, of which no pixel is read yet, has 16-bit colour.
-
-  Args:
-    image: As it was opened; its mode does not tell.
-  """
-  arguments = [part for tile in getattr(image, 'tile', ()) for part in tile]
-  return image.mode in ('RGB', 'RGBA') and ';16' in str(arguments)
 
 
 def refuse_floats(image: Image.Image) -> None:
@@ -243,23 +177,9 @@ def _refuse_pages(image: Image.Image) -> None:
 
 
 def _upper_eight(pixels: np.ndarray, bits: int) -> np.ndarray:
-  """Returns the upper eight of some bits of gray pixels, uint8."""
   if pixels.min() < 0 or int(pixels.max()) >> bits:
     raise ValueError(
       f'pixel values {pixels.min()} to {pixels.max()}, expected at most '
       f'{bits} bits'
     )
   return (pixels >> (bits - 8)).astype(np.uint8)
-
-
-def _mentions_exif(image: Image.Image) -> bool:
-  """Returns whether a PNG's file holds EXIF data anywhere."""
-  file: Any = getattr(image, 'fp', None)
-  if file is None:
-    return True
-  place = file.tell()
-  try:
-    file.seek(0)
-    return b'eXIf' in file.read()
-  finally:
-    file.seek(place)

@@ -1,13 +1,18 @@
-"""Image files, however a user names them."""
+"""Image files, however a user names them, and what each of them is used as."""
 
+import collections
 import dataclasses
 import glob
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from simplenet_jax.data import accounts, tree
-from simplenet_jax.data.naming import BAD, GOOD, MASK, TRAIN, Names
-from simplenet_jax.data.record import File
+from absl import logging
+
+from simplenet_jax.data import folder, tree
+from simplenet_jax.data.category import Category
+from simplenet_jax.data.images import File, place
+from simplenet_jax.data.tree import BAD, GOOD, MASK, TRAIN, TWICE
 
 # In a folder of predictions.
 TABLE = 'predictions.csv'
@@ -19,7 +24,15 @@ A_RESULT = 'in a folder of predictions'
 TRAINED = 'in a folder called train, and so perhaps trained on'
 NOT_GOOD = 'called bad, or beside a folder called good'
 A_FOLDER = 'a folder, but a pattern names files'
-TWICE = 'another name of an image that is there already'
+UNREADABLE = 'an image that cannot be read'
+
+# What nobody would miss, or is told one by one.
+_EXPECTED = (tree.HIDDEN, tree.NO_IMAGE, folder.NOT_CHOSEN, UNREADABLE)
+_ORDER = (
+  *('train', 'held out', 'validation', 'good test', 'defective test'),
+  'mask',
+)
+_MOST_SHOWN = 8  # Kinds of defects, or folders, that a terminal shows.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +50,26 @@ class Given:
   root: Path
 
   def tell(self, use: str) -> str:
-    """Warns of images that are left out, and returns all as lines.
+    """Warns of images that are left out, and returns all as lines."""
+    warn(self.left_out, self.root)
+    return tell(rows(dict.fromkeys(self.images, use), self.left_out, self.root))
 
-    Args:
-      use: What the images are used as.
-    """
-    accounts.warn(self.left_out, self.root)
-    uses: dict[File, str] = dict.fromkeys(self.images, use)
-    return accounts.tell(accounts.rows(uses, self.left_out, self.root))
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """Files with something in common.
+
+  Attributes:
+    use: What they are used as, or why they are left out.
+    count: How many.
+    example: One of them, by its place below the root or in its data set.
+    left_out: Whether they are left out.
+  """
+
+  use: str
+  count: int
+  example: str
+  left_out: bool
 
 
 def find(root: Path, *, good: bool = False) -> Given:
@@ -64,24 +89,25 @@ def find(root: Path, *, good: bool = False) -> Given:
   whole, left_out = tree.read(root)
   images: list[Path] = []
 
-  def enter(folder: tree.Folder) -> None:
-    roles = {one.path: Names().role(one.path) for one in folder.folders}
-    beside = good and GOOD in roles.values()
+  def enter(found: tree.Folder) -> None:
+    beside = good and bool(found.inside(GOOD))
     if beside:
-      left_out.update(dict.fromkeys(folder.images, NOT_GOOD))
+      left_out.update(dict.fromkeys(found.images, NOT_GOOD))
     else:
-      images.extend(folder.images)
-    predicted = (folder.path / TABLE).exists()
-    for inner in folder.folders:
-      role = roles[inner.path]
-      if role == MASK:
-        left_out.update(dict.fromkeys(inner.all_images(), A_MASK))
-      elif good and role == TRAIN:
-        left_out.update(dict.fromkeys(inner.all_images(), TRAINED))
-      elif (good and role == BAD) or (beside and role != GOOD):
-        left_out.update(dict.fromkeys(inner.all_images(), NOT_GOOD))
+      images.extend(found.images)
+    predicted = (found.path / TABLE).exists()
+    for inner in found.folders:
+      why = ''
+      if inner.role == MASK:
+        why = A_MASK
+      elif good and inner.role == TRAIN:
+        why = TRAINED
+      elif (good and inner.role == BAD) or (beside and inner.role != GOOD):
+        why = NOT_GOOD
       elif predicted and inner.name in RESULTS:
-        left_out.update(dict.fromkeys(inner.all_images(), A_RESULT))
+        why = A_RESULT
+      if why:
+        left_out.update(dict.fromkeys(inner.all_images(), why))
       else:
         enter(inner)
 
@@ -117,7 +143,7 @@ def locate(given: str, flag: str, *, good: bool = False) -> Given:
   left_out = {one: why for one in found if (why := tree.why_no_image(one))}
   fixed = len(Path(str(path).partition('*')[0]).parts)
   for one in found:
-    if any(Names().role(Path(p)) == MASK for p in one.parts[fixed:-1]):
+    if any(tree.Names().role(Path(p)) == MASK for p in one.parts[fixed:-1]):
       left_out.setdefault(one, A_MASK)
   if '**' not in str(path):  # Else what is in them is named as well.
     left_out |= {one: A_FOLDER for one in paths if one.is_dir()}
@@ -145,3 +171,102 @@ def _why(left_out: dict[Path, str]) -> str:
     return ''
   path, reason = next(iter(left_out.items()))
   return f'; {path} is left out: {reason}'
+
+
+def uses(
+  categories: Iterable[Category], drawn: Sequence[str]
+) -> dict[File, str]:
+  """Returns what a run uses each image and mask as.
+
+  Args:
+    categories: The images, those for thresholds already held out.
+    drawn: Categories whose held-out images were drawn from those to train on.
+  """
+  found: dict[File, str] = {}
+  for one in categories:
+    held = 'held out' if one.name in drawn else 'validation'
+    found |= dict.fromkeys(one.train, 'train')
+    found |= dict.fromkeys(one.validation, held)
+    for sample in one.test:
+      bad = f'defective test: {sample.defect}'
+      found[sample.path] = bad if sample.label else 'good test'
+      found |= dict.fromkeys(sample.masks, 'mask')
+  return found
+
+
+def rows(
+  uses: Mapping[File, str], left_out: Mapping[Path, str], root: Path
+) -> tuple[Row, ...]:
+  """Counts files: a row for each use in its order, then one for each reason.
+
+  Args:
+    uses: What files are used as.
+    left_out: Why which others are not.
+    root: The folder that they are below.
+  """
+  found = collections.defaultdict(list)
+  for file, use in sorted(uses.items(), key=lambda item: _rank(item[1])):
+    found[use, False].append(_below(file, root))
+  for path, reason in sorted(left_out.items()):
+    found[reason, True].append(_below(path, root))
+  return tuple(
+    Row(use, len(files), files[0], out) for (use, out), files in found.items()
+  )
+
+
+def tell(given: Sequence[Row]) -> str:
+  """Returns rows as lines for a terminal."""
+  kinds = [row for row in given if row.use.startswith('defective test: ')]
+  shown = list(given)
+  if len(kinds) > _MOST_SHOWN:
+    use, count = (
+      f'defective test: {len(kinds)} kinds',
+      sum(k.count for k in kinds),
+    )
+    one = dataclasses.replace(kinds[0], use=use, count=count)
+    shown.insert(shown.index(kinds[0]), one)
+    shown = [row for row in shown if row not in kinds]
+  return '\n'.join(
+    f'  {row.count:7,}  {"left out: " if row.left_out else ""}{row.use}, such '
+    f'as {row.example}'
+    for row in shown
+  )
+
+
+def warn(left_out: Mapping[Path, str], root: Path) -> None:
+  """Warns of images that are not used, a line for each reason.
+
+  Args:
+    left_out: Why which files are not used.
+    root: The folder that they are below.
+  """
+  by_reason = collections.defaultdict(list)
+  for path, reason in sorted(left_out.items()):
+    if reason not in _EXPECTED or (
+      reason == tree.HIDDEN and tree.may_be_image(path)
+    ):
+      by_reason[reason].append(_below(path, root))
+  for reason, paths in by_reason.items():
+    folders = list(dict.fromkeys(path.rpartition('/')[0] for path in paths))
+    more = len(folders) - _MOST_SHOWN
+    logging.warning(
+      '%s: left out: %s: %d in %s%s, such as %s',
+      root,
+      reason,
+      len(paths),
+      ', '.join(one or '.' for one in folders[:_MOST_SHOWN]),
+      f' and {more} more' if more > 0 else '',
+      paths[0],
+    )
+
+
+def _rank(use: str) -> tuple[int, str]:
+  part = use.partition(':')[0]
+  return _ORDER.index(part) if part in _ORDER else len(_ORDER), use
+
+
+def _below(file: File, root: Path) -> str:
+  """Returns where a file lies below the root, or in its data set."""
+  if isinstance(file, Path) and file.is_relative_to(root):
+    return file.relative_to(root).as_posix()
+  return str(place(file))

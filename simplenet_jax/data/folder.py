@@ -8,7 +8,7 @@
 <root>/<category>/ground_truth/<defect>/<stem>_mask.png
 ```
 
-Only the first is required. `naming` has the other names that these folders can
+Only the first is required. `tree` has the other names that these folders can
 have. Instead, a category can be a folder `good` beside folders of defects and
 of masks, of whose good images a fifth is drawn to test on, or a folder of
 nothing but good images. Nothing is read but names and, where a suffix does not
@@ -16,37 +16,40 @@ tell, contents.
 """
 
 import dataclasses
-import math
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from absl import logging
 
-from simplenet_jax.data import layout, tree
-from simplenet_jax.data.naming import Names
-from simplenet_jax.data.parts import WHICH
-from simplenet_jax.data.record import GOOD, Category, File, Sample
+from simplenet_jax.data import tree
+from simplenet_jax.data.category import (
+  WHICH,
+  Category,
+  Reader,
+  filled,
+  listed,
+)
+from simplenet_jax.data.tree import (
+  BAD,
+  EXTENSIONS,
+  GOOD,
+  MASK,
+  TEST,
+  TRAIN,
+  Folder,
+  Names,
+)
 
-__all__ = (
-  'GOOD',
-  'NOT_CHOSEN',
-  'OUTSIDE',
-  'Category',
-  'Found',
-  'Names',
-  'Sample',
-  'describe',
-  'files',
-  'find',
-  'find_categories',
-  'hold_out',
+MVTEC_AD = (
+  *('bottle', 'cable', 'capsule', 'carpet', 'grid', 'hazelnut', 'leather'),
+  *('metal_nut', 'pill', 'screw', 'tile', 'toothbrush', 'transistor', 'wood'),
+  'zipper',
 )
 
 # Why an image is left out.
 OUTSIDE = 'outside any folder whose images are used'
 NOT_CHOSEN = 'of a category that is not chosen'
-TWICE = 'another name of an image that is used already'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +87,14 @@ def find(
   root, names = Path(root), names or Names()
   if not root.is_dir():
     raise FileNotFoundError(f'{root}: no such folder')
-  whole, left_out = tree.read(root)
-  if missing := names.unmatched([one.path for one in whole.below()]):
+  whole, left_out = tree.read(root, names)
+  if missing := names.unmatched(whole):
     raise ValueError(
       f'{root}: no folder in it is called {", ".join(missing)}, which '
       '--config.data.normal, .defects or .masks name'
     )
   try:
-    folders = layout.categories(whole, names)
+    folders = _categories(whole)
   except ValueError as error:
     raise ValueError(f'{error}{_unread(left_out)}') from None
   if len(folders) > 1 and all(one.images for one in folders.values()):
@@ -109,28 +112,13 @@ def find(
       f'{root}: no category {", ".join(missing)}; there are '
       f'{", ".join(folders)}'
     )
-  found = []
-  for name in sorted(forms[one] for one in wanted or forms):
-    one = layout.read(name, folders[name], names, left_out)
-    found.append(_once(one, left_out))
-  others = {
-    image: NOT_CHOSEN
-    for name in set(folders) - {one.name for one in found}
-    for image in folders[name].all_images()
-  }
-  used = {file for one in found for file in files(one)}
-  for image in whole.all_images():
-    if image not in used and image not in left_out:
-      left_out[image] = others.get(image, OUTSIDE)
-  return Found(tuple(found), left_out)
-
-
-def _unread(left_out: dict[Path, str]) -> str:
-  """Returns what is said of images that are none to this program."""
-  unread = [path for path, why in left_out.items() if why == tree.UNREAD]
-  if not unread:
-    return ''
-  return f'; of {tree.UNREAD}, it holds {len(unread)}, such as {unread[0]}'
+  taken = sorted(forms[one] for one in wanted or forms)
+  categories = tuple(
+    Reader(folders[name], names, left_out).read(name) for name in taken
+  )
+  others = [i for n in set(folders) - {*taken} for i in folders[n].all_images()]
+  leave_out_others(whole, categories, others, left_out)
+  return Found(categories, left_out)
 
 
 def find_categories(
@@ -140,67 +128,96 @@ def find_categories(
   return find(root, chosen).categories
 
 
-def files(category: Category) -> Iterator[File]:
-  """Yields all files of a category, masks too."""
-  yield from category.train
-  yield from category.validation
-  for sample in category.test:
-    yield sample.path
-    yield from sample.masks
-
-
-def hold_out(category: Category, share: float, least: int) -> Category:
-  """Keeps training images back to set thresholds by.
-
-  They are drawn at random, the same ones each time. A category that has images
-  for validation is left as it is.
+def leave_out_others(
+  whole: Folder,
+  categories: Iterable[Category],
+  others: Iterable[Path],
+  left_out: dict[Path, str],
+) -> None:
+  """Notes why images are not used.
 
   Args:
-    category: The images.
-    share: Of the training images, in [0, 1); 0: none.
-    least: How many at least, but never more than a quarter of them.
-
-  Returns:
-    The category with fewer training images.
+    whole: All there is.
+    categories: The categories that are used.
+    others: Files of categories that are not chosen.
+    left_out: Why which files are not used; is added to.
   """
-  count = len(category.train)
-  kept_back = min(max(math.floor(share * count), least), count // 4)
-  if category.validation or not share or not kept_back:
-    return category
-  kept, drawn = layout.draw(category.name, category.train, kept_back)
-  return dataclasses.replace(
-    category, train=tuple(kept), validation=tuple(drawn)
-  )
+  used, others = {file for one in categories for file in one.files()}, {*others}
+  for image in whole.all_images():
+    if image not in used:
+      why = NOT_CHOSEN if image in others else OUTSIDE
+      left_out.setdefault(image, why)
 
 
-def describe(category: Category) -> str:
-  """Counts images: '213 train, 20 held out, 100 test (40 defective, ...)'."""
-  defective = sum(sample.label for sample in category.test)
-  masks = sum(bool(sample.masks) for sample in category.test)
-  held = f'{len(category.validation)} held out, '
-  return (
-    f'{len(category.train)} train, {held if category.validation else ""}'
-    f'{len(category.test)} test'
-    f' ({defective} defective, {masks} masks)'
-  )
+def _unread(left_out: dict[Path, str]) -> str:
+  """Returns what is said of images of kinds that this program does not read."""
+  unread = [path for path, why in left_out.items() if why == tree.UNREAD]
+  if not unread:
+    return ''
+  return f'; of {tree.UNREAD}, it holds {len(unread)}, such as {unread[0]}'
 
 
-def _once(category: Category, left_out: dict[Path, str]) -> Category:
-  """Uses a file once only that links give several names to."""
-  tested = {sample.path: sample for sample in category.test}
-  paths = [*category.train, *category.validation, *tested]
-  again = tree.repeated(path for path in paths if isinstance(path, Path))
-  bad = {path for path, sample in tested.items() if sample.label}
-  for path, first in again.items():
-    if (path in bad) != (first in bad):
+def _categories(root: Folder) -> dict[str, Folder]:
+  """Returns the folder of each category, by its name."""
+  inside = [one for one in root.inside('') if _is_category(one)]
+  # A category can have any name, if `train` in it says where good images are.
+  inside += [
+    one
+    for one in root.inside(GOOD, BAD, MASK)
+    if any(train.inside(GOOD) for train in one.inside(TRAIN))
+  ]
+  if root.inside(TRAIN, TEST) or (not inside and _is_category(root)):
+    return {root.name: root}
+  if any(_is_split(one) for one in inside):
+    # Beside folders with `train` or `good`, loose images may be anything.
+    return {one.name: one for one in inside}
+  unknown = filled(root.inside(''))
+  if root.images and not inside:
+    if unknown:
       raise ValueError(
-        f'{path} and {first} are one file, good by one name and defective by '
-        'the other; remove one'
+        f'{root.path} holds images, and so does {listed(unknown)} in it; '
+        f'say what these folders hold with {WHICH} (images beside '
+        'folders of defects are good)'
       )
-  left_out |= dict.fromkeys(again, TWICE)
-  return dataclasses.replace(
-    category,
-    train=tuple(path for path in category.train if path not in again),
-    validation=tuple(path for path in category.validation if path not in again),
-    test=tuple(one for one in category.test if one.path not in again),
-  )
+    return {root.name: root}
+  chosen = inside + [
+    one
+    for one in unknown
+    if one.images and not filled(one.folders) and one not in inside
+  ]
+  _refuse_doubtful(root, chosen)
+  return {one.name: one for one in chosen}
+
+
+def _is_split(folder: Folder) -> bool:
+  # One with test images alone is meant as a category too, and is refused by
+  # name later; passing over it would leave it out of a table.
+  return bool(folder.inside(TRAIN, TEST, GOOD))
+
+
+def _is_category(folder: Folder) -> bool:
+  return _is_split(folder) or bool(folder.images and filled(folder.inside(BAD)))
+
+
+def _refuse_doubtful(root: Folder, chosen: Sequence[Folder]) -> None:
+  """Raises if folders of nothing but images may hold other than good ones."""
+  if not chosen:
+    raise ValueError(
+      f'{root.path}: no categories; expected <category>/train/{GOOD} or '
+      f'train/{GOOD} in it, with images, or nothing but good images '
+      f'({" ".join(EXTENSIONS)} and the like); name other folders with '
+      f'{WHICH}'
+    )
+  if bad := filled(root.inside(BAD)):
+    raise ValueError(
+      f'{root.path}: by its name {listed(bad)} holds defects, but no '
+      f'folder beside it ({listed(chosen)}) is called good; say which is '
+      f'with {WHICH}'
+    )
+  if telling := [one for one in chosen if tree.hints(one)]:
+    raise ValueError(
+      f'{root.path}: {listed(telling)} may be the name of what a folder '
+      f'holds or of a kind of part; say which folders hold good images with '
+      f'{WHICH}, or put those of each kind of part into a folder '
+      f'train/{GOOD} of its own'
+    )

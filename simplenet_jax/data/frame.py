@@ -15,6 +15,7 @@ from scipy import ndimage
 MIN_SIDE = 32
 
 Size = tuple[int, int]
+MaskRule = Literal['reference', 'half']
 
 
 def whole_input_size(
@@ -26,16 +27,8 @@ def whole_input_size(
   `max_aspect * resize` and is squashed to that beyond: memory stays bounded
   and the shorter side keeps its resolution.
 
-  Args:
-    original: (height, width) of the image, pixels.
-    resize: the shorter side, at least 32 pixels.
-    max_aspect: the largest longer : shorter, at least 1.
-
-  Returns:
-    (height, width) in pixels; both at least 32.
-
   Raises:
-    ValueError: `resize` is below 32 or `max_aspect` below 1.
+    ValueError: If `resize` is below 32 or `max_aspect` below 1.
   """
   if resize < MIN_SIDE or max_aspect < 1:
     raise ValueError(
@@ -55,11 +48,11 @@ class Frame:
   reaches beyond the resized image, it is filled with zeros.
 
   Attributes:
-    original: (height, width) of the image.
-    resized: (height, width) it is resized to.
-    input: (height, width) of the network's input.
-    top: first row of the input in the resized image; negative when padded.
-    left: first column, likewise.
+    original: The image's size.
+    resized: The size it is resized to.
+    input: The size of the network's input.
+    top: First row of the input in the resized image; negative when padded.
+    left: First column, likewise.
   """
 
   original: Size
@@ -84,13 +77,8 @@ class Frame:
     and the central `crop` x `crop` pixels are the input, zero-padded where the
     resized image is smaller.
 
-    Args:
-      original: (height, width) of the image.
-      resize: pixels.
-      crop: pixels.
-
     Raises:
-      ValueError: a size is not positive, or the image is so elongated that
+      ValueError: If a size is not positive, or the image is so elongated that
         resizing it would take more than `PIL.Image.MAX_IMAGE_PIXELS`.
     """
     cls(original, (resize, resize), (crop, crop))  # refuses sizes below 1
@@ -109,7 +97,7 @@ class Frame:
 
   @classmethod
   def whole(cls, original: Size, input: Size) -> 'Frame':
-    """The whole image resized to `input`, (height, width); nothing cropped."""
+    """The whole image resized to `input`; nothing is cropped."""
     return cls(original, input, input)
 
   @property
@@ -128,34 +116,25 @@ class Frame:
     )
 
   def image_to_input(self, image: Image.Image) -> np.ndarray:
-    """Resizes and crops an image.
-
-    Args:
-      image: mode 'RGB', of the `original` size.
+    """Resizes and crops an RGB image, bit for bit as torchvision does.
 
     Returns:
-      `[*input, 3]` uint8, bit for bit as torchvision does on PIL images.
+      `[*input, 3]` uint8.
 
     Raises:
-      ValueError: the image has another size or mode.
+      ValueError: If the image has another size or mode.
     """
     if image.mode != 'RGB':
       raise ValueError(f'expected an RGB image, got one of mode {image.mode}')
     return np.array(self._to_input(image))
 
   def mask_to_input(
-    self, mask: np.ndarray, rule: Literal['reference', 'half']
-  ) -> np.ndarray:
-    """Resizes and crops a mask as its image is; see `reduce_mask`."""
-    return self.reduce_mask(mask, rule)[0]
-
-  def reduce_mask(
-    self, mask: np.ndarray, rule: Literal['reference', 'half']
+    self, mask: np.ndarray, rule: MaskRule
   ) -> tuple[np.ndarray, int]:
     """Resizes and crops a mask as its image is, then makes it boolean again.
 
     Args:
-      mask: `[*original]` uint8 or bool; nonzero is defect.
+      mask: `[*original]` uint8 or bool; nonzero is a defect.
       rule: 'reference' counts pixels that lie wholly inside the defect, which
         is what the released code's truncation to integers does; 'half' counts
         those of which at least half does, and of a region (8-connected) without
@@ -166,10 +145,8 @@ class Frame:
       part, of those that are not cropped away.
 
     Raises:
-      ValueError: the mask has another size than the image, or no such rule.
+      ValueError: If the mask has another size than the image.
     """
-    if rule not in ('reference', 'half'):
-      raise ValueError(f"mask rule {rule!r}: expected 'reference' or 'half'")
     pixels = np.where(mask, np.uint8(255), np.uint8(0))
     shares = np.asarray(self._to_input(Image.fromarray(pixels)))
     reduced = shares == 255 if rule == 'reference' else shares > 127
@@ -213,13 +190,13 @@ class Frame:
 
     Args:
       scores: `[*input]` float32, one score per input pixel.
-      fill: stands outside the box `scored`, where nothing was looked at.
+      fill: Stands outside the box `scored`, where nothing was looked at.
 
     Returns:
       `[*original]` float32.
 
     Raises:
-      ValueError: the map has another size than the input.
+      ValueError: If the map has another size than the input.
     """
     if scores.shape != self.input:
       raise ValueError(

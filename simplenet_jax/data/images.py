@@ -1,4 +1,4 @@
-"""Images as files or records: reading them, normalising their pixels.
+"""Images as files, or inside a data set's files; normalising their pixels.
 
 Files become pixels in `decoding.py`, geometry is in `frame.py`, masks in
 `masks.py`. Everything happens on PIL images and 8-bit pixels, because that is
@@ -6,42 +6,174 @@ where the released code resizes; only `normalize` leaves them. Sizes are
 (height, width), rows before columns.
 """
 
+import dataclasses
+import io
 from collections.abc import Callable
-from pathlib import PurePosixPath
-from typing import Any, NamedTuple, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from simplenet_jax.data import decoding
-from simplenet_jax.data.decoding import to_rgb
-from simplenet_jax.data.frame import Frame, Size, whole_input_size
-from simplenet_jax.data.masks import read_mask
-from simplenet_jax.data.record import File, Record, opened
-
-__all__ = (
-  'IMAGENET_MEAN',
-  'IMAGENET_STD',
-  'NORMALIZED',
-  'Checked',
-  'Frame',
-  'check',
-  'decode',
-  'encoded_size',
-  'image_size',
-  'normalize',
-  'read_image',
-  'read_mask',
-  'to_rgb',
-  'used_bits',
-  'whole_input_size',
-)
+from simplenet_jax.data.frame import Size
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+_SPLITS = ('train', 'validation', 'test', 'ground_truth')
+_ORIENTATION = 0x0112  # EXIF's tag.
+
 _T = TypeVar('_T')
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddedImage:
+  """An image, or a mask, inside a file that holds many.
+
+  Attributes:
+    place: Where it would lie in a folder of MVTec's layout, such as
+      'bottle/test/good/003.png'.
+    origin: The data set that it lies in, for messages.
+    read_bytes: Returns it as an image file's content.
+    bytes: How many it takes where it lies.
+    size: (height, width) of the image, in pixels.
+  """
+
+  place: PurePosixPath
+  origin: str = dataclasses.field(repr=False)
+  read_bytes: Callable[[], bytes] = dataclasses.field(repr=False)
+  bytes: int
+  size: Size
+
+  def __str__(self) -> str:
+    return f'{self.origin}: {self.place}'
+
+
+# Where an image, or a mask, can be read from.
+File: TypeAlias = Path | EmbeddedImage
+
+
+class Checked(NamedTuple):
+  """An image that is whole.
+
+  Attributes:
+    size: Its (height, width) in pixels, as a viewer shows it.
+    turned: Whether it is stored otherwise, and EXIF data say so.
+  """
+
+  size: Size
+  turned: bool
+
+
+def place(file: File) -> PurePosixPath:
+  """Returns where an image lies within its data set, for names and tables."""
+  if isinstance(file, EmbeddedImage):
+    return file.place
+  in_layout = file.parts[-3:-2] and file.parts[-3] in _SPLITS
+  return PurePosixPath(*file.parts[-4 if in_layout else -2 :])
+
+
+def weight(file: File) -> int:
+  """Returns how many bytes an image takes as it is stored."""
+  return file.bytes if isinstance(file, EmbeddedImage) else file.stat().st_size
+
+
+def decode(file: File | str, convert: Callable[[Image.Image], _T]) -> _T:
+  """Opens an image and converts it; see `decoding.decode`."""
+  embedded = isinstance(file, EmbeddedImage)
+  source = io.BytesIO(file.read_bytes()) if embedded else Path(file)
+  return decoding.decode(source, convert, file)
+
+
+def read_image(file: File | str, bits: int = 16) -> Image.Image:
+  """Reads an image as 8-bit RGB, as a viewer shows it.
+
+  Args:
+    file: The image.
+    bits: The camera's: how many 16-bit gray images make use of, 8 to 16.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If it cannot be read; see `decoding.decode` and
+      `decoding.to_rgb`. One line, with the path.
+  """
+  return decode(file, lambda image: decoding.to_rgb(image, bits))
+
+
+def image_size(file: File | str) -> Size:
+  """Returns (height, width) as a viewer shows an image, by its header."""
+  if isinstance(file, EmbeddedImage):
+    return file.size
+  return decode(file, viewed).size
+
+
+def check(file: File, bits: int = 16, *, whole: bool = True) -> Checked:
+  """Looks whether an image is whole, in a fraction of the time of reading it.
+
+  Args:
+    file: The image; one in a data set's file is not looked at.
+    bits: See `read_image`.
+    whole: Whether to look at more than its header.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If it is damaged or cannot be read; see `read_image`.
+  """
+  if isinstance(file, EmbeddedImage):
+    return Checked(file.size, False)
+
+  def look(image: Image.Image) -> Checked:
+    decoding.refuse_floats(image)
+    found = viewed(image)
+    if not whole:
+      return found
+    if image.mode in decoding.GRAY16:
+      decoding.to_rgb(image, bits)  # Its values may be too large.
+    elif isinstance(image, PngImageFile) and image.tile:
+      # Its chunks have checksums; a search for EXIF data has not decoded it.
+      image.verify()
+    else:
+      # A JPEG can be decoded at an eighth of its size.
+      image.draft(None, (image.width // 8, image.height // 8))
+      image.load()
+    return found
+
+  return decode(file, look)
+
+
+def viewed(image: Image.Image) -> Checked:
+  """Returns how a viewer shows an opened image, by its header alone."""
+  turn, size = _orientation(image), (image.height, image.width)
+  # From 5 on sides are exchanged; Pillow has done so with a TIFF's already.
+  if image.format != 'TIFF' and turn >= 5:
+    size = image.width, image.height
+  return Checked(size, turn > 1)
+
+
+def used_bits(file: File | str, *, colour: bool = False) -> int:
+  """Returns how many bits a 16-bit image's values take; 0 for other images.
+
+  Pillow keeps the upper eight bits of 16-bit colour, so of these no fewer than
+  eight are found.
+
+  Args:
+    file: The image.
+    colour: Whether to look at 16-bit colour images, else at gray ones.
+  """
+
+  def measure(image: Image.Image) -> int:
+    if colour:
+      # The mode of 16-bit colour is that of 8-bit colour; how it is stored
+      # tells, until pixels are read.
+      stored = [part for tile in getattr(image, 'tile', ()) for part in tile]
+      wide = image.mode in ('RGB', 'RGBA') and ';16' in str(stored)
+      return 8 + int(np.asarray(image).max()).bit_length() if wide else 0
+    gray = image.mode in decoding.GRAY16
+    return int(np.asarray(image).max()).bit_length() if gray else 0
+
+  return decode(file, measure)
 
 
 def _normalized_table() -> np.ndarray:
@@ -74,130 +206,27 @@ def normalize(pixels: Any, table: Any = NORMALIZED) -> Any:
   return table[pixels, channels]
 
 
-def read_image(path: File | str, bits: int = 16) -> Image.Image:
-  """Reads an image as 8-bit RGB, as a viewer shows it; see `decoding.to_rgb`.
-
-  Args:
-    path: The file, or a record of a data set.
-    bits: How many bits 16-bit gray images make use of, 8 to 16: those of the
-      camera.
-
-  Returns:
-    The decoded image, mode 'RGB', turned as its EXIF data say.
-
-  Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If the file is damaged, no image of `decoding.FORMATS`, animated
-      or of several pages, of float or 32-bit pixels, of pixels beyond `bits`,
-      or larger than `decoding.MAX_PIXELS`. One line, with the path.
-  """
-  return decode(path, lambda image: to_rgb(image, bits))
+def _orientation(image: Image.Image) -> int:
+  """Returns the turn that EXIF data ask for, 1 (none) to 8."""
+  try:
+    # Pillow would decode a whole PNG to look for EXIF data behind the pixels.
+    unknown = image.format == 'PNG' and 'exif' not in image.info
+    if unknown and not _mentions_exif(image):
+      return 1
+    found = image.getexif().get(_ORIENTATION, 1)
+  except Exception:  # See `decoding.upright`.
+    return 1
+  return found if found in range(1, 9) else 1
 
 
-def used_bits(path: File | str, *, colour: bool = False) -> int:
-  """Returns how many bits a 16-bit image's values take; 0 for other images.
-
-  Pillow keeps the upper eight bits of 16-bit colour, so of these no fewer than
-  eight are found.
-
-  Args:
-    path: The file, or a record of a data set.
-    colour: Whether to look at 16-bit colour images, else at gray ones.
-
-  Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If it cannot be read; see `read_image`.
-  """
-
-  def measure(image: Image.Image) -> int:
-    if colour:
-      wide = decoding.is_wide_colour(image)
-      return 8 + int(np.asarray(image).max()).bit_length() if wide else 0
-    gray = image.mode in decoding.GRAY16
-    return int(np.asarray(image).max()).bit_length() if gray else 0
-
-  return decode(path, measure)
-
-
-def image_size(path: File | str) -> Size:
-  """Returns (height, width) in pixels, of which nothing is decoded.
-
-  They are those that a viewer shows, after a turn that EXIF data ask for.
-
-  Args:
-    path: The image file.
-
-  Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If it cannot be read; see `read_image`.
-  """
-  if isinstance(path, Record):
-    return path.size
-  return decode(path, decoding.viewed_size)
-
-
-class Checked(NamedTuple):
-  """An image that is whole.
-
-  Attributes:
-    size: Its (height, width) in pixels, as a viewer shows it.
-    turned: Whether it is stored otherwise, and EXIF data say so.
-  """
-
-  size: Size
-  turned: bool
-
-
-def check(path: File, bits: int = 16, *, whole: bool = True) -> Checked:
-  """Looks whether an image is whole, in a fraction of the time of reading it.
-
-  Args:
-    path: The image file, or a record, which is not looked at.
-    bits: See `read_image`.
-    whole: Whether to look at more than its header.
-
-  Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If it is damaged or cannot be read; see `read_image`.
-  """
-  if isinstance(path, Record):
-    return Checked(path.size, False)
-
-  def look(image: Image.Image) -> Checked:
-    decoding.refuse_floats(image)
-    turn = decoding.orientation(image)
-    size = decoding.size_turned(image, turn)
-    if not whole:
-      return Checked(size, turn > 1)
-    if image.mode in decoding.GRAY16:
-      to_rgb(image, bits)  # Its values may be too large.
-    elif isinstance(image, PngImageFile) and image.tile:
-      # Its chunks have checksums; a search for EXIF data has not decoded it.
-      image.verify()
-    else:
-      # A JPEG can be decoded at an eighth of its size.
-      image.draft(None, (image.width // 8, image.height // 8))
-      image.load()
-    return Checked(size, turn > 1)
-
-  return decode(path, look)
-
-
-def encoded_size(content: bytes, place: PurePosixPath, origin: str) -> Size:
-  """Returns (height, width) in pixels of an encoded image, by its header.
-
-  Args:
-    content: An image file's.
-    place: Of the record that it is, for messages.
-    origin: Of that record.
-
-  Raises:
-    ValueError: If it cannot be read; see `read_image`.
-  """
-  record = Record(place, origin, lambda: content, len(content), (0, 0))
-  return decode(record, decoding.viewed_size)
-
-
-def decode(path: File | str, convert: Callable[[Image.Image], _T]) -> _T:
-  """Opens a file or a record and converts it; see `decoding.decode`."""
-  return decoding.decode(opened(path), convert, path)
+def _mentions_exif(image: Image.Image) -> bool:
+  """Returns whether a PNG's file holds EXIF data anywhere."""
+  file: Any = getattr(image, 'fp', None)
+  if file is None:
+    return True
+  before = file.tell()
+  try:
+    file.seek(0)
+    return b'eXIf' in file.read()
+  finally:
+    file.seek(before)

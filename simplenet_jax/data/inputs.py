@@ -2,16 +2,16 @@
 
 import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping
 
 import numpy as np
 from absl import logging
 from PIL import Image
 
-from simplenet_jax.data import folder, images, loading, masks
-from simplenet_jax.data.frame import Frame, text, whole_input_size
-from simplenet_jax.data.record import File
+from simplenet_jax.data import images, loading, masks
+from simplenet_jax.data.category import Category
+from simplenet_jax.data.frame import Frame, MaskRule, text, whole_input_size
+from simplenet_jax.data.images import File
 from simplenet_jax.protocols import Config
 
 # Beyond this ratio of aspects an image is visibly squashed.
@@ -33,10 +33,10 @@ class Inputs:
       index; see `masks`.
   """
 
-  category: folder.Category
+  category: Category
   train: tuple[Frame, ...]
   test: tuple[Frame, ...]
-  mask_rule: Literal['reference', 'half']
+  mask_rule: MaskRule
   bits: int
   unknown: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
@@ -65,6 +65,10 @@ class Inputs:
     image = images.read_image(self.category.train[index], self.bits)
     return self.train[index].image_to_input(image)
 
+  def test_pixels(self, index: int) -> np.ndarray:
+    """Returns a test image, uint8 `[*size, 3]`."""
+    return self.test[index].image_to_input(self.test_image(index))
+
   def pixels(self, index: int) -> np.ndarray:
     """Returns one of all images, uint8 `[*size, 3]`."""
     split = len(self.train)
@@ -72,42 +76,28 @@ class Inputs:
       return self.train_pixels(index)
     return self.test_pixels(index - split)
 
-  def test_pixels(self, index: int) -> np.ndarray:
-    """Returns a test image, uint8 `[*size, 3]`."""
-    return self.test[index].image_to_input(self.test_image(index))
-
   def test_image(self, index: int) -> Image.Image:
     """Returns a test image as a viewer shows it, RGB."""
     return images.read_image(self.category.test[index].path, self.bits)
 
   def original_mask(self, index: int) -> np.ndarray | None:
-    """Returns a test image's defect in the image's own pixels.
+    """Returns a test image's defect in its own pixels, bool `[height, width]`.
 
-    Returns:
-      bool `[height, width]`; all False for a normal image, None for a defective
-      one whose pixels are unknown.
+    All are False for a normal image; None for a defective one whose pixels are
+    unknown.
     """
     if not self.category.test[index].label:
       return np.zeros(self.test[index].original, bool)
     return self._truth(index).original
 
   def mask(self, index: int) -> np.ndarray | None:
-    """Returns a test image's defect in the input's pixels.
-
-    Returns:
-      bool `[*size]`; all False for a normal image, None for a defective one
-      whose pixels are unknown.
-    """
+    """Returns the same in the input's pixels, bool `[*size]`."""
     if not self.category.test[index].label:
       return np.zeros(self.size, bool)
     return self._truth(index).reduced
 
   def known_pixels(self) -> dict[str, object]:
-    """Returns over how many test images pixel figures are, and why not all.
-
-    Returns:
-      `images`, `of` all, and how many are `left_out` by reason.
-    """
+    """Returns over how many test images pixel figures are, and why not all."""
     return {
       'images': len(self.test) - len(self.unknown),
       'of': len(self.test),
@@ -120,7 +110,7 @@ class Inputs:
 
 
 def prepare(
-  category: folder.Category,
+  category: Category,
   data: Config,
   checked: Mapping[File, images.Checked] | None = None,
 ) -> Inputs:
@@ -133,19 +123,15 @@ def prepare(
     data: The `data` section of a config.
     checked: What is known of them from `images.check`; read where missing.
 
-  Returns:
-    The category's inputs.
-
   Raises:
     ValueError: If a file is not an image.
   """
   known = dict(checked or {})
-  paths = (*category.train, *(sample.path for sample in category.test))
-  for path in (*paths, *category.validation):
+  for path in category.images():
     if path not in known:
       known[path] = images.Checked(images.image_size(path), False)
-  # There are few sizes, and an image's frame is its size's.
-  sizes = dict.fromkeys(one.size for one in known.values())
+  # There are few sizes, and images of one size share a frame.
+  sizes = {one.size for one in known.values()}
   if data.crop:
     frames = {
       size: Frame.protocol(size, data.resize, data.crop) for size in sizes
@@ -154,71 +140,72 @@ def prepare(
     counts = collections.Counter(known[path].size for path in category.train)
     shape = whole_input_size(counts.most_common(1)[0][0], data.resize)
     frames = {size: Frame.whole(size, shape) for size in sizes}
-  ordered = tuple(frames[known[path].size] for path in paths)
-  split = len(category.train)
+  train = {path: frames[known[path].size] for path in category.train}
+  test = {one.path: frames[known[one.path].size] for one in category.test}
   if not data.crop:
-    _warn_if_squashed(category.name, ordered, paths)
+    _warn_if_squashed(category.name, train | test)
   _warn_of_unused_bits(category, data.bits)
+  truths = _look_at_masks(category, test, data.mask_rule)
+  turned = {path for path, one in known.items() if one.turned}
+  _warn_of_masks(category, truths, turned)
   return Inputs(
     category,
-    ordered[:split],
-    ordered[split:],
+    tuple(train.values()),
+    tuple(test.values()),
     data.mask_rule,
     data.bits,
-    _unknown(category, ordered[split:], known, data.mask_rule),
+    {index: one.why for index, one in truths.items() if one.why},
   )
 
 
-def _unknown(
-  category: folder.Category,
-  frames: Sequence[Frame],
-  checked: Mapping[File, images.Checked],
-  rule: Literal['reference', 'half'],
-) -> dict[int, str]:
-  """Looks at all masks; tells what is wrong with them.
+def _look_at_masks(
+  category: Category, frames: Mapping[File, Frame], rule: MaskRule
+) -> dict[int, masks.Truth]:
+  """Returns what is known of defective test images, without their pixels."""
 
-  Returns:
-    Why the pixels of which defective test images are unknown, by index.
-  """
-  defective = [i for i, sample in enumerate(category.test) if sample.label]
-
-  def look(index: int) -> tuple[str, tuple[str, ...], int]:
-    # The masks themselves would take too much memory.
-    found = masks.examine(category.test[index].masks, frames[index], rule)
-    return found.why, found.notes, found.cut
-
-  unknown, noted = {}, collections.defaultdict(list)
-  cut = collections.Counter()
-  looked = loading.in_order(look, defective, ahead=64)
-  for index, (why, notes, pixels) in zip(defective, looked, strict=True):
-    if why:
-      unknown[index] = why
+  def look(index: int) -> masks.Truth:
     sample = category.test[index]
-    if sample.masks and checked[sample.path].turned:
-      notes = (*notes, masks.TURNED)
-    for note in (why, *notes):
+    found = masks.examine(sample.masks, frames[sample.path], rule)
+    # The masks themselves would take too much memory.
+    return dataclasses.replace(found, original=None, reduced=None)
+
+  defective = [i for i, sample in enumerate(category.test) if sample.label]
+  looked = loading.in_order(look, defective, ahead=64)
+  return dict(zip(defective, looked, strict=True))
+
+
+def _warn_of_masks(
+  category: Category, truths: Mapping[int, masks.Truth], turned: set[File]
+) -> None:
+  """Tells what is wrong with masks, and what was done about it."""
+  noted, cut = collections.defaultdict(list), collections.Counter()
+  for index, truth in truths.items():
+    sample = category.test[index]
+    notes = [note for note in (truth.why, *truth.notes) if note]
+    if sample.masks and sample.path in turned:
+      notes.append(masks.TURNED)
+    for note in notes:
       noted[note].append(sample.path)
-      cut[note] += pixels
-  noted.pop('', None)
-  if len(noted.get(masks.NO_MASK, ())) == len(defective):
+      cut[note] += truth.cut
+  if len(noted.get(masks.NO_MASK, ())) == len(truths):
     noted.pop(masks.NO_MASK, None)  # There are no masks at all.
+  unknown = {truth.why for truth in truths.values()}
   for note, found in noted.items():
-    out = '; left out of pixel figures' if note in unknown.values() else ''
+    out = '; left out of pixel figures' if note in unknown else ''
     if note in (masks.OUTSIDE, masks.CUT):
       out += f' ({cut[note]} defective pixels in all)'
     logging.warning(
       '%s: %d of %d defective images: %s%s; such as %s',
       category.name,
       len(found),
-      len(defective),
+      len(truths),
       note,
       out,
       found[0],
     )
-  return unknown
 
 
-def _warn_of_unused_bits(category: folder.Category, bits: int) -> None:
+def _warn_of_unused_bits(category: Category, bits: int) -> None:
   some = category.train[:: -(-len(category.train) // _LOOKED_AT)]
   for colour, held, remedy in (
     (False, bits, '--config.data.bits=12 reads a camera of 12 bits'),
@@ -238,14 +225,12 @@ def _warn_of_unused_bits(category: folder.Category, bits: int) -> None:
       )
 
 
-def _warn_if_squashed(
-  name: str, frames: Sequence[Frame], paths: Sequence[File]
-) -> None:
-  def stretch(frame):
+def _warn_if_squashed(name: str, frames: Mapping[File, Frame]) -> None:
+  def stretch(frame: Frame) -> float:
     ratios = [a / b for a, b in zip(frame.input, frame.original, strict=True)]
     return max(ratios) / min(ratios)
 
-  squashed = [i for i, f in enumerate(frames) if stretch(f) > _ASPECT_TOLERANCE]
+  squashed = [p for p, f in frames.items() if stretch(f) > _ASPECT_TOLERANCE]
   if squashed:
     logging.warning(
       '%s: %d of %d images have another aspect than the input (%s) and are '
@@ -253,6 +238,6 @@ def _warn_if_squashed(
       name,
       len(squashed),
       len(frames),
-      text(frames[0].input),
-      paths[squashed[0]],
+      text(frames[squashed[0]].input),
+      squashed[0],
     )

@@ -1,11 +1,15 @@
-"""Decoding images in threads, in order, never more than a few ahead."""
+"""Decoding images in threads, in order, never more than a few ahead.
+
+Threads suffice, as PIL releases the interpreter lock while it decodes and
+resizes.
+"""
 
 import collections
 import itertools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,14 +26,21 @@ def in_order(
   """Maps in threads, in order, never more than a few results ahead.
 
   Args:
-    function: called from several threads.
-    items: taken one by one, as results are; need not end.
-    ahead: how many may be under way or waiting.
-    workers: threads; None for one per processor this process may use.
+    function: Called from several threads.
+    items: Taken one by one, as results are; need not end.
+    ahead: How many may be under way or waiting.
+    workers: Threads; None for one per processor this process may use.
 
   Yields:
     `function(item)` for each item; what it raises is raised here.
   """
+  results = _started(function, items, ahead, workers)
+  next(results)
+  yield from results
+
+
+def _started(function, items, ahead, workers) -> Generator[Any, None, None]:
+  """Yields once when threads have begun, then all results."""
   items = iter(items)
   pool = futures.ThreadPoolExecutor(
     workers or processors(), thread_name_prefix='in order'
@@ -38,6 +49,7 @@ def in_order(
     waiting = collections.deque(
       pool.submit(function, item) for item in itertools.islice(items, ahead)
     )
+    yield
     while waiting:
       result = waiting.popleft().result()
       for item in itertools.islice(items, 1):
@@ -50,14 +62,10 @@ def in_order(
 class Decoder(Iterator[tuple[int, np.ndarray]]):
   """Yields batches of decoded images while later ones are being decoded.
 
-  Threads suffice, as PIL releases the interpreter lock while it decodes and
-  resizes. At most `(prefetch + 1) * batch_size` images are held at a time:
-  those being decoded or waiting, and the batch handed out. When the consumer
-  stops early and closes it, what has not begun is cancelled and the threads
-  end.
-
   Each item is `(start, images)`: the index of the batch's first image and the
-  stacked arrays, `[<= batch_size, ...]`.
+  stacked arrays, `[<= batch_size, ...]`. At most `(prefetch + 1) * batch_size`
+  images are held at a time: those being decoded or waiting, and the batch
+  handed out. A consumer that stops early calls `close`, which ends the threads.
   """
 
   def __init__(
@@ -72,81 +80,59 @@ class Decoder(Iterator[tuple[int, np.ndarray]]):
     """Prepares; nothing is decoded before `start` or the first batch.
 
     Args:
-      read: decodes image `i` of `0 .. count - 1`; called from several threads.
-      count: the number of images.
-      batch_size: images in a batch; the last one may be short.
-      workers: threads; None for one per processor this process may use.
-      prefetch: batches to decode ahead of the one handed out, at least 1.
+      read: Decodes image `i` of `0 .. count - 1`; called from several threads.
+      count: The number of images.
+      batch_size: Images in a batch; the last one may be short.
+      workers: Threads; None for one per processor this process may use.
+      prefetch: Batches to decode ahead of the one handed out, at least 1.
 
     Raises:
-      ValueError: `count` is negative or another number below 1; later, with a
-        batch, when its images differ in shape or dtype. What `read` raises is
-        raised when the batch with that image is asked for.
+      ValueError: Later, with a batch, when its images differ in shape or dtype.
+        What `read` raises is raised when the batch with that image is asked
+        for.
     """
-    if workers is None:
-      workers = processors()
-    if count < 0 or min(batch_size, workers, prefetch) < 1:
-      raise ValueError(
-        f'count={count}, batch_size={batch_size}, workers={workers},'
-        f' prefetch={prefetch}: expected a count of at least 0, else 1'
-      )
-    self._read, self._workers = read, workers
-    self._ahead = prefetch * batch_size
-    self._indices = iter(range(count))
-    self._waiting: collections.deque[futures.Future] = collections.deque()
-    self._pool: futures.ThreadPoolExecutor | None = None
-    self._batches = self._generate(count, batch_size)
+    self._count, self._size = count, batch_size
+    self._starts = iter(range(0, count, batch_size))
+    self._images = _started(read, range(count), prefetch * batch_size, workers)
+    self._begun = False
 
   def start(self) -> None:
     """Begins to decode ahead."""
-    if self._pool is None:
-      self._pool = futures.ThreadPoolExecutor(
-        self._workers, thread_name_prefix='decode'
-      )
-      self._submit(self._pool)
+    if not self._begun:
+      self._begun = True
+      next(self._images)
 
   def __next__(self) -> tuple[int, np.ndarray]:
     """Returns the next batch, once it is decoded."""
     self.start()
-    return next(self._batches)
+    start = next(self._starts, None)
+    if start is None:
+      self.close()
+      raise StopIteration
+    # No name is bound to the batch: it is freed with the consumer's.
+    return start, self._stack(start)
 
   def close(self) -> None:
     """Ends the threads; what is being decoded is waited for."""
-    self._batches.close()
-    if self._pool:
-      self._pool.shutdown(wait=True, cancel_futures=True)
+    self._images.close()
 
-  def _submit(self, pool: futures.ThreadPoolExecutor) -> None:
-    for index in itertools.islice(
-      self._indices, self._ahead - len(self._waiting)
-    ):
-      self._waiting.append(pool.submit(self._read, index))
-
-  def _generate(self, count: int, batch_size: int) -> Generator:
-    try:
-      for start in range(0, count, batch_size):
-        size = min(batch_size, count - start)
-        # No name is bound to the batch: it is freed with the consumer's.
-        yield start, self._collect(start, size)
-    finally:
-      if self._pool:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-  def _collect(self, start: int, size: int) -> np.ndarray:
-    """Stacks the next images, each copied as it comes; refills the queue."""
-    first = self._waiting[0].result()
-    batch = np.empty((size, *first.shape), first.dtype)
-    for row in range(size):
-      image = self._waiting.popleft().result()
+  def _stack(self, start: int) -> np.ndarray:
+    """Copies a batch's images into one array, each as it comes."""
+    first = next(self._images)
+    batch = np.empty(
+      (min(self._size, self._count - start), *first.shape), first.dtype
+    )
+    batch[0] = first
+    for row in range(1, len(batch)):
+      image = next(self._images)
       if image.shape != first.shape or image.dtype != first.dtype:
+        self.close()
         raise ValueError(
           f'image {start + row} is {image.dtype}{list(image.shape)}, but '
           f'image {start} is {first.dtype}{list(first.shape)}; a batch needs '
           'one size'
         )
       batch[row] = image
-    if self._pool:
-      self._submit(self._pool)
     return batch
 
 

@@ -1,15 +1,20 @@
-"""Defect masks: reading them, and what of them counts."""
+"""Defect masks: whose they are, reading them, and what of them counts."""
 
+import collections
 import dataclasses
-from collections.abc import Sequence
-from typing import Literal
+import unicodedata
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from simplenet_jax.data import decoding
-from simplenet_jax.data.frame import Frame
-from simplenet_jax.data.record import File, opened
+from simplenet_jax.data import decoding, tree
+from simplenet_jax.data.frame import Frame, MaskRule
+from simplenet_jax.data.images import File, decode
+
+Parts = tuple[str, ...]
 
 # Why the pixels of a defective image are not known.
 NO_MASK = 'no mask'
@@ -33,6 +38,118 @@ _ALL, _MOST, _BORDER = 0.9, 0.5, 0.8
 _DARK = 31  # Up to this value, a JPEG of a black picture may have noise.
 
 
+def pair(
+  images: Mapping[Path, Parts],
+  masks: Mapping[Path, Parts],
+  gone: Set[str] = frozenset(),
+  good: Set[str] = frozenset(),
+) -> dict[Path, tuple[Path, ...]]:
+  """Finds the masks of defective images.
+
+  A mask is called as its image is, or so with `_mask` behind it, and lies in a
+  folder that is called as the image's kind of defect, or in none. Several masks
+  of one image lie in a folder that is called as the image is (MVTec LOCO AD).
+  Case and Unicode form do not matter.
+
+  Args:
+    images: By path: kind of defect, folders below it, name without suffix.
+    masks: By path: folders below the masks' own, name without suffix.
+    gone: Names of images that are left out, see `tree.same`; a mask of none but
+      such a one is passed over.
+    good: Names of good images; so is a mask in no folder of none but these.
+
+  Returns:
+    The masks of each image that has any, sorted.
+
+  Raises:
+    ValueError: For a mask without an image, a mask that could belong to
+      several, or an image with two masks that lie in no folder of its own.
+  """
+  # Besides an image's whole name, a mask may repeat less of it; what it leaves
+  # out is `...`.
+  index = collections.defaultdict(list)
+  for image, parts in images.items():
+    kind, *_, stem = plain = _plain(parts)
+    for key in {plain, (kind, ..., stem), (..., stem)}:
+      index[key].append(image)
+  found: dict[Path, list[Path]] = collections.defaultdict(list)
+  in_folder = {}
+  for mask, parts in sorted(masks.items()):
+    stem = tree.same(parts[-1])
+    stems = {stem, stem.removesuffix('_mask')}
+    candidates, own_folder = _candidates(_plain(parts[:-1]), stems, index)
+    if not candidates and (
+      stems & gone
+      or set(_plain(parts[-2:-1])) & gone
+      or (len(parts) == 1 and stems & good)
+    ):
+      continue
+    image = _only(mask, parts, candidates, images)
+    if found[image] and not (own_folder and in_folder[image]):
+      other = found[image][0]
+      shown = other.name if other.parent == mask.parent else other
+      raise ValueError(
+        f'{image}: two masks, {shown} and {mask.name} in {mask.parent}; '
+        'keep one'
+      )
+    found[image].append(mask)
+    in_folder[image] = own_folder
+  return {image: tuple(sorted(some)) for image, some in found.items()}
+
+
+def _candidates(
+  folders: Parts, stems: Set[str], index: Mapping[Any, list[Path]]
+) -> tuple[list[Path], bool]:
+  """Returns a mask's possible images, and whether its folder names them."""
+  tries = [([(*folders, stem) for stem in stems], False), ([folders], True)]
+  match folders:
+    case ():
+      tries += [([(..., stem) for stem in stems], False)]
+    case (one,):
+      tries += [([(one, ..., stem) for stem in stems], False)]
+      tries += [([(..., one)], True)]
+    case (kind, name):
+      tries += [([(kind, ..., name)], True)]
+  for keys, own_folder in tries:
+    if found := [image for key in keys for image in index.get(key, ())]:
+      return found, own_folder
+  return [], False
+
+
+def _only(
+  mask: Path,
+  parts: Parts,
+  candidates: Sequence[Path],
+  images: Mapping[Path, Parts],
+) -> Path:
+  if not candidates:
+    stem = parts[-1].removesuffix('_mask')
+    place = Path('test', *parts[:-1], stem)
+    raise ValueError(
+      f'{mask}: a mask without an image; expected {place} (.png or the like)'
+    )
+  if len(candidates) == 1:
+    return candidates[0]
+  # Some file systems tell case apart, and then names may do so too.
+  exact = {_form(parts[-1]), _form(parts[-1]).removesuffix('_mask')}
+  same_case = [i for i in candidates if _form(images[i][-1]) in exact]
+  if len(same_case) == 1 and len({images[i] for i in candidates}) > 1:
+    return same_case[0]
+  names = ', '.join(sorted(image.name for image in candidates))
+  raise ValueError(
+    f'{mask}: could belong to {names} in {candidates[0].parent}; rename all '
+    'but one'
+  )
+
+
+def _plain(parts: Parts) -> Parts:
+  return tuple(map(tree.same, parts))
+
+
+def _form(name: str) -> str:
+  return unicodedata.normalize('NFC', name)
+
+
 @dataclasses.dataclass(frozen=True)
 class Truth:
   """What is known of a defective image's pixels.
@@ -52,15 +169,10 @@ class Truth:
   cut: int = 0
 
 
-def examine(
-  masks: Sequence[File], frame: Frame, rule: Literal['reference', 'half']
-) -> Truth:
-  """Reads an image's masks and says what they are good for.
+def examine(masks: Sequence[File], frame: Frame, rule: MaskRule) -> Truth:
+  """Reads all masks of a defective image and says what they are good for.
 
-  Args:
-    masks: All masks of one defective image; a pixel is defective in any.
-    frame: The image's.
-    rule: See `Frame.mask_to_input`.
+  Several masks are one: a pixel is defective if it is so in any of them.
   """
   if not masks:
     return Truth(why=NO_MASK)
@@ -77,7 +189,7 @@ def examine(
     return Truth(why=INVERTED)
   top, left, bottom, right = frame.scored
   cut = int(defect.sum() - defect[top:bottom, left:right].sum())
-  reduced, lost = frame.reduce_mask(defect, rule)
+  reduced, lost = frame.mask_to_input(defect, rule)
   if not reduced.any():
     all_cut = cut == defect.sum()
     return Truth(why=OUTSIDE if all_cut else VANISHED, cut=cut)
@@ -95,9 +207,6 @@ def read_mask(path: File | str) -> np.ndarray:
   and white: in a JPEG, or where the gray levels look like a JPEG's, only pixels
   from half of the brightest up count. A JPEG as dark as noise is black.
 
-  Args:
-    path: The mask file.
-
   Returns:
     `[height, width]` uint8, 0 or 255, as a viewer shows it.
 
@@ -110,7 +219,7 @@ def read_mask(path: File | str) -> np.ndarray:
 
 def _read(path: File | str) -> tuple[np.ndarray, bool]:
   """Returns a mask, and whether noise was left out of it."""
-  return decoding.decode(opened(path), _to_mask, path)
+  return decode(path, _to_mask)
 
 
 def _to_mask(image: Image.Image) -> tuple[np.ndarray, bool]:

@@ -15,15 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from simplenet_jax.data import tree
-from simplenet_jax.data.folder import (
-  GOOD,
-  NOT_CHOSEN,
-  OUTSIDE,
-  Category,
-  Found,
-  Sample,
-  files,
-)
+from simplenet_jax.data.category import Category, Sample
+from simplenet_jax.data.folder import Found, leave_out_others
+from simplenet_jax.data.tree import GOOD
 
 SPLIT = Path('split_csv', '1cls.csv')
 _COLUMNS = ('object', 'split', 'label', 'image', 'mask')
@@ -34,16 +28,13 @@ def find(root: Path, names: Sequence[str] = ()) -> Found:
   """Lists the images of every object, sorted by name.
 
   Args:
-    root: the folder that holds `SPLIT`.
-    names: the objects wanted; empty for all.
-
-  Returns:
-    The categories, each with at least one training image, and other files.
+    root: The folder that holds `SPLIT`.
+    names: The objects wanted; empty for all.
 
   Raises:
-    FileNotFoundError: an image or mask that the split names is not there.
-    ValueError: the split file is not what it should be, or an object is not in
-      it.
+    FileNotFoundError: If an image or mask that the split names is not there.
+    ValueError: If the split file is not what it should be, or an object is not
+      in it.
   """
   try:
     rows = list(_rows(root))
@@ -62,12 +53,9 @@ def find(root: Path, names: Sequence[str] = ()) -> Found:
     for name in sorted(set(names)) or found
   )
   whole, left_out = tree.read(root)
-  used = {file for one in categories for file in files(one)}
-  others = {_file(root, row['image']) for row in rows} - used
-  others |= {_file(root, row['mask']) for row in rows if row['mask']} - used
-  for image in whole.all_images():
-    if image not in used:
-      left_out[image] = NOT_CHOSEN if image in others else OUTSIDE
+  known = [row[key] for row in rows for key in ('image', 'mask') if row[key]]
+  others = [_file(root, name) for name in known]
+  leave_out_others(whole, categories, others, left_out)
   return Found(categories, left_out)
 
 
@@ -93,11 +81,11 @@ def _rows(root: Path) -> Iterator[dict[str, str]]:
           f'{path}, line {reader.line_num}: expected an object, train or test, '
           'normal or anomaly (none of these to train on), an image and a mask'
         )
-      if row['image'] in seen:
+      if (image := PurePosixPath(row['image'])) in seen:
         raise ValueError(
           f'{path}, line {reader.line_num}: {row["image"]} is there twice'
         )
-      seen.add(row['image'])
+      seen.add(image)
       yield row
   if not seen:
     raise ValueError(f'{path}: no images in it')
@@ -106,20 +94,20 @@ def _rows(root: Path) -> Iterator[dict[str, str]]:
 def _category(
   root: Path, name: str, rows: Sequence[dict[str, str]]
 ) -> Category:
-  train = [_file(root, r['image']) for r in rows if r['split'] == 'train']
+  train, test = [], []
+  for row in rows:
+    path = _file(root, row['image'])
+    masks = (_file(root, row['mask']),) if row['mask'] else ()
+    if row['split'] == 'train':
+      train.append(path)
+    elif row['label'] == _ANOMALOUS:
+      test.append(Sample(path, _ANOMALOUS, masks))
+    else:
+      test.append(Sample(path, GOOD))
   if not train:
     raise ValueError(f'{root / SPLIT}: no training images of {name}')
-  test = [_sample(root, row) for row in rows if row['split'] == 'test']
   test.sort(key=lambda sample: (sample.defect, str(sample.path)))
   return Category(name, tuple(sorted(train)), tuple(test))
-
-
-def _sample(root: Path, row: dict[str, str]) -> Sample:
-  path = _file(root, row['image'])
-  if row['label'] != _ANOMALOUS:
-    return Sample(path, GOOD)
-  masks = (_file(root, row['mask']),) if row['mask'] else ()
-  return Sample(path, _ANOMALOUS, masks)
 
 
 def _file(root: Path, name: str) -> Path:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from simplenet_jax.data import accounts, decoding, files, images, loading
+from simplenet_jax.data import decoding, files, images, loading
 from simplenet_jax.data.frame import Frame
-from simplenet_jax.data.record import File, Record
+from simplenet_jax.data.images import EmbeddedImage, File
 from simplenet_jax.detection import appearance
 from simplenet_jax.detection.card import Card
 
@@ -84,7 +84,7 @@ def sources(given: Any) -> Iterator[tuple[File | int, Any]]:
     match item:
       case str() | Path():
         yield Path(item), Path(item)
-      case Record():
+      case EmbeddedImage():
         yield item, item
       case _:
         yield index, item
@@ -93,7 +93,7 @@ def sources(given: Any) -> Iterator[tuple[File | int, Any]]:
 def _within(folder: Path) -> Sequence[Path]:
   """Returns a folder's images, and warns of those that are left out."""
   found = files.find(folder)
-  accounts.warn(found.left_out, found.root)
+  files.warn(found.left_out, found.root)
   return found.images
 
 
@@ -104,7 +104,7 @@ def names(given: Sequence[File | int]) -> list[str]:
   return [
     Path(os.path.abspath(one)).relative_to(common).as_posix()  # noqa: PTH100
     if isinstance(one, Path)
-    else str(one.place if isinstance(one, Record) else one)
+    else str(one.place if isinstance(one, EmbeddedImage) else one)
     for one in given
   ]
 
@@ -223,7 +223,7 @@ def batches(
 
 def _to_image(item: Any, bits: int, channels: str) -> Image.Image:
   match item:
-    case Path() | Record():
+    case Path() | EmbeddedImage():
       image = images.read_image(item, bits)
     case Image.Image():
       try:

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from simplenet_jax.data.frame import Frame
-from simplenet_jax.data.record import File
+from simplenet_jax.data.images import File
 from simplenet_jax.detection.thresholds import Thresholds
 
 

@@ -9,8 +9,8 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Literal
 
-from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
 from simplenet_jax.data.cifar10 import CLASSES
+from simplenet_jax.data.folder import MVTEC_AD
 
 Selection = Literal['selected on test', 'last epoch', 'selection not stated']
 
@@ -99,7 +99,7 @@ PAPER = Table(
     'mean_object': Figures(99.5, 98.4),
     'mean': Figures(99.6, 98.1),
   },
-  data=CATEGORIES,
+  data=MVTEC_AD,
 )
 
 RELEASED_CODE = Table(
@@ -127,7 +127,7 @@ RELEASED_CODE = Table(
     'zipper': Figures(99.92, 98.63, repo_pro=94.65),
     'mean': Figures(99.57, 97.54, repo_pro=90.79),
   },
-  data=CATEGORIES,
+  data=MVTEC_AD,
 )
 
 EFFICIENTAD_AUTHORS = Table(
@@ -138,7 +138,7 @@ EFFICIENTAD_AUTHORS = Table(
   protocols=('reference', 'fast'),
   decimals=1,
   rows={'mean': Figures(98.2)},
-  data=CATEGORIES,
+  data=MVTEC_AD,
 )
 
 SUPERSIMPLENET = Table(
@@ -148,7 +148,7 @@ SUPERSIMPLENET = Table(
   protocols=('reference', 'fast'),
   decimals=1,
   rows={'mean': Figures(98.4, 97.5, 91.1, image_auroc_std=0.1)},
-  data=CATEGORIES,
+  data=MVTEC_AD,
 )
 
 PAPER_CIFAR10 = Table(

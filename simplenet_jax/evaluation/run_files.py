@@ -11,8 +11,8 @@ from absl import logging
 from sklearn import metrics as sklearn_metrics
 
 from simplenet_jax.data import loading
+from simplenet_jax.data.images import place
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.data.record import place
 from simplenet_jax.evaluation import metrics, pictures, results
 from simplenet_jax.evaluation.testset import TestSet
 from simplenet_jax.files import written_aside

@@ -8,7 +8,7 @@ from rich import box
 from rich import table as rich_table
 
 from simplenet_jax.console import console, counted
-from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
+from simplenet_jax.data.folder import MVTEC_AD
 from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.evaluation.tables import by_selection
@@ -95,7 +95,7 @@ def _paper(config: Config, one: Outcome, found: Mapping[str, Any]):
   percent = dict(zip(_PAIR, pair, strict=True))
   network = one.label if config.name == 'table4' else 'wide_resnet50_2'
   same = (
-    set(one.results['categories']) == set(CATEGORIES)
+    set(one.results['categories']) == set(MVTEC_AD)
     and one.run.config.backbone.name == network
     and followed(config.base) in ('reference', 'paper')
     and one.results['weights'].get('recipe', UNKNOWN) in (V1, UNKNOWN)

@@ -87,7 +87,7 @@ def test_links_are_followed_and_each_file_is_taken_once(root, tmp_path):
   (root / 'z.png').symlink_to(root / 'b.png')
   found = files.find(root)
   assert names(root, found) == sorted([*EXPECTED, 'camera 2/x.png'])
-  assert found.left_out[root / 'z.png'] == files.TWICE
+  assert found.left_out[root / 'z.png'] == tree.TWICE
   pattern = files.locate(f'{root}/**/**/*.[pJ][nP]*', '--input')
   assert names(root, pattern) == ['a.JPG', 'b.png', 'camera 2/x.png']
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from simplenet_jax.data import folder, parts, tree
+from simplenet_jax.data import category, dataset, folder, tree
 
 
 def _touch(root: Path, *names: str) -> Path:
@@ -67,8 +67,8 @@ def test_finds_everything_sorted(root):
   assert bolt.test[0].masks == (root / 'bolt/ground_truth/bent/0.bmp',)
   assert [path.name for path in nut.train] == ['000.png', '001.png']
   assert nut.test == ()
-  assert folder.describe(bolt) == '2 train, 4 test (3 defective, 2 masks)'
-  assert folder.describe(nut) == '2 train, 0 test (0 defective, 0 masks)'
+  assert bolt.describe() == '2 train, 4 test (3 defective, 2 masks)'
+  assert nut.describe() == '2 train, 0 test (0 defective, 0 masks)'
 
 
 def test_names_choose(root):
@@ -135,7 +135,7 @@ def test_orphan_mask(root, mask):
 def test_masks_of_good_images_are_passed_over(root):
   _touch(root / 'bolt/ground_truth/good', '0_mask.png', '5_mask.png')
   bolt, _ = folder.find_categories(root)
-  assert bolt.test[-1] == folder.Sample(root / 'bolt/test/good/0.png', 'good')
+  assert bolt.test[-1] == category.Sample(root / 'bolt/test/good/0.png', 'good')
 
 
 def test_two_images_for_one_mask(root):
@@ -184,9 +184,7 @@ def test_symlink_cycles_are_harmless(root):
 def test_mvtec(shared):
   (category,) = folder.find_categories(shared('data/transistor'))
   assert category.name == 'transistor'
-  assert folder.describe(category) == (
-    '213 train, 100 test (40 defective, 40 masks)'
-  )
+  assert category.describe() == ('213 train, 100 test (40 defective, 40 masks)')
 
 
 def test_images_for_thresholds_are_found(root):
@@ -203,7 +201,7 @@ def test_images_for_thresholds_are_found(root):
   assert len(bolt.train) == 2
   assert len(bolt.test) == 4
   assert nut.validation == ()
-  assert folder.describe(bolt) == (
+  assert bolt.describe() == (
     '2 train, 2 held out, 4 test (3 defective, 2 masks)'
   )
 
@@ -213,7 +211,7 @@ def _category(count, name='bolt', validation=0):
     tuple(Path(f'{kind}/{i:04}.png') for i in range(number))
     for kind, number in (('train', count), ('validation', validation))
   )
-  return folder.Category(name, train, (), held)
+  return category.Category(name, train, (), held)
 
 
 @given(
@@ -221,7 +219,7 @@ def _category(count, name='bolt', validation=0):
 )
 def test_images_are_held_out_by_their_share(count, share, least):
   whole = _category(count)
-  found = folder.hold_out(whole, share, least)
+  found = dataset.hold_out(whole, share, least)
   held = len(found.validation)
   if share:
     # As many as are asked for, up to a quarter.
@@ -232,7 +230,7 @@ def test_images_are_held_out_by_their_share(count, share, least):
   assert sorted(found.train + found.validation) == list(whole.train)
   assert list(found.train) == sorted(found.train)
   assert list(found.validation) == sorted(found.validation)
-  assert found == folder.hold_out(whole, share, least)
+  assert found == dataset.hold_out(whole, share, least)
 
 
 @pytest.mark.parametrize(
@@ -249,17 +247,17 @@ def test_images_are_held_out_by_their_share(count, share, least):
   ],
 )
 def test_how_many_are_held_out(count, share, least, held):
-  found = folder.hold_out(_category(count), share, least)
+  found = dataset.hold_out(_category(count), share, least)
   assert len(found.validation) == held
   text = f'{held} held out, ' if held else ''
-  assert folder.describe(found) == (
+  assert found.describe() == (
     f'{count - held} train, {text}0 test (0 defective, 0 masks)'
   )
 
 
 def test_images_are_drawn_at_random_by_the_categorys_name():
   first, second = (
-    folder.hold_out(_category(400, name), 0.1, 0).validation
+    dataset.hold_out(_category(400, name), 0.1, 0).validation
     for name in ('bolt', 'nut')
   )
   assert first != second
@@ -271,7 +269,7 @@ def test_images_are_drawn_at_random_by_the_categorys_name():
 
 def test_nothing_is_held_out_where_there_is_a_validation_set():
   category = _category(100, validation=2)
-  assert folder.hold_out(category, 0.5, 20) == category
+  assert dataset.hold_out(category, 0.5, 20) == category
 
 
 def test_btad_calls_good_ok(tmp_path):
@@ -332,7 +330,7 @@ def _uses(found):
 
 def _found(root, *names, **flags):
   """What is found where some files are, by their place below the root."""
-  given = folder.Names.parse(
+  given = tree.Names.parse(
     *(flags.get(name, '') for name in ('normal', 'defects', 'masks'))
   )
   found = folder.find(_touch(root, *names), (), given)
@@ -621,7 +619,7 @@ def test_masks_of_good_images_and_of_such_as_are_left_out(tmp_path):
   )
   assert found['test/x/c.heic'] == tree.UNREAD
   masks = [use for name, use in found.items() if name.startswith('masks')]
-  assert masks == 3 * [parts.UNUSED_MASK]
+  assert masks == 3 * [category.UNUSED_MASK]
 
 
 def test_files_that_are_no_images_have_a_reason(tmp_path):
@@ -656,7 +654,7 @@ def test_masks_beside_good_images_are_not_trained_on(tmp_path):
   names = ['a.png', 'a_mask.png', 'b_mask.png']
   assert _found(tmp_path, *names) == {
     'a.png': 'train',
-    'a_mask.png': parts.UNUSED_MASK,
+    'a_mask.png': category.UNUSED_MASK,
     'b_mask.png': 'train',
   }
 
@@ -695,9 +693,9 @@ def test_a_file_of_two_names_is_used_once(tmp_path):
   assert found == {
     'train/good/a.png': 'train',
     'train/good/b.png': 'train',
-    'val/c.png': folder.TWICE,
-    'test/good/a.png': folder.TWICE,
-    'test/good/b.png': folder.TWICE,
+    'val/c.png': tree.TWICE,
+    'test/good/a.png': tree.TWICE,
+    'test/good/b.png': tree.TWICE,
   }
 
 

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from simplenet_jax.data import decoding, images
+from simplenet_jax.data.frame import Frame
+from simplenet_jax.data.masks import read_mask
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (13, 17), np.uint8)
@@ -100,7 +102,7 @@ def test_16_bit_gray_keeps_the_upper_eight_of_its_bits(tmp_path, bits):
   )
   assert images.used_bits(path) == bits
   with pytest.raises(ValueError, match=f'expected at most {bits - 1} bits'):
-    images.to_rgb(Image.open(path), bits - 1)
+    decoding.to_rgb(Image.open(path), bits - 1)
 
 
 def test_8_bit_images_do_not_know_of_bits(tmp_path):
@@ -176,7 +178,7 @@ def test_images_are_turned_as_a_viewer_shows_them(
   assert images.image_size(path) == size
   assert images.check(path) == (size, orientation > 1)
   np.testing.assert_array_equal(
-    np.asarray(images.read_mask(path)).shape, np.asarray(expected).shape[:2]
+    np.asarray(read_mask(path)).shape, np.asarray(expected).shape[:2]
   )
 
 
@@ -208,7 +210,7 @@ def _refused(path, pattern, read=images.read_image):
 
 
 @pytest.mark.parametrize('extension', ['png', 'bmp', 'tif', 'webp', 'jpg'])
-@pytest.mark.parametrize('read', [images.read_image, images.read_mask])
+@pytest.mark.parametrize('read', [images.read_image, read_mask])
 def test_a_file_cut_short_is_refused_wherever_it_is_cut(
   tmp_path, extension, read
 ):
@@ -287,7 +289,7 @@ def test_a_cameras_jpeg_with_a_preview_is_read(tmp_path):
 def test_floats_are_refused(tmp_path):
   path = _save(tmp_path / 'a.tif', GRAY.astype(np.float32))
   _refused(path, 'floats')
-  _refused(path, 'floats', images.read_mask)
+  _refused(path, 'floats', read_mask)
 
 
 def test_images_of_too_many_pixels_are_refused(tmp_path, monkeypatch):
@@ -353,20 +355,20 @@ def _palette_mask():
   ids=['1 bit', '01', '0-255', 'classes', '16 bit', 'rgb', 'rgba', 'palette'],
 )
 def test_every_pixel_of_a_mask_that_is_not_black_is_defect(tmp_path, mask):
-  read = images.read_mask(_save(tmp_path / 'a.png', mask))
+  read = read_mask(_save(tmp_path / 'a.png', mask))
   assert read.dtype == np.uint8
   np.testing.assert_array_equal(read, DEFECT * 255)
 
 
 def test_gray_and_alpha_mask(tmp_path):
   path = _save(tmp_path / 'a.png', DEFECT.astype(np.uint8), 'LA')
-  np.testing.assert_array_equal(images.read_mask(path), DEFECT * 255)
+  np.testing.assert_array_equal(read_mask(path), DEFECT * 255)
 
 
 def test_jpeg_noise_around_a_mask_is_no_defect(tmp_path):
   path = _save(tmp_path / 'a.jpg', DEFECT.astype(np.uint8) * 255, quality=95)
   assert len(np.unique(np.asarray(Image.open(path)))) > 2
-  np.testing.assert_array_equal(images.read_mask(path), DEFECT * 255)
+  np.testing.assert_array_equal(read_mask(path), DEFECT * 255)
 
 
 def test_normalize_is_torchs_arithmetic_bit_for_bit():
@@ -403,7 +405,7 @@ def test_recorded_inputs_of_the_released_code(shared, name):
   resize, crop = int(golden['resize']), int(golden['crop'])
   for i, file in enumerate(golden['files']):
     image = images.read_image(shared('data/transistor') / str(file))
-    frame = images.Frame.protocol((image.height, image.width), resize, crop)
+    frame = Frame.protocol((image.height, image.width), resize, crop)
     values = images.normalize(frame.image_to_input(image)).transpose(2, 0, 1)
     np.testing.assert_array_equal(
       values[:, ::37, ::41], golden['pixels'][i], strict=True

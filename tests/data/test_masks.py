@@ -127,7 +127,7 @@ def test_a_region_that_is_too_small_keeps_its_most_covered_pixel(tmp_path):
   assert found.notes == (masks.SMALL,)
   kept = masks.examine([path], frame, 'reference')
   np.testing.assert_array_equal(
-    kept.reduced, frame.mask_to_input(_mask(large, small), 'reference')
+    kept.reduced, frame.mask_to_input(_mask(large, small), 'reference')[0]
   )
   assert kept.notes == (masks.LOST,)
   (path,) = _saved(tmp_path, _mask(small))
@@ -140,7 +140,7 @@ def test_the_most_covered_pixel_is_found():
   mask = np.zeros((100, 100), bool)
   mask[57:63, 33:36] = True  # 9 pixels in each of two.
   mask[57, 36] = True  # One more in the upper one.
-  reduced, lost = frame.reduce_mask(mask, 'half')
+  reduced, lost = frame.mask_to_input(mask, 'half')
   assert lost == 1
   assert np.argwhere(reduced).tolist() == [[5, 3]]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simplenet_jax.data import folder, naming
+from simplenet_jax.data import folder, tree
 
 GOOD = ('good', 'ok', 'normal', 'pass', 'Good Images', 'normal_dir', 'IO')
 BAD = ('bad', 'NG', 'defective', 'abnormal_dir', 'reject')
@@ -175,7 +175,7 @@ def test_every_file_has_one_use_and_none_but_good_images_are_trained_on(random):
       assert not clear, error
       assert 'NAME' in str(error) or 'no training images' in str(error), error
       return
-    used = [file for one in found.categories for file in folder.files(one)]
+    used = [file for one in found.categories for file in one.files()]
     # Every file is used or left out, once.
     assert len(used) == len(set(used))
     assert not set(used) & found.left_out.keys()
@@ -209,9 +209,9 @@ def test_every_file_has_one_use_and_none_but_good_images_are_trained_on(random):
 
 def test_the_names_that_the_trees_have_are_known():
   for role, names in (
-    (naming.GOOD, GOOD),
-    (naming.BAD, BAD),
-    (naming.MASK, MASKS),
+    (tree.GOOD, GOOD),
+    (tree.BAD, BAD),
+    (tree.MASK, MASKS),
     ('', KINDS),
   ):
-    assert {naming.Names().role(Path('x', name)) for name in names} == {role}
+    assert {tree.Names().role(Path('x', name)) for name in names} == {role}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from simplenet_jax.data import tree, visa
+from simplenet_jax.data import folder, tree, visa
 
 HEADER = 'object,split,label,image,mask'
 
@@ -40,7 +40,7 @@ def test_the_split_decides(root):
   (root / 'pcb/Data/Images/Normal/9.JPG').touch()  # Not in the split.
   found = visa.find(root)
   assert found.left_out == {
-    root / 'pcb/Data/Images/Normal/9.JPG': visa.OUTSIDE,
+    root / 'pcb/Data/Images/Normal/9.JPG': folder.OUTSIDE,
     root / visa.SPLIT: tree.NO_IMAGE,
   }
   candle, pcb = found.categories

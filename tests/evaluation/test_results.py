@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from simplenet_jax.data.builders.mvtec_ad import CATEGORIES
 from simplenet_jax.data.cifar10 import CLASSES
+from simplenet_jax.data.folder import MVTEC_AD
 from simplenet_jax.evaluation import (
   earlier,
   metrics,
@@ -45,7 +45,7 @@ def _category(last=0.98, best=0.99):
 
 
 def _mvtec():
-  return {name: _category() for name in CATEGORIES}
+  return {name: _category() for name in MVTEC_AD}
 
 
 def _run(**changes):
@@ -165,7 +165,7 @@ class TestPublished:
 
   def test_means_follow_from_the_rows(self):
     for table in (published.PAPER, published.RELEASED_CODE):
-      rows = [table.rows[name] for name in CATEGORIES]
+      rows = [table.rows[name] for name in MVTEC_AD]
       assert len(rows) == 15
       mean = np.mean([row.image_auroc for row in rows])
       assert table.rows['mean'].image_auroc == pytest.approx(mean, abs=0.06)
@@ -181,7 +181,7 @@ class TestPublished:
     assert tables_of(['screw'], protocol='mine') == set()
     assert tables_of(['screw'], backbone='resnet18') == set()
     assert tables_of(['screw', 'sofa']) == set()
-    means = {name for name, row in tables_of(CATEGORIES) if row == 'mean'}
+    means = {name for name, row in tables_of(MVTEC_AD) if row == 'mean'}
     cifar10 = published.PAPER_CIFAR10.name
     assert means == {table.name for table in published.TABLES} - {cifar10}
     assert tables_of(CLASSES, protocol='paper') == {(cifar10, 'mean')}
@@ -307,8 +307,8 @@ class TestTables:
   @pytest.mark.parametrize(
     ('recipe', 'names', 'told'),
     [
-      ('unknown', CATEGORIES, True),
-      ("torchvision's V1", CATEGORIES, False),
+      ('unknown', MVTEC_AD, True),
+      ("torchvision's V1", MVTEC_AD, False),
       ('unknown', ('a', 'b'), False),  # Beside nothing.
     ],
   )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simplenet_jax.data import sources
+from simplenet_jax.data import dataset
 from simplenet_jax.evaluation import metrics, pictures, run_files, testset
 from simplenet_jax.report import sections
 from tests.small import make_category, make_config
@@ -102,7 +102,7 @@ def noise(tmp_path):
     whole = np.kron(mask, np.full((10, 10), 255)).astype(np.uint8)
     Image.fromarray(whole).save(path)
   config = make_config(tmp_path, '')
-  (inputs,) = sources.open_categories(config.data).categories
+  (inputs,) = dataset.open_categories(config.data).categories
   scores = {0: rng.normal(size=(6, 4, 4)).astype(np.float32)}
   return inputs, testset.TestSet.read(inputs, 0.1), scores, config.evaluation
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simplenet_jax.data import sources
+from simplenet_jax.data import dataset
 from simplenet_jax.training import engine, layout, planning, setup
 from simplenet_jax.training.checkpoint import Checkpoints
 
@@ -26,7 +26,7 @@ class Ran:
     on_batch=lambda *_: None,
   ):
     """Trains; `change` edits the orders, `stop_after` counts calls."""
-    self.categories = sources.open_categories(config.data).categories
+    self.categories = dataset.open_categories(config.data).categories
     extractor = setup.make_extractor(config)
     weights = setup.load_backbone(config, extractor.graph).state
     recipe = setup.make_recipe(config, extractor.level_offsets)

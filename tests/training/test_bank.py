@@ -7,6 +7,7 @@ from flax import nnx
 
 from simplenet_jax import protocols
 from simplenet_jax.data import images
+from simplenet_jax.data.frame import Frame
 from simplenet_jax.models import patches, resnet
 from simplenet_jax.models import weights as loading
 from simplenet_jax.training import bank, setup
@@ -116,7 +117,7 @@ def golden_case(shared, network):
   pixels = []
   for name in golden['files']:
     picture = images.read_image(shared('data/transistor') / str(name))
-    frame = images.Frame.protocol(
+    frame = Frame.protocol(
       (picture.height, picture.width), config.data.resize, config.data.crop
     )
     pixels.append(frame.image_to_input(picture))

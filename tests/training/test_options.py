@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from simplenet_jax.data import sources
+from simplenet_jax.data import dataset
 from simplenet_jax.training import bank, setup
 from tests.small import make_categories, make_config
 from tests.training.ran import Ran
@@ -123,7 +123,7 @@ def measure(config, shift):
   """Measures the spread of a category's training images without a worker."""
   extractor = setup.make_extractor(config)
   weights = setup.load_backbone(config, extractor.graph).state
-  (one,) = sources.open_categories(config.data).categories
+  (one,) = dataset.open_categories(config.data).categories
   home = bank.Bank(shift.shapes, len(one.train))
   rows = np.arange(len(one.train), dtype=np.int32)
   pixels = np.stack([one.pixels(index) for index in rows])

@@ -2,25 +2,22 @@
 
 import contextlib
 import functools
+import io
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
 
-import tensorflow_datasets as tfds
+import tensorflow_datasets as library
 
 from simplenet_jax.console import Board
-from simplenet_jax.data import images
-from simplenet_jax.data.builders import base
-from simplenet_jax.data.builders.mvtec_ad import ALL
-from simplenet_jax.data.folder import Category, Sample
-from simplenet_jax.data.record import Record
-
-# Of our data sets, the names that they have in TFDS.
-BUILDERS = {'mvtec_ad': 'mvtec_ad', 'cifar10': 'cifar10_one_class'}
+from simplenet_jax.data import decoding, images
+from simplenet_jax.data.builders import ALL, BUILDERS, LABELS, Builder
+from simplenet_jax.data.category import Category, Sample
+from simplenet_jax.data.images import EmbeddedImage
 
 
-def builder(dataset: str, config: str, tfds_dir: str = '') -> Any:
+def builder(dataset: str, config: str, tfds_dir: str = '') -> Builder:
   """Returns a TFDS builder.
 
   Args:
@@ -33,21 +30,7 @@ def builder(dataset: str, config: str, tfds_dir: str = '') -> Any:
   """
   place = str(Path(tfds_dir).expanduser()) if tfds_dir else None
   with _told(f'{place or "what TFDS prepared"}: {dataset}/{config}'):
-    return tfds.builder(f'{BUILDERS[dataset]}/{config}', data_dir=place)
-
-
-def configs(dataset: str) -> list[str]:
-  """Returns the configs of a data set, by name.
-
-  Raises:
-    ValueError: If it is none of ours.
-  """
-  if dataset not in BUILDERS:
-    raise ValueError(
-      f'--config.data.dataset is {dataset!r}, none that TFDS can prepare; '
-      f'choose one of {", ".join(BUILDERS)} or --config.data.source=folder'
-    )
-  return list(tfds.builder_cls(BUILDERS[dataset]).builder_configs)
+    return BUILDERS[dataset](config=config, data_dir=place)
 
 
 def choose(dataset: str, names: Sequence[str]) -> list[str]:
@@ -58,14 +41,14 @@ def choose(dataset: str, names: Sequence[str]) -> list[str]:
     names: Those wanted; empty: `all`, or where there is none every one.
 
   Raises:
-    ValueError: If there is no such data set or config.
+    ValueError: If there is no such config.
   """
-  known = configs(dataset)
+  known = _configs(dataset)
   _check(dataset, names, known)
   return list(names) or [ALL] * (ALL in known) or known
 
 
-def prepare(found: Any, manual: Path) -> None:
+def prepare(found: Builder, manual: Path) -> None:
   """Prepares one config, whole or not at all.
 
   Args:
@@ -80,7 +63,7 @@ def prepare(found: Any, manual: Path) -> None:
     raise ValueError(
       f'{found.data_path} is half-made; delete it and start again'
     )
-  download = tfds.download.DownloadConfig(manual_dir=manual)
+  download = library.download.DownloadConfig(manual_dir=manual)
   try:
     found.download_and_prepare(download_config=download)
   # TFDS says in many ways that files are missing.
@@ -88,11 +71,9 @@ def prepare(found: Any, manual: Path) -> None:
     raise ValueError(f'{found.info.full_name}: {error}') from error
 
 
-def is_ready(found: Any) -> bool:
+def is_ready(found: Builder) -> bool:
   """Returns whether a builder's files are there, by its own record of them."""
-  return found.data_path.exists() and {'train', 'test'} <= set(
-    found.info.splits
-  )
+  return found.data_path.exists() and {'train', 'test'} <= {*found.info.splits}
 
 
 def find_categories(
@@ -117,7 +98,14 @@ def find_categories(
     ValueError: If there is no such data set or category, or its files are
       damaged.
   """
-  every = {c: builder(dataset, c, tfds_dir) for c in configs(dataset)}
+  if dataset not in BUILDERS:
+    raise ValueError(
+      f'--config.data.dataset is {dataset!r}, none that TFDS can prepare; '
+      f'choose one of {", ".join(BUILDERS)} or --config.data.source=folder'
+    )
+  every = {
+    config: builder(dataset, config, tfds_dir) for config in _configs(dataset)
+  }
   known = [config for config in every if config != ALL]
   _check(dataset, names, known)
   ready = [config for config, found in every.items() if is_ready(found)]
@@ -128,8 +116,19 @@ def find_categories(
     return tuple(one for one in found if one.name in wanted)
   if not own or (names and own != wanted):
     missing = [name for name in wanted if name not in ready]
-    _tell_missing(dataset, tfds_dir, missing, every[missing[0]].data_path)
+    command = f'python -m simplenet_jax.prepare --dataset={dataset}'
+    if tfds_dir:
+      command += f' --tfds_dir={shlex.quote(str(tfds_dir))}'
+    raise FileNotFoundError(
+      f'{every[missing[0]].data_path.parents[2]}: {dataset} is not prepared '
+      f'there ({", ".join(missing)}); prepare it ({command}) or name another '
+      'place with --config.data.tfds_dir'
+    )
   return tuple(_categories(every[name])[0] for name in own)
+
+
+def _configs(dataset: str) -> list[str]:
+  return [one.name for one in BUILDERS[dataset].BUILDER_CONFIGS]
 
 
 def _check(dataset: str, names: Sequence[str], known: Sequence[str]) -> None:
@@ -137,19 +136,6 @@ def _check(dataset: str, names: Sequence[str], known: Sequence[str]) -> None:
     raise ValueError(
       f'{dataset} has no {", ".join(unknown)}; there are {", ".join(known)}'
     )
-
-
-def _tell_missing(
-  dataset: str, tfds_dir: str, missing: Sequence[str], path: Path
-) -> NoReturn:
-  command = f'python -m simplenet_jax.prepare --dataset={dataset}'
-  if tfds_dir:
-    command += f' --tfds_dir={shlex.quote(str(tfds_dir))}'
-  raise FileNotFoundError(
-    f'{path.parents[2]}: {dataset} is not prepared there '
-    f'({", ".join(missing)}); prepare it ({command}) or name another place '
-    'with --config.data.tfds_dir'
-  )
 
 
 @contextlib.contextmanager
@@ -165,55 +151,47 @@ def _told(what: str) -> Iterator[None]:
     ) from error
 
 
-def _categories(prepared: Any) -> list[Category]:
+def _categories(prepared: Builder) -> list[Category]:
   """Lists the categories in one builder's files."""
-  trained: dict[str, list[Record]] = {}
-  tested: dict[str, list[Sample]] = {}
+  found = {}
   with _told(str(prepared.data_path)), Board() as board:
-    for name, sample in _samples(prepared, 'train', board):
-      trained.setdefault(name, []).append(sample.path)
-    for name, sample in _samples(prepared, 'test', board):
-      tested.setdefault(name, []).append(sample)
+    for split in ('train', 'test'):
+      for name, sample in _samples(prepared, split, board):
+        found.setdefault(name, {'train': [], 'test': []})[split].append(sample)
   return [
-    Category(name, tuple(train), tuple(tested.get(name, ())))
-    for name, train in trained.items()
+    Category(name, tuple(one.path for one in of['train']), tuple(of['test']))
+    for name, of in found.items()
   ]
 
 
 def _samples(
   prepared: Any, split: str, board: Board
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[tuple[str, Sample]]:
   features = prepared.info.features
-  encoded = {
-    name: tfds.decode.SkipDecoding()
-    for name in ('image', 'mask')
-    if name in features
-  }
+  parts = {'image', 'mask'} & {*features}
+  encoded = {part: library.decode.SkipDecoding() for part in parts}
   source = prepared.as_data_source(split, decoders=encoded)
   total, name = len(source), f'{prepared.data_path.parent.name}, {split}'
+  origin = str(prepared.data_path)
+
+  def embedded(index: int, part: str, place: PurePosixPath) -> EmbeddedImage:
+    read = functools.partial(_read, source, index, part)
+    content = example[part]
+    told = f'{origin}: {place}'
+    header = decoding.decode(io.BytesIO(content), images.viewed, told)
+    return EmbeddedImage(place, origin, read, len(content), header.size)
+
   for index in range(total):
     board.show(name, index, total, f'{index} of {total} read')
     example = source[index]
     category = features['category'].int2str(example['category'])
     defect = example['defect'].decode()
-    filename = PurePosixPath(example['filename'].decode())
-
-    def record(part: str, place: PurePosixPath, example=example, index=index):
-      content, origin = example[part], str(prepared.data_path)
-      return Record(
-        place,
-        origin,
-        functools.partial(_read, source, index, part),
-        len(content),
-        images.encoded_size(content, place, origin),
-      )
-
+    path = PurePosixPath(category, example['filename'].decode())
     masks = ()
-    if example['label'] == base.LABELS.index('anomalous') and 'mask' in encoded:
-      place = f'ground_truth/{defect}/{filename.stem}_mask.png'
-      masks = (record('mask', PurePosixPath(category, place)),)
-    image = record('image', PurePosixPath(category, filename))
-    yield category, Sample(image, defect, masks)
+    if LABELS[example['label']] == 'anomalous' and 'mask' in parts:
+      place = f'{category}/ground_truth/{defect}/{path.stem}_mask.png'
+      masks = (embedded(index, 'mask', PurePosixPath(place)),)
+    yield category, Sample(embedded(index, 'image', path), defect, masks)
   board.end(name)
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from simplenet_jax import protocols
-from simplenet_jax.data import accounts, sources, tree
+from simplenet_jax.data import dataset, files, tree
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def _rows(opened):
 
 def test_every_use_is_counted_with_an_example(data, part, capsys, caplog):
   (part / 'readme.txt').write_text('x')
-  opened = sources.open_categories(data)
+  opened = dataset.open_categories(data)
   assert _rows(opened) == {
     ('train', False): (8, 'train/good/0.png'),
     ('held out', False): (2, 'train/good/2.png'),
@@ -62,7 +62,7 @@ def test_every_use_is_counted_with_an_example(data, part, capsys, caplog):
 
 def test_many_kinds_of_defects_are_one_line(data, part, capsys):
   _save(data, *(f'test/kind{i}/0.png' for i in range(10)))
-  assert len(_rows(sources.open_categories(data))) == 16
+  assert len(_rows(dataset.open_categories(data))) == 16
   told = capsys.readouterr().out
   assert '13  defective test: 12 kinds, such as' in told
   assert 'kind3' not in told
@@ -72,11 +72,11 @@ def test_images_that_cannot_be_read_are_left_out(data, part, caplog):
   for name in ('train/good/3.png', 'test/x/b.png'):
     path = part / name
     path.write_bytes(path.read_bytes()[:-30])
-  opened = sources.open_categories(data)
+  opened = dataset.open_categories(data)
   found = _rows(opened)
   assert found['train', False][0] + found['held out', False][0] == 9
   assert found['defective test: x', False] == (1, 'test/x/c.png')
-  assert found[accounts.UNREADABLE, True] == (2, 'test/x/b.png')
+  assert found[files.UNREADABLE, True] == (2, 'test/x/b.png')
   assert found['a mask of an image that cannot be read', True][0] == 1
   for name in ('train/good/3.png', 'test/x/b.png'):
     assert f'part: left out: {part / name}: cannot be read' in caplog.text
@@ -84,15 +84,15 @@ def test_images_that_cannot_be_read_are_left_out(data, part, caplog):
   with pytest.raises(
     ValueError, match=r'3\.png: cannot be read: .*with --strict'
   ):
-    sources.open_categories(data)
+    dataset.open_categories(data)
 
 
 def test_headers_alone_do_not_show_what_is_damaged_inside(data, part):
   for name, kept in (('train/good/3.png', -30), ('train/good/4.png', 10)):
     path = part / name
     path.write_bytes(path.read_bytes()[:kept])
-  found = _rows(sources.open_categories(data, whole=False))
-  assert found[accounts.UNREADABLE, True] == (1, 'train/good/4.png')
+  found = _rows(dataset.open_categories(data, whole=False))
+  assert found[files.UNREADABLE, True] == (1, 'train/good/4.png')
 
 
 def test_an_image_beyond_the_cameras_bits_is_left_out(data, part, caplog):
@@ -100,8 +100,8 @@ def test_an_image_beyond_the_cameras_bits_is_left_out(data, part, caplog):
   deep = np.full((40, 40), 4095, np.uint16)
   Image.fromarray(deep).save(part / 'train/good/3.png')
   Image.fromarray(deep + np.uint16(1)).save(part / 'train/good/4.png')
-  found = _rows(sources.open_categories(data))
-  assert found[accounts.UNREADABLE, True] == (1, 'train/good/4.png')
+  found = _rows(dataset.open_categories(data))
+  assert found[files.UNREADABLE, True] == (1, 'train/good/4.png')
   assert 'values 4096 to 4096, expected at most 12 bits' in caplog.text
 
 
@@ -110,7 +110,7 @@ def test_flags_for_ones_own_folders_are_refused_elsewhere(data):
   with pytest.raises(
     ValueError, match='what cifar10 holds is known; leave them'
   ):
-    sources.open_categories(data)
+    dataset.open_categories(data)
 
 
 def test_a_category_without_a_readable_image_is_refused(data, part):
@@ -119,7 +119,7 @@ def test_a_category_without_a_readable_image_is_refused(data, part):
   with pytest.raises(
     ValueError, match='none of the 10 training images of part'
   ):
-    sources.open_categories(data)
+    dataset.open_categories(data)
 
 
 @pytest.mark.parametrize(('count', 'held'), [(3, 0), (4, 1)])
@@ -127,7 +127,7 @@ def test_too_few_good_images_for_a_threshold_are_told(
   data, caplog, count, held
 ):
   _save(data, *(f'{i}.png' for i in range(count)))
-  (one,) = sources.open_categories(data).categories
+  (one,) = dataset.open_categories(data).categories
   assert len(one.category.validation) == held
   told = 'part: 3 good images to train on are too few to hold one out'
   assert (told in caplog.text) == (not held)
@@ -139,14 +139,14 @@ def test_images_that_are_turned_are_told(data, part, capsys):
   Image.open(part / 'train/good/0.png').save(
     part / 'train/good/0.png', exif=exif
   )
-  sources.open_categories(data)
+  dataset.open_categories(data)
   told = capsys.readouterr().out
   assert 'part: 1 of 14 images are turned as their EXIF orientation' in told
 
 
 def test_a_fifth_of_the_good_ones_beside_defects_is_told(data, capsys):
   _save(data, *(f'OK/{i}.png' for i in range(10)), 'NG/x.png')
-  sources.open_categories(data)
+  dataset.open_categories(data)
   assert (
     'part: 2 of its good images, drawn at random' in capsys.readouterr().out
   )
@@ -154,7 +154,7 @@ def test_a_fifth_of_the_good_ones_beside_defects_is_told(data, capsys):
 
 def test_images_outside_are_told_with_all_their_folders(data, part, caplog):
   _save(data, 'notes/a.png', 'old/b.png', 'train/bad/c.png')
-  sources.open_categories(data)
+  dataset.open_categories(data)
   assert (
     f'{part}: left out: outside any folder whose images are used: 3 in notes, '
     'old, train/bad, such as notes/a.png'
@@ -164,7 +164,7 @@ def test_images_outside_are_told_with_all_their_folders(data, part, caplog):
 def test_other_categories_are_no_warning(data, part, caplog):
   _save(data, '../other/train/good/0.png')
   data.root, data.categories = str(part.parent), ('part',)
-  found = _rows(sources.open_categories(data))
+  found = _rows(dataset.open_categories(data))
   assert found['of a category that is not chosen', True] == (
     1,
     'other/train/good/0.png',

@@ -1,7 +1,8 @@
 """Where a run's images come from, by the `data` section of its config."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from absl import logging
@@ -9,15 +10,18 @@ from absl import logging
 from simplenet_jax import demo
 from simplenet_jax.console import console
 from simplenet_jax.data import (
-  accounts,
+  category,
   cifar10,
+  files,
   folder,
   images,
   inputs,
   loading,
+  tree,
   visa,
 )
-from simplenet_jax.data.record import File
+from simplenet_jax.data.category import Category
+from simplenet_jax.data.images import File
 from simplenet_jax.protocols import Config
 
 _DEMO_VALIDATION = 20  # Good images of each demo category for its threshold.
@@ -34,7 +38,7 @@ class DataSet:
   """
 
   categories: list[inputs.Inputs]
-  files: tuple[accounts.Row, ...]
+  files: tuple[files.Row, ...]
 
 
 def open_categories(data: Config, *, whole: bool = True) -> DataSet:
@@ -54,30 +58,29 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
       training images, it cannot be told which images are good, or, with
       `strict`, an image cannot be read.
   """
-  root, found = _find(data, data.categories)
+  root, found = _find(data)
   left_out = dict(found.left_out)
   opened, drawn = [], []
   for one in found.categories:
     _check_name(data.root, one.name)
-    checked = _check(one, data, whole, left_out)
-    readable = _without(one, checked, left_out)
-    _tell_turned(readable, checked)
-    category = folder.hold_out(readable, data.held_out, data.held_out_least)
-    if data.held_out and not category.validation:
+    checked = _check(one, data, left_out, whole=whole)
+    readable = _readable(one, checked, left_out)
+    held = hold_out(readable, data.held_out, data.held_out_least)
+    if data.held_out and not held.validation:
       logging.warning(
         '%s: %d good images to train on are too few to hold one out, so there '
         'is no threshold and no verdict; four are needed',
-        category.name,
-        len(category.train),
+        held.name,
+        len(held.train),
       )
     if not readable.validation:
-      drawn.append(category.name)
-    opened.append(inputs.prepare(category, data, checked))
-  uses = accounts.of_run([one.category for one in opened], drawn)
-  rows = accounts.rows(uses, left_out, root)
-  accounts.warn(left_out, root)
+      drawn.append(held.name)
+    opened.append(inputs.prepare(held, data, checked))
+  uses = files.uses([one.category for one in opened], drawn)
+  rows = files.rows(uses, left_out, root)
+  files.warn(left_out, root)
   where = data.dataset if data.source == 'tfds' else root
-  console.print(f'Images of {where}\n{accounts.tell(rows)}')
+  console.print(f'Images of {where}\n{files.tell(rows)}')
   for one in found.categories:
     if one.drawn:
       console.print(
@@ -87,22 +90,41 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
   return DataSet(opened, rows)
 
 
-def _find(data: Config, names: Sequence[str]) -> tuple[Path, folder.Found]:
+def hold_out(whole: Category, share: float, least: int) -> Category:
+  """Keeps training images back to set thresholds by.
+
+  They are drawn at random, the same ones each time. A category that has images
+  for validation is left as it is.
+
+  Args:
+    whole: The images.
+    share: Of the training images, in [0, 1); 0: none.
+    least: How many at least, but never more than a quarter of them.
+  """
+  count = len(whole.train)
+  kept_back = min(max(math.floor(share * count), least), count // 4)
+  if whole.validation or not share or not kept_back:
+    return whole
+  train, drawn = category.draw(whole.name, whole.train, kept_back)
+  return dataclasses.replace(whole, train=tuple(train), validation=tuple(drawn))
+
+
+def _find(data: Config) -> tuple[Path, folder.Found]:
   """Returns the folder of the images, and what is in it."""
   root = Path(data.root).expanduser()
-  words = folder.Names.parse(data.normal, data.defects, data.masks)
+  names = tree.Names.parse(data.normal, data.defects, data.masks)
   split = data.source == 'folder' and (root / visa.SPLIT).is_file()
-  if words != folder.Names() and (data.source != 'folder' or split):
+  if names != tree.Names() and (data.source != 'folder' or split):
     raise ValueError(
       '--config.data.normal, .defects and .masks name folders of your own '
       f'images, but what {"VisA" if split else data.source} holds is known; '
       'leave them out'
     )
   if data.source == 'tfds':
-    from simplenet_jax.data import prepared  # Loads TFDS.
+    from simplenet_jax.data import tfds  # Slow to import.
 
     console.print(f'Data: {data.dataset} as TFDS prepared it; reads its names')
-    found = prepared.find_categories(data.dataset, data.tfds_dir, names)
+    found = tfds.find_categories(data.dataset, data.tfds_dir, data.categories)
     return root, folder.Found(found, {})
   if not data.root:
     raise ValueError('--config.data.root is empty; give the folder of images')
@@ -111,27 +133,31 @@ def _find(data: Config, names: Sequence[str]) -> tuple[Path, folder.Found]:
     console.print(f'Data: {root} (generated where missing)')
     demo.generate(root, seed=data.demo_seed, validation=_DEMO_VALIDATION)
   elif not root.is_dir():
+    how = 'put images there, one folder per category with train/good in it,'
+    if data.dataset:
+      how = (
+        f'get it (python -m simplenet_jax.download --dataset={data.dataset})'
+      )
     raise FileNotFoundError(
-      f'{root}: no such folder; {_how(data.dataset)} or name another with '
+      f'{root}: no such folder; {how} or name another with '
       '--config.data.root=FOLDER'
     )
   if data.source == 'cifar10':
-    return root, folder.Found(cifar10.find_categories(root, names), {})
+    return root, folder.Found(
+      cifar10.find_categories(root, data.categories), {}
+    )
   if split:
-    return root, visa.find(root, names)
-  found = folder.find(root, names, words)
+    return root, visa.find(root, data.categories)
+  found = folder.find(root, data.categories, names)
   if data.source == 'demo':
     found.left_out.pop(root / demo.MARKER, None)  # It says how it was made.
   return root, found
 
 
 def _check(
-  category: folder.Category,
-  data: Config,
-  whole: bool,
-  left_out: dict[Path, str],
+  one: Category, data: Config, left_out: dict[Path, str], *, whole: bool
 ) -> dict[File, images.Checked]:
-  """Looks at all images; tells of those that cannot be read."""
+  """Looks at all images; tells of those that are turned or cannot be read."""
 
   def look(path: File) -> images.Checked | OSError | ValueError:
     try:
@@ -139,62 +165,48 @@ def _check(
     except (OSError, ValueError) as error:
       return error
 
-  tested = (sample.path for sample in category.test)
-  paths = [*category.train, *category.validation, *tested]
-  found, broken = {}, 0
-  for path, one in zip(paths, loading.in_order(look, paths, 64), strict=True):
-    if isinstance(one, images.Checked):
-      found[path] = one
+  checked, broken, paths = {}, 0, list(one.images())
+  for path, found in zip(paths, loading.in_order(look, paths, 64), strict=True):
+    if isinstance(found, images.Checked):
+      checked[path] = found
       continue
     if data.strict:
-      raise ValueError(f'{one}; with --strict such an image ends the run')
+      raise ValueError(f'{found}; with --strict such an image ends the run')
     assert isinstance(path, Path)
-    left_out[path] = accounts.UNREADABLE
+    left_out[path] = files.UNREADABLE
     broken += 1
     if broken <= _TOLD:
-      logging.warning('%s: left out: %s', category.name, one)
+      logging.warning('%s: left out: %s', one.name, found)
   if broken > _TOLD:
     logging.warning(
       '%s: left out: %d more images that cannot be read',
-      category.name,
+      one.name,
       broken - _TOLD,
     )
-  return found
+  if turned := [path for path, found in checked.items() if found.turned]:
+    console.print(
+      f'  {one.name}: {len(turned)} of {len(checked)} images are turned '
+      f'as their EXIF orientation says, such as {turned[0]}'
+    )
+  return checked
 
 
-def _without(
-  category: folder.Category,
-  checked: Mapping[File, images.Checked],
-  left_out: dict[Path, str],
-) -> folder.Category:
+def _readable(
+  one: Category, checked: Mapping[File, object], left_out: dict[Path, str]
+) -> Category:
   """Returns a category without the images that cannot be read."""
-  kept = dataclasses.replace(
-    category,
-    train=tuple(path for path in category.train if path in checked),
-    validation=tuple(path for path in category.validation if path in checked),
-    test=tuple(one for one in category.test if one.path in checked),
-  )
+  broken = {path for path in one.images() if path not in checked}
+  kept = one.without(broken)
   if not kept.train:
     raise ValueError(
-      f'{category.train[0]}: none of the {len(category.train)} training images '
-      f'of {category.name} can be read'
+      f'{one.train[0]}: none of the {len(one.train)} training images '
+      f'of {one.name} can be read'
     )
-  for sample in category.test:
-    if sample.path not in checked:
+  for sample in one.test:
+    if sample.path in broken:
       reason = 'a mask of an image that cannot be read'
       left_out |= {m: reason for m in sample.masks if isinstance(m, Path)}
   return kept
-
-
-def _tell_turned(
-  category: folder.Category, checked: Mapping[File, images.Checked]
-) -> None:
-  turned = [path for path, one in checked.items() if one.turned]
-  if turned:
-    console.print(
-      f'  {category.name}: {len(turned)} of {len(checked)} images are turned '
-      f'as their EXIF orientation says, such as {turned[0]}'
-    )
 
 
 def _check_name(root: str, name: str) -> None:
@@ -208,10 +220,3 @@ def _check_name(root: str, name: str) -> None:
     raise ValueError(
       f'{root}: a category is called {name!r}, which names no file; rename it'
     )
-
-
-def _how(dataset: str) -> str:
-  """Returns how a data set is put where it is looked for."""
-  if not dataset:
-    return 'put images there, one folder per category with train/good in it,'
-  return f'get it (python -m simplenet_jax.download --dataset={dataset})'
