@@ -20,7 +20,8 @@ from flax import nnx
 from safetensors.numpy import save_file
 
 from benchmarks import heads, mvtec_sizes, timing
-from simplenet_jax import cli, overview, protocols
+from simplenet_jax import cli, overview
+from simplenet_jax.config import from_protocol
 from simplenet_jax.models import resnet, weights
 from simplenet_jax.training.job import Job
 
@@ -29,7 +30,7 @@ DEVICES, SEEDS = (1, 2, 4, 8), (1, 5)
 
 def make_config(file: pathlib.Path):
   """Returns settings with a small head and random weights."""
-  config = protocols.reference()
+  config = from_protocol()
   config.backbone.name, config.backbone.weights = 'demo_resnet', str(file)
   config.patch.pretrain_dim = config.patch.target_dim = 24
   config.head.hidden = 8

@@ -35,7 +35,8 @@ from benchmarks.capacity_model import (
   spent,
   taken,
 )
-from simplenet_jax import cli, protocols
+from simplenet_jax import cli
+from simplenet_jax.config import from_protocol
 from simplenet_jax.data import dataset
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.job import Job
@@ -91,7 +92,7 @@ def headers(file: bytes, count: int = 400, rounds: int = 5) -> float:
     folder.mkdir(parents=True)
     for number in range(count):
       (folder / f'{number:03}.png').write_bytes(file)
-    config = protocols.reference()
+    config = from_protocol()
     config.data.root = root
     return (
       median(lambda: dataset.open_categories(config.data).categories, rounds)

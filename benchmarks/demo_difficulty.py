@@ -27,11 +27,11 @@ from safetensors.numpy import save_file
 from benchmarks import resnet18
 from configs import demo as demo_config
 from simplenet_jax import cli, environment, train
+from simplenet_jax.config import Config
 from simplenet_jax.data import dataset
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.models import resnet, weights
-from simplenet_jax.protocols import Config
 
 _RESULT = pathlib.Path(__file__).parent / 'results' / 'demo_difficulty.json'
 _WEIGHTS = flags.DEFINE_string(

@@ -18,7 +18,8 @@ import numpy as np
 from absl import flags
 
 from benchmarks import timing
-from simplenet_jax import cli, protocols, train
+from simplenet_jax import cli, train
+from simplenet_jax.config import describe_protocol, from_protocol
 from simplenet_jax.data import dataset
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import metrics
@@ -35,7 +36,7 @@ flags.mark_flag_as_required('root')
 
 def make_config():
   """Returns the reference protocol's settings with a short schedule."""
-  config = protocols.reference()
+  config = from_protocol()
   config.name = 'detector_precision'
   config.data.root = _ROOT.value
   config.data.categories = tuple(_CATEGORIES.value)
@@ -115,7 +116,7 @@ def main() -> None:
         'what': 'scores of detectors in float32 and bfloat16, and the '
         "trainer's; differences in logits",
         'backbone': _BACKBONE.value,
-        'protocol': protocols.followed(config),
+        'protocol': describe_protocol(config),
         'categories': {
           one.name: compare(workdir, one, trained[one.name])
           for one in categories

@@ -18,7 +18,8 @@ from absl import flags
 
 from benchmarks import last_epoch_page, timing
 from configs.study import ablation, last_epoch
-from simplenet_jax import cli, rules
+from simplenet_jax import cli
+from simplenet_jax.fields import PRECISIONS
 from simplenet_jax.sweeps import experiment
 
 _ROOT = flags.DEFINE_string('root', None, 'The data set.')
@@ -31,7 +32,7 @@ _CATEGORIES = flags.DEFINE_list(
 _SEEDS = flags.DEFINE_integer('seeds', 5, 'How many.', 2)
 _REDUCED = flags.DEFINE_bool('reduced', False, 'Whether to do it in small.')
 _PRECISION = flags.DEFINE_enum(
-  'precision', None, rules.PRECISIONS, "Of the products; else the study's own."
+  'precision', None, PRECISIONS, "Of the products; else the study's own."
 )
 _ABOUT = flags.DEFINE_string(
   'about', '', 'Of images and weights, for the page.'

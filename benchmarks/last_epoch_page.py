@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.capacity_page import table
-from simplenet_jax import protocols
+from simplenet_jax.config import flatten, from_protocol
 from simplenet_jax.files import written_aside
 from simplenet_jax.sweeps import gap
 
@@ -107,7 +107,7 @@ def _how(parts: Sequence[Mapping[str, Any]], about: str) -> str:
   if 'data.crop' in first['protocol']:
     text = f'**At reduced size, which need not hold at the full one.** {text}'
   fast = next(row for row in first['rows'] if row['label'] == 'fast')
-  whole = dict(protocols.leaves(protocols.fast()))
+  whole = flatten(from_protocol('fast'))
   if changed := [
     f'{field} {value}'
     for field, value in fast['changes'].items()

@@ -27,7 +27,8 @@ from safetensors.numpy import save_file
 
 from benchmarks import heads, timing
 from benchmarks.mvtec_sizes import SIZES, Decoded
-from simplenet_jax import cli, environment, protocols, train
+from simplenet_jax import cli, environment, train
+from simplenet_jax.config import from_protocol
 from simplenet_jax.evaluation import results
 from simplenet_jax.models import resnet, weights
 from simplenet_jax.models.precision import PRECISIONS
@@ -46,7 +47,7 @@ _FILES = flags.DEFINE_bool('files', False, 'Whether to begin with files.')
 
 def make_config(file: pathlib.Path):
   """Returns the reference protocol's settings, with random weights."""
-  config = protocols.reference()
+  config = from_protocol()
   config.name = 'mvtec_speed'
   config.precision = _PRECISION.value
   config.seeds = tuple(range(_SEEDS.value))

@@ -25,10 +25,10 @@ from benchmarks import resnet18
 from configs import demo as demo_config
 from simplenet_jax import cli, demo, environment, train
 from simplenet_jax import demo as pictures
+from simplenet_jax.config import Config
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.models.weights import DEFAULT_WEIGHTS
-from simplenet_jax.protocols import Config
 
 _RESULT = pathlib.Path(__file__).parent / 'results' / 'own_data.json'
 _WHAT = flags.DEFINE_multi_enum(

@@ -1,7 +1,6 @@
 """The demo's settings with a ResNet18 in place of its small backbone."""
 
-from simplenet_jax import protocols
-from simplenet_jax.protocols import Config
+from simplenet_jax.config import Config, from_protocol
 
 # The heads' noise must fit the size of the features: about a third of their
 # deviation for so short a training.
@@ -22,7 +21,7 @@ def settings(config: Config, source: str, sigma: float = SIGMA) -> Config:
   config.backbone.name, config.backbone.weights = 'resnet18', source
   config.patch.pretrain_dim = config.patch.target_dim = 384
   config.head.hidden = 256
-  config.train = protocols.reference().train
+  config.train = from_protocol().train
   config.train.sigma, config.train.epochs = sigma, EPOCHS
   config.train.adaptor.learning_rate *= _FASTER
   config.train.discriminator.learning_rate *= _FASTER

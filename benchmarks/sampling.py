@@ -15,8 +15,9 @@ import numpy as np
 from absl import flags
 
 from benchmarks import timing
-from simplenet_jax import cli, protocols
-from simplenet_jax.rules import PRECISIONS
+from simplenet_jax import cli
+from simplenet_jax.config import Config, from_protocol
+from simplenet_jax.fields import PRECISIONS
 from simplenet_jax.training import estimate, lanes, sampling, setup
 from simplenet_jax.training.job import Job, batches
 
@@ -33,7 +34,7 @@ _STARTS = (0, 768)
 class Head:
   """One head on the bank's features, trained as a protocol says."""
 
-  def __init__(self, config: protocols.Config, levels):
+  def __init__(self, config: Config, levels):
     """Makes it; `levels` are the bank's."""
     config.precision = _PRECISION.value
     self.levels, train = levels, config.train
@@ -91,9 +92,9 @@ def main() -> None:
     for one in _SHAPES
   )
   reference, fast = (
-    Head(make(), levels) for make in (protocols.reference, protocols.fast)
+    Head(from_protocol(name), levels) for name in ('reference', 'fast')
   )
-  many = protocols.fast()
+  many = from_protocol('fast')
   # As many patches as whole images have, drawn from eight times as many images.
   many.train.batch_size, many.train.patches = 64, 162
   heads = {

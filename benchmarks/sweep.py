@@ -22,8 +22,8 @@ from absl import flags
 
 from benchmarks import timing
 from simplenet_jax import cli
+from simplenet_jax.config import Config
 from simplenet_jax.data import dataset
-from simplenet_jax.protocols import Config
 from simplenet_jax.sweeps import experiment, settings
 from simplenet_jax.training import bank, lanes, layout, setup
 from simplenet_jax.training.job import batches

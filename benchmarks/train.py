@@ -24,7 +24,8 @@ from absl import flags
 from flax import nnx
 
 from benchmarks import mvtec_sizes, timing
-from simplenet_jax import cli, protocols
+from simplenet_jax import cli
+from simplenet_jax.config import from_protocol
 from simplenet_jax.data import images
 from simplenet_jax.models import resnet
 from simplenet_jax.models.precision import PRECISIONS
@@ -104,7 +105,7 @@ class Ours:
 
 def make_config(batch_size: int):
   """Returns the reference protocol's settings."""
-  config = protocols.reference()
+  config = from_protocol()
   config.backbone.name = _BACKBONE.value
   config.precision = _PRECISION.value
   config.train.batch_size = batch_size

@@ -6,12 +6,12 @@
 The whole image is seen, whatever its aspect.
 """
 
-from simplenet_jax import protocols
+from simplenet_jax.config import from_protocol
 
 
 def get_config(protocol=None):
   """Returns the settings of `reference` (default), `paper` or `fast`."""
-  config = protocols.protocol(protocol)
+  config = from_protocol(protocol)
   config.name = config.data.dataset = 'btad'
   config.data.root = 'data/btad'
   config.data.resize, config.data.crop = config.data.crop, 0

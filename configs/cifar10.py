@@ -17,9 +17,13 @@ backbone with its own 15,000 images.
 What TFDS has prepared is read with --config.data.source=tfds.
 """
 
-from simplenet_jax import presets
+from simplenet_jax.config import from_protocol
 
 
 def get_config(protocol=None):
   """Returns the settings; `protocol` is `paper` (default) or `reference`."""
-  return presets.cifar10(protocol)
+  config = from_protocol(protocol or 'paper')
+  config.name = 'cifar10'
+  config.data.source = config.data.dataset = 'cifar10'
+  config.data.root = 'data/cifar10'
+  return config

@@ -15,12 +15,12 @@ Thresholds come from validation/good, or from a tenth of train/good, at least 20
 images (but not more than a quarter), which are then not trained on.
 """
 
-from simplenet_jax import protocols
+from simplenet_jax.config import from_protocol
 
 
 def get_config(protocol=None):
   """Returns the settings of `fast` (default), `reference` or `paper`."""
-  config = protocols.protocol(protocol or 'fast')
+  config = from_protocol(protocol or 'fast')
   config.name = 'folder'
   config.data.resize = config.data.crop
   config.data.crop = 0

@@ -11,9 +11,13 @@ expected under data/mvtec, one folder per category; --config.data.root names
 another place, and --config.data.source=tfds reads what TFDS has prepared.
 """
 
-from simplenet_jax import presets
+from simplenet_jax.config import from_protocol
 
 
 def get_config(protocol=None):
   """Returns the settings of `reference` (default), `paper` or `fast`."""
-  return presets.mvtec(protocol)
+  config = from_protocol(protocol)
+  config.name = 'mvtec'
+  config.data.root = 'data/mvtec'
+  config.data.dataset = 'mvtec_ad'
+  return config

@@ -9,9 +9,9 @@ what that is worth. configs/folder.py trains the same way, and so do
 configs/visa.py:fast and its like.
 """
 
-from simplenet_jax import presets
+from simplenet_jax.config import load_config
 
 
 def get_config():
   """Returns the settings."""
-  return presets.mvtec('fast')
+  return load_config('mvtec:fast')

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli, rules
+from simplenet_jax import cli
 from simplenet_jax.console import console, counted
 from simplenet_jax.data import decoding, files
+from simplenet_jax.fields import PRECISIONS
 from simplenet_jax.files import refuse_existing
 
 _DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
@@ -27,7 +28,7 @@ _RATE = flags.DEFINE_float(
   'false_alarm_rate', 0.01, 'Share of good images that may be flagged.'
 )
 _PRECISION = flags.DEFINE_enum(
-  'precision', 'float32', rules.PRECISIONS, 'As it will be used.'
+  'precision', 'float32', PRECISIONS, 'As it will be used.'
 )
 _BATCH = flags.DEFINE_integer(
   'batch_size', 64, 'Images at a time on an accelerator, at most.', 1

@@ -1,19 +1,21 @@
 """The flag `--config` and what overrides its fields; nothing imports jax."""
 
-import inspect
 import re
-import runpy
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 from ml_collections.config_flags import tuple_parser
 
-from simplenet_jax import protocols, rules
-from simplenet_jax.protocols import Config
+from simplenet_jax.config import (
+  Config,
+  check_fields,
+  flatten,
+  from_protocol,
+  load_config,
+  suggestion,
+)
 
 flags.disclaim_key_flags()  # It belongs to the command that has it defined.
 
@@ -32,8 +34,8 @@ class ConfigFile(flags.ArgumentParser):
   def __init__(self, of_sweep: bool):
     """Reads the configs of runs, or those of sweeps."""
     super().__init__()
-    self.model, self.of_sweep = protocols.reference(), of_sweep
-    self.fields = [field for field, _ in protocols.leaves(self.model)]
+    self.model, self.of_sweep = from_protocol(), of_sweep
+    self.fields = list(flatten(self.model))
     if of_sweep:
       from simplenet_jax.sweeps import settings
 
@@ -51,14 +53,22 @@ class ConfigFile(flags.ArgumentParser):
     Raises:
       ValueError: If they are no settings, or those of another command.
     """
-    config = _load(argument)
+    name, colon, choices = argument.partition(':')
+    choice, several, _ = choices.partition(':')
+    if several:
+      logging.warning(
+        '--config=%s makes several choices; the first, %s, is taken',
+        argument,
+        choice,
+      )
+    config = load_config(name + colon + choice)
     if ('variants' in config) != self.of_sweep:
       kinds = ('one run', 'main'), ('a sweep', 'sweep')
       kind, command = kinds['variants' in config]
       raise ValueError(
         f'this is the config of {kind}: python -m simplenet_jax.{command}'
       )
-    protocols.check_fields(config, self.model)
+    check_fields(config, self.model)
     return config.lock()
 
   def flag_type(self) -> str:
@@ -104,52 +114,6 @@ def define(text: str, *, of_sweep: bool = False) -> flags.FlagHolder[Any]:
   return flag
 
 
-def _load(argument: str) -> Config:
-  name, colon, choices = argument.partition(':')
-  choice, several, _ = choices.partition(':')
-  if several:
-    logging.warning(
-      '--config=%s makes several choices; the first, %s, is taken',
-      argument,
-      choice,
-    )
-  if not Path(name).is_file():
-    raise ValueError('no such file; see configs/')
-  try:
-    get_config = runpy.run_path(name).get('get_config')
-    if not callable(get_config):
-      raise ValueError('has no function get_config; see configs/folder.py')
-    takes = list(inspect.signature(get_config).parameters.values())
-    if colon and not takes:
-      raise ValueError('this one has no choices; leave out the colon and more')
-    if takes and not colon and takes[0].default is inspect.Parameter.empty:
-      raise ValueError(f'this one needs a choice, as in {name}:CHOICE')
-    config = get_config(choice) if colon else get_config()
-  except SyntaxError as error:
-    where = f', line {error.lineno}' if error.lineno else ''
-    raise ValueError(
-      f'its Python is wrong{where}: {error.msg}; see configs/'
-    ) from None
-  except ValueError as error:  # Meant for people.
-    raise ValueError(' '.join(str(error).split())) from None
-  except Exception as error:
-    lines = [
-      f'line {frame.lineno}: '
-      for frame in traceback.extract_tb(error.__traceback__)
-      if frame.filename == name
-    ]
-    text = ' '.join(str(error).split())
-    raise ValueError(
-      f'{"".join(lines[-1:])}{type(error).__name__}: {text}; mend the file'
-    ) from None
-  if not isinstance(config, ConfigDict):
-    raise ValueError(
-      f'its get_config returned {type(config).__name__}, expected a ConfigDict '
-      'such as protocols.reference()'
-    )
-  return config
-
-
 def _parser() -> ConfigFile:
   parser = flags.FLAGS['config'].parser
   assert isinstance(parser, ConfigFile)
@@ -185,7 +149,7 @@ def read_overrides(argv: Sequence[str]) -> None:
       )
     if path not in fields:
       raise flags.Error(
-        f'there is no --config.{path}{rules.suggestion(path, fields)}'
+        f'there is no --config.{path}{suggestion(path, fields)}'
       )
     if not config_given:
       raise flags.Error(f'--config must be given, before --config.{path}')

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli, config_flag, protocols
+from simplenet_jax import cli, config_flag
+from simplenet_jax.config import check_config
 from simplenet_jax.console import console
 from simplenet_jax.files import refuse_existing
 
@@ -26,7 +27,7 @@ cli.require('config', 'checkpoint', 'output')
 def main() -> None:
   """Imports."""
   config = _CONFIG.value
-  protocols.check(config)
+  check_config(config)
   path = Path(_CHECKPOINT.value or '').expanduser()
   output = Path(_OUTPUT.value or '').expanduser()
   if output.suffix != '.safetensors':

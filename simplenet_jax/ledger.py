@@ -11,12 +11,11 @@ from typing import Any
 import filelock
 import jax
 
-from simplenet_jax import protocols
+from simplenet_jax.config import RESUMABLE, Config, flatten, from_protocol
 from simplenet_jax.console import console
 from simplenet_jax.data.images import place, weight
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.files import read_json, tidy, written_aside
-from simplenet_jax.protocols import Config
 
 _LOOKS = 30  # At a file that another process has made, a second apart.
 
@@ -47,7 +46,7 @@ def claim(
         raise ValueError('not an object')
     except ValueError as error:
       raise ValueError(f'{path}: not as a run leaves it ({error})') from None
-    for field, value in protocols.leaves(protocols.reference()):
+    for field, value in flatten(from_protocol()).items():
       # A run of before there was this setting did as `reference` does.
       if f'--config.{field}' in mine:
         theirs.setdefault(f'--config.{field}', json.loads(json.dumps(value)))
@@ -152,8 +151,8 @@ def _entry(
 ) -> dict[str, Any]:
   settings = {
     f'--config.{field}': value
-    for field, value in protocols.leaves(config)
-    if not field.startswith(protocols.FREE)
+    for field, value in flatten(config).items()
+    if not field.startswith(RESUMABLE)
   }
   return json.loads(
     json.dumps(

@@ -8,7 +8,8 @@ Any field of the config can be overridden, as in --config.seeds=0,1. With
 
 from absl import flags
 
-from simplenet_jax import cli, config_flag, protocols
+from simplenet_jax import cli, config_flag
+from simplenet_jax.config import check_config
 
 _CONFIG = config_flag.define('The settings of the run.')
 _WORKDIR = flags.DEFINE_string(
@@ -27,7 +28,7 @@ def main() -> None:
   if _STRICT.value:
     config.data.strict = True
   # Wrong flags are told at once, not after the seconds that jax takes to load.
-  protocols.check(config)
+  check_config(config)
   cli.check_cluster(_WORKDIR.value)
   with (
     cli.workdir(_WORKDIR.value, config.name) as workdir,

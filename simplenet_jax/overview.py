@@ -7,11 +7,16 @@ import jax
 import numpy as np
 from absl import logging
 
-from simplenet_jax import protocols, rules
+from simplenet_jax.config import (
+  PROTOCOLS,
+  Config,
+  crop_caution,
+  describe_protocol,
+  from_protocol,
+)
 from simplenet_jax.console import console, counted, duration
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models.weights import Weights
-from simplenet_jax.protocols import Config
 from simplenet_jax.training import estimate, layout
 from simplenet_jax.training.planning import Plan
 
@@ -39,7 +44,7 @@ def announce(
   several = f', {count} of them' if count > 1 else ''
   variants = f'{len(configs)} variants x ' if len(configs) > 1 else ''
   console.print(
-    f'SimpleNet, protocol {protocols.followed(config, weights.variant.other)}: '
+    f'SimpleNet, protocol {describe_protocol(config, weights.variant.other)}: '
     f'{variants}'
     f'{counted(len(categories), "category", "categories")} x '
     f'{_seeds(config)}, '
@@ -87,8 +92,9 @@ def _longer(config: Config, images: int) -> str:
 
 
 def _framing(config: Config) -> str:
-  follows = protocols.PROTOCOLS.get(config.protocol)
-  return rules.framing(config.data, follows().data if follows else None)
+  known = config.protocol in PROTOCOLS
+  usual = from_protocol(config.protocol).data if known else None
+  return crop_caution(config.data, usual)
 
 
 def _plan(config: Config, planned: Plan) -> str:

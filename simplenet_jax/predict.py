@@ -13,15 +13,16 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli, rules
+from simplenet_jax import cli
 from simplenet_jax.console import console
 from simplenet_jax.data import decoding, files
+from simplenet_jax.fields import PRECISIONS
 
 _DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
 _INPUT = flags.DEFINE_string('input', None, 'An image, a folder or a pattern.')
 _OUTPUT = flags.DEFINE_string('output', None, 'Where results go, a folder.')
 _PRECISION = flags.DEFINE_enum(
-  'precision', 'float32', rules.PRECISIONS, 'Of the computation.'
+  'precision', 'float32', PRECISIONS, 'Of the computation.'
 )
 _BATCH = flags.DEFINE_integer(
   'batch_size', 64, 'Images at a time on an accelerator, at most.', 1

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from simplenet_jax import environment, protocols
+from simplenet_jax import environment
+from simplenet_jax.config import Config, describe_protocol
 from simplenet_jax.console import Clock, console, counted, first_line
 from simplenet_jax.data.files import Row
 from simplenet_jax.data.inputs import Inputs
@@ -24,7 +25,6 @@ from simplenet_jax.evaluation import (
 )
 from simplenet_jax.files import read_json
 from simplenet_jax.models import weights
-from simplenet_jax.protocols import Config
 from simplenet_jax.report import page
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.record import METRICS, Record, unlearned
@@ -268,7 +268,7 @@ def report(run: Run) -> dict[str, Any]:
   if run.finished and run.finished == run.known:
     return earlier.read_as_now(read_json(run.workdir / 'results.json'))
   about = {
-    'protocol': protocols.followed(run.config, run.weights.variant.other),
+    'protocol': describe_protocol(run.config, run.weights.variant.other),
     'config': run.config.to_dict(),
     'weights': {
       'name': run.weights.name,

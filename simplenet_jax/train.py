@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simplenet_jax import collect, ledger, protocols
+from simplenet_jax import collect, ledger
 from simplenet_jax import run as runs
 from simplenet_jax.cluster import ALONE, Cluster
+from simplenet_jax.config import Config, check_config
 from simplenet_jax.console import Board, Clock, console, counted
 from simplenet_jax.data import dataset
 from simplenet_jax.data.inputs import Inputs
@@ -18,7 +19,6 @@ from simplenet_jax.detection.shipper import Shipper
 from simplenet_jax.evaluation import earlier
 from simplenet_jax.models import weights
 from simplenet_jax.overview import announce
-from simplenet_jax.protocols import Config
 from simplenet_jax.stop import Stopped, caught
 from simplenet_jax.training import engine, layout, planning, setup
 from simplenet_jax.training import share as shares
@@ -30,7 +30,11 @@ from simplenet_jax.training.watch import Watch
 
 
 def train_and_evaluate(
-  config: Config, workdir: Path, cluster: Cluster = ALONE
+  config: Config,
+  workdir: Path,
+  cluster: Cluster = ALONE,
+  *,
+  recall: bool = False,
 ) -> dict[str, Any]:
   """Trains and evaluates every category of a data set.
 
@@ -39,10 +43,12 @@ def train_and_evaluate(
   last saved when it is started again with the same settings.
 
   Args:
-    config: The settings, see `protocols`.
+    config: The settings, see `config`.
     workdir: Where results go; must not hold those of another run.
     cluster: The processes that do it together. Results are then written in the
       end, by process 0.
+    recall: Whether categories of which nothing is left to train keep the
+      figures that they have.
 
   Returns:
     What `results.json` holds; nothing except in process 0.
@@ -53,21 +59,10 @@ def train_and_evaluate(
     OSError: If a file or folder is missing or cannot be written.
     stop.Stopped: If a signal asked it to stop; everything is saved.
   """
-  (run,) = train_together({'': (config, workdir)}, workdir, cluster).values()
+  (run,) = train_together(
+    {'': (config, workdir)}, workdir, cluster, recall=recall
+  ).values()
   return runs.conclude(run) if cluster.index == 0 else {}
-
-
-def check(config: Config) -> None:
-  """Reads what a run reads at first, and goes no further.
-
-  Args:
-    config: The settings.
-
-  Raises:
-    ValueError: For settings, images or weights that cannot be used.
-    OSError: If a file or folder is missing.
-  """
-  _read({'': (config, Path())}, ALONE)
 
 
 # Each run's settings and work directory, by name.
@@ -194,7 +189,7 @@ def _read(settings: Settings, cluster: Cluster) -> _Work:
   """Checks the settings; reads images' names and weights."""
   configs = {name: config for name, (config, _) in settings.items()}
   for config in configs.values():
-    protocols.check(config)
+    check_config(config)
   first, clock = next(iter(configs.values())), Clock()
   images = dataset.open_categories(first.data, whole=cluster.count == 1)
   categories = images.categories

@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from simplenet_jax import protocols
+from simplenet_jax.config import from_protocol
 
 RNG = np.random.default_rng(0)
 
@@ -61,7 +61,7 @@ def make_categories(root, sizes):
 
 
 def make_config(root, backbone):
-  config = protocols.reference()
+  config = from_protocol()
   config.protocol = 'test'
   config.seeds = (0, 1)
   config.data.root = str(root)

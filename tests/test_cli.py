@@ -155,9 +155,9 @@ def test_of_several_choices_the_first_is_taken_and_told(caplog):
       'there must be --config.backbone, --config.bank, --config.data,',
     ),
     (
-      'from simplenet_jax import protocols\n\n\n'
+      'from simplenet_jax.config import from_protocol\n\n\n'
       'def get_config():\n'
-      '  config = protocols.reference()\n'
+      '  config = from_protocol()\n'
       '  config.train.epoch = 3\n'
       '  config.trian = {"sigma": 0.5}\n'
       '  return config',

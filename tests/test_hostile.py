@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from benchmarks.fuzzing import ground, mutations, pictures, values
-from simplenet_jax import presets, protocols
+from simplenet_jax.config import check_config, flatten, load_config
 from simplenet_jax.data import images
 from simplenet_jax.detection import file as detectors
 from simplenet_jax.detection import released
 from simplenet_jax.models.weights import files as weights
 from tests.detection.detectors import make
 
-FIELDS = dict(protocols.leaves(presets.demo()))
+FIELDS = flatten(load_config('demo'))
 seeds = st.integers(0, 2**32)
 # A file is written anew by every example.
 many = settings(
@@ -53,7 +53,7 @@ def checkpoint(tmp_path_factory):
 
 def small_heads():
   """Returns settings of heads like those of the checkpoint."""
-  config = presets.demo()
+  config = load_config('demo')
   config.update_from_flattened_dict(
     {
       name: ground.SETTINGS[name]
@@ -124,7 +124,7 @@ def test_released_checkpoints(tmp_path, checkpoint, seed):
 @many
 @given(seeds)
 def test_settings(seed):
-  chance, config = random.Random(seed), presets.demo()
+  chance, config = random.Random(seed), load_config('demo')
   for field in chance.sample(list(FIELDS), 2):
     value = values.near(chance, FIELDS[field])
     if chance.random() < 0.5:
@@ -137,7 +137,7 @@ def test_settings(seed):
     except (ValueError, TypeError, OverflowError):
       continue
   try:
-    protocols.check(config)
+    check_config(config)
   except ValueError as error:
     assert '--config' in str(error)
 

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from simplenet_jax import ledger, protocols
+from simplenet_jax import ledger
+from simplenet_jax.config import RESUMABLE, flatten
 from simplenet_jax.data import dataset
 from tests.small import make_category, make_config, picture
 
@@ -93,8 +94,8 @@ def test_free_settings_may_differ(claim, config):
   claim()
   free = {
     field: changed(value)
-    for field, value in protocols.leaves(config)
-    if field.startswith(protocols.FREE)
+    for field, value in flatten(config).items()
+    if field.startswith(RESUMABLE)
   }
   assert {'data.workers', 'engine.devices', 'evaluation.maps'} < set(free)
   config.update_from_flattened_dict(free)
@@ -106,8 +107,8 @@ def test_every_other_setting_binds(tmp_path, config):
   ledger.claim(work, config, '', [])
   binding = [
     (field, value)
-    for field, value in protocols.leaves(config)
-    if not field.startswith(protocols.FREE)
+    for field, value in flatten(config).items()
+    if not field.startswith(RESUMABLE)
   ]
   for field, value in binding:
     other = config.copy_and_resolve_references()

@@ -10,7 +10,7 @@ import torch
 from safetensors.numpy import save_file
 
 from benchmarks.fuzzing.mutations import Command
-from simplenet_jax import presets
+from simplenet_jax.config import load_config
 from simplenet_jax.data import images
 from simplenet_jax.detection import file as detectors
 from simplenet_jax.detection import released
@@ -91,7 +91,7 @@ def test_nothing_but_a_config_file_is_run():
   }
   assert len(SOURCES) > 100
   # Config files are programs, and trusted: see SECURITY.md.
-  assert found == {'simplenet_jax/config_flag.py': ['runpy']}
+  assert found == {'simplenet_jax/config.py': ['runpy']}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def hostile(request, ran):
   [
     ('weights.pth', weights.read),
     ('weights.safetensors', weights.read),
-    ('ckpt.pth', lambda path: released.load(path, presets.demo())),
+    ('ckpt.pth', lambda path: released.load(path, load_config('demo'))),
     ('part.safetensors', detectors.load),
     ('part.safetensors', detectors.read_card),
     ('results.json', lambda path: contents.read(path.parent)),

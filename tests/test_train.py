@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import mvtec
-from simplenet_jax import protocols, train
+from simplenet_jax import train
+from simplenet_jax.config import from_protocol
 from simplenet_jax.data import dataset, files, folder, masks
 from simplenet_jax.detection import assembly
 from simplenet_jax.detection.thresholds import NONE
@@ -523,7 +524,7 @@ def test_images_that_differ_in_suffix_keep_their_maps(config, tmp_path):
 )
 def test_every_switch_runs(config, tmp_path, protocol, changes):
   make_category(tmp_path / 'data/part')
-  theirs = protocols.protocol(protocol)
+  theirs = from_protocol(protocol)
   config.protocol = protocol
   for field in ('backbone.padding', 'backbone.probe', 'head.adaptor_bias'):
     section, name = field.split('.')

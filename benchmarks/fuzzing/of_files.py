@@ -13,10 +13,10 @@ from safetensors import numpy as arrays
 from benchmarks.fuzzing import ground, mutations, pictures, values
 from benchmarks.fuzzing.ground import Ground
 from benchmarks.fuzzing.judge import Case, Outcome
-from simplenet_jax import presets, protocols
+from simplenet_jax.config import flatten, load_config
 from simplenet_jax.detection import file as detectors
 
-_FIELDS = dict(protocols.leaves(presets.demo()))
+_FIELDS = flatten(load_config('demo'))
 _FIXED = ('data.root', 'data.source')
 
 

@@ -11,9 +11,9 @@ from safetensors.numpy import save_file
 from benchmarks.loading import watched
 from benchmarks.loading.findings import Findings
 from benchmarks.loading.watched import Watched
-from simplenet_jax import demo, presets
+from simplenet_jax import demo
+from simplenet_jax.config import Config, load_config
 from simplenet_jax.models import resnet, weights
-from simplenet_jax.protocols import Config
 from simplenet_jax.training import bank, setup
 
 # What a run of 10,000 images takes more than one of a hundred, beside their
@@ -118,7 +118,7 @@ def category(
     roots[_FEW], categories=[_CATEGORY], train=_FEW, size=size, **_TEST
   )
   _multiply(roots[_FEW], roots[images], images)
-  config = presets.demo()
+  config = load_config('demo')
   config.update_from_flattened_dict(_SMALL)
   features = _feature_bytes(config, images + sum(_TEST.values()))
   findings.expect(
@@ -171,7 +171,7 @@ def spill(
   root, file = folder / 'data', folder / 'random.safetensors'
   test = {'good': 3, 'defective': 3}
   demo.generate(root, categories=[_CATEGORY], train=images, size=320, **test)
-  config = presets.mvtec()
+  config = load_config('mvtec')
   backbone = config.backbone
   network = resnet.ResNet(
     backbone.name, tuple(backbone.levels), rngs=nnx.Rngs(0)

@@ -4,17 +4,17 @@ python -m simplenet_jax.download --dataset=cifar10
 python -m simplenet_jax.sweep --config=configs/paper/table5.py
 """
 
-from simplenet_jax import presets
+from simplenet_jax.config import load_config
 from simplenet_jax.sweeps import settings
 
 
 def get_config(base=None):
   """Returns the sweep; `base` is `paper` (default), `reference` or `demo`."""
-  chosen = presets.demo() if base == 'demo' else presets.cifar10(base)
+  chosen = 'demo' if base == 'demo' else f'cifar10:{base or "paper"}'
   return settings.sweep(
     'table5',
     'One class of CIFAR-10 against the others (Table 5)',
-    chosen,
+    load_config(chosen),
     {'SimpleNet': {}},
     view='categories',
   )

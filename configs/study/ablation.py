@@ -8,7 +8,7 @@ noise and another number of epochs than `fast` has. `ablation.py:small` is for
 machines without accelerators.
 """
 
-from simplenet_jax import protocols
+from simplenet_jax.config import from_protocol
 from simplenet_jax.sweeps import study
 
 # Of the first form.
@@ -21,7 +21,7 @@ def _variants(fast, small):
   constant = {'train.schedule': 'constant', 'train.warmup': 0.0}
   rates = {
     field: value
-    for field, value in study.heads_of(protocols.reference()).items()
+    for field, value in study.heads_of(from_protocol()).items()
     if field.endswith('.learning_rate')
   }
   # Of few images a step, at about the same cost.

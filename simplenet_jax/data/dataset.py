@@ -8,6 +8,7 @@ from pathlib import Path
 from absl import logging
 
 from simplenet_jax import demo
+from simplenet_jax.config import Config
 from simplenet_jax.console import console
 from simplenet_jax.data import (
   category,
@@ -22,7 +23,6 @@ from simplenet_jax.data import (
 )
 from simplenet_jax.data.category import Category
 from simplenet_jax.data.images import File
-from simplenet_jax.protocols import Config
 
 _DEMO_VALIDATION = 20  # Good images of each demo category for its threshold.
 _TOLD = 5  # Images that cannot be read of which each has a line, at most.

@@ -8,11 +8,11 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
+from simplenet_jax.config import Config
 from simplenet_jax.data import images, loading, masks
 from simplenet_jax.data.category import Category
 from simplenet_jax.data.frame import Frame, MaskRule, text, whole_input_size
 from simplenet_jax.data.images import File
-from simplenet_jax.protocols import Config
 
 # Beyond this ratio of aspects an image is visibly squashed.
 _ASPECT_TOLERANCE = 1.05

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from simplenet_jax import environment, protocols
+from simplenet_jax import environment
+from simplenet_jax.config import Config, describe_protocol
 from simplenet_jax.detection.card import Card
 from simplenet_jax.detection.thresholds import NONE
 from simplenet_jax.detector import Detector
 from simplenet_jax.models import folded_head, folded_resnet, resnet
 from simplenet_jax.models.simplenet import Network
-from simplenet_jax.protocols import Config
 
 
 def assemble(
@@ -59,7 +59,7 @@ def assemble(
     margin=float(config.train.margin),
     thresholds=NONE,
     provenance={
-      'protocol': protocols.followed(config),
+      'protocol': describe_protocol(config),
       # As it comes back from a file: lists, not tuples.
       'config': json.loads(json.dumps(config.to_dict())),
       'versions': environment.versions(),

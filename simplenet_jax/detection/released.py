@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from simplenet_jax.config import Config
 from simplenet_jax.models import torch_file
-from simplenet_jax.protocols import Config
 
 _PARTS = ('discriminator', 'pre_projection')
 _NAMES = {

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from simplenet_jax import environment, ledger, protocols
+from simplenet_jax import environment, ledger
+from simplenet_jax.config import Config, describe_protocol
 from simplenet_jax.console import console
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection import appearance, assembly, file, thresholds
 from simplenet_jax.detection.appearance import Appearance
 from simplenet_jax.detector import Detector
 from simplenet_jax.models import weights
-from simplenet_jax.protocols import Config
 
 _SCORED = 16  # Training images that are scored again, at most.
 
@@ -65,9 +65,7 @@ class Shipper:
       self._backbone,
       list(heads.values()),
       {
-        'protocol': protocols.followed(
-          self._config, self._loaded.variant.other
-        ),
+        'protocol': describe_protocol(self._config, self._loaded.variant.other),
         'weights': {'name': self._loaded.name, 'sha256': self._loaded.sha256},
         'seeds': list(heads),
         'data': {

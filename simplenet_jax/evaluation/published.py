@@ -179,7 +179,7 @@ def comparable(
     categories: The run's categories: a table compares only where all are of its
       data set, and its mean only where they are all of it.
     backbone: The run's backbone; nothing compares but `BACKBONE`.
-    protocol: One of `protocols.PROTOCOLS`, or another name, with which no
+    protocol: One of `config.PROTOCOLS`, or another name, with which no
       table compares.
 
   Returns:

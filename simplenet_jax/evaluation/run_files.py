@@ -10,13 +10,13 @@ import numpy as np
 from absl import logging
 from sklearn import metrics as sklearn_metrics
 
+from simplenet_jax.config import Config
 from simplenet_jax.data import loading
 from simplenet_jax.data.images import place
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics, pictures, results
 from simplenet_jax.evaluation.testset import TestSet
 from simplenet_jax.files import written_aside
-from simplenet_jax.protocols import Config
 
 MOST_SHOWN = 2_000  # Test images on a page: about 20 MB.
 _CURVE_POINTS = 200

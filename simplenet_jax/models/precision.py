@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from simplenet_jax.rules import PRECISIONS
+from simplenet_jax.fields import PRECISIONS
 
 _Dims = tuple[tuple[int, ...], tuple[int, ...]]
 

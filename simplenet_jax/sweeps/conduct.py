@@ -1,14 +1,13 @@
-"""All runs of a sweep, those side by side that can share their features."""
+"""All runs of a sweep, one after the other."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
-from simplenet_jax import run as runs
-from simplenet_jax import train
+from simplenet_jax import stop, train
 from simplenet_jax.cluster import ALONE, Cluster
+from simplenet_jax.config import Config
 from simplenet_jax.console import console, counted
-from simplenet_jax.protocols import Config
 from simplenet_jax.sweeps import settings
 
 
@@ -17,67 +16,59 @@ class Outcome:
   """What came of one run.
 
   Attributes:
-    label: Of the variant.
-    run: The run, with its settings, work directory and images.
+    label: The variant's.
+    config: The run's settings.
+    workdir: Where the run left its files.
     results: What its `results.json` holds.
   """
 
   label: str
-  run: runs.Run
+  config: Config
+  workdir: Path
   results: dict[str, Any]
 
 
 def conduct(
   config: Config, workdir: Path, cluster: Cluster = ALONE
 ) -> tuple[list[Outcome], dict[str, str]]:
-  """Trains and evaluates every variant.
+  """Trains and evaluates every variant; one that fails stops no other.
 
-  Each has a work directory of its own in that of the sweep, named after what it
-  changes. What is finished there already, also by another sweep, is not done
-  again.
+  Each run has a directory of its own in the sweep's, named after what it
+  changes. A run that is finished there, also by another sweep, is kept.
 
   Args:
     config: A sweep's settings.
     workdir: The sweep's directory.
-    cluster: The processes that do it together.
+    cluster: The processes that train together.
 
   Returns:
     One outcome per variant, in the order of the settings, and why others have
-    none; nothing except in process 0.
+    none, by label; nothing except in process 0.
 
   Raises:
-    ValueError: For settings, images or weights that cannot be used.
-    OSError: If a file or folder is missing or cannot be written.
+    ValueError: For settings that cannot be used.
     stop.Stopped: If a signal asked to stop; everything is saved.
   """
   expanded = settings.expand(config)
-  groups: dict[str, dict[str, Config]] = {}
-  for label, run in expanded.items():
-    groups.setdefault(settings.alike(run), {})[label] = run
   if cluster.index == 0:
     console.print(
-      f'{config.title}: {counted(len(expanded), "variant")}, features made '
-      f'{"once" if len(groups) == 1 else f"{len(groups)} times"}; {workdir}/'
+      f'{config.title}: {counted(len(expanded), "variant")}; {workdir}/'
     )
-  if len(groups) > 1:  # What the last one lacks is told before the first.
-    for group in groups.values():
-      train.check(next(iter(group.values())))
-  found, failures = {}, {}
-  for group in groups.values():
-    together = train.train_together(
-      {
-        label: (run, workdir / settings.folder(config, label, run))
-        for label, run in group.items()
-      },
-      workdir,
-      cluster,
-      recall=True,
-    )
-    if cluster.index > 0:
-      continue
-    for label, run in together.items():
-      try:
-        found[label] = Outcome(label, run, runs.conclude(run, tell=False))
-      except ValueError as error:
-        failures[label] = str(error)
-  return [found[label] for label in expanded if label in found], failures
+  outcomes, failures = [], {}
+  for label, run in expanded.items():
+    own = workdir / settings.folder(config, label, run)
+    if cluster.index == 0:
+      console.print(f'\n{label}')
+    try:
+      results = train.train_and_evaluate(run, own, cluster, recall=True)
+    except stop.Stopped as stopped:
+      raise stop.Stopped(
+        f'stopped and saved; the same command with --workdir={workdir} goes on',
+        stopped.status,
+      ) from None
+    except (ValueError, OSError) as error:
+      failures[label] = str(error)
+      console.print(f'  error: {label}: {error}')
+    else:
+      outcomes.append(Outcome(label, run, own, results))
+  return (outcomes, failures) if cluster.index == 0 else ([], {})

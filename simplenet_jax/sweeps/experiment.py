@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from simplenet_jax.cluster import ALONE, Cluster
+from simplenet_jax.config import Config
 from simplenet_jax.console import console, counted
 from simplenet_jax.evaluation import results
-from simplenet_jax.protocols import Config
 from simplenet_jax.sweeps import extras, figures, gap, numbers
 from simplenet_jax.sweeps.conduct import conduct
 
@@ -41,13 +41,13 @@ def run(
   collected = numbers.collect(config, outcomes, failures)
   for row, one in zip(collected['rows'], outcomes, strict=True):
     if config.view == 'speed':
-      row['frames_per_second'] = extras.frames_per_second(one.run)
+      row['frames_per_second'] = extras.frames_per_second(one)
       heads = counted(len(row['seeds']), 'head')
-      row['speed'] = f'{heads}, {one.run.config.precision}'
+      row['speed'] = f'{heads}, {one.config.precision}'
     if config.view == 'deviations':
-      row['deviations'] = extras.deviations(one.run)
+      row['deviations'] = extras.deviations(one)
     if config.view == 'losses':
-      row['loss_by_epoch'] = extras.losses(one.run)
+      row['loss_by_epoch'] = extras.losses(one)
   if config.view == 'gap':
     baseline = config.variants[0][0]
     if baseline in failures:
@@ -65,7 +65,7 @@ def run(
     table = (gap if config.view == 'gap' else numbers).tables(collected)
   paths = numbers.write(collected, workdir, table)
   if config.view == 'pictures':
-    paths += extras.sheets(outcomes[0].run, workdir / config.name)
+    paths += extras.sheets(outcomes[0], workdir / config.name)
   else:
     drawn = figures.DRAWN[config.view](collected)
     paths += figures.write(drawn, workdir / config.name)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from simplenet_jax import run as runs
+from simplenet_jax.data import dataset
+from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.loading import Decoder
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import metrics, run_files
@@ -18,6 +19,7 @@ from simplenet_jax.evaluation.testset import TestSet
 from simplenet_jax.models import patches
 from simplenet_jax.models.head import LEAK
 from simplenet_jax.report import sections
+from simplenet_jax.sweeps.conduct import Outcome
 from simplenet_jax.training import bank, layout, setup
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.record import Record
@@ -25,24 +27,24 @@ from simplenet_jax.training.record import Record
 _ROUNDS = 30  # Predictions that are timed.
 
 
-def _records(run: runs.Run, name: str) -> list[Record]:
+def _records(run: Outcome, inputs: Inputs) -> list[Record]:
   """Reads a category's heads, by seed, from their last checkpoints."""
   checkpoints = Checkpoints(run.workdir / 'checkpoints')
   try:
-    jobs = layout.make_jobs(run.config, [run.categories[name]])
-    saved = [checkpoints.load(job, runs.rank(run, name)) for job in jobs]
+    jobs = layout.make_jobs(run.config, [inputs])
+    saved = [checkpoints.load(job) for job in jobs]
   finally:
     checkpoints.close()
   missing = [job.seed for job, one in zip(jobs, saved, strict=True) if not one]
   if missing:
     raise ValueError(
-      f'{run.workdir}/checkpoints/{name} lacks seeds {missing}; delete '
+      f'{run.workdir}/checkpoints/{inputs.name} lacks seeds {missing}; delete '
       f'{run.workdir} and run the sweep again'
     )
   return [one[0] for one in saved if one]
 
 
-def deviations(run: runs.Run) -> dict[str, dict[str, list[float]]]:
+def deviations(run: Outcome) -> dict[str, dict[str, list[float]]]:
   """Measures how far each dimension spreads over all training patches.
 
   Args:
@@ -56,11 +58,12 @@ def deviations(run: runs.Run) -> dict[str, dict[str, list[float]]]:
     return _deviations(run)
 
 
-def _deviations(run: runs.Run) -> dict[str, dict[str, list[float]]]:
+def _deviations(run: Outcome) -> dict[str, dict[str, list[float]]]:
   extractor = setup.make_extractor(run.config)
+  weights = setup.load_backbone(run.config, extractor.graph).state
   found = {}
-  for name, inputs in run.categories.items():
-    head = _records(run, name)[0].head or {}
+  for inputs in dataset.open_categories(run.config.data).categories:
+    head = _records(run, inputs)[0].head or {}
     layers = [
       (head[key], head.get(key.replace('kernel', 'bias'), 0.0))
       for key in sorted(head)
@@ -75,7 +78,7 @@ def _deviations(run: runs.Run) -> dict[str, dict[str, list[float]]]:
             _moments(
               extractor,
               run.config.patch.target_dim,
-              run.weights.state,
+              weights,
               layers,
               pixels,
             )
@@ -83,7 +86,7 @@ def _deviations(run: runs.Run) -> dict[str, dict[str, list[float]]]:
         )
     finally:
       decoder.close()
-    found[name] = {
+    found[inputs.name] = {
       kind: _joined([part[place] for part in parts]).tolist()
       for place, kind in enumerate(('features', 'adapted'))
     }
@@ -118,10 +121,10 @@ def _joined(parts) -> np.ndarray:
   return np.sqrt((inner + outer).sum(0) / counts.sum())
 
 
-def losses(run: runs.Run) -> dict[str, list[float]]:
+def losses(run: Outcome) -> dict[str, list[float]]:
   """Returns a run's loss by category and epoch, mean over seeds."""
   found = {}
-  for name in run.categories:
+  for name in run.results['categories']:
     seeds = sections.course(run.workdir, name).values()
     found[name] = [
       statistics.fmean(loss for _, loss in points)
@@ -130,13 +133,13 @@ def losses(run: runs.Run) -> dict[str, list[float]]:
   return found
 
 
-def frames_per_second(run: runs.Run) -> float:
+def frames_per_second(run: Outcome) -> float:
   """Times a detector of a run: one image at a time, host to host.
 
   Raises:
     ValueError: If the run left no detector.
   """
-  name = next(iter(run.categories))
+  name = next(iter(run.results['categories']))
   path = run.workdir / 'detectors' / f'{name}.safetensors'
   if not path.exists():
     raise ValueError(f'{path} is missing; set --config.base.detector.save=true')
@@ -152,7 +155,7 @@ def frames_per_second(run: runs.Run) -> float:
   return 1 / statistics.median(seconds)
 
 
-def sheets(run: runs.Run, folder: Path) -> list[Path]:
+def sheets(run: Outcome, folder: Path) -> list[Path]:
   """Writes test images with truth, anomaly map and what is found, outlined.
 
   Found is what scores above the threshold with the best pixel F1 on these very
@@ -166,8 +169,8 @@ def sheets(run: runs.Run, folder: Path) -> list[Path]:
     Their paths; none of categories without masks.
   """
   written = []
-  for name, inputs in run.categories.items():
-    record = _records(run, name)[0]
+  for inputs in dataset.open_categories(run.config.data).categories:
+    name, record = inputs.name, _records(run, inputs)[0]
     test = TestSet.read(inputs, run.config.evaluation.smoothing)
     if test.masks is None or not test.masks.any():
       continue

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from scipy import stats
 
-from simplenet_jax import run as runs
+from simplenet_jax.data import dataset
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.report import sections
 from simplenet_jax.sweeps import numbers
@@ -53,7 +53,7 @@ def measure(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
       category has no pixel figures.
   """
   bars = outcomes[0].results['selected_on_test']
-  operations = [_operations(one.run) for one in outcomes]
+  operations = [_operations(one) for one in outcomes]
   return [
     _measure(one, outcomes[0], bars, own, operations[0])
     for one, own in zip(outcomes, operations, strict=True)
@@ -63,10 +63,10 @@ def measure(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 def _measure(
   one: Outcome, baseline: Outcome, bars, operations, most
 ) -> dict[str, Any]:
-  if one.run.config.seeds != baseline.run.config.seeds:
+  if one.config.seeds != baseline.config.seeds:
     raise ValueError(
-      f'{one.label} has seeds {one.run.config.seeds}, {baseline.label} has '
-      f'{baseline.run.config.seeds}; pairs are of equal seeds'
+      f'{one.label} has seeds {one.config.seeds}, {baseline.label} has '
+      f'{baseline.config.seeds}; pairs are of equal seeds'
     )
   found = {}
   for name, result in one.results['categories'].items():
@@ -82,9 +82,8 @@ def _measure(
       )
     if None in result['last']['pixel_auroc']['seeds']:
       raise ValueError(f'{name} has no pixel AUROC: its defects have no masks')
-    steps, flops = operations[name]
-    job = layout.make_jobs(one.run.config, [one.run.categories[name]])[0]
-    share = flops / most[name][1]
+    steps, epochs, flops = operations[name]
+    share = flops / most[name][-1]
     found[name] = {
       'steps': steps,
       'head_tflop': flops / 1e12,
@@ -95,7 +94,7 @@ def _measure(
       },
       'spread_covers': min(1.0, LATEST / len(courses[0])),
       'ensemble': {m: result.get('ensemble', {}).get(m) for m in MARGINS},
-      'stopped': _stopped(one.run, name, courses),
+      'stopped': _stopped(one, name, courses),
       'to_bar': {
         metric: compare(
           result['last'][metric]['seeds'], bars[name][metric]['seeds'], margin
@@ -103,7 +102,7 @@ def _measure(
         for metric, margin in MARGINS.items()
       },
       'course': {
-        'share': [share * at['epoch'] / job.epochs for at in courses[0]],
+        'share': [share * at['epoch'] / epochs for at in courses[0]],
         **{
           metric: [
             statistics.fmean(at[metric] for at in together)
@@ -116,23 +115,24 @@ def _measure(
   return found
 
 
-def _operations(run: runs.Run) -> dict[str, tuple[int, float]]:
-  """Returns the steps and operations of one head, by category."""
-  extractor = setup.make_extractor(run.config)
-  recipe = setup.make_recipe(run.config, extractor.level_offsets)
+def _operations(one: Outcome) -> dict[str, tuple[int, int, float]]:
+  """Returns the steps, epochs and operations of one head, by category."""
+  config = one.config
+  extractor = setup.make_extractor(config)
+  recipe = setup.make_recipe(config, extractor.level_offsets)
+  weights = setup.load_backbone(config, extractor.graph).state
   head = jax.eval_shape(
     lambda: setup.init_head(
-      run.config, extractor.level_offsets, recipe, setup.head_key(0, '')
+      config, extractor.level_offsets, recipe, setup.head_key(0, '')
     )
   )
   found = {}
-  for job in layout.make_jobs(run.config, list(run.categories.values())):
-    if job.category in found:
-      continue
-    size = run.categories[job.category].size
-    shapes = extractor.shapes(run.weights.state, size)
-    flops = estimate.step_flops(shapes, recipe, head)
-    found[job.category] = job.steps, flops * job.steps
+  for inputs in dataset.open_categories(config.data).categories:
+    job = layout.make_jobs(config, [inputs])[0]
+    flops = estimate.step_flops(
+      extractor.shapes(weights, inputs.size), recipe, head
+    )
+    found[job.category] = job.steps, job.epochs, flops * job.steps
   return found
 
 
@@ -169,11 +169,11 @@ def _spread(course: Sequence[Mapping[str, float]], metric: str) -> float:
   return statistics.stdev(latest) if len(latest) > 1 else 0.0
 
 
-def _stopped(run: runs.Run, name: str, courses) -> dict[str, list[float]]:
+def _stopped(one: Outcome, name: str, courses) -> dict[str, list[float]]:
   """Returns the metrics at the scorings that no label would choose."""
   chosen = []
   for shares, course in zip(
-    sections.separation(run.workdir, name), courses, strict=True
+    sections.separation(one.workdir, name), courses, strict=True
   ):
     far = (at for at in course if shares[int(at['epoch']) - 1] >= SEPARATED)
     chosen.append(next(far, course[-1]))

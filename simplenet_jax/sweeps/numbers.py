@@ -7,6 +7,7 @@ from typing import Any
 from rich import box
 from rich import table as rich_table
 
+from simplenet_jax.config import Config, describe_protocol, flatten
 from simplenet_jax.console import console, counted
 from simplenet_jax.data.folder import MVTEC_AD
 from simplenet_jax.evaluation import metrics, results
@@ -14,7 +15,6 @@ from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.evaluation.tables import by_selection
 from simplenet_jax.files import table_writer, written_aside
 from simplenet_jax.models.weights.variants import UNKNOWN, V1
-from simplenet_jax.protocols import Config, followed, leaves
 from simplenet_jax.sweeps import published
 from simplenet_jax.sweeps.conduct import Outcome
 
@@ -53,7 +53,7 @@ def collect(
     'title': config.title,
     'view': config.view,
     'axis': config.axis,
-    'protocol': followed(config.base),
+    'protocol': describe_protocol(config.base),
     'epochs': config.base.train.epochs,
     'seeds': list(config.base.seeds),
     'categories': list(first.results['categories']),
@@ -76,12 +76,12 @@ def _row(config: Config, one: Outcome) -> dict[str, Any]:
   }
   return {
     'label': one.label,
-    'folder': one.run.workdir.name,
+    'folder': one.workdir.name,
     'changes': dict(dict(config.variants)[one.label]),
-    'at': dict(leaves(one.run.config)).get(config.axis),
-    'epochs': one.run.config.train.epochs,
-    'seeds': list(one.run.config.seeds),
-    'backbone': one.run.config.backbone.name,
+    'at': flatten(one.config).get(config.axis),
+    'epochs': one.config.train.epochs,
+    'seeds': list(one.config.seeds),
+    'backbone': one.config.backbone.name,
     'weights_sha256': one.results['weights']['sha256'],
     'figures': found,
     'paper': _paper(config, one, found),
@@ -96,8 +96,8 @@ def _paper(config: Config, one: Outcome, found: Mapping[str, Any]):
   network = one.label if config.name == 'table4' else 'wide_resnet50_2'
   same = (
     set(one.results['categories']) == set(MVTEC_AD)
-    and one.run.config.backbone.name == network
-    and followed(config.base) in ('reference', 'paper')
+    and one.config.backbone.name == network
+    and describe_protocol(config.base) in ('reference', 'paper')
     and one.results['weights'].get('recipe', UNKNOWN) in (V1, UNKNOWN)
     and published.SELECTION in found
   )

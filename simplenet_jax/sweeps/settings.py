@@ -4,14 +4,12 @@ Nothing here imports jax.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from simplenet_jax import presets, protocols
-from simplenet_jax.protocols import Config
+from simplenet_jax.config import Config, check_config, flatten, load_config
 
 # What is shown beside the numbers; see `figures`.
 VIEWS = (
@@ -27,10 +25,6 @@ VIEWS = (
 
 _LONGEST = 160  # Bytes of a directory's name; disks take 255.
 
-# What features depend on, and how they are kept: runs that agree in these can
-# share them.
-_SHARED = ('data', 'backbone', 'patch', 'bank', 'engine')
-
 
 def base(name: str | None = None) -> Config:
   """Returns the settings that an experiment varies.
@@ -41,7 +35,7 @@ def base(name: str | None = None) -> Config:
   Raises:
     ValueError: For another name.
   """
-  return presets.demo() if name == 'demo' else presets.mvtec(name)
+  return load_config('demo' if name == 'demo' else f'mvtec:{name or ""}')
 
 
 def sweep(
@@ -84,8 +78,7 @@ def sweep(
       'base': base,
       # What all variants set: the base's own values have no say in them.
       'varied': tuple(
-        (field, dict(protocols.leaves(base)).get(field))
-        for field in _varied(variants)
+        (field, flatten(base).get(field)) for field in _varied(variants)
       ),
       'variants': tuple(
         (label, tuple(changes.items())) for label, changes in variants.items()
@@ -126,7 +119,7 @@ def expand(config: Config) -> dict[str, Config]:
         run.update_from_flattened_dict({field: value})
     if file := config.weights.get(run.backbone.name, ''):
       run.backbone.weights = file
-    protocols.check(run)
+    check_config(run)
     runs[label] = run
   names: dict[str, str] = {}
   for label, run in runs.items():
@@ -148,7 +141,7 @@ def _check(config: Config) -> None:
     raise ValueError(
       f'view is {config.view!r}; choose one of {", ".join(VIEWS)}'
     )
-  known = dict(protocols.leaves(config.base))
+  known = flatten(config.base)
   changed = {field for _, changes in config.variants for field, _ in changes}
   for field in sorted(changed):
     if field not in known:
@@ -176,11 +169,11 @@ def folder(config: Config, label: str, run: Config) -> str:
     label: Of the variant.
     run: The variant's settings.
   """
-  before = dict(protocols.leaves(config.base))
+  before = flatten(config.base)
   changes = dict(dict(config.variants)[label])
   parts = [
     f'{field}={_written(value)}'
-    for field, value in protocols.leaves(run)
+    for field, value in flatten(run).items()
     if value != before[field]
     # The files of `weights` are where the same weights lie.
     and (field != 'backbone.weights' or field in changes)
@@ -196,14 +189,3 @@ def _written(value: Any) -> str:
   several = isinstance(value, (tuple, list))
   text = '+'.join(map(str, value)) if several else str(value)
   return text.replace('/', '_')
-
-
-def alike(run: Config) -> str:
-  """Returns what runs must agree in to share features, as one string."""
-  return json.dumps(
-    [
-      leaf
-      for part in _SHARED
-      for leaf in protocols.leaves(run[part], f'{part}.')
-    ]
-  )

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from simplenet_jax import protocols
-from simplenet_jax.protocols import Config
+from simplenet_jax.config import Config, flatten, from_protocol
 from simplenet_jax.sweeps import settings
 
 
@@ -24,7 +23,7 @@ def heads_of(protocol: Config, small: bool = False) -> dict[str, Any]:
   """
   found = {
     field: value
-    for field, value in protocols.leaves(protocol)
+    for field, value in flatten(protocol).items()
     if field.startswith(('train.', 'evaluation.every'))
   }
   if small:
@@ -57,7 +56,7 @@ def make(
   chosen = settings.base(None if small else base)
   if small:
     _shrink(chosen)
-  fast = heads_of(protocols.fast(), small)
+  fast = heads_of(from_protocol('fast'), small)
   return settings.sweep(
     name,
     title,

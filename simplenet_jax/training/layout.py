@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from simplenet_jax.config import Config
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.protocols import Config
 from simplenet_jax.training import bank
 from simplenet_jax.training.job import Job, assign, makespan, turns, widest
 

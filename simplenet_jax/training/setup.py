@@ -12,12 +12,12 @@ import numpy as np
 import optax
 from flax import nnx
 
+from simplenet_jax.config import Config
 from simplenet_jax.data import loading
 from simplenet_jax.models import losses, patches, resnet, weights
 from simplenet_jax.models.head import Head
 from simplenet_jax.models.probe import probe
 from simplenet_jax.models.weights import variants
-from simplenet_jax.protocols import Config
 from simplenet_jax.training import layout, step
 from simplenet_jax.training.bank import Extractor
 from simplenet_jax.training.features import Source

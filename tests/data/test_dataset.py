@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simplenet_jax import protocols
+from simplenet_jax.config import from_protocol
 from simplenet_jax.data import dataset, files, tree
 
 
 @pytest.fixture
 def data(tmp_path):
-  data = protocols.reference().data
+  data = from_protocol().data
   data.resize, data.crop, data.held_out, data.held_out_least = 32, 0, 0.1, 2
   data.root = str(tmp_path / 'part')
   return data

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simplenet_jax import protocols
+from simplenet_jax.config import from_protocol
 from simplenet_jax.data import folder, inputs, masks
 
 
 @pytest.fixture
 def data():
-  data = protocols.reference().data
+  data = from_protocol().data
   data.resize, data.crop = 32, 0
   return data
 

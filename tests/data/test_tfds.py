@@ -11,7 +11,8 @@ import pytest
 import tensorflow_datasets
 from PIL import Image
 
-from simplenet_jax import ledger, protocols
+from simplenet_jax import ledger
+from simplenet_jax.config import from_protocol
 from simplenet_jax.data import builders, cifar10, folder, inputs, tfds
 from simplenet_jax.data.builders import Cifar10OneClass, MvtecAd
 from simplenet_jax.data.download import ARCHIVES
@@ -141,7 +142,7 @@ def test_real_images_come_back_bit_for_bit(shared, tmp_path, name):
 
 @pytest.mark.parametrize('crop', [0, 32])
 def test_inputs_equal_the_folders(root, place, crop):
-  data = protocols.reference().data
+  data = from_protocol().data
   data.resize, data.crop = 48, crop
   theirs = tfds.find_categories('mvtec_ad', place)
   ours = folder.find_categories(root / 'mvtec')

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simplenet_jax import protocols
+from simplenet_jax.config import from_protocol
 from simplenet_jax.detection import assembly
 from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.detector import Detector
@@ -25,7 +25,7 @@ def backbone(architecture='demo_resnet', levels=(2, 3)):
 
 
 def make_config(size=32, crop=0, adaptor='linear', padding='reflect'):
-  config = protocols.reference()
+  config = from_protocol()
   config.backbone.name, config.backbone.padding = 'demo_resnet', padding
   config.backbone.probe = False
   config.data.resize, config.data.crop = size + 8 * bool(crop), crop

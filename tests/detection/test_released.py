@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from simplenet_jax import protocols
+from simplenet_jax.config import from_protocol
 from simplenet_jax.detection import released
 from simplenet_jax.models import folded_head
 from tests.models.test_folded_resnet import assert_range
@@ -16,7 +16,7 @@ PARTS = {'discriminator': 'discriminator', 'pre_projection': 'adaptor'}
 
 @pytest.fixture
 def config():
-  config = protocols.reference()
+  config = from_protocol()
   config.patch.target_dim = DIM
   return config
 

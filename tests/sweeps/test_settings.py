@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from simplenet_jax import protocols
+from simplenet_jax.config import check_config, flatten, from_protocol
 from simplenet_jax.data.folder import MVTEC_AD
 from simplenet_jax.evaluation import metrics
 from simplenet_jax.models.weights import variants
@@ -34,7 +34,7 @@ def test_a_value_that_the_base_has_is_no_change():
 
 
 def test_changes_without_end_still_have_a_name_that_disks_take():
-  fields = dict(protocols.leaves(protocols.fast()))
+  fields = flatten(from_protocol('fast'))
   many = {f: v for f, v in fields.items() if f.startswith(('train', 'data.'))}
   config = make(one=many, other=many | {'train.sigma': 0.7})
   names = {
@@ -43,20 +43,6 @@ def test_changes_without_end_still_have_a_name_that_disks_take():
   }
   assert len(names) == 2
   assert all(len(name.encode()) <= 160 for name in names)
-
-
-def test_what_heads_change_shares_features_and_what_features_need_does_not():
-  config = make(
-    a={},
-    b={'train.sigma': 3.0, 'head.adaptor': 'mlp', 'seeds': (4,)},
-    c={'patch.size': 5},
-    d={'backbone.levels': (1,)},
-  )
-  alike = {
-    label: settings.alike(run) for label, run in settings.expand(config).items()
-  }
-  assert alike['a'] == alike['b']
-  assert len(set(alike.values())) == 3
 
 
 def test_weights_follow_the_backbone():
@@ -93,7 +79,8 @@ def outcome(config, label, categories, backbone='wide_resnet50_2'):
   return types.SimpleNamespace(
     label=label,
     results=results,
-    run=types.SimpleNamespace(config=run, workdir=folder),
+    config=run,
+    workdir=folder,
   )
 
 
@@ -158,7 +145,7 @@ def test_mistakes_in_a_config_are_told_before_anything_is_trained():
   with pytest.raises(ValueError, match='is the config of one run'):
     settings.expand(settings.base('demo'))
   with pytest.raises(ValueError, match='is the config of a sweep'):
-    protocols.check(make(a={}))
+    check_config(make(a={}))
 
 
 def test_weights_can_be_what_varies():

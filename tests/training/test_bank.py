@@ -5,7 +5,7 @@ import pytest
 import torch
 from flax import nnx
 
-from simplenet_jax import protocols
+from simplenet_jax.config import from_protocol
 from simplenet_jax.data import images
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.models import patches, resnet
@@ -18,7 +18,7 @@ SIZES = {'patch_size': 3, 'pretrain_dim': 48, 'target_dim': 40}
 
 @pytest.fixture(scope='module')
 def extractor():
-  config = protocols.reference()
+  config = from_protocol()
   config.backbone.name = 'demo_resnet'
   config.patch.pretrain_dim, config.patch.target_dim = 48, 40
   return setup.make_extractor(config)
@@ -94,7 +94,7 @@ def test_written_rows_are_those_of_the_host(extractor, weights):
 
 
 def test_features_can_be_halved(weights):
-  config = protocols.reference()
+  config = from_protocol()
   config.backbone.name, config.bank.dtype = 'demo_resnet', 'bfloat16'
   config.patch.pretrain_dim, config.patch.target_dim = 48, 40
   half = setup.make_extractor(config)
@@ -109,7 +109,7 @@ def test_features_can_be_halved(weights):
 def golden_case(shared, network):
   """Returns recorded values, the config and the two images they belong to."""
   golden = np.load(shared(f'golden/features_{network}.npz'))
-  config = protocols.reference()
+  config = from_protocol()
   for field in ('resize', 'crop'):
     config.data[field] = int(golden[field])
   config.backbone.name = network

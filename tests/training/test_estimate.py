@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from simplenet_jax import protocols
+from simplenet_jax.config import from_protocol
 from simplenet_jax.training import estimate, setup
 
 SIDES, DIM, HIDDEN = (36, 18), 1536, 1024  # Of WideResNet50-2 at 288 x 288.
@@ -10,7 +10,7 @@ SIDES, DIM, HIDDEN = (36, 18), 1536, 1024  # Of WideResNet50-2 at 288 x 288.
 
 @pytest.mark.parametrize('name', ['reference', 'fast'])
 def test_a_step_is_counted_as_it_is_computed(name):
-  config = protocols.protocol(name)
+  config = from_protocol(name)
   recipe = setup.make_recipe(config, (0, DIM // 2))
   head = jax.eval_shape(
     lambda: setup.init_head(

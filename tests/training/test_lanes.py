@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simplenet_jax import protocols
+from simplenet_jax.config import from_protocol
 from simplenet_jax.training import lanes, noise, sampling, setup, step
 from simplenet_jax.training.job import Job, batches
 
@@ -18,7 +18,7 @@ SIGMA = 0.5
 
 
 def make_config():
-  config = protocols.reference()
+  config = from_protocol()
   config.patch.target_dim = 8
   config.head.hidden = 6
   config.train.batch_size = 4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from absl import logging
 
-from simplenet_jax import protocols
+from simplenet_jax.config import describe_protocol, from_protocol
 from simplenet_jax.evaluation import published
 from simplenet_jax.models import weights
 from simplenet_jax.models.weights import scale, variants
@@ -117,7 +117,7 @@ def test_other_weights_are_no_protocol_of_the_paper(known, other):
   variant = variants.Variant('a.pth', 'wide_resnet50_2', **known)
   assert variant.other == other
   assert variant.known == (other or known.get('recipe', variants.UNKNOWN))
-  followed = protocols.followed(protocols.reference(), variant.other)
+  followed = describe_protocol(from_protocol(), variant.other)
   rows = published.comparable(['screw'], published.BACKBONE, followed)
   if other:
     assert followed == f'reference, but backbone.weights ({other})'
@@ -161,7 +161,7 @@ def test_runs_are_warned(shared, monkeypatch, name, warns):
   monkeypatch.setattr(
     logging, 'warning', lambda form, *parts: lines.append(form % parts)
   )
-  config = protocols.reference()
+  config = from_protocol()
   config.backbone.name = name
   config.backbone.weights = str(shared(f'weights/{name}.safetensors'))
   config.backbone.probe = False

@@ -9,7 +9,14 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import demo, folder, mvtec, mvtec_fast
-from simplenet_jax import presets, protocols, rules
+from simplenet_jax.config import (
+  PROTOCOLS,
+  check_config,
+  crop_caution,
+  describe_protocol,
+  from_protocol,
+  load_config,
+)
 from simplenet_jax.training import estimate, layout, setup
 from simplenet_jax.training.job import Job
 
@@ -48,7 +55,7 @@ def test_reference_and_paper_differ_as_the_design_table_says():
 
 @pytest.mark.parametrize('config', [demo, folder, mvtec, mvtec_fast])
 def test_shipped_configs_pass_their_check(config):
-  protocols.check(config.get_config())
+  check_config(config.get_config())
 
 
 def test_fast_sees_the_images_and_features_of_reference():
@@ -105,10 +112,10 @@ def test_more_epochs_are_as_if_they_were_asked_for():
 
 
 def test_a_users_folder_is_trained_with_the_recipe_fast():
-  for protocol in protocols.PROTOCOLS:
+  for protocol in PROTOCOLS:
     assert folder.get_config(protocol).protocol == protocol
   assert folder.get_config() == folder.get_config('fast')
-  train = protocols.fast().train
+  train = from_protocol('fast').train
   train.min_steps = 1000
   assert folder.get_config().train == train
 
@@ -147,37 +154,37 @@ def test_a_users_images_are_never_cropped_nor_given_the_demos_backbone():
   ],
 )
 def test_values_out_of_range_are_named(field, value):
-  config = protocols.reference()
+  config = from_protocol()
   config.update_from_flattened_dict({field: value})
   with pytest.raises(ValueError, match=f'--config.{field} is .* expected '):
-    protocols.check(config)
+    check_config(config)
 
 
 def test_a_probe_needs_reflected_borders():
-  config = protocols.reference()
+  config = from_protocol()
   config.backbone.padding = 'zeros'
   with pytest.raises(ValueError, match=r'backbone\.probe needs .*=reflect'):
-    protocols.check(config)
+    check_config(config)
 
 
 def test_a_run_says_what_it_changes_in_its_protocol():
   config = mvtec.get_config()
   config.seeds, config.data.categories = (0, 1), ('screw',)
-  assert protocols.followed(config.lock()) == 'reference'
+  assert describe_protocol(config.lock()) == 'reference'
   config.train.epochs, config.backbone.levels = 4, (2,)
   assert (
-    protocols.followed(config) == 'reference, but backbone.levels, train.epochs'
+    describe_protocol(config) == 'reference, but backbone.levels, train.epochs'
   )
-  assert protocols.followed(mvtec.get_config('paper')) == 'paper'
-  assert protocols.followed(demo.get_config()) == 'demo'
-  assert protocols.followed(folder.get_config()).startswith('fast, but ')
+  assert describe_protocol(mvtec.get_config('paper')) == 'paper'
+  assert describe_protocol(demo.get_config()) == 'demo'
+  assert describe_protocol(folder.get_config()).startswith('fast, but ')
 
 
 def test_all_problems_are_told_at_once():
-  config = protocols.reference()
+  config = from_protocol()
   config.train.epochs = config.train.batch_size = 0
   with pytest.raises(ValueError, match=r'epochs is 0.*; .*batch_size is 0'):
-    protocols.check(config)
+    check_config(config)
 
 
 @pytest.mark.parametrize(
@@ -214,32 +221,32 @@ def test_all_problems_are_told_at_once():
   ],
 )
 def test_fields_that_no_setting_has_are_refused(change, message):
-  plain = protocols.reference().to_dict()
+  plain = from_protocol().to_dict()
   for name, value in change.items():
     if isinstance(value, dict) and isinstance(plain.get(name), dict):
       plain[name] |= value
     else:
       plain[name] = value
   with pytest.raises(ValueError) as caught:
-    protocols.check(ConfigDict(plain))
+    check_config(ConfigDict(plain))
   assert ' '.join(str(caught.value).split()) == message
 
 
 def test_fields_that_are_missing_are_named():
-  config = protocols.reference()
+  config = from_protocol()
   del config['head'], config['train']['sigma']
   with pytest.raises(
     ValueError,
-    match=r'must be --config.head; start from protocols.reference\(\).*'
+    match=r'must be --config.head; start from config.from_protocol\(\).*'
     r'must be --config.train.sigma; ',
   ):
-    protocols.check(config)
+    check_config(config)
 
 
 def test_whole_numbers_are_numbers():
-  config = protocols.reference().to_dict()
+  config = from_protocol().to_dict()
   config['train']['sigma'], config['seeds'] = 1, [0, 1]
-  protocols.check(ConfigDict(config))
+  check_config(ConfigDict(config))
 
 
 @pytest.mark.parametrize(
@@ -266,18 +273,18 @@ def test_whole_numbers_are_numbers():
   ],
 )
 def test_a_crop_that_fits_no_longer_is_told(resize, crop, told):
-  config = protocols.reference()
+  config = from_protocol()
   config.data.resize, config.data.crop = resize, crop
-  found = rules.framing(config.data, protocols.reference().data)
+  found = crop_caution(config.data, from_protocol().data)
   assert re.match(told, found) if told else not found
 
 
 def test_a_run_of_no_protocol_may_crop_as_it_likes():
-  config = presets.demo()
+  config = load_config('demo')
   config.data.crop = 96
-  assert not rules.framing(config.data, None)
+  assert not crop_caution(config.data, None)
   config.data.crop = 200
-  assert 'a black frame of 4 pixels' in rules.framing(config.data, None)
+  assert 'a black frame of 4 pixels' in crop_caution(config.data, None)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,336 @@
+"""The settings of a run: protocols, configs by name, and their check.
+
+Nothing here imports jax.
+"""
+
+import difflib
+import inspect
+import runpy
+import traceback
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from simplenet_jax.fields import FIELDS
+
+# A ConfigDict. Its fields are known at run time only; `check_config` checks.
+Config = Any
+
+# What each protocol changes in the defaults: `reference` is the released code,
+# `paper` the paper's text (section 4.3), `fast` a recipe whose last epoch can
+# be taken (docs/last_epoch.md), at less than a tenth of the operations.
+PROTOCOLS: dict[str, dict[str, Any]] = {
+  'reference': {},
+  'paper': {
+    'data.resize': 256,
+    'data.crop': 224,
+    'data.mask_rule': 'half',
+    'backbone.padding': 'zeros',
+    'backbone.probe': False,
+    'head.adaptor_bias': False,
+    'train.batch_size': 4,
+    'train.adaptor.optimizer': 'adam',
+    'train.adaptor.weight_decay': 1e-5,
+  },
+  'fast': {
+    'train.epochs': 120,
+    'train.batch_size': 16,
+    'train.patches': 64,
+    'train.loss': 'cross_entropy',
+    'train.noise': 'relative',
+    'train.sigma': 0.25,
+    'train.schedule': 'cosine',
+    'train.warmup': 0.05,
+    'train.adaptor.learning_rate': 3e-4,
+    'train.discriminator.learning_rate': 2e-3,
+  },
+}
+
+# Fields, or the beginnings of their names, with other values of which a run
+# can be resumed: they change how it goes on, not what comes of it.
+RESUMABLE = (
+  'data.strict',
+  'data.workers',
+  'bank.device_gb',
+  'bank.host_gb',
+  'engine.',
+  'evaluation.pictures',
+  'evaluation.maps',
+  'evaluation.report',
+  'detector.save',
+)
+
+# Fields, or the beginnings of their names, that a protocol fixes.
+PROTOCOL_FIELDS = (
+  'precision',
+  'bank.dtype',
+  'data.resize',
+  'data.crop',
+  'data.bits',
+  'data.mask_rule',
+  'data.held_out',
+  'backbone.name',
+  'backbone.levels',
+  'backbone.padding',
+  'backbone.probe',
+  'patch.',
+  'head.',
+  'train.',
+  'evaluation.every',
+  'evaluation.smoothing',
+)
+
+_TYPES = {
+  bool: 'True or False',
+  int: 'a whole number',
+  float: 'a number',
+  str: 'a text',
+  tuple: 'a tuple',
+}
+
+
+def from_protocol(name: str | None = None) -> Config:
+  """Returns the settings of a protocol; without a name, of `reference`.
+
+  Raises:
+    ValueError: For an unknown name.
+  """
+  name = name or 'reference'
+  if name not in PROTOCOLS:
+    raise ValueError(
+      f'protocol is {name!r}; choose one of {", ".join(PROTOCOLS)}'
+    )
+  config: Any = ConfigDict()
+  values = {field: one.default for field, one in FIELDS.items()}
+  for field, value in (values | PROTOCOLS[name] | {'protocol': name}).items():
+    *sections, last = field.split('.')
+    section: Any = config
+    for part in sections:
+      if part not in section:
+        section[part] = ConfigDict()
+      section = section[part]
+    section[last] = value
+  return config
+
+
+def flatten(config: Config, prefix: str = '') -> dict[str, Any]:
+  """Returns every field's value by its path, such as 'train.epochs'."""
+  found = {}
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      found |= flatten(value, f'{prefix}{name}.')
+    else:
+      found[prefix + name] = value
+  return found
+
+
+def describe_protocol(config: Config, weights: str = '') -> str:
+  """Returns the protocol that a run follows, with what is changed in it.
+
+  Args:
+    config: A run's settings.
+    weights: What the backbone's weights are, if known not to be the protocol's.
+
+  Returns:
+    The protocol's name alone if it is followed to the letter (or is none of
+    `PROTOCOLS`), else as in 'reference, but data.crop, train.epochs'.
+  """
+  if config.protocol not in PROTOCOLS:
+    return config.protocol
+  mine = flatten(config)
+  changed = [
+    field
+    for field, value in flatten(from_protocol(config.protocol)).items()
+    if field.startswith(PROTOCOL_FIELDS) and mine[field] != value
+  ]
+  if weights:
+    changed.append(f'backbone.weights ({weights})')
+  if not changed:
+    return config.protocol
+  return f'{config.protocol}, but {", ".join(changed)}'
+
+
+def load_config(argument: str) -> Config:
+  """Returns what a config file's `get_config` gives.
+
+  Args:
+    argument: A file, or the name of one that comes with the package, and its
+      choice, as in `mvtec`, `mvtec:paper` or `configs/mvtec.py:paper`.
+
+  Raises:
+    ValueError: If there is no such file, or something is wrong with it.
+  """
+  name, colon, choice = argument.partition(':')
+  path = str(find_config(name))
+  try:
+    get_config = runpy.run_path(path).get('get_config')
+    if not callable(get_config):
+      raise ValueError('has no function get_config; see configs/folder.py')
+    takes = list(inspect.signature(get_config).parameters.values())
+    if colon and not takes:
+      raise ValueError('this one has no choices; leave out the colon and more')
+    if takes and not colon and takes[0].default is inspect.Parameter.empty:
+      raise ValueError(f'this one needs a choice, as in {name}:CHOICE')
+    config = get_config(choice) if colon else get_config()
+  except SyntaxError as error:
+    where = f', line {error.lineno}' if error.lineno else ''
+    raise ValueError(
+      f'its Python is wrong{where}: {error.msg}; see configs/'
+    ) from None
+  except ValueError:
+    raise
+  except Exception as error:
+    lines = [
+      f'line {frame.lineno}: '
+      for frame in traceback.extract_tb(error.__traceback__)
+      if frame.filename == path
+    ]
+    raise ValueError(
+      f'{"".join(lines[-1:])}{type(error).__name__}: {error}; mend the file'
+    ) from None
+  if not isinstance(config, ConfigDict):
+    raise ValueError(
+      f'its get_config returned {type(config).__name__}, expected a ConfigDict '
+      'such as config.from_protocol()'
+    )
+  return config
+
+
+def config_folder() -> Path:
+  """Returns the folder of the configs that come with the package."""
+  here = Path(__file__).parent
+  inside = here / 'configs'  # In a checkout they lie beside the package.
+  return inside if inside.is_dir() else here.parent / 'configs'
+
+
+def find_config(name: str) -> Path:
+  """Returns the file of a config, by its path or its name.
+
+  Raises:
+    ValueError: If there is none.
+  """
+  given, folder = Path(name), config_folder()
+  own = name.removeprefix('configs/').removesuffix('.py')
+  for path in (given, folder / f'{own}.py'):
+    if path.is_file():
+      return path
+  names = [
+    path.relative_to(folder).with_suffix('').as_posix()
+    for path in sorted(folder.rglob('*.py'))
+  ]
+  raise ValueError(f'no such file; configs by name: {", ".join(names)}')
+
+
+def check_config(config: Config) -> None:
+  """Checks every field of a run's settings and its value.
+
+  Raises:
+    ValueError: Names all fields that no setting has, that are missing or out of
+      range, what was found and what is expected.
+  """
+  if 'variants' in config:
+    raise ValueError(
+      f'{config.name} is the config of a sweep: python -m simplenet_jax.sweep'
+    )
+  check_fields(config, from_protocol())
+  values = flatten(config)
+  problems = [
+    f'--config.{field} is {values[field]!r}, expected {one.rule.allowed}'
+    for field, one in FIELDS.items()
+    if one.rule and not one.rule.accepts(values[field])
+  ]
+  if config.backbone.probe and config.backbone.padding != 'reflect':
+    problems.append(
+      '--config.backbone.probe needs --config.backbone.padding=reflect, found '
+      f'{config.backbone.padding!r}; turn it off (--noconfig.backbone.probe)'
+    )
+  if problems:
+    raise ValueError('; '.join(problems))
+
+
+def check_fields(config: Config, model: Config) -> None:
+  """Checks that settings have a model's fields, with values of its types.
+
+  Raises:
+    ValueError: Names all fields that differ, and which were meant.
+  """
+  if problems := list(_misfits(config, model, flatten(model))):
+    raise ValueError('; '.join(problems))
+
+
+def _misfits(
+  config: Config, model: Config, known: Collection[str], prefix: str = ''
+) -> Iterator[str]:
+  for name in config:
+    if name not in model:
+      field = prefix + name
+      yield f'there is no --config.{field}{suggestion(field, known)}'
+  if missing := [prefix + name for name in model if name not in config]:
+    yield (
+      f'there must be {", ".join(f"--config.{name}" for name in missing)}; '
+      'start from config.from_protocol(), as the files in configs do'
+    )
+  for name in set(config) & set(model):
+    field, value, like = prefix + name, config[name], model[name]
+    if isinstance(like, ConfigDict):
+      if isinstance(value, ConfigDict):
+        yield from _misfits(value, like, known, f'{field}.')
+      else:
+        yield f'--config.{field} is {value!r}, expected a section'
+    elif not _has_type_of(value, like):
+      yield f'--config.{field} is {value!r}, expected {_TYPES[type(like)]}'
+
+
+def _has_type_of(value: Any, like: Any) -> bool:
+  if type(like) is float:
+    return type(value) in (int, float)
+  if type(like) is tuple:
+    return isinstance(value, (tuple, list))
+  return isinstance(value, type(like)) and (
+    type(like) is bool or not isinstance(value, bool)
+  )
+
+
+def suggestion(path: str, known: Collection[str]) -> str:
+  """Returns a question for the field that was meant, or nothing.
+
+  Args:
+    path: A field that there is not, such as 'train.epoch'.
+    known: The fields that there are.
+  """
+  sections = {field.rpartition('.')[0] for field in known} - {''}
+  close = difflib.get_close_matches(path, [*known, *sections], n=1)
+  by_name = {field.split('.')[-1]: field for field in known}
+  names = difflib.get_close_matches(path.split('.')[-1], by_name, n=1)
+  close += [by_name[name] for name in names]
+  return f'; did you mean --config.{close[0]}?' if close else ''
+
+
+def crop_caution(data: Config, protocols: Config | None) -> str:
+  """Returns what a crop leaves out or adds, where it does not fit the resize.
+
+  Args:
+    data: The `data` section of checked settings.
+    protocols: The same section of the protocol that they follow, or None.
+
+  Returns:
+    A sentence with the remedy; nothing where as much of an image is seen as the
+    protocol lets see, or all of it.
+  """
+  resize, crop = data.resize, data.crop
+  remedy = 'set both, or --config.data.crop=0 to see the whole image'
+  if crop > resize:
+    return (
+      f'resize {resize} is smaller than crop {crop}: every image gets a black '
+      f'frame of {(crop - resize + 1) // 2} pixels; {remedy}'
+    )
+  if not crop or not protocols or crop == resize:
+    return ''
+  if abs(crop / resize - protocols.crop / protocols.resize) < 0.005:
+    return ''
+  return (
+    f'crop is {crop} of an image whose shorter side is resized to {resize}: '
+    f'{100 * (crop / resize) ** 2:.0f} % of a square image is seen; {remedy}'
+  )

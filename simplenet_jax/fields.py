@@ -1,0 +1,257 @@
+"""Every setting of a run: its default, its meaning, and the values it takes.
+
+The defaults are those of the protocol `reference`. Nothing here imports jax.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+# The precisions of matrix products.
+PRECISIONS = ('float32', 'tensorfloat32', 'bfloat16')
+
+_SIDE = 2**14  # Pixels.
+_MOST = 2**31 - 1  # What devices count to.
+
+
+class Rule(NamedTuple):
+  """Which values a setting takes: a test, and the words for it."""
+
+  accepts: Callable[[Any], bool]
+  allowed: str
+
+
+class Field(NamedTuple):
+  """A setting of a run; without a rule any value of the default's type."""
+
+  default: Any
+  meaning: str
+  rule: Rule | None = None
+
+
+def _one_of(*choices: str) -> Rule:
+  return Rule(lambda x: x in choices, f'one of {", ".join(choices)}')
+
+
+_POSITIVE = Rule(lambda x: 1 <= x <= _MOST, f'from 1 to {_MOST}')
+_COUNT = Rule(lambda x: 0 <= x <= _MOST, f'from 0 to {_MOST}')
+_GIGABYTES = Rule(lambda x: 0 <= x <= 1e6, 'from 0 to a million')
+_NOT_NEGATIVE = Rule(lambda x: 0 <= x < math.inf, 'at least 0')
+_ABOVE_ZERO = Rule(lambda x: 0 < x < math.inf, 'above 0')
+_SHARE = Rule(lambda x: 0 <= x < 1, 'from 0 to below 1')
+_SEEDS = Rule(
+  lambda x: (
+    all(type(seed) is int and 0 <= seed < 2**32 for seed in x)
+    and len(x) == len(set(x)) > 0
+  ),
+  'one or more different whole numbers from 0 up, such as 0,1,2',
+)
+_LEVELS = Rule(
+  lambda x: (
+    all(type(level) is int and 1 <= level <= 4 for level in x)
+    and len(x) == len(set(x)) > 0
+  ),
+  'one or more different numbers from 1 to 4, such as 2,3',
+)
+_NAMES = Rule(
+  lambda x: all(isinstance(name, str) for name in x),
+  "names, such as ('screw', '01')",
+)
+_CROP = Rule(
+  lambda x: x == 0 or 32 <= x <= _SIDE, f'0 (no crop), or from 32 to {_SIDE}'
+)
+_OPTIMIZER = _one_of('adam', 'adamw')
+
+FIELDS: dict[str, Field] = {
+  'name': Field('', 'Names the work directory.'),
+  'protocol': Field('reference', 'The protocol that the settings start from.'),
+  'seeds': Field((0,), 'A head is trained for each.', _SEEDS),
+  'precision': Field(
+    'float32',
+    "The heads' matrix products; reduced ones are faster on accelerators.",
+    _one_of(*PRECISIONS),
+  ),
+  # The images.
+  'data.source': Field(
+    'folder',
+    'A folder of images, the binary version of CIFAR-10, what TFDS has '
+    'prepared, or images that are generated where root is missing.',
+    _one_of('folder', 'cifar10', 'tfds', 'demo'),
+  ),
+  'data.root': Field('', 'The folder of images; TFDS needs none.'),
+  'data.dataset': Field('', 'The name of a data set that can be downloaded.'),
+  'data.tfds_dir': Field('', "TFDS's directory; empty: its own choice."),
+  'data.categories': Field((), 'The categories; empty: all found.', _NAMES),
+  'data.normal': Field(
+    '', 'Names of folders of good images, where names do not tell; with commas.'
+  ),
+  'data.defects': Field(
+    '', 'Names of folders of defective images, one per kind; with commas.'
+  ),
+  'data.masks': Field('', 'Names of folders of masks; with commas.'),
+  'data.strict': Field(False, 'Whether an unreadable image ends the run.'),
+  'data.resize': Field(
+    329,
+    'The shorter side of an image, in pixels.',
+    Rule(lambda x: 32 <= x <= _SIDE, f'from 32 to {_SIDE} pixels'),
+  ),
+  'data.crop': Field(
+    288, 'The side of the centre that is used, in pixels; 0: all.', _CROP
+  ),
+  'data.bits': Field(
+    16,
+    "The bits of 16-bit gray images; 12 for a 12-bit camera's.",
+    Rule(lambda x: 8 <= x <= 16, 'from 8 to 16'),
+  ),
+  'data.mask_rule': Field(
+    'reference',
+    "As the released code, or 'half': a resized mask's pixels from .5 up.",
+    _one_of('reference', 'half'),
+  ),
+  'data.demo_seed': Field(0, 'The seed of generated images.', _COUNT),
+  'data.held_out': Field(
+    0.0,
+    'The share of the good images that is kept for thresholds where there is '
+    'no validation/good; 0: none.',
+    _SHARE,
+  ),
+  'data.held_out_least': Field(
+    20, 'At least so many are held out, but a quarter at most.', _COUNT
+  ),
+  'data.workers': Field(
+    0, 'Decoding threads of each device; 0: one per core.', _COUNT
+  ),
+  # The backbone and its features.
+  'backbone.name': Field(
+    'wide_resnet50_2',
+    'The network: resnet18, resnet50, resnet101, wide_resnet50_2 or the '
+    "demo's demo_resnet.",
+  ),
+  'backbone.weights': Field(
+    '', "A file or a name on the hub; empty: torchvision's first weights."
+  ),
+  'backbone.levels': Field((2, 3), 'The levels of the features.', _LEVELS),
+  'backbone.padding': Field(
+    'reflect', "The borders: reflect, or zeros as in the network's training."
+  ),
+  'backbone.probe': Field(
+    True, "Whether BatchNorm statistics are as after the released code's start."
+  ),
+  'backbone.batch_size': Field(
+    8, 'Images per pass; changes features by rounding alone.', _POSITIVE
+  ),
+  'bank.dtype': Field(
+    'float32',
+    'The type of stored features; 16 bits halve their size.',
+    _one_of('float32', 'bfloat16', 'float16'),
+  ),
+  'bank.device_gb': Field(
+    0.0, "Features' memory on each device; 0: what is left.", _GIGABYTES
+  ),
+  'bank.host_gb': Field(
+    0.0,
+    'Host memory for features that do not fit on devices; 0: a quarter. What '
+    'does not fit there either goes to a file in the work directory.',
+    _GIGABYTES,
+  ),
+  # How the work is done.
+  'engine.devices': Field(
+    0, 'How many devices of this machine to use; 0: all.', _COUNT
+  ),
+  'engine.lanes': Field(
+    0, 'Heads side by side on a device; 0: as it suits it.', _COUNT
+  ),
+  'engine.shrink': Field(
+    False, 'Whether to go on with less at a time when memory runs out.'
+  ),
+  'engine.checkpoint_seconds': Field(
+    60.0, 'Seconds between saves of the heads under way.', _NOT_NEGATIVE
+  ),
+  'engine.tensorboard': Field(True, 'Whether to write scalars.'),
+  # The head.
+  'patch.size': Field(
+    3,
+    'The side of the neighbourhood that is averaged.',
+    Rule(lambda x: 1 <= x <= 255, 'from 1 to 255'),
+  ),
+  'patch.pretrain_dim': Field(
+    1536, "Dimensions of a level's patch.", _POSITIVE
+  ),
+  'patch.target_dim': Field(1536, "Dimensions of the head's input.", _POSITIVE),
+  'head.adaptor': Field('linear', 'The adaptor: linear, mlp or identity.'),
+  'head.adaptor_bias': Field(True, 'Whether the adaptor has a bias.'),
+  'head.hidden': Field(1024, "The discriminator's hidden width.", _POSITIVE),
+  # Its training.
+  'train.epochs': Field(160, 'Epochs of each head.', _POSITIVE),
+  'train.min_steps': Field(
+    0, 'Categories with fewer steps train whole epochs more.', _COUNT
+  ),
+  'train.batch_size': Field(8, 'Images per step.', _POSITIVE),
+  'train.patches': Field(
+    0, 'Patches drawn of each image of a step; 0: all of them.', _COUNT
+  ),
+  'train.schedule': Field(
+    'constant',
+    'The course of the learning rates; cosine falls to zero.',
+    _one_of('constant', 'cosine'),
+  ),
+  'train.warmup': Field(
+    0.0, 'The share of the steps in which learning rates rise.', _SHARE
+  ),
+  'train.average': Field(
+    0.0,
+    'Weights are averaged over about the last one in so many + 1 of the steps '
+    'so far; 0: the last weights count.',
+    _NOT_NEGATIVE,
+  ),
+  'train.loss': Field('truncated_l1', 'The loss: truncated_l1, cross_entropy.'),
+  'train.margin': Field(
+    0.5, 'The margin of the loss, in logits.', _NOT_NEGATIVE
+  ),
+  'train.sigma': Field(
+    0.015,
+    "The noise's standard deviation; fits torchvision's first weights.",
+    _ABOVE_ZERO,
+  ),
+  'train.noise': Field(
+    'absolute',
+    'The unit of sigma; relative: the spread of the features of a category, '
+    'which fits any weights.',
+    _one_of('absolute', 'relative'),
+  ),
+  'train.adaptor.optimizer': Field('adamw', "The adaptor's.", _OPTIMIZER),
+  'train.adaptor.learning_rate': Field(1e-4, "The adaptor's.", _ABOVE_ZERO),
+  'train.adaptor.weight_decay': Field(1e-2, "The adaptor's.", _NOT_NEGATIVE),
+  'train.discriminator.optimizer': Field(
+    'adam', "The discriminator's.", _OPTIMIZER
+  ),
+  'train.discriminator.learning_rate': Field(
+    2e-4, "The discriminator's.", _ABOVE_ZERO
+  ),
+  'train.discriminator.weight_decay': Field(
+    1e-5, "The discriminator's.", _NOT_NEGATIVE
+  ),
+  # What comes of it.
+  'evaluation.every': Field(
+    4, 'Epochs between scorings for the best test epoch.', _POSITIVE
+  ),
+  'evaluation.course': Field(
+    False,
+    'Whether to tell the metrics of every scoring; all scores are kept for '
+    'it, in memory and in checkpoints.',
+  ),
+  'evaluation.smoothing': Field(
+    4.0, "The Gaussian's sigma of anomaly maps, in pixels.", _NOT_NEGATIVE
+  ),
+  'evaluation.pictures': Field(
+    16, "Test images on a category's sheet; 0: no sheet.", _COUNT
+  ),
+  'evaluation.maps': Field(False, 'Whether to save anomaly maps as TIFF.'),
+  'evaluation.report': Field(True, 'Whether to leave report.html.'),
+  'detector.save': Field(True, 'Whether to leave a detector per category.'),
+  'detector.false_alarm_rate': Field(
+    0.01,
+    'The rate that thresholds aim at, where good images are held out.',
+    Rule(lambda x: 0 < x < 1, 'between 0 and 1'),
+  ),
+}
