@@ -21,6 +21,7 @@ from simplenet_jax.evaluation import (
   metrics,
   results,
   run_files,
+  tables,
   testset,
 )
 from simplenet_jax.files import read_json
@@ -287,9 +288,7 @@ def report(run: Run) -> dict[str, Any]:
     name: run.finished[name] for name in run.categories if name in run.finished
   }
   table = results.build(about, finished)
-  results.write_json(run.workdir / 'results.json', table)
-  results.write_csv(run.workdir / 'results.csv', table)
-  results.write_markdown(run.workdir / 'results.md', table)
+  results.write(run.workdir, table)
   return table
 
 
@@ -312,7 +311,7 @@ def conclude(run: Run, tell: bool = True) -> dict[str, Any]:
     if tell:
       measured = any(one.last for one in run.finished.values())
       shown = (
-        results.terminal_table(table)
+        tables.format_table(table)
         if measured
         else 'No test images: nothing was measured.'
       )

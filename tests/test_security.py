@@ -15,7 +15,7 @@ from simplenet_jax.data import images
 from simplenet_jax.detection import file as detectors
 from simplenet_jax.detection import released
 from simplenet_jax.models.weights import files as weights
-from simplenet_jax.report import contents
+from simplenet_jax.report import page
 from simplenet_jax.training.checkpoint import Checkpoints
 from tests.training.test_lanes import make_job
 
@@ -161,7 +161,7 @@ def hostile(request, ran):
     ('ckpt.pth', lambda path: released.load(path, load_config('demo'))),
     ('part.safetensors', detectors.load),
     ('part.safetensors', detectors.read_card),
-    ('results.json', lambda path: contents.read(path.parent)),
+    ('results.json', lambda path: page.read(path.parent)),
     ('image.png', images.read_image),
   ],
 )

@@ -37,7 +37,7 @@ def _preload() -> None:
     released,
     session,
   )
-  from simplenet_jax.report import comparison, page  # noqa: F401
+  from simplenet_jax.report import page  # noqa: F401
 
 
 def _become(argv: list[str], folder: pathlib.Path) -> NoReturn:

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from simplenet_jax.data import files
@@ -90,11 +89,7 @@ class Output:
         self._drawn(found).save(aside)
     if self.maps:
       target = self.folder / files.MAPS / place.parent / f'{place.name}.tiff'
-      # The evaluator sorts all pixels and knows no NaN: what was not looked at
-      # is as little anomalous as anything.
-      whole = np.nan_to_num(found.map, nan=found.input_map.min())
-      with written_aside(target) as aside:
-        Image.fromarray(whole).save(aside, compression='tiff_adobe_deflate')
+      pictures.write_map(target, found.map, found.input_map.min())
 
   def _drawn(self, found: Prediction) -> Image.Image:
     """Draws the heat map over an image, and a line around the defect."""

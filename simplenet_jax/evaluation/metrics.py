@@ -48,14 +48,18 @@ def evaluate(
 ) -> dict[str, float]:
   """Computes all metrics of one test set.
 
+  `aupro_30` and `aupro_05` take every threshold, as the evaluator of MVTec AD
+  does. The `_sampled` ones sample the PRO curve at 100 equally spaced false
+  positive rates, as the evaluator of MVTec 3D-AD does. Its coarse trapezoids
+  lie below a concave curve, so these are lower: by some thousandths up to .3
+  and some hundredths up to .05, where five samples are left.
+
   Args:
-    labels: `[images]` bool or integer, 1 for a defective image, 0 for a good
-      one.
+    labels: `[images]`, 1 for a defective image, 0 for a good one.
     scores: `[images]` float, higher means more anomalous.
     masks: `[images, height, width]`, nonzero where a pixel is defective (all
       zero for a good image), or None without ground truth.
-    maps: `[images, height, width]` float anomaly maps, higher means more
-      anomalous, or None.
+    maps: Anomaly maps of that shape, float, or None.
 
   Returns:
     The values of `METRICS`, each a fraction in [0, 1]. A metric is NaN where it
@@ -65,12 +69,6 @@ def evaluate(
   Raises:
     ValueError: If shapes disagree, a label is neither 0 nor 1, or a score is
       not finite.
-
-  `aupro_30` and `aupro_05` take every threshold, as the evaluator of MVTec AD
-  does. The `_sampled` ones sample the PRO curve at 100 equally spaced false
-  positive rates, as the evaluator of MVTec 3D-AD does. Its coarse trapezoids
-  lie below a concave curve, so these are lower: by some thousandths up to .3
-  and some hundredths up to .05, where five samples are left.
 
   References:
     AUPRO: Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021, and
@@ -102,8 +100,8 @@ def evaluate(
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
   """Computes the area under the ROC curve of images or pixels.
 
-  Counted in whole numbers, so equal rankings give equal figures: fit to break
-  ties with.
+  It is counted in whole numbers, so that equal rankings give equal figures and
+  ties can be broken by them.
 
   Args:
     labels: Array of any shape, nonzero for the positives.
@@ -112,9 +110,6 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
   Returns:
     The probability that a positive scores above a negative, a tie counting
     half: in [0, 1], or NaN when either is missing.
-
-  Raises:
-    ValueError: If the shapes differ or a score is not finite.
   """
   positive, scores = np.asarray(labels) != 0, _finite('scores', scores)
   if positive.shape != scores.shape:
@@ -149,15 +144,38 @@ def _finite(name: str, values: ArrayLike) -> np.ndarray:
 def _image_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
   if labels.all() or not labels.any():
     return dict.fromkeys(IMAGE_METRICS, np.nan)
-  precision, recall, _ = sk_metrics.precision_recall_curve(labels, scores)
-  total = precision + recall
-  # Both are zero where no defective image scores above the threshold.
-  f1 = 2 * precision * recall / np.where(total > 0, total, 1)
   return {
     'image_auroc': float(sk_metrics.roc_auc_score(labels, scores)),
     'image_ap': float(sk_metrics.average_precision_score(labels, scores)),
-    'image_f1_max': float(f1.max()),
+    'image_f1_max': best_f1(labels, scores)[0],
   }
+
+
+def best_f1(
+  labels: np.ndarray, scores: np.ndarray
+) -> tuple[float, float | None]:
+  """Returns the best F1 of images, and the threshold above which it is had.
+
+  Args:
+    labels: 0 for normal, 1 for defective images, `[images]`.
+    scores: `[images]`, float.
+
+  Returns:
+    NaN and None with one kind of images only.
+  """
+  if labels.all() or not labels.any():
+    return np.nan, None
+  precision, recall, thresholds = sk_metrics.precision_recall_curve(
+    labels, scores
+  )
+  total = precision + recall
+  # Both are zero where no defective image scores above the threshold.
+  f1 = 2 * precision * recall / np.where(total > 0, total, 1)
+  best = int(f1[:-1].argmax())
+  # A verdict is what lies above, so it comes between two scores.
+  thresholds = thresholds.astype(np.float64)
+  below = np.concatenate([[thresholds[0] - 1], thresholds])
+  return float(f1.max()), float((below[best] + thresholds[best]) / 2)
 
 
 def _pixel_metrics(defect: np.ndarray, maps: np.ndarray) -> dict[str, float]:
@@ -179,11 +197,11 @@ def _pixel_metrics(defect: np.ndarray, maps: np.ndarray) -> dict[str, float]:
 
 
 class PixelCurves(NamedTuple):
-  """What a threshold on anomaly maps would do.
+  """What thresholds on anomaly maps would do, float `[points]`.
 
   Attributes:
-    alarms: Shares of normal pixels above it, ascending, float `[points]`.
-    overlaps: The mean share of a defect region above it, of the same shape.
+    alarms: Shares of normal pixels above each, ascending.
+    overlaps: The mean share of a defect region above each.
     best: The threshold with the highest pixel F1; a pixel passes at it.
   """
 
@@ -194,10 +212,6 @@ class PixelCurves(NamedTuple):
 
 def pixel_curves(masks: ArrayLike, maps: ArrayLike) -> PixelCurves:
   """Returns the PRO curve and the pixel threshold with the best F1.
-
-  Args:
-    masks: `[images, height, width]`, nonzero where a pixel is defective.
-    maps: Anomaly maps of that shape.
 
   Raises:
     ValueError: If no pixel is defective, or none is normal.
@@ -268,13 +282,10 @@ class Ranking(NamedTuple):
 
 
 def rank(defect: np.ndarray, maps: np.ndarray, more: ArrayLike = ()) -> Ranking:
-  """Ranks defect pixels among normal ones.
+  """Ranks the pixels of `[images, height, width]`, of which some are defective.
 
-  Args:
-    defect: `[images, height, width]` bool, with pixels of either kind.
-    maps: Anomaly maps of that shape.
-    more: Scores of normal pixels of other images, sorted. They do not count for
-      `samples`.
+  `more` are sorted scores of other images' normal pixels, which do not count
+  for `samples`.
   """
   regions = np.empty(defect.shape, np.int32)
   ndimage.label(defect, structure=_EIGHT_CONNECTED, output=regions)

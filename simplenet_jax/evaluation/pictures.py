@@ -1,7 +1,6 @@
 """Pictures of results: heat maps, sheets, thumbnails and curves."""
 
 import base64
-import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +16,8 @@ from scipy import ndimage
 
 from simplenet_jax.files import written_aside
 
-_SIDE = 208  # Of a picture on a sheet, its longer side, in pixels.
-_GAP = 8
-_CAPTION = 22
+SHEET_SIDE = 208  # Of a picture on a sheet, its longer side, in pixels.
+_GAP, _CAPTION = 8, 22
 _OUTLINE = (0, 255, 110)
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 # Longest sides of what the report embeds. Maps are smooth: the browser enlarges
@@ -27,124 +25,44 @@ _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 _THUMBNAIL, _THUMBNAIL_HEAT, _THUMBNAIL_MASK = 256, 64, 128
 _MOST_LINES, _MOST_POINTS = 100, 1_500  # Of the outlines on a thumbnail.
 
-
-@dataclasses.dataclass(frozen=True)
-class Tile:
-  """One test image's pictures.
-
-  Attributes:
-    caption: Its defect and name.
-    image: As it is stored, RGB.
-    mask: Ground truth in the image's pixels, bool `[height, width]`, or None.
-    heat: Anomaly map in the image's pixels, float `[height, width]`; NaN where
-      the protocol did not look.
-    score: The image score.
-    found: What is outlined on the heat map, bool `[height, width]`, or None.
-  """
-
-  caption: str
-  image: Image.Image
-  mask: np.ndarray | None
-  heat: np.ndarray
-  score: float
-  found: np.ndarray | None = None
+Limits = tuple[float, float]  # Scores at the cold and the hot end of colours.
 
 
-def pick(defects: Sequence[str], count: int) -> list[int]:
-  """Picks test images to show: all defects in turn, each in file order.
+def limits(maps: np.ndarray) -> Limits:
+  """Returns the limits of the colours that anomaly maps are shown with."""
+  return float(np.median(maps)), float(maps.max())
+
+
+def heated(image: Image.Image, heat: np.ndarray, limits: Limits) -> Image.Image:
+  """Colours an RGB image by its anomaly map.
 
   Args:
-    defects: The defect of each test image.
-    count: How many to pick at most.
-
-  Returns:
-    Indices, in ascending order; scores play no part in the choice.
+    image: Of any size.
+    heat: float `[height, width]`, of any size with the same aspect; NaN, which
+      was not scored, is hatched.
+    limits: Scores at both ends of the colours.
   """
-  by_defect = {name: [] for name in sorted(set(defects))}
-  for index, name in enumerate(defects):
-    by_defect[name].append(index)
-  rank = {
-    index: position
-    for indices in by_defect.values()
-    for position, index in enumerate(indices)
-  }
-  return sorted(sorted(rank, key=lambda index: (rank[index], index))[:count])
+  nearest = Image.Resampling.NEAREST
+  values = Image.fromarray(heat.astype(np.float32)).resize(image.size, nearest)
+  heat = np.asarray(values)
+  gray = np.asarray(image, np.float32).mean(-1, keepdims=True)
+  blend = 0.45 * gray + 0.55 * _coloured(heat, limits)
+  row, column = np.indices(heat.shape)
+  hatch = np.less((row + column) % 8, 2)[..., None]
+  unscored = np.where(hatch, 128, 0.5 * gray + 110)
+  blend = np.where(np.isnan(heat)[..., None], unscored, blend)
+  return Image.fromarray(blend.clip(0, 255).astype(np.uint8))
 
 
-def write_sheet(
-  path: Path, title: str, tiles: Sequence[Tile], *, limits: tuple[float, float]
-) -> None:
-  """Writes a category's picture sheet as PNG.
-
-  Each cell shows the image, the image with the ground truth outlined, and the
-  heat map; hatching marks what the protocol did not score.
-
-  Args:
-    path: The file.
-    title: The line above.
-    tiles: What to show, at least one.
-    limits: Scores at the cold and at the hot end of the colours.
-  """
-  cells = [_cell(tile, limits) for tile in tiles]
-  width = max(cell.width for cell in cells)
-  height = max(cell.height for cell in cells)
-  columns = max(1, min(len(cells), 2 if width > height * 2 else 4))
-  rows = -(-len(cells) // columns)
-  sheet = Image.new(
-    'RGB',
-    (
-      columns * (width + 2 * _GAP),
-      rows * (height + _GAP) + _CAPTION + 2 * _GAP,
-    ),
-    _PAPER,
-  )
-  draw = ImageDraw.Draw(sheet)
-  draw.text((_GAP, _GAP), title, _INK, font=ImageFont.load_default(16))
-  for index, cell in enumerate(cells):
-    row, column = divmod(index, columns)
-    left = column * (width + 2 * _GAP) + _GAP
-    sheet.paste(cell, (left, row * (height + _GAP) + _CAPTION + 2 * _GAP))
-  with written_aside(path) as aside:
-    sheet.save(aside)
-
-
-def _cell(tile: Tile, limits: tuple[float, float]) -> Image.Image:
-  """Draws one test image: caption, image, ground truth, heat map."""
-  scale = _SIDE / max(tile.image.size)
-  width, height = (max(1, round(side * scale)) for side in tile.image.size)
-  size = (width, height)
-  image = tile.image.resize(size, Image.Resampling.LANCZOS)
-  heat = heated(image, tile.heat, limits)
-  if tile.found is not None:
-    heat = outlined(heat, tile.found)
-  pictures = [image, _with_truth(image, tile.mask), heat]
-  step = size[0] + 2
-  cell = Image.new('RGB', (3 * step - 2, size[1] + _CAPTION), _PAPER)
-  for index, picture in enumerate(pictures):
-    cell.paste(picture, (index * step, _CAPTION))
-  draw = ImageDraw.Draw(cell)
-  font = ImageFont.load_default(14)
-  draw.text((0, 2), tile.caption, _INK, font=font)
-  draw.text((cell.width, 2), f'{tile.score:.3f}', _INK, font=font, anchor='ra')
-  return cell
-
-
-def _with_truth(image: Image.Image, mask: np.ndarray | None) -> Image.Image:
-  if mask is None:
-    picture = image.convert('L').convert('RGB')
-    text = 'no ground truth'
-    ImageDraw.Draw(picture).text((4, 4), text, _OUTLINE)
-    return picture
-  return outlined(image, mask)
+def _coloured(heat: np.ndarray, limits: Limits) -> np.ndarray:
+  """Returns a map's colours, uint8 `[height, width, 3]`."""
+  low, high = limits
+  level = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
+  return mpl.colormaps['turbo'](np.nan_to_num(level), bytes=True)[..., :3]
 
 
 def outlined(image: Image.Image, mask: np.ndarray) -> Image.Image:
-  """Draws a line around what a mask marks.
-
-  Args:
-    image: RGB, of any size.
-    mask: bool `[height, width]`, of any size with the same aspect.
-  """
+  """Draws a line around what a mask of the same aspect marks, on RGB."""
   # Any defect pixel marks its pixel of the smaller picture.
   coverage = Image.fromarray(mask.astype(np.float32)).resize(
     image.size, Image.Resampling.BOX
@@ -156,72 +74,61 @@ def outlined(image: Image.Image, mask: np.ndarray) -> Image.Image:
   return Image.fromarray(pixels)
 
 
-def heated(
-  image: Image.Image, heat: np.ndarray, limits: tuple[float, float]
-) -> Image.Image:
-  """Colours an image by its anomaly map.
+def pick(defects: Sequence[str], count: int) -> list[int]:
+  """Picks test images to show: all defects in turn, each in file order.
 
-  Args:
-    image: RGB, of any size.
-    heat: float `[height, width]`, of any size with the same aspect; NaN is
-      hatched.
-    limits: Scores at the cold and at the hot end of the colours.
+  Returns:
+    At most `count` indices, ascending; scores play no part in the choice.
   """
-  heat = np.asarray(
-    Image.fromarray(heat.astype(np.float32)).resize(
-      image.size, Image.Resampling.NEAREST
-    )
-  )
-  colours = _coloured(heat, limits)
-  pixels = np.asarray(image, np.float32)
-  gray = pixels.mean(-1, keepdims=True)
-  blend = 0.45 * gray + 0.55 * colours
-  row, column = np.indices(heat.shape)
-  hatch = np.less((row + column) % 8, 2)[..., None]
-  unscored = np.where(hatch, 128, 0.5 * gray + 110)
-  blend = np.where(np.isnan(heat)[..., None], unscored, blend)
-  return Image.fromarray(blend.clip(0, 255).astype(np.uint8))
+  seen = dict.fromkeys(defects, 0)
+  turns = []
+  for index, name in enumerate(defects):
+    turns.append((seen[name], index))
+    seen[name] += 1
+  return sorted(index for _, index in sorted(turns)[:count])
 
 
-def _coloured(heat: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-  """Returns a map's colours, uint8 `[height, width, 3]`."""
-  low, high = limits
-  level = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
-  return mpl.colormaps['turbo'](np.nan_to_num(level), bytes=True)[..., :3]
-
-
-def write_curves(
-  path: Path, title: str, history: Mapping[str, np.ndarray]
+def write_sheet(
+  path: Path,
+  title: str,
+  cells: Sequence[tuple[str, str, Sequence[Image.Image]]],
 ) -> None:
-  """Writes the course of training as PNG.
+  """Writes test images as one PNG.
 
   Args:
     path: The file.
     title: The line above.
-    history: `loss`, `p_normal`, `p_counterfeit`: float `[seeds, epochs]`.
+    cells: A caption, a score and pictures of one size of each, at least one.
   """
-  figure = Figure(figsize=(8, 3), layout='constrained')
-  left, right = figure.subplots(1, 2)
-  epochs = np.arange(1, history['loss'].shape[1] + 1)
-  left.plot(epochs, history['loss'].T, linewidth=1)
-  for axes in (left, right):
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-  left.set(xlabel='epoch', ylabel='loss', ylim=(0, None))
-  for name, colour in (('normal', 'C0'), ('counterfeit', 'C3')):
-    lines = right.plot(
-      epochs, history[f'p_{name}'].T, color=colour, linewidth=1
-    )
-    lines[0].set_label(f'{name} patches')
-  right.set(xlabel='epoch', ylabel='share beyond the margin', ylim=(0, 1))
-  right.legend(frameon=False)
-  figure.suptitle(title, parse_math=False)
+  drawn = [_cell(*cell) for cell in cells]
+  width = max(cell.width for cell in drawn) + 2 * _GAP
+  height = max(cell.height for cell in drawn) + _GAP
+  columns = min(len(drawn), 2 if width > height * 2 else 4)
+  top = _CAPTION + 2 * _GAP
+  size = columns * width, -(-len(drawn) // columns) * height + top
+  sheet = Image.new('RGB', size, _PAPER)
+  font = ImageFont.load_default(16)
+  ImageDraw.Draw(sheet).text((_GAP, _GAP), title, _INK, font=font)
+  for index, cell in enumerate(drawn):
+    row, column = divmod(index, columns)
+    sheet.paste(cell, (column * width + _GAP, row * height + top))
   with written_aside(path) as aside:
-    figure.savefig(aside, dpi=110)
+    sheet.save(aside)
 
 
-def limits(maps: np.ndarray) -> tuple[float, float]:
-  """Returns the scores at the cold and at the hot end of maps' colours."""
-  return float(np.median(maps)), float(maps.max())
+def _cell(
+  caption: str, score: str, pictures: Sequence[Image.Image]
+) -> Image.Image:
+  width, height = pictures[0].size
+  step = width + 2
+  size = len(pictures) * step - 2, height + _CAPTION
+  cell = Image.new('RGB', size, _PAPER)
+  for index, picture in enumerate(pictures):
+    cell.paste(picture, (index * step, _CAPTION))
+  draw, font = ImageDraw.Draw(cell), ImageFont.load_default(14)
+  draw.text((0, 2), caption, _INK, font=font)
+  draw.text((cell.width, 2), score, _INK, font=font, anchor='ra')
+  return cell
 
 
 def write_map(path: Path, heat: np.ndarray, lowest: float) -> None:
@@ -238,11 +145,40 @@ def write_map(path: Path, heat: np.ndarray, lowest: float) -> None:
     whole.save(aside, compression='tiff_adobe_deflate')
 
 
+def write_curves(
+  path: Path, title: str, history: Mapping[str, np.ndarray]
+) -> None:
+  """Writes the course of training as PNG.
+
+  Args:
+    path: The file.
+    title: The line above.
+    history: `loss`, `p_normal`, `p_counterfeit`: float `[seeds, epochs]`.
+  """
+  figure = Figure(figsize=(8, 3), layout='constrained')
+  left, right = figure.subplots(1, 2)
+  epochs = np.arange(1, history['loss'].shape[1] + 1)
+  left.plot(epochs, history['loss'].T, linewidth=1)
+  left.set(ylabel='loss', ylim=(0, None))
+  for name, colour in (('normal', 'C0'), ('counterfeit', 'C3')):
+    curves = history[f'p_{name}'].T
+    lines = right.plot(epochs, curves, color=colour, linewidth=1)
+    lines[0].set_label(f'{name} patches')
+  right.set(ylabel='share beyond the margin', ylim=(0, 1))
+  right.legend(frameon=False)
+  for axes in (left, right):
+    axes.set_xlabel('epoch')
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+  figure.suptitle(title, parse_math=False)
+  with written_aside(path) as aside:
+    figure.savefig(aside, dpi=110)
+
+
 def thumbnail(
   image: Image.Image,
   heat: np.ndarray,
   mask: np.ndarray | None,
-  limits: tuple[float, float],
+  limits: Limits,
   threshold: float | None,
 ) -> dict[str, Any]:
   """Makes what the report shows of a test image.
@@ -252,7 +188,7 @@ def thumbnail(
     heat: Its anomaly map, float32 `[height, width]`, NaN where nothing was
       scored.
     mask: Its defects, bool `[height, width]`, if they are known.
-    limits: Scores at the cold and at the hot end of the map's colours.
+    limits: Scores at both ends of the map's colours.
     threshold: Of the map, to outline what lies above; None outlines nothing.
 
   Returns:
@@ -262,19 +198,17 @@ def thumbnail(
   """
   # Any filter but the nearest pixel would spread NaN.
   nearest = Image.Resampling.NEAREST
-  small = np.asarray(
-    _shrunk(Image.fromarray(heat), _THUMBNAIL_HEAT, nearest), np.float32
-  )
+  small = np.array(_shrunk(Image.fromarray(heat), _THUMBNAIL_HEAT, nearest))
   truth = ''
   if mask is not None and mask.any():
     share = _shrunk(Image.fromarray(mask.astype(np.float32)), _THUMBNAIL_MASK)
     # However small it is, a defect keeps its cell.
     truth = _outline((np.asarray(share) > 0).astype(np.float32), 0.5)
-  colours = np.array(_coloured(small, limits))
   alpha = np.where(np.isnan(small), 0, 255).astype(np.uint8)[..., None]
+  coloured = np.append(_coloured(small, limits), alpha, -1)
   return {
     'picture': _embedded(_shrunk(image, _THUMBNAIL), 60),
-    'heat': _embedded(Image.fromarray(np.append(colours, alpha, -1)), 50),
+    'heat': _embedded(Image.fromarray(coloured), 50),
     'truth': truth,
     'found': '' if threshold is None else _outline(small, threshold),
     'size': list(image.size),
@@ -284,9 +218,9 @@ def thumbnail(
 def _shrunk(
   image: Image.Image, side: int, kind: Image.Resampling = Image.Resampling.BOX
 ) -> Image.Image:
-  scale = min(1, side / max(image.size))
-  width, height = (max(1, round(length * scale)) for length in image.size)
-  return image.resize((width, height), kind)
+  image = image.copy()
+  image.thumbnail((side, side), kind, None)
+  return image
 
 
 def _embedded(image: Image.Image, quality: int) -> str:
@@ -297,18 +231,15 @@ def _embedded(image: Image.Image, quality: int) -> str:
 
 def _outline(values: np.ndarray, level: float) -> str:
   """Returns the lines at which a map passes a level, as closed SVG paths."""
-  height, width = values.shape
-  padded = np.pad(
-    np.nan_to_num(values, nan=-1e9), 1, constant_values=min(0, level) - 1e9
-  )
-  # Far below on the outside would draw the line too far inside.
-  padded = np.maximum(padded, level - 1)
+  # Outside lies little below the level: far below would draw the line too far
+  # inside.
+  values = np.maximum(np.nan_to_num(values, nan=-np.inf), level - 1)
+  padded = np.pad(values, 1, constant_values=level - 1)
   lines: Any = contourpy.contour_generator(z=padded).lines(level)
-  sides = np.array([width, height])
-  lines = [np.clip((line - 0.5) / sides, 0, 1) * 100 for line in lines]
   lines = sorted(lines, key=len, reverse=True)[:_MOST_LINES]
   step = 1 + sum(map(len, lines)) // _MOST_POINTS
+  scale = 100 / np.array(values.shape[::-1])
   return ''.join(
-    'M' + ' '.join(f'{x:.1f} {y:.1f}' for x, y in line[::step]) + 'z'
-    for line in lines
+    'M' + ' '.join(f'{x:.1f} {y:.1f}' for x, y in np.clip(line, 0, 100)) + 'z'
+    for line in ((line[::step] - 0.5) * scale for line in lines)
   )

@@ -1,27 +1,28 @@
 """From metrics per seed to results.json, results.csv and the tables shown."""
 
+import collections
 import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simplenet_jax.evaluation import metrics, published
-from simplenet_jax.evaluation.tables import by_selection, markdown_table
-from simplenet_jax.evaluation.tables import terminal_table as terminal_table
-from simplenet_jax.files import is_formula, table_writer, written_aside
+from simplenet_jax.config import PROTOCOL_FIELDS
+from simplenet_jax.evaluation import metrics, published, tables
+from simplenet_jax.files import written_aside
 
 SELECTION_RULE = (
   'The headline is the last epoch, mean and sample standard deviation over '
-  "seeds: no test image had a say in it. Figures 'selected on test' come from "
-  'the epoch with the best image AUROC on the test images (ties: pixel AUROC, '
-  'then the earliest). They flatter, exist for comparison with figures that '
-  'were selected likewise, and are never mixed with the others.'
+  'seeds: it is chosen without test images. Figures '
+  "'selected on test' come from the epoch with the best image AUROC on the "
+  'test images (ties: pixel AUROC, then the earliest). They flatter, exist for '
+  'comparison with figures that were selected likewise, and are never mixed '
+  'with the others.'
 )
-_RUN_KEYS = ('protocol', 'versions', 'device', 'wall_seconds', 'config')
-_PARTS = ('mean', 'std')
+# What decides a run's figures, beside its images and weights.
+_DECISIVE = ('seeds', *PROTOCOL_FIELDS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,43 +36,33 @@ class CategoryResult:
       order, each with its 'epoch'; empty if none was selected.
     ensemble: Metrics of the mean of all seeds' scores at the last epoch; empty
       for a single seed.
-    course: The epoch, image AUROC and pixel AUROC of every scoring, one list
-      per seed; empty unless asked for.
-    kinds: By kind of defect its number of `images`, and metrics against the
-      good images, mean over seeds; see `TestSet.evaluate_defects`.
+    course: Epoch and AUROCs of every scoring, one list per seed; empty unless
+      asked for.
+    kinds: Figures of each kind of defect against the good images, mean over
+      seeds; see `TestSet.evaluate_defects`.
     cautions: What is to be known before a figure is believed, one line each.
-    pixels: How many test images' pixels were measured, `images`, out of how
-      many, `of`, and by reason how many were `left_out`.
+    pixels: See `Inputs.known_pixels`.
   """
 
   last: Sequence[Mapping[str, float]]
   best: Sequence[Mapping[str, float]] = ()
   ensemble: Mapping[str, float] = dataclasses.field(default_factory=dict)
   course: Sequence[Sequence[Mapping[str, float]]] = ()
-  kinds: Mapping[str, Mapping[str, float]] = dataclasses.field(
-    default_factory=dict
-  )
+  kinds: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   cautions: Sequence[str] = ()
   pixels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def summarise(
-  per_seed: Sequence[Mapping[str, float]],
-) -> dict[str, dict[str, Any]]:
-  """Summarises each metric over seeds.
+# A metric's `mean`, sample standard deviation `std` and `seeds`, by its name.
+Summaries = dict[str, dict[str, Any]]
 
-  Args:
-    per_seed: One mapping of `metrics.METRICS` per seed.
 
-  Returns:
-    `{metric: {'mean', 'std', 'seeds'}}`: the sample standard deviation is None
-    for a single seed; all are None where a seed's metric is undefined (NaN).
+def summarise(per_seed: Sequence[Mapping[str, float]]) -> Summaries:
+  """Summarises each of `metrics.METRICS` over seeds, at least one.
 
-  Raises:
-    ValueError: If there is no seed.
+  `std` is None for a single seed; it and `mean` are None where a seed's metric
+  is undefined (NaN).
   """
-  if not per_seed:
-    raise ValueError('found no seed to summarise, expected one or more')
   return {
     metric: _summary([float(seed[metric]) for seed in per_seed])
     for metric in metrics.METRICS
@@ -95,139 +86,191 @@ def build(
 
   Args:
     run: What the figures belong to: 'protocol', 'versions', 'device',
-      'wall_seconds' by phase, 'config' (as nested dicts, with backbone.name),
-      and whatever else is to be kept.
+      'wall_seconds' by phase, 'config' (as nested dicts, with backbone.name
+      and seeds), and whatever else is to be kept.
     categories: The metrics by category, in the order of the tables.
 
   Returns:
     `run`, `selection_rule`, `categories.<name>.last.<metric>` (beside `last`
-    what else a `CategoryResult` holds), apart from them
-    `selected_on_test.<name>` (metrics, and `epochs` of the seeds), `mean.last`
-    and `mean.selected_on_test` over the categories, and `published`: the
-    figures that apply, in percent, each with its selection.
+    what else a `CategoryResult` holds), `selected_on_test.<name>` (metrics, and
+    `epochs` of the seeds), `mean.last` and `mean.selected_on_test` over the
+    categories, and `published`: the figures that apply, in percent.
 
   Raises:
-    ValueError: If a key of `run` is missing, there is no category, one is
-      called 'mean', or they differ in their number of seeds.
+    ValueError: If there is no category, one is called 'mean', or has another
+      number of seeds.
   """
-  if missing := [key for key in _RUN_KEYS if key not in run]:
-    raise ValueError(f'run lacks {missing}, expected all of {_RUN_KEYS}')
   if not categories:
     raise ValueError('found no category to report, expected one or more')
   if 'mean' in categories:
     raise ValueError(
       "found a category called 'mean', the name of the row over all; rename it"
     )
-  last = _filled({name: result.last for name, result in categories.items()})
-  best = _filled({name: result.best for name, result in categories.items()})
-  mean = {'last': _over_categories(last)}
-  selected = {}
-  if any(result.best for result in categories.values()):
-    mean['selected_on_test'] = _over_categories(best)
-    for name, seeds in best.items():
-      epochs = [seed.get('epoch') for seed in seeds]
-      selected[name] = {'epochs': epochs, **summarise(seeds)}
-  rows = published.comparable(
-    categories, run['config']['backbone']['name'], run['protocol']
-  )
+  count = len(run['config']['seeds'])
+  counts = {name: len(one.last) for name, one in categories.items() if one.last}
+  if set(counts.values()) - {count}:
+    raise ValueError(f'seeds per category: found {counts}, expected {count}')
+  found, selected = {}, {}
+  for name, one in categories.items():
+    more = {
+      field: value
+      for field in ('ensemble', 'course', 'kinds', 'cautions', 'pixels')
+      if (value := getattr(one, field))
+    }
+    found[name] = {'last': summarise(one.last or _undefined(count)), **more}
+    if one.best:
+      epochs = [seed['epoch'] for seed in one.best]
+      selected[name] = {'epochs': epochs, **summarise(one.best)}
+  return _with_means(run, found, selected)
+
+
+def _undefined(count: int) -> list[dict[str, float]]:
+  """Returns the metrics of seeds of a category that has none."""
+  return [dict.fromkeys(metrics.METRICS, math.nan)] * count
+
+
+def _with_means(
+  run: Mapping[str, Any],
+  categories: Mapping[str, Any],
+  selected: Mapping[str, Any],
+) -> dict[str, Any]:
+  """Adds what follows from all categories together."""
+  count = len(run['config']['seeds'])
+  mean = {'last': _mean([one['last'] for one in categories.values()])}
+  if selected:
+    none = {'epochs': [None] * count, **summarise(_undefined(count))}
+    selected = {name: selected.get(name, none) for name in categories}
+    mean['selected_on_test'] = _mean(list(selected.values()))
   return {
     **run,
     'selection_rule': SELECTION_RULE,
-    'categories': {
-      name: {'last': summarise(last[name]), **_further(result)}
-      for name, result in categories.items()
-    },
+    'categories': dict(categories),
     'mean': mean,
-    'selected_on_test': selected,
-    'published': [
-      {
-        'table': row.table.name,
-        'category': row.category,
-        'selection': row.table.selection,
-        'percent': dataclasses.asdict(row.figures),
-        'source': row.table.source,
-      }
-      for row in rows
-    ],
+    'selected_on_test': dict(selected),
+    'published': published.comparable(
+      categories, run['config']['backbone']['name'], run['protocol']
+    ),
   }
 
 
-def _further(result: CategoryResult) -> dict[str, Any]:
-  names = ('ensemble', 'course', 'kinds', 'cautions', 'pixels')
-  found = {name: getattr(result, name) for name in names}
-  return {name: value for name, value in found.items() if value}
-
-
-_PerSeed = Mapping[str, Sequence[Mapping[str, float]]]
-
-
-def _filled(categories: _PerSeed) -> _PerSeed:
-  """Gives a category without metrics undefined ones, for as many seeds."""
-  counts = {name: len(seeds) for name, seeds in categories.items() if seeds}
-  if len(set(counts.values())) > 1:
-    raise ValueError(
-      f'seeds per category: found {counts}, expected equally many'
-    )
-  undefined: dict[str, float] = dict.fromkeys(metrics.METRICS, math.nan)
-  fill = [undefined] * max(counts.values(), default=1)
-  return {name: seeds or fill for name, seeds in categories.items()}
-
-
-def _over_categories(categories: _PerSeed) -> dict[str, dict[str, Any]]:
+def _mean(categories: Sequence[Summaries]) -> Summaries:
   """Averages over categories within each seed, then summarises the seeds."""
-  return summarise(
-    [
-      {
-        metric: statistics.fmean(category[metric] for category in seed)
-        for metric in metrics.METRICS
-      }
-      for seed in zip(*categories.values(), strict=True)
-    ]
-  )
+  found = {}
+  for metric in metrics.METRICS:
+    seeds = zip(*(one[metric]['seeds'] for one in categories), strict=True)
+    found[metric] = _summary(
+      [math.nan if None in seed else statistics.fmean(seed) for seed in seeds]
+    )
+  return found
+
+
+class NotJoinedError(ValueError):
+  """Runs whose tables do not belong into one; says which and why."""
+
+
+def join(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+  """Joins the results of runs of different categories into one table.
+
+  Args:
+    runs: What each run's results.json holds, by the run's name, at least one.
+
+  Returns:
+    What one run of all categories would have left; device, versions and what
+    else does not decide figures are the first run's, times are added.
+
+  Raises:
+    NotJoinedError: If two runs have the same category, or differ in settings
+      that decide figures or in weights.
+  """
+  (first, table), *_ = runs.items()
+  owners: dict[str, str] = {}
+  for name, one in runs.items():
+    for category in one['categories']:
+      if category in owners:
+        raise NotJoinedError(
+          f'{owners[category]} and {name} cannot be joined: {category} is in '
+          'both'
+        )
+      owners[category] = name
+    if differing := _differences(table, one):
+      raise NotJoinedError(
+        f'{first} and {name} cannot be joined: they differ in '
+        f'{", ".join(differing)}'
+      )
+  seconds = collections.Counter()
+  for one in runs.values():
+    seconds.update(one['wall_seconds'])
+
+  def merged(key: str) -> dict[str, Any]:
+    return {k: v for one in runs.values() for k, v in one[key].items()}
+
+  data = {**table['config'].get('data', {}), 'categories': list(owners)}
+  about = {
+    **table,
+    'config': {**table['config'], 'data': data},
+    'wall_seconds': dict(seconds),
+    'files': [row for one in runs.values() for row in one.get('files', [])],
+  }
+  return _with_means(about, merged('categories'), merged('selected_on_test'))
+
+
+def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+  """Returns in what two runs differ that decides their figures."""
+  found = [
+    {
+      'protocol': table['protocol'],
+      'sha256 of the weights': table.get('weights', {}).get('sha256'),
+      **{
+        field: value
+        for field, value in flatten(table['config'])
+        if field.startswith(_DECISIVE)
+      },
+    }
+    for table in (one, other)
+  ]
+  mine, theirs = found
+  return [
+    f'{field} ({mine.get(field)} and {theirs.get(field)})'
+    for field in mine | theirs
+    if mine.get(field) != theirs.get(field)
+  ]
+
+
+def flatten(
+  tree: Mapping[str, Any], prefix: str = ''
+) -> Iterator[tuple[str, Any]]:
+  """Yields a nested mapping's leaves with their paths, as 'train.epochs'."""
+  for name, value in tree.items():
+    if isinstance(value, Mapping):
+      yield from flatten(value, f'{prefix}{name}.')
+    else:
+      yield prefix + name, value
+
+
+def write(folder: Path, results: Mapping[str, Any]) -> None:
+  """Writes results.json, results.csv and results.md."""
+  write_json(folder / 'results.json', results)
+  for form, suffix in (('csv', 'csv'), ('markdown', 'md')):
+    text = tables.format_table(results, form)
+    with written_aside(folder / f'results.{suffix}') as aside:
+      aside.write_text(text.rstrip('\n') + '\n', encoding='utf-8', newline='')
 
 
 def write_json(path: Path | str, results: Mapping[str, Any]) -> None:
   """Writes results as strict JSON, whole or not at all; NaN becomes null."""
-  text = json.dumps(_strict(results), indent=2, allow_nan=False)
+  text = json.dumps(strict(results), indent=2, allow_nan=False)
   with written_aside(path) as aside:
     aside.write_text(text + '\n', encoding='utf-8')
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
+  """Returns a value in JSON's types: NaN becomes None, arrays lists."""
   if hasattr(value, 'tolist'):  # NumPy scalars and arrays.
     value = value.tolist()
   if isinstance(value, Mapping):
-    return {key: _strict(item) for key, item in value.items()}
+    return {key: strict(item) for key, item in value.items()}
   if isinstance(value, (list, tuple)):
-    return [_strict(item) for item in value]
+    return [strict(item) for item in value]
   if isinstance(value, float) and math.isnan(value):
     return None
   return value
-
-
-def write_csv(path: Path | str, results: Mapping[str, Any]) -> None:
-  """Writes all metrics as fractions: a row per category and selection."""
-  columns = [(metric, part) for metric in metrics.METRICS for part in _PARTS]
-  names = [f'{metric}_{part}' for metric, part in columns]
-  with (
-    written_aside(path) as aside,
-    aside.open('w', newline='', encoding='utf-8') as file,
-  ):
-    write = table_writer(file)
-    write(['category', 'selection', 'seeds', *names])
-    for selection, categories in by_selection(results).items():
-      for name, summaries in categories.items():
-        values = [summaries[metric][part] for metric, part in columns]
-        seeds = len(summaries[metrics.METRICS[0]]['seeds'])
-        write([no_formula(name), selection, seeds, *values])
-
-
-def no_formula(text: str) -> str:
-  """Returns a folder's name so that no spreadsheet runs it."""
-  return f"'{text}" if is_formula(text) else text
-
-
-def write_markdown(path: Path | str, results: Mapping[str, Any]) -> None:
-  """Writes the Markdown table, whole or not at all."""
-  with written_aside(path) as aside:
-    aside.write_text(markdown_table(results) + '\n', encoding='utf-8')

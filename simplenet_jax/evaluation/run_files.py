@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from sklearn import metrics as sklearn_metrics
+from PIL import Image
 
 from simplenet_jax.config import Config
 from simplenet_jax.data import loading
@@ -19,6 +19,7 @@ from simplenet_jax.evaluation.testset import TestSet
 from simplenet_jax.files import written_aside
 
 MOST_SHOWN = 2_000  # Test images on a page: about 20 MB.
+_COURSE = ('epoch', 'loss', 'p_normal', 'p_counterfeit')
 _CURVE_POINTS = 200
 _AHEAD = 8  # Thumbnails that are under way or wait.
 
@@ -29,10 +30,10 @@ def write_curves(
   seeds: Sequence[int],
   history: Mapping[str, np.ndarray],
 ) -> None:
-  """Writes the course of training, `curves/<name>.png` and `.csv`.
+  """Writes the course of a category's training, as a curve and as numbers.
 
   Args:
-    workdir: The run's directory.
+    workdir: The run's directory; `curves/<name>.png` and `.csv` are made.
     name: The category's.
     seeds: One per head.
     history: `loss`, `p_normal`, `p_counterfeit`: the epochs' means, float
@@ -49,6 +50,19 @@ def write_curves(
     aside.open('w', newline='') as file,
   ):
     csv.writer(file, lineterminator='\n').writerows(rows)
+
+
+def read_curves(workdir: Path, name: str) -> dict[str, np.ndarray]:
+  """Reads back epoch, loss and shares, `[epochs, 4]`, by seed if there."""
+  path = workdir / 'curves' / f'{name}.csv'
+  if not path.is_file():
+    return {}
+  found: dict[str, list[list[float]]] = {}
+  with path.open(newline='', encoding='utf-8') as lines:
+    for row in csv.DictReader(lines):
+      point = [float(row[key]) for key in _COURSE]
+      found.setdefault(row['seed'], []).append(point)
+  return {seed: np.array(points) for seed, points in found.items()}
 
 
 def write(
@@ -101,7 +115,7 @@ def write_sheet(
   *,
   threshold: float | None = None,
 ) -> None:
-  """Writes a sheet of a category's test images.
+  """Writes a sheet of some test images: each, its ground truth and its map.
 
   Args:
     path: The PNG file.
@@ -115,25 +129,28 @@ def write_sheet(
   samples = inputs.category.test
   chosen = pictures.pick([sample.defect for sample in samples], count)
   maps = test.maps(patch_scores[chosen])
-  tiles = []
-  for index, one in zip(chosen, maps, strict=True):
-    sample, heat = samples[index], inputs.test[index].map_to_original(one)
-    found = None
-    if threshold is not None:
-      found = np.nan_to_num(heat, nan=-np.inf) >= threshold
-    tiles.append(
-      pictures.Tile(
-        caption=f'{sample.defect}/{place(sample.path).stem}',
-        image=inputs.test_image(index),
-        mask=inputs.original_mask(index),
-        heat=heat,
-        score=float(patch_scores[index].max()),
-        found=found,
-      )
-    )
   low, high = limits = pictures.limits(maps)
+  cells = []
+  for index, one in zip(chosen, maps, strict=True):
+    sample, mask = samples[index], inputs.original_mask(index)
+    heat = inputs.test[index].map_to_original(one)
+    image = inputs.test_image(index)
+    scale = pictures.SHEET_SIDE / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.LANCZOS)
+    shown = pictures.heated(image, heat, limits)
+    if threshold is not None:
+      shown = pictures.outlined(shown, heat >= threshold)
+    caption = f'{sample.defect}/{place(sample.path).stem}'
+    truth = image.convert('L').convert('RGB')
+    if mask is None:
+      caption += ', no ground truth'
+    else:
+      truth = pictures.outlined(image, mask)
+    score = f'{patch_scores[index].max():.3f}'
+    cells.append((caption, score, [image, truth, shown]))
   title = f'{title} Colours from {low:.2f} (blue) to {high:.2f} (red).'
-  pictures.write_sheet(path, title, tiles, limits=limits)
+  pictures.write_sheet(path, title, cells)
 
 
 def _write_maps(
@@ -179,11 +196,12 @@ def _write_report_data(
 ) -> None:
   by_seed = {seed: one.max(axis=(1, 2)) for seed, one in scores.items()}
   image_scores = mean.max(axis=(1, 2))
-  curves = None
+  pro = pixel_threshold = None
   if test.masks is not None and 0 < test.masks.mean() < 1:
     maps = test.maps(mean[test.has_truth])
-    curves = metrics.pixel_curves(test.masks, maps)
-  pixel_threshold = None if curves is None else curves.best
+    alarms, overlaps, pixel_threshold = metrics.pixel_curves(test.masks, maps)
+    rates = np.linspace(0, 0.3, _CURVE_POINTS)
+    pro = [*zip(rates, np.interp(rates, alarms, overlaps), strict=True)]
   rows: list[dict[str, Any]] = [
     {
       'name': f'{sample.defect}/{place(sample.path).name}',
@@ -214,9 +232,7 @@ def _write_report_data(
     rows[index] |= one
   data = {
     'seeds': list(scores),
-    'roc': [_roc(test, one) for one in by_seed.values()],
-    'pro': None if curves is None else _pro(curves),
-    'threshold': best_f1(test.labels, image_scores),
+    'pro': pro,
     'pixel_threshold': pixel_threshold,
     'images': rows,
     'limits': limits,
@@ -227,12 +243,7 @@ def _write_report_data(
 def select_shown(
   labels: np.ndarray, scores: np.ndarray, count: int
 ) -> np.ndarray:
-  """Picks the images to show: where there are too many, the likeliest errors.
-
-  Args:
-    labels: 0 for normal, 1 for defective images, int `[images]`.
-    scores: `[images]`, float.
-    count: How many; at least one is picked.
+  """Picks `count` images to show, at least one: the likeliest errors.
 
   Returns:
     Their indices, ascending: the good ones that score highest and the defective
@@ -244,53 +255,3 @@ def select_shown(
   bad = bad[np.argsort(scores[bad], kind='stable')]
   good = good[: max((count + 1) // 2, count - len(bad))]
   return np.sort(np.concatenate([good, bad[: count - len(good)]]))
-
-
-def _roc(test: TestSet, scores: np.ndarray) -> list[list[float]] | None:
-  if not test.can_select:
-    return None
-  alarms, hits, _ = sklearn_metrics.roc_curve(test.labels, scores)
-  return _thinned(alarms, hits)
-
-
-def _pro(curves: metrics.PixelCurves) -> list[list[float]]:
-  """Returns the curve up to a false positive rate of .3."""
-  inside = curves.alarms < 0.3
-  end = np.interp(0.3, curves.alarms, curves.overlaps)
-  return _thinned(
-    np.append(curves.alarms[inside], 0.3),
-    np.append(curves.overlaps[inside], end),
-  )
-
-
-def _thinned(x: np.ndarray, y: np.ndarray) -> list[list[float]]:
-  """Keeps points at equal distances along a curve, and both ends."""
-  length = np.concatenate([[0], np.cumsum(np.abs(np.diff(x)) + np.diff(y))])
-  span = max(float(length[-1]), 1e-12)
-  steps = np.linspace(0, span, _CURVE_POINTS)
-  kept = np.unique([*np.searchsorted(length, steps), 0, len(x) - 1])
-  return np.round([x[kept], y[kept]], 5).T.tolist()
-
-
-def best_f1(labels: np.ndarray, scores: np.ndarray) -> float | None:
-  """Returns the image threshold with the best F1 on these very images.
-
-  Args:
-    labels: 0 for normal, 1 for defective images, int `[images]`.
-    scores: `[images]`, float.
-
-  Returns:
-    The score above which an image is called defective; None with one kind only.
-  """
-  if not 0 < labels.sum() < len(labels):
-    return None
-  precision, recall, thresholds = sklearn_metrics.precision_recall_curve(
-    labels, scores
-  )
-  total = precision + recall
-  f1 = 2 * precision * recall / np.where(total > 0, total, 1)
-  best = int(f1[:-1].argmax())
-  # A verdict is what lies above, so it comes between two scores.
-  thresholds = thresholds.astype(np.float64)
-  below = np.concatenate([[thresholds[0] - 1], thresholds])
-  return float((below[best] + thresholds[best]) / 2)

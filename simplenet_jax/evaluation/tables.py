@@ -1,50 +1,63 @@
-"""Our figures beside the published ones, as Markdown and for a terminal."""
+"""Our figures beside the published ones, as text, Markdown, CSV and LaTeX."""
 
-import dataclasses
+import io
 import math
 import textwrap
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+from simplenet_jax.evaluation.metrics import HEADLINES, METRICS
 from simplenet_jax.evaluation.published import (
   LAST_EPOCH,
   PAPER,
   RELEASED_CODE,
   SELECTED_ON_TEST,
   TABLES,
-  Table,
 )
+from simplenet_jax.files import is_formula, table_writer
 
-_TITLES = {
-  'image_auroc': 'I-AUROC',
-  'pixel_auroc': 'P-AUROC',
-  'aupro_30': 'AUPRO',
-}
+FORMATS = ('text', 'markdown', 'csv', 'latex')
+UNDEFINED = '–'  # noqa: RUF001
+OURS = 'ours'
+_TITLES = {**HEADLINES, 'image_ap': 'I-AP', 'pixel_ap': 'P-AP'}
 _PAIR = ('image_auroc', 'pixel_auroc')
-_UNDEFINED = '–'  # noqa: RUF001
+_DECIMALS = {table.name: table.decimals for table in TABLES}
 _LEGEND = (
-  f'{LAST_EPOCH}: no test image had a say; {SELECTED_ON_TEST}: the epoch best '
-  'on the test images, which flatters.'
+  f'{LAST_EPOCH}: chosen without test images; {SELECTED_ON_TEST}: the epoch '
+  'best on the test images, which flatters.'
 )
 
-# By category and metric: summaries of ours, or published percentages.
-_Figures = Mapping[str, Mapping[str, Any]]
+Results = Mapping[str, Any]  # What results.json holds.
 
 
-@dataclasses.dataclass(frozen=True)
-class _Column:
+class Cell(NamedTuple):
+  """A figure as it is shown, and in percent if it is defined."""
+
+  text: str = UNDEFINED
+  value: float | None = None
+
+
+class Column(NamedTuple):
+  """One metric's figures by category, and where they come from."""
+
   source: str
   selection: str
-  metric: str
-  cells: list[str]
+  title: str
+  cells: list[Cell]
+
+  @property
+  def is_last(self) -> bool:
+    """Whether it is ours of the last epoch."""
+    return (self.source, self.selection) == (OURS, LAST_EPOCH)
+
+  @property
+  def is_defined(self) -> bool:
+    """Whether any of the figures is defined."""
+    return any(cell.value is not None for cell in self.cells)
 
 
-def by_selection(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-  """Returns our summaries by selection and category, 'mean' being the last.
-
-  Args:
-    results: What `results.build` returns, or results.json holds.
-  """
+def by_selection(results: Results) -> dict[str, dict[str, Any]]:
+  """Returns our summaries by selection and category, 'mean' being the last."""
   ours = {name: value['last'] for name, value in results['categories'].items()}
   found = {LAST_EPOCH: {**ours, 'mean': results['mean']['last']}}
   if results['selected_on_test']:
@@ -53,70 +66,224 @@ def by_selection(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
   return found
 
 
-def markdown_table(results: Mapping[str, Any]) -> str:
-  """Returns the table as Markdown, in percent, notes below.
+def rows(results: Results) -> list[str]:
+  """Returns the categories, and 'mean' where there are several."""
+  names = list(results['categories'])
+  return [*names, 'mean'] if len(names) > 1 else names
+
+
+def columns(results: Results) -> list[Column]:
+  """Returns ours, what was published, and differences, with a cell per row.
+
+  Differences are taken only between figures that were selected alike.
+  """
+  ours, names = by_selection(results), rows(results)
+  found = []
+  for selection, each in ours.items():
+    for metric in _TITLES if selection == LAST_EPOCH else _PAIR:
+      cells = [spread(each[name][metric]) for name in names]
+      found.append(Column(OURS, selection, _TITLES[metric], cells))
+  for source in dict.fromkeys(row['table'] for row in results['published']):
+    selection, theirs = _published(results, source)
+    mine, form = ours.get(selection, {}), f'.{_DECIMALS.get(source, 1)}f'
+    for metric in _PAIR:
+      title = _TITLES[metric]
+      values = [theirs.get(name, {}).get(metric) for name in names]
+      cells = [_cell(value, form) for value in values]
+      found.append(Column(source, selection, title, cells))
+      cells = [
+        _less(mine.get(name), metric, value)
+        for name, value in zip(names, values, strict=True)
+      ]
+      found.append(Column(_difference(source), selection, title, cells))
+  return found
+
+
+def _cell(value: float | None, form: str) -> Cell:
+  return Cell() if value is None else Cell(format(value, form), value)
+
+
+def spread(summary: Mapping[str, Any]) -> Cell:
+  """Returns a summary over seeds in percent, with its deviation."""
+  if summary['mean'] is None:
+    return Cell()
+  mean, std = 100 * summary['mean'], summary['std']
+  more = '' if std is None else f'±{100 * std:.2f}'
+  return Cell(f'{mean:.2f}{more}', mean)
+
+
+def _published(results: Results, source: str) -> tuple[str, dict[str, Any]]:
+  """Returns a published table's selection, and its figures by category."""
+  found = [row for row in results['published'] if row['table'] == source]
+  by_category = {row['category']: row['percent'] for row in found}
+  return (found[0]['selection'] if found else ''), by_category
+
+
+def _difference(source: str) -> str:
+  """Returns what ours less a published table's figures are called."""
+  return f'{OURS} - {source.split(" ")[0]}'
+
+
+def _less(ours: Any, metric: str, theirs: float | None) -> Cell:
+  mean = ours[metric]['mean'] if ours else None
+  if mean is None or theirs is None:
+    return Cell()
+  return _cell(100 * mean - theirs, '+z.2f')
+
+
+def format_table(results: Results, form: str = 'text') -> str:
+  """Returns the table of a run, in percent except as CSV.
+
+  A row per category, and for several their mean, has our last epoch, our best
+  test epoch and what was published, with the selection in each header; notes
+  stand below.
 
   Args:
     results: What `results.build` returns, or results.json holds.
+    form: One of `FORMATS`. 'text' is aligned for 120 columns; 'csv' has all
+      metrics as fractions, a row per category and selection; 'latex' needs the
+      package booktabs.
 
-  Returns:
-    One row per category, and for several their mean: our last epoch, our best
-    test epoch and what was published, the selection rule in each header;
-    differences between equal rules only.
+  Raises:
+    ValueError: For another form.
   """
-  columns = _columns(results)
-  names = [name.replace('|', '\\|') for name in _rows(results)]
-  header = [f'{c.source}, {c.selection}: {c.metric}' for c in columns]
-  lines = [['category', *header], ['---', *['---:'] * len(columns)]]
-  cells = zip(*(column.cells for column in columns), strict=True)
-  lines += [[name, *row] for name, row in zip(names, cells, strict=True)]
-  return '\n\n'.join([_joined(lines), *_notes(results), *_kinds(results)])
+  if form not in FORMATS:
+    raise ValueError(f'format is {form!r}; choose one of {", ".join(FORMATS)}')
+  if form == 'csv':
+    return _csv(results)
+  formats = {'text': _text, 'markdown': _markdown, 'latex': _latex}
+  return formats[form](results, *_grid(results))
 
 
-def _joined(lines: list[list[str]]) -> str:
-  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+def _grid(results: Results) -> tuple[list[list[str]], list[list[str]]]:
+  """Returns source, selection and title of each column, and rows of text."""
+  found = columns(results)
+  shown = [
+    ([*one[:3]], [cell.text for cell in one.cells])
+    for one in found
+    if one.is_last and one.title in HEADLINES.values()
+  ]
+  for source in (OURS, PAPER.name, RELEASED_CODE.name, _difference(PAPER.name)):
+    wanted = (source, SELECTED_ON_TEST)
+    pair = [one for one in found if one[:2] == wanted]
+    if any(one.is_defined for one in pair):
+      cells = zip(*(one.cells for one in pair), strict=True)
+      joined = [' / '.join(cell.text for cell in both) for both in cells]
+      undefined = f'{UNDEFINED} / {UNDEFINED}'
+      joined = [UNDEFINED if one == undefined else one for one in joined]
+      shown.append(([*wanted, 'I / P-AUROC'], joined))
+  grid = zip(rows(results), *(cells for _, cells in shown), strict=True)
+  return [header for header, _ in shown], [list(row) for row in grid]
 
 
-def _kinds(results: Mapping[str, Any]) -> list[str]:
-  """Returns a table of the kinds of defects, where there are any."""
-  rows = [
-    [name.replace('|', '\\|'), kind.replace('|', '\\|'), *figures]
+def _text(results, header, body) -> str:
+  heads = [
+    (source, *rule.split(' ', 1), title) for source, rule, title in header
+  ]
+  grid = [*zip(*[('', '', '', 'category'), *heads], strict=True), *body]
+  widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+  lines = []
+  for name, *cells in grid:
+    padded = [c.rjust(w) for c, w in zip(cells, widths[1:], strict=True)]
+    lines.append('  '.join([name.ljust(widths[0]), *padded]).rstrip())
+  lines.insert(4, '-' * max(map(len, lines)))
+  notes = [textwrap.fill(note, 118) for note in _notes(results)]
+  return '\n'.join([*lines, '', *notes])
+
+
+def _markdown(results, header, body) -> str:
+  titles = [f'{source}, {rule}: {title}' for source, rule, title in header]
+  table = _markdown_rows(['category', *titles], body, 1)
+  parts = [table, *_notes(results)]
+  by_defect = [
+    [name, *figures]
     for name, category in results['categories'].items()
-    for kind, *figures in kinds(category)
+    for figures in defects(category)
   ]
-  header = ['category', 'kind of defect', 'images', *_TITLES.values()]
-  if not rows:
-    return []
-  return [
-    'Each kind of defect against the good test images, last epoch:',
-    _joined([header, ['---', '---', *['---:'] * 4], *rows]),
+  if by_defect:
+    titles = ['category', 'kind of defect', 'images', *HEADLINES.values()]
+    parts += [
+      'Each kind of defect against the good test images, last epoch:',
+      _markdown_rows(titles, by_defect, 2),
+    ]
+  return '\n\n'.join(parts)
+
+
+def _markdown_rows(header, rows, names: int) -> str:
+  rule = ['---'] * names + ['---:'] * (len(header) - names)
+  escaped = [[cell.replace('|', '\\|') for cell in row] for row in rows]
+  return '\n'.join(f'| {" | ".join(row)} |' for row in [header, rule, *escaped])
+
+
+_LATEX = str.maketrans(
+  {
+    '\\': r'\textbackslash{}',
+    '^': r'\textasciicircum{}',
+    '~': r'\textasciitilde{}',
+    **{character: f'\\{character}' for character in '&%$#_{}'},
+  }
+)
+
+
+def _latex(results, header, body) -> str:
+  heads = [['', *(one[i] for one in header)] for i in range(3)]
+  heads[2][0] = 'category'
+  rows = []
+  for name, *cells in body:
+    cells = [cell.replace('-', '$-$').replace('±', r'$\pm$') for cell in cells]
+    cells = [cell.replace(UNDEFINED, '--') for cell in cells]
+    rows.append([' '.join(name.translate(_LATEX).split()), *cells])
+  lines = [
+    f'\\begin{{tabular}}{{l{"r" * len(header)}}}',
+    r'\toprule',
+    *(f'{" & ".join(row)} \\\\' for row in heads),
+    r'\midrule',
+    *(f'{" & ".join(row)} \\\\' for row in rows),
+    r'\bottomrule',
+    r'\end{tabular}',
   ]
+  if len(rows) > 1:
+    lines.insert(-3, r'\midrule')  # The mean stands apart.
+  return '\n'.join(
+    [*lines, *(f'% {" ".join(note.split())}' for note in _notes(results))]
+  )
 
 
-def kinds(category: Mapping[str, Any]) -> list[list[str]]:
-  """Returns a row per kind of defect: its name, images and metrics in percent.
+def _csv(results: Results) -> str:
+  text = io.StringIO(newline='')
+  write = table_writer(text)
+  parts = [(metric, part) for metric in METRICS for part in ('mean', 'std')]
+  names = [f'{metric}_{part}' for metric, part in parts]
+  write(['category', 'selection', 'seeds', *names])
+  for selection, categories in by_selection(results).items():
+    for name, summaries in categories.items():
+      values = [summaries[metric][part] for metric, part in parts]
+      seeds = len(summaries[METRICS[0]]['seeds'])
+      write([no_formula(name), selection, seeds, *values])
+  return text.getvalue()
 
-  Args:
-    category: One of `categories` of results.json.
-  """
+
+def no_formula(text: str) -> str:
+  """Returns a folder's name so that no spreadsheet runs it."""
+  return f"'{text}" if is_formula(text) else text
+
+
+def defects(category: Mapping[str, Any]) -> list[list[str]]:
+  """Returns a row of text for each kind of defect of a category's results."""
   return [
-    [kind, str(one['images']), *(_percent(one[metric]) for metric in _TITLES)]
+    [kind, str(one['images']), *(_percent(one[metric]) for metric in HEADLINES)]
     for kind, one in category.get('kinds', {}).items()
   ]
 
 
 def _percent(value: float | None) -> str:
   if value is None or math.isnan(value):
-    return _UNDEFINED
+    return UNDEFINED
   return f'{100 * value:.2f}'
 
 
 def pixels(category: Mapping[str, Any]) -> str:
-  """Says over how many images pixel figures are, where that is not all.
-
-  Args:
-    category: One of `categories` of results.json.
-  """
+  """Says over how many images pixel figures are, where that is not all."""
   found = category.get('pixels', {})
   if not found or not found['left_out']:
     return ''
@@ -126,99 +293,7 @@ def pixels(category: Mapping[str, Any]) -> str:
   return f'over {found["images"]} of {found["of"]} images: {reasons}'
 
 
-def terminal_table(results: Mapping[str, Any]) -> str:
-  """Returns the same table as plain text, aligned for 120 columns.
-
-  Args:
-    results: What `results.build` returns, or results.json holds.
-  """
-  names = ['', '', '', 'category', *_rows(results)]
-  width = max(map(len, names))
-  columns = [[name.ljust(width) for name in names]]
-  for column in _columns(results):
-    header = [column.source, *column.selection.split(' ', 1), column.metric]
-    cells = [*header, *column.cells]
-    width = max(map(len, cells))
-    columns.append([cell.rjust(width) for cell in cells])
-  lines = ['  '.join(line).rstrip() for line in zip(*columns, strict=True)]
-  lines.insert(4, '-' * max(map(len, lines)))
-  notes = [textwrap.fill(note, 118) for note in _notes(results)]
-  return '\n'.join([*lines, '', *notes])
-
-
-def _rows(results: Mapping[str, Any]) -> list[str]:
-  names = list(results['categories'])
-  return [*names, 'mean'] if len(names) > 1 else names
-
-
-def _columns(results: Mapping[str, Any]) -> list[_Column]:
-  names, ours = _rows(results), by_selection(results)
-  last, best = ours[LAST_EPOCH], ours.get(SELECTED_ON_TEST, {})
-  paper = _figures(results, PAPER)
-  code = _figures(results, RELEASED_CODE)
-  columns = [
-    _Column('ours', LAST_EPOCH, title, [_spread(last[n][key]) for n in names])
-    for key, title in _TITLES.items()
-  ]
-  pairs = [
-    _pairs('ours', names, best, _spread),
-    _pairs(PAPER.name, names, paper, _digits(PAPER)),
-    _pairs(RELEASED_CODE.name, names, code, _digits(RELEASED_CODE)),
-    _pairs('ours - paper', names, _minus(best, paper), '{:+z.2f}'.format),
-  ]
-  return columns + [c for c in pairs if set(c.cells) != {_UNDEFINED}]
-
-
-def _pairs(
-  source: str,
-  names: list[str],
-  figures: _Figures,
-  show: Callable[[Any], str],
-) -> _Column:
-  """Joins image and pixel AUROC, selected on test, where there are any."""
-  cells = []
-  for name in names:
-    found = [figures.get(name, {}).get(metric) for metric in _PAIR]
-    pair = [_UNDEFINED if one is None else show(one) for one in found]
-    cells.append(' / '.join(pair) if set(pair) != {_UNDEFINED} else _UNDEFINED)
-  return _Column(source, SELECTED_ON_TEST, 'I / P-AUROC', cells)
-
-
-def _spread(summary: Mapping[str, Any]) -> str:
-  if summary['mean'] is None:
-    return _UNDEFINED
-  mean, std = f'{100 * summary["mean"]:.2f}', summary['std']
-  return mean if std is None else f'{mean}±{100 * std:.2f}'
-
-
-def _digits(table: Table) -> Callable[[float], str]:
-  return f'{{:.{table.decimals}f}}'.format
-
-
-def _figures(results: Mapping[str, Any], table: Table) -> _Figures:
-  return {
-    row['category']: row['percent']
-    for row in results['published']
-    if row['table'] == table.name
-  }
-
-
-def _minus(ours: _Figures, theirs: _Figures) -> _Figures:
-  """Subtracts published percentages from our means, where both are defined."""
-  return {
-    name: {
-      metric: 100 * ours[name][metric]['mean'] - value
-      for metric, value in row.items()
-      if metric in _TITLES
-      and value is not None
-      and ours[name][metric]['mean'] is not None
-    }
-    for name, row in theirs.items()
-    if name in ours
-  }
-
-
-def weights(results: Mapping[str, Any]) -> list[str]:
+def weights(results: Results) -> list[str]:
   """Returns what a run warned of its backbone's weights, or cannot tell."""
   used = results.get('weights', {})
   found = list(used.get('warnings', []))
@@ -230,37 +305,29 @@ def weights(results: Mapping[str, Any]) -> list[str]:
   return found
 
 
-def _cautions(results: Mapping[str, Any]) -> list[str]:
-  """Returns what is to be known before a figure is believed."""
-  found = [f'Weights: {one}.' for one in weights(results)]
-  for name, category in results['categories'].items():
-    found += [f'Warning: {one}.' for one in category.get('cautions', [])]
-    if note := pixels(category):
-      found.append(f'Pixel figures of {name} are {note}.')
-  return found
-
-
-def _notes(results: Mapping[str, Any]) -> list[str]:
+def _notes(results: Results) -> list[str]:
   mean = results['mean']['last']
   seeds = len(mean['image_auroc']['seeds'])
   over = f'mean±std over {seeds} seeds' if seeds > 1 else 'one seed'
-  notes = [
-    _LEGEND,
-    *_cautions(results),
+  notes = [_LEGEND, *(f'Weights: {one}.' for one in weights(results))]
+  for name, category in results['categories'].items():
+    notes += [f'Warning: {one}.' for one in category.get('cautions', [])]
+    if note := pixels(category):
+      notes.append(f'Pixel figures of {name} are {note}.')
+  notes.append(
     f'Percent, {over}; protocol {results["protocol"]}, '
-    f'{results["config"]["backbone"]["name"]}.',
-  ]
+    f'{results["config"]["backbone"]["name"]}.'
+  )
   for table in TABLES:
-    theirs = _figures(results, table)
-    if table.selection == SELECTED_ON_TEST or 'mean' not in theirs:
+    theirs = _published(results, table.name)[1].get('mean')
+    if table.selection == SELECTED_ON_TEST or not theirs:
       continue
-    alike = table.selection == LAST_EPOCH
-    ours = _minus({'mean': mean}, theirs)['mean'] if alike else {}
-    parts = [
-      f'{title} {theirs["mean"][metric]:.{table.decimals}f}'
-      + (f' (ours {ours[metric]:+z.2f})' if metric in ours else '')
-      for metric, title in _TITLES.items()
-      if theirs['mean'][metric] is not None
-    ]
+    parts = []
+    for metric, title in HEADLINES.items():
+      if (value := theirs[metric]) is not None:
+        alike = mean if table.selection == LAST_EPOCH else None
+        ours = _less(alike, metric, value)
+        said = '' if ours.value is None else f' (ours {ours.text})'
+        parts.append(f'{title} {value:.{table.decimals}f}{said}')
     notes.append(f'Mean, {table.selection}, {table.name}: {", ".join(parts)}.')
   return notes

@@ -14,7 +14,8 @@ from simplenet_jax.models import scoring
 
 BLOCK = 32  # Images whose maps are made at a time: memory holds no more.
 
-# A defect's number of `images`, and its `metrics.HEADLINES`.
+# A kind of defect's number of `images`, and `metrics.HEADLINES`: NaN where one
+# is undefined.
 Figures = dict[str, float]
 
 
@@ -63,11 +64,7 @@ class TestSet:
     return 0 < self.labels.sum() < len(self.labels)
 
   def maps(self, patch_scores: np.ndarray) -> np.ndarray:
-    """Returns the anomaly maps of patch scores `[images, H, W]`.
-
-    Returns:
-      float32 `[images, *size]`.
-    """
+    """Returns the maps, float32 `[images, *size]`, of `[images, H, W]`."""
     maps = np.empty((len(patch_scores), *self.size), np.float32)
     for start in range(0, len(maps), BLOCK):
       some = patch_scores[start : start + BLOCK]
@@ -88,11 +85,7 @@ class TestSet:
     return metrics.auroc(self.masks, self.maps(patch_scores[self.has_truth]))
 
   def evaluate(self, patch_scores: np.ndarray) -> dict[str, float]:
-    """Returns all metrics of patch scores `[images, H, W]`.
-
-    Image metrics are taken over all images, pixel metrics over those that have
-    ground truth.
-    """
+    """Returns all metrics of patch scores `[images, H, W]`."""
     scores = _image_scores(patch_scores)
     values = metrics.evaluate(self.labels, scores, None, None)
     if self.masks is None:
@@ -106,15 +99,7 @@ class TestSet:
     return values | {name: pixels[name] for name in metrics.PIXEL_METRICS}
 
   def evaluate_defects(self, patch_scores: np.ndarray) -> dict[str, Figures]:
-    """Returns what each kind of defect's images score against the good ones.
-
-    Args:
-      patch_scores: `[images, H, W]`.
-
-    Returns:
-      Its number of `images` and the `metrics.HEADLINES` by defect, NaN where
-      one is undefined.
-    """
+    """Returns the figures of each kind of defect against the good images."""
     scores, good = _image_scores(patch_scores), self.labels == 0
     maps, normal = np.empty(0), np.empty(0)
     if self.masks is not None:
@@ -152,7 +137,7 @@ def evaluate(
   """Evaluates the heads of one category.
 
   Args:
-    test: The category's test set.
+    test: Its test set.
     scores: Each seed's patch scores `[images, H, W]` by epoch, ascending, of
       the last epoch and of those that may be the best one. Where a head was
       given up there are none, and its metrics are undefined.
@@ -222,14 +207,10 @@ def select_best(
 ) -> int:
   """Picks the best test epoch, as the released code does.
 
-  Args:
-    epochs: The epochs that were evaluated, ascending.
-    image_aurocs: Their image AUROC; NaN counts as the lowest.
-    pixel_auroc: Returns an epoch's pixel AUROC; called for tied epochs only.
-
   Returns:
     The epoch with the best image AUROC, of several the one with the best pixel
-    AUROC, of those the earliest.
+    AUROC (which only these are asked for), of those the earliest; NaN counts as
+    the lowest.
   """
   aurocs = [_or_lowest(value) for value in image_aurocs]
   best = max(aurocs)

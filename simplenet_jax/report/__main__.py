@@ -1,10 +1,11 @@
-"""Makes the page of a run anew, or compares several.
+"""Makes the page of a run anew, or one page of several.
 
   python -m simplenet_jax.report WORKDIR
-  python -m simplenet_jax.report WORKDIR WORKDIR --output=comparison.html
+  python -m simplenet_jax.report WORKDIR WORKDIR --output=both.html
 
-One work directory's page is its own report.html, which is replaced; the
-comparison of several goes to --output.
+One work directory's page is its own report.html, which is replaced; the page of
+several goes to --output. Runs of different categories are joined into one table
+with the mean, if their settings and weights are the same; others are compared.
 """
 
 import pathlib
@@ -25,7 +26,7 @@ _OVERWRITE = cli.define_overwrite()
 
 def main(names: list[str]) -> None:
   """Makes the page and says where it is."""
-  from simplenet_jax.report import comparison, page
+  from simplenet_jax.report import page
 
   folders = [pathlib.Path(name).expanduser() for name in names]
   if not folders:
@@ -35,10 +36,7 @@ def main(names: list[str]) -> None:
   output = pathlib.Path(_OUTPUT.value or own)
   if _OUTPUT.value or not alone:
     refuse_existing(output, _OVERWRITE.value)
-  if alone:
-    page.write(folders[0], output)
-  else:
-    comparison.write(folders, output)
+  page.write(*folders, output=output)
   print(f'Report: {output}')
 
 

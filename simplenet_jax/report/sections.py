@@ -1,116 +1,172 @@
-"""What a page shows of each category."""
+"""What a page shows of each category: charts, and test images with verdicts."""
 
+import base64
 import collections
-import csv
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
+import jinja2
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
 
 from simplenet_jax.detection import file
-from simplenet_jax.evaluation import run_files
+from simplenet_jax.evaluation import metrics, run_files
 from simplenet_jax.files import read_json
-from simplenet_jax.report import charts, contents
+
+COLOURS = ('#3d85d1', '#d9772b', '#2f9e62', '#a463c9', '#d0483f', '#7b858f')
+_GOOD, _BAD, _THRESHOLD = COLOURS[2], COLOURS[4], COLOURS[5]
+_INK = '#808890'  # Readable on light and on dark pages.
+_LARGEST = 1e30  # Matplotlib's sums of larger values overflow.
+_STYLE: dict[Any, Any] = {
+  'svg.fonttype': 'none',
+  'svg.hashsalt': 'simplenet',  # The same results make the same bytes.
+  'font.size': 9,
+  'text.color': _INK,
+  'axes.labelcolor': _INK,
+  'axes.edgecolor': _INK,
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'xtick.color': _INK,
+  'ytick.color': _INK,
+}
+# How reading ends where something is missing, or is of another kind.
+_LACKING = (
+  *(ValueError, LookupError, TypeError, AttributeError, OverflowError),
+  jinja2.UndefinedError,
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class Threshold:
-  """Where an image's score becomes a verdict, and why there."""
+class DamagedError(ValueError):
+  """A file that holds something else than it should; the message names it."""
 
-  value: float | None
-  why: str
+
+@contextlib.contextmanager
+def told(path: Path | str) -> Iterator[None]:
+  """Raises whatever a file lacks as one line that names it."""
+  try:
+    yield
+  except DamagedError:  # Of a file that was read meanwhile.
+    raise
+  except _LACKING as error:
+    raise DamagedError(
+      f'{path}: damaged ({type(error).__name__}: {error}); delete it and start '
+      'the run again'
+    ) from None
 
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-  """A chart, its title and what its colours mean: a CSS class and a name."""
+  """A chart: its title, an address that holds it, and its colours' meanings."""
 
   title: str
-  drawn: Markup
-  keys: list[tuple[str, str]]
+  address: str
+  keys: Sequence[tuple[str, str]] = ()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Section:
-  """One category's part of a page.
-
-  Attributes:
-    name: Of the category.
-    notes: What is not there, and why.
-    charts: What it has to show in curves.
-    threshold: For verdicts.
-    outcome: What the verdicts come to, in words.
-    images: The test images with pictures, highest score first.
-    kinds: What they can be filtered by: a value, its name and how many.
-    drawn: Whether what was found is outlined, for which masks are needed.
-    whose: Whose scores and maps are shown.
-  """
+  """One category's part of a page; see the template for how it is shown."""
 
   name: str
-  notes: list[str]
-  charts: list[Chart]
-  threshold: Threshold = dataclasses.field(
-    default_factory=lambda: Threshold(None, '')
-  )
-  outcome: str = ''
+  notes: list[str] = dataclasses.field(default_factory=list)
+  charts: list[Chart] = dataclasses.field(default_factory=list)
+  threshold: float | None = None  # An image that scores above it is defective.
+  verdicts: str = ''  # The threshold's origin and what the verdicts come to.
   images: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+  # What images can be filtered by: a value, its name and how many.
   kinds: list[tuple[str, str, int]] = dataclasses.field(default_factory=list)
-  drawn: bool = False
-  whose: str = ''
+  outlined: bool = False  # Whether what was found is outlined.
+  whose: str = ''  # Whose scores and maps are shown.
 
 
-def section(workdir: Path, name: str) -> Section:
-  """Reads a category's part.
-
-  Args:
-    workdir: The run's directory.
-    name: The category's.
+def read(workdir: Path, name: str) -> Section:
+  """Reads a category's part from what a run left.
 
   Raises:
-    ValueError: If what the run left is damaged.
+    ValueError: If a file is damaged.
   """
-  drawn, notes = [], []
-  if losses := course(workdir, name):
-    drawn.append(_loss_chart(name, losses))
+  section = Section(name)
+  with told(workdir / 'curves' / f'{name}.csv'):
+    if courses := run_files.read_curves(workdir, name):
+      drawn = lines('epoch', 'loss', [one[:, :2] for one in courses.values()])
+      section.charts.append(Chart('Loss by epoch', drawn, _keys(courses)))
   path = run_files.report_path(workdir, name)
-  if not path.is_file():
-    notes.append(
+  if path.is_file():
+    detectors = _detectors_threshold(workdir, name)
+    with told(path):
+      _add_images(section, read_json(path), detectors)
+  else:
+    section.notes.append(
       'No test images, or the run was told to leave nothing for this page '
       '(--noconfig.evaluation.report).'
     )
-    return Section(name, notes, drawn)
-  threshold = _detectors_threshold(workdir, name)
-  with contents.told(path):
-    found = read_json(path)
-    threshold = threshold or _chosen_on_test(found)
-    images = sorted(found['images'], key=lambda one: -one['score'])
-    for one in images:
-      one['verdict'] = verdict(one, threshold.value)
-    drawn += _score_charts(name, found, images, threshold)
-    if found['roc'][0] is None:
-      notes.append('Test images of one kind only: no ROC curve, no AUROC.')
-    if found['pro'] is None:
-      notes.append('No masks: what is measured in pixels is undefined.')
-    pictured = [one for one in images if 'picture' in one]
-    if len(pictured) < len(images):
-      notes.append(
-        f'Shown are {len(pictured)} of {len(images)} test images: the good '
-        'ones that score highest and the defective ones that score lowest. '
-        'Curves and figures are of all.'
-      )
-    return Section(
-      name,
-      notes,
-      drawn,
-      threshold,
-      _outcome(images),
-      pictured,
-      _kinds(pictured),
-      found['pixel_threshold'] is not None,
-      run_files.describe_seeds(found['seeds']),
+  return section
+
+
+def _add_images(
+  section: Section, found: Any, detectors: tuple[float, str] | None
+) -> None:
+  images = sorted(found['images'], key=lambda one: -one['score'])
+  labels = np.array([bool(one['label']) for one in images])
+  scores = np.array([one['score'] for one in images], np.float64)
+  best = metrics.best_f1(labels, scores)[1]
+  value, origin = best, 'the best F1 on these very images: chosen on test'
+  section.verdicts = 'No threshold: the test images are of one kind.'
+  if detectors is not None:
+    value, origin = detectors
+  for one in images:
+    one['verdict'] = _verdict(one, value)
+  if value is not None:
+    outcome = _outcome(images)
+    section.verdicts = f'Threshold {value:.3f}, {origin}. At it {outcome}.'
+  section.threshold = value
+  section.whose = run_files.describe_seeds(found['seeds'])
+  keys = [(_GOOD, 'good'), (_BAD, 'defective')]
+  keys += [] if value is None else [(_THRESHOLD, 'threshold')]
+  drawn = histogram(scores[~labels], scores[labels], value)
+  section.charts.append(Chart('Scores', drawn, keys))
+  if best is None:
+    section.notes.append(
+      'Test images of one kind only: no ROC curve, no AUROC.'
     )
+  else:
+    x, y = 'false positive rate', 'true positive rate'
+    seeds = zip(*(one['scores'] for one in images), strict=True)
+    curves = [np.stack(roc_curve(labels, one)[:2], 1) for one in seeds]
+    drawn = lines(x, y, curves, right=1, top=1.02)
+    section.charts.append(Chart('ROC', drawn, _keys(found['seeds'])))
+  if found['pro'] is None:
+    section.notes.append('No masks: what is measured in pixels is undefined.')
+  else:
+    x, y = 'false positive rate of pixels', 'mean overlap of regions'
+    drawn = lines(x, y, [found['pro']], right=0.3, top=1.02)
+    section.charts.append(Chart('PRO, mean map', drawn))
+  section.outlined = found['pixel_threshold'] is not None
+  section.images = [one for one in images if 'picture' in one]
+  section.kinds = _kinds(section.images)
+  if len(section.images) < len(images):
+    section.notes.append(
+      f'Shown are {len(section.images)} of {len(images)} test images: the good '
+      'ones that score highest and the defective ones that score lowest. '
+      'Curves and figures are of all.'
+    )
+
+
+def _verdict(image: dict[str, Any], threshold: float | None) -> str:
+  """Returns 'miss', 'false alarm', 'found', 'passed', or nothing."""
+  if threshold is None:
+    return ''
+  flagged = image['score'] > threshold
+  if image['label']:
+    return 'found' if flagged else 'miss'
+  return 'false alarm' if flagged else 'passed'
 
 
 def _outcome(images: Sequence[dict[str, Any]]) -> str:
@@ -137,108 +193,81 @@ def _kinds(images: Sequence[dict[str, Any]]) -> list[tuple[str, str, int]]:
   ]
 
 
-def _loss_chart(name: str, losses: dict[str, list[tuple[int, float]]]) -> Chart:
-  most = max(value for curve in losses.values() for _, value in curve)
-  last = max(epoch for curve in losses.values() for epoch, _ in curve)
-  x = charts.Axis('epoch', 0, max(last, 2))
-  y = charts.Axis('loss', 0, max(most, 1e-9) * 1.05)
-  seeds = [f'seed {seed}' for seed in losses]
-  curves = list(losses.values())
-  drawn = charts.lines(f'Loss by epoch, {name}', x, y, curves, seeds)
-  return Chart('Loss by epoch', drawn, _keys(seeds))
-
-
-def _score_charts(name, found, images, threshold) -> Iterator[Chart]:
-  good = [one['score'] for one in images if not one['label']]
-  bad = [one['score'] for one in images if one['label']]
-  drawn = charts.histogram(f'Image scores, {name}', good, bad, threshold.value)
-  keys = [('good', 'good'), ('bad', 'defective')]
-  if threshold.value is not None:
-    keys.append(('limit', 'threshold'))
-  yield Chart('Scores', drawn, keys)
-  seeds = [f'seed {seed}' for seed in found['seeds']]
-  if found['roc'][0] is not None:
-    x = charts.Axis('false positive rate', 0, 1)
-    y = charts.Axis('true positive rate', 0, 1)
-    drawn = charts.lines(f'ROC, {name}', x, y, found['roc'], seeds)
-    yield Chart('ROC', drawn, _keys(seeds))
-  if found['pro'] is not None:
-    x = charts.Axis('false positive rate of pixels', 0, 0.3)
-    y = charts.Axis('mean overlap of regions', 0, 1)
-    drawn = charts.lines(f'PRO curve, {name}', x, y, [found['pro']])
-    yield Chart('PRO' if len(seeds) < 2 else 'PRO, mean map', drawn, [])
-
-
-def _keys(names: Sequence[str]) -> list[tuple[str, str]]:
-  """Returns what tells a few curves apart; many share their colours."""
-  if not 1 < len(names) <= charts.COLOURS:
-    return []
-  return [(f'c{number}', name) for number, name in enumerate(names)]
-
-
-def course(workdir: Path, name: str) -> dict[str, list[tuple[int, float]]]:
-  """Returns the loss by epoch, by seed; nothing where it was not written."""
-  return {
-    seed: [(epoch, loss) for epoch, loss, _ in points]
-    for seed, points in _curves(workdir, name).items()
-  }
-
-
-def separation(workdir: Path, name: str) -> list[list[float]]:
-  """Returns the share of patches beyond their margins, by seed and epoch.
-
-  Both kinds on average, in [0, 1].
-  """
-  return [
-    [share for _, _, share in points]
-    for points in _curves(workdir, name).values()
-  ]
-
-
-def _curves(workdir, name) -> dict[str, list[tuple[int, float, float]]]:
-  path = workdir / 'curves' / f'{name}.csv'
-  if not path.is_file():
-    return {}
-  found: dict[str, list[tuple[int, float, float]]] = {}
-  with contents.told(path), path.open(newline='', encoding='utf-8') as lines:
-    for row in csv.DictReader(lines):
-      share = (float(row['p_normal']) + float(row['p_counterfeit'])) / 2
-      point = (int(row['epoch']), float(row['loss']), share)
-      found.setdefault(row['seed'], []).append(point)
-  return found
-
-
-def verdict(image: dict[str, Any], threshold: float | None) -> str:
-  """Returns 'miss', 'false alarm', 'found', 'passed', or nothing."""
-  if threshold is None:
-    return ''
-  flagged = image['score'] > threshold
-  if image['label']:
-    return 'found' if flagged else 'miss'
-  return 'false alarm' if flagged else 'passed'
-
-
-def _detectors_threshold(workdir: Path, name: str) -> Threshold | None:
+def _detectors_threshold(workdir: Path, name: str) -> tuple[float, str] | None:
+  """Returns the threshold of a category's detector and where it is from."""
   path = workdir / 'detectors' / f'{name}{file.SUFFIX}'
   if not path.is_file():
     return None
   try:
     held = file.read_card(path).thresholds
   except ValueError as error:  # It names the file.
-    raise contents.DamagedError(str(error)) from None
+    raise DamagedError(str(error)) from None
   if held.image is None:
     return None
-  kind = (
-    'set by hand'
-    if 'image' in held.by_hand
-    else f'from {held.images} good images that were held out'
-  )
-  return Threshold(held.image, f"the detector's, {kind}")
+  by_hand = 'image' in held.by_hand
+  kind = f'from {held.images} good images that were held out'
+  return held.image, f"the detector's, {'set by hand' if by_hand else kind}"
 
 
-def _chosen_on_test(found: dict[str, Any]) -> Threshold:
-  if found['threshold'] is None:
-    return Threshold(None, 'the test images are of one kind')
-  return Threshold(
-    found['threshold'], 'the best F1 on these very images: chosen on test'
-  )
+def _keys(seeds: Iterable[object]) -> list[tuple[str, str]]:
+  """Returns what tells a few seeds' curves apart; many share their colours."""
+  names = [f'seed {seed}' for seed in seeds]
+  few = 1 < len(names) <= len(COLOURS)
+  return list(zip(COLOURS, names, strict=False)) if few else []
+
+
+def lines(
+  x_label: str,
+  y_label: str,
+  curves: Iterable[Any],
+  *,
+  right: float | None = None,
+  top: float | None = None,
+) -> str:
+  """Returns an SVG picture's address: curves of points `(x, y)`, from zero."""
+  with mpl.rc_context(_STYLE):
+    figure, axes = _figure(x_label, y_label)
+    for number, curve in enumerate(curves):
+      points = _finite(curve).reshape(-1, 2)
+      colour = COLOURS[number % len(COLOURS)]
+      axes.plot(*points.T, color=colour, linewidth=1.4)
+    axes.set(xlim=(0, right), ylim=(0, top))
+    return _address(figure)
+
+
+def histogram(
+  good: np.ndarray, defective: np.ndarray, threshold: float | None
+) -> str:
+  """Returns an SVG picture's address: how scores are distributed."""
+  parts = [_finite(good), _finite(defective)]
+  edges = np.histogram_bin_edges(np.concatenate(parts), 24)
+  with mpl.rc_context(_STYLE):
+    figure, axes = _figure('image score', 'images')
+    for scores, colour in zip(parts, (_GOOD, _BAD), strict=True):
+      axes.hist(scores, edges.tolist(), color=colour, alpha=0.6)
+    if threshold is not None:
+      axes.axvline(float(_finite(threshold)), color=_THRESHOLD, linestyle='--')
+    return _address(figure)
+
+
+def _finite(values: object) -> np.ndarray:
+  array = np.asarray(values, np.float64)
+  if not np.isfinite(array).all():
+    raise ValueError('a chart has values that are not finite')
+  return array.clip(-_LARGEST, _LARGEST)
+
+
+def _figure(x_label: str, y_label: str) -> tuple[Figure, Axes]:
+  figure = Figure(figsize=(4, 2.6))
+  # Not Matplotlib's own layout, which takes longer than all else.
+  axes = figure.add_axes((0.15, 0.18, 0.82, 0.78))
+  axes.set(xlabel=x_label, ylabel=y_label)
+  axes.grid(axis='y', color=_INK, alpha=0.25)
+  return figure, axes
+
+
+def _address(figure: Figure) -> str:
+  data = io.BytesIO()
+  figure.savefig(data, format='svg', transparent=True, metadata={'Date': None})
+  encoded = base64.b64encode(data.getvalue()).decode()
+  return f'data:image/svg+xml;base64,{encoded}'

@@ -6,7 +6,7 @@ from typing import Any
 from simplenet_jax.cluster import ALONE, Cluster
 from simplenet_jax.config import Config
 from simplenet_jax.console import console, counted
-from simplenet_jax.evaluation import results
+from simplenet_jax.evaluation import tables
 from simplenet_jax.sweeps import extras, figures, gap, numbers
 from simplenet_jax.sweeps.conduct import conduct
 
@@ -60,7 +60,7 @@ def run(
       row['gap'] = found
   by_category = config.view == 'categories'
   if by_category:
-    table = results.markdown_table(outcomes[0].results)
+    table = tables.format_table(outcomes[0].results, 'markdown')
   else:
     table = (gap if config.view == 'gap' else numbers).tables(collected)
   paths = numbers.write(collected, workdir, table)
@@ -70,7 +70,7 @@ def run(
     drawn = figures.DRAWN[config.view](collected)
     paths += figures.write(drawn, workdir / config.name)
   console.print(
-    results.terminal_table(outcomes[0].results)
+    tables.format_table(outcomes[0].results)
     if by_category
     else numbers.terminal(collected)
   )

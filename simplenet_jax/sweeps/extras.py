@@ -18,7 +18,6 @@ from simplenet_jax.evaluation import metrics, run_files
 from simplenet_jax.evaluation.testset import TestSet
 from simplenet_jax.models import patches
 from simplenet_jax.models.head import LEAK
-from simplenet_jax.report import sections
 from simplenet_jax.sweeps.conduct import Outcome
 from simplenet_jax.training import bank, layout, setup
 from simplenet_jax.training.checkpoint import Checkpoints
@@ -125,11 +124,9 @@ def losses(run: Outcome) -> dict[str, list[float]]:
   """Returns a run's loss by category and epoch, mean over seeds."""
   found = {}
   for name in run.results['categories']:
-    seeds = sections.course(run.workdir, name).values()
-    found[name] = [
-      statistics.fmean(loss for _, loss in points)
-      for points in zip(*seeds, strict=True)
-    ]
+    courses = run_files.read_curves(run.workdir, name).values()
+    losses = [course[:, 1] for course in courses]
+    found[name] = [statistics.fmean(one) for one in zip(*losses, strict=True)]
   return found
 
 

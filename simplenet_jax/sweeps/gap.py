@@ -14,8 +14,8 @@ import numpy as np
 from scipy import stats
 
 from simplenet_jax.data import dataset
+from simplenet_jax.evaluation import run_files
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
-from simplenet_jax.report import sections
 from simplenet_jax.sweeps import numbers
 from simplenet_jax.sweeps.conduct import Outcome
 from simplenet_jax.training import estimate, layout, setup
@@ -172,9 +172,9 @@ def _spread(course: Sequence[Mapping[str, float]], metric: str) -> float:
 def _stopped(one: Outcome, name: str, courses) -> dict[str, list[float]]:
   """Returns the metrics at the scorings that no label would choose."""
   chosen = []
-  for shares, course in zip(
-    sections.separation(one.workdir, name), courses, strict=True
-  ):
+  curves = run_files.read_curves(one.workdir, name).values()
+  for curve, course in zip(curves, courses, strict=True):
+    shares = curve[:, 2:].mean(axis=1)  # Of patches beyond their margins.
     far = (at for at in course if shares[int(at['epoch']) - 1] >= SEPARATED)
     chosen.append(next(far, course[-1]))
   return {metric: [at[metric] for at in chosen] for metric in MARGINS}

@@ -12,7 +12,7 @@ from simplenet_jax.console import console, counted
 from simplenet_jax.data.folder import MVTEC_AD
 from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
-from simplenet_jax.evaluation.tables import by_selection
+from simplenet_jax.evaluation.tables import by_selection, no_formula
 from simplenet_jax.files import table_writer, written_aside
 from simplenet_jax.models.weights.variants import UNKNOWN, V1
 from simplenet_jax.sweeps import published
@@ -251,7 +251,7 @@ def _flat(collected: Mapping[str, Any]):
       for category, by_metric in by_category.items():
         for metric, summary in by_metric.items():
           for seed, value in zip(row['seeds'], summary['seeds'], strict=True):
-            name = results.no_formula(category)
+            name = no_formula(category)
             yield [row['label'], selection, name, metric, seed, value]
     if paper := row['paper']:
       for metric, value in paper['percent'].items():

@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -37,34 +35,31 @@ cases = st.builds(
 )
 
 
-def _slow_aupro(masks, maps, limit):
-  """The definition: sweep every distinct value, highest first."""
-  regions = []
+def _area(x, y, limit):
+  x, y = np.asarray(x), np.asarray(y)
+  inside = x <= limit
+  y = np.append(y[inside], np.interp(limit, x, y))
+  return np.trapezoid(y, np.append(x[inside], limit)) / limit
+
+
+def _regions(masks):
+  """The connected regions, each as a mask of all images."""
   for image, mask in enumerate(masks):
     labelled, count = ndimage.label(mask, np.ones((3, 3)))
     for region in range(1, count + 1):
       inside = np.zeros(masks.shape, bool)
       inside[image] = labelled == region
-      regions.append(inside)
-  x, y = [0.0], [0.0]
+      yield inside
+
+
+def _slow_aupro(masks, maps, limit):
+  """The definition: sweep every distinct value, highest first."""
+  regions, x, y = list(_regions(masks)), [0.0], [0.0]
   for threshold in np.unique(maps)[::-1]:
     found = maps >= threshold
     x.append(found[masks == 0].mean())
     y.append(np.mean([found[region].mean() for region in regions]))
-  area = 0.0
-  for x0, y0, x1, y1 in zip(x, y, x[1:], y[1:], strict=False):
-    if x0 >= limit or x0 == x1:
-      continue
-    end = min(x1, limit)
-    y_end = y0 + (y1 - y0) * (end - x0) / (x1 - x0)
-    area += (end - x0) * (y0 + y_end) / 2
-  return area / limit
-
-
-def _f1_max(labels, scores):
-  precision, recall, _ = sk_metrics.precision_recall_curve(labels, scores)
-  with np.errstate(invalid='ignore'):
-    return np.nanmax(2 * precision * recall / (precision + recall))
+  return _area(x, y, limit)
 
 
 def _sampled_aupro(masks, maps, limit, thresholds=None):
@@ -73,20 +68,18 @@ def _sampled_aupro(masks, maps, limit, thresholds=None):
   The recorded figures took 100, as the evaluator of MVTec's 3D data set does.
   """
   normals = np.sort(maps[masks == 0])
-  regions = []
-  for mask, image in zip(masks, maps, strict=True):
-    labelled, count = ndimage.label(mask, np.ones((3, 3)))
-    regions += [np.sort(image[labelled == 1 + n]) for n in range(count)]
+  regions = [np.sort(maps[region]) for region in _regions(masks)]
   at = np.linspace(0, normals.size - 1, thresholds or normals.size, dtype=int)
   x = np.concatenate([[0], (1 - (at + 1) / normals.size)[::-1], [1]])
   missed = [np.searchsorted(r, normals[at], 'right') / r.size for r in regions]
   y = np.concatenate([[0], 1 - np.mean(missed, 0)[::-1], [1]])
-  inside = x <= limit
-  x, y = (
-    np.append(x[inside], limit),
-    np.append(y[inside], np.interp(limit, x, y)),
-  )
-  return np.trapezoid(y, x) / limit
+  return _area(x, y, limit)
+
+
+def _f1_max(labels, scores):
+  precision, recall, _ = sk_metrics.precision_recall_curve(labels, scores)
+  with np.errstate(invalid='ignore'):
+    return np.nanmax(2 * precision * recall / (precision + recall))
 
 
 def test_golden(shared):
@@ -107,96 +100,60 @@ def test_golden(shared):
 
 
 @given(cases)
-@settings(max_examples=30, deadline=None)
-def test_sampled_aupro_follows_the_evaluator(case):
-  _, _, masks, maps = case
-  found = metrics.evaluate(*case)
-  if masks.any() and not masks.all():
-    for limit, name in ((0.3, 'aupro_30_sampled'), (0.05, 'aupro_05_sampled')):
-      expected = _sampled_aupro(masks, maps, limit, 100)
-      assert found[name] == pytest.approx(expected, abs=1e-9), name
-
-
-@given(cases)
 @settings(max_examples=60, deadline=None)
-def test_equals_scikit_learn(case):
+def test_equals_scikit_learn_and_the_definitions(case):
   labels, scores, masks, maps = case
   found = metrics.evaluate(*case)
   for level, truth, values in (
     ('image', labels, scores),
     ('pixel', masks.ravel(), maps.ravel()),
   ):
-    for name, judge in (
+    for name, expected in (
       ('auroc', sk_metrics.roc_auc_score),
       ('ap', sk_metrics.average_precision_score),
       ('f1_max', _f1_max),
     ):
-      expected = judge(truth, values)
-      assert found[f'{level}_{name}'] == pytest.approx(expected, abs=1e-12)
-
-
-@given(cases)
-@settings(max_examples=40, deadline=None)
-def test_aupro_equals_the_sweep_over_all_thresholds(case):
-  found = metrics.evaluate(*case)
+      value = expected(truth, values)
+      assert found[f'{level}_{name}'] == pytest.approx(value, abs=1e-12)
   for limit, name in ((0.3, 'aupro_30'), (0.05, 'aupro_05')):
-    expected = _slow_aupro(case[2], case[3], limit)
+    expected = _slow_aupro(masks, maps, limit)
     assert found[name] == pytest.approx(expected, abs=1e-12)
-
-
-@given(cases)
-@settings(max_examples=40, deadline=None)
-def test_monotone_transforms_change_nothing(case):
-  labels, scores, masks, maps = case
-  found = metrics.evaluate(
-    labels,
-    np.exp(scores.astype(np.float64)),
-    masks,
-    maps.astype(np.float64) ** 3 - 7,
-  )
-  assert found == pytest.approx(metrics.evaluate(*case), abs=1e-12)
-
-
-@given(cases, st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
-def test_order_of_images_changes_nothing(case, random):
-  order = list(range(len(case[0])))
-  random.shuffle(order)
-  found = metrics.evaluate(*(array[order] for array in case))
-  assert found == pytest.approx(metrics.evaluate(*case), abs=1e-12)
-
-
-@given(cases)
-@settings(max_examples=40, deadline=None)
-def test_auroc_alone_is_the_same(case):
-  labels, scores, masks, maps = case
-  found = metrics.evaluate(*case)
+    if not masks.all():
+      expected = _sampled_aupro(masks, maps, limit, 100)
+      assert found[f'{name}_sampled'] == pytest.approx(expected, abs=1e-9)
   assert metrics.auroc(labels, scores) == pytest.approx(found['image_auroc'])
   assert metrics.auroc(masks, maps) == pytest.approx(found['pixel_auroc'])
   assert metrics.auroc(masks, -maps) == pytest.approx(1 - found['pixel_auroc'])
 
 
-def test_perfect_and_inverted():
+@given(cases, st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None)
+def test_monotone_transforms_and_orders_change_nothing(case, random):
+  order = list(range(len(case[0])))
+  random.shuffle(order)
+  labels, scores, masks, maps = (array[order] for array in case)
+  scores = np.exp(scores.astype(np.float64))
+  found = metrics.evaluate(
+    labels, scores, masks, maps.astype(np.float64) ** 3 - 7
+  )
+  assert found == pytest.approx(metrics.evaluate(*case), abs=1e-12)
+
+
+def test_perfect_inverted_and_constant_maps():
   _, _, masks, _ = _case(0)
   labels = masks.any((1, 2))
   perfect = metrics.evaluate(labels, labels * 1.0, masks, masks * 1.0)
   assert perfect == dict.fromkeys(metrics.METRICS, 1)
   inverted = metrics.evaluate(labels, labels * -1.0, masks, masks * -1.0)
-  for name in ('image_auroc', 'pixel_auroc'):
-    assert inverted[name] == 0
   # All normal pixels tie: the overlap rises from nothing at the limit's end.
-  for name in ('aupro_30', 'aupro_05'):
+  for name in ('image_auroc', 'pixel_auroc', 'aupro_30', 'aupro_05'):
     assert inverted[name] == 0
   for level, truth in (('image', labels), ('pixel', masks)):
     assert inverted[f'{level}_ap'] == pytest.approx(truth.mean())
-
-
-def test_constant_map_is_chance():
-  labels, scores, masks, maps = _case(1)
-  found = metrics.evaluate(labels, scores, masks, np.zeros_like(maps))
-  assert found['pixel_auroc'] == 0.5
-  assert found['aupro_30'] == pytest.approx(0.15)
-  assert found['aupro_05'] == pytest.approx(0.025)
+  constant = metrics.evaluate(labels, labels, masks, masks * 0.0)
+  assert constant['pixel_auroc'] == 0.5
+  assert constant['aupro_30'] == pytest.approx(0.15)
+  assert constant['aupro_05'] == pytest.approx(0.025)
 
 
 def test_regions_join_over_corners_but_not_over_images():
@@ -225,25 +182,46 @@ def test_kinds_of_arrays():
   assert tuple(expected) == metrics.METRICS
 
 
-def _undefined(found):
-  return {name for name, value in found.items() if np.isnan(value)}
-
-
 def test_undefined_is_nan():
   labels, scores, masks, maps = _case(3)
   pixel, image = set(metrics.PIXEL_METRICS), set(metrics.IMAGE_METRICS)
-  with warnings.catch_warnings():
-    warnings.simplefilter('error')
-    assert _undefined(metrics.evaluate(labels, scores, None, maps)) == pixel
-    assert _undefined(metrics.evaluate(labels, scores, masks, None)) == pixel
-    for empty in (masks * 0, masks * 0 + 1):
-      assert _undefined(metrics.evaluate(labels, scores, empty, maps)) == pixel
-    for one in (labels * 0, labels * 0 + 1):
-      assert _undefined(metrics.evaluate(one, scores, masks, maps)) == image
-    nothing = metrics.evaluate([], [], np.zeros((0, 4, 4)), np.zeros((0, 4, 4)))
-    assert _undefined(nothing) == pixel | image
-    assert np.isnan(metrics.auroc(labels * 0, scores))
-    assert np.isnan(metrics.auroc([], []))
+  nothing = np.zeros((0, 4, 4))
+  for case, undefined in (
+    ((labels, scores, None, maps), pixel),
+    ((labels, scores, masks, None), pixel),
+    ((labels, scores, masks * 0, maps), pixel),
+    ((labels, scores, masks * 0 + 1, maps), pixel),
+    ((labels * 0, scores, masks, maps), image),
+    ((labels * 0 + 1, scores, masks, maps), image),
+    (([], [], nothing, nothing), pixel | image),
+  ):
+    found = metrics.evaluate(*case)
+    assert {name for name in found if np.isnan(found[name])} == undefined
+  assert np.isnan(metrics.auroc(labels * 0, scores))
+  assert np.isnan(metrics.auroc([], []))
+
+
+@pytest.mark.parametrize(
+  'scores', [[1, 2, 3, 4], [4, 3, 2, 1], [2, 2, 2, 2], [1, 2, 2, 3]]
+)
+def test_the_image_threshold_has_the_best_f1(scores):
+  labels, scores = np.array([0, 1, 1, 1]), np.array(scores, np.float32)
+  best, threshold = metrics.best_f1(labels, scores)
+  flagged = scores > threshold
+  f1 = 2 * (flagged & (labels == 1)).sum() / (flagged.sum() + labels.sum())
+  assert f1 == pytest.approx(best)
+  assert best == metrics.evaluate(labels, scores, None, None)['image_f1_max']
+  assert metrics.best_f1(labels * 0, scores)[1] is None
+
+
+def test_pixel_curves_are_those_of_the_metrics():
+  labels, scores, masks, maps = _case(6)
+  curves = metrics.pixel_curves(masks, maps)
+  values = metrics.evaluate(labels, scores, masks, maps)
+  flagged = maps >= curves.best
+  f1 = 2 * (flagged & (masks > 0)).sum() / (flagged.sum() + masks.sum())
+  assert f1 == pytest.approx(values['pixel_f1_max'])
+  assert np.all(np.diff(curves.overlaps) >= 0)
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])

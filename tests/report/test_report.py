@@ -8,8 +8,8 @@ import pytest
 
 from simplenet_jax import train
 from simplenet_jax.detection import file, thresholds
-from simplenet_jax.evaluation import metrics, run_files
-from simplenet_jax.report import charts, contents, page, sections
+from simplenet_jax.evaluation import run_files
+from simplenet_jax.report import page, sections
 from tests import commands
 
 
@@ -33,75 +33,31 @@ def test_names_are_escaped(text):
   assert 'd:&#34;Öl&#34; &amp; rost' in text
 
 
-def test_the_table_holds_the_results_and_how_they_were_selected(run):
-  _, _, results = run
-  columns, cells = contents.table(results)
-  last = results['categories']['gear']['last']
-  by_column = dict(
-    zip(
-      ((column.selection, column.metric) for column in columns),
-      cells['gear'],
-      strict=True,
-    )
-  )
-  mean = 100 * last['image_auroc']['mean']
-  assert by_column['last epoch', 'I-AUROC'].value == pytest.approx(mean)
-  assert ('selected on test', 'I-AUROC') in by_column
-  assert cells['untested'][0].text == contents.UNDEFINED
-
-
-def test_a_metric_that_is_undefined_keeps_its_column(run):
-  results = json.loads((run[1] / 'results.json').read_text())
+def test_a_metric_that_is_undefined_keeps_its_column(run, tmp_path):
+  found = json.loads((run[1] / 'results.json').read_text())
   undefined = {'mean': None, 'std': None, 'seeds': [None, None]}
-  for one in (*results['categories'].values(), results['mean']):
+  for one in (*found['categories'].values(), found['mean']):
     one['last']['pixel_auroc'] = undefined
-  columns, cells = contents.table(results)
-  at = [(c.selection, c.metric) for c in columns].index(
-    ('last epoch', 'P-AUROC')
-  )
-  assert {row[at].text for row in cells.values()} == {contents.UNDEFINED}
-
-
-def test_differences_are_of_figures_selected_alike():
-  summary = {'mean': 0.95, 'std': 0.01, 'seeds': [0.94, 0.96]}
-  ours = dict.fromkeys(metrics.METRICS, summary)
-  results = {
-    'categories': {'screw': {'last': ours}},
-    'mean': {'last': ours},
-    'selected_on_test': {},
-    'published': [
-      {
-        'table': 'theirs',
-        'category': 'screw',
-        'selection': 'selected on test',
-        'percent': {'image_auroc': 98.0, 'pixel_auroc': 97.0},
-      }
-    ],
-  }
-  columns, cells = contents.table(results)
-  assert not any('ours - ' in column.source for column in columns)
-  results['selected_on_test'] = {'screw': {**ours, 'epochs': [1, 2]}}
-  results['mean']['selected_on_test'] = ours
-  columns, cells = contents.table(results)
-  found = {
-    (c.source, c.metric): cell
-    for c, cell in zip(columns, cells['screw'], strict=True)
-  }
-  assert found['ours - theirs', 'I-AUROC'].text == '-3.0'
+  (tmp_path / 'results.json').write_text(json.dumps(found))
+  text = page.write(tmp_path).read_text()
+  assert '<small>last epoch</small>P-AUROC' in text
+  auroc = 100 * found['categories']['gear']['last']['image_auroc']['mean']
+  assert f'<td data-value="{auroc}">{auroc:.2f}±' in text
+  assert '<small>selected on test</small>I-AUROC' in text
 
 
 def test_a_detectors_threshold_comes_first(run, tmp_path):
   _, workdir, _ = run
   shutil.copytree(workdir, tmp_path / 'run')
   path = tmp_path / 'run/detectors/gear.safetensors'
-  before = sections.section(tmp_path / 'run', 'gear').threshold
-  assert 'chosen on test' in before.why
+  before = sections.read(tmp_path / 'run', 'gear')
+  assert 'chosen on test' in before.verdicts
   card, weights = file.load(path)
   held = thresholds.Thresholds(image=-1e6, promised=0.1, images=9, median=-2e6)
   file.save(path, type(card)(**{**vars(card), 'thresholds': held}), weights)
-  section = sections.section(tmp_path / 'run', 'gear')
-  assert section.threshold.value == -1e6
-  assert '9 good images that were held out' in section.threshold.why
+  section = sections.read(tmp_path / 'run', 'gear')
+  assert section.threshold == -1e6
+  assert '9 good images that were held out' in section.verdicts
   verdicts = {one['verdict'] for one in section.images}
   assert verdicts == {'found', 'false alarm'}
 
@@ -127,8 +83,9 @@ def test_several_runs_are_compared(run, tmp_path):
   )
   assert done.status == 0, done.errors
   text = output.read_text(encoding='utf-8')
+  assert 'run and noisier cannot be joined: gear is in both' in text
   assert 'train.sigma' in text and 'noisier less run' in text
-  assert '<figcaption>gear</figcaption>' in text
+  assert text.count('<h2>gear</h2>') == 2
   done = commands.run('report', workdir, workdir, f'--output={output}')
   assert done.status == 1
   assert 'both.html is there already; give another --output' in done.error
@@ -136,6 +93,38 @@ def test_several_runs_are_compared(run, tmp_path):
   done = commands.run('report', workdir, f'--output={output}', '--overwrite')
   assert done.status == 0, done.errors
   assert output.read_bytes() == (workdir / page.NAME).read_bytes()
+
+
+def split(workdir, folder, **changes):
+  """Writes a run's results as those of runs of a category each."""
+  whole = json.loads((workdir / 'results.json').read_text())
+  made = []
+  for number, name in enumerate(whole['categories']):
+    part = {**whole, **(changes if number else {})}
+    for key in ('categories', 'selected_on_test'):
+      part[key] = {name: whole[key][name]}
+    made.append(folder / f'job{number}')
+    shutil.copytree(workdir, made[-1])
+    (made[-1] / 'results.json').write_text(json.dumps(part))
+  return made
+
+
+def test_runs_of_a_category_each_are_one_table(run, text, tmp_path):
+  parts = split(run[1], tmp_path)
+  found = page.write(*parts, output=tmp_path / 'all.html').read_text()
+  assert '<h1>job0, job1, job2</h1>' in found
+  assert 'not joined' not in found
+
+  def table(text):
+    return re.search('<table class="figures" id.*?</table>', text, re.S)[0]
+
+  assert table(found) == table(text)
+  for name in ('gear', 'untested'):
+    assert found.count(f'<h2>{name}</h2>') == 1
+  parts = split(run[1], tmp_path / 'other', protocol='paper')
+  found = page.write(*parts, output=tmp_path / 'apart.html').read_text()
+  assert 'they differ in protocol (test and paper)' in found
+  assert 'Figures compared' not in found
 
 
 @pytest.mark.parametrize('argument', [[], ['nowhere']])
@@ -236,11 +225,6 @@ def test_the_page_shows_kinds_of_defects_and_whose_maps(run, text):
   row = f'<th scope="row">spot</th><td>3</td><td>{auroc:.2f}</td>'
   assert row in text
   assert 'Scores and maps: mean of seeds 0, 1.' in text
-
-
-def test_ticks_are_round_and_inside():
-  assert charts.Axis('', 0, 1).ticks() == [0, 0.2, 0.4, 0.6, 0.8, 1]
-  assert charts.Axis('', 0, 160).ticks() == [0, 50, 100, 150]
 
 
 def test_without_test_images_no_empty_table_is_printed(run, tmp_path, capsys):

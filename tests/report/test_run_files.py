@@ -12,48 +12,16 @@ from simplenet_jax.report import sections
 from tests.small import make_category, make_config
 
 
-def test_curves_and_thresholds_agree_with_the_metrics(run):
+def test_what_the_page_shows_is_what_was_measured(run):
   _, workdir, results = run
   found = json.loads(run_files.report_path(workdir, 'gear').read_text())
-  for seed, points in enumerate(found['roc']):
-    x, y = np.transpose(points)
-    auroc = results['categories']['gear']['last']['image_auroc']['seeds'][seed]
-    assert np.trapezoid(y, x) == pytest.approx(auroc, abs=1e-3)
   x, y = np.transpose(found['pro'])
   assert x[0] == y[0] == 0 and x[-1] == pytest.approx(0.3)
-  scores = np.array([one['score'] for one in found['images']])
-  labels = np.array([one['label'] for one in found['images']])
-  flagged = scores > found['threshold']
-  f1 = 2 * (flagged & (labels == 1)).sum() / (flagged.sum() + labels.sum())
-  best = metrics.evaluate(labels, scores, None, None)['image_f1_max']
-  assert f1 == pytest.approx(best)
-
-
-@pytest.mark.parametrize(
-  'scores', [[1, 2, 3, 4], [4, 3, 2, 1], [2, 2, 2, 2], [1, 2, 2, 3]]
-)
-def test_the_threshold_has_the_best_f1(scores):
-  labels, scores = np.array([0, 1, 1, 1]), np.array(scores, np.float32)
-  threshold = run_files.best_f1(labels, scores)
-  flagged = scores > threshold
-  f1 = 2 * (flagged & (labels == 1)).sum() / (flagged.sum() + labels.sum())
-  best = metrics.evaluate(labels, scores, None, None)['image_f1_max']
-  assert f1 == pytest.approx(best)
-
-
-def test_one_kind_of_images_has_no_threshold():
-  assert run_files.best_f1(np.zeros(3, int), np.arange(3.0)) is None
-
-
-def test_the_scores_are_those_that_were_measured(run):
-  _, workdir, results = run
-  found = json.loads(run_files.report_path(workdir, 'gear').read_text())
   labels = [one['label'] for one in found['images']]
-  for seed, scores in enumerate(
-    np.transpose([one['scores'] for one in found['images']])
-  ):
-    auroc = results['categories']['gear']['last']['image_auroc']['seeds'][seed]
-    assert metrics.auroc(labels, scores) == pytest.approx(auroc)
+  last = results['categories']['gear']['last']['image_auroc']['seeds']
+  scores = np.transpose([one['scores'] for one in found['images']])
+  for seed, auroc in enumerate(last):
+    assert metrics.auroc(labels, scores[seed]) == pytest.approx(auroc)
 
 
 @pytest.mark.parametrize(
@@ -73,19 +41,6 @@ def test_of_too_many_images_the_likeliest_errors_are_shown(
   labels, scores = np.array(labels), np.array(scores, np.float32)
   found = run_files.select_shown(labels, scores, count)
   assert found.tolist() == shown
-
-
-def test_pixel_curves_are_those_of_the_metrics():
-  rng = np.random.default_rng(0)
-  masks = rng.random((3, 16, 16)) > 0.9
-  maps = rng.normal(size=masks.shape) + masks
-  curves = metrics.pixel_curves(masks, maps)
-  values = metrics.evaluate([1, 1, 0], [1, 1, 0], masks, maps)
-  flagged = maps >= curves.best
-  f1 = 2 * (flagged & masks).sum() / (flagged.sum() + masks.sum())
-  assert f1 == pytest.approx(values['pixel_f1_max'])
-  inside = curves.alarms <= 1
-  assert np.all(np.diff(curves.overlaps[inside]) >= 0)
 
 
 @pytest.fixture
@@ -127,7 +82,8 @@ def test_of_too_many_images_some_are_shown(noise, tmp_path, monkeypatch):
   assert ['picture' in one for one in found['images']].count(True) == 4
   # Noise is the worst case: a page of so many images stays below 120 MB.
   assert path.stat().st_size / 4 < 60_000
-  section = sections.section(tmp_path, 'noise')
+  section = sections.read(tmp_path, 'noise')
   assert len(section.images) == 4
   assert any('4 of 6 test images' in note for note in section.notes)
-  assert 'of 3 defective' in section.outcome and 'of 3 good' in section.outcome
+  assert 'of 3 defective' in section.verdicts
+  assert 'of 3 good' in section.verdicts
