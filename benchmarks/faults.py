@@ -1,53 +1,207 @@
 """Breaks short runs on purpose and sees what is left of them.
 
-  python -m benchmarks.faults
-  python -m benchmarks.faults --kills=10 --only=kills
+  python -m benchmarks.faults --count=100
+  python -m benchmarks.faults --count=10 --only=kills
 
 A run of two demo categories with two seeds is killed at random moments, stopped
-by SIGTERM, given a disk that fills up or becomes read-only, damaged
-checkpoints, images that change or are gone. After every kill or full disk each
-file must be whole, and the run that is taken up again must leave what an
-undisturbed one does, bit for bit. Every refusal must be one line with status 1.
-Disks need the right to mount a small file system and are left out, and named,
-where that is not granted.
-Writes benchmarks/results/faults.json and fails if anything did; takes about
-forty minutes on two CPU cores.
+by SIGTERM, given a disk that fills up, and damaged checkpoints. After every
+fault each file must be whole, and the run that is taken up again must leave
+what an undisturbed one does, bit for bit. Every refusal must be one line with
+status 1. Disks need the right to mount a small file system and are left out,
+and named, where that is not granted. Writes benchmarks/results/faults.json and
+fails if anything did; 100 kills take about forty minutes on two CPU cores.
 """
 
 import collections
+import contextlib
+import functools
 import pathlib
+import random
+import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 
 from absl import flags
 
 from benchmarks import timing
-from benchmarks.breaking import disks, files, signals
-from benchmarks.breaking.short_run import ShortRun
-from benchmarks.breaking.verdict import Fault, LeftOut, Wrong
+from benchmarks.short_run import ShortRun, phase
 from simplenet_jax import cli
 
-_KILLS = flags.DEFINE_integer('kills', 100, 'How many times.', 1)
-_STOPS = flags.DEFINE_integer('stops', 10, 'SIGTERMs.', 1)
-_DISKS = flags.DEFINE_integer('disks', 12, 'Sizes of a disk too small.', 1)
-_DAMAGES = flags.DEFINE_integer('damages', 20, 'Damaged checkpoints.', 1)
+_COUNT = flags.DEFINE_integer(
+  'count',
+  100,
+  'Kills; of stops a tenth, of disks an eighth, of damages a fifth of it.',
+  1,
+)
+_SECONDS = flags.DEFINE_float('seconds', 1e9, 'After which none is begun.')
 _ONLY = flags.DEFINE_list('only', [], 'Which kinds; all if not given.')
 
-KINDS: dict[str, Callable[[ShortRun], Iterator[Fault]]] = {
-  'kills': lambda run: signals.kills(run, _KILLS.value),
-  'stops': lambda run: signals.stops(run, _STOPS.value),
-  'disks': lambda run: disks.full(run, _DISKS.value),
-  'read-only': disks.write_protected,
-  'damages': lambda run: files.checkpoints(run, _DAMAGES.value),
-  'data': files.images,
+# Makes something happen; returns what came of it, or raises `Wrong`, or
+# `LeftOut` where it cannot be made to happen here.
+Fault = Callable[[], str]
+
+
+class Wrong(Exception):  # noqa: N818 - a finding.
+  """What should not have happened."""
+
+
+class LeftOut(Exception):  # noqa: N818 - a circumstance.
+  """A fault that cannot be made to happen here."""
+
+
+def expect(holds: bool, what: str) -> None:
+  """Raises `Wrong` unless something holds."""
+  if not holds:
+    raise Wrong(what)
+
+
+def resumes(run: ShortRun, work: str) -> str:
+  """Checks what is left, takes a run up again and compares; returns lines."""
+  expect(not run.halves(work), f'half-written: {run.halves(work)}')
+  status, told, errors = run.finish(work)
+  expect(status == 0, f'does not resume: {errors}')
+  expect(not run.differing(work), f'is left otherwise: {run.differing(work)}')
+  expect(not run.halves(work), f'half-written: {run.halves(work)}')
+  shutil.rmtree(run.folder / work)
+  return told
+
+
+def refuses(run: ShortRun, work: str, reason: str) -> None:
+  """Checks that a run gives up in one line that says why."""
+  status, _, errors = run.finish(work)
+  expect(status == 1, f'status {status}: {errors}')
+  expect(len(errors.splitlines()) == 1, f'says more than a line: {errors}')
+  expect(reason in errors, f'does not say why: {errors}')
+
+
+def interrupt(
+  run: ShortRun, work: str, moment: float, number: signal.Signals
+) -> str:
+  """Sends a signal after some seconds; returns what the run was at.
+
+  A run can be through before, being faster than the one that was timed; then
+  the signal comes earlier to another.
+  """
+  while True:
+    process = run.start(work)
+    told = run.follow(process)
+    time.sleep(moment)
+    process.send_signal(number)
+    status = process.wait(timeout=120)
+    if status:
+      # SIGTERM before it is heeded ends a process as it ends any.
+      allowed = (-number, 128 + number)
+      expect(status in allowed, f'status {status} after signal {number}')
+      return phase(told())
+    shutil.rmtree(run.folder / work)
+    moment *= 0.8
+
+
+def signals(
+  run: ShortRun, count: int, number: signal.Signals
+) -> Iterator[Fault]:
+  """Yields signals at random moments, each to a run of its own."""
+  chance = random.Random(int(number))  # noqa: S311
+
+  def signalled(work: str, moment: float) -> str:
+    at = interrupt(run, work, moment, number)
+    resumes(run, work)
+    return at
+
+  for index in range(count):
+    moment = chance.uniform(0.0, run.seconds)
+    yield functools.partial(signalled, f'{number.name} {index}', moment)
+
+
+@contextlib.contextmanager
+def disk(folder: pathlib.Path, size: str) -> Iterator[Callable[[str], None]]:
+  """Mounts a file system of some size; yields what changes its options."""
+  folder.mkdir()
+
+  def mount(options: str) -> None:
+    try:
+      subprocess.run(  # noqa: S603
+        ['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', str(folder)],  # noqa: S607
+        check=True,
+        capture_output=True,
+      )
+    except (subprocess.CalledProcessError, FileNotFoundError):
+      raise LeftOut('may not mount') from None
+
+  mount(f'size={size}')
+  try:
+    yield lambda options: mount(f'remount,{options}')
+  finally:
+    subprocess.run(['umount', '-l', str(folder)], check=True)  # noqa: S603, S607
+
+
+def full_disks(run: ShortRun, count: int) -> Iterator[Fault]:
+  """Disks that fill up, the earlier the smaller they are, then grow."""
+
+  def filled(place: str, size: int) -> str:
+    with disk(run.folder / place, str(size)) as change:
+      refuses(run, f'{place}/run', 'No space left')
+      change('size=1g')
+      resumes(run, f'{place}/run')
+    return 'refused in one line, resumed'
+
+  for index in range(count):
+    size = int(run.bytes * (index + 1) / (count + 1)) // 4096 * 4096
+    yield functools.partial(filled, f'disk {index}', max(size, 4096))
+
+
+def checkpoints(run: ShortRun, count: int) -> Iterator[Fault]:
+  """Checkpoints with a changed byte, or cut short."""
+  chance = random.Random(2)  # noqa: S311
+
+  def damaged(index: int) -> str:
+    work = f'damage {index}'
+    # Some time is left for two checkpoints of a head that is under way.
+    interrupt(run, work, 0.5 * run.seconds, signal.SIGTERM)
+    found = (run.folder / work / 'checkpoints').rglob('*.safetensors')
+    files = sorted(path for path in found if 'tmp' not in str(path))
+    if not files:
+      return 'nothing was saved yet'
+    path = chance.choice(files)
+    content = bytearray(path.read_bytes())
+    if index % 2:
+      content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    else:
+      content = content[: len(content) // 2]
+    path.write_bytes(content)
+    status, told, errors = run.finish(work)
+    expect(status == 0, f'does not resume: {errors}')
+    # An older checkpoint than the latest need not be read at all.
+    steps = path.parent.parent.iterdir()
+    latest = max(steps, key=lambda one: (len(one.name), one.name))
+    if path.parent == latest:
+      expect('cannot be read' in told, f'does not say so: {told}')
+    expect(not run.differing(work), f'is left otherwise: {run.differing(work)}')
+    return 'changed byte' if index % 2 else 'cut short'
+
+  for index in range(count):
+    yield functools.partial(damaged, index)
+
+
+KINDS: dict[str, Callable[[ShortRun, int], Iterator[Fault]]] = {
+  'kills': lambda run, count: signals(run, count, signal.SIGKILL),
+  'stops': lambda run, count: signals(run, -(-count // 10), signal.SIGTERM),
+  'disks': lambda run, count: full_disks(run, -(-count // 8)),
+  'damages': lambda run, count: checkpoints(run, -(-count // 5)),
 }
 
 
-def inject(faults: Iterator[Fault], wrong: list[str]) -> dict[str, int]:
+def inject(
+  faults: Iterator[Fault], until: float, wrong: list[str]
+) -> dict[str, int]:
   """Makes faults happen; returns what came of how many, and notes findings."""
   found: collections.Counter[str] = collections.Counter()
   for number, fault in enumerate(faults):
+    if time.monotonic() > until:
+      break
     try:
       found[fault()] += 1
     except LeftOut as reason:
@@ -62,15 +216,17 @@ def inject(faults: Iterator[Fault], wrong: list[str]) -> dict[str, int]:
 
 def main() -> None:
   """Breaks runs; writes what was found."""
+  if unknown := sorted(set(_ONLY.value) - set(KINDS)):
+    raise ValueError(f'--only names {unknown[0]}; choose of {", ".join(KINDS)}')
   found, wrong = {}, []
+  until = time.monotonic() + _SECONDS.value
   with tempfile.TemporaryDirectory() as folder:
     run = ShortRun(pathlib.Path(folder))
     for name, kind in KINDS.items():
-      if _ONLY.value and name not in _ONLY.value:
-        continue
-      of_kind: list[str] = []
-      found[name] = inject(kind(run), of_kind)
-      wrong += [f'{name}, {finding}' for finding in of_kind]
+      if not _ONLY.value or name in _ONLY.value:
+        findings: list[str] = []
+        found[name] = inject(kind(run, _COUNT.value), until, findings)
+        wrong += [f'{name}, {finding}' for finding in findings]
   timing.write(
     'faults',
     {

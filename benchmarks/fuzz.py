@@ -1,6 +1,6 @@
 """Gives the commands hostile input and judges how each of them ends.
 
-  python -m benchmarks.fuzz
+  python -m benchmarks.fuzz --count=10000
   python -m benchmarks.fuzz --seconds=60 --only=detector,settings
 
 Images, masks, names, links, settings, weights, detectors, checkpoints, work
@@ -11,18 +11,17 @@ left behind, and without having run what a file holds. Writes
 benchmarks/results/fuzz.json and fails if a command did otherwise; what led to
 that is kept in --keep. A case is made anew by its kind and number:
 
-  python -m benchmarks.fuzz --only=detector --first=1234 --cases=1
+  python -m benchmarks.fuzz --only=detector --first=1234 --count=1
 """
 
 import collections
 import pathlib
 import random
 import shutil
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -31,10 +30,9 @@ from absl import flags
 from benchmarks import timing
 from benchmarks.fuzzing import ground, judge, of_files, of_images
 from simplenet_jax import cli
-from simplenet_jax.console import console
 
-_SECONDS = flags.DEFINE_float('seconds', 1800.0, 'After which none is begun.')
-_CASES = flags.DEFINE_integer('cases', None, 'Of each kind, at most.', 1)
+_COUNT = flags.DEFINE_integer('count', 10_000, 'Inputs, at least.', 1)
+_SECONDS = flags.DEFINE_float('seconds', 1e9, 'After which none is begun.')
 _FIRST = flags.DEFINE_integer('first', 0, 'The first number.', 0)
 _ONLY = flags.DEFINE_list('only', [], 'Which kinds; all if not given.')
 _KEEP = flags.DEFINE_string('keep', 'runs/fuzz', 'Where findings go, a folder.')
@@ -56,77 +54,75 @@ KINDS = {
 
 
 class Tally:
-  """What has been tried and what was found, of all kinds."""
+  """What is left to try, what has been tried, and what was found.
 
-  def __init__(self):
+  Attributes:
+    inputs: How many were tried, by kind.
+    ends: How many cases ended with each status, by kind.
+    wrong: What should not have happened, in words.
+  """
+
+  def __init__(self, order: Iterator[tuple[str, int]], until: float):
     """Begins with nothing."""
-    self.lock = threading.Lock()
+    self._order, self._until = order, until
+    self._lock = threading.Lock()
     self.inputs: collections.Counter[str] = collections.Counter()
     self.ends: dict[str, collections.Counter[str]] = {}
     self.wrong: list[str] = []
-    self.seconds: collections.defaultdict[str, float] = collections.defaultdict(
-      float
-    )
     self.slowest, self.peak = 0.0, 0
 
-  def add(self, kind: str, case: judge.Case, outcome: judge.Outcome) -> None:
+  def draw(self) -> tuple[str, int] | None:
+    """Returns the next kind and number, or None where enough was tried."""
+    with self._lock:
+      enough = self.inputs.total() >= _COUNT.value
+      return (
+        None if enough or time.monotonic() > self._until else next(self._order)
+      )
+
+  def add(
+    self, label: str, case: judge.Case, outcome: judge.Outcome, finding: Any
+  ) -> None:
     """Counts a case."""
-    self.inputs[kind] += case.inputs
-    self.seconds[kind] += outcome.seconds
-    ends = self.ends.setdefault(kind, collections.Counter())
-    ends[f'status {outcome.status}'] += 1
-    self.slowest = max(self.slowest, outcome.seconds)
-    self.peak = max(self.peak, outcome.peak)
-
-  def report(self) -> dict[str, Any]:
-    """Returns everything, for the file of results."""
-    return {
-      'what': 'hostile inputs by kind, and how the commands ended',
-      'cases': sum(sum(ends.values()) for ends in self.ends.values()),
-      'inputs': sum(self.inputs.values()),
-      'inputs_by_kind': dict(sorted(self.inputs.items())),
-      'ends_by_kind': {
-        kind: dict(sorted(ends.items()))
-        for kind, ends in sorted(self.ends.items())
-      },
-      'seconds_by_kind': dict(sorted(self.seconds.items())),
-      'slowest_seconds': self.slowest,
-      'most_memory_bytes': self.peak,
-      'wrong': self.wrong,
-    }
+    kind = label.rpartition('-')[0]
+    with self._lock:
+      self.inputs[kind] += case.inputs
+      ends = self.ends.setdefault(kind, collections.Counter())
+      ends[f'status {outcome.status}'] += 1
+      self.slowest = max(self.slowest, outcome.seconds)
+      self.peak = max(self.peak, outcome.peak)
+      if finding:
+        self.wrong.append(f'{label}: {finding} ({case.told[:200]})')
+        print(f'WRONG {self.wrong[-1]!a}')
 
 
-def order() -> Iterator[tuple[str, int]]:
-  """Yields kinds and numbers, the frequent kinds more often."""
-  names = [name for name in KINDS if not _ONLY.value or name in _ONLY.value]
-  numbers = dict.fromkeys(names, _FIRST.value)
-  end = _FIRST.value + (_CASES.value or sys.maxsize)
-  while any(number < end for number in numbers.values()):
-    for name in names:
-      for _ in range(min(KINDS[name][1], end - numbers[name])):
-        yield name, numbers[name]
-        numbers[name] += 1
+def order(kinds: Sequence[str], first: int) -> Iterator[tuple[str, int]]:
+  """Yields kinds and numbers without end, the frequent kinds more often."""
+  numbers = dict.fromkeys(kinds, first)
+  while True:
+    for kind in kinds:
+      for _ in range(KINDS[kind][1]):
+        yield kind, numbers[kind]
+        numbers[kind] += 1
 
 
-def attempt(
-  court: judge.Judge, known: ground.Ground, name: str, number: int, tally: Tally
-) -> None:
-  """Makes a case, runs it and keeps it if something is wrong with its end."""
-  label = f'{name}-{number}'
-  folder = known.folder / 'cases' / label
-  folder.mkdir(parents=True)
-  make, _ = KINDS[name]
-  case = make(random.Random(label), known, folder)  # noqa: S311
-  outcome = court.run(case, folder)
-  finding = judge.wrong(case, outcome, folder)
-  with tally.lock:
-    tally.add(name, case, outcome)
-    if finding:
-      tally.wrong.append(f'{label}: {finding} ({case.told[:200]})')
-      console.print(f'WRONG {tally.wrong[-1]}', markup=False)
-  if finding:
-    keep(folder, pathlib.Path(_KEEP.value) / label)
-  shutil.rmtree(folder)
+def work_off(known: ground.Ground, tally: Tally) -> None:
+  """Makes cases, runs them and keeps those that end otherwise."""
+  run, end = judge.started(known.folder / 'compiled')
+  try:
+    while drawn := tally.draw():
+      label = f'{drawn[0]}-{drawn[1]}'
+      folder = known.folder / 'cases' / label
+      folder.mkdir(parents=True)
+      make, _ = KINDS[drawn[0]]
+      case = make(random.Random(label), known, folder)  # noqa: S311
+      outcome = run(case, folder)
+      finding = judge.wrong(case, outcome, folder)
+      tally.add(label, case, outcome, finding)
+      if finding:
+        keep(folder, pathlib.Path(_KEEP.value) / label)
+      shutil.rmtree(folder)
+  finally:
+    end()
 
 
 def keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
@@ -139,46 +135,44 @@ def keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
   shutil.copytree(folder, kept, symlinks=True, ignore=pipes)
 
 
-def work_off(
-  known: ground.Ground,
-  left: Iterator[tuple[str, int]],
-  until: float,
-  tally: Tally,
-) -> None:
-  """Runs cases one after the other until there are no more, or no time."""
-  with judge.Judge(known.folder / 'compiled') as court:
-    while time.monotonic() < until:
-      with tally.lock:
-        drawn = next(left, None)
-      if drawn is None:
-        return
-      name, number = drawn
-      attempt(court, known, name, number, tally)
-
-
 def main() -> None:
   """Tries, and writes what was found."""
   if unknown := sorted(set(_ONLY.value) - set(KINDS)):
     raise ValueError(f'--only names {unknown[0]}; choose of {", ".join(KINDS)}')
-  tally = Tally()
+  kinds = [kind for kind in KINDS if not _ONLY.value or kind in _ONLY.value]
   with tempfile.TemporaryDirectory() as folder:
-    known, left = ground.lay(pathlib.Path(folder)), order()
+    known = ground.lay(pathlib.Path(folder))
     until = time.monotonic() + _SECONDS.value
+    tally = Tally(order(kinds, _FIRST.value), until)
     with futures.ThreadPoolExecutor(_JUDGES) as pool:
-      judges = [
-        pool.submit(work_off, known, left, until, tally) for _ in range(_JUDGES)
-      ]
-      for ended in judges:
+      for ended in [
+        pool.submit(work_off, known, tally) for _ in range(_JUDGES)
+      ]:
         try:
           ended.result()
         except Exception as error:  # What was tried is told all the same.
           tally.wrong.append(f'a judge gave up: {error}')
-  found = tally.report()
-  timing.write('fuzz', found)
+  cases = sum(ends.total() for ends in tally.ends.values())
+  timing.write(
+    'fuzz',
+    {
+      'what': 'hostile inputs by kind, and how the commands ended',
+      'cases': cases,
+      'inputs': tally.inputs.total(),
+      'inputs_by_kind': dict(sorted(tally.inputs.items())),
+      'ends_by_kind': {
+        kind: dict(sorted(ends.items()))
+        for kind, ends in sorted(tally.ends.items())
+      },
+      'slowest_seconds': tally.slowest,
+      'most_memory_bytes': tally.peak,
+      'wrong': tally.wrong,
+    },
+  )
   if tally.wrong:
     raise ValueError(
-      f'{len(tally.wrong)} of {found["cases"]} cases ended otherwise; the '
-      f'first, {tally.wrong[0]}'
+      f'{len(tally.wrong)} of {cases} cases ended otherwise; the first, '
+      f'{tally.wrong[0]}'
     )
 
 

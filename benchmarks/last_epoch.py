@@ -5,9 +5,9 @@
 MVTEC holds categories in MVTec AD's layout, FOLDER resnet18.safetensors and
 resnet50.safetensors. The recipe was chosen on the first category, with the
 ablation of the first network, and is confirmed on the second. Writes
-benchmarks/results/last_epoch/ and docs/last_epoch.md; --reduced takes small
-images, narrow heads and bfloat16 products, for about an hour and a half on two
-CPU cores. What is finished in --workdir is not done again.
+results to benchmarks/results/last_epoch/; --reduced takes small images, narrow
+heads and bfloat16 products, for about an hour and a half on two CPU cores. What
+is finished in --workdir is not done again.
 """
 
 import pathlib
@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import last_epoch_page, timing
+from benchmarks import timing
 from configs.study import ablation, last_epoch
 from simplenet_jax import cli
 from simplenet_jax.fields import PRECISIONS
@@ -33,9 +33,6 @@ _SEEDS = flags.DEFINE_integer('seeds', 5, 'How many.', 2)
 _REDUCED = flags.DEFINE_bool('reduced', False, 'Whether to do it in small.')
 _PRECISION = flags.DEFINE_enum(
   'precision', None, PRECISIONS, "Of the products; else the study's own."
-)
-_ABOUT = flags.DEFINE_string(
-  'about', '', 'Of images and weights, for the page.'
 )
 flags.mark_flags_as_required(['root', 'weights'])
 
@@ -57,7 +54,7 @@ def configure(study: Any, network: str, category: str) -> Any:
 
 
 def main() -> None:
-  """Runs the studies, part by part, and writes the page."""
+  """Runs the studies, part by part."""
   FOLDER.mkdir(parents=True, exist_ok=True)
   parts = [
     f'{network}-{category}'
@@ -69,10 +66,9 @@ def main() -> None:
     config = configure(study, *part.split('-', 1))
     workdir = pathlib.Path(_WORKDIR.value, part)
     experiment.run(config, workdir)
-    for suffix in ('json', 'png'):
+    for suffix in ('json', 'md', 'png'):
       source = workdir / f'{config.name}.{suffix}'
       shutil.copyfile(source, FOLDER / f'{config.name}-{part}.{suffix}')
-  last_epoch_page.write(FOLDER, parts, _ABOUT.value)
 
 
 if __name__ == '__main__':

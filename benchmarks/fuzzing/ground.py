@@ -35,7 +35,7 @@ class Ground:
   """A folder with something whole of every kind.
 
   Attributes:
-    folder: What holds it.
+    folder: The folder that holds it.
     root: Images of one category in MVTec's layout.
     run: The work directory of a run on them.
     detector: Its detector.
@@ -51,14 +51,10 @@ class Ground:
   released: pathlib.Path
 
 
-def training(root: pathlib.Path, work: pathlib.Path, **others: object) -> list:
-  """Returns the command line of a small run.
-
-  Args:
-    root: The images.
-    work: The work directory.
-    **others: More settings, with `__` for a dot.
-  """
+def training(
+  root: pathlib.Path, work: pathlib.Path, **others: object
+) -> list[str]:
+  """Returns a small run's command line; `others` are settings, __ for a dot."""
   more = {name.replace('__', '.'): value for name, value in others.items()}
   settings = {**SETTINGS, 'data.root': root, **more}
   return [
@@ -71,57 +67,48 @@ def training(root: pathlib.Path, work: pathlib.Path, **others: object) -> list:
 
 def lay(folder: pathlib.Path) -> Ground:
   """Makes it all, below an empty folder."""
-  everything, root = folder / 'generated', folder / 'data'
-  demo.generate(everything, train=6, good=2, defective=3)
-  shutil.copytree(everything / 'gasket', root / 'gasket')
-  run = folder / 'run'
+  from simplenet_jax.models.weights import files
+
+  root, run = folder / 'data', folder / 'run'
+  demo.generate(root, categories=['gasket'], train=6, good=2, defective=3)
+  (root / demo.MARKER).unlink()
   subprocess.run(  # noqa: S603 - our own.
-    [sys.executable, '-m', *map(str, training(root, run))],
+    [sys.executable, '-m', *training(root, run)],
     check=True,
     capture_output=True,
+  )
+  copied, converted = folder / 'demo.safetensors', folder / 'demo.pth'
+  shutil.copyfile(files.locate('demo', '--weights'), copied)
+  tensors = safetensors.load_file(copied)
+  torch.save(
+    {n: torch.from_numpy(t.copy()) for n, t in tensors.items()}, converted
   )
   return Ground(
     folder,
     root,
     run,
     run / 'detectors' / 'gasket.safetensors',
-    _weights(folder),
+    (copied, converted),
     write_released(folder / 'ckpt.pth'),
   )
-
-
-def _weights(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
-  from simplenet_jax.models.weights import files
-
-  original = files.locate('demo', '--weights')
-  copied, converted = folder / 'demo.safetensors', folder / 'demo.pth'
-  shutil.copyfile(original, copied)
-  tensors = safetensors.load_file(original)
-  torch.save(
-    {name: torch.from_numpy(one.copy()) for name, one in tensors.items()},
-    converted,
-  )
-  return copied, converted
 
 
 def write_released(path: pathlib.Path) -> pathlib.Path:
   """Writes a checkpoint like those of the released code; returns its path."""
   dim, hidden = SETTINGS['patch.target_dim'], SETTINGS['head.hidden']
-  block = 'body.block1'
-  shapes = {
-    f'{block}.0.weight': (hidden, dim),
-    f'{block}.0.bias': (hidden,),
-    **{
-      f'{block}.1.{name}': (hidden,)
-      for name in ('weight', 'bias', 'running_mean', 'running_var')
-    },
+  norm = ('weight', 'bias', 'running_mean', 'running_var')
+  discriminator = {
+    'body.block1.0.weight': (hidden, dim),
+    'body.block1.0.bias': (hidden,),
+    **{f'body.block1.1.{name}': (hidden,) for name in norm},
     'tail.weight': (1, hidden),
   }
   adaptor = {'layers.0fc.weight': (dim, dim), 'layers.0fc.bias': (dim,)}
+  parts = {'discriminator': discriminator, 'pre_projection': adaptor}
   torch.save(
     {
-      'discriminator': {name: torch.ones(s) for name, s in shapes.items()},
-      'pre_projection': {name: torch.ones(s) for name, s in adaptor.items()},
+      part: {name: torch.ones(shape) for name, shape in shapes.items()}
+      for part, shapes in parts.items()
     },
     path,
   )

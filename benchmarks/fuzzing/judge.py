@@ -1,18 +1,32 @@
-"""Runs commands on hostile input and says what is wrong with how they end."""
+"""Runs commands on hostile input and says what is wrong with how they end.
 
+As a module of its own, `python -m benchmarks.fuzzing.judge` is a process that
+has everything loaded and runs commands in forks of itself. A fork starts in
+milliseconds and is a process like any: it has its own flags, prints, leaves a
+status, crashes and hangs alone.
+"""
+
+import atexit
 import csv
 import dataclasses
+import gc
 import json
 import os
 import pathlib
+import resource
+import runpy
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import IO, NoReturn
 
 # Bytes of memory that no small input may lead to, beside what is loaded.
 MEMORY = 6 << 30
+_ROOM = 24 << 30  # Of the address space: a bomb ends here, not the machine.
 _KILL = 60.0  # Seconds after which a command that was told to stop hangs.
 
 
@@ -21,7 +35,7 @@ class Outcome:
   """How a command ended.
 
   Attributes:
-    status: Of the process, or minus the signal that ended it.
+    status: The process's, or minus the signal that ended it.
     out: What it printed.
     errors: What it printed as errors.
     seconds: How long it took.
@@ -56,71 +70,54 @@ class Case:
   check: Callable[[Outcome], str | None] = lambda outcome: None
 
 
-class Judge:
-  """Runs cases in one process after another that were loaded before."""
+Run = Callable[[Case, pathlib.Path], Outcome]
 
-  def __init__(self, compiled: pathlib.Path):
-    """Starts the process that forks.
 
-    Args:
-      compiled: Where compiled programs are kept from case to case.
-    """
-    self._compiled, self._process = compiled, None
+def started(compiled: pathlib.Path) -> tuple[Run, Callable[[], object]]:
+  """Starts a process that forks; returns what runs a case, and what ends it.
 
-  def __enter__(self) -> 'Judge':
-    """Waits until everything is loaded."""
-    self._process = subprocess.Popen(
-      [sys.executable, '-m', 'benchmarks.fuzzing.server'],
-      env={
-        **os.environ,
-        'COLUMNS': '200',
-        'JAX_COMPILATION_CACHE_DIR': str(self._compiled),
-        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-        'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
-      },
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      text=True,
+  Args:
+    compiled: Where compiled programs are kept from case to case.
+  """
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'benchmarks.fuzzing.judge'],
+    env={
+      **os.environ,
+      'COLUMNS': '200',
+      'JAX_COMPILATION_CACHE_DIR': str(compiled),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+      'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
+    },
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  read: IO[str] = process.stdout  # type: ignore[assignment]
+  write: IO[str] = process.stdin  # type: ignore[assignment]
+  if read.readline().strip() != 'ready':
+    raise ValueError('the process that forks did not start')
+
+  def run(case: Case, folder: pathlib.Path) -> Outcome:
+    print(
+      json.dumps([list(case.argv), str(folder), case.seconds]),
+      file=write,
+      flush=True,
     )
-    if self._ask(None) != 'ready':
-      raise ValueError('the process that forks did not start')
-    return self
-
-  def __exit__(self, *_: Any) -> None:
-    """Ends it."""
-    assert self._process and self._process.stdin
-    self._process.stdin.close()
-    self._process.wait()
-
-  def run(self, case: Case, folder: pathlib.Path) -> Outcome:
-    """Runs a case; what it prints is kept in the folder."""
-    asked = {
-      'argv': list(case.argv),
-      'folder': str(folder),
-      'stop': case.seconds,
-      'kill': _KILL,
-    }
-    told = json.loads(self._ask(json.dumps(asked)))
+    status, seconds, peak = json.loads(read.readline())
     out, errors = (
       (folder / name).read_text(encoding='utf-8', errors='surrogateescape')
       for name in ('stdout', 'stderr')
     )
-    return Outcome(told['status'], out, errors, told['seconds'], told['peak'])
+    return Outcome(status, out, errors, seconds, peak)
 
-  def _ask(self, line: str | None) -> str:
-    process = self._process
-    assert process and process.stdin and process.stdout
-    if line:
-      process.stdin.write(line + '\n')
-      process.stdin.flush()
-    return process.stdout.readline().strip()
+  return run, process.terminate
 
 
 def wrong(case: Case, outcome: Outcome, folder: pathlib.Path) -> str | None:
   """Returns what is wrong with how a case ended, if anything.
 
   Args:
-    case: It.
+    case: The case.
     outcome: How it ended.
     folder: All that it was given and could write to.
   """
@@ -154,3 +151,82 @@ def rows(path: pathlib.Path) -> list[list[str]]:
     encoding='utf-8', errors='surrogateescape', newline=''
   ) as file:
     return list(csv.reader(file))[1:]
+
+
+def run_module(module: str) -> int:
+  """Runs a module as a command in this process; returns its exit status."""
+  try:
+    runpy.run_module(module, run_name='__main__', alter_sys=True)
+  except SystemExit as ended:
+    if isinstance(ended.code, str):
+      print(ended.code, file=sys.stderr)
+      return 1
+    return ended.code or 0
+  except BaseException:
+    traceback.print_exc()
+    return 1
+  return 0
+
+
+def _become(argv: list[str], folder: pathlib.Path) -> NoReturn:
+  """Goes on as a command; its lines go to files in the folder."""
+  for number, name in ((1, 'stdout'), (2, 'stderr')):
+    descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, number)
+  os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+  resource.setrlimit(resource.RLIMIT_AS, (_ROOM, _ROOM))
+  resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+  sys.argv = argv
+  status = run_module(argv[0])
+  # As an interpreter ends, up to where it frees what it holds.
+  threading._shutdown()  # type: ignore[attr-defined]
+  atexit._run_exitfuncs()
+  for stream in (sys.stdout, sys.stderr):
+    stream.flush()
+  os._exit(status)
+
+
+def _wait(child: int, stop: float) -> tuple[int, float, int]:
+  """Waits for a fork; asks it to stop, then kills it, if it takes long."""
+  start, signals = time.monotonic(), _signals(stop)
+  due, number = next(signals)
+  while True:
+    found, status, usage = os.wait4(child, os.WNOHANG)
+    passed = time.monotonic() - start
+    if found:
+      code = os.waitstatus_to_exitcode(status)
+      return code, passed, usage.ru_maxrss << 10
+    if passed > due:
+      os.kill(child, number)
+      due, number = next(signals)
+    time.sleep(0.005)
+
+
+def _signals(stop: float) -> Iterator[tuple[float, int]]:
+  yield stop, signal.SIGTERM
+  while True:
+    yield stop + _KILL, signal.SIGKILL
+
+
+def _serve() -> None:
+  """Runs a case for each line of the input, until that ends."""
+  # What commands import, but not they: each defines its flags.
+  import torch  # noqa: F401 - of files of weights.
+
+  from simplenet_jax import cli, detector, train  # noqa: F401
+  from simplenet_jax.data import download  # noqa: F401
+
+  # Else every fork would copy all there is to look for what is not needed.
+  gc.collect()
+  gc.freeze()
+  print('ready', flush=True)
+  for line in sys.stdin:
+    argv, folder, seconds = json.loads(line)
+    child = os.fork()
+    if not child:
+      _become(argv, pathlib.Path(folder))
+    print(json.dumps(_wait(child, seconds)), flush=True)
+
+
+if __name__ == '__main__':
+  _serve()

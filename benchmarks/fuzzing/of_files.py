@@ -34,9 +34,7 @@ def settings(chance: Random, known: Ground, folder: Path) -> Case:
   # Without images only what is checked at once is; that takes no time.
   root = known.root if chance.random() < 0.2 else folder / 'nothing'
   argv = ground.training(root, work, **chosen)
-  return Case(
-    [str(one) for one in argv], f'{chosen}', seconds=20.0, trains=True
-  )
+  return Case(argv, f'{chosen}', seconds=20.0, trains=True)
 
 
 def weights(chance: Random, known: Ground, folder: Path) -> Case:
@@ -91,7 +89,7 @@ def released(chance: Random, known: Ground, folder: Path) -> Case:
   argv = ground.training(known.root, folder / 'work', data__crop=32)
   argv = ['simplenet_jax.import_released', *argv[1:2], *argv[3:]]
   argv += [f'--checkpoint={path}', f'--output={output}']
-  return _reads([str(one) for one in argv], folder, [output])
+  return _reads(argv, folder, [output])
 
 
 def workdir(chance: Random, known: Ground, folder: Path) -> Case:
@@ -104,20 +102,16 @@ def workdir(chance: Random, known: Ground, folder: Path) -> Case:
     path.write_text(json.dumps(values.spoiled(chance, json.loads(content))))
   else:
     path.write_bytes(mutations.mutated(chance, content, _forbidden(folder)))
+  page = ['simplenet_jax.report', str(work)]
   argv = chance.choice(
     (
-      ['simplenet_jax.report', work],
-      [
-        'simplenet_jax.report',
-        work,
-        known.run,
-        f'--output={work}.html',
-      ],
+      page,
+      [*page, str(known.run), f'--output={work}.html'],
       ground.training(known.root, work),
       ground.training(known.root, work, train__epochs=3),
     )
   )
-  case = _reads([str(one) for one in argv], folder, [])
+  case = _reads(argv, folder, [])
   told = f'damaged: {path.relative_to(work)}'
   return Case(case.argv, told, trains=True, check=case.check)
 

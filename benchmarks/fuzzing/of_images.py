@@ -18,54 +18,48 @@ _BATCH = 40  # Images that one command is shown.
 
 def images(chance: Random, known: Ground, folder: Path) -> Case:
   """Many images that may be anything, shown to a detector."""
-  shown, output = folder / 'shown', folder / 'found'
+  shown = folder / 'shown'
   shown.mkdir()
   for index in range(_BATCH):
     path = shown / f'{index:02}{pictures.suffix(chance)}'
     path.write_bytes(pictures.hostile(chance))
-  return _predicts(known, shown, output, _BATCH, 'hostile images')
+  return _predicts(known, folder, _BATCH, 'hostile images')
 
 
 def names(chance: Random, known: Ground, folder: Path) -> Case:
   """Images with names that have to be quoted, and links in circles."""
-  shown, output = folder / 'shown', folder / 'found'
-  whole = sorted(known.root.rglob('good/*.png'))
+  shown, whole = folder / 'shown', sorted(known.root.rglob('good/*.png'))
+  shown.mkdir()
   for _ in range(_BATCH // 2):
     inner = [pictures.path(chance) for _ in range(chance.randrange(3))]
-    suffix = pictures.suffix(chance)
-    path = shown.joinpath(*inner) / pictures.path(chance, suffix)
-    if _make(path.parent) and not path.exists():
+    path = shown.joinpath(*inner) / pictures.path(
+      chance, pictures.suffix(chance)
+    )
+    try:
+      path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:  # A file has the name, or it is too long.
+      continue
+    if not path.exists():
       shutil.copyfile(chance.choice(whole), path)
   # Something must be there whatever was not taken for a name.
   shutil.copyfile(whole[0], shown / 'usual.png')
   pictures.entangle(chance, shown)
-  count = sum(not path.is_dir() for path in _below(shown))
-  return _predicts(known, shown, output, count, 'hostile names')
-
-
-def _make(folder: Path) -> bool:
-  try:
-    folder.mkdir(parents=True, exist_ok=True)
-  except OSError:  # A file has the name, or it is too long.
-    return False
-  return True
-
-
-def _below(folder: Path) -> list[Path]:
-  """Returns the images that are there to be found."""
   suffixes = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
-  return [
+  found = [
     Path(place, name)
-    for place, inner, names in os.walk(folder)
-    if all(part[0] != '.' for part in Path(place).relative_to(folder).parts)
+    for place, _, names in os.walk(shown)
+    if all(part[0] != '.' for part in Path(place).relative_to(shown).parts)
     for name in names
     if name[0] != '.' and name.lower().endswith(suffixes)
-    # Links to nothing and to devices are left out, and told.
-    if Path(place, name).is_file()
   ]
+  # Links to nothing and to devices are left out, and told.
+  count = sum(path.is_file() for path in found)
+  return _predicts(known, folder, count, 'hostile names')
 
 
-def _predicts(known, shown, output, count, told) -> Case:
+def _predicts(known: Ground, folder: Path, count: int, told: str) -> Case:
+  output = folder / 'found'
+
   def check(outcome: Outcome) -> str | None:
     table = output / 'predictions.csv'
     if not table.exists():
@@ -80,44 +74,33 @@ def _predicts(known, shown, output, count, told) -> Case:
       return 'a picture is missing'
     return None if (outcome.status == 1) == (errors > 0) else 'the status lies'
 
-  return Case(
-    [
-      'simplenet_jax.predict',
-      f'--detector={known.detector}',
-      f'--input={shown}',
-      f'--output={output}',
-    ],
-    told,
-    inputs=count,
-    check=check,
-  )
+  argv = ['simplenet_jax.predict', f'--detector={known.detector}']
+  argv += [f'--input={folder / "shown"}', f'--output={output}']
+  return Case(argv, told, inputs=count, check=check)
 
 
 def trained_on(chance: Random, known: Ground, folder: Path) -> Case:
   """A run on a data set of which one file or folder is not as it should be."""
   root, work = folder / 'data', folder / 'work'
   shutil.copytree(known.root, root)
-  category = root / 'gasket'
-  ways = (_spoil_image, _spoil_mask, _rename, _remove, _rename_category)
-  told = chance.choice(ways)(chance, category)
+  told = chance.choice((_spoil_image, _spoil_mask, _rename, _rename, _remove))(
+    chance, root / 'gasket'
+  )
   if chance.random() < 0.2:
-    pictures.entangle(chance, chance.choice(_folders(category.parent)))
-  return _trains(ground.training(root, work), work, told)
+    inner = sorted(path for path in root.rglob('*') if path.is_dir())
+    pictures.entangle(chance, chance.choice(inner))
 
-
-def _trains(argv: list, work: Path, told: str) -> Case:
   def check(outcome: Outcome) -> str | None:
     if outcome.status:
       return None
     page = work / 'report.html'
     if not page.exists():
       return 'no page'
-    found = _Page(page.read_text(encoding='utf-8'))
-    return f'a page with {found.odd}' if found.odd else None
+    odd = _Page(page.read_text(encoding='utf-8')).odd
+    return f'a page with {odd}' if odd else None
 
-  return Case(
-    [str(one) for one in argv], told, seconds=90.0, trains=True, check=check
-  )
+  argv = ground.training(root, work)
+  return Case(argv, told, seconds=90.0, trains=True, check=check)
 
 
 class _Page(parser.HTMLParser):
@@ -125,77 +108,68 @@ class _Page(parser.HTMLParser):
 
   def __init__(self, text: str):
     super().__init__()
-    self.odd, self._scripts = '', 0
+    self.odd = ''
     self.feed(text)
 
   def handle_starttag(self, tag, attrs) -> None:
-    if tag in ('b', 'img') and not attrs:  # Its own have attributes.
-      self.odd = self.odd or tag
-    if any(name.startswith('on') for name, _ in attrs) or dict(attrs).get(
-      'src', ''
-    ) in ('x', None):
+    bare = tag in ('b', 'img') and not attrs  # Its own have attributes.
+    acts = any(name.startswith('on') for name, _ in attrs)
+    if bare or acts or dict(attrs).get('src', '') in ('x', None):
       self.odd = self.odd or tag
 
 
-def _files(category: Path) -> list[Path]:
-  return sorted(path for path in category.rglob('*.png') if path.is_file())
-
-
-def _folders(root: Path) -> list[Path]:
-  return sorted(path for path in root.rglob('*') if path.is_dir())
+def _any(chance: Random, category: Path, folders: bool = True) -> Path:
+  """Returns a file, or a folder as well."""
+  return chance.choice(
+    [
+      path
+      for path in (category, *sorted(category.rglob('*')))
+      if path.is_file() or folders
+    ]
+  )
 
 
 def _spoil_image(chance: Random, category: Path) -> str:
-  path = chance.choice(_files(category))
+  path = _any(chance, category, folders=False)
   path.write_bytes(pictures.hostile(chance))
   return f'changed: {path.relative_to(category)}'
 
 
 def _spoil_mask(chance: Random, category: Path) -> str:
-  masks = [path for path in _files(category) if 'ground_truth' in path.parts]
-  path = chance.choice(masks)
+  path = chance.choice(sorted(category.glob('ground_truth/*/*.png')))
   with Image.open(path) as mask:
-    size = mask.size
-  draw = chance.random()
-  if draw < 0.2:
-    path.with_name(f'another{chance.choice(("", "_mask"))}.png').write_bytes(
-      path.read_bytes()
-    )
-    return 'a mask without an image'
-  if draw < 0.4:
-    path.unlink()
-    return 'an image without a mask'
-  if draw < 0.6:
-    sides = [max(1, side + chance.choice((-1, 1, -30, 30))) for side in size]
-    Image.new('L', (sides[0], sides[1])).save(path)
-    return 'a mask of another size'
-  if draw < 0.8:
-    value = chance.choice((0, 1, 2, 127, 254, 255))
-    Image.fromarray(np.full(size[::-1], value, np.uint8)).save(path)
-    return f'a mask of {value}'
-  pictures.image(chance).resize(size, Image.Resampling.NEAREST).save(
-    path.with_suffix('.tif')
-  )
+    width, height = mask.size
+  match chance.randrange(5):
+    case 0:
+      other = path.with_name(f'another{chance.choice(("", "_mask"))}.png')
+      shutil.copyfile(path, other)
+      return 'a mask without an image'
+    case 1:
+      path.unlink()
+      return 'an image without a mask'
+    case 2:
+      height = max(1, height + chance.choice((-1, 1, -30, 30)))
+      Image.new('L', (width, height)).save(path)
+      return 'a mask of another size'
+    case 3:
+      value = chance.choice((0, 1, 2, 127, 254, 255))
+      Image.fromarray(np.full((height, width), value, np.uint8)).save(path)
+      return f'a mask of {value}'
+  other = pictures.image(chance).resize((width, height), 0)
+  other.save(path.with_suffix('.tif'))
   return 'two masks'
 
 
 def _rename(chance: Random, category: Path) -> str:
-  path = chance.choice(_files(category))
-  name = pictures.name(chance, pictures.suffix(chance))
-  if not path.with_name(name).exists():
-    path.rename(path.with_name(name))
-  return f'renamed: {path.relative_to(category)} to {name!r}'
-
-
-def _rename_category(chance: Random, category: Path) -> str:
-  path = chance.choice((category, *_folders(category)))
-  name = pictures.name(chance)
-  if not path.with_name(name).exists():
-    path.rename(path.with_name(name))
-  return f'folder renamed: {path.name} to {name!r}'
+  path = _any(chance, category)
+  suffix = pictures.suffix(chance) if path.is_file() else ''
+  new = path.with_name(pictures.name(chance, suffix))
+  if not new.exists():
+    path.rename(new)
+  return f'renamed: {path} to {new.name!r}'
 
 
 def _remove(chance: Random, category: Path) -> str:
-  path = chance.choice((*_files(category), *_folders(category)))
+  path = _any(chance, category)
   shutil.rmtree(path) if path.is_dir() else path.unlink()
-  return f'removed: {path.relative_to(category)}'
+  return f'removed: {path}'

@@ -3,13 +3,12 @@
 import io
 import os
 import pathlib
-import random
 import struct
 import zlib
-from collections.abc import Callable
+from random import Random
 
 import numpy as np
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from benchmarks.fuzzing import mutations
 
@@ -30,90 +29,72 @@ _MODES = {
 _SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 _SIDES = (1, 2, 3, 7, 31, 64, 100, 257)
 _PIECES = (
-  *('a', 'ü', '日本', '😀', '\u202egnp', 'e\u0301', ' ', '  ', '.', '..', '-'),
-  *('=1+1', '@SUM(A1)', '+49', '"', "'", ',', ';', '\n', '\r', '\t', '\\'),
-  *(
-    '%',
-    '<b>',
-    '</script>',
-    '<img src=x onerror=alert(1)>',
-    '&amp;',
-    '{{7*7}}',
-  ),
-  *(
-    '[red]',
-    '[/]',
-    '$HOME',
-    '`id`',
-    '*',
-    '?',
-    '[a]',
-    'NUL',
-    '\udcff',
-    '\x1b[2J',
-  ),
-)
+  'a', 'ü', '日本', '😀', '\u202egnp', 'e\u0301', ' ', '  ', '.', '..', '-',
+  '=1+1', '@SUM(A1)', '+49', '"', "'", ',', ';', '\n', '\r', '\t', '\\', '%',
+  '<b>', '</script>', '<img src=x onerror=alert(1)>', '&amp;', '{{7*7}}',
+  '[red]', '[/]', '$HOME', '`id`', '*', '?', '[a]', 'NUL', '\udcff', '\x1b[2J',
+)  # fmt: skip
 
 
-def name(chance: random.Random, suffix: str = '') -> str:
+def name(chance: Random, suffix: str = '') -> str:
   """Returns a file name that trips what does not escape or quote it."""
   return path(chance, suffix).replace('/', '')
 
 
-def path(chance: random.Random, suffix: str = '') -> str:
+def path(chance: Random, suffix: str = '') -> str:
   """Returns such a name that may be in a folder of such a name."""
   pieces = chance.choices(_PIECES, k=chance.choice((1, 1, 2, 3, 5)))
   if chance.random() < 0.03:
     pieces = ['n' * (240 - len(suffix))]
-  found = ''.join(pieces).strip('.') or 'x'
-  return found + suffix
+  return (''.join(pieces).strip('.') or 'x') + suffix
 
 
-def image(chance: random.Random, side: int | None = None) -> Image.Image:
-  """Returns an image of any mode that some format knows.
+def suffix(chance: Random) -> str:
+  """Returns how an image's name may end, whatever it is."""
+  found = chance.choice(_SUFFIXES)
+  return found.upper() if chance.random() < 0.2 else found
+
+
+def image(
+  chance: Random, mode: str | None = None, side: int | None = None
+) -> Image.Image:
+  """Returns an image of a mode, or of any that some format knows.
 
   Args:
     chance: Where randomness comes from.
+    mode: Pillow's name of it.
     side: Height and width in pixels; None for any.
   """
-  mode = chance.choice(sorted({m for modes in _MODES.values() for m in modes}))
-  return _of_mode(chance, mode, side)
-
-
-def _of_mode(chance, mode: str, side: int | None) -> Image.Image:
+  mode = mode or chance.choice([m for form in _MODES.values() for m in form])
   rng = np.random.default_rng(chance.getrandbits(32))
   height, width = (side or chance.choice(_SIDES) for _ in range(2))
-  gray = rng.integers(0, 256, (height, width), np.uint8)
-  if mode == 'I;16':
-    return Image.fromarray(gray.astype(np.uint16) * chance.choice((1, 16, 257)))
-  if mode == 'I':
-    return Image.fromarray(gray.astype(np.int32) * chance.choice((-1, 1, 9999)))
-  if mode == 'F':
-    return Image.fromarray(gray.astype(np.float32) / chance.choice((255, -1)))
-  colour = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
-  if mode == 'LAB':
-    to_lab = ImageCms.buildTransform(
-      ImageCms.createProfile('sRGB'), ImageCms.createProfile('LAB'), 'RGB', mode
-    )
-    return ImageCms.applyTransform(colour, to_lab) or colour
-  return colour.convert(mode)
+  pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+  gray = pixels[..., 0]
+  match mode:
+    case 'I;16':
+      return Image.fromarray(gray.astype(np.uint16) * chance.choice((1, 257)))
+    case 'I':
+      return Image.fromarray(gray.astype(np.int32) * chance.choice((-1, 9999)))
+    case 'F':
+      return Image.fromarray(gray.astype(np.float32) / chance.choice((255, -1)))
+    case 'LAB':
+      return Image.frombytes('LAB', (width, height), pixels.tobytes())
+  return Image.fromarray(pixels).convert(mode)
 
 
-def encoded(chance: random.Random, side: int | None = None) -> bytes:
+def encoded(chance: Random, side: int | None = None) -> bytes:
   """Returns an image file's content, whole and of any format and mode."""
   form = chance.choice(list(_MODES))
-  picture = _of_mode(chance, chance.choice(_MODES[form]), side)
+  picture = image(chance, chance.choice(_MODES[form]), side)
   file, more = io.BytesIO(), {}
   if form in ('PNG', 'JPEG', 'WEBP', 'TIFF') and chance.random() < 0.3:
-    exif = Image.Exif()
-    exif[0x0112] = chance.randrange(10)
-    more['exif'] = exif
+    more['exif'] = Image.Exif()
+    more['exif'][0x0112] = chance.randrange(10)
   if form in ('PNG', 'GIF', 'WEBP', 'TIFF') and chance.random() < 0.2:
     more |= {'save_all': True, 'append_images': [picture.rotate(180)]}
   if form == 'PNG' and chance.random() < 0.1:
-    text = PngImagePlugin.PngInfo()
-    text.add_text('k', 'x' * 2_000_000, zip=True)
-    more['pnginfo'] = text
+    more['pnginfo'] = PngImagePlugin.PngInfo()
+    more['pnginfo'].add_text('k', 'x' * 2_000_000, zip=True)
   try:
     picture.save(file, form, **more)
   except (OSError, ValueError):  # Not all combinations can be written.
@@ -121,38 +102,30 @@ def encoded(chance: random.Random, side: int | None = None) -> bytes:
   return file.getvalue()
 
 
-def vast(chance: random.Random) -> bytes:
+def vast(chance: Random) -> bytes:
   """Returns a PNG of a few kilobytes that claims to be, or is, vast."""
   side = chance.choice((9_000, 11_000, 13_300, 30_000, 2**31 - 1))
   height, width = chance.choice(((side, side), (1, side), (side, 1), (0, side)))
   depth, colour = chance.choice(((1, 0), (8, 0), (8, 2), (16, 2), (16, 6)))
-  channels = {0: 1, 2: 3, 6: 4}[colour]
-  line = 1 + (width * depth * channels + 7) // 8
+  line = 1 + (width * depth * {0: 1, 2: 3, 6: 4}[colour] + 7) // 8
   # What is claimed is there only where that is written in no time.
   real = line * height if line * height < 2e8 else 10_000
-  packed = zlib.compressobj(1)
-  data = b''.join(
-    packed.compress(bytes(min(1 << 20, real - start)))
-    for start in range(0, real, 1 << 20)
-  )
   header = struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0)
-  data += packed.flush()
-  chunks = _chunk(b'IHDR', header), _chunk(b'IDAT', data), _chunk(b'IEND', b'')
-  return b'\x89PNG\r\n\x1a\n' + b''.join(chunks)
+  return b'\x89PNG\r\n\x1a\n' + b''.join(
+    struct.pack('>I', len(body))
+    + kind
+    + body
+    + struct.pack('>I', zlib.crc32(kind + body))
+    for kind, body in (
+      (b'IHDR', header),
+      (b'IDAT', zlib.compress(bytes(real), 1)),
+      (b'IEND', b''),
+    )
+  )
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
-  check = zlib.crc32(kind + body)
-  return struct.pack('>I', len(body)) + kind + body + struct.pack('>I', check)
-
-
-def hostile(chance: random.Random, side: int | None = None) -> bytes:
-  """Returns an image file's content that may be anything.
-
-  Args:
-    chance: Where randomness comes from.
-    side: Height and width of those that are not vast; None for any.
-  """
+def hostile(chance: Random, side: int | None = None) -> bytes:
+  """Returns an image file's content that may be anything; see `image`."""
   draw = chance.random()
   if draw < 0.02:
     return vast(chance)
@@ -160,24 +133,18 @@ def hostile(chance: random.Random, side: int | None = None) -> bytes:
   return content if draw < 0.3 else mutations.mutated(chance, content)
 
 
-def suffix(chance: random.Random) -> str:
-  """Returns how an image's name may end, whatever it is."""
-  found = chance.choice(_SUFFIXES)
-  return found.upper() if chance.random() < 0.2 else found
-
-
-def entangle(chance: random.Random, folder: pathlib.Path) -> None:
+def entangle(chance: Random, folder: pathlib.Path) -> None:
   """Puts links into a folder: in circles, to nothing, to devices; a pipe."""
-  ways: list[tuple[str, Callable[[], str | pathlib.Path]]] = [
-    ('circle', lambda: folder),
-    ('above', lambda: folder.parent),
-    ('itself.png', lambda: 'itself.png'),
-    ('nowhere.png', lambda: 'nothing/there.png'),
-    ('device.png', lambda: '/dev/zero'),
-    ('terminal.png', lambda: '/dev/tty'),
-    ('folder.png', lambda: '.'),
-  ]
-  for link, target in chance.sample(ways, chance.randrange(1, 4)):
-    (folder / link).symlink_to(target())
+  ways = {
+    'circle': folder,
+    'above': folder.parent,
+    'itself.png': 'itself.png',
+    'nowhere.png': 'nothing/there.png',
+    'device.png': '/dev/zero',
+    'terminal.png': '/dev/tty',
+    'folder.png': '.',
+  }
+  for link in chance.sample(list(ways), chance.randrange(1, 4)):
+    (folder / link).symlink_to(ways[link])
   if chance.random() < 0.3:
     os.mkfifo(folder / 'pipe.png')

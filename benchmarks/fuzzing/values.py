@@ -1,6 +1,6 @@
 """Values of any kind where one of some kind is expected."""
 
-import random
+from random import Random
 from typing import Any
 
 _NUMBERS = (
@@ -8,38 +8,25 @@ _NUMBERS = (
   *(10**18, 10**40, -(2**63), 1e-40, 1e-9, 0.5, 1.0, 1.5, 1e9, 1e38, 1e308),
   *(float('nan'), float('inf'), -float('inf')),
 )
+_CHOICES = ('demo', 'float16', 'folder', 'linear', 'adam')
 _TEXTS = (
-  *(
-    '',
-    ' ',
-    'None',
-    'True',
-    'no',
-    '0x10',
-    '1e3',
-    '1_000',
-    '1,2',
-    '(1,2)',
-    '[]',
-  ),
-  *('{}', '{"a": 1}', 'a' * 5000, 'é', '日本', '😀', '\u202e', '\n', '\t', "'"),
-  *('"', '`id`', '$(id)', '../..', '/', '.', '~', '-', '--help', '%s', '{0}'),
-  *('/dev/zero', '/dev/null', 'demo', 'float16', 'folder', 'linear', 'adam'),
-)
+  '', ' ', 'None', 'True', 'no', '0x10', '1e3', '1_000', '1,2', '(1,2)', '[]',
+  '{}', '{"a": 1}', 'a' * 5000, 'é', '日本', '😀', '\u202e', '\n', '\t', "'",
+  '"', '`id`', '$(id)', '../..', '/', '.', '~', '-', '--help', '%s', '{0}',
+  '/dev/zero', '/dev/null', *_CHOICES,
+)  # fmt: skip
 
 
-def text(chance: random.Random) -> str:
+def text(chance: Random) -> str:
   """Returns what may stand behind a flag."""
   draw = chance.random()
-  if draw < 0.5:
-    return str(chance.choice(_NUMBERS))
   if draw < 0.9:
-    return chance.choice(_TEXTS)
+    return str(chance.choice(_NUMBERS if draw < 0.5 else _TEXTS))
   parts = chance.choices((*_NUMBERS, *_TEXTS), k=chance.randrange(1, 6))
   return ','.join(map(str, parts))
 
 
-def value(chance: random.Random, depth: int = 2) -> Any:
+def value(chance: Random, depth: int = 2) -> Any:
   """Returns what may stand in JSON."""
   draw = chance.random()
   if depth and draw < 0.15:
@@ -51,7 +38,7 @@ def value(chance: random.Random, depth: int = 2) -> Any:
   return chance.choice(_NUMBERS if draw < 0.75 else _TEXTS)
 
 
-def near(chance: random.Random, usual: Any) -> str:
+def near(chance: Random, usual: Any) -> str:
   """Returns another value of the kind that a setting has."""
   match usual:
     case bool():
@@ -64,10 +51,10 @@ def near(chance: random.Random, usual: Any) -> str:
       )
     case tuple() | list():
       return ','.join(map(str, chance.sample(range(5), chance.randrange(1, 4))))
-  return chance.choice((*_TEXTS[-7:], usual))
+  return chance.choice((*_CHOICES, '/dev/zero', usual))
 
 
-def spoiled(chance: random.Random, found: Any) -> Any:
+def spoiled(chance: Random, found: Any) -> Any:
   """Returns JSON with one thing in it changed, removed or added."""
   if isinstance(found, dict) and found and chance.random() < 0.9:
     name, draw = chance.choice(list(found)), chance.random()

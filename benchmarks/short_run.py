@@ -46,7 +46,7 @@ class ShortRun:
   """A run that can be started again and again.
 
   Attributes:
-    folder: What holds everything.
+    folder: The folder that holds everything.
     root: The images.
     whole: What an undisturbed run leaves.
     seconds: How long it takes, from its first line of progress to its end.
@@ -57,11 +57,6 @@ class ShortRun:
     """Makes the images and runs twice without disturbance: once to compile."""
     self.folder, self.root = folder, folder / 'data'
     demo.generate(self.root, train=10, good=4, defective=6)
-    self._line = [
-      *(sys.executable, '-m', 'simplenet_jax.main'),
-      '--config=configs/demo.py',
-      *(f'--config.{field}={value}' for field, value in _SETTINGS.items()),
-    ]
     self._running: subprocess.Popen | None = None
     self._environment = {
       **os.environ,
@@ -70,30 +65,27 @@ class ShortRun:
     }
     for work in ('first', 'undisturbed'):
       process = self.start(work)
-      told, start = self.read(process), None
-      while process.poll() is None:
-        if start is None and 'results ' in told():
-          start = time.monotonic()
-        time.sleep(0.01)
-      if process.returncode or start is None:
+      self.follow(process)
+      start = time.monotonic()
+      if process.wait():
         raise ValueError('the undisturbed run failed')
       self.seconds = time.monotonic() - start
     self.whole = self.left('undisturbed')
-    self.bytes = sum(
-      path.stat().st_size
-      for path in (folder / 'undisturbed').rglob('*')
-      if path.is_file()
-    )
+    files = (folder / 'undisturbed').rglob('*')
+    self.bytes = sum(path.stat().st_size for path in files if path.is_file())
 
-  def start(self, work: str, *more: str) -> subprocess.Popen:
+  def start(self, work: str, root: pathlib.Path | None = None):
     """Begins a run in a work directory, or takes it up; ends one that hangs."""
     if self._running:
       self._running.kill()
-    flags = [f'--workdir={self.folder / work}', *more]
-    if not any(flag.startswith('--config.data.root') for flag in more):
-      flags.append(f'--config.data.root={self.root}')
+    settings = {**_SETTINGS, 'data.root': root or self.root}
     self._running = subprocess.Popen(  # noqa: S603 - our own.
-      [*self._line, *flags],
+      [
+        *(sys.executable, '-m', 'simplenet_jax.main'),
+        '--config=configs/demo.py',
+        f'--workdir={self.folder / work}',
+        *(f'--config.{field}={value}' for field, value in settings.items()),
+      ],
       env=self._environment,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
@@ -101,98 +93,91 @@ class ShortRun:
     )
     return self._running
 
-  def read(self, process: subprocess.Popen) -> Callable[[], str]:
-    """Waits until a run says where results go; returns what tells the rest."""
+  def follow(self, process: subprocess.Popen) -> Callable[[], str]:
+    """Waits until a run says where results go; returns what tells its lines."""
     lines: list[str] = []
     begun = threading.Event()
 
-    def follow() -> None:
+    def read() -> None:
       for line in process.stdout or ():
         lines.append(line)
         if line.startswith('  results '):
           begun.set()
       begun.set()
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=read, daemon=True).start()
     begun.wait()
     return lambda: ''.join(lines)
 
-  def finish(self, work: str) -> tuple[int, str, str]:
+  def finish(
+    self, work: str, root: pathlib.Path | None = None
+  ) -> tuple[int, str, str]:
     """Runs to the end; returns its status, what it told and its errors."""
-    process = self.start(work)
+    process = self.start(work, root)
     told, errors = process.communicate(timeout=300)
     return process.returncode, told, errors
-
-  def phase(self, told: str) -> str:
-    """Returns what a run was at when it told its last line."""
-    last = told.splitlines()[-1] if told else ''
-    known = (name for word, name in _PHASES.items() if word in last)
-    return next(known, 'start')
 
   def left(self, work: str) -> dict[str, Any]:
     """Returns what must be the same: figures, curves, heads, detectors."""
     workdir = self.folder / work
     table = json.loads((workdir / 'results.json').read_text())
-    kept = ('categories', 'mean', 'selected_on_test')
-    return {
-      **{key: table[key] for key in kept},
-      **{
-        str(path.relative_to(workdir)): path.read_text()
-        for path in sorted(workdir.glob('curves/*.csv'))
-      },
-      **{
-        str(path.relative_to(workdir)): _arrays(path)
-        for path in sorted(workdir.rglob('*.safetensors'))
-      },
-      'page': (workdir / 'report.html').exists(),
-    }
+    found = {k: table[k] for k in ('categories', 'mean', 'selected_on_test')}
+    for path in sorted(workdir.rglob('*')):
+      name = str(path.relative_to(workdir))
+      if path.suffix == '.csv' and path.parent.name == 'curves':
+        found[name] = path.read_text()
+      elif path.suffix == '.safetensors':
+        found[name] = _digest(path)
+    return {**found, 'page': (workdir / 'report.html').exists()}
 
   def differing(self, work: str) -> list[str]:
     """Returns what a run left otherwise than an undisturbed one."""
-    left = self.left(work)
-    return sorted(
-      name
-      for name in {*left, *self.whole}
-      if left.get(name) != self.whole.get(name)
-    )
+    left, whole = self.left(work), self.whole
+    names = {*left, *whole}
+    return sorted(name for name in names if left.get(name) != whole.get(name))
 
   def halves(self, work: str) -> list[str]:
-    """Returns the files that are not whole."""
+    """Returns the files that are not whole, and do not say so by their name."""
     workdir = self.folder / work
     return [
       str(path.relative_to(workdir))
       for path in sorted(workdir.rglob('*'))
-      if path.is_file() and not _aside(path) and not _readable(path)
+      if path.is_file()
+      and not path.name.startswith('.')
+      and 'checkpoint-tmp' not in str(path)
+      and not _readable(path)
     ]
 
 
-def _aside(path: pathlib.Path) -> bool:
-  """Returns whether a name says that a file is not whole yet."""
-  parts = path.parts
-  return path.name.startswith('.') or any('checkpoint-tmp' in p for p in parts)
+def phase(told: str) -> str:
+  """Returns what a run was at when it told its last line."""
+  last = told.splitlines()[-1] if told else ''
+  known = (name for word, name in _PHASES.items() if word in last)
+  return next(known, 'start')
 
 
 def _readable(path: pathlib.Path) -> bool:
   try:
-    if path.suffix == '.json':
-      json.loads(path.read_text())
-    elif path.suffix == '.png':
-      with Image.open(path) as image:
-        image.load()
-    elif path.suffix == '.safetensors':
-      _arrays(path)
-    elif path.suffix == '.csv':
-      return len({line.count(',') for line in path.open()}) == 1
-    elif path.suffix == '.html':
-      return path.read_text().rstrip().endswith('</html>')
-    elif path.suffix == '.md':
-      return path.read_text().endswith('\n')
+    match path.suffix:
+      case '.json':
+        json.loads(path.read_text())
+      case '.png':
+        with Image.open(path) as image:
+          image.load()
+      case '.safetensors':
+        _digest(path)
+      case '.csv':
+        return len({line.count(',') for line in path.open()}) == 1
+      case '.html':
+        return path.read_text().rstrip().endswith('</html>')
+      case '.md':
+        return path.read_text().endswith('\n')
   except (OSError, ValueError, SyntaxError, safetensors.SafetensorError):
     return False
   return True  # TensorBoard's files grow line by line.
 
 
-def _arrays(path: pathlib.Path) -> str:
+def _digest(path: pathlib.Path) -> str:
   """Returns a digest of a file's arrays, whatever their order in it."""
   digest = hashlib.sha256()
   with safetensors.safe_open(path, 'np') as file:

@@ -1,1 +1,0 @@
-"""A short run, and the ways in which it is broken."""

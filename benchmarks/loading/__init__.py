@@ -1,1 +1,0 @@
-"""Runs and detectors under load, and what they take meanwhile."""

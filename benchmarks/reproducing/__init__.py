@@ -1,1 +1,0 @@
-"""Runs that differ in one thing, and how far apart they end."""

@@ -1,0 +1,249 @@
+"""SimpleNet in PyTorch, to measure this project against.
+
+`released_step` and `Released` do what the released code does, written anew from
+its description: the backbone in every step, patches unfolded, adapted features
+formed; at prediction also the backbone's last layer, and features enlarged to
+the image's size for nothing. `lean_step` and `Lean` are what a good engineer
+would make of it in PyTorch: features cached once, layers folded, compiled.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import nn
+from torch.nn import functional
+
+from simplenet_jax.data import images
+from tests.models import torch_resnet
+
+DIM, HIDDEN, SIGMA = 1536, 1024, 4.0
+
+
+class Head(nn.Module):
+  """Adaptor and discriminator, as modules."""
+
+  def __init__(self):
+    super().__init__()
+    self.adaptor = nn.Linear(DIM, DIM)
+    self.first = nn.Linear(DIM, HIDDEN)
+    self.norm = nn.BatchNorm1d(HIDDEN)
+    self.tail = nn.Linear(HIDDEN, 1, bias=False)
+    for layer in (self.adaptor, self.first, self.tail):
+      nn.init.xavier_normal_(layer.weight)
+
+  def forward(self, patches: torch.Tensor, noise: torch.Tensor):
+    """Returns the loss of patches and counterfeits, each `[patches, DIM]`."""
+    adapted = self.adaptor(patches)
+    both = self.discriminate(torch.cat([adapted, adapted + noise]))
+    normal, counterfeit = both.chunk(2)
+    return (0.5 - normal).clamp(min=0).mean() + (0.5 + counterfeit).clamp(
+      min=0
+    ).mean()
+
+  def discriminate(self, adapted: torch.Tensor) -> torch.Tensor:
+    """Returns logits, `[patches, 1]`."""
+    hidden = self.norm(self.first(adapted))
+    return self.tail(functional.leaky_relu(hidden, 0.2))
+
+
+def make_step(
+  device: str, compiled: bool
+) -> Callable[[torch.Tensor], torch.Tensor]:
+  """Returns a training step on patches `[patches, DIM]` with a fresh head."""
+  head = Head().to(device)
+  forward = torch.compile(head) if compiled else head
+  adaptor = torch.optim.AdamW(head.adaptor.parameters(), lr=1e-4)
+  others = [p for n, p in head.named_parameters() if 'adaptor' not in n]
+  discriminator = torch.optim.Adam(others, lr=2e-4, weight_decay=1e-5)
+
+  def step(patches: torch.Tensor) -> torch.Tensor:
+    noise = torch.randn(patches.shape, device=device) * 0.015
+    adaptor.zero_grad()
+    discriminator.zero_grad()
+    loss = forward(patches, noise)
+    loss.backward()
+    adaptor.step()
+    discriminator.step()
+    return loss.detach()
+
+  return step
+
+
+def finish(device: str) -> None:
+  """Waits until a device is done."""
+  if device != 'cpu':
+    torch.cuda.synchronize()
+
+
+def aggregate(levels: Sequence[torch.Tensor], size: int = 3) -> torch.Tensor:
+  """Returns patch features as the released code makes them.
+
+  Args:
+    levels: `[batch, channels, h, w]`, the finest first.
+    size: The side of a patch.
+
+  Returns:
+    `[batch * H * W, DIM]`.
+  """
+  height, width = levels[0].shape[2:]
+  pooled = []
+  for level in levels:
+    batch, channels, h, w = level.shape
+    patches = functional.unfold(level, size, padding=size // 2)
+    patches = patches.reshape(batch, channels * size**2, h, w)
+    if (h, w) != (height, width):
+      patches = _resize(patches, (height, width))
+    rows = patches.movedim(1, -1).reshape(batch * height * width, 1, -1)
+    pooled.append(functional.adaptive_avg_pool1d(rows, DIM))
+  stacked = torch.cat(pooled, dim=1).flatten(1)
+  return functional.adaptive_avg_pool1d(stacked[:, None], DIM)[:, 0]
+
+
+class Features(nn.Module):
+  """From normalised pixels `[batch, 3, h, w]` to patches, on random weights."""
+
+  def __init__(self, backbone: str):
+    super().__init__()
+    self.network: Any = torch_resnet.pad(
+      torch_resnet.fabricate(backbone), 'reflect'
+    )
+    # Where layer2 and layer3 end: blocks are counted after the stem.
+    depths = torch_resnet.SPECS[backbone][1]
+    self.ends = (sum(depths[:2]), sum(depths[:3]))
+
+  def levels(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+    """Returns what leaves layer2 and layer3."""
+    outputs = list(self.network.activations(pixels))
+    return [outputs[end] for end in self.ends]
+
+  @torch.no_grad()
+  def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+    """Returns patch features, `[batch * H * W, DIM]`."""
+    return aggregate(self.levels(pixels))
+
+
+class Released(nn.Module):
+  """The released path, from uint8 pixels to maps and scores on the host.
+
+  The backbone's layer4 and classifier, which it runs too, are left out.
+  """
+
+  def __init__(self, backbone: str, side: int):
+    super().__init__()
+    self.side = side
+    self.features: Any = Features(backbone)
+    self.head: Any = Head().eval()
+
+  def predict(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Maps pixels uint8 `[batch, side, side, 3]` to maps and scores.
+
+    Batches of 8 at most, as the released code has them: of 64 images it would
+    resize more numbers than PyTorch counts.
+    """
+    starts = range(0, len(pixels), 8)
+    parts = [self._predict(pixels[start : start + 8]) for start in starts]
+    maps, scores = zip(*parts, strict=True)
+    return np.concatenate(maps), np.concatenate(scores)
+
+  @torch.no_grad()
+  def _predict(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    device = self.head.tail.weight.device
+    x = torch.tensor(images.normalize(pixels)).movedim(-1, 1).to(device)
+    levels = self.features.levels(x)
+    adapted = self.head.adaptor(aggregate(levels))
+    scores = -self.head.discriminate(adapted)
+    grid, size = levels[0].shape[2:], (self.side, self.side)
+    scores = scores.reshape(len(pixels), 1, *grid)
+    _resize(adapted.reshape(len(pixels), *grid, -1).movedim(-1, 1), size)
+    maps = _resize(scores, size)[:, 0].cpu().numpy()
+    smooth = [ndimage.gaussian_filter(one, SIGMA) for one in maps]
+    return np.stack(smooth), scores.amax((1, 2, 3)).cpu().numpy()
+
+
+class Lean(nn.Module):
+  """Stem to layer3, head and maps, all on the device."""
+
+  def __init__(self, backbone: str, side: int):
+    super().__init__()
+    self.side = side
+    self.features: Any = Features(backbone)
+    head = self.head = Head().eval()
+    with torch.no_grad():  # Adaptor and first layer are one matrix.
+      bias = head.first.bias + head.first.weight @ head.adaptor.bias
+      head.first.bias.copy_(bias)
+      head.first.weight.copy_(head.first.weight @ head.adaptor.weight)
+    bottleneck, _, width, _ = torch_resnet.SPECS[backbone]
+    channels = width * (8 if bottleneck else 2)
+    self.kernels = nn.ParameterList(map(_pooling, (channels, 2 * channels)))
+    reach = int(4 * SIGMA)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / SIGMA) ** 2)
+    self.kernel = nn.Buffer(kernel / kernel.sum())
+    self.mean = nn.Buffer(torch.tensor(images.IMAGENET_MEAN)[:, None, None])
+    self.std = nn.Buffer(torch.tensor(images.IMAGENET_STD)[:, None, None])
+
+  def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Maps pixels uint8 `[batch, side, side, 3]` to maps and scores."""
+    x = (pixels.movedim(-1, 1).float() / 255 - self.mean) / self.std
+    x = x.to(self.head.first.weight.dtype, memory_format=torch.channels_last)
+    fine, coarse = (
+      functional.conv2d(
+        level, kernel, padding=1, groups=level.shape[1] // kernel.shape[1]
+      )
+      for level, kernel in zip(
+        self.features.levels(x), self.kernels, strict=True
+      )
+    )
+    grid = fine.shape[2:]
+    rows = torch.cat([fine, _resize(coarse, grid)], 1)
+    rows = rows.movedim(1, -1).flatten(0, 2)
+    scores = -self.head.discriminate(rows).float()
+    scores = scores.reshape(len(pixels), 1, *grid)
+    maps = _resize(scores, (self.side, self.side))
+    # At the images' edges the difference to scipy's is of no concern here.
+    maps = functional.pad(maps, (len(self.kernel) // 2,) * 4, mode='reflect')
+    maps = functional.conv2d(maps, self.kernel[None, None, :, None])
+    maps = functional.conv2d(maps, self.kernel[None, None, None, :])
+    return maps[:, 0], scores.amax((1, 2, 3))
+
+
+def _pooling(channels: int) -> torch.Tensor:
+  """Returns both poolings of a level to half of `DIM`, as a grouped kernel.
+
+  Each output averages as many consecutive entries (channel, row, column); that
+  repeats itself after some channels and outputs.
+  """
+  outputs = DIM // 2
+  groups = int(np.gcd(channels, outputs))
+  inputs, rows = channels // groups, outputs // groups
+  if 9 * inputs % rows:
+    raise ValueError('the lean PyTorch is written for wider backbones')
+  kernel = torch.eye(rows).repeat_interleave(9 * inputs // rows, 1)
+  kernel = kernel / kernel.sum(1, keepdim=True)
+  return kernel.reshape(rows, inputs, 3, 3).repeat(groups, 1, 1, 1)
+
+
+def _resize(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+  return functional.interpolate(
+    x, tuple(size), mode='bilinear', align_corners=False
+  )
+
+
+class Compiled:
+  """`Lean`, compiled."""
+
+  def __init__(self, backbone: str, side: int, device: str, dtype: torch.dtype):
+    model: Any = Lean(backbone, side).to(device).eval()
+    for part in (model.features, model.head, model.kernels):
+      part.to(dtype, memory_format=torch.channels_last)
+    self.device = device
+    options: Any = {'freezing': True, 'triton.cudagraphs': device != 'cpu'}
+    self.run = torch.compile(model, options=options)
+
+  @torch.no_grad()
+  def predict(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Maps pixels on the host to maps and scores on the host."""
+    maps, scores = self.run(torch.from_numpy(pixels).to(self.device))
+    return maps.cpu().numpy(), scores.cpu().numpy()
