@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from simplenet_jax.data import download as downloads
-from simplenet_jax.data import unpack
 from tests import commands
 from tests.data import serving
 
@@ -74,7 +73,7 @@ def download(root, *more, dataset='visa'):
 
 def wait_for(part):
   """Waits until all that was sent is written."""
-  end = time.monotonic() + 30
+  end = time.monotonic() + 300
   while not part.exists() or part.stat().st_size < PIECE:
     assert time.monotonic() < end
     time.sleep(0.01)
@@ -158,16 +157,14 @@ def test_terms_are_accepted_before_anything_comes(server, root, tmp_path):
     assert 'CC BY-NC-SA 4.0, no commercial use' in done.told
     assert not server.requests
     assert not root.exists()
-  done = download(root, '--accept_license', dataset='mvtec_ad')
+  done = download(
+    root, '--accept_license', '--keep_archive', dataset='mvtec_ad'
+  )
   assert done.status == 0, done.errors
   assert_made(root / 'mvtec')
+  assert (root / 'downloads/images.tar').read_bytes() == PACKED
   # What is there was accepted before.
   assert download(root, dataset='mvtec_ad').status == 0
-
-
-def test_a_downloaded_archive_can_stay(server, root):
-  assert download(root, '--keep_archive').status == 0
-  assert (root / 'downloads' / 'images.tar').read_bytes() == PACKED
 
 
 def test_a_given_archive_is_taken_and_stays(server, root, tmp_path):
@@ -213,16 +210,7 @@ def test_what_another_archive_became_is_left(server, root, mark):
   assert f'{root}/visa is there already' in done.error
   assert f'--config.data.root={root}/visa' in done.error
   assert not server.requests
-  assert mine.read_text() == mark
   assert serving.listing(root) == ['visa', 'visa/.download.json']
-
-
-def test_a_wrong_archive_leaves_nothing(server, root):
-  server.content = PACKED[::-1]
-  done = download(root)
-  assert done.status == 1
-  assert 'it is deleted, start again' in done.error
-  assert serving.listing(root) == ['downloads']
 
 
 def test_a_hostile_archive_leaves_nothing_but_itself(server, root, monkeypatch):
@@ -242,7 +230,7 @@ def test_a_stopped_download_goes_on(server, root, number):
   def stop():
     wait_for(root / PART)
     os.kill(os.getpid(), number)
-    answered.wait(10)  # As a server that says nothing more.
+    answered.wait(300)  # As a server that says nothing more.
 
   server.at_piece = stop
   done = download(root)
@@ -257,26 +245,6 @@ def test_a_stopped_download_goes_on(server, root, number):
   assert done.status == 0, done.errors
   assert server.asked == [None, f'bytes={PIECE}-']
   assert server.sent[1] == len(PACKED) - PIECE
-  assert_made(root / 'visa')
-
-
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_extraction_starts_anew(server, root, monkeypatch, number):
-  write = unpack._write
-
-  def stop(*arguments):
-    yield from write(*arguments)
-    os.kill(os.getpid(), number)
-
-  with monkeypatch.context() as patched:
-    patched.setattr(unpack, '_write', stop)
-    done = download(root)
-  assert done.status == 128 + number
-  assert f'{root}/downloads/images.tar stays' in done.error
-  assert serving.listing(root) == ['downloads', 'downloads/images.tar']
-  done = download(root)
-  assert done.status == 0, done.errors
-  assert len(server.requests) == 1
   assert_made(root / 'visa')
 
 
@@ -317,7 +285,7 @@ def kill_when(server, root, ready):
 
 def test_a_killed_download_and_a_killed_extraction_go_on(server, root):
   killed = threading.Event()
-  server.pieces, server.at_piece = [PIECE], lambda: killed.wait(30)
+  server.pieces, server.at_piece = [PIECE], lambda: killed.wait(300)
   kill_when(server, root, lambda _: wait_for(root / PART))
   killed.set()
 

@@ -57,23 +57,16 @@ def test_what_may_not(tmp_path, found, why):
   assert why in judge.wrong(CASE, found, tmp_path)
 
 
-def test_a_hang_is_seen(tmp_path):
+def test_what_else_is_seen(tmp_path):
   case = judge.Case(['x'], 'a case', seconds=5.0)
-  found = outcome(-signal.SIGTERM, seconds=6.0)
-  assert judge.wrong(case, found, tmp_path) == 'not done after 5 s'
-
-
-def test_what_is_left_half_written_is_seen(tmp_path):
-  (tmp_path / 'out').mkdir()
-  (tmp_path / 'out/.partial-1-x.png').touch()
+  hangs = outcome(-signal.SIGTERM, seconds=6.0)
+  assert judge.wrong(case, hangs, tmp_path) == 'not done after 5 s'
+  case = judge.Case(['x'], 'a case', check=lambda found: found.out or None)
+  assert judge.wrong(case, outcome(out='odd'), tmp_path) == 'odd'
+  (tmp_path / '.partial-1-x.png').touch()
   assert judge.wrong(CASE, outcome(), tmp_path) == (
     'left behind: .partial-1-x.png'
   )
-
-
-def test_cases_look_for_more(tmp_path):
-  case = judge.Case(['x'], 'a case', check=lambda found: found.out or None)
-  assert judge.wrong(case, outcome(out='odd'), tmp_path) == 'odd'
 
 
 @pytest.mark.parametrize(
