@@ -18,10 +18,10 @@ from absl import flags
 from PIL import Image
 
 from benchmarks import timing
-from simplenet_jax import cli, demo, environment, presets, protocols, train
+from simplenet_jax import cli, demo, environment, train
+from simplenet_jax.config import Config, from_protocol, load_config
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import metrics, results
-from simplenet_jax.protocols import Config
 
 _WHAT = flags.DEFINE_multi_enum(
   'what', ['images', 'pixels'], ['images', 'pixels'], 'What to measure.'
@@ -48,12 +48,12 @@ _TESTED = 16  # Pictures of each kind.
 
 def resnet18() -> Config:
   """Returns the demo's settings with a ResNet18 as the backbone."""
-  config = presets.demo()
+  config = load_config('demo')
   config.backbone.name = 'resnet18'
   config.backbone.weights = _WEIGHTS.value
   config.patch.pretrain_dim = config.patch.target_dim = 384
   config.head.hidden = 256
-  config.train = protocols.reference().train
+  config.train = from_protocol().train
   # About a third of the deviation of a ResNet18's features.
   config.train.sigma, config.train.epochs = 0.05, 12
   # Faster, for so few epochs.
@@ -84,7 +84,7 @@ def of_images(count: int, seed: int, folder: pathlib.Path) -> dict[str, float]:
   for good in root.glob('*/train/good'):
     for path in sorted(good.iterdir())[count:]:
       path.unlink()
-  config = presets.demo()
+  config = load_config('demo')
   # As many steps, however few the images.
   config.train.epochs = config.train.epochs * max(_IMAGES.value) // count
   found = run(config, root, folder / 'run')

@@ -23,8 +23,9 @@ import numpy as np
 from absl import flags
 
 from benchmarks import timing
-from simplenet_jax import cli, presets, protocols, train
-from simplenet_jax.data import sources
+from simplenet_jax import cli, train
+from simplenet_jax.config import describe_protocol, from_protocol, load_config
+from simplenet_jax.data import dataset
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import metrics
 
@@ -48,7 +49,7 @@ def trained(
   changes: dict[str, Any], workdir: pathlib.Path
 ) -> tuple[dict, np.ndarray]:
   """Trains; returns the results and losses `[category, seed, epoch]`."""
-  config = presets.demo()
+  config = load_config('demo')
   config.name, config.seeds = 'precision', (0, 1)
   config.data.root, config.data.categories = _DATA.value, CATEGORIES
   config.train.epochs = _EPOCHS.value
@@ -85,7 +86,7 @@ def of_training(folder: pathlib.Path) -> dict[str, Any]:
 
 def short_schedule() -> Any:
   """Returns the reference protocol's settings with a short schedule."""
-  config = protocols.reference()
+  config = from_protocol()
   config.name, config.data.root = 'detector_precision', _ROOT.value
   config.backbone.name = _BACKBONE.value
   config.backbone.weights = _WEIGHTS.value
@@ -142,10 +143,10 @@ def main() -> None:
         'what': 'scores of detectors in float32 and bfloat16; differences in '
         'logits',
         'backbone': _BACKBONE.value,
-        'protocol': protocols.followed(config),
+        'protocol': describe_protocol(config),
         'categories': {
           one.name: of_a_detector(folder / 'detectors' / one.name, one)
-          for one in sources.open_categories(config.data).categories
+          for one in dataset.open_categories(config.data).categories
         },
       }
   timing.write('detector_precision' if _ROOT.value else 'precision', found)

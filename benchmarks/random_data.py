@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import save_file
 
-from simplenet_jax import protocols
+from simplenet_jax.config import from_protocol
 from tests.models import torch_resnet
 
 SIDE = 1024  # Of the files, in pixels; MVTec AD's usual one.
@@ -54,7 +54,7 @@ def make_config(
   write_images(folder / 'data', sizes)
   path = folder / 'weights.safetensors'
   save_file(torch_resnet.tensors(torch_resnet.fabricate(backbone)), path)
-  config = protocols.reference()
+  config = from_protocol()
   config.name, config.precision = 'random', precision
   config.backbone.name, config.backbone.weights = backbone, str(path)
   config.data.root = str(folder / 'data')

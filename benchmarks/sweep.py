@@ -20,7 +20,7 @@ from absl import flags
 
 from benchmarks import timing
 from simplenet_jax import cli, train
-from simplenet_jax.protocols import Config
+from simplenet_jax.config import Config
 from simplenet_jax.sweeps import experiment, settings
 
 _EPOCHS = flags.DEFINE_integer('epochs', 6, 'Of each head.', 1)

@@ -28,7 +28,7 @@ from absl import flags
 
 from benchmarks import random_data, timing
 from simplenet_jax import cli, train
-from simplenet_jax.data import images
+from simplenet_jax.data import frame, images
 
 _BACKBONE = flags.DEFINE_string('backbone', 'wide_resnet50_2', 'Which ResNet.')
 _PRECISION = flags.DEFINE_enum(
@@ -79,7 +79,7 @@ def compare(
   def read(path: pathlib.Path) -> np.ndarray:
     image = images.read_image(path)
     size = (image.height, image.width)
-    return images.Frame.protocol(size, side + 41, side).image_to_input(image)
+    return frame.Frame.protocol(size, side + 41, side).image_to_input(image)
 
   features = torch_simplenet.Features(backbone).to(device)
   released, lean = (
