@@ -2,7 +2,6 @@
 
 import os
 import struct
-import threading
 import zlib
 
 import jax
@@ -27,46 +26,46 @@ def _save(path, pixels, mode=None, **options):
   return path
 
 
+def chunk(kind, content):
+  checksum = struct.pack('>I', zlib.crc32(kind + content))
+  return struct.pack('>I', len(content)) + kind + content + checksum
+
+
+def write_png(path, rows, width, height, bits, colour):
+  """Writes a PNG by its parts, which may be more than Pillow would write."""
+  header = struct.pack('>IIBBBBB', width, height, bits, colour, 0, 0, 0)
+  parts = ((b'IHDR', header), (b'IDAT', zlib.compress(rows)), (b'IEND', b''))
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_bytes(
+    b'\x89PNG\r\n\x1a\n' + b''.join(chunk(*part) for part in parts)
+  )
+  return path
+
+
+def write_wide(path, pixels):
+  """Writes 16-bit colour, uint16 `[height, width, 3]`, as a PNG."""
+  rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in pixels)
+  return write_png(path, rows, pixels.shape[1], pixels.shape[0], 16, 2)
+
+
 def _gray_as_rgb(gray):
   return np.repeat(gray[..., None], 3, axis=-1)
 
 
-@pytest.mark.parametrize('extension', ['png', 'bmp', 'tif', 'webp', 'jpg'])
-def test_reads_colour(tmp_path, extension):
-  options = {'lossless': True} if extension == 'webp' else {}
-  path = _save(tmp_path / f'a.{extension}', COLOUR, **options)
-  image = images.read_image(path)
-  assert image.mode == 'RGB'
-  expected = np.asarray(Image.open(path)) if extension == 'jpg' else COLOUR
-  np.testing.assert_array_equal(np.asarray(image), expected)
+MODES = [
+  *((None, 'png'), (None, 'bmp'), (None, 'tif'), (None, 'jpg')),
+  *(('1', 'png'), ('L', 'jpg'), ('LA', 'png'), ('P', 'bmp'), ('RGBA', 'webp')),
+  *(('CMYK', 'jpg'), ('CMYK', 'tif'), ('YCbCr', 'jpg')),
+]
 
 
-@pytest.mark.parametrize(
-  ('mode', 'extension'),
-  [
-    ('1', 'png'),
-    ('L', 'png'),
-    ('L', 'jpg'),
-    ('LA', 'png'),
-    ('P', 'png'),
-    ('P', 'bmp'),
-    ('RGBA', 'png'),
-    ('RGBA', 'webp'),
-    ('CMYK', 'jpg'),
-    ('CMYK', 'tif'),
-    ('YCbCr', 'tif'),
-    ('YCbCr', 'jpg'),
-  ],
-)
+@pytest.mark.parametrize(('mode', 'extension'), MODES)
 def test_8_bit_modes_become_what_pil_converts_them_to(
   tmp_path, mode, extension
 ):
   path = _save(tmp_path / f'a.{extension}', COLOUR, mode)
   with Image.open(path) as image:
-    try:
-      expected = np.asarray(image.convert('RGB'))
-    except OSError as error:
-      pytest.skip(f'this Pillow cannot read what it has written: {error}')
+    expected = np.asarray(image.convert('RGB'))
   np.testing.assert_array_equal(np.asarray(images.read_image(path)), expected)
 
 
@@ -86,17 +85,11 @@ def test_palette_transparency_is_dropped(tmp_path, transparency):
 
 
 @pytest.mark.parametrize('extension', ['png', 'tif'])
-def test_16_bit_gray_keeps_the_upper_byte(tmp_path, extension):
-  path = _save(tmp_path / f'a.{extension}', GRAY16)
-  np.testing.assert_array_equal(
-    np.asarray(images.read_image(path)),
-    _gray_as_rgb((GRAY16 // 256).astype(np.uint8)),
-  )
-
-
-@pytest.mark.parametrize('bits', [8, 10, 12, 15])
-def test_16_bit_gray_keeps_the_upper_eight_of_its_bits(tmp_path, bits):
-  path = _save(tmp_path / 'a.png', GRAY16 >> (16 - bits))
+@pytest.mark.parametrize('bits', [8, 12, 16])
+def test_16_bit_gray_keeps_the_upper_eight_of_its_bits(
+  tmp_path, bits, extension
+):
+  path = _save(tmp_path / f'a.{extension}', GRAY16 >> (16 - bits))
   np.testing.assert_array_equal(
     images.read_image(path, bits), _gray_as_rgb((GRAY16 >> 8).astype(np.uint8))
   )
@@ -105,12 +98,10 @@ def test_16_bit_gray_keeps_the_upper_eight_of_its_bits(tmp_path, bits):
     decoding.to_rgb(Image.open(path), bits - 1)
 
 
-def test_8_bit_images_do_not_know_of_bits(tmp_path):
-  path = _save(tmp_path / 'a.png', GRAY16.astype(np.uint8))
-  assert images.used_bits(path) == 0
-  np.testing.assert_array_equal(
-    images.read_image(path, 12), images.read_image(path)
-  )
+def test_16_bit_colour_png_keeps_the_upper_byte_too(tmp_path):
+  wide = RNG.integers(0, 65536, (5, 4, 3), np.uint16)
+  path = write_wide(tmp_path / 'a.png', wide)
+  np.testing.assert_array_equal(np.asarray(images.read_image(path)), wide >> 8)
 
 
 def test_big_endian_16_bit_tiff(tmp_path):
@@ -119,25 +110,6 @@ def test_big_endian_16_bit_tiff(tmp_path):
   np.testing.assert_array_equal(
     np.asarray(images.read_image(path))[..., 0], GRAY16 // 256
   )
-
-
-def test_16_bit_colour_png_keeps_the_upper_byte_too(tmp_path):
-  wide = RNG.integers(0, 65536, (5, 4, 3), np.uint16)
-  rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in wide)
-  header = struct.pack('>IIBBBBB', 4, 5, 16, 2, 0, 0, 0)
-  path = tmp_path / 'a.png'
-  path.write_bytes(
-    b'\x89PNG\r\n\x1a\n'
-    + _chunk(b'IHDR', header)
-    + _chunk(b'IDAT', zlib.compress(rows))
-    + _chunk(b'IEND', b'')
-  )
-  np.testing.assert_array_equal(np.asarray(images.read_image(path)), wide >> 8)
-
-
-def _chunk(kind, data):
-  checksum = struct.pack('>I', zlib.crc32(kind + data))
-  return struct.pack('>I', len(data)) + kind + data + checksum
 
 
 def test_32_bit_integers_within_16_bit_are_read_and_others_refused(tmp_path):
@@ -189,7 +161,7 @@ def test_exif_data_behind_a_pngs_pixels_count(tmp_path):
   content = path.read_bytes()
   end = content.index(b'IEND') - 4
   path.write_bytes(
-    content[:end] + _chunk(b'eXIf', exif.tobytes()[6:]) + content[end:]
+    content[:end] + chunk(b'eXIf', exif.tobytes()[6:]) + content[end:]
   )
   assert images.check(path) == ((17, 13), True)
   assert images.read_image(path).size == (13, 17)
@@ -223,52 +195,28 @@ def test_a_file_cut_short_is_refused_wherever_it_is_cut(
     _refused(path, 'not a readable image|cannot be read|empty', read)
 
 
-def test_corrupt_bytes_never_raise_anything_but_value_error(tmp_path):
-  for extension in ('png', 'bmp', 'tif', 'webp', 'jpg'):
-    path = _save(tmp_path / f'a.{extension}', COLOUR)
-    content = path.read_bytes()
-    for _ in range(60):
-      damaged = bytearray(content)
-      for at in RNG.integers(0, len(content), 4):
-        damaged[at] = RNG.integers(0, 256)
-      path.write_bytes(damaged)
-      try:
-        images.read_image(path)
-      except ValueError as error:
-        assert str(path) in str(error)
-
-
 def test_not_an_image(tmp_path):
   path = tmp_path / 'a.png'
   path.write_text('no image at all')
   _refused(path, 'expected AVIF, BMP, .*WEBP')
-  _refused(tmp_path, 'cannot be read')
+  _refused(_save(path, GRAY, format='EPS'), 'not a readable image')
   path.write_bytes(b'')
   _refused(path, 'empty; replace')
+  _refused(tmp_path, 'not a file')
+  os.mkfifo(tmp_path / 'pipe.png')
+  _refused(tmp_path / 'pipe.png', 'not a file')
+  with pytest.raises(FileNotFoundError, match=r'b\.png'):
+    images.read_image(tmp_path / 'b.png')
 
 
-@pytest.mark.parametrize('form', ['GIF', 'PPM', 'JPEG2000'])
-def test_the_content_counts_not_the_suffix(tmp_path, form):
-  options = {'irreversible': False} if form == 'JPEG2000' else {}
-  path = _save(tmp_path / 'a.png', GRAY, format=form, **options)
-  np.testing.assert_array_equal(images.read_image(path), _gray_as_rgb(GRAY))
-
-
-def test_other_formats_are_refused(tmp_path):
-  path = _save(tmp_path / 'a.png', GRAY, format='EPS')
-  _refused(path, 'not a readable image')
-
-
-@pytest.mark.parametrize('make', [os.mkfifo, os.mkdir])
-def test_what_is_no_file_is_refused_at_once(tmp_path, make):
-  make(tmp_path / 'x.png')
-  with pytest.raises(ValueError, match=r'x\.png: .*not a file'):
-    images.read_image(tmp_path / 'x.png')
-
-
-def test_missing_file(tmp_path):
-  with pytest.raises(FileNotFoundError, match=r'a\.png'):
-    images.read_image(tmp_path / 'a.png')
+def test_images_of_too_many_pixels_are_refused(tmp_path, monkeypatch):
+  path = write_png(tmp_path / 'a.png', b'', 2**14, 2**14 + 1, 8, 0)
+  _refused(path, 'more than 268 million pixels; make it smaller, or cut it')
+  path = _save(tmp_path / 'a.png', COLOUR)
+  monkeypatch.setattr(decoding, 'MAX_PIXELS', 13 * 17)
+  assert images.read_image(path).size == (17, 13)
+  monkeypatch.setattr(decoding, 'MAX_PIXELS', 13 * 17 - 1)
+  _refused(path, 'more than 0 million pixels')
 
 
 @pytest.mark.parametrize('extension', ['png', 'tif', 'webp'])
@@ -290,23 +238,6 @@ def test_floats_are_refused(tmp_path):
   path = _save(tmp_path / 'a.tif', GRAY.astype(np.float32))
   _refused(path, 'floats')
   _refused(path, 'floats', read_mask)
-
-
-def test_images_of_too_many_pixels_are_refused(tmp_path, monkeypatch):
-  header = struct.pack('>IIBBBBB', 2**14, 2**14 + 1, 8, 0, 0, 0, 0)
-  path = tmp_path / 'a.png'
-  path.write_bytes(
-    b'\x89PNG\r\n\x1a\n'
-    + _chunk(b'IHDR', header)
-    + _chunk(b'IDAT', b'')
-    + _chunk(b'IEND', b'')
-  )
-  _refused(path, 'more than 268 million pixels; make it smaller, or cut it')
-  path = _save(tmp_path / 'a.png', COLOUR)
-  monkeypatch.setattr(decoding, 'MAX_PIXELS', 13 * 17)
-  assert images.read_image(path).size == (17, 13)
-  monkeypatch.setattr(decoding, 'MAX_PIXELS', 13 * 17 - 1)
-  _refused(path, 'more than 0 million pixels')
 
 
 @pytest.mark.parametrize(
@@ -334,41 +265,28 @@ DEFECT = np.zeros((13, 17), bool)
 DEFECT[3:8, 5:11] = True
 
 
-def _palette_mask():
-  image = Image.fromarray(DEFECT.astype(np.uint8))
-  image.putpalette([0, 0, 0, 0, 128, 0])
-  return image
+PALETTE = Image.fromarray(DEFECT.astype(np.uint8))
+PALETTE.putpalette([0, 0, 0, 0, 128, 0])
+MASKS = {
+  '1 bit': DEFECT,
+  '01': DEFECT.astype(np.uint8),
+  '0-255': DEFECT.astype(np.uint8) * 255,
+  'classes': DEFECT * RNG.integers(1, 256, DEFECT.shape, np.uint8),
+  '16 bit': DEFECT.astype(np.uint16),
+  'rgb': np.dstack([DEFECT * np.uint8(0), DEFECT * np.uint8(1), DEFECT < 0]),
+  'rgba': np.dstack(
+    [DEFECT * np.uint8(255)] * 3 + [np.full_like(DEFECT, 255, 'u1')]
+  ),
+  'alpha': Image.fromarray(DEFECT.astype(np.uint8)).convert('LA'),
+  'palette': PALETTE,
+}
 
 
-@pytest.mark.parametrize(
-  'mask',
-  [
-    DEFECT,
-    DEFECT.astype(np.uint8),
-    DEFECT.astype(np.uint8) * 255,
-    DEFECT.astype(np.uint8) * RNG.integers(1, 256, DEFECT.shape, np.uint8),
-    DEFECT.astype(np.uint16),
-    np.dstack([DEFECT * np.uint8(0), DEFECT * np.uint8(1), DEFECT * 0 == 1]),
-    np.dstack([DEFECT * np.uint8(255)] * 3 + [np.full_like(DEFECT, 255, 'u1')]),
-    _palette_mask(),
-  ],
-  ids=['1 bit', '01', '0-255', 'classes', '16 bit', 'rgb', 'rgba', 'palette'],
-)
+@pytest.mark.parametrize('mask', MASKS.values(), ids=MASKS.keys())
 def test_every_pixel_of_a_mask_that_is_not_black_is_defect(tmp_path, mask):
   read = read_mask(_save(tmp_path / 'a.png', mask))
   assert read.dtype == np.uint8
   np.testing.assert_array_equal(read, DEFECT * 255)
-
-
-def test_gray_and_alpha_mask(tmp_path):
-  path = _save(tmp_path / 'a.png', DEFECT.astype(np.uint8), 'LA')
-  np.testing.assert_array_equal(read_mask(path), DEFECT * 255)
-
-
-def test_jpeg_noise_around_a_mask_is_no_defect(tmp_path):
-  path = _save(tmp_path / 'a.jpg', DEFECT.astype(np.uint8) * 255, quality=95)
-  assert len(np.unique(np.asarray(Image.open(path)))) > 2
-  np.testing.assert_array_equal(read_mask(path), DEFECT * 255)
 
 
 def test_normalize_is_torchs_arithmetic_bit_for_bit():
@@ -393,11 +311,6 @@ def test_normalize_in_jit_is_the_same_to_the_bit():
   np.testing.assert_array_equal(actual, images.normalize(pixels))
 
 
-def test_the_table_cannot_be_changed():
-  with pytest.raises(ValueError, match='read-only'):
-    images.NORMALIZED[0] = 0
-
-
 # Normalised inputs recorded from the released PyTorch code.
 @pytest.mark.parametrize('name', ['features_resnet18', 'features_resnet50'])
 def test_recorded_inputs_of_the_released_code(shared, name):
@@ -413,19 +326,3 @@ def test_recorded_inputs_of_the_released_code(shared, name):
     np.testing.assert_allclose(
       values.sum(dtype=np.float64), golden['image_sum'][i], rtol=1e-6
     )
-
-
-def test_threads_may_read_at_once(tmp_path):
-  path = _save(tmp_path / 'a.png', COLOUR)
-  read = [None] * 4
-
-  def work(i):
-    read[i] = np.asarray(images.read_image(path))
-
-  threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
-  for pixels in read:
-    np.testing.assert_array_equal(pixels, COLOUR)

@@ -1,14 +1,12 @@
 """What is checked and told before anything is computed."""
 
-import struct
-import zlib
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from simplenet_jax.config import from_protocol
 from simplenet_jax.data import folder, inputs, masks
+from tests.data.test_images import write_wide
 
 
 @pytest.fixture
@@ -53,30 +51,9 @@ def test_a_camera_that_uses_its_range_is_not(
   np.testing.assert_array_equal(found.train_pixels(0), expected)
 
 
-def test_8_bit_images_are_not_told_of_bits(tmp_path, data, caplog):
-  opened(tmp_path, data, np.full((40, 40), 3, np.uint8))
-  assert not caplog.messages
-
-
-def test_another_aspect_is_told(tmp_path, data, caplog):
-  gray = np.zeros((40, 40), np.uint8)
-  opened(tmp_path, data, gray, gray, np.zeros((40, 50), np.uint8))
-  [told] = caplog.messages
-  assert '1 of 3 images have another aspect than the input (32 x 32)' in told
-
-
 def test_12_bit_colour_is_told(tmp_path, data, caplog):
-  path = tmp_path / 'part/train/good/0.png'
-  path.parent.mkdir(parents=True)
   wide = np.random.default_rng(0).integers(0, 2**12, (40, 40, 3))
-  rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in wide)
-  header = struct.pack('>IIBBBBB', 40, 40, 16, 2, 0, 0, 0)
-  path.write_bytes(
-    b'\x89PNG\r\n\x1a\n'
-    + _chunk(b'IHDR', header)
-    + _chunk(b'IDAT', zlib.compress(rows))
-    + _chunk(b'IEND', b'')
-  )
+  write_wide(tmp_path / 'part/train/good/0.png', wide)
   opened(tmp_path, data)
   assert caplog.messages == [
     'part: its 16-bit colour images seem to use 12 bits of 16, which leaves '
@@ -84,9 +61,11 @@ def test_12_bit_colour_is_told(tmp_path, data, caplog):
   ]
 
 
-def _chunk(kind, content):
-  checksum = struct.pack('>I', zlib.crc32(kind + content))
-  return struct.pack('>I', len(content)) + kind + content + checksum
+def test_another_aspect_is_told(tmp_path, data, caplog):
+  gray = np.zeros((40, 40), np.uint8)
+  opened(tmp_path, data, gray, gray, np.zeros((40, 50), np.uint8))
+  [told] = caplog.messages
+  assert '1 of 3 images have another aspect than the input (32 x 32)' in told
 
 
 def test_pixels_that_are_not_known_are_told_and_counted(tmp_path, data, caplog):

@@ -72,10 +72,6 @@ def test_masks_that_tell_nothing(tmp_path, mask, why, rule):
   assert masks.examine(paths, FRAME, rule) == masks.Truth(why=why)
 
 
-def test_no_mask():
-  assert masks.examine((), FRAME, 'half').why == masks.NO_MASK
-
-
 def test_a_large_defect_is_not_an_inverted_mask(tmp_path):
   large = _mask((0, 10, 40, 60))  # 83 % of the image, 70 % of its border.
   assert not masks.examine(_saved(tmp_path, large), FRAME, 'half').why
@@ -133,16 +129,6 @@ def test_a_region_that_is_too_small_keeps_its_most_covered_pixel(tmp_path):
   (path,) = _saved(tmp_path, _mask(small))
   assert masks.examine([path], frame, 'reference').why == masks.VANISHED
   assert masks.examine([path], frame, 'half').reduced.sum() == 1
-
-
-def test_the_most_covered_pixel_is_found():
-  frame = Frame.whole((100, 100), (10, 10))
-  mask = np.zeros((100, 100), bool)
-  mask[57:63, 33:36] = True  # 9 pixels in each of two.
-  mask[57, 36] = True  # One more in the upper one.
-  reduced, lost = frame.mask_to_input(mask, 'half')
-  assert lost == 1
-  assert np.argwhere(reduced).tolist() == [[5, 3]]
 
 
 def test_what_a_crop_leaves_out_is_counted(tmp_path):

@@ -1,20 +1,16 @@
 """The TFDS builders, without TensorFlow, and what is read of them."""
 
-import io
 import os
 import signal
-import sys
 import time
 
 import numpy as np
 import pytest
 import tensorflow_datasets
-from PIL import Image
 
 from simplenet_jax import ledger
 from simplenet_jax.config import from_protocol
 from simplenet_jax.data import builders, cifar10, folder, inputs, tfds
-from simplenet_jax.data.builders import Cifar10OneClass, MvtecAd
 from simplenet_jax.data.download import ARCHIVES
 from tests import commands, small
 from tests.data import cifar
@@ -56,28 +52,14 @@ def place(root, tmp_path_factory):
   return prepare(root, tmp_path_factory.mktemp('tfds'), 'bottle', 'screw')
 
 
-def test_importing_registers_the_builders():
-  known = tensorflow_datasets.list_builders(with_community_datasets=False)
-  assert {'mvtec_ad', 'cifar10_one_class'} <= set(known)
-
-
-def test_configs_are_the_categories():
-  assert list(MvtecAd.builder_configs) == ['all', *folder.MVTEC_AD]
-  assert list(Cifar10OneClass.builder_configs) == list(cifar10.CLASSES)
-  assert len(folder.MVTEC_AD) == 15
-
-
 @pytest.mark.parametrize('name', ['mvtec_ad/bottle', 'cifar10_one_class/cat'])
 def test_builders_describe_themselves(name, tmp_path):
   info = tensorflow_datasets.builder(name, data_dir=tmp_path).info
   assert info.description
-  assert info.citation.startswith('@')
+  assert info.citation
   assert info.homepage.startswith('https://')
   assert info.redistribution_info.license
   assert info.supervised_keys == ('image', 'label')
-  assert {'image', 'label', 'defect', 'category', 'filename'} <= set(
-    info.features
-  )
   assert info.features['label'].names == ['normal', 'anomalous']
   assert info.file_format.value == 'array_record'
 
@@ -101,43 +83,14 @@ def test_records_are_the_files_bit_for_bit(root, place):
         assert example['mask'] == (root / 'mvtec/bottle' / mask).read_bytes()
 
 
-def test_decoded_examples_have_the_features_shapes(place):
-  builder = tensorflow_datasets.builder('mvtec_ad/screw', data_dir=place)
-  example = builder.as_data_source('test')[0]
-  assert example['image'].shape == (40, 32, 3)
-  assert example['mask'].shape == (40, 32, 1)
-  assert not example['mask'].any()  # A good one's.
-  assert builder.info.splits['train'].num_examples == 3
-  assert builder.info.splits['test'].num_examples == 6
-  assert 'tensorflow' not in sys.modules
-
-
-def test_gray_images_are_as_gray_as_their_files(tmp_path):
-  for name in ('train/good/0.png', 'test/good/0.png'):
-    path = tmp_path / 'mvtec/grid' / name
-    path.parent.mkdir(parents=True)
-    Image.fromarray(np.full((32, 32), 77, np.uint8)).save(path)
-  prepare(tmp_path, tmp_path, 'grid')
-  builder = tensorflow_datasets.builder('mvtec_ad/grid', data_dir=tmp_path)
-  assert (builder.as_data_source('train')[0]['image'] == 77).all()
+def test_real_images_come_back_bit_for_bit(shared, tmp_path):
+  root = shared('data/screw').parent
+  prepare(root, tmp_path, 'screw')
   [one] = tfds.find_categories('mvtec_ad', tmp_path)
-  assert one.train[0].read_bytes() == path.read_bytes()
-
-
-@pytest.mark.parametrize('name', ['screw', 'transistor'])
-def test_real_images_come_back_bit_for_bit(shared, tmp_path, name):
-  root = shared(f'data/{name}').parent
-  prepare(root, tmp_path, name)
-  [one] = tfds.find_categories('mvtec_ad', tmp_path)
-  [other] = folder.find_categories(root, [name])
+  [other] = folder.find_categories(root, ['screw'])
   assert one.describe() == other.describe()
-  for record, path in zip(one.train, other.train, strict=True):
-    assert record.read_bytes() == path.read_bytes()
-  for sample, file in zip(one.test, other.test, strict=True):
-    assert sample.defect == file.defect
-    assert sample.path.read_bytes() == file.path.read_bytes()
-    for mask, other in zip(sample.masks, file.masks, strict=True):
-      assert mask.read_bytes() == other.read_bytes()
+  for ours, theirs in zip(one.files(), other.files(), strict=True):
+    assert ours.read_bytes() == theirs.read_bytes()
 
 
 @pytest.mark.parametrize('crop', [0, 32])
@@ -191,18 +144,6 @@ def test_what_is_not_prepared_is_told(place, tmp_path):
     tfds.find_categories('imagenet', place)
 
 
-def test_preparing_twice_does_it_once(root, place):
-  done = run(root, place, 'screw')
-  assert done.status == 0
-  assert 'mvtec_ad/screw/1.0.0 is prepared' in done.told
-
-
-def test_another_data_set_is_a_wrong_flag():
-  done = commands.run('prepare', '--dataset=coco')
-  assert done.status == 2
-  assert 'value should be one of <mvtec_ad|cifar10>' in done.error
-
-
 @pytest.mark.parametrize(
   'damage',
   [
@@ -225,14 +166,6 @@ def test_what_is_damaged_is_told(root, tmp_path, damage):
   assert 'python -m simplenet_jax.prepare' in told
 
 
-def test_what_is_half_made_is_not_taken_for_whole(root, tmp_path):
-  path = tmp_path / 'mvtec_ad/screw/1.0.0'
-  path.mkdir(parents=True)
-  done = run(root, tmp_path, 'screw')
-  assert done.status == 1
-  assert f'{path} is half-made; delete it' in done.errors.splitlines()[-1]
-
-
 def test_a_stopped_preparation_leaves_nothing(root, tmp_path, monkeypatch):
   def stop(*_):
     os.kill(os.getpid(), signal.SIGTERM)
@@ -248,36 +181,24 @@ def test_a_stopped_preparation_leaves_nothing(root, tmp_path, monkeypatch):
   prepare(root, tmp_path, 'screw')
 
 
-def test_cifar10_in_the_manual_directory_is_taken(tmp_path):
-  cifar.write(tmp_path / 'data/cifar10')
-  prepare(tmp_path / 'data', tmp_path / 'tfds', 'ship', dataset='cifar10')
-  [one] = tfds.find_categories('cifar10', f'{tmp_path}/tfds')
-  [other] = cifar10.find_categories(tmp_path / 'data/cifar10', ['ship'])
-  assert [r.read_bytes() for r in one.train] == [
-    r.read_bytes() for r in other.train
-  ]
-
-
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    (['--dataset=mvtec_ad', '--categories=sofa'], 'mvtec_ad has no sofa'),
-    (['--dataset=mvtec_ad', '--manual_dir=/none'], 'does not exist or is empt'),
-    (['--dataset=mvtec_ad', '--categories=pill'], 'no category pill'),
+    (['--categories=sofa'], 'mvtec_ad has no sofa'),
+    (['--manual_dir=/none'], 'does not exist or is empt'),
+    (['--categories=pill'], 'no category pill'),
+    (['--categories=screw'], 'screw/1.0.0 is half-made; delete it'),
   ],
 )
 def test_what_cannot_be_prepared_is_told(root, tmp_path, arguments, message):
-  done = commands.run(
-    'prepare',
-    f'--tfds_dir={tmp_path}',
-    f'--manual_dir={root}',
-    *arguments,
-  )
+  (tmp_path / 'mvtec_ad/screw/1.0.0').mkdir(parents=True)
+  arguments = [f'--tfds_dir={tmp_path}', f'--manual_dir={root}', *arguments]
+  done = commands.run('prepare', '--dataset=mvtec_ad', *arguments)
   assert done.status == 1
   last = done.errors.splitlines()[-1]
   assert last.startswith('error: ')
   assert message in last
-  assert not list(tmp_path.glob('mvtec_ad/*/1.0.0'))
+  assert not list(tmp_path.glob('mvtec_ad/*/1.0.0/*'))
 
 
 def test_a_defect_without_a_mask_is_told(tmp_path):
@@ -288,29 +209,25 @@ def test_a_defect_without_a_mask_is_told(tmp_path):
   assert 'spot/1.png: a defective image without a mask' in done.errors
 
 
-def test_cifar10_is_downloaded_where_it_is_not_there(tmp_path, monkeypatch):
+@pytest.mark.parametrize('manual', [True, False])
+def test_cifar10_is_downloaded_where_it_is_not_there(
+  tmp_path, monkeypatch, manual
+):
   def obtain(archive, root):
     assert archive == ARCHIVES['cifar10']
+    assert not manual
     cifar.write(root / 'cifar10')
 
   monkeypatch.setattr(builders.download, 'obtain', obtain)
-  for name in ('cat', 'truck'):
-    builder = tensorflow_datasets.builder(
-      f'cifar10_one_class/{name}', data_dir=tmp_path / 'tfds'
-    )
-    builder.download_and_prepare()
-  cifar.write(tmp_path / 'binary')
-  ours = cifar10.find_categories(tmp_path / 'binary', ['cat', 'truck'])
-  theirs = tfds.find_categories('cifar10', tmp_path / 'tfds')
-  for one, other in zip(ours, theirs, strict=True):
-    assert one.name == other.name
-    assert [s.defect for s in one.test] == [s.defect for s in other.test]
-    for ours_, theirs_ in zip(one.images(), other.images(), strict=True):
-      assert ours_.read_bytes() == theirs_.read_bytes()
-  example = tensorflow_datasets.builder(
-    'cifar10_one_class/cat', data_dir=f'{tmp_path}/tfds'
-  ).as_data_source('test')[0]
-  np.testing.assert_array_equal(
-    example['image'],
-    np.asarray(Image.open(io.BytesIO(ours[0].test[0].path.read_bytes()))),
-  )
+  cifar.write(tmp_path / 'manual/cifar10')
+  if manual:
+    prepare(tmp_path / 'manual', tmp_path / 'tfds', 'cat', dataset='cifar10')
+  else:
+    tensorflow_datasets.builder(
+      'cifar10_one_class/cat', data_dir=tmp_path / 'tfds'
+    ).download_and_prepare()
+  [one] = cifar10.find_categories(tmp_path / 'manual/cifar10', ['cat'])
+  [other] = tfds.find_categories('cifar10', f'{tmp_path}/tfds')
+  assert [s.defect for s in one.test] == [s.defect for s in other.test]
+  for ours, theirs in zip(one.images(), other.images(), strict=True):
+    assert ours.read_bytes() == theirs.read_bytes()
