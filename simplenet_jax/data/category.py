@@ -11,18 +11,7 @@ import numpy as np
 
 from simplenet_jax.data import masks, tree
 from simplenet_jax.data.images import File
-from simplenet_jax.data.tree import (
-  BAD,
-  EXTENSIONS,
-  GOOD,
-  MASK,
-  TEST,
-  TRAIN,
-  TWICE,
-  VALIDATION,
-  Folder,
-  Names,
-)
+from simplenet_jax.data.tree import BAD, GOOD, MASK, TEST, TRAIN, Folder, Names
 
 # Why a mask is left out.
 UNUSED_MASK = 'a mask of a good image, or of one that is left out'
@@ -37,13 +26,7 @@ _T = TypeVar('_T')
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-  """A test image.
-
-  Attributes:
-    path: The image.
-    defect: Its kind, by its folder's name; 'good' for a normal image.
-    masks: Its defect masks, all of which count; there may be none.
-  """
+  """A test image, its kind ('good' for a normal one), the masks that count."""
 
   path: File
   defect: str
@@ -108,11 +91,7 @@ class Category:
 def draw(
   name: str, given: Sequence[_T], count: int
 ) -> tuple[list[_T], list[_T]]:
-  """Splits a category's images at random, the same way each time.
-
-  Returns:
-    The rest, and `count` that are drawn.
-  """
+  """Splits images at random, by the name alone: the rest, `count` of them."""
   rng = np.random.default_rng(zlib.crc32(os.fsencode(name)))
   drawn = set(rng.permutation(len(given))[:count].tolist())
   return (
@@ -132,16 +111,9 @@ def listed(folders: Sequence[Folder]) -> str:
 
 
 class Reader:
-  """Finds the images and masks of one category in its folder."""
+  """Finds the images and masks of one category; adds to those left out."""
 
   def __init__(self, folder: Folder, names: Names, left_out: dict[Path, str]):
-    """Prepares.
-
-    Args:
-      folder: The category's.
-      names: What a user says of folders whose names do not tell.
-      left_out: Why which files are not used; is added to.
-    """
     self._folder, self._names, self._left_out = folder, names, left_out
 
   def read(self, name: str) -> Category:
@@ -152,12 +124,12 @@ class Reader:
         f'{folder.path}: its name is too long for files that are named after '
         f'it; at most {_LONGEST_NAME} bytes'
       )
-    part, held, tested = map(self._one, (TRAIN, VALIDATION, TEST))
+    part, held, tested = map(self._one, (TRAIN, tree.VALIDATION, TEST))
     train = sorted(self._good_in(part) if part else self._good(folder))
     if not train:
       raise ValueError(
         f'{folder.path}: no training images; expected train/{GOOD}/* '
-        f'({" ".join(EXTENSIONS)} and the like)'
+        f'({" ".join(tree.EXTENSIONS)} and the like)'
       )
     good, drawn, kinds = [], 0, {}
     if tested:
@@ -283,7 +255,7 @@ class Reader:
           f'{path} and {first} are one file, good by one name and defective by '
           'the other; remove one'
         )
-    self._left_out |= dict.fromkeys(again, TWICE)
+    self._left_out |= dict.fromkeys(again, tree.TWICE)
     return category.without(again)
 
 

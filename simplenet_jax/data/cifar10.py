@@ -38,16 +38,10 @@ _IN_A_FILE = 10_000  # Images.
 def find_categories(
   root: Path, names: Sequence[str] = ()
 ) -> tuple[Category, ...]:
-  """Lists the images of every class's one-class problem.
+  """Lists the images of every normal class, or of those named.
 
-  Nothing but labels is read; pixels are, when they are asked for.
-
-  Args:
-    root: The folder of the binary files.
-    names: The normal classes wanted; empty for all ten.
-
-  Returns:
-    The categories, in the data set's order; all have the same test images.
+  Nothing but labels is read; pixels are, when they are asked for. All have the
+  same test images.
 
   Raises:
     FileNotFoundError: If a file is missing.
@@ -80,10 +74,8 @@ def _images(
     records = _open(path)
     if len(records) != _IN_A_FILE:
       logging.warning(
-        '%s: %d images, CIFAR-10 has %d; is it whole?',
-        path,
-        len(records),
-        _IN_A_FILE,
+        f'{path}: {len(records)} images, CIFAR-10 has {_IN_A_FILE}; is it '
+        'whole?'
       )
     labels = np.array(records[:, 0]).tolist()
     if max(labels) >= len(CLASSES):

@@ -30,12 +30,7 @@ _TOLD = 5  # Images that cannot be read of which each has a line, at most.
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-  """A run's images.
-
-  Attributes:
-    categories: In the order of the data set.
-    files: What every file below the root is used as.
-  """
+  """A run's categories, and what every file below its root is used as."""
 
   categories: list[inputs.Inputs]
   files: tuple[files.Row, ...]
@@ -44,13 +39,12 @@ class DataSet:
 def open_categories(data: Config, *, whole: bool = True) -> DataSet:
   """Finds the categories, checks all their files and says what they are.
 
+  A demo set is generated where it is missing.
+
   Args:
     data: The `data` section of a config.
     whole: Whether to look at more of an image than its header. Where each of
       many processes did, they would read the data set as many times.
-
-  Returns:
-    The categories; a demo set is generated where it is missing.
 
   Raises:
     FileNotFoundError: If the data set is not there.
@@ -68,10 +62,9 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
     held = hold_out(readable, data.held_out, data.held_out_least)
     if data.held_out and not held.validation:
       logging.warning(
-        '%s: %d good images to train on are too few to hold one out, so there '
-        'is no threshold and no verdict; four are needed',
-        held.name,
-        len(held.train),
+        f'{held.name}: {len(held.train)} good images to train on are too few '
+        'to hold one out, so there is no threshold and no verdict; four are '
+        'needed'
       )
     if not readable.validation:
       drawn.append(held.name)
@@ -93,13 +86,9 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
 def hold_out(whole: Category, share: float, least: int) -> Category:
   """Keeps training images back to set thresholds by.
 
-  They are drawn at random, the same ones each time. A category that has images
-  for validation is left as it is.
-
-  Args:
-    whole: The images.
-    share: Of the training images, in [0, 1); 0: none.
-    least: How many at least, but never more than a quarter of them.
+  They are drawn at random, the same ones each time: a `share` of them, at least
+  `least`, but never more than a quarter. A category that has images for
+  validation is left as it is.
   """
   count = len(whole.train)
   kept_back = min(max(math.floor(share * count), least), count // 4)
@@ -176,13 +165,10 @@ def _check(
     left_out[path] = files.UNREADABLE
     broken += 1
     if broken <= _TOLD:
-      logging.warning('%s: left out: %s', one.name, found)
+      logging.warning(f'{one.name}: left out: {found}')
   if broken > _TOLD:
-    logging.warning(
-      '%s: left out: %d more images that cannot be read',
-      one.name,
-      broken - _TOLD,
-    )
+    more = f'{broken - _TOLD} more images that cannot be read'
+    logging.warning(f'{one.name}: left out: {more}')
   if turned := [path for path, found in checked.items() if found.turned]:
     console.print(
       f'  {one.name}: {len(turned)} of {len(checked)} images are turned '

@@ -93,12 +93,8 @@ def to_rgb(image: Image.Image, bits: int = 16) -> Image.Image:
 
   8-bit images become what Pillow's `convert('RGB')` makes of them: gray is
   repeated, palettes are looked up, alpha is dropped (not composited). 16-bit
-  gray keeps the upper eight of its `bits`, as Pillow does for 16-bit colour
-  (all 16). Colour profiles are not applied.
-
-  Args:
-    image: Of any mode; left as it is.
-    bits: How many bits 16-bit gray images make use of, 8 to 16.
+  gray keeps the upper eight of its `bits`, 8 to 16, as Pillow does for 16-bit
+  colour (all 16). Colour profiles are not applied.
 
   Raises:
     ValueError: If its pixels are floats or beyond `bits`, or if it holds

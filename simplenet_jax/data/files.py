@@ -37,13 +37,7 @@ _MOST_SHOWN = 8  # Kinds of defects, or folders, that a terminal shows.
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-  """The images that a user names.
-
-  Attributes:
-    images: Sorted, each file once.
-    left_out: Why which other files are not used.
-    root: The folder that all are below.
-  """
+  """The images that a user names, sorted; why other files are not used."""
 
   images: tuple[Path, ...]
   left_out: dict[Path, str]
@@ -57,13 +51,9 @@ class Given:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """Files with something in common.
+  """Files with something in common: one use, or one reason to be left out.
 
-  Attributes:
-    use: What they are used as, or why they are left out.
-    count: How many.
-    example: One of them, by its place below the root or in its data set.
-    left_out: Whether they are left out.
+  `example` is one of them, by its place below the root or in its data set.
   """
 
   use: str
@@ -124,10 +114,7 @@ def locate(given: str, flag: str, *, good: bool = False) -> Given:
   Args:
     given: A file, a folder (see `find`) or a pattern such as `parts/*.png`.
     flag: Its name, for the error.
-    good: See `find`.
-
-  Raises:
-    FileNotFoundError: If there are none.
+    good: See `find`, which raises the same error.
   """
   if not given:
     raise FileNotFoundError(f'{flag} is empty; give a file or a folder')
@@ -197,13 +184,7 @@ def uses(
 def rows(
   uses: Mapping[File, str], left_out: Mapping[Path, str], root: Path
 ) -> tuple[Row, ...]:
-  """Counts files: a row for each use in its order, then one for each reason.
-
-  Args:
-    uses: What files are used as.
-    left_out: Why which others are not.
-    root: The folder that they are below.
-  """
+  """Counts files: a row for each use in its order, then one for each reason."""
   found = collections.defaultdict(list)
   for file, use in sorted(uses.items(), key=lambda item: _rank(item[1])):
     found[use, False].append(_below(file, root))
@@ -234,12 +215,7 @@ def tell(given: Sequence[Row]) -> str:
 
 
 def warn(left_out: Mapping[Path, str], root: Path) -> None:
-  """Warns of images that are not used, a line for each reason.
-
-  Args:
-    left_out: Why which files are not used.
-    root: The folder that they are below.
-  """
+  """Warns of images that are not used, a line for each reason."""
   by_reason = collections.defaultdict(list)
   for path, reason in sorted(left_out.items()):
     if reason not in _EXPECTED or (
@@ -249,14 +225,11 @@ def warn(left_out: Mapping[Path, str], root: Path) -> None:
   for reason, paths in by_reason.items():
     folders = list(dict.fromkeys(path.rpartition('/')[0] for path in paths))
     more = len(folders) - _MOST_SHOWN
+    places = ', '.join(one or '.' for one in folders[:_MOST_SHOWN])
+    places += f' and {more} more' if more > 0 else ''
     logging.warning(
-      '%s: left out: %s: %d in %s%s, such as %s',
-      root,
-      reason,
-      len(paths),
-      ', '.join(one or '.' for one in folders[:_MOST_SHOWN]),
-      f' and {more} more' if more > 0 else '',
-      paths[0],
+      f'{root}: left out: {reason}: {len(paths)} in {places}, such as '
+      f'{paths[0]}'
     )
 
 

@@ -23,23 +23,8 @@ from pathlib import Path
 from absl import logging
 
 from simplenet_jax.data import tree
-from simplenet_jax.data.category import (
-  WHICH,
-  Category,
-  Reader,
-  filled,
-  listed,
-)
-from simplenet_jax.data.tree import (
-  BAD,
-  EXTENSIONS,
-  GOOD,
-  MASK,
-  TEST,
-  TRAIN,
-  Folder,
-  Names,
-)
+from simplenet_jax.data.category import WHICH, Category, Reader, filled, listed
+from simplenet_jax.data.tree import BAD, GOOD, MASK, TEST, TRAIN, Folder, Names
 
 MVTEC_AD = (
   *('bottle', 'cable', 'capsule', 'carpet', 'grid', 'hazelnut', 'leather'),
@@ -54,12 +39,7 @@ NOT_CHOSEN = 'of a category that is not chosen'
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """What is below a folder.
-
-  Attributes:
-    categories: Sorted by name.
-    left_out: Why which other files are not used.
-  """
+  """What is below a folder: categories by name, why files are not used."""
 
   categories: tuple[Category, ...]
   left_out: dict[Path, str]
@@ -74,9 +54,6 @@ def find(
     root: The folder of the categories, or of one category.
     chosen: The categories wanted; empty for all.
     names: What a user says of folders whose names do not tell.
-
-  Returns:
-    The categories, each with at least one training image, and every other file.
 
   Raises:
     FileNotFoundError: If the root is not a folder.
@@ -98,12 +75,10 @@ def find(
   except ValueError as error:
     raise ValueError(f'{error}{_unread(left_out)}') from None
   if len(folders) > 1 and all(one.images for one in folders.values()):
+    some = ', '.join([*folders][:8]) + ' and others' * (len(folders) > 8)
     logging.warning(
-      '%s: each of %s is taken for a kind of part of its own, with good images '
-      'in it; if some hold defects, say so with %s',
-      root,
-      ', '.join([*folders][:8]) + (' and others' if len(folders) > 8 else ''),
-      WHICH,
+      f'{root}: each of {some} is taken for a kind of part of its own, with '
+      f'good images in it; if some hold defects, say so with {WHICH}'
     )
   forms = {unicodedata.normalize('NFC', name): name for name in folders}
   wanted = {unicodedata.normalize('NFC', name) for name in chosen}
@@ -134,14 +109,7 @@ def leave_out_others(
   others: Iterable[Path],
   left_out: dict[Path, str],
 ) -> None:
-  """Notes why images are not used.
-
-  Args:
-    whole: All there is.
-    categories: The categories that are used.
-    others: Files of categories that are not chosen.
-    left_out: Why which files are not used; is added to.
-  """
+  """Notes why other images are not used; `others` are not chosen."""
   used, others = {file for one in categories for file in one.files()}, {*others}
   for image in whole.all_images():
     if image not in used:
@@ -205,7 +173,7 @@ def _refuse_doubtful(root: Folder, chosen: Sequence[Folder]) -> None:
     raise ValueError(
       f'{root.path}: no categories; expected <category>/train/{GOOD} or '
       f'train/{GOOD} in it, with images, or nothing but good images '
-      f'({" ".join(EXTENSIONS)} and the like); name other folders with '
+      f'({" ".join(tree.EXTENSIONS)} and the like); name other folders with '
       f'{WHICH}'
     )
   if bad := filled(root.inside(BAD)):

@@ -24,8 +24,7 @@ def whole_input_size(
   """Chooses the input size for an image of which nothing is cropped away.
 
   The shorter side becomes `resize`, the longer keeps the aspect up to
-  `max_aspect * resize` and is squashed to that beyond: memory stays bounded
-  and the shorter side keeps its resolution.
+  `max_aspect * resize` and is squashed to that beyond: memory stays bounded.
 
   Raises:
     ValueError: If `resize` is below 32 or `max_aspect` below 1.
@@ -44,15 +43,9 @@ def whole_input_size(
 class Frame:
   """Relates the pixels of one image to those of the network's input.
 
-  The image is resized, then a window of it is the input; where the window
-  reaches beyond the resized image, it is filled with zeros.
-
-  Attributes:
-    original: The image's size.
-    resized: The size it is resized to.
-    input: The size of the network's input.
-    top: First row of the input in the resized image; negative when padded.
-    left: First column, likewise.
+  The image, of size `original`, is resized to `resized`, of which a window that
+  begins at row `top` and column `left` is the input. These are negative where
+  the window reaches beyond the resized image, which is padded with zeros.
   """
 
   original: Size
@@ -74,8 +67,7 @@ class Frame:
     """The paper's geometry, as torchvision's Resize and CenterCrop compute it.
 
     The shorter side becomes `resize`, the longer `int(resize * long / short)`
-    and the central `crop` x `crop` pixels are the input, zero-padded where the
-    resized image is smaller.
+    and the central `crop` x `crop` pixels are the input.
 
     Raises:
       ValueError: If a size is not positive, or the image is so elongated that
@@ -120,9 +112,6 @@ class Frame:
 
     Returns:
       `[*input, 3]` uint8.
-
-    Raises:
-      ValueError: If the image has another size or mode.
     """
     if image.mode != 'RGB':
       raise ValueError(f'expected an RGB image, got one of mode {image.mode}')
@@ -133,19 +122,17 @@ class Frame:
   ) -> tuple[np.ndarray, int]:
     """Resizes and crops a mask as its image is, then makes it boolean again.
 
+    'reference' counts pixels that lie wholly inside the defect, as the released
+    code's truncation to integers does; 'half' counts those of which at least
+    half does, and of a region (8-connected) without one its most covered pixel.
+
     Args:
       mask: `[*original]` uint8 or bool; nonzero is a defect.
-      rule: 'reference' counts pixels that lie wholly inside the defect, which
-        is what the released code's truncation to integers does; 'half' counts
-        those of which at least half does, and of a region (8-connected) without
-        such a pixel the one that it covers most.
+      rule: One of the two.
 
     Returns:
-      `[*input]` bool, and how many regions have no pixel by the rule's first
-      part, of those that are not cropped away.
-
-    Raises:
-      ValueError: If the mask has another size than the image.
+      `[*input]` bool, and how many regions have no pixel that lies inside, of
+      those that are not cropped away.
     """
     pixels = np.where(mask, np.uint8(255), np.uint8(0))
     shares = np.asarray(self._to_input(Image.fromarray(pixels)))
@@ -189,14 +176,11 @@ class Frame:
     """Resizes an anomaly map (bilinearly) back onto the original pixels.
 
     Args:
-      scores: `[*input]` float32, one score per input pixel.
+      scores: `[*input]` float32.
       fill: Stands outside the box `scored`, where nothing was looked at.
 
     Returns:
       `[*original]` float32.
-
-    Raises:
-      ValueError: If the map has another size than the input.
     """
     if scores.shape != self.input:
       raise ValueError(

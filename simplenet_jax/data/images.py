@@ -10,7 +10,7 @@ import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -56,12 +56,7 @@ File: TypeAlias = Path | EmbeddedImage
 
 
 class Checked(NamedTuple):
-  """An image that is whole.
-
-  Attributes:
-    size: Its (height, width) in pixels, as a viewer shows it.
-    turned: Whether it is stored otherwise, and EXIF data say so.
-  """
+  """(height, width) as a viewer shows an image; whether EXIF data turn it."""
 
   size: Size
   turned: bool
@@ -96,30 +91,23 @@ def read_image(file: File | str, bits: int = 16) -> Image.Image:
 
   Raises:
     FileNotFoundError: If there is no such file.
-    ValueError: If it cannot be read; see `decoding.decode` and
-      `decoding.to_rgb`. One line, with the path.
+    ValueError: If it cannot be read. One line, with the path.
   """
   return decode(file, lambda image: decoding.to_rgb(image, bits))
 
 
 def image_size(file: File | str) -> Size:
   """Returns (height, width) as a viewer shows an image, by its header."""
-  if isinstance(file, EmbeddedImage):
-    return file.size
-  return decode(file, viewed).size
+  return check(file, whole=False).size
 
 
-def check(file: File, bits: int = 16, *, whole: bool = True) -> Checked:
+def check(file: File | str, bits: int = 16, *, whole: bool = True) -> Checked:
   """Looks whether an image is whole, in a fraction of the time of reading it.
 
   Args:
     file: The image; one in a data set's file is not looked at.
-    bits: See `read_image`.
+    bits: See `read_image`, which raises the same errors.
     whole: Whether to look at more than its header.
-
-  Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If it is damaged or cannot be read; see `read_image`.
   """
   if isinstance(file, EmbeddedImage):
     return Checked(file.size, False)
@@ -152,26 +140,23 @@ def viewed(image: Image.Image) -> Checked:
   return Checked(size, turn > 1)
 
 
-def used_bits(file: File | str, *, colour: bool = False) -> int:
+def used_bits(file: File | str, kind: Literal['gray', 'colour']) -> int:
   """Returns how many bits a 16-bit image's values take; 0 for other images.
 
   Pillow keeps the upper eight bits of 16-bit colour, so of these no fewer than
   eight are found.
-
-  Args:
-    file: The image.
-    colour: Whether to look at 16-bit colour images, else at gray ones.
   """
 
   def measure(image: Image.Image) -> int:
-    if colour:
-      # The mode of 16-bit colour is that of 8-bit colour; how it is stored
-      # tells, until pixels are read.
+    if kind == 'gray':
+      wide, lost = image.mode in decoding.GRAY16, 0
+    else:
+      # The mode is that of 8-bit colour; how it is stored tells, until pixels
+      # are read.
       stored = [part for tile in getattr(image, 'tile', ()) for part in tile]
       wide = image.mode in ('RGB', 'RGBA') and ';16' in str(stored)
-      return 8 + int(np.asarray(image).max()).bit_length() if wide else 0
-    gray = image.mode in decoding.GRAY16
-    return int(np.asarray(image).max()).bit_length() if gray else 0
+      lost = 8
+    return lost + int(np.asarray(image).max()).bit_length() if wide else 0
 
   return decode(file, measure)
 

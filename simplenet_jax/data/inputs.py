@@ -27,8 +27,8 @@ class Inputs:
     category: The files.
     train: Frame of each training image.
     test: Frame of each test image.
-    mask_rule: How masks are reduced to the input, see `Frame.mask_to_input`.
-    bits: Of 16-bit gray images, see `images.read_image`.
+    mask_rule: See `Frame.mask_to_input`.
+    bits: See `images.read_image`.
     unknown: Why the pixels of which defective test images are unknown, by
       index; see `masks`.
   """
@@ -116,20 +116,13 @@ def prepare(
 ) -> Inputs:
   """Lays out the frames of a category's images, and looks at its masks.
 
-  What is doubtful is told before anything is computed.
-
-  Args:
-    category: The files.
-    data: The `data` section of a config.
-    checked: What is known of them from `images.check`; read where missing.
-
-  Raises:
-    ValueError: If a file is not an image.
+  What is doubtful is told before anything is computed. What `images.check`
+  does not say of them in `checked` is read. `data` is a config's section.
   """
   known = dict(checked or {})
   for path in category.images():
     if path not in known:
-      known[path] = images.Checked(images.image_size(path), False)
+      known[path] = images.check(path, whole=False)
   # There are few sizes, and images of one size share a frame.
   sizes = {one.size for one in known.values()}
   if data.crop:
@@ -195,33 +188,27 @@ def _warn_of_masks(
     if note in (masks.OUTSIDE, masks.CUT):
       out += f' ({cut[note]} defective pixels in all)'
     logging.warning(
-      '%s: %d of %d defective images: %s%s; such as %s',
-      category.name,
-      len(found),
-      len(truths),
-      note,
-      out,
-      found[0],
+      f'{category.name}: {len(found)} of {len(truths)} defective images: {note}'
+      f'{out}; such as {found[0]}'
     )
 
 
 def _warn_of_unused_bits(category: Category, bits: int) -> None:
   some = category.train[:: -(-len(category.train) // _LOOKED_AT)]
-  for colour, held, remedy in (
-    (False, bits, '--config.data.bits=12 reads a camera of 12 bits'),
-    (True, 16, 'save them as 8 bit, or with their values in the upper bits'),
+  for kind, held, remedy in (
+    ('gray', bits, '--config.data.bits=12 reads a camera of 12 bits'),
+    (
+      'colour',
+      16,
+      'save them as 8 bit, or with their values in the upper bits',
+    ),
   ):
-    used = max(images.used_bits(path, colour=colour) for path in some)
+    used = max(images.used_bits(path, kind) for path in some)
     if 0 < used < held - 1:  # At most a quarter of the range.
       logging.warning(
-        '%s: its 16-bit %s images seem to use %d bits of %d, which leaves them '
-        '%d levels; %s',
-        category.name,
-        'colour' if colour else 'gray',
-        used,
-        held,
-        2 ** max(used - held + 8, 0),
-        remedy,
+        f'{category.name}: its 16-bit {kind} images seem to use {used} bits of '
+        f'{held}, which leaves them {2 ** max(used - held + 8, 0)} levels; '
+        f'{remedy}'
       )
 
 
@@ -232,12 +219,9 @@ def _warn_if_squashed(name: str, frames: Mapping[File, Frame]) -> None:
 
   squashed = [p for p, f in frames.items() if stretch(f) > _ASPECT_TOLERANCE]
   if squashed:
+    size = text(frames[squashed[0]].input)
     logging.warning(
-      '%s: %d of %d images have another aspect than the input (%s) and are '
-      'squashed to it, the first is %s',
-      name,
-      len(squashed),
-      len(frames),
-      text(frames[squashed[0]].input),
-      squashed[0],
+      f'{name}: {len(squashed)} of {len(frames)} images have another aspect '
+      f'than the input ({size}) and are squashed to it, the first is '
+      f'{squashed[0]}'
     )

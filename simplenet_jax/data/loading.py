@@ -26,13 +26,10 @@ def in_order(
   """Maps in threads, in order, never more than a few results ahead.
 
   Args:
-    function: Called from several threads.
+    function: Called from several threads; what it raises is raised here.
     items: Taken one by one, as results are; need not end.
     ahead: How many may be under way or waiting.
     workers: Threads; None for one per processor this process may use.
-
-  Yields:
-    `function(item)` for each item; what it raises is raised here.
   """
   results = _started(function, items, ahead, workers)
   next(results)
@@ -64,8 +61,7 @@ class Decoder(Iterator[tuple[int, np.ndarray]]):
 
   Each item is `(start, images)`: the index of the batch's first image and the
   stacked arrays, `[<= batch_size, ...]`. At most `(prefetch + 1) * batch_size`
-  images are held at a time: those being decoded or waiting, and the batch
-  handed out. A consumer that stops early calls `close`, which ends the threads.
+  images are held at a time. A consumer that stops early calls `close`.
   """
 
   def __init__(
@@ -81,15 +77,11 @@ class Decoder(Iterator[tuple[int, np.ndarray]]):
 
     Args:
       read: Decodes image `i` of `0 .. count - 1`; called from several threads.
+        What it raises is raised when the batch with that image is asked for.
       count: The number of images.
       batch_size: Images in a batch; the last one may be short.
       workers: Threads; None for one per processor this process may use.
       prefetch: Batches to decode ahead of the one handed out, at least 1.
-
-    Raises:
-      ValueError: Later, with a batch, when its images differ in shape or dtype.
-        What `read` raises is raised when the batch with that image is asked
-        for.
     """
     self._count, self._size = count, batch_size
     self._starts = iter(range(0, count, batch_size))

@@ -44,7 +44,7 @@ def pair(
   gone: Set[str] = frozenset(),
   good: Set[str] = frozenset(),
 ) -> dict[Path, tuple[Path, ...]]:
-  """Finds the masks of defective images.
+  """Finds the masks of each defective image.
 
   A mask is called as its image is, or so with `_mask` behind it, and lies in a
   folder that is called as the image's kind of defect, or in none. Several masks
@@ -57,9 +57,6 @@ def pair(
     gone: Names of images that are left out, see `tree.same`; a mask of none but
       such a one is passed over.
     good: Names of good images; so is a mask in no folder of none but these.
-
-  Returns:
-    The masks of each image that has any, sorted.
 
   Raises:
     ValueError: For a mask without an image, a mask that could belong to
@@ -157,8 +154,8 @@ class Truth:
   Attributes:
     original: Its defect, bool `[height, width]` of the image; None if unknown.
     reduced: The same in the input's pixels, bool `[*input]`.
-    why: Why it is unknown: one of the reasons above; '' if it is known.
-    notes: What was done about its masks, of the notes above.
+    why: Why it is unknown, or ''.
+    notes: What was done about its masks.
     cut: Defective pixels of the image that the crop leaves out.
   """
 
@@ -170,10 +167,7 @@ class Truth:
 
 
 def examine(masks: Sequence[File], frame: Frame, rule: MaskRule) -> Truth:
-  """Reads all masks of a defective image and says what they are good for.
-
-  Several masks are one: a pixel is defective if it is so in any of them.
-  """
+  """Reads all masks of a defective image, and says what they are good for."""
   if not masks:
     return Truth(why=NO_MASK)
   try:
@@ -209,10 +203,6 @@ def read_mask(path: File | str) -> np.ndarray:
 
   Returns:
     `[height, width]` uint8, 0 or 255, as a viewer shows it.
-
-  Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If it cannot be read, see `decoding.decode`.
   """
   return np.where(_read(path)[0], np.uint8(255), np.uint8(0))
 

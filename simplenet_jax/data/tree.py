@@ -68,11 +68,8 @@ _HINTS = ('negative', 'negatives', 'positive', 'positives')
 class Names:
   """Names of folders that a user has given, each perhaps with those above it.
 
-  Attributes:
-    normal: Of good images.
-    defects: Of defective images; where there are any, no other folder beside a
-      good one holds defects.
-    masks: Of masks.
+  Where there are names of `defects`, no other folder beside a good one holds
+  defects.
   """
 
   normal: tuple[str, ...] = ()
@@ -119,13 +116,10 @@ class Names:
 
 @dataclasses.dataclass
 class Folder:
-  """A folder and what is in it.
+  """A folder, its role by its name (or ''), and what is in it, sorted.
 
-  Attributes:
-    path: As it is named, links not followed.
-    role: What it holds by its name; '' if the name does not say.
-    images: Files in it that are images by their names or contents, sorted.
-    folders: Folders in it, sorted; none that are hidden or a system's.
+  Images are such by name or content; hidden folders and a system's are left
+  out.
   """
 
   path: Path
@@ -234,11 +228,7 @@ def may_be_image(path: Path) -> bool:
 
 
 def repeated(paths: Iterable[Path]) -> dict[Path, Path]:
-  """Returns further names of files that links give several names to.
-
-  Returns:
-    The first name of each file that has further ones, by each of these.
-  """
+  """Returns the first name of each file, by its further names through links."""
   first: dict[object, Path] = {}
   again = {}
   for path in paths:

@@ -25,11 +25,7 @@ _ANOMALOUS = 'anomaly'
 
 
 def find(root: Path, names: Sequence[str] = ()) -> Found:
-  """Lists the images of every object, sorted by name.
-
-  Args:
-    root: The folder that holds `SPLIT`.
-    names: The objects wanted; empty for all.
+  """Lists the images of every object, or of those named, sorted by name.
 
   Raises:
     FileNotFoundError: If an image or mask that the split names is not there.

@@ -93,7 +93,7 @@ def test_16_bit_gray_keeps_the_upper_eight_of_its_bits(
   np.testing.assert_array_equal(
     images.read_image(path, bits), _gray_as_rgb((GRAY16 >> 8).astype(np.uint8))
   )
-  assert images.used_bits(path) == bits
+  assert images.used_bits(path, 'gray') == bits
   with pytest.raises(ValueError, match=f'expected at most {bits - 1} bits'):
     decoding.to_rgb(Image.open(path), bits - 1)
 

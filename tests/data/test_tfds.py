@@ -10,7 +10,7 @@ import tensorflow_datasets
 
 from simplenet_jax import ledger
 from simplenet_jax.config import from_protocol
-from simplenet_jax.data import builders, cifar10, folder, inputs, tfds
+from simplenet_jax.data import cifar10, folder, inputs, tfds
 from simplenet_jax.data.download import ARCHIVES
 from tests import commands, small
 from tests.data import cifar
@@ -172,7 +172,7 @@ def test_a_stopped_preparation_leaves_nothing(root, tmp_path, monkeypatch):
     time.sleep(10)
 
   with monkeypatch.context() as patch:
-    patch.setattr(builders, '_mask', stop)
+    patch.setattr(tfds, '_mask', stop)
     done = run(root, tmp_path, 'screw')
   assert done.status == 143
   last = done.errors.splitlines()[-1]
@@ -218,7 +218,7 @@ def test_cifar10_is_downloaded_where_it_is_not_there(
     assert not manual
     cifar.write(root / 'cifar10')
 
-  monkeypatch.setattr(builders.download, 'obtain', obtain)
+  monkeypatch.setattr(tfds, 'obtain', obtain)
   cifar.write(tmp_path / 'manual/cifar10')
   if manual:
     prepare(tmp_path / 'manual', tmp_path / 'tfds', 'cat', dataset='cifar10')
