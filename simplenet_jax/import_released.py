@@ -41,13 +41,13 @@ def main() -> None:
       '--config.data.crop is 0; the released code crops, set it to its crop'
     )
   head = released.load(path, config)
-  graph = setup.make_extractor(config).graph
-  backbone = setup.load_backbone(config, graph)
+  setup.make_extractor(config)  # Checks the settings.
+  backbone = setup.load_backbone(config)
   detector = assembly.assemble(
     config,
     output.name.removesuffix('.safetensors'),
     (config.data.crop, config.data.crop),
-    assembly.fold_backbone(config, backbone.state),
+    backbone.state,
     [head],
     {
       'weights': {'name': backbone.name, 'sha256': backbone.sha256},

@@ -44,7 +44,7 @@ def announce(
   several = f', {count} of them' if count > 1 else ''
   variants = f'{len(configs)} variants x ' if len(configs) > 1 else ''
   console.print(
-    f'SimpleNet, protocol {describe_protocol(config, weights.variant.other)}: '
+    f'SimpleNet, protocol {describe_protocol(config, weights.other)}: '
     f'{variants}'
     f'{counted(len(categories), "category", "categories")} x '
     f'{_seeds(config)}, '

@@ -269,13 +269,13 @@ def report(run: Run) -> dict[str, Any]:
   if run.finished and run.finished == run.known:
     return earlier.read_as_now(read_json(run.workdir / 'results.json'))
   about = {
-    'protocol': describe_protocol(run.config, run.weights.variant.other),
+    'protocol': describe_protocol(run.config, run.weights.other),
     'config': run.config.to_dict(),
     'weights': {
       'name': run.weights.name,
       'path': str(run.weights.path),
       'sha256': run.weights.sha256,
-      'recipe': run.weights.variant.known,
+      'recipe': run.weights.recipe,
       'warnings': list(run.weights.warnings),
     },
     'wall_seconds': run.clock.seconds,

@@ -201,7 +201,8 @@ def _read(settings: Settings, cluster: Cluster) -> _Work:
     for name, config in configs.items()
   }
   with clock('load weights'):
-    loaded = setup.load_backbone(first, extractor.graph)
+    loaded = setup.load_backbone(first)
+    loaded = setup.check_noise(first, extractor, loaded, categories[0])
   jobs = [
     job
     for name, config in configs.items()

@@ -5,10 +5,9 @@ import pathlib
 
 import jax
 import pytest
-from flax import nnx
 from safetensors.numpy import save_file
 
-from simplenet_jax.models import resnet, weights
+from tests.models import fabricated
 
 # For tests of several devices; others use the first.
 jax.config.update('jax_num_cpu_devices', 8)
@@ -41,8 +40,7 @@ def compilation_cache(tmp_path_factory):
 def backbone(tmp_path_factory):
   """Returns a file with the demo's architecture and random weights."""
   path = tmp_path_factory.mktemp('weights') / 'random.safetensors'
-  network = resnet.ResNet('demo_resnet', (1, 2, 3), rngs=nnx.Rngs(0))
-  save_file(weights.to_torch_names(nnx.split(network)[1]), path)
+  save_file(fabricated.untrained('demo_resnet'), path)
   return path
 
 

@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from simplenet_jax import train
 from tests import commands
-from tests.models.weights import fabricated
+from tests.models import fabricated
 from tests.small import make_category, make_config
 
 ROOT = pathlib.Path(__file__).parents[1]

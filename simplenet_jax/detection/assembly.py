@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 from simplenet_jax import environment
 from simplenet_jax.config import Config, describe_protocol
 from simplenet_jax.detection.card import Card
 from simplenet_jax.detection.thresholds import NONE
 from simplenet_jax.detector import Detector
-from simplenet_jax.models import folded_head, folded_resnet, resnet
+from simplenet_jax.models import head
 from simplenet_jax.models.simplenet import Network
 
 
@@ -32,8 +31,8 @@ def assemble(
     config: That the heads were trained with.
     name: Of the category.
     size: Height and width of the network's input, in pixels.
-    weights: The backbone's, from `fold_backbone`.
-    heads: One or more; see `folded_head.fold`. Their scores are averaged.
+    weights: The backbone's, from `resnet.fold`.
+    heads: One or more; see `head.fold`. Their scores are averaged.
     provenance: Where it comes from; what the config and the environment say is
       added.
     cautions: What was found wrong when the heads were trained, a sentence each.
@@ -68,18 +67,4 @@ def assemble(
     cautions=tuple(cautions),
   )
   # It calibrates beside the heads that are still in training.
-  return Detector(
-    card.portable(), {**weights, **folded_head.fold(heads)}, shrink=True
-  )
-
-
-def fold_backbone(config: Config, state: nnx.State) -> dict[str, np.ndarray]:
-  """Returns a backbone's folded weights, the same for all its detectors.
-
-  Args:
-    config: A run's settings; `backbone` is read.
-    state: The weights, with the statistics that heads were trained on.
-  """
-  name, levels = config.backbone.name, tuple(config.backbone.levels)
-  graph, _ = resnet.abstract(name, levels, config.backbone.padding)
-  return folded_resnet.fold(graph, state)
+  return Detector(card.portable(), {**weights, **head.fold(heads)}, shrink=True)

@@ -53,11 +53,11 @@ class Computation:
       backend = jax.default_backend()
     except Exception as error:  # JAX asserts, too.
       raise ValueError(environment.missing_backend()) from error
-    conv_as_matmul = backend == 'cpu' and precision != 'bfloat16'
-    mode = 'float32' if conv_as_matmul else precision
+    winograd = backend == 'cpu' and precision != 'bfloat16'
+    mode = 'float32' if winograd else precision
     self._network, self._weights = structure, weights
-    self._mode = simplenet.ComputeMode(mode, conv_as_matmul)
-    self._batch_size = 1 if conv_as_matmul else batch_size
+    self._mode = simplenet.ComputeMode(mode, winograd)
+    self._batch_size = 1 if winograd else batch_size
     self._may_shrink = shrink
 
   @property

@@ -13,7 +13,7 @@ from absl import logging
 
 from simplenet_jax.detection.card import Card, is_older
 from simplenet_jax.files import write_arrays, written_aside
-from simplenet_jax.models import folded_resnet
+from simplenet_jax.models import resnet
 
 SUFFIX = '.safetensors'
 _CARD, _DIGEST = 'detector', 'sha256'
@@ -121,9 +121,7 @@ def with_suffix(path: Path) -> Path:
 def _check(card: Card, weights: Mapping[str, np.ndarray]) -> None:
   """Raises if weights do not fit a card."""
   network = card.network
-  for name, _, shape in folded_resnet.layers(
-    network.architecture, network.levels
-  ):
+  for name, _, shape in resnet.layers(network.architecture, network.levels):
     _expect(weights, f'{name}.kernel', shape)
     _expect(weights, f'{name}.bias', shape[-1:])
   (hidden,) = _expect(weights, 'head.tail', (None,))

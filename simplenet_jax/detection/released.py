@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from simplenet_jax.config import Config
-from simplenet_jax.models import torch_file
+from simplenet_jax.models.weights import files
 
 _PARTS = ('discriminator', 'pre_projection')
 _NAMES = {
@@ -45,7 +46,7 @@ def load(path: Path, config: Config) -> dict[str, np.ndarray]:
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such checkpoint')
   try:
-    found = torch_file.read(path)
+    found = files.read_torch(path)
   except ImportError:
     raise ValueError(f'{path}: needs PyTorch to be read') from None
   # A damaged file can fail anywhere in torch's reader.
@@ -83,6 +84,8 @@ def _head(found: Mapping[str, Any], dim: int) -> dict[str, np.ndarray]:
   for theirs, ours in _NAMES.items():
     if theirs in tensors:
       value = tensors[theirs]
+      floating = jnp.issubdtype(value.dtype, jnp.floating)
+      value = value.astype(np.float32) if floating else value
       head[ours] = value.T if value.ndim == 2 else value
       if value.dtype.kind != 'f' or not np.isfinite(value).all():
         raise ValueError(f'{theirs} is not finite')

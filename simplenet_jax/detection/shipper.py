@@ -1,7 +1,6 @@
 """What a run ships: a detector for every category."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,10 +61,10 @@ class Shipper:
       self._config,
       one.name,
       one.size,
-      self._backbone,
+      self._loaded.state,
       list(heads.values()),
       {
-        'protocol': describe_protocol(self._config, self._loaded.variant.other),
+        'protocol': describe_protocol(self._config, self._loaded.other),
         'weights': {'name': self._loaded.name, 'sha256': self._loaded.sha256},
         'seeds': list(heads),
         'data': {
@@ -96,10 +95,6 @@ class Shipper:
       console.print(
         f'Detectors: {self._folder}/ (python -m simplenet_jax.predict)'
       )
-
-  @functools.cached_property
-  def _backbone(self) -> dict[str, np.ndarray]:
-    return assembly.fold_backbone(self._config, self._loaded.state)
 
 
 def _look_at_training(detector: Detector, one: Inputs) -> None:

@@ -6,7 +6,6 @@ another one in transpositions, which take their time. So the layers of
 that become few nodes.
 """
 
-import functools
 from collections.abc import Mapping
 
 import jax
@@ -16,7 +15,7 @@ from flax import nnx
 from jax import lax
 
 from simplenet_jax.data import images
-from simplenet_jax.models import folded_resnet, head, patches, resampling
+from simplenet_jax.models import head, patches, resampling, resnet
 from simplenet_jax.models.simplenet import Network
 
 _LAYOUT = ('NCHW', 'OIHW', 'NCHW')
@@ -36,12 +35,16 @@ def detect(
     As `simplenet.detect`, to within rounding.
   """
   normalised = images.normalize(pixels, jnp.asarray(images.NORMALIZED))
-  features = folded_resnet.apply(
+
+  def convolve(name, x, stride):
+    kernel, bias = weights[f'{name}.kernel'], weights[f'{name}.bias']
+    return _convolve(x, _kernel(kernel), bias, stride, network.padding)
+
+  features = resnet.apply(
     network.architecture,
     network.levels,
-    functools.partial(_convolve, padding=network.padding),
+    convolve,
     _max_pool,
-    {name: _kernel(value) for name, value in weights.items()},
     jnp.transpose(normalised, (0, 3, 1, 2)),
   )
   scores = _head(network, weights, features)

@@ -1,10 +1,9 @@
 """Convolutions with a bias, in the form that suits a device.
 
-Accelerators have convolutions. XLA's for the CPU are slow, above all without
-padding and in batches, while its matrix products are fast: there a convolution
-becomes products, and a 3x3 one of stride 1 is done in tiles of 2x2 results with
-16 products in place of 36 (Winograd's F(2x2, 3x3); Lavin and Gray,
-arXiv:1509.09308).
+XLA's convolutions are slow on CPUs, while its matrix products are fast: there a
+3x3 convolution of stride 1 is done in tiles of 2x2 results with 16 products in
+place of 36 (Winograd's F(2x2, 3x3); Lavin and Gray, arXiv:1509.09308).
+`benchmarks/kernels.py` measures what that brings.
 """
 
 import jax
@@ -18,7 +17,7 @@ PRECISION = {
   'tensorfloat32': lax.Precision.HIGH,
   'bfloat16': lax.Precision.DEFAULT,
 }
-# Of a 3x3 kernel's rows and columns.
+# Applied to a 3x3 kernel's rows and columns.
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
@@ -30,20 +29,23 @@ def convolve(
   padding: str,
   precision: str,
 ) -> jax.Array:
-  """Convolves as the device does.
+  """Convolves images, padded by `size // 2` pixels.
 
   Args:
     x: `[batch, height, width, inputs]`, float.
-    kernel: `[size, size, inputs, outputs]` with an odd size.
+    kernel: `[size, size, inputs, outputs]` with an odd size, or
+      `[16, inputs, outputs]` from `to_winograd`.
     bias: `[outputs]`.
-    stride: In both directions.
-    padding: One of `resnet.PADDINGS`; of `size // 2` pixels.
-    precision: A key of `PRECISION`.
+    stride: In both directions; 1 for kernels from `to_winograd`.
+    padding: One of `resnet.PADDINGS`.
+    precision: A key of `PRECISION`; kernels from `to_winograd` have float32.
 
   Returns:
     `[batch, ceil(height / stride), ceil(width / stride), outputs]` in the dtype
     of `x`.
   """
+  if kernel.ndim == 3:
+    return bias + _winograd(x, kernel, padding)
   amount = kernel.shape[0] // 2
   if padding == 'reflect':
     x, amount = pad(x, amount, padding), 0
@@ -63,71 +65,35 @@ def max_pool(x: jax.Array) -> jax.Array:
   Args:
     x: `[batch, height, width, channels]`; not negative, so zeros do as border.
   """
-  # Padded beforehand and with named arguments: jax2onnx drops an explicit
-  # padding without a word.
+  # The annotation of `padding` knows 'SAME' and 'VALID' only, and 'SAME' pads
+  # even sides on the right alone.
   return nnx.max_pool(
     pad(x, 1, 'zeros'), window_shape=(3, 3), strides=(2, 2), padding='VALID'
   )
 
 
-def convolve_as_matmul(
-  x: jax.Array,
-  kernel: jax.Array,
-  bias: jax.Array,
-  stride: int,
-  padding: str,
-  precision: str,
-) -> jax.Array:
-  """Does what `convolve` does, by matrix products, to within rounding.
+def to_winograd(kernel: np.ndarray, stride: int) -> np.ndarray:
+  """Returns a kernel as tiles take it, `[16, inputs, outputs]`.
 
-  Its arguments and result are those of `convolve`; kernels are from `prepare`.
-  It is fastest for one image at a time.
-  """
-  if kernel.ndim == 3:
-    return bias + _in_tiles(x, kernel, padding)
-  size = kernel.shape[0]
-  # The stem has too few inputs for products.
-  if kernel.shape[2] < 16:
-    return convolve(x, kernel, bias, stride, padding, precision)
-  height, width = (-(-side // stride) for side in x.shape[1:3])
-  padded = pad(x, size // 2, padding)
-  return bias + sum(
-    jnp.dot(
-      padded[
-        :,
-        row : row + stride * (height - 1) + 1 : stride,
-        col : col + stride * (width - 1) + 1 : stride,
-      ],
-      kernel[row, col],
-    )
-    for row in range(size)
-    for col in range(size)
-  )
-
-
-def prepare(kernel: np.ndarray, stride: int) -> np.ndarray:
-  """Returns a kernel as `convolve_as_matmul` wants it.
+  Kernels of other sizes than 3, of other strides than 1, and of few inputs,
+  which gain nothing, are returned as they are.
 
   Args:
     kernel: `[size, size, inputs, outputs]`.
     stride: Of the convolution.
-
-  Returns:
-    `[16, inputs, outputs]` for size 3 and stride 1, others as they are.
   """
-  if kernel.shape[0] != 3 or stride != 1:
+  if kernel.shape[0] != 3 or stride != 1 or kernel.shape[2] < 16:
     return kernel
   tiles = np.einsum('ik,jl,klco->ijco', _KERNEL, _KERNEL, kernel)
   return tiles.reshape(16, *kernel.shape[2:]).astype(kernel.dtype)
 
 
-def _in_tiles(x: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
+def _winograd(x: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
   batch, height, width, inputs = x.shape
   rows, cols = -(-height // 2), -(-width // 2)
   x = pad(x, 1, padding)
   # A whole number of tiles; what is added is cut off again.
-  odd = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
-  x = jnp.pad(x, odd)
+  x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
 
   def combined(part):
     return [
@@ -157,13 +123,7 @@ def _in_tiles(x: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
 
 
 def pad(x: jax.Array, amount: int, padding: str) -> jax.Array:
-  """Pads height and width.
-
-  Args:
-    x: `[batch, height, width, channels]`.
-    amount: Pixels on each side.
-    padding: One of `resnet.PADDINGS`.
-  """
+  """Pads height and width of `[batch, height, width, channels]`."""
   if not amount:
     return x
   if padding == 'zeros':

@@ -89,10 +89,6 @@ def resize(grid: jax.Array, size: Sequence[int]) -> jax.Array:
 def taps(inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
   """Returns what `bilinear_matrix` has in its rows: two neighbours.
 
-  Args:
-    inputs: Length before.
-    outputs: Length after.
-
   Returns:
     The indices of both, int `[2, outputs]`, and the weight of the second one,
     float64 `[outputs]`; at the borders it is 0.
@@ -101,30 +97,3 @@ def taps(inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
   first = np.argmax(matrix > 0, axis=1)
   second = 1 - np.take_along_axis(matrix, first[:, None], 1)[:, 0]
   return np.stack([first, np.minimum(first + 1, inputs - 1)]), second
-
-
-def resize_by_taps(grid: jax.Array, size: Sequence[int]) -> jax.Array:
-  """Resizes a grid as `resize` does, as sums of two of its rows and columns.
-
-  Many times faster for many channels, but not backwards, where it would become
-  scattered sums: for inference.
-
-  Args:
-    grid: `[height, width, ...]`, float.
-    size: New height and width.
-
-  Returns:
-    `[*size, ...]` in the dtype of `grid`; `grid` itself if nothing changes.
-  """
-  for axis in (0, 1):
-    if grid.shape[axis] == size[axis]:
-      continue
-    ends, second = taps(grid.shape[axis], size[axis])
-    shape = [-1 if i == axis else 1 for i in range(grid.ndim)]
-    first, other = (
-      jnp.take(grid, end, axis=axis, mode='clip')
-      * jnp.asarray(weight.reshape(shape), grid.dtype)
-      for end, weight in zip(ends, (1 - second, second), strict=True)
-    )
-    grid = first + other
-  return grid

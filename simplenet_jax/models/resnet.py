@@ -1,18 +1,18 @@
-"""ResNet backbones in Flax NNX, from the stem to the last level in use.
+"""ResNet backbones, from the stem to the last level in use.
 
 The networks are torchvision's (v1.5: the stride of a bottleneck sits on its 3x3
 convolution), so its weights fit. `layer4` and the classifier are never built:
-SimpleNet reads levels 1 to 3 at most (paper, section 3.1).
+SimpleNet reads levels 1 to 3 at most (paper, section 3.1). A backbone is
+frozen, so its BatchNorms are folded into its convolutions; the weights are a
+flat dictionary, `<torchvision's layer>.kernel` and `.bias`.
 """
 
 import dataclasses
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from flax import nnx
+import numpy as np
 
 LEVELS = (1, 2, 3)
 # 'zeros' is what the networks were trained with; 'reflect' mirrors the image at
@@ -55,224 +55,173 @@ ARCHITECTURES = {
 }
 
 
-def _conv(
-  inputs: int,
-  outputs: int,
-  size: int,
-  stride: int,
-  padding: str,
-  rngs: nnx.Rngs,
-) -> nnx.Conv:
-  # torch pads by size // 2 on both sides, and so does 'REFLECT'; 'SAME' pads an
-  # even input on the right only when the stride is 2.
-  return nnx.Conv(
-    inputs,
-    outputs,
-    (size, size),
-    strides=stride,
-    padding='REFLECT' if padding == 'reflect' else size // 2,
-    use_bias=False,
-    kernel_init=nnx.initializers.he_normal(),
-    rngs=rngs,
-  )
-
-
-def _norm(features: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
-  return nnx.BatchNorm(
-    features,
-    momentum=0.9,
-    epsilon=EPSILON,
-    use_fast_variance=False,
-    rngs=rngs,
-  )
-
-
-class Shortcut(nnx.Module):
-  """A 1x1 convolution and its norm, where a block changes the shape."""
-
-  def __init__(self, inputs: int, outputs: int, stride: int, rngs: nnx.Rngs):
-    self.conv = _conv(inputs, outputs, 1, stride, 'zeros', rngs)
-    self.bn = _norm(outputs, rngs)
-
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    """Maps `[batch, h, w, inputs]` to `[batch, h', w', outputs]`."""
-    return self.bn(self.conv(x), use_running_average=not train)
-
-
-class Block(nnx.Module):
-  """A residual block: two 3x3 convolutions, or a 1x1-3x3-1x1 bottleneck."""
-
-  def __init__(
-    self,
-    architecture: Architecture,
-    inputs: int,
-    level: int,
-    stride: int,
-    padding: str,
-    rngs: nnx.Rngs,
-  ):
-    outputs = architecture.channels(level)
-    if architecture.bottleneck:
-      inner = outputs // 4 * architecture.inner_factor
-      shapes = [(inputs, inner, 1, 1), (inner, inner, 3, stride)]
-      shapes.append((inner, outputs, 1, 1))
-    else:
-      shapes = [(inputs, outputs, 3, stride), (outputs, outputs, 3, 1)]
-    self.convs = nnx.List([_conv(*shape, padding, rngs) for shape in shapes])
-    self.bns = nnx.List([_norm(shape[1], rngs) for shape in shapes])
-    reshapes = stride != 1 or inputs != outputs
-    self.downsample = (
-      Shortcut(inputs, outputs, stride, rngs) if reshapes else None
+def check(architecture: str, levels: Sequence[int], padding: str) -> None:
+  """Raises a ValueError for an unknown architecture, level or padding."""
+  if architecture not in ARCHITECTURES:
+    raise ValueError(
+      f'--config.backbone.name is {architecture!r}; choose one of '
+      f'{", ".join(ARCHITECTURES)}'
+    )
+  if not levels or list(levels) != sorted(set(levels) & set(LEVELS)):
+    raise ValueError(
+      f'--config.backbone.levels is {tuple(levels)}; give ascending levels '
+      f'out of {LEVELS}'
+    )
+  if padding not in PADDINGS:
+    raise ValueError(
+      f'--config.backbone.padding is {padding!r}; choose one of '
+      f'{", ".join(PADDINGS)}'
     )
 
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    """Maps `[batch, h, w, inputs]` to `[batch, h', w', outputs]`."""
-    residual = x if self.downsample is None else self.downsample(x, train)
-    last = len(self.convs) - 1
-    for i, (conv, bn) in enumerate(zip(self.convs, self.bns, strict=True)):
-      x = bn(conv(x), use_running_average=not train)
-      x = nnx.relu(x if i < last else x + residual)
-    return x
+
+def layers(
+  architecture: str, levels: Sequence[int]
+) -> Iterator[tuple[str, int, tuple[int, int, int, int]]]:
+  """Yields each convolution's name, stride and shape of its kernel."""
+  spec = ARCHITECTURES[architecture]
+  yield 'conv1', 2, (7, 7, 3, spec.width)
+  inputs = spec.width
+  for level in range(1, max(levels) + 1):
+    outputs = spec.channels(level)
+    inner = outputs // 4 * spec.inner_factor if spec.bottleneck else outputs
+    for index in range(spec.depths[level - 1]):
+      name, stride = f'layer{level}.{index}', _stride(level, index)
+      if spec.bottleneck:
+        yield f'{name}.conv1', 1, (1, 1, inputs, inner)
+        yield f'{name}.conv2', stride, (3, 3, inner, inner)
+        yield f'{name}.conv3', 1, (1, 1, inner, outputs)
+      else:
+        yield f'{name}.conv1', stride, (3, 3, inputs, outputs)
+        yield f'{name}.conv2', 1, (3, 3, outputs, outputs)
+      if stride > 1 or inputs != outputs:
+        yield f'{name}.downsample', stride, (1, 1, inputs, outputs)
+      inputs = outputs
 
 
-def _max_pool(x: jax.Array) -> jax.Array:
-  # The annotation knows 'SAME' and 'VALID' only.
-  padding: Any = ((1, 1), (1, 1))
-  return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
+def _stride(level: int, index: int) -> int:
+  return 2 if level > 1 and index == 0 else 1
 
 
-class ResNet(nnx.Module):
-  """A ResNet that returns the feature maps of the chosen levels.
-
-  Attributes:
-    levels: The levels returned, ascending.
-  """
-
-  def __init__(
-    self,
-    architecture: str,
-    levels: Sequence[int] = (2, 3),
-    *,
-    padding: str = 'zeros',
-    rngs: nnx.Rngs,
-  ):
-    """Builds the network, randomly initialised.
-
-    Args:
-      architecture: A key of `ARCHITECTURES`.
-      levels: Any of 1, 2 and 3; nothing above the highest is built.
-      padding: What convolutions see beyond the border, one of `PADDINGS`.
-      rngs: Randomness for the initial weights.
-
-    Raises:
-      ValueError: For an unknown architecture, level or padding.
-    """
-    if architecture not in ARCHITECTURES:
-      raise ValueError(
-        f'--config.backbone.name is {architecture!r}; choose one of '
-        f'{", ".join(ARCHITECTURES)}'
-      )
-    if not levels or list(levels) != sorted(set(levels) & set(LEVELS)):
-      raise ValueError(
-        f'--config.backbone.levels is {tuple(levels)}; give ascending levels '
-        f'out of {LEVELS}'
-      )
-    if padding not in PADDINGS:
-      raise ValueError(
-        f'--config.backbone.padding is {padding!r}; choose one of '
-        f'{", ".join(PADDINGS)}'
-      )
-    spec = ARCHITECTURES[architecture]
-    self.levels = tuple(levels)
-    self.conv1 = _conv(3, spec.width, 7, 2, padding, rngs)
-    self.bn1 = _norm(spec.width, rngs)
-    inputs = spec.width
-    layers = []
-    for level in range(1, levels[-1] + 1):
-      blocks = []
-      for index in range(spec.depths[level - 1]):
-        stride = 2 if index == 0 and level > 1 else 1
-        blocks.append(Block(spec, inputs, level, stride, padding, rngs))
-        inputs = spec.channels(level)
-      layers.append(nnx.List(blocks))
-    self.layers = nnx.List(layers)
-
-  def __call__(
-    self, images: jax.Array, train: bool = False
-  ) -> tuple[jax.Array, ...]:
-    """Computes the feature maps.
-
-    Args:
-      images: Normalised images `[batch, height, width, 3]`, float.
-      train: Whether BatchNorm uses and updates the batch's statistics; always
-        False for a frozen backbone.
-
-    Returns:
-      One `[batch, ceil(height / s), ceil(width / s), channels]` per level, with
-      strides `s` of 4, 8 and 16.
-    """
-    x = self.bn1(self.conv1(images), use_running_average=not train)
-    x = _max_pool(nnx.relu(x))
-    features = []
-    for level, blocks in enumerate(self.layers, start=1):
-      for block in blocks:
-        x = block(x, train)
-      if level in self.levels:
-        features.append(x)
-    return tuple(features)
-
-
-def parameter_count(model: nnx.Module) -> int:
-  """Returns the number of trainable parameters (no running statistics)."""
-  return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
-
-
-def abstract(
-  architecture: str, levels: Sequence[int] = (2, 3), padding: str = 'zeros'
-) -> tuple[nnx.GraphDef, nnx.State]:
-  """Returns a network's structure and the shapes of its state.
-
-  Nothing is computed or allocated; weights are put in by `weights.load`.
-
-  Args:
-    architecture: A key of `ARCHITECTURES`.
-    levels: The levels to return.
-    padding: One of `PADDINGS`; the state does not depend on it.
-
-  Returns:
-    The graph definition (static, hashable) and a state of
-    `jax.ShapeDtypeStruct`, not to be changed: others get the same.
-  """
-  spec = ARCHITECTURES.get(architecture)
-  return _abstract(architecture, spec, tuple(levels), padding)
-
-
-@functools.cache  # Takes a second, and is asked for again and again.
-def _abstract(
-  architecture: str,
-  spec: Architecture | None,
-  levels: tuple[int, ...],
-  padding: str,
-) -> tuple[nnx.GraphDef, nnx.State]:
-  del spec  # Another one is another network, whatever it is called.
-
-  def build():
-    return ResNet(architecture, levels, padding=padding, rngs=nnx.Rngs(0))
-
-  return nnx.split(nnx.eval_shape(build))
+def torch_names(layer: str) -> tuple[str, str]:
+  """Returns torchvision's names of a layer's kernel and of its BatchNorm."""
+  block, _, name = layer.rpartition('.')
+  if name == 'downsample':
+    return f'{layer}.0.weight', f'{layer}.1'
+  return f'{layer}.weight', f'{block}.bn{name[-1]}'.lstrip('.')
 
 
 def apply(
-  graph: nnx.GraphDef, state: nnx.State, images: jax.Array
-) -> tuple[jax.Array, ...]:
-  """Runs a frozen backbone, as a pure function of its state.
+  architecture: str,
+  levels: Sequence[int],
+  convolve: Callable[[str, Any, int], Any],
+  max_pool: Callable[[Any], Any],
+  images: Any,
+  relu: Callable[[Any], Any] = jax.nn.relu,
+) -> tuple[Any, ...]:
+  """Computes the feature maps of the chosen levels.
+
+  The layout of arrays is the callers' own: `[batch, height, width, channels]`
+  where the functions given are those of `simplenet`.
 
   Args:
-    graph: From `abstract`.
-    state: The weights, an argument and never a constant of a compiled program.
-    images: Normalised images `[batch, height, width, 3]`, float.
+    architecture: A key of `ARCHITECTURES`.
+    levels: Those to return, ascending.
+    convolve: Maps a layer's name, its input and stride to its output.
+    max_pool: Of 3x3, with a stride of 2.
+    images: Normalised images, float.
+    relu: The activation.
 
   Returns:
-    The chosen levels' feature maps, as `ResNet.__call__` returns them.
+    One array per level, with strides of 4, 8 and 16 against the images.
   """
-  return nnx.merge(graph, state)(jnp.asarray(images))
+  spec = ARCHITECTURES[architecture]
+
+  def block(x, level, index):
+    name, stride = f'layer{level}.{index}', _stride(level, index)
+    strides = (1, stride, 1) if spec.bottleneck else (stride, 1)
+    residual = x
+    if index == 0 and (level > 1 or spec.bottleneck):
+      residual = convolve(f'{name}.downsample', x, stride)
+    for i, each in enumerate(strides, start=1):
+      x = convolve(f'{name}.conv{i}', x, each)
+      x = relu(x if i < len(strides) else x + residual)
+    return x
+
+  x = max_pool(relu(convolve('conv1', images, 2)))
+  found = []
+  for level in range(1, max(levels) + 1):
+    for index in range(spec.depths[level - 1]):
+      x = block(x, level, index)
+    if level in levels:
+      found.append(x)
+  return tuple(found)
+
+
+def fold(
+  tensors: Mapping[str, np.ndarray],
+  architecture: str,
+  levels: Sequence[int],
+  probe: bool = False,
+) -> dict[str, np.ndarray]:
+  """Folds every BatchNorm into the convolution before it, in float64.
+
+  Args:
+    tensors: With torchvision's names, as `weights.load` checks them.
+    architecture: A key of `ARCHITECTURES`.
+    levels: Those in use.
+    probe: Whether BatchNorm's statistics are moved as the released code does at
+      its start, see `_probed`.
+
+  Returns:
+    float32 kernels `[size, size, inputs, outputs]` and biases `[outputs]`.
+  """
+  moved = _probed(tensors, architecture, levels) if probe else {}
+  weights = {}
+  for name, _, _ in layers(architecture, levels):
+    kernel, scale, bias, mean, var = _layer(tensors, name)
+    mean, var = moved.get(name, (mean, var))
+    factor = scale / np.sqrt(var + EPSILON)
+    weights[f'{name}.kernel'] = (kernel * factor).astype(np.float32)
+    weights[f'{name}.bias'] = (bias - mean * factor).astype(np.float32)
+  return weights
+
+
+def _layer(tensors: Mapping[str, np.ndarray], name: str) -> list[np.ndarray]:
+  """Returns kernel, scale, bias, mean and variance of a layer, float64."""
+  kernel, norm = torch_names(name)
+  leaves = ('weight', 'bias', 'running_mean', 'running_var')
+  names = [kernel, *(f'{norm}.{leaf}' for leaf in leaves)]
+  found = [np.asarray(tensors[each], np.float64) for each in names]
+  # torch has [outputs, inputs, height, width].
+  return [found[0].transpose(2, 3, 1, 0), *found[1:]]
+
+
+def _probed(
+  tensors: Mapping[str, np.ndarray], architecture: str, levels: Sequence[int]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """Returns BatchNorm's statistics after the released code's start, by layer.
+
+  To learn the features' dimensions, the released code (`common.py`,
+  `feature_dimensions`) passes one image of ones through the network while it is
+  still in train mode, so every running statistic takes one step of torch's
+  momentum, .1, towards that image's. With padding `reflect` each feature map is
+  constant: its variance is 0 and its normalised value the bias. That is
+  computed here, exactly; in floating point the pass itself amplifies rounding.
+  """
+  moved = {}
+
+  def convolve(name, x, stride):
+    del stride
+    kernel, _, bias, mean, var = _layer(tensors, name)
+    moved[name] = 0.9 * mean + 0.1 * (x @ kernel.sum((0, 1))), 0.9 * var
+    return bias
+
+  apply(
+    architecture,
+    levels,
+    convolve,
+    max_pool=lambda x: x,
+    images=np.ones(3),
+    relu=lambda x: np.maximum(x, 0),
+  )
+  return moved

@@ -1,8 +1,12 @@
-"""Everything from pixels to anomaly map and score, in one compiled function."""
+"""SimpleNet: from pixels to features, scores and anomaly maps.
+
+Training and evaluation take `features` from here, detectors and their exports
+`detect`, which is the same features, a head and a map.
+"""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,21 +14,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from simplenet_jax.data import images
-from simplenet_jax.models import (
-  convolution,
-  folded_head,
-  folded_resnet,
-  patches,
-  resnet,
-  scoring,
-)
+from simplenet_jax.models import convolution, head, patches, resnet, scoring
 
 Weights = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
-  """A detector's structure; static, without the weights.
+class ComputeMode:
+  """How a network is computed.
+
+  Attributes:
+    precision: One of `precision.PRECISIONS`. Scores and maps are float32.
+    winograd: Whether 3x3 convolutions become matrix products: for CPUs, and
+      there for one image at a time.
+  """
+
+  precision: str = 'float32'
+  winograd: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureNetwork:
+  """The way from pixels to pooled features; static, without the weights.
 
   Attributes:
     architecture: A key of `resnet.ARCHITECTURES`.
@@ -33,8 +44,6 @@ class Network:
     patch_size: Side of the neighbourhood, in positions.
     pretrain_dim: Dimensions of each level after the first pooling.
     target_dim: Dimensions of a patch.
-    size: Height and width of the input, in pixels.
-    smoothing: Sigma of the maps' Gaussian, in pixels of the input.
   """
 
   architecture: str
@@ -43,8 +52,6 @@ class Network:
   patch_size: int
   pretrain_dim: int
   target_dim: int
-  size: tuple[int, int]
-  smoothing: float
 
   @property
   def pooling(self) -> tuple[patches.LevelPooling, ...]:
@@ -55,42 +62,79 @@ class Network:
       channels, self.patch_size, self.pretrain_dim, self.target_dim
     )
 
+  @property
+  def level_offsets(self) -> tuple[int, ...]:
+    """The first patch dimension of each level."""
+    return tuple(level.start for level in self.pooling)
+
 
 @dataclasses.dataclass(frozen=True)
-class ComputeMode:
-  """How a network is computed.
+class Network(FeatureNetwork):
+  """A detector's structure; static, without the weights.
 
   Attributes:
-    precision: One of `precision.PRECISIONS`. Scores and maps are float32.
-    conv_as_matmul: Whether convolutions become matrix products: for CPUs, and
-      there for one image at a time.
+    size: Height and width of the input, in pixels.
+    smoothing: Sigma of the maps' Gaussian, in pixels of the input.
   """
 
-  precision: str = 'float32'
-  conv_as_matmul: bool = False
+  size: tuple[int, int]
+  smoothing: float
 
 
 def prepare(
-  network: Network, mode: ComputeMode, weights: Mapping[str, np.ndarray]
+  network: FeatureNetwork, mode: ComputeMode, weights: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-  """Returns weights as a mode wants them.
-
-  Args:
-    network: Theirs.
-    mode: Of computation.
-    weights: Folded, float32.
-  """
+  """Returns folded float32 weights as a mode takes them."""
   dtype = jnp.bfloat16 if mode.precision == 'bfloat16' else jnp.float32
   prepared: dict[str, Any] = dict(weights)
-  for name, stride, _ in folded_resnet.layers(
-    network.architecture, network.levels
-  ):
+  layers = resnet.layers(network.architecture, network.levels)
+  for name, stride, _ in layers:
     kernel = weights[f'{name}.kernel']
-    if mode.conv_as_matmul:
-      kernel = convolution.prepare(kernel, stride)
+    if mode.winograd:
+      kernel = convolution.to_winograd(kernel, stride)
     prepared[f'{name}.kernel'] = kernel.astype(dtype)
     prepared[f'{name}.bias'] = weights[f'{name}.bias'].astype(dtype)
   return prepared
+
+
+def features(
+  network: FeatureNetwork,
+  weights: Weights,
+  pixels: jax.Array,
+  precision: str = 'tensorfloat32',
+) -> tuple[jax.Array, ...]:
+  """Computes pooled features.
+
+  Args:
+    network: What to compute.
+    weights: The backbone's, from `resnet.fold` or `prepare`.
+    pixels: RGB `[batch, height, width, 3]`, uint8.
+    precision: Of convolutions, one of `precision.PRECISIONS`.
+
+  Returns:
+    `[batch, h, w, channels]` of each level, each at its own resolution, in the
+    dtype of the weights.
+  """
+  table = jnp.asarray(images.NORMALIZED)
+  normalised = images.normalize(pixels, table)
+
+  def convolve(name, x, stride):
+    kernel, bias = weights[f'{name}.kernel'], weights[f'{name}.bias']
+    return convolution.convolve(
+      x, kernel, bias, stride, network.padding, precision
+    )
+
+  levels = resnet.apply(
+    network.architecture,
+    network.levels,
+    convolve,
+    convolution.max_pool,
+    normalised.astype(weights['conv1.kernel'].dtype),
+  )
+  return tuple(
+    jax.vmap(functools.partial(patches.pool_level, pooling=pooling))(level)
+    for level, pooling in zip(levels, network.pooling, strict=True)
+  )
 
 
 def detect(
@@ -100,7 +144,7 @@ def detect(
 
   Args:
     network: What to compute.
-    mode: How.
+    mode: How to compute it.
     weights: From `prepare`.
     pixels: RGB `[batch, *size, 3]`, uint8.
 
@@ -108,30 +152,18 @@ def detect(
     Anomaly maps `[batch, *size]` and image scores `[batch]`, float32,
     unbounded; higher is more anomalous.
   """
-  dtype = weights['conv1.kernel'].dtype
-  table = jnp.asarray(images.NORMALIZED)
-  normalised = images.normalize(pixels, table).astype(dtype)
-  function = (
-    convolution.convolve_as_matmul
-    if mode.conv_as_matmul
-    else convolution.convolve
-  )
-  features = folded_resnet.apply(
-    network.architecture,
-    network.levels,
-    functools.partial(
-      function, padding=network.padding, precision=mode.precision
-    ),
-    convolution.max_pool,
-    weights,
-    normalised,
-  )
-  pooled = [
-    jax.vmap(functools.partial(patches.pool_level, pooling=level))(maps)
-    for maps, level in zip(features, network.pooling, strict=True)
-  ]
-  level_offsets = [level.start for level in network.pooling]
-  scores = folded_head.apply(weights, pooled, level_offsets, mode.precision)
+  levels = features(network, weights, pixels, mode.precision)
+  return maps_and_scores(network, mode, weights, levels)
+
+
+def maps_and_scores(
+  network: Network,
+  mode: ComputeMode,
+  weights: Weights,
+  levels: Sequence[jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+  """Returns what `detect` does, from pooled features."""
+  scores = head.apply(weights, levels, network.level_offsets, mode.precision)
   maps = jax.vmap(
     lambda grid: scoring.anomaly_map(grid, network.size, network.smoothing)
   )(scores)
@@ -149,11 +181,7 @@ def run(
 def plain(network: Network, weights: Mapping[str, np.ndarray]) -> Callable:
   """Returns the function from pixels to maps and scores, with its weights.
 
-  In float32 and with convolutions, as it is exported.
-
-  Args:
-    network: What to compute.
-    weights: Folded, float32.
+  Computes in float32 and with convolutions, as detectors are exported.
   """
   mode = ComputeMode()
   # Traced functions do not take NumPy's arrays everywhere.

@@ -18,7 +18,7 @@ from absl import app, flags
 
 from simplenet_jax import files
 from simplenet_jax.evaluation import metrics
-from simplenet_jax.models import patches, resnet, weights
+from simplenet_jax.models import convolution, patches, resnet, weights
 from simplenet_jax.pretraining import augment, learner, pool
 
 _ARCHITECTURE = 'demo_resnet'
@@ -43,14 +43,23 @@ def patch_features(state: Any, images: np.ndarray) -> np.ndarray:
   Returns:
     `[batch, h, w, dimensions]`, float32; the dimensions of both levels.
   """
-  graph, _ = resnet.abstract(_ARCHITECTURE, learner.LEVELS)
   spec = resnet.ARCHITECTURES[_ARCHITECTURE]
   dims = spec.channels(max(learner.LEVELS))
-  run = jax.jit(resnet.apply, static_argnums=0)
+
+  @jax.jit
+  def run(weights, images):
+    def convolve(name, x, stride):
+      kernel, bias = weights[f'{name}.kernel'], weights[f'{name}.bias']
+      return convolution.convolve(x, kernel, bias, stride, 'zeros', 'bfloat16')
+
+    return resnet.apply(
+      _ARCHITECTURE, learner.LEVELS, convolve, convolution.max_pool, images
+    )
+
   parts = []
   for start in range(0, len(images), 16):
     pixels = jnp.asarray(images[start : start + 16], jnp.float32) / 255
-    features = run(graph, state, augment.normalise(pixels))
+    features = run(state, augment.normalise(pixels))
     parts.append(
       patches.embed(
         features, patch_size=3, pretrain_dim=dims, target_dim=2 * dims

@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 
 from simplenet_jax.models import resnet
-from simplenet_jax.pretraining import augment, disturbances
+from simplenet_jax.pretraining import augment, disturbances, network
 
 LEVELS = (2, 3)
 _ODD_WEIGHT = 5.0  # Weight of a disturbed place; about 1 in 30 is one.
@@ -76,7 +76,7 @@ def initialise(
   Returns:
     The network's structure, and the state before the first step.
   """
-  model = resnet.ResNet(architecture, LEVELS, rngs=nnx.Rngs(seed))
+  model = network.ResNet(architecture, LEVELS, rngs=nnx.Rngs(seed))
   graph, params, stats = nnx.split(model, nnx.Param, nnx.BatchStat)
   spec = resnet.ARCHITECTURES[architecture]
   heads = {
@@ -111,7 +111,7 @@ def _max_pool(x: jax.Array, axis: int) -> jax.Array:
   return jnp.moveaxis(jnp.maximum(jnp.maximum(before, even), odd), 1, axis)
 
 
-def features(model: resnet.ResNet, images: jax.Array) -> tuple[jax.Array, ...]:
+def features(model: network.ResNet, images: jax.Array) -> tuple[jax.Array, ...]:
   """Does what `model(images, train=True)` does, faster on a CPU.
 
   There, XLA is slow at convolutions of three channels and at the gradient of

@@ -15,8 +15,7 @@ from absl import logging
 from flax import nnx
 
 from simplenet_jax import files
-from simplenet_jax.models import weights
-from simplenet_jax.pretraining import learner, pool
+from simplenet_jax.pretraining import learner, network, pool
 
 _STATISTICS_BATCHES = 48
 
@@ -88,7 +87,7 @@ def save(
     stats: BatchNorm's statistics.
     metadata: What to note in the file's header.
   """
-  tensors = weights.to_torch_names(nnx.merge_state(params, stats))
+  tensors = network.to_torch_names(nnx.merge_state(params, stats))
   halves = {name: value.astype(np.float16) for name, value in tensors.items()}
   with files.written_aside(path) as aside:
     safetensors.numpy.save_file(halves, aside, metadata)

@@ -59,7 +59,7 @@ def deviations(run: Outcome) -> dict[str, dict[str, list[float]]]:
 
 def _deviations(run: Outcome) -> dict[str, dict[str, list[float]]]:
   extractor = setup.make_extractor(run.config)
-  weights = setup.load_backbone(run.config, extractor.graph).state
+  weights = setup.load_backbone(run.config).state
   found = {}
   for inputs in dataset.open_categories(run.config.data).categories:
     head = _records(run, inputs)[0].head or {}

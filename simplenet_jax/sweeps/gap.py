@@ -120,7 +120,7 @@ def _operations(one: Outcome) -> dict[str, tuple[int, int, float]]:
   config = one.config
   extractor = setup.make_extractor(config)
   recipe = setup.make_recipe(config, extractor.level_offsets)
-  weights = setup.load_backbone(config, extractor.graph).state
+  weights = setup.load_backbone(config).state
   head = jax.eval_shape(
     lambda: setup.init_head(
       config, extractor.level_offsets, recipe, setup.head_key(0, '')

@@ -14,7 +14,7 @@ from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.evaluation.tables import by_selection, no_formula
 from simplenet_jax.files import table_writer, written_aside
-from simplenet_jax.models.weights.variants import UNKNOWN, V1
+from simplenet_jax.models.weights import UNKNOWN, V1
 from simplenet_jax.sweeps import published
 from simplenet_jax.sweeps.conduct import Outcome
 

@@ -16,10 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-from simplenet_jax.data import images
-from simplenet_jax.models import patches, resnet
+from simplenet_jax.models import simplenet
 
 # Images that are written at a time: one program serves all, and larger blocks
 # would pad more.
@@ -29,41 +27,33 @@ _ROUNDING = 1e-6  # Of features, relative: what varies less does not.
 
 @dataclasses.dataclass(frozen=True)
 class Extractor:
-  """The way from pixels to pooled features; static, without the weights.
+  """The way from pixels to a bank's features; static, without the weights.
 
   Attributes:
-    graph: The backbone's structure, from `resnet.abstract`.
-    pooling: One entry per level, from `patches.pooling_for`.
+    network: From pixels to pooled features.
     dtype: Of the features: `float32`, `bfloat16` or `float16`.
   """
 
-  graph: nnx.GraphDef
-  pooling: tuple[patches.LevelPooling, ...]
+  network: simplenet.FeatureNetwork
   dtype: str = 'float32'
 
   @property
   def level_offsets(self) -> tuple[int, ...]:
     """The first patch dimension of each level."""
-    return tuple(level.start for level in self.pooling)
+    return self.network.level_offsets
 
   def __call__(self, weights: Any, pixels: jax.Array) -> tuple[jax.Array, ...]:
     """Computes pooled features.
 
     Args:
-      weights: The backbone's state.
+      weights: The backbone's, folded.
       pixels: RGB `[batch, height, width, 3]`, uint8.
 
     Returns:
       `[batch, h, w, channels]` of each level, in `dtype`.
     """
-    normalised = images.normalize(pixels, jnp.asarray(images.NORMALIZED))
-    features = resnet.apply(self.graph, weights, normalised)
-
-    def pool(levels):
-      return tuple(map(patches.pool_level, levels, self.pooling))
-
-    pooled = jax.vmap(pool)(features)
-    return tuple(level.astype(self.dtype) for level in pooled)
+    levels = simplenet.features(self.network, weights, pixels)
+    return tuple(level.astype(self.dtype) for level in levels)
 
   def shapes(
     self, weights: Any, size: Sequence[int]
@@ -71,7 +61,7 @@ class Extractor:
     """Returns what it makes of one image, `[h, w, channels]` of each level.
 
     Args:
-      weights: The backbone's state.
+      weights: The backbone's, folded.
       size: Height and width of an image, in pixels.
     """
     pixels = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
@@ -174,7 +164,7 @@ class Bank:
 
     Args:
       extractor: From pixels to features.
-      weights: The backbone's state.
+      weights: The backbone's, folded.
       pixels: uint8 `[images, height, width, 3]`.
       rows: int32 `[images]`.
       batch_size: The size to which batches are padded, so that one program

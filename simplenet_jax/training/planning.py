@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import jax
-from flax import nnx
+import numpy as np
 
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.training import estimate, layout, setup
@@ -45,7 +45,7 @@ class Plan:
 def make_plan(
   variants: Mapping[str, Variant],
   extractor: Extractor,
-  weights_state: nnx.State,
+  weights_state: dict[str, np.ndarray],
   jobs: Sequence[Job],
   left: Sequence[Job],
   categories: Sequence[Inputs],

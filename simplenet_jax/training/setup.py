@@ -10,14 +10,15 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from absl import logging
 from flax import nnx
 
 from simplenet_jax.config import Config
 from simplenet_jax.data import loading
-from simplenet_jax.models import losses, patches, resnet, weights
+from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.models import losses, resnet, simplenet, weights
 from simplenet_jax.models.head import Head
-from simplenet_jax.models.probe import probe
-from simplenet_jax.models.weights import variants
+from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.training import layout, step
 from simplenet_jax.training.bank import Extractor
 from simplenet_jax.training.features import Source
@@ -36,25 +37,24 @@ def make_extractor(config: Config) -> Extractor:
   """
   backbone, patch = config.backbone, config.patch
   levels = tuple(backbone.levels)
-  graph, _ = resnet.abstract(backbone.name, levels, backbone.padding)
-  spec = resnet.ARCHITECTURES[backbone.name]
-  pooling = patches.pooling_for(
-    tuple(spec.channels(level) for level in levels),
-    patch.size,
-    patch.pretrain_dim,
-    patch.target_dim,
+  resnet.check(backbone.name, levels, backbone.padding)
+  network = FeatureNetwork(
+    architecture=backbone.name,
+    levels=levels,
+    padding=backbone.padding,
+    patch_size=patch.size,
+    pretrain_dim=patch.pretrain_dim,
+    target_dim=patch.target_dim,
   )
-  return Extractor(graph, pooling, config.bank.dtype)
+  network.pooling  # noqa: B018 - raises for sizes out of range.
+  return Extractor(network, config.bank.dtype)
 
 
-def load_backbone(config: Config, graph: nnx.GraphDef) -> weights.Weights:
+def load_backbone(config: Config) -> weights.Weights:
   """Loads the backbone's weights, by name or from a file.
 
-  Warns if the noise does not fit them, see `variants.warn`.
-
   Args:
-    config: A run's settings; `backbone` and the noise are read.
-    graph: The backbone's structure, of the extractor.
+    config: A run's settings; `backbone` is read.
 
   Raises:
     FileNotFoundError: If there is no such file, or it cannot be downloaded.
@@ -63,14 +63,37 @@ def load_backbone(config: Config, graph: nnx.GraphDef) -> weights.Weights:
   backbone = config.backbone
   source = backbone.weights or weights.DEFAULT_WEIGHTS[backbone.name]
   levels = tuple(backbone.levels)
-  loaded = weights.load(source, backbone.name, levels)
+  return weights.load(source, backbone.name, levels, backbone.probe)
+
+
+def check_noise(
+  config: Config, extractor: Extractor, loaded: weights.Weights, one: Inputs
+) -> weights.Weights:
+  """Warns if the noise does not fit the spread of some images' features.
+
+  Args:
+    config: A run's settings; `backbone` and the noise are read.
+    extractor: From pixels to features.
+    loaded: The backbone's weights.
+    one: A category of the run, whose first training images are looked at.
+
+  Returns:
+    The weights with the warning.
+  """
+
+  def features():
+    count = min(2, len(one.train))
+    pixels = np.stack([one.train_pixels(i) for i in range(count)])
+    compute = jax.jit(simplenet.features, static_argnums=0)
+    return compute(extractor.network, loaded.state, pixels)
+
   train = config.train
   sigma = train.sigma if train.noise == 'absolute' else None
-  warned = variants.warn(loaded.variant, loaded.state, levels, sigma)
-  loaded = dataclasses.replace(loaded, warnings=warned)
-  if not backbone.probe:
-    return loaded
-  return dataclasses.replace(loaded, state=probe(graph, loaded.state))
+  name, levels = config.backbone.name, tuple(config.backbone.levels)
+  if line := weights.misfit(loaded, name, levels, sigma, features):
+    logging.warning('%s: %s', loaded.name, line)
+    return dataclasses.replace(loaded, warnings=(line,))
+  return loaded
 
 
 def _make_head(config: Config, level_offsets: Sequence[int], rngs: nnx.Rngs):
@@ -215,7 +238,7 @@ def make_orders(
 def make_source(
   config: Config,
   extractor: Extractor,
-  weights_state: nnx.State,
+  weights_state: dict[str, np.ndarray],
   workdir: Path,
   neighbours: int = 1,
 ) -> Source:

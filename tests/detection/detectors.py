@@ -11,7 +11,7 @@ from simplenet_jax.config import from_protocol
 from simplenet_jax.detection import assembly
 from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.detector import Detector
-from simplenet_jax.models import weights
+from simplenet_jax.models import resnet
 from tests.models import torch_resnet
 
 DIM, HIDDEN = 24, 8
@@ -19,9 +19,9 @@ DIM, HIDDEN = 24, 8
 
 @functools.cache
 def backbone(architecture='demo_resnet', levels=(2, 3)):
-  """Returns a backbone's state, every parameter and statistic random."""
+  """Returns a backbone's weights, every parameter and statistic random."""
   tensors = torch_resnet.tensors(torch_resnet.fabricate(architecture))
-  return weights.from_torch_names(tensors, architecture, levels)
+  return resnet.fold(tensors, architecture, levels)
 
 
 def make_config(size=32, crop=0, adaptor='linear', padding='reflect'):
@@ -75,7 +75,7 @@ def make(
     config,
     'part',
     (crop, crop) if crop else size,
-    assembly.fold_backbone(config, backbone(levels=levels)),
+    backbone(levels=levels),
     [make_head(seed, adaptor) for seed in range(heads)],
     {'seeds': list(range(heads))},
   )
@@ -86,6 +86,13 @@ def make(
       image=middle, pixel=middle, median=min(scores), images=len(scores)
     )
   return detector
+
+
+def assert_range(found, expected, share=1e-5):
+  """Asserts a largest difference as a share of the expected values' range."""
+  assert found.shape == expected.shape
+  error = np.abs(np.asarray(found, np.float64) - expected).max()
+  assert error < share * np.ptp(expected)
 
 
 def as_on_accelerators(detector, precision='float32', batch_size=64, **options):

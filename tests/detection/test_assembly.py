@@ -11,7 +11,7 @@ def test_no_folder_of_the_machine_is_kept(tmp_path):
     config,
     'part',
     (32, 40),
-    assembly.fold_backbone(config, detectors.backbone()),
+    detectors.backbone(),
     [detectors.make_head(0)],
     {'data': {'root': config.data.root}},
     cautions=['its heads have learned nothing'],

@@ -19,7 +19,7 @@ def detector(tmp_path_factory):
     config,
     'part',
     (32, 40),
-    assembly.fold_backbone(config, detectors.backbone()),
+    detectors.backbone(),
     [detectors.make_head(0)],
     {},
   )

@@ -15,7 +15,7 @@ from simplenet_jax.detection import thresholds
 from simplenet_jax.detection.appearance import Appearance
 from simplenet_jax.detection.card import FORMAT, Card, is_older
 from simplenet_jax.detection.thresholds import Thresholds
-from simplenet_jax.models import folded_resnet
+from simplenet_jax.models import resnet
 from simplenet_jax.models.simplenet import Network
 
 NETWORK = Network('demo_resnet', (2, 3), 'reflect', 3, 24, 20, (32, 40), 4.0)
@@ -296,9 +296,7 @@ def test_a_mutated_card_is_refused_or_one_that_works(data):
     assert '\n' not in str(error)
     return
   assert Card.from_json(card.to_json()) == card
-  assert list(
-    folded_resnet.layers(card.network.architecture, card.network.levels)
-  )
+  assert list(resnet.layers(card.network.architecture, card.network.levels))
   assert card.frame((40, 52)).input == card.network.size
   if (card.thresholds.asked or 1) > 1e-12:
     assert thresholds.describe(card.thresholds)

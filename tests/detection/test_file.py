@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from simplenet_jax.detection import file, thresholds
-from simplenet_jax.models import folded_head, folded_resnet, resnet
+from simplenet_jax.models import head, resnet
 from tests.detection import detectors
 from tests.detection.test_card import NETWORK, make
 
@@ -33,10 +33,8 @@ def make_parts(adaptor='mlp'):
   network = dataclasses.replace(
     NETWORK, architecture='small', target_dim=detectors.DIM
   )
-  weights = folded_head.fold(
-    [detectors.make_head(seed, adaptor) for seed in range(2)]
-  )
-  for name, _, shape in folded_resnet.layers('small', network.levels):
+  weights = head.fold([detectors.make_head(seed, adaptor) for seed in range(2)])
+  for name, _, shape in resnet.layers('small', network.levels):
     weights[f'{name}.kernel'] = RNG.normal(size=shape).astype('f')
     weights[f'{name}.bias'] = RNG.normal(size=shape[-1]).astype('f')
   return dataclasses.replace(make(network), heads=2), weights

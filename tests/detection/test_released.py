@@ -6,9 +6,9 @@ import torch
 
 from simplenet_jax.config import from_protocol
 from simplenet_jax.detection import released
-from simplenet_jax.models import folded_head
-from tests.models.test_folded_resnet import assert_range
-from tests.models.test_torch_file import Trap
+from simplenet_jax.models import head
+from tests.detection.detectors import assert_range
+from tests.models.test_weights import Trap
 
 DIM, HIDDEN = 24, 16
 PARTS = {'discriminator': 'discriminator', 'pre_projection': 'adaptor'}
@@ -49,9 +49,7 @@ def checkpoint(bias=True):
 def scores(leaves, features):
   """Scores rows of features with a folded head."""
   levels = [features.astype(np.float32)[:, None, None]]
-  return np.ravel(
-    folded_head.apply(folded_head.fold([leaves]), levels, [0], 'float32')
-  )
+  return np.ravel(head.apply(head.fold([leaves]), levels, [0], 'float32'))
 
 
 @pytest.mark.parametrize('name', ['head_training', 'head_training_partial'])

@@ -10,7 +10,6 @@ from simplenet_jax.data import folder, inputs
 from simplenet_jax.detection.shipper import Shipper
 from simplenet_jax.detector import Detector
 from simplenet_jax.models.weights import Weights
-from simplenet_jax.models.weights.variants import Variant
 from tests.detection import detectors
 from tests.detection.test_appearance import parts
 
@@ -29,8 +28,7 @@ def shipped(tmp_path_factory):
   (category,) = folder.find_categories(root)
   state = detectors.backbone(levels=(1,))
   workdir = tmp_path_factory.mktemp('run')
-  known = Variant('random', 'demo_resnet')
-  loaded = Weights(state, Path('w.pth'), '0' * 64, 'random', known)
+  loaded = Weights(state, Path('w.pth'), '0' * 64, 'random')
   one = inputs.prepare(category, config.data)
   Shipper(config, loaded, workdir).ship(one, {0: detectors.make_head(0)})
   return Detector.load(workdir / 'detectors' / one.name), images

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -5,7 +6,8 @@ import torch
 from flax import nnx
 
 from simplenet_jax.models import patches
-from simplenet_jax.models.head import ADAPTORS, Head
+from simplenet_jax.models.head import ADAPTORS, Head, apply, fold
+from tests.detection.detectors import assert_range
 
 DIM, HIDDEN = 12, 10
 STARTS = (0, 5)
@@ -21,8 +23,8 @@ JOINED = np.stack(
 )
 
 
-def make_head(**kwargs):
-  return Head(DIM, STARTS, hidden=HIDDEN, rngs=nnx.Rngs(0), **kwargs)
+def make_head(seed=0, **kwargs):
+  return Head(DIM, STARTS, hidden=HIDDEN, rngs=nnx.Rngs(seed), **kwargs)
 
 
 def torch_linear(layer):
@@ -104,3 +106,51 @@ def test_identity_has_no_adaptor_and_an_unknown_one_is_refused():
   assert set(nnx.to_pure_dict(state)) == {'discriminator'}
   with pytest.raises(ValueError, match=r"head\.adaptor is 'deep'; choose"):
     make_head(adaptor='deep')
+
+
+def leaves_of(head):
+  """Returns a head's leaves as a finished head is saved, statistics drawn."""
+  rng = np.random.default_rng(3)
+  head.discriminator.norm.mean[...] = rng.normal(size=HIDDEN)
+  head.discriminator.norm.var[...] = rng.uniform(0.5, 2, HIDDEN)
+  return {
+    '.'.join(map(str, (part, *path))): np.asarray(leaf.get_value())
+    for part, kind in (('params', nnx.Param), ('stats', nnx.BatchStat))
+    for path, leaf in nnx.to_flat_state(nnx.state(head, kind))
+  }
+
+
+def folded_scores(heads, precision='float32'):
+  compiled = jax.jit(apply, static_argnums=(2, 3))
+  return np.asarray(compiled(fold(heads), LEVELS, STARTS, precision))
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize('adaptor', ADAPTORS)
+def test_folded_heads_score_as_trained_ones_and_on_average(adaptor, bias):
+  heads = [
+    make_head(adaptor=adaptor, adaptor_bias=bias, seed=s) for s in range(3)
+  ]
+  leaves = [leaves_of(head) for head in heads]
+  expected = [-np.asarray(head(LEVELS)) for head in heads]
+  assert_range(folded_scores(leaves[:1]), expected[0])
+  assert np.ptp(expected, axis=0).max() > 0.1  # They differ.
+  assert_range(folded_scores(leaves), np.mean(expected, axis=0))
+  assert ('head.second.kernel' in fold(leaves)) == (adaptor == 'mlp')
+
+
+def test_heads_of_two_kinds_are_refused():
+  kinds = [leaves_of(make_head(adaptor=name)) for name in ('linear', 'mlp')]
+  with pytest.raises(ValueError, match='argument 2 is longer'):
+    fold(kinds)
+
+
+@pytest.mark.parametrize(
+  ('precision', 'share'), [('tensorfloat32', 1e-2), ('bfloat16', 3e-2)]
+)
+def test_products_have_the_precision_asked_for(precision, share):
+  leaves = leaves_of(make_head(adaptor='mlp'))
+  exact, found = folded_scores([leaves]), folded_scores([leaves], precision)
+  assert found.dtype == np.float32
+  assert_range(found, exact, share)
+  assert np.abs(found - exact).max() > 1e-5 * np.ptp(exact)

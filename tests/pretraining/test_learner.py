@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from simplenet_jax.models import resnet, weights
+from simplenet_jax.models import weights
 from simplenet_jax.pretraining import augment, evaluate, learner, train
+from simplenet_jax.pretraining.network import ResNet
 
 
 @pytest.fixture(scope='module')
 def network():
-  model = resnet.ResNet('demo_resnet', learner.LEVELS, rngs=nnx.Rngs(0))
+  model = ResNet('demo_resnet', learner.LEVELS, rngs=nnx.Rngs(0))
   return nnx.split(model, nnx.Param, nnx.BatchStat)
 
 

@@ -7,7 +7,7 @@ import pytest
 from simplenet_jax.config import check_config, flatten, from_protocol
 from simplenet_jax.data.folder import MVTEC_AD
 from simplenet_jax.evaluation import metrics
-from simplenet_jax.models.weights import variants
+from simplenet_jax.models import weights
 from simplenet_jax.sweeps import numbers, settings
 
 
@@ -87,12 +87,12 @@ def outcome(config, label, categories, backbone='wide_resnet50_2'):
 @pytest.mark.parametrize(
   ('categories', 'backbone', 'recipe', 'epochs', 'compared'),
   [
-    (MVTEC_AD, 'wide_resnet50_2', variants.V1, 160, True),
-    (MVTEC_AD, 'wide_resnet50_2', variants.UNKNOWN, 160, True),
-    (MVTEC_AD, 'wide_resnet50_2', variants.V2, 160, False),
-    (MVTEC_AD[:2], 'wide_resnet50_2', variants.V1, 160, False),
-    (MVTEC_AD, 'resnet18', variants.V1, 160, False),
-    (MVTEC_AD, 'wide_resnet50_2', variants.V1, 40, False),
+    (MVTEC_AD, 'wide_resnet50_2', weights.V1, 160, True),
+    (MVTEC_AD, 'wide_resnet50_2', weights.UNKNOWN, 160, True),
+    (MVTEC_AD, 'wide_resnet50_2', weights.V2, 160, False),
+    (MVTEC_AD[:2], 'wide_resnet50_2', weights.V1, 160, False),
+    (MVTEC_AD, 'resnet18', weights.V1, 160, False),
+    (MVTEC_AD, 'wide_resnet50_2', weights.V1, 40, False),
   ],
 )
 def test_the_papers_figures_are_subtracted_only_from_their_like(

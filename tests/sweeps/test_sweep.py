@@ -12,7 +12,7 @@ from PIL import Image
 from simplenet_jax import demo, train
 from simplenet_jax.sweeps import experiment, settings
 from tests import commands
-from tests.models.weights import fabricated
+from tests.models import fabricated
 
 SMALL = {
   'data.source': 'folder',

@@ -28,7 +28,7 @@ class Ran:
     """Trains; `change` edits the orders, `stop_after` counts calls."""
     self.categories = dataset.open_categories(config.data).categories
     extractor = setup.make_extractor(config)
-    weights = setup.load_backbone(config, extractor.graph).state
+    weights = setup.load_backbone(config).state
     recipe = setup.make_recipe(config, extractor.level_offsets)
     self.jobs = layout.make_jobs(config, self.categories)
     checkpoints = Checkpoints(workdir) if workdir else None

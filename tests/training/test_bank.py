@@ -1,17 +1,17 @@
+from pathlib import Path
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from flax import nnx
 
 from simplenet_jax.config import from_protocol
 from simplenet_jax.data import images
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.models import patches, resnet
-from simplenet_jax.models import weights as loading
+from simplenet_jax.models.weights import files
 from simplenet_jax.training import bank, setup
-from tests.models import torch_resnet
+from tests.models import fabricated, test_resnet, torch_resnet
 
 SIZES = {'patch_size': 3, 'pretrain_dim': 48, 'target_dim': 40}
 
@@ -26,8 +26,8 @@ def extractor():
 
 @pytest.fixture(scope='module')
 def weights():
-  network = resnet.ResNet('demo_resnet', (2, 3), rngs=nnx.Rngs(0))
-  return nnx.split(network)[1]
+  tensors = fabricated.untrained('demo_resnet')
+  return resnet.fold(tensors, 'demo_resnet', (2, 3))
 
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 40, 48, 3), np.uint8)
@@ -46,8 +46,8 @@ def fill(extractor, weights, size, rows=8):
 
 def test_bank_holds_every_image_in_its_row(extractor, weights):
   home, rows = fill(extractor, weights, 2)
-  features = resnet.apply(
-    extractor.graph, weights, jnp.asarray(images.normalize(PIXELS))
+  features = test_resnet.compute(
+    weights, 'demo_resnet', (2, 3), 'reflect', images.normalize(PIXELS)
   )
   expected = patches.embed(features, **SIZES)
   merged = jax.vmap(
@@ -151,7 +151,7 @@ def errors(features, golden):
 def test_features_of_real_images_match_released_code(shared, network, bound):
   golden, config, pixels = golden_case(shared, network)
   extractor = setup.make_extractor(config)
-  state = setup.load_backbone(config, extractor.graph).state
+  state = setup.load_backbone(config).state
   features = extract(extractor, state, pixels)
   assert (errors(features, golden) <= bound).all()
   np.testing.assert_allclose(
@@ -166,9 +166,8 @@ def test_features_match_released_code_with_its_own_rounding(shared):
   golden, config, pixels = golden_case(shared, 'resnet50')
   config.backbone.probe = False
   extractor = setup.make_extractor(config)
-  state = setup.load_backbone(config, extractor.graph).state
   judge = torch_resnet.TorchResNet('resnet50')
-  tensors = loading.to_torch_names(state)
+  tensors, _ = files.read(Path(config.backbone.weights))
   judge.load_state_dict(
     {name: torch.tensor(value) for name, value in tensors.items()},
     strict=False,
@@ -188,7 +187,5 @@ def test_features_match_released_code_with_its_own_rounding(shared):
   theirs = np.asarray(theirs).reshape(len(pixels), -1, 1536)
   if (errors(theirs, golden) > 1e-5).any():
     pytest.skip('torch rounds its pass of ones otherwise on this processor')
-  state = loading.from_torch_names(
-    torch_resnet.tensors(judge), 'resnet50', (2, 3)
-  )
+  state = resnet.fold(torch_resnet.tensors(judge), 'resnet50', (2, 3))
   assert (errors(extract(extractor, state, pixels), golden) <= 1e-5).all()

@@ -122,7 +122,7 @@ def test_noise_is_as_wide_as_told(alone, config):
 def measure(config, shift):
   """Measures the spread of a category's training images without a worker."""
   extractor = setup.make_extractor(config)
-  weights = setup.load_backbone(config, extractor.graph).state
+  weights = setup.load_backbone(config).state
   (one,) = dataset.open_categories(config.data).categories
   home = bank.Bank(shift.shapes, len(one.train))
   rows = np.arange(len(one.train), dtype=np.int32)

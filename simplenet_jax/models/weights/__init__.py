@@ -1,30 +1,22 @@
-"""Pretrained backbone weights: found, read, checked and renamed.
+"""Pretrained backbone weights: found, read, checked and folded.
 
 The files carry torchvision's tensor names, as timm's ResNets do, and kernels
-`[outputs, inputs, height, width]`; Flax has `[height, width, inputs, outputs]`.
-Loading is strict: every tensor of the network is filled, and every tensor of
-the file is used or known to belong to a part that is not built.
+`[outputs, inputs, height, width]`. Loading is strict: every tensor of the
+network is filled, and every tensor of the file is used or known to belong to a
+part that is not built.
 
 `python -m simplenet_jax.models.weights --weights=FILE` tells what a file is.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from flax import nnx
+import numpy as np
 
-from simplenet_jax.models.weights import files, variants
-from simplenet_jax.models.weights.names import from_torch_names, to_torch_names
-
-__all__ = (
-  'DEFAULT_WEIGHTS',
-  'FLAG',
-  'Weights',
-  'from_torch_names',
-  'load',
-  'to_torch_names',
-)
+from simplenet_jax.models import resnet
+from simplenet_jax.models.weights import files, names
 
 # The noise level of the paper (sigma = .015) belongs to torchvision's first
 # ImageNet weights, which are these; other weights have another feature scale.
@@ -36,7 +28,28 @@ DEFAULT_WEIGHTS = {
   'demo_resnet': 'demo',
 }
 
-FLAG = '--config.backbone.weights'  # Of runs.
+V1 = "torchvision's V1"
+V2 = "torchvision's V2"
+UNKNOWN = 'unknown'
+# How the sha256 of torchvision's files begin.
+_CHECKSUMS = {
+  'f37072fd': V1,  # resnet18
+  '0676ba61': V1,  # resnet50
+  '63fe2227': V1,  # resnet101
+  '95faca4d': V1,  # wide_resnet50_2
+  '11ad3fa6': V2,  # resnet50
+  'cd907fc2': V2,  # resnet101
+  '9ba9bcbe': V2,  # wide_resnet50_2
+}
+_TAGS = {'tv_in1k': V1, 'tv2_in1k': V2}  # Of timm's names on the hub.
+_IMAGENET = 1000  # classes
+
+# The paper's sigma, and how widely the features of V1 ResNet18 spread on
+# photographs of parts, by level: of two images each of four categories, between
+# .7 and 1.3 times as widely. Other weights' are told from a factor of 2 on.
+_SIGMA = 0.015
+_SPREADS = {1: 0.30, 2: 0.20, 3: 0.14}
+_TOLERANCE = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,24 +57,34 @@ class Weights:
   """Weights that fit a network, and where they came from.
 
   Attributes:
-    state: For `resnet.apply`; float32 NumPy leaves, on no device yet.
+    state: Folded, see `resnet.fold`; on no device yet.
     path: The file that was read.
     sha256: The file's checksum, hexadecimal.
     name: The source as it was asked for.
-    variant: Which training they come from, as far as it is known.
+    recipe: Which training they come from: `V1`, `V2`, `UNKNOWN` or other words.
     warnings: Where the method's noise may not fit them.
   """
 
-  state: nnx.State
+  state: dict[str, np.ndarray]
   path: Path
   sha256: str
   name: str
-  variant: variants.Variant
+  recipe: str = UNKNOWN
   warnings: tuple[str, ...] = ()
 
+  @property
+  def other(self) -> str:
+    """What is known not to be the method's weights; empty: nothing is."""
+    return '' if self.recipe in (V1, UNKNOWN) else self.recipe
 
-def load(source: str, architecture: str, levels: Sequence[int]) -> Weights:
-  """Loads pretrained weights into a backbone's state.
+
+def load(
+  source: str,
+  architecture: str,
+  levels: Sequence[int],
+  probe: bool = False,
+) -> Weights:
+  """Loads pretrained weights for a backbone.
 
   Args:
     source: A `.safetensors` file; a `.pth` or `.pt` file (needs PyTorch);
@@ -69,18 +92,88 @@ def load(source: str, architecture: str, levels: Sequence[int]) -> Weights:
       such as `timm/wide_resnet50_2.tv_in1k`, downloaded once to the cache of
       `huggingface_hub` (which obeys `HF_ENDPOINT` and `HF_HUB_OFFLINE`).
     architecture: A key of `resnet.ARCHITECTURES`.
-    levels: The levels that the backbone returns; layers above the highest are
-      left out.
-
-  Returns:
-    The weights. Numbers of any floating type become float32.
+    levels: The levels in use; layers above the highest are left out.
+    probe: See `resnet.fold`.
 
   Raises:
     FileNotFoundError: If there is no such file, or it cannot be downloaded.
     ValueError: If the file cannot be read or does not fit the network.
   """
-  path = files.locate(source, FLAG)
+  path = files.locate(source, files.FLAG)
   tensors, sha256 = files.read(path)
-  state = from_torch_names(tensors, architecture, levels, str(path))
-  variant = variants.identify(source, architecture, sha256, tensors)
-  return Weights(state, path, sha256, source, variant)
+  names.check(tensors, architecture, levels, str(path))
+  state = resnet.fold(tensors, architecture, levels, probe)
+  recipe = identify(source, architecture, sha256, tensors)
+  return Weights(state, path, sha256, source, recipe)
+
+
+def identify(
+  source: str, architecture: str, sha256: str, tensors: Mapping[str, np.ndarray]
+) -> str:
+  """Returns whose training weights come from, as far as it is known."""
+  classes = np.shape(tensors.get('fc.weight', 0))[:1]
+  if architecture != 'demo_resnet' and classes not in ((), (_IMAGENET,)):
+    return f'fine-tuned to {classes[0]} classes'
+  if recipe := _CHECKSUMS.get(sha256[:8]):
+    return recipe
+  if not files.on_hub(source):
+    return UNKNOWN
+  owner, repository = source.split('/')
+  tag = repository.partition('.')[2] if owner == 'timm' else ''
+  return _TAGS.get(tag, f"{owner}'s {tag or repository}")
+
+
+def misfit(
+  weights: Weights,
+  architecture: str,
+  levels: Sequence[int],
+  sigma: float | None,
+  features: Callable[[], Sequence[Any]],
+) -> str:
+  """Says if the method's noise does not fit weights; empty if it does.
+
+  Args:
+    weights: From `load`.
+    architecture: Theirs.
+    levels: In use.
+    sigma: The standard deviation of the noise; None if it follows the features'
+      spread.
+    features: Computes pooled features `[images, h, w, channels]` of each level,
+      of some real images of the run; called where that is needed.
+  """
+  first = DEFAULT_WEIGHTS.get(architecture, V1)
+  if weights.other:
+    also = '' if sigma is None else f' and its sigma, {_SIGMA},'
+    return (
+      f"these weights are {weights.other}; the method's figures{also} belong "
+      f'to {V1} ({first})'
+    )
+  # The demo's backbone has a sigma of its own.
+  known = weights.recipe == V1 or architecture == 'demo_resnet'
+  if known or sigma is None:
+    return ''
+  spread = spread_of(features())
+  if not 0 < spread < np.inf:
+    return 'their features do not vary, or are infinite: not trained weights'
+  usual = np.sqrt(np.mean([_SPREADS[level] ** 2 for level in levels]))
+  wider = spread / float(usual)
+  fitting = _SIGMA * wider
+  if max(wider, 1 / wider) <= _TOLERANCE:
+    return ''
+  if max(sigma / fitting, fitting / sigma) <= _TOLERANCE:
+    return ''
+  return (
+    f'features spread {wider:.2g} times as wide as is usual for {V1}, which '
+    f'sigma {_SIGMA} belongs to; --config.train.sigma={fitting:.2g} would be '
+    'as much noise for these'
+  )
+
+
+def spread_of(features: Sequence[Any]) -> float:
+  """Returns the root mean square of the dimensions' standard deviations.
+
+  Args:
+    features: `[images, h, w, channels]` of each level.
+  """
+  variances = [np.var(np.asarray(x), (0, 1, 2), np.float64) for x in features]
+  return float(np.sqrt(np.concatenate(variances).mean()))

@@ -3,12 +3,12 @@
   python -m simplenet_jax.models.weights --weights=FILE_OR_NAME \
     [--output=FILE.safetensors] [--list]
 
-Says which network and whose training it is, how widely its features spread and
-which sigma that calls for; a damaged file's problems are all named. --output
-writes every tensor, its type and bits unchanged, as safetensors with the names
-of torchvision.
+Says which network and whose training it is; a damaged file's problems are all
+named. --output writes every tensor, its type and bits unchanged, as safetensors
+with the names of torchvision.
 """
 
+import collections
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from absl import flags
 from simplenet_jax import cli
 from simplenet_jax.console import console
 from simplenet_jax.files import refuse_existing, written_aside
-from simplenet_jax.models.weights import files, inspection, kinds, variants
+from simplenet_jax.models import resnet, weights
+from simplenet_jax.models.weights import files, names
 
 _WEIGHTS = flags.DEFINE_string(
   'weights', None, 'A file, a name on the Hugging Face hub, or demo.'
@@ -44,28 +45,50 @@ def main() -> None:
   if _LIST.value:
     for name, value in tensors.items():
       console.print(f'  {name} {list(value.shape)} {value.dtype}')
-  state = inspection.check(tensors, str(path))
-  architecture = kinds.recognise(tensors)[0]
-  variant = variants.identify(source, architecture, sha256, tensors)
-  console.print(inspection.describe(tensors, state, variant, sha256))
+  console.print(describe(source, path, tensors, sha256))
   if output:
-    write(tensors, output)
+    # Views of other layouts would be written wrongly; ascontiguousarray would
+    # give single numbers an axis.
+    ordered = {k: np.asarray(v, order='C') for k, v in tensors.items()}
+    content = safetensors.numpy.save(ordered, {'format': 'pt'})
+    with written_aside(output) as aside:
+      aside.write_bytes(content)
+    console.print(f'Wrote {len(tensors)} tensors to {output}')
 
 
-def write(tensors: Mapping[str, np.ndarray], output: Path) -> None:
-  """Writes tensors as safetensors.
+def describe(
+  source: str, path: Path, tensors: Mapping[str, np.ndarray], sha256: str
+) -> str:
+  """Describes weights, a fact in each line.
 
-  Args:
-    tensors: Of any types, by name.
-    output: The file; its folder is made where missing.
+  Raises:
+    ValueError: If the tensors are those of no network, or damaged.
   """
-  # Views of other layouts would be written wrongly; ascontiguousarray would
-  # give single numbers an axis.
-  ordered = {k: np.asarray(v, order='C') for k, v in tensors.items()}
-  content = safetensors.numpy.save(ordered, {'format': 'pt'})
-  with written_aside(output) as aside:
-    aside.write_bytes(content)
-  console.print(f'Wrote {len(tensors)} tensors to {output}')
+  found = names.recognise(tensors)
+  if not found:
+    raise ValueError(
+      f'{path} is not one of {", ".join(resnet.ARCHITECTURES)} with the names '
+      f'of torchvision; it begins with {", ".join(sorted(tensors)[:3])}'
+    )
+  reached = [
+    level
+    for level in resnet.LEVELS
+    if any(name.startswith(f'layer{level}.') for name in tensors)
+  ]
+  levels = resnet.LEVELS[: max(reached, default=1)]
+  names.check(tensors, found[0], levels, str(path))
+  types = collections.Counter(str(value.dtype) for value in tensors.values())
+  size = sum(value.nbytes for value in tensors.values())
+  lines = {
+    'network': ' or '.join(found),
+    'levels': ', '.join(map(str, levels)),
+    'recipe': weights.identify(source, found[0], sha256, tensors),
+    'sha256': sha256,
+    'tensors': f'{len(tensors)} '
+    f'({", ".join(f"{count} {name}" for name, count in types.items())}), '
+    f'{size / 1e6:.1f} MB',
+  }
+  return '\n'.join(f'  {name:<8} {text}' for name, text in lines.items())
 
 
 if __name__ == '__main__':

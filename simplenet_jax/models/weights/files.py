@@ -1,20 +1,26 @@
-"""Files of weights: found, checked and read, whatever tool wrote them."""
+"""Files of weights: found and read, whatever tool wrote them."""
 
 import hashlib
 import importlib.resources
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import huggingface_hub
+import ml_dtypes
 import numpy as np
 import safetensors
+from huggingface_hub import constants, utils
+from huggingface_hub.errors import LocalEntryNotFoundError
 
-from simplenet_jax.models import torch_file
-from simplenet_jax.models.weights import hub
+from simplenet_jax.console import console
 
+FLAG = '--config.backbone.weights'
 SUFFIXES = ('.safetensors', '.pth', '.pt')
+_ON_HUB = 'model.safetensors'
 _WRAPPERS = ('state_dict', 'model')
 _PREFIXES = ('module.', 'backbone.', 'model.')
 
@@ -41,7 +47,7 @@ def locate(source: str, flag: str) -> Path:
   if path.suffix in SUFFIXES:
     raise FileNotFoundError(f'{path}: no such file; check {flag}')
   if on_hub(source):
-    return hub.download(source, flag)
+    return _download(source, flag)
   raise ValueError(
     f'{flag} is {source!r}, found no such file; give a file '
     f'({", ".join(SUFFIXES)}), demo, or a Hugging Face name (owner/name)'
@@ -55,17 +61,48 @@ def on_hub(source: str) -> bool:
   return bool(named) and not path.exists() and path.suffix not in SUFFIXES
 
 
+def _download(repository: str, flag: str) -> Path:
+  """Returns a repository's weights, downloaded once.
+
+  The hub's client decides: it obeys its variables, asks for a newer version
+  where there is a network, and takes what its cache has where there is none.
+  """
+  try:
+    cached = huggingface_hub.try_to_load_from_cache(repository, _ON_HUB)
+    if not isinstance(cached, str) and not constants.HF_HUB_OFFLINE:
+      console.print(
+        f'Downloads {_ON_HUB} of {repository} from {constants.ENDPOINT} to '
+        f'{constants.HF_HUB_CACHE}'
+      )
+    if 'HF_HUB_VERBOSITY' not in os.environ:
+      utils.logging.set_verbosity_error()
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+      utils.disable_progress_bars()
+    return Path(huggingface_hub.hf_hub_download(repository, _ON_HUB))
+  # The kinds of errors depend on the HTTP library that the client is built on.
+  except Exception as error:
+    # 'Not in the cache either' hides what went wrong with the network.
+    uncached = isinstance(error, LocalEntryNotFoundError)
+    cause = (uncached and error.__cause__) or error
+    raise FileNotFoundError(
+      f'{repository}: cannot download {_ON_HUB} from {constants.ENDPOINT} '
+      f'({_brief(cause)}); get the file elsewhere and give {flag}=PATH'
+    ) from error
+
+
+def _brief(error: BaseException) -> str:
+  lines = str(error).strip().splitlines() or ['no details']
+  return f'{type(error).__name__}: {lines[0]}'
+
+
 def read(path: Path) -> tuple[dict[str, np.ndarray], str]:
   """Reads all tensors of a file, in the types that they are stored in.
 
   Checkpoints are opened: of a dictionary with one inside that is called
   `state_dict` or `model` only that is taken, and `module.`, `backbone.` or
-  `model.` is taken off the names if every single name begins with it. Nothing
-  else is guessed. If the name of a `.pth` or `.pt` file ends with 8 hexadecimal
-  digits, as torchvision's do, its checksum must begin with them.
-
-  Args:
-    path: From `locate`.
+  `model.` is taken off the names if every single name begins with it. If the
+  name of a `.pth` or `.pt` file ends with 8 hexadecimal digits, as
+  torchvision's do, its checksum must begin with them.
 
   Returns:
     The tensors by name, and the file's sha256, hexadecimal.
@@ -105,7 +142,7 @@ def _refuse_others(path: Path) -> None:
 def _open(path: Path) -> dict[str, np.ndarray]:
   try:
     if path.suffix != '.safetensors':
-      return _unwrapped(torch_file.read(path, exact=True))
+      return _unwrapped(read_torch(path))
     with safetensors.safe_open(path, 'numpy') as file:
       return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
   except ImportError as error:
@@ -121,8 +158,38 @@ def _open(path: Path) -> dict[str, np.ndarray]:
   # A damaged file can fail anywhere in a reader.
   except Exception as error:
     raise ValueError(
-      f'{path}: damaged, or not a file of named tensors ({hub.brief(error)})'
+      f'{path}: damaged, or not a file of named tensors ({_brief(error)})'
     ) from error
+
+
+def read_torch(path: Path) -> dict[str, Any]:
+  """Reads a file of PyTorch's, without running what is in it.
+
+  Returns:
+    NumPy arrays by name, bfloat16 as `ml_dtypes` has it; where the file has
+    dictionaries in dictionaries so has this, and what is no tensor is as it is.
+
+  Raises:
+    ImportError: If PyTorch is not installed.
+    Exception: If the file is damaged, or holds other things; of any kind.
+  """
+  import torch
+
+  def convert(value: Any) -> Any:
+    if isinstance(value, dict):
+      return {str(name): convert(each) for name, each in value.items()}
+    if not isinstance(value, torch.Tensor):
+      return value
+    value = value.detach()
+    if value.dtype == torch.bfloat16:
+      bits = value.contiguous().view(torch.int16).numpy()
+      return bits.view(ml_dtypes.bfloat16)
+    return value.numpy()
+
+  found = convert(torch.load(path, map_location='cpu', weights_only=True))
+  if not isinstance(found, dict):
+    raise TypeError('holds no named tensors')
+  return found
 
 
 def _unwrapped(found: Mapping[str, Any]) -> dict[str, np.ndarray]:

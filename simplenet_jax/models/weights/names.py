@@ -1,112 +1,87 @@
-"""torchvision's tensor names to a backbone's state, strictly, and back.
-
-Kernels are `[outputs, inputs, height, width]` in torch and
-`[height, width, inputs, outputs]` in Flax.
-"""
+"""Which network a file of tensors holds, and whether it is whole."""
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from simplenet_jax.models import resnet
-from simplenet_jax.models.weights import kinds
-
-_OIHW_TO_HWIO = (2, 3, 1, 0)
-_HWIO_TO_OIHW = (3, 2, 0, 1)
-_LEAVES = {
-  'kernel': 'weight',
-  'scale': 'weight',
-  'bias': 'bias',
-  'mean': 'running_mean',
-  'var': 'running_var',
-}
+from simplenet_jax.models.weights.files import FLAG
 
 
-def from_torch_names(
+def recognise(tensors: Mapping[str, np.ndarray]) -> list[str]:
+  """Returns the architectures that tensors can belong to, maybe none.
+
+  A file that ends early can belong to several; one with missing or damaged
+  tensors still belongs to its own.
+  """
+  stem, inner = (
+    np.shape(tensors.get(name, 0))[:1]
+    for name in ('conv1.weight', 'layer1.0.conv1.weight')
+  )
+  layer = re.compile(r'^layer([123])\.(\d+)\.(\w+)', re.MULTILINE)
+  blocks = layer.findall('\n'.join(tensors))
+  bottleneck = any(part == 'conv3' for _, _, part in blocks)
+  depths = [len({b for at, b, _ in blocks if at == str(i)}) for i in (1, 2, 3)]
+  if not (blocks or stem):
+    return []
+  return [
+    name
+    for name, spec in resnet.ARCHITECTURES.items()
+    if spec.bottleneck == bottleneck
+    and stem in ((), (spec.width,))
+    and inner in ((), (spec.width * spec.inner_factor,))
+    # A file may end with the last layer that its user needs.
+    and all(n in (0, of) for n, of in zip(depths, spec.depths, strict=True))
+  ]
+
+
+def check(
   tensors: Mapping[str, np.ndarray],
   architecture: str,
   levels: Sequence[int],
   origin: str = 'the given tensors',
-) -> nnx.State:
-  """Turns tensors with torchvision's names into a backbone's state.
+) -> None:
+  """Raises if tensors do not fit a network.
 
   Args:
-    tensors: Arrays of any floating type; kernels
-      `[outputs, inputs, height, width]`.
+    tensors: Arrays of any floating type, with torchvision's names.
     architecture: A key of `resnet.ARCHITECTURES`.
-    levels: The levels that the backbone returns.
+    levels: In use.
     origin: Where the tensors come from, for error messages.
-
-  Returns:
-    A state for `resnet.apply`, with float32 NumPy leaves.
 
   Raises:
     ValueError: If the tensors are another network's; or if a tensor is missing,
       unexpected, of another shape, of another kind than floating, or not
       finite: all such tensors in one message.
   """
-  if architecture in resnet.ARCHITECTURES and (
-    objection := kinds.objection(tensors, architecture)
+  actual = recognise(tensors)
+  if actual and architecture not in actual:
+    choice = f'={actual[0]}' if len(actual) == 1 else ''
+    raise ValueError(
+      f'{origin} is a {" or ".join(actual)}, expected {architecture}; set '
+      f'--config.backbone.name{choice} or {FLAG}'
+    )
+  if problems := _problems(tensors, _shapes(architecture, levels), max(levels)):
+    hint = '' if actual else ', nor is it another ResNet that is built here'
+    raise ValueError(
+      f'{origin} does not fit {architecture} with levels {tuple(levels)}{hint}:'
+      f' {"; ".join(problems)}'
+    )
+
+
+def _shapes(architecture: str, levels: Sequence[int]):
+  """Returns the shape of every tensor needed, by torchvision's name."""
+  shapes = {}
+  for layer, _, (size, _, inputs, outputs) in resnet.layers(
+    architecture, levels
   ):
-    raise ValueError(f'{origin} {objection}')
-  flat = nnx.to_flat_state(resnet.abstract(architecture, levels)[1])
-  shapes = {_torch_name(path): _torch_shape(leaf.shape) for path, leaf in flat}
-  if problems := _problems(tensors, shapes, max(levels)):
-    fit = f'{origin} does not fit {architecture} with levels {tuple(levels)}:'
-    raise ValueError(f'{fit} {"; ".join(problems)}')
-
-  leaves = []
-  for path, leaf in flat:
-    value = np.asarray(tensors[_torch_name(path)], np.float32)
-    if value.ndim == 4:
-      value = np.ascontiguousarray(value.transpose(_OIHW_TO_HWIO))
-    leaves.append((path, leaf.replace(value)))
-  return nnx.from_flat_state(leaves)
-
-
-def to_torch_names(state: nnx.State) -> dict[str, np.ndarray]:
-  """Turns a backbone's state into tensors with torchvision's names.
-
-  Args:
-    state: As from `from_torch_names`, whose exact inverse this is.
-
-  Returns:
-    NumPy arrays in the state's type, kernels
-    `[outputs, inputs, height, width]`.
-  """
-  tensors = {}
-  for path, leaf in nnx.to_flat_state(state):
-    value = np.asarray(leaf.get_value())
-    if value.ndim == 4:
-      value = np.ascontiguousarray(value.transpose(_HWIO_TO_OIHW))
-    tensors[_torch_name(path)] = value
-  return tensors
-
-
-def _torch_name(path: tuple[Any, ...]) -> str:
-  """Returns torchvision's name for the leaf at a path of the Flax state."""
-  *module, leaf = path
-  match module:
-    case ['conv1' | 'bn1' as stem]:
-      prefix = stem
-    case ['layers', int(level), int(block), 'convs' | 'bns' as kind, int(i)]:
-      prefix = f'layer{level + 1}.{block}.{kind[:-1]}{i + 1}'
-    case ['layers', int(level), int(block), 'downsample', 'conv']:
-      prefix = f'layer{level + 1}.{block}.downsample.0'
-    case ['layers', int(level), int(block), 'downsample', 'bn']:
-      prefix = f'layer{level + 1}.{block}.downsample.1'
-    case _:
-      raise AssertionError(f'no torch name for {path}')
-  return f'{prefix}.{_LEAVES[leaf]}'
-
-
-def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-  axes = _HWIO_TO_OIHW if len(shape) == 4 else range(len(shape))
-  return tuple(shape[axis] for axis in axes)
+    kernel, norm = resnet.torch_names(layer)
+    shapes[kernel] = (outputs, inputs, size, size)
+    for leaf in ('weight', 'bias', 'running_mean', 'running_var'):
+      shapes[f'{norm}.{leaf}'] = (outputs,)
+  return shapes
 
 
 def _problems(
@@ -141,7 +116,12 @@ def _problems(
       elif name.endswith('.running_var') and value.min() < 0:
         problems['negative variance'].append(name)
   return [
-    f'{kind} ({len(names)}): {kinds.summary(names)}'
+    f'{kind} ({len(names)}): {_summary(names)}'
     for kind, names in problems.items()
     if names
   ]
+
+
+def _summary(names: Sequence[str]) -> str:
+  shown, rest = sorted(names)[:3], len(names) - 3
+  return ', '.join(shown) + (f' and {rest} more' if rest > 0 else '')

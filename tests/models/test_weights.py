@@ -1,0 +1,384 @@
+"""Files of weights: whole ones, damaged ones, others', and what is told."""
+
+import collections
+import hashlib
+import pickle
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from simplenet_jax.config import describe_protocol, from_protocol
+from simplenet_jax.evaluation import published
+from simplenet_jax.models import resnet, simplenet, weights
+from simplenet_jax.models.weights import UNKNOWN, V1, V2, files, names
+from tests.models import fabricated
+
+
+@pytest.fixture
+def demo():
+  """Fresh tensors of a whole demo network: layer4, fc, counters and all."""
+  return fabricated.tensors('demo_resnet', whole=True)
+
+
+@pytest.fixture
+def write(tmp_path):
+  def write(tensors, name='net.safetensors'):
+    return fabricated.write(tmp_path / name, tensors)
+
+  return write
+
+
+def assert_same(tensors, others):
+  assert tensors.keys() == others.keys()
+  for name, value in tensors.items():
+    assert value.dtype == others[name].dtype
+    np.testing.assert_array_equal(value, others[name])
+
+
+@pytest.mark.parametrize('name', ['net.safetensors', 'net.pth'])
+@pytest.mark.parametrize('architecture', resnet.ARCHITECTURES)
+def test_files_of_all_architectures_load(write, architecture, name):
+  tensors = fabricated.tensors(architecture)
+  tensors['fc.weight'] = np.zeros((1000, 8), np.float32)
+  path = write(tensors, name)
+  found = weights.load(str(path), architecture, (1,))
+  assert_same(found.state, resnet.fold(tensors, architecture, (1,)))
+  assert (found.path, found.name, found.recipe) == (path, str(path), UNKNOWN)
+  assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_every_architecture_has_default_weights():
+  assert weights.DEFAULT_WEIGHTS.keys() == resnet.ARCHITECTURES.keys()
+  found = weights.load('demo', 'demo_resnet', (1, 2, 3))
+  assert all(value.dtype == np.float32 for value in found.state.values())
+
+
+@pytest.mark.parametrize('suffix', ['.safetensors', '.pth', '.pt'])
+def test_tensors_keep_their_types(tmp_path, suffix):
+  values = torch.randn(3, 4).T  # Not contiguous.
+  types = ('float16', 'bfloat16', 'float32', 'float64', 'int64')
+  tensors = {name: values.to(getattr(torch, name)) for name in types}
+  tensors['number'] = torch.tensor(7)
+  tensors['parameter'] = torch.nn.Parameter(values.contiguous())
+  path = tmp_path / f'net{suffix}'
+  expected = {name: as_array(value) for name, value in tensors.items()}
+  if suffix == '.safetensors':
+    ordered = {k: np.asarray(v, order='C') for k, v in expected.items()}
+    fabricated.write(path, ordered)
+  else:
+    torch.save(tensors, path)
+  assert_same(files.read(path)[0], expected)
+
+
+def as_array(value):
+  value = value.detach()
+  if value.dtype == torch.bfloat16:
+    return value.float().numpy().astype(jnp.bfloat16)
+  return value.numpy()
+
+
+WRAPPED = {
+  'state_dict': lambda t: {'epoch': 3, 'state_dict': t, 'optimizer': {}},
+  'ordered': lambda t: {'state_dict': collections.OrderedDict(t)},
+  'parallel': lambda t: {f'module.{k}': v for k, v in t.items()},
+  'backbone': lambda t: {'model': {f'backbone.{k}': v for k, v in t.items()}},
+  'twice': lambda t: {f'module.model.{k}': v for k, v in t.items()},
+}
+
+
+@pytest.mark.parametrize('wrapping', WRAPPED)
+def test_checkpoints_are_opened(tmp_path, wrapping):
+  tensors = {'conv1.weight': torch.ones(2), 'fc.bias': torch.zeros(3)}
+  path = tmp_path / 'net.pth'
+  torch.save(WRAPPED[wrapping](tensors), path)
+  found, _ = files.read(path)
+  assert_same(found, {name: value.numpy() for name, value in tensors.items()})
+
+
+def test_a_prefix_that_not_all_names_have_stays(write, demo):
+  tensors = {f'module.{name}': value for name, value in demo.items()}
+  assert_same(files.read(write(tensors))[0], demo)
+  tensors['head.weight'] = np.zeros(3, np.float32)
+  assert_same(files.read(write(tensors))[0], tensors)
+
+
+CONTENTS = {
+  'tensor': (torch.ones(2), 'holds no named tensors'),
+  'numbers': (
+    {'epoch': 3},
+    r'other things than tensors: epoch \(int\); tensor',
+  ),
+  'elsewhere': ({'net': {'a': torch.ones(1)}}, r'than tensors: net \(dict\)'),
+  'both': (
+    {'model': {'a': torch.ones(1)}, 'state_dict': {'a': torch.ones(1)}},
+    'holds state_dict and model, only one is expected',
+  ),
+}
+
+
+@pytest.mark.parametrize('content', CONTENTS)
+def test_a_torch_file_of_other_things_is_refused(tmp_path, content):
+  path = tmp_path / 'net.pth'
+  value, said = CONTENTS[content]
+  torch.save(value, path)
+  with pytest.raises(ValueError, match=rf'net\.pth: damaged, or not .*{said}'):
+    files.read(path)
+
+
+PAGE = b'<!DOCTYPE html>\n<html><body>404</body></html>'
+POINTER = b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'
+BYTES = {
+  'empty': (lambda _: b'', 'empty; get it again'),
+  'page': (lambda _: PAGE, 'a web page, expected weights; get the file itself'),
+  'pointer': (
+    lambda _: POINTER,
+    'a pointer of Git LFS, expected weights; run git lfs pull',
+  ),
+  'text': (lambda _: b'no weights here', 'damaged, or not a file of named'),
+  'cut early': (lambda b: b[:50], 'damaged, or not a file of named'),
+  'cut late': (lambda b: b[:-1], 'damaged, or not a file of named'),
+}
+
+
+@pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
+@pytest.mark.parametrize('damage', BYTES)
+def test_what_is_no_file_of_weights_is_refused(write, demo, damage, suffix):
+  change, said = BYTES[damage]
+  path = write(demo, f'net{suffix}')
+  path.write_bytes(change(path.read_bytes()))
+  with pytest.raises(ValueError) as caught:
+    weights.load(str(path), 'demo_resnet', (2, 3))
+  assert str(caught.value).startswith(f'{path}: {said}')
+  assert '\n' not in str(caught.value)
+
+
+class Trap:
+  """Leaves a file where it is unpickled."""
+
+  def __init__(self, path):
+    self.path = path
+
+  def __reduce__(self):
+    return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_objects_in_torch_files_are_refused_and_not_run(tmp_path, zipped):
+  sprung, path = tmp_path / 'sprung', tmp_path / 'net.pth'
+  content = {'state_dict': {'conv1.weight': Trap(sprung)}}
+  torch.save(content, path, _use_new_zipfile_serialization=zipped)
+  said = r'net\.pth: damaged, .* never loaded, .*; save a state_dict$'
+  with pytest.raises(ValueError, match=said) as caught:
+    weights.load(str(path), 'resnet18', (2, 3))
+  assert 'weights_only' not in str(caught.value)
+  with pytest.raises(pickle.UnpicklingError):
+    files.read_torch(path)
+  assert not sprung.exists()
+  torch.load(path, weights_only=False)  # It is a trap that works.
+  assert sprung.exists()
+
+
+def test_a_checksum_in_the_name_must_fit(write, demo):
+  content = write(demo, 'net.pth').read_bytes()
+  sha256 = hashlib.sha256(content).hexdigest()
+  path = write(demo, f'resnet18-{sha256[:8]}.pth')
+  path.write_bytes(content)
+  assert weights.load(str(path), 'demo_resnet', (1,)).sha256 == sha256
+  path = path.with_name('resnet18-f37072fd.pth')
+  path.write_bytes(content)
+  said = f'its sha256 begins with {sha256[:8]}, expected f37072fd by its name'
+  with pytest.raises(ValueError, match=said):
+    weights.load(str(path), 'demo_resnet', (1,))
+  for name in ('a-f37072fd.safetensors', 'a-f37072f.pth', 'af37072fd.pth'):
+    weights.load(str(write(demo, name)), 'demo_resnet', (1,))
+
+
+def test_a_torch_file_without_torch(write, demo, monkeypatch):
+  path = write(demo, 'net.pth')
+  monkeypatch.setitem(sys.modules, 'torch', None)
+  with pytest.raises(ValueError, match=r'needs PyTorch .* install torch'):
+    weights.load(str(path), 'demo_resnet', (2, 3))
+
+
+def test_wrong_sources_are_refused(tmp_path):
+  (tmp_path / 'net.h5').write_bytes(b'')
+  for source in (tmp_path / 'net.h5', tmp_path):
+    with pytest.raises(ValueError, match=r'expected a file .*\.safetensors'):
+      weights.load(str(source), 'resnet18', (2, 3))
+  with pytest.raises(FileNotFoundError, match=r'none\.safetensors: no such'):
+    weights.load(str(tmp_path / 'none.safetensors'), 'resnet18', (2, 3))
+  for source in ('', 'imagenet', 'a/b/c', 'a b/c'):
+    with pytest.raises(ValueError, match=r'backbone\.weights is .* no such'):
+      weights.load(source, 'resnet18', (2, 3))
+
+
+@pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
+def test_all_mismatches_are_reported_together(write, demo, suffix):
+  for name in ('bn1.bias', 'layer1.0.bn1.weight', 'layer1.0.bn1.bias'):
+    del demo[name]
+  del demo['layer3.0.bn1.running_var'], demo['layer3.0.bn2.running_var']
+  demo['layer1.0.conv9.weight'] = np.ones((1, 1, 1, 1), np.float32)
+  demo['layer5.0.conv1.weight'] = np.ones((1, 1, 1, 1), np.float32)
+  demo['layer2.0.conv1.weight'] = np.ones((64, 32, 1, 1), np.float32)
+  demo['conv1.weight'] = np.array(1, np.float32)
+  demo['layer2.0.bn1.bias'] = np.ones(64, np.int32)
+  demo['layer2.0.bn2.bias'] = np.full(64, np.nan, np.float32)
+  demo['layer2.1.bn2.bias'] = np.full(64, 1e300)
+  demo['layer2.1.bn2.running_var'] = np.full(64, -0.1, np.float32)
+  path = write(demo, f'net{suffix}')
+  with pytest.raises(ValueError) as caught:
+    weights.load(str(path), 'demo_resnet', (2, 3))
+  head, problems = str(caught.value).split(': ', 1)
+  assert head.startswith(f'{path} does not fit demo_resnet with levels (2, 3)')
+  assert sorted(problems.split('; ')) == [
+    'missing (5): bn1.bias, layer1.0.bn1.bias, layer1.0.bn1.weight and 2 more',
+    'negative variance (1): layer2.1.bn2.running_var',
+    'not finite in float32 (2): layer2.0.bn2.bias, layer2.1.bn2.bias',
+    'not floating point (1): layer2.0.bn1.bias (int32)',
+    'unexpected (2): layer1.0.conv9.weight, layer5.0.conv1.weight',
+    'wrong shape (2): conv1.weight (found [], expected [32, 3, 7, 7]), '
+    'layer2.0.conv1.weight (found [64, 32, 1, 1], expected [64, 32, 3, 3])',
+  ]
+
+
+def test_tensors_may_end_with_the_last_level(demo):
+  tensors = fabricated.cut(demo, after=2)
+  names.check(tensors, 'demo_resnet', (1, 2))
+  with pytest.raises(ValueError, match=r'missing \(25\): layer3\.0\.bn1'):
+    names.check(tensors, 'demo_resnet', (2, 3))
+
+
+def test_another_network_is_named_and_the_flag_for_it():
+  every = {name: fabricated.tensors(name) for name in resnet.ARCHITECTURES}
+  for name, tensors in every.items():
+    assert names.recognise(tensors) == [name]
+    for damaged in ('conv1.weight', 'layer2.1.conv1.weight'):
+      rest = {n: value for n, value in tensors.items() if n != damaged}
+      assert names.recognise(rest) == [name]
+  said = r'a\.pth is a resnet50, expected wide_resnet50_2; set '
+  flag = r'--config\.backbone\.name=resnet50 or --config\.backbone\.weights'
+  with pytest.raises(ValueError, match=f'^{said}{flag}$'):
+    names.check(every['resnet50'], 'wide_resnet50_2', (1, 2), 'a.pth')
+  early = fabricated.cut(every['resnet50'], after=2)
+  with pytest.raises(ValueError, match='is a resnet50 or resnet101, expected'):
+    names.check(early, 'resnet18', (2, 3))
+
+
+@pytest.mark.parametrize(
+  'tensors',
+  [
+    {},
+    {'cls_token': np.zeros((1, 1, 8), np.float32)},
+    {f'encoder.{n}': v for n, v in fabricated.tensors('demo_resnet').items()},
+    # A ResNet34 has more blocks.
+    fabricated.tensors('resnet18')
+    | {'layer1.2.conv1.weight': np.zeros((64, 64, 3, 3), np.float32)},
+  ],
+)
+def test_networks_that_are_not_built_are_refused(tensors):
+  assert not names.recognise(tensors)
+  with pytest.raises(ValueError, match='nor is it another ResNet'):
+    names.check(tensors, 'resnet18', (2, 3))
+
+
+@pytest.mark.parametrize(
+  ('source', 'sha256', 'classes', 'recipe'),
+  [
+    ('mine.pth', '0676ba61', 1000, V1),
+    ('mine.pth', '11ad3fa6', None, V2),
+    ('mine.pth', '00000000', 1000, UNKNOWN),
+    ('mine.pth', '00000000', 15, 'fine-tuned to 15 classes'),
+    ('timm/resnet50.tv_in1k', '00000000', None, V1),
+    ('timm/resnet50.tv2_in1k', '00000000', None, V2),
+    ('timm/resnet50.a1_in1k', '00000000', None, "timm's a1_in1k"),
+    ('me/resnet50.tv_in1k', '00000000', None, "me's resnet50.tv_in1k"),
+    ('timm/resnet50.tv_in1k.pth', '00000000', None, UNKNOWN),
+  ],
+)
+def test_recipes_are_known(source, sha256, classes, recipe):
+  tensors = {'fc.weight': np.zeros((classes, 8))} if classes else {}
+  found = weights.identify(source, 'resnet50', sha256.ljust(64, '0'), tensors)
+  assert found == recipe
+
+
+def made(recipe):
+  return weights.Weights({}, Path('a.pth'), '0' * 64, 'a.pth', recipe)
+
+
+def misfit(recipe=UNKNOWN, wider=1.0, sigma=0.015, architecture='resnet50'):
+  """What is said where features spread so many times as wide as V1's."""
+  rng = np.random.default_rng(0)
+  levels = [
+    rng.normal(0, wider * spread, (2, 20, 20, 64)) for spread in (0.2, 0.14)
+  ]
+  return weights.misfit(
+    made(recipe), architecture, (2, 3), sigma, lambda: levels
+  )
+
+
+def test_nothing_is_said_of_what_fits():
+  assert not misfit()
+  assert not misfit(V1, wider=9)
+  assert not misfit(wider=1.8)
+  assert not misfit(sigma=0.1)  # The user's choice, for features like V1's.
+  assert not misfit(wider=2.5, sigma=0.04)
+  assert not misfit(wider=9, sigma=None)
+  assert not misfit(wider=9, architecture='demo_resnet')
+
+
+def test_other_weights_are_told():
+  assert misfit(V2) == (
+    "these weights are torchvision's V2; the method's figures and its sigma, "
+    "0.015, belong to torchvision's V1 (timm/resnet50.tv_in1k)"
+  )
+  assert 'features spread 2.3 times as wide' in misfit(wider=2.3)
+  assert '--config.train.sigma=0.035 would be as much' in misfit(wider=2.3)
+  assert '=0.006 would' in misfit(wider=0.4)
+  for wider in (0, np.inf):
+    with np.errstate(invalid='ignore'):
+      assert 'not trained weights' in misfit(wider=wider)
+
+
+@pytest.mark.filterwarnings('ignore:invalid value:RuntimeWarning')
+@pytest.mark.parametrize('category', ['screw', 'transistor'])
+def test_real_and_random_weights_are_told_apart(shared, category):
+  folder = shared(f'data/{category}/train/good')
+  pixels = np.stack(
+    [
+      np.asarray(Image.open(path).convert('RGB'))[56:280, 56:280]
+      for path in sorted(folder.iterdir())[:2]
+    ]
+  )
+
+  def said(name, state):
+    network = simplenet.FeatureNetwork(name, (2, 3), 'zeros', 3, 1536, 1536)
+    return weights.misfit(
+      made(UNKNOWN),
+      name,
+      (2, 3),
+      0.015,
+      lambda: simplenet.features(network, state, pixels),
+    )
+
+  for name, told in (('resnet18', False), ('resnet50', True)):
+    path = shared(f'weights/{name}.safetensors')
+    assert bool(said(name, weights.load(str(path), name, (2, 3)).state)) == told
+  random = resnet.fold(fabricated.untrained('resnet18'), 'resnet18', (2, 3))
+  assert said('resnet18', random)
+
+
+@pytest.mark.parametrize('recipe', [UNKNOWN, V1, V2])
+def test_other_weights_are_no_protocol_of_the_paper(recipe):
+  other = made(recipe).other
+  assert other == (V2 if recipe == V2 else '')
+  followed = describe_protocol(from_protocol(), other)
+  rows = published.comparable(['screw'], published.BACKBONE, followed)
+  assert followed == (
+    f'reference, but backbone.weights ({other})' if other else 'reference'
+  )
+  assert len(rows) == (0 if other else 2)

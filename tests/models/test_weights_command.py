@@ -1,0 +1,113 @@
+"""The command that tells what a file of weights is, and converts it."""
+
+import hashlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+from tests import commands
+from tests.models import fabricated
+
+
+def run(*arguments):
+  return commands.run('models.weights', *arguments)
+
+
+@pytest.fixture
+def demo():
+  return fabricated.tensors('demo_resnet', whole=True)
+
+
+def test_a_file_is_described_and_its_tensors_are_listed(tmp_path):
+  tensors = fabricated.tensors('resnet18')
+  tensors['fc.weight'] = np.zeros((15, 512), np.float32)
+  path = fabricated.write(tmp_path / 'mine.pth', tensors)
+  done = run(f'--weights={path}', '--list')
+  assert (done.status, done.errors) == (0, '')
+  name, *lines = done.told.splitlines()
+  assert name == str(path)
+  assert '  conv1.weight [64, 3, 7, 7] float32' in lines
+  assert '  bn1.num_batches_tracked [] int64' in lines
+  facts = [line.split(maxsplit=1) for line in lines[len(tensors) :]]
+  assert facts == [
+    ['network', 'resnet18'],
+    ['levels', '1, 2, 3'],
+    ['recipe', 'fine-tuned to 15 classes'],
+    ['sha256', hashlib.sha256(path.read_bytes()).hexdigest()],
+    ['tensors', '91 (76 float32, 15 int64), 11.2 MB'],
+  ]
+
+
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16', 'float32', 'float64'])
+def test_files_are_converted_bit_for_bit(tmp_path, demo, dtype):
+  source, output = tmp_path / 'net.pth', tmp_path / 'new/net.safetensors'
+  tensors = {name: torch.tensor(value) for name, value in demo.items()}
+  for name, value in tensors.items():
+    if value.is_floating_point():
+      tensors[name] = value.to(getattr(torch, dtype))
+  # As it lies in memory after training in channels_last.
+  tensors['conv1.weight'] = tensors['conv1.weight'].contiguous(
+    memory_format=torch.channels_last
+  )
+  torch.save(
+    {'state_dict': {f'module.{k}': v for k, v in tensors.items()}}, source
+  )
+  done = run(f'--weights={source}', f'--output={output}')
+  assert (done.status, done.errors) == (0, '')
+  assert f'Wrote {len(demo)} tensors to {output}' in done.told
+  assert [path.name for path in output.parent.iterdir()] == ['net.safetensors']
+  found = safetensors.numpy.load_file(output)
+  assert found.keys() == demo.keys()
+  for name, value in demo.items():
+    kind = jnp.dtype(dtype) if value.dtype == np.float32 else value.dtype
+    assert found[name].dtype == kind
+    assert found[name].shape == value.shape
+    np.testing.assert_array_equal(found[name], value.astype(kind))
+
+
+def test_a_file_is_overwritten_only_if_told_so(tmp_path, demo):
+  path = fabricated.write(tmp_path / 'net.safetensors', demo)
+  output = tmp_path / 'out.safetensors'
+  output.write_bytes(b'other')
+  command = f'--weights={path}', f'--output={output}'
+  done = run(*command)
+  assert done.status == 1
+  assert f'error: {output} is there already; give another' in done.error
+  assert output.read_bytes() == b'other'
+  assert run(*command, '--overwrite').status == 0
+  assert output.read_bytes() != b'other'
+
+
+def test_problems_are_told_and_nothing_is_written(tmp_path, demo):
+  del demo['bn1.bias']
+  demo['layer2.0.bn2.bias'] = np.full(64, np.nan, np.float32)
+  path = fabricated.write(tmp_path / 'net.safetensors', demo)
+  output = tmp_path / 'out.safetensors'
+  done = run(f'--weights={path}', f'--output={output}')
+  assert done.status == 1
+  assert done.error == (
+    f'error: {path} does not fit demo_resnet with levels (1, 2, 3): missing '
+    '(1): bn1.bias; not finite in float32 (1): layer2.0.bn2.bias'
+  )
+  assert not output.exists()
+  fabricated.write(path, {'cls_token': np.zeros((1, 1, 8), np.float32)})
+  done = run(f'--weights={path}')
+  assert done.status == 1
+  assert 'is not one of resnet18, resnet50' in done.error
+  assert 'begins with cls_token' in done.error
+
+
+def test_wrong_flags_are_refused(tmp_path):
+  done = run()
+  assert done.status == 2
+  assert '--weights' in done.error
+  done = run('--weights=demo', '--output=a.pth')
+  assert done.status == 1
+  assert done.error == 'error: --output is a.pth; give a name with .safetensors'
+  missing = tmp_path / 'none.pth'
+  done = run(f'--weights={missing}')
+  assert done.status == 1
+  assert done.error == f'error: {missing}: no such file; check --weights'
