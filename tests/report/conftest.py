@@ -8,7 +8,7 @@ from tests.small import make_category, make_config, picture
 ODD = "<script>alert('x')<"  # No slash: it names a folder.
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='package')
 def run(tmp_path_factory, backbone):
   """A run of three categories, one with an odd name and one without tests."""
   root = tmp_path_factory.mktemp('data')

@@ -7,21 +7,9 @@ import pytest
 from PIL import Image
 
 from simplenet_jax.data import dataset
-from simplenet_jax.evaluation import metrics, pictures, run_files, testset
+from simplenet_jax.evaluation import pictures, run_files, testset
 from simplenet_jax.report import sections
 from tests.small import make_category, make_config
-
-
-def test_what_the_page_shows_is_what_was_measured(run):
-  _, workdir, results = run
-  found = json.loads(run_files.report_path(workdir, 'gear').read_text())
-  x, y = np.transpose(found['pro'])
-  assert x[0] == y[0] == 0 and x[-1] == pytest.approx(0.3)
-  labels = [one['label'] for one in found['images']]
-  last = results['categories']['gear']['last']['image_auroc']['seeds']
-  scores = np.transpose([one['scores'] for one in found['images']])
-  for seed, auroc in enumerate(last):
-    assert metrics.auroc(labels, scores[seed]) == pytest.approx(auroc)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,276 @@
+"""The page of a run or several: what it says, whole or damaged."""
+
+import json
+import random
+import re
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from benchmarks.fuzzing import values
+from simplenet_jax import train
+from simplenet_jax.detection import file, thresholds
+from simplenet_jax.evaluation import metrics, run_files
+from simplenet_jax.report import page, sections
+from tests import commands
+
+
+@pytest.fixture(scope='module')
+def text(run):
+  return (run[1] / 'report.html').read_text(encoding='utf-8')
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+  return shutil.copytree(run[1], tmp_path / 'run')
+
+
+def test_a_run_leaves_a_page_that_needs_nothing_beside_it(run, text):
+  for address in re.findall(r'(?:src|href)="([^"]*)"', text):
+    assert address.startswith(('data:', '#')), address
+  assert 'http' not in re.sub(r'data:[^"]*', '', text)
+  assert '<h2>untested</h2>' in text
+  assert 'No test images' in text
+  figures = run[2]['categories']['gear']['kinds']
+  assert [one['images'] for one in figures.values()] == [1, 3]
+  auroc = 100 * figures['spot']['image_auroc']
+  assert f'<th scope="row">spot</th><td>3</td><td>{auroc:.2f}</td>' in text
+  assert 'Scores and maps: mean of seeds 0, 1.' in text
+
+
+def test_names_are_escaped(text):
+  assert "alert('x')" not in text
+  assert '<h2>&lt;script&gt;alert(&#39;x&#39;)&lt;</h2>' in text
+  assert 'd:&#34;Öl&#34; &amp; rost' in text
+
+
+def test_what_the_page_shows_is_what_was_measured(run):
+  _, workdir, results = run
+  found = json.loads(run_files.report_path(workdir, 'gear').read_text())
+  x, y = np.transpose(found['pro'])
+  assert x[0] == y[0] == 0 and x[-1] == pytest.approx(0.3)
+  labels = [one['label'] for one in found['images']]
+  last = results['categories']['gear']['last']['image_auroc']['seeds']
+  scores = np.transpose([one['scores'] for one in found['images']])
+  for seed, auroc in enumerate(last):
+    assert metrics.auroc(labels, scores[seed]) == pytest.approx(auroc)
+
+
+def test_a_metric_that_is_undefined_keeps_its_column(run, tmp_path):
+  found = json.loads((run[1] / 'results.json').read_text())
+  undefined = {'mean': None, 'std': None, 'seeds': [None, None]}
+  for one in (*found['categories'].values(), found['mean']):
+    one['last']['pixel_auroc'] = undefined
+  (tmp_path / 'results.json').write_text(json.dumps(found))
+  text = page.write(tmp_path).read_text()
+  assert '<small>last epoch</small>P-AUROC' in text
+  auroc = 100 * found['categories']['gear']['last']['image_auroc']['mean']
+  assert f'<td data-value="{auroc}">{auroc:.2f}±' in text
+  assert '<small>selected on test</small>I-AUROC' in text
+
+
+def test_a_detectors_threshold_comes_first(copy):
+  assert 'chosen on test' in sections.read(copy, 'gear').verdicts
+  path = copy / 'detectors/gear.safetensors'
+  card, weights = file.load(path)
+  held = thresholds.Thresholds(image=-1e6, promised=0.1, images=9, median=-2e6)
+  file.save(path, type(card)(**{**vars(card), 'thresholds': held}), weights)
+  section = sections.read(copy, 'gear')
+  assert section.threshold == -1e6
+  assert '9 good images that were held out' in section.verdicts
+  verdicts = {one['verdict'] for one in section.images}
+  assert verdicts == {'found', 'false alarm'}
+
+
+def test_the_command_makes_it_anew_and_replaces_nothing_else(run, tmp_path):
+  before = (run[1] / page.NAME).read_bytes()
+  (run[1] / page.NAME).unlink()
+  done = commands.run('report', run[1])
+  assert done.status == 0, done.errors
+  assert (run[1] / page.NAME).read_bytes() == before
+  output = tmp_path / 'page.html'
+  output.write_text('mine')
+  done = commands.run('report', run[1], f'--output={output}')
+  assert done.status == 1
+  assert 'page.html is there already; give another --output' in done.error
+  assert output.read_text() == 'mine'
+  done = commands.run('report', run[1], f'--output={output}', '--overwrite')
+  assert done.status == 0, done.errors
+  assert output.read_bytes() == before
+
+
+def write_part(workdir, folder, names, **changes):
+  """Writes a run's results as those of a run of some categories."""
+  part = json.loads((workdir / 'results.json').read_text())
+  part.update(changes)
+  for key in ('categories', 'selected_on_test'):
+    part[key] = {name: part[key][name] for name in names}
+  shutil.copytree(workdir, folder)
+  (folder / 'results.json').write_text(json.dumps(part))
+  return folder
+
+
+def test_runs_that_share_a_category_are_compared(run, tmp_path):
+  config = json.loads((run[1] / 'results.json').read_text())['config']
+  config['train']['sigma'] = 0.5
+  other = write_part(run[1], tmp_path / 'noisier', ['gear'], config=config)
+  text = page.write(run[1], other, output=tmp_path / 'both.html').read_text()
+  assert 'run and noisier cannot be joined: gear is in both' in text
+  assert 'train.sigma' in text
+  assert 'noisier less run, over the categories of both, seed by seed:' in text
+  assert 'I-AUROC +0.0, standard error 0.0' in text
+  assert text.count('<h2>gear</h2>') == 2
+
+
+def test_runs_of_a_category_each_are_one_table(run, text, tmp_path):
+  names = list(run[2]['categories'])
+  folders = ['odd', *names[1:]]
+  parts = [
+    write_part(run[1], tmp_path / folder, [name])
+    for folder, name in zip(folders, names, strict=True)
+  ]
+  found = page.write(*parts, output=tmp_path / 'all.html').read_text()
+  assert '<h1>odd, gear, untested</h1>' in found
+  assert 'not joined' not in found
+
+  def table(text):
+    return re.search('<table class="figures" id.*?</table>', text, re.S)[0]
+
+  assert table(found) == table(text)
+  assert found.count('<h2>gear</h2>') == found.count('<h2>untested</h2>') == 1
+  other = write_part(run[1], tmp_path / 'other', ['gear'], protocol='paper')
+  output = tmp_path / 'apart.html'
+  found = page.write(parts[0], other, output=output).read_text()
+  assert 'they differ in protocol (test and paper)' in found
+  assert 'Figures compared' not in found
+
+
+@pytest.mark.parametrize('argument', [[], ['nowhere']])
+def test_what_is_no_run_is_told(argument):
+  done = commands.run('report', *argument)
+  assert done.status == 1
+  assert 'work directory of a run' in done.error
+
+
+@pytest.mark.parametrize(
+  ('name', 'content'),
+  [
+    ('results.json', '{'),
+    ('results.json', '[]'),
+    ('results.json', '[' * 100_000),
+    ('report/gear.json', '{"scores": 3}'),
+    ('report/gear.json', '[' * 100_000),
+    ('curves/gear.csv', 'a,b\n1,2\n'),
+    ('curves/gear.csv', 'seed,epoch,loss\n0,1,x\n'),
+    ('detectors/gear.safetensors', ''),
+    ('detectors/gear.safetensors', 'no detector'),
+  ],
+)
+def test_the_file_that_is_damaged_is_named(copy, name, content):
+  (copy / name).write_text(content)
+  with pytest.raises(ValueError, match=rf'^\S+/{name}: ') as refused:
+    page.write(copy)
+  assert len(str(refused.value).splitlines()) == 1
+
+
+@settings(
+  max_examples=40,
+  deadline=None,
+  suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.integers(0, 2**32))
+def test_damaged_results_make_a_page_or_are_refused(run, tmp_path, seed):
+  whole = json.loads((run[1] / 'results.json').read_text())
+  other, output = tmp_path / 'other', tmp_path / 'page.html'
+  other.mkdir(exist_ok=True)
+  (other / 'results.json').write_text(json.dumps(whole))
+  spoiled = values.spoiled(random.Random(seed), whole)
+  (tmp_path / 'results.json').write_text(json.dumps(spoiled))
+  for workdirs in ((tmp_path,), (other, tmp_path)):
+    output.unlink(missing_ok=True)
+    try:
+      page.write(*workdirs, output=output)
+    except ValueError as error:
+      assert str(tmp_path / 'results.json') in str(error)
+      assert len(str(error).splitlines()) == 1
+      assert not output.exists()
+    else:
+      assert output.read_text().rstrip().endswith('</html>')
+
+
+@pytest.mark.parametrize('key', ['device', 'config', 'categories'])
+def test_a_part_of_another_kind_is_told(run, copy, key):
+  whole = json.loads((run[1] / 'results.json').read_text())
+  (copy / 'results.json').write_text(json.dumps({**whole, key: '~'}))
+  for workdirs in ((copy,), (run[1], copy)):
+    with pytest.raises(ValueError, match=r'results\.json: damaged'):
+      page.write(*workdirs, output=copy / 'page.html')
+
+
+def test_names_that_are_no_text_do_no_harm(copy):
+  path = run_files.report_path(copy, 'gear')
+  found = json.loads(path.read_text())
+  found['images'][0]['name'] = 'spot/\udcff.png'
+  path.write_text(json.dumps(found))
+  assert 'spot/\\udcff.png' in page.write(copy).read_text()
+
+
+def test_the_page_is_there_after_the_first_category(run, tmp_path, monkeypatch):
+  written = []
+
+  def write(workdir):
+    written.append(
+      list(json.loads((workdir / 'results.json').read_text())['categories'])
+    )
+    return workdir / page.NAME
+
+  monkeypatch.setattr(page, 'write', write)
+  train.train_and_evaluate(run[0], tmp_path / 'work')
+  assert list(map(len, written)) == [1, 2, 3, 3]
+
+
+def test_the_page_says_what_a_run_is_worth(copy):
+  path = copy / 'results.json'
+  found = json.loads(path.read_text())
+  plain = json.loads(path.read_text())
+  plain.pop('files', None)
+  for one in plain['categories'].values():
+    for name in ('kinds', 'cautions', 'pixels'):
+      one.pop(name, None)
+  path.write_text(json.dumps(plain))
+  text = page.write(copy).read_text()
+  for word in ('What the files', 'Warning', 'Pixel figures', 'kind of defect'):
+    assert word not in text
+  found['weights']['recipe'] = "torchvision's V2"
+  found['weights']['warnings'] = ['the figures belong to V1']
+  found['files'] = [
+    {'use': 'train', 'count': 48, 'example': 'a/b.png', 'left_out': False},
+    {'use': 'left out: a link', 'count': 2, 'example': 'c', 'left_out': True},
+  ]
+  found['categories']['gear'] |= {
+    'cautions': ['gear: the head of seed 0 has not learned'],
+    'pixels': {'images': 5, 'of': 7, 'left_out': {'mask all black': 2}},
+  }
+  path.write_text(json.dumps(found))
+  text = page.write(copy).read_text()
+  assert '(torchvision&#39;s V2); the figures belong to V1' in text
+  assert '<h2>What the files were used as</h2>' in text
+  row = '<th scope="row">left out: a link</th><td>2</td><td>c</td>'
+  assert f'<tr class="left-out">{row}' in text
+  assert 'Warning: gear: the head of seed 0 has not learned.</p>' in text
+  note = 'are over 5 of 7 images: 2 mask all black.</p>'
+  assert f'Pixel figures {note}' in text
+  assert f'Pixel figures of gear {note}' in text
+
+
+def test_without_test_images_no_empty_table_is_printed(run, tmp_path, capsys):
+  config = run[0].copy_and_resolve_references()
+  config.data.categories = ('untested',)
+  train.train_and_evaluate(config, tmp_path / 'work')
+  told = capsys.readouterr().out
+  assert 'No test images: nothing was measured.' in told
+  assert 'I-AUROC' not in told
+  assert 'No test images' in (tmp_path / 'work' / page.NAME).read_text()
