@@ -53,48 +53,6 @@ KINDS = {
 }
 
 
-class Tally:
-  """What is left to try, what has been tried, and what was found.
-
-  Attributes:
-    inputs: How many were tried, by kind.
-    ends: How many cases ended with each status, by kind.
-    wrong: What should not have happened, in words.
-  """
-
-  def __init__(self, order: Iterator[tuple[str, int]], until: float):
-    """Begins with nothing."""
-    self._order, self._until = order, until
-    self._lock = threading.Lock()
-    self.inputs: collections.Counter[str] = collections.Counter()
-    self.ends: dict[str, collections.Counter[str]] = {}
-    self.wrong: list[str] = []
-    self.slowest, self.peak = 0.0, 0
-
-  def draw(self) -> tuple[str, int] | None:
-    """Returns the next kind and number, or None where enough was tried."""
-    with self._lock:
-      enough = self.inputs.total() >= _COUNT.value
-      return (
-        None if enough or time.monotonic() > self._until else next(self._order)
-      )
-
-  def add(
-    self, label: str, case: judge.Case, outcome: judge.Outcome, finding: Any
-  ) -> None:
-    """Counts a case."""
-    kind = label.rpartition('-')[0]
-    with self._lock:
-      self.inputs[kind] += case.inputs
-      ends = self.ends.setdefault(kind, collections.Counter())
-      ends[f'status {outcome.status}'] += 1
-      self.slowest = max(self.slowest, outcome.seconds)
-      self.peak = max(self.peak, outcome.peak)
-      if finding:
-        self.wrong.append(f'{label}: {finding} ({case.told[:200]})')
-        print(f'WRONG {self.wrong[-1]!a}')
-
-
 def order(kinds: Sequence[str], first: int) -> Iterator[tuple[str, int]]:
   """Yields kinds and numbers without end, the frequent kinds more often."""
   numbers = dict.fromkeys(kinds, first)
@@ -105,21 +63,25 @@ def order(kinds: Sequence[str], first: int) -> Iterator[tuple[str, int]]:
         numbers[kind] += 1
 
 
-def work_off(known: ground.Ground, tally: Tally) -> None:
-  """Makes cases, runs them and keeps those that end otherwise."""
+def work_off(
+  known: ground.Ground, left: Iterator[tuple[str, int]], found: list[Any]
+) -> None:
+  """Makes cases, runs them, notes how they end, keeps those that end wrong."""
   run, end = judge.started(known.folder / 'compiled')
   try:
-    while drawn := tally.draw():
-      label = f'{drawn[0]}-{drawn[1]}'
+    for kind, number in left:
+      label = f'{kind}-{number}'
       folder = known.folder / 'cases' / label
       folder.mkdir(parents=True)
-      make, _ = KINDS[drawn[0]]
+      make, _ = KINDS[kind]
       case = make(random.Random(label), known, folder)  # noqa: S311
       outcome = run(case, folder)
-      finding = judge.wrong(case, outcome, folder)
-      tally.add(label, case, outcome, finding)
-      if finding:
+      wrong = judge.wrong(case, outcome, folder)
+      if wrong:
+        wrong = f'{label}: {wrong} ({case.told[:200]})'
+        print(f'WRONG {wrong!a}')
         keep(folder, pathlib.Path(_KEEP.value) / label)
+      found.append((kind, case.inputs, outcome, wrong))
       shutil.rmtree(folder)
   finally:
     end()
@@ -140,39 +102,52 @@ def main() -> None:
   if unknown := sorted(set(_ONLY.value) - set(KINDS)):
     raise ValueError(f'--only names {unknown[0]}; choose of {", ".join(KINDS)}')
   kinds = [kind for kind in KINDS if not _ONLY.value or kind in _ONLY.value]
+  found: list[tuple[str, int, judge.Outcome, str | None]] = []
+  wrong, lock = [], threading.Lock()
+  numbers, until = order(kinds, _FIRST.value), time.monotonic() + _SECONDS.value
+
+  def left() -> Iterator[tuple[str, int]]:
+    while sum(n for _, n, _, _ in found) < _COUNT.value:
+      if time.monotonic() > until:
+        return
+      with lock:
+        drawn = next(numbers)
+      yield drawn
+
   with tempfile.TemporaryDirectory() as folder:
     known = ground.lay(pathlib.Path(folder))
-    until = time.monotonic() + _SECONDS.value
-    tally = Tally(order(kinds, _FIRST.value), until)
     with futures.ThreadPoolExecutor(_JUDGES) as pool:
       for ended in [
-        pool.submit(work_off, known, tally) for _ in range(_JUDGES)
+        pool.submit(work_off, known, left(), found) for _ in range(_JUDGES)
       ]:
         try:
           ended.result()
         except Exception as error:  # What was tried is told all the same.
-          tally.wrong.append(f'a judge gave up: {error}')
-  cases = sum(ends.total() for ends in tally.ends.values())
+          wrong.append(f'a judge gave up: {error}')
+  wrong += [one for _, _, _, one in found if one]
+  inputs, ends = collections.Counter[str](), collections.Counter[str]()
+  for kind, count, outcome, _ in found:
+    inputs[kind] += count
+    ends[f'{kind}, status {outcome.status}'] += 1
   timing.write(
     'fuzz',
     {
       'what': 'hostile inputs by kind, and how the commands ended',
-      'cases': cases,
-      'inputs': tally.inputs.total(),
-      'inputs_by_kind': dict(sorted(tally.inputs.items())),
-      'ends_by_kind': {
-        kind: dict(sorted(ends.items()))
-        for kind, ends in sorted(tally.ends.items())
-      },
-      'slowest_seconds': tally.slowest,
-      'most_memory_bytes': tally.peak,
-      'wrong': tally.wrong,
+      'cases': len(found),
+      'inputs': inputs.total(),
+      'inputs_by_kind': dict(sorted(inputs.items())),
+      'ends': dict(sorted(ends.items())),
+      'slowest_seconds': max(
+        (one.seconds for _, _, one, _ in found), default=0
+      ),
+      'most_memory_bytes': max((one.peak for _, _, one, _ in found), default=0),
+      'wrong': wrong,
     },
   )
-  if tally.wrong:
+  if wrong:
     raise ValueError(
-      f'{len(tally.wrong)} of {cases} cases ended otherwise; the first, '
-      f'{tally.wrong[0]}'
+      f'{len(wrong)} of {len(found)} cases ended otherwise; the first, '
+      f'{wrong[0]}'
     )
 
 

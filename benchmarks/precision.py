@@ -1,16 +1,10 @@
-"""What reduced precision does to training and to detectors.
+"""What reduced precision does to training.
 
   python -m benchmarks.precision
-  python -m benchmarks.precision --root=FOLDER --weights=resnet18.safetensors
 
-Without --root, heads of the demo set are trained in each precision (on CPUs
-TensorFloat-32 is imitated, by rounding factors to its 10 bits) and with other
-seeds; their losses are compared. Writes benchmarks/results/precision.json.
-
-With --root, a folder of categories in MVTec AD's layout, heads are trained for
-a few epochs of single images and with more noise, to leave chance behind soon;
-then every test image is scored in float32 and in bfloat16. Writes
-benchmarks/results/detector_precision.json.
+Heads of the demo set are trained in each precision (on CPUs TensorFloat-32 is
+imitated, by rounding factors to its 10 bits) and with other seeds; their losses
+are compared. Writes benchmarks/results/precision.json.
 """
 
 import csv
@@ -24,17 +18,10 @@ from absl import flags
 
 from benchmarks import timing
 from simplenet_jax import cli, train
-from simplenet_jax.config import describe_protocol, from_protocol, load_config
-from simplenet_jax.data import dataset
-from simplenet_jax.detector import Detector
-from simplenet_jax.evaluation import metrics
+from simplenet_jax.config import load_config
 
 _DATA = flags.DEFINE_string('data', 'data/demo', 'Where the demo set is kept.')
 _EPOCHS = flags.DEFINE_integer('epochs', 40, 'Of the heads of the demo.', 1)
-_ROOT = flags.DEFINE_string('root', None, 'A data set of real images.')
-_BACKBONE = flags.DEFINE_string('backbone', 'resnet18', 'For real images.')
-_WEIGHTS = flags.DEFINE_string('weights', '', "The backbone's; empty: V1.")
-
 CASES = {
   'float32': {},
   'tensorfloat32': {'precision': 'tensorfloat32'},
@@ -84,72 +71,20 @@ def of_training(folder: pathlib.Path) -> dict[str, Any]:
   return found
 
 
-def short_schedule() -> Any:
-  """Returns the reference protocol's settings with a short schedule."""
-  config = from_protocol()
-  config.name, config.data.root = 'detector_precision', _ROOT.value
-  config.backbone.name = _BACKBONE.value
-  config.backbone.weights = _WEIGHTS.value
-  config.train.epochs, config.train.batch_size = 2, 1
-  config.train.sigma, config.evaluation.every = 0.1, 2
-  config.evaluation.pictures = 0
-  config.engine.tensorboard = False
-  return config
-
-
-def of_a_detector(detector: pathlib.Path, category: Any) -> dict[str, Any]:
-  """Compares a category's detector in two precisions."""
-  pixels = np.stack(
-    [category.test_pixels(index) for index in range(len(category.test))]
-  )
-  masks = np.stack(
-    [category.mask(index) for index in range(len(category.test))]
-  )
-  found = {
-    precision: Detector.load(detector, precision=precision).infer(pixels)
-    for precision in ('float32', 'bfloat16')
-  }
-  (exact_maps, exact), (maps, scores) = found.values()
-  return {
-    'test_images': len(pixels),
-    'range_of_scores': float(np.ptp(exact)),
-    'largest_difference_of_scores': float(np.abs(scores - exact).max()),
-    'largest_difference_of_maps': float(np.abs(maps - exact_maps).max()),
-    'image_auroc': {
-      name: metrics.auroc(category.labels, s) for name, (_, s) in found.items()
-    },
-    'pixel_auroc': {
-      name: metrics.auroc(masks, m) for name, (m, _) in found.items()
-    },
-  }
-
-
 def main() -> None:
   """Runs the benchmark, prints it and writes its result."""
-  with tempfile.TemporaryDirectory() as name:
-    folder = pathlib.Path(name)
-    if not _ROOT.value:
-      found = {
-        'what': 'heads of the demo set, mean of two seeds, last epoch; losses '
-        'against those of float32',
-        'categories': CATEGORIES,
-        'epochs': _EPOCHS.value,
-        'cases': of_training(folder),
-      }
-    else:
-      config = short_schedule()
-      train.train_and_evaluate(config, folder)
-      found = {
-        'what': 'scores of detectors in float32 and bfloat16; differences in '
-        'logits',
-        'backbone': _BACKBONE.value,
-        'protocol': describe_protocol(config),
-        'categories': {
-          one.name: of_a_detector(folder / 'detectors' / one.name, one)
-          for one in dataset.open_categories(config.data).categories
-        },
-      }
-  timing.write('detector_precision' if _ROOT.value else 'precision', found)
+  with tempfile.TemporaryDirectory() as folder:
+    cases = of_training(pathlib.Path(folder))
+  timing.write(
+    'precision',
+    {
+      'what': 'heads of the demo set, mean of two seeds, last epoch; losses '
+      'against those of float32',
+      'categories': CATEGORIES,
+      'epochs': _EPOCHS.value,
+      'cases': cases,
+    },
+  )
 
 
 if __name__ == '__main__':

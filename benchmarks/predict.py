@@ -9,23 +9,20 @@ Compared are (a) the released code's prediction in PyTorch; (b) a lean PyTorch,
 compiled, channels last; (c) this project, with one head and with five; (d) its
 export to ONNX, where ONNX Runtime is installed and there is no GPU. Latency of
 one image and throughput of batches, from uint8 pixels on the host to maps and
-scores on the host. Compilation is left out and told apart. Writes
+scores on the host. Compilation is left out. Writes
 benchmarks/results/predict.json (predict_gpu.json on a GPU).
 """
 
 import functools
 import importlib.util
-import os
 import pathlib
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 
@@ -101,7 +98,7 @@ def contenders(
   return lambda: {
     'released PyTorch': released.predict,
     # Compiled anew for each size of a batch.
-    'lean PyTorch': torch_simplenet.Compiled(name, side, device, dtype).predict,
+    'lean PyTorch': torch_simplenet.compiled(name, side, device, dtype),
     'ours': ours.infer,
     f'ours, ensemble of {_ENSEMBLE}': ensemble.infer,
     **exported,
@@ -110,12 +107,7 @@ def contenders(
 
 def measure(functions: dict[str, Any], batch: int, rounds: int) -> dict:
   """Times calls in turns."""
-  first = {}
-  for name, function in functions.items():
-    start = time.perf_counter()
-    function()
-    first[name] = time.perf_counter() - start
-  times = timing.all_in_turns(functions, rounds)
+  times = timing.in_turns(functions, rounds)
   medians = {name: statistics.median(each) for name, each in times.items()}
   return {
     'milliseconds_median': {n: 1e3 * value for n, value in medians.items()},
@@ -124,7 +116,6 @@ def measure(functions: dict[str, Any], batch: int, rounds: int) -> dict:
     },
     'images_per_second': {n: batch / value for n, value in medians.items()},
     'over_ours': {n: value / medians['ours'] for n, value in medians.items()},
-    'seconds_of_the_first_call': first,
   }
 
 
@@ -132,17 +123,7 @@ def main() -> None:
   """Runs the benchmark, prints it and writes its result."""
   import torch
 
-  device = 'cuda' if torch.cuda.is_available() else 'cpu'
-  if (device == 'cpu') != (jax.default_backend() == 'cpu'):
-    raise ValueError(
-      f'PyTorch would run on {device} but JAX on {jax.default_backend()}; '
-      'install both for the same'
-    )
-  torch.set_num_threads(os.cpu_count() or 1)
-  # The released path is float32 always; on GPUs TensorFloat-32 where reduced.
-  reduced = _PRECISION.value != 'float32'
-  torch.set_float32_matmul_precision('high' if reduced else 'highest')
-  torch.backends.cudnn.allow_tf32 = reduced
+  device = timing.torch_device(_PRECISION.value)
   side, rng, found = _SIDE.value, np.random.default_rng(0), {}
   with tempfile.TemporaryDirectory() as folder:
     make = contenders(device, pathlib.Path(folder))
@@ -165,7 +146,6 @@ def main() -> None:
       'side': side,
       'precision': _PRECISION.value,
       'rounds': _ROUNDS.value,
-      'torch': torch.__version__,
       **found,
     },
   )

@@ -4,7 +4,7 @@ Times do not depend on what weights and pixels are.
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ MVTEC = {
 
 def make_config(
   folder: pathlib.Path,
-  sizes: Mapping[str, tuple[int, int, int]],
+  sizes: Mapping[str, Sequence[int]],
   backbone: str,
   precision: str,
   crop: int,
@@ -65,7 +65,7 @@ def make_config(
 
 
 def write_images(
-  root: pathlib.Path, sizes: Mapping[str, tuple[int, int, int]]
+  root: pathlib.Path, sizes: Mapping[str, Sequence[int]]
 ) -> None:
   """Writes smooth noise as PNG files, in MVTec AD's layout."""
   rng = np.random.default_rng(0)

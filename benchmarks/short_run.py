@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import safetensors
@@ -29,16 +28,6 @@ _SETTINGS = {
   'evaluation.every': 40,
   'evaluation.pictures': 2,
   'engine.checkpoint_seconds': 0.2,
-}
-# What a run was at when it told its last line, by a word of that line.
-_PHASES = {
-  'features': 'extraction or training',
-  'I-AUROC': 'evaluation',
-  'threshold': 'detector',
-  'epoch ': 'between categories, or the report',
-  'Results': 'the end',
-  'Report': 'the end',
-  'Detectors': 'the end',
 }
 
 
@@ -65,7 +54,7 @@ class ShortRun:
     }
     for work in ('first', 'undisturbed'):
       process = self.start(work)
-      self.follow(process)
+      self.wait_for_begin(process)
       start = time.monotonic()
       if process.wait():
         raise ValueError('the undisturbed run failed')
@@ -93,21 +82,14 @@ class ShortRun:
     )
     return self._running
 
-  def follow(self, process: subprocess.Popen) -> Callable[[], str]:
-    """Waits until a run says where results go; returns what tells its lines."""
-    lines: list[str] = []
-    begun = threading.Event()
-
-    def read() -> None:
-      for line in process.stdout or ():
-        lines.append(line)
-        if line.startswith('  results '):
-          begun.set()
-      begun.set()
-
-    threading.Thread(target=read, daemon=True).start()
-    begun.wait()
-    return lambda: ''.join(lines)
+  def wait_for_begin(self, process: subprocess.Popen) -> None:
+    """Waits until a run says where results go."""
+    for line in process.stdout or ():
+      if line.startswith('  results '):
+        break
+    # What else it tells is read, lest the pipe fills up.
+    rest = process.stdout.read if process.stdout else str
+    threading.Thread(target=rest, daemon=True).start()
 
   def finish(
     self, work: str, root: pathlib.Path | None = None
@@ -147,13 +129,6 @@ class ShortRun:
       and 'checkpoint-tmp' not in str(path)
       and not _readable(path)
     ]
-
-
-def phase(told: str) -> str:
-  """Returns what a run was at when it told its last line."""
-  last = told.splitlines()[-1] if told else ''
-  known = (name for word, name in _PHASES.items() if word in last)
-  return next(known, 'start')
 
 
 def _readable(path: pathlib.Path) -> bool:

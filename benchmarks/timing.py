@@ -2,11 +2,13 @@
 
 import datetime
 import json
+import os
 import pathlib
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import jax
 
 from simplenet_jax import environment
 from simplenet_jax.evaluation import results
@@ -16,21 +18,13 @@ RESULTS = pathlib.Path(__file__).parent / 'results'
 
 def in_turns(
   functions: Mapping[str, Callable[[], object]], rounds: int
-) -> dict[str, float]:
-  """Returns each function's median seconds; turns share the machine's moods.
+) -> dict[str, list[float]]:
+  """Returns each function's seconds; turns share the machine's moods.
 
   Args:
     functions: Each must return only when its work is done.
     rounds: How often each is called, after one call that is not counted.
   """
-  times = all_in_turns(functions, rounds)
-  return {name: statistics.median(each) for name, each in times.items()}
-
-
-def all_in_turns(
-  functions: Mapping[str, Callable[[], object]], rounds: int
-) -> dict[str, list[float]]:
-  """Returns each function's seconds of every round; see `in_turns`."""
   seconds = {name: [] for name in functions}
   for function in functions.values():
     function()
@@ -40,6 +34,28 @@ def all_in_turns(
       function()
       seconds[name].append(time.perf_counter() - start)
   return seconds
+
+
+def torch_device(precision: str) -> str:
+  """Has PyTorch use all cores and a precision; returns where it runs.
+
+  Raises:
+    ValueError: If JAX would run elsewhere.
+  """
+  import torch
+
+  device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  if (device == 'cpu') != (jax.default_backend() == 'cpu'):
+    raise ValueError(
+      f'PyTorch would run on {device} but JAX on {jax.default_backend()}; '
+      'install both for the same'
+    )
+  torch.set_num_threads(os.cpu_count() or 1)
+  # The released path is float32 always; on GPUs TensorFloat-32 where reduced.
+  reduced = precision != 'float32'
+  torch.set_float32_matmul_precision('high' if reduced else 'highest')
+  torch.backends.cudnn.allow_tf32 = reduced
+  return device
 
 
 def write(name: str, result: Mapping[str, Any]) -> None:

@@ -231,19 +231,19 @@ def _resize(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
   )
 
 
-class Compiled:
-  """`Lean`, compiled."""
-
-  def __init__(self, backbone: str, side: int, device: str, dtype: torch.dtype):
-    model: Any = Lean(backbone, side).to(device).eval()
-    for part in (model.features, model.head, model.kernels):
-      part.to(dtype, memory_format=torch.channels_last)
-    self.device = device
-    options: Any = {'freezing': True, 'triton.cudagraphs': device != 'cpu'}
-    self.run = torch.compile(model, options=options)
+def compiled(
+  backbone: str, side: int, device: str, dtype: torch.dtype
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+  """Returns `Lean`, compiled, from pixels to maps and scores on the host."""
+  model: Any = Lean(backbone, side).to(device).eval()
+  for part in (model.features, model.head, model.kernels):
+    part.to(dtype, memory_format=torch.channels_last)
+  options: Any = {'freezing': True, 'triton.cudagraphs': device != 'cpu'}
+  run = torch.compile(model, options=options)
 
   @torch.no_grad()
-  def predict(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maps pixels on the host to maps and scores on the host."""
-    maps, scores = self.run(torch.from_numpy(pixels).to(self.device))
+  def predict(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    maps, scores = run(torch.from_numpy(pixels).to(device))
     return maps.cpu().numpy(), scores.cpu().numpy()
+
+  return predict

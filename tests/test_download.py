@@ -1,6 +1,5 @@
 """The command that gets public data sets, against a server of this machine."""
 
-import dataclasses
 import io
 import json
 import os
@@ -54,8 +53,8 @@ def server(monkeypatch):
 
 def offer(monkeypatch, server):
   for name in ('mvtec_ad', 'visa'):
-    archive = dataclasses.replace(
-      downloads.ARCHIVES[name], url=server.url, sha256=server.sha256
+    archive = downloads.ARCHIVES[name]._replace(
+      url=server.url, sha256=server.sha256
     )
     monkeypatch.setitem(downloads.ARCHIVES, name, archive)
 
@@ -249,7 +248,7 @@ def test_a_stopped_download_goes_on(server, root, number):
 
 
 CHILD = """
-import dataclasses, pathlib, sys
+import pathlib, sys
 from simplenet_jax.data import download, unpack
 
 url, sha256, root = sys.argv[1:]
@@ -261,9 +260,7 @@ def slow(*arguments):
   sys.stdin.read()
 
 unpack._write = slow
-archive = dataclasses.replace(
-  download.ARCHIVES['visa'], url=url, sha256=sha256
-)
+archive = download.ARCHIVES['visa']._replace(url=url, sha256=sha256)
 download.obtain(archive, pathlib.Path(root))
 """
 

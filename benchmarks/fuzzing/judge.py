@@ -7,7 +7,6 @@ status, crashes and hangs alone.
 """
 
 import atexit
-import csv
 import dataclasses
 import gc
 import json
@@ -21,8 +20,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from typing import IO, NoReturn
+from collections.abc import Callable, Sequence
+from typing import IO, NamedTuple, NoReturn
 
 # Bytes of memory that no small input may lead to, beside what is loaded.
 MEMORY = 6 << 30
@@ -30,17 +29,8 @@ _ROOM = 24 << 30  # Of the address space: a bomb ends here, not the machine.
 _KILL = 60.0  # Seconds after which a command that was told to stop hangs.
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-  """How a command ended.
-
-  Attributes:
-    status: The process's, or minus the signal that ended it.
-    out: What it printed.
-    errors: What it printed as errors.
-    seconds: How long it took.
-    peak: Bytes of memory that it took at most.
-  """
+class Outcome(NamedTuple):
+  """How a command ended: a signal is a negative status, `peak` is in bytes."""
 
   status: int
   out: str
@@ -114,13 +104,7 @@ def started(compiled: pathlib.Path) -> tuple[Run, Callable[[], object]]:
 
 
 def wrong(case: Case, outcome: Outcome, folder: pathlib.Path) -> str | None:
-  """Returns what is wrong with how a case ended, if anything.
-
-  Args:
-    case: The case.
-    outcome: How it ended.
-    folder: All that it was given and could write to.
-  """
+  """Returns what is wrong with how a case in a folder ended, if anything."""
   status, lines = outcome.status, outcome.errors.splitlines()
   final = [line for line in lines if line.startswith(('error: ', 'stop: '))]
   # It says so where there is something to save, and else ends by the signal.
@@ -143,14 +127,6 @@ def wrong(case: Case, outcome: Outcome, folder: pathlib.Path) -> str | None:
   if left := list(folder.rglob('.partial-*')):
     return f'left behind: {left[0].name}'
   return case.check(outcome)
-
-
-def rows(path: pathlib.Path) -> list[list[str]]:
-  """Returns a CSV file's rows, without the first."""
-  with path.open(
-    encoding='utf-8', errors='surrogateescape', newline=''
-  ) as file:
-    return list(csv.reader(file))[1:]
 
 
 def run_module(module: str) -> int:
@@ -188,24 +164,17 @@ def _become(argv: list[str], folder: pathlib.Path) -> NoReturn:
 
 def _wait(child: int, stop: float) -> tuple[int, float, int]:
   """Waits for a fork; asks it to stop, then kills it, if it takes long."""
-  start, signals = time.monotonic(), _signals(stop)
-  due, number = next(signals)
+  start, signals = time.monotonic(), [signal.SIGTERM, signal.SIGKILL]
   while True:
     found, status, usage = os.wait4(child, os.WNOHANG)
     passed = time.monotonic() - start
     if found:
       code = os.waitstatus_to_exitcode(status)
       return code, passed, usage.ru_maxrss << 10
-    if passed > due:
-      os.kill(child, number)
-      due, number = next(signals)
+    if signals and passed > stop:
+      os.kill(child, signals.pop(0))
+      stop += _KILL
     time.sleep(0.005)
-
-
-def _signals(stop: float) -> Iterator[tuple[float, int]]:
-  yield stop, signal.SIGTERM
-  while True:
-    yield stop + _KILL, signal.SIGKILL
 
 
 def _serve() -> None:

@@ -1,15 +1,15 @@
 """Cases of images, masks, their names and their folders."""
 
+import csv
 import os
 import shutil
-from html import parser
 from pathlib import Path
 from random import Random
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.fuzzing import ground, judge, pictures
+from benchmarks.fuzzing import ground, pictures
 from benchmarks.fuzzing.ground import Ground
 from benchmarks.fuzzing.judge import Case, Outcome
 
@@ -64,7 +64,8 @@ def _predicts(known: Ground, folder: Path, count: int, told: str) -> Case:
     table = output / 'predictions.csv'
     if not table.exists():
       return None if outcome.status else 'no table'
-    rows = judge.rows(table)
+    with table.open(errors='surrogateescape', newline='') as file:
+      _, *rows = csv.reader(file)
     if any(len(row) != 5 or not os.path.lexists(row[0]) for row in rows):
       return 'a row without its image'
     errors = outcome.out.count('\n  error: ')
@@ -91,31 +92,11 @@ def trained_on(chance: Random, known: Ground, folder: Path) -> Case:
     pictures.entangle(chance, chance.choice(inner))
 
   def check(outcome: Outcome) -> str | None:
-    if outcome.status:
-      return None
-    page = work / 'report.html'
-    if not page.exists():
-      return 'no page'
-    odd = _Page(page.read_text(encoding='utf-8')).odd
-    return f'a page with {odd}' if odd else None
+    whole = outcome.status or (work / 'report.html').exists()
+    return None if whole else 'no page'
 
   argv = ground.training(root, work)
   return Case(argv, told, seconds=90.0, trains=True, check=check)
-
-
-class _Page(parser.HTMLParser):
-  """What a page must not have: what only a name could have brought in."""
-
-  def __init__(self, text: str):
-    super().__init__()
-    self.odd = ''
-    self.feed(text)
-
-  def handle_starttag(self, tag, attrs) -> None:
-    bare = tag in ('b', 'img') and not attrs  # Its own have attributes.
-    acts = any(name.startswith('on') for name, _ in attrs)
-    if bare or acts or dict(attrs).get('src', '') in ('x', None):
-      self.odd = self.odd or tag
 
 
 def _any(chance: Random, category: Path, folders: bool = True) -> Path:

@@ -1,12 +1,11 @@
 """Public data sets: downloaded, compared with their checksums, unpacked."""
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import time
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
 import requests
@@ -24,14 +23,12 @@ TIMEOUT = (10.0, 60.0)  # Seconds to connect, and between two pieces.
 CHUNK = 1 << 16  # Bytes received at a time.
 
 
-@dataclasses.dataclass(frozen=True)
-class Archive:
+class Archive(NamedTuple):
   """The file that a data set is published as.
 
   Attributes:
     folder: The name of the data set's folder and of its config.
-    noncommercial: Whether the terms exclude commercial use; they have to be
-      accepted first.
+    terms: The licence in one line.
   """
 
   name: str
@@ -39,24 +36,17 @@ class Archive:
   folder: str
   url: str
   sha256: str
-  license: str
-  license_url: str
+  terms: str
   citation: str
-  noncommercial: bool = False
 
   @property
   def file_name(self) -> str:
     """The last part of the address."""
     return PurePosixPath(urlsplit(self.url).path).name
 
-  @property
-  def terms(self) -> str:
-    """The licence in one line."""
-    excluded = ', no commercial use' if self.noncommercial else ''
-    return f'{self.license}{excluded} ({self.license_url})'
 
-
-_BY_NC_SA = 'https://creativecommons.org/licenses/by-nc-sa/4.0/'
+_LIMITS = ', no commercial use'  # Ends a licence that has to be accepted first.
+_BY_NC_SA = f'CC BY-NC-SA 4.0{_LIMITS} (https://creativecommons.org/licenses/by-nc-sa/4.0/)'
 _ARCHIVES = (
   Archive(
     'mvtec_ad',
@@ -64,10 +54,8 @@ _ARCHIVES = (
     'mvtec',
     'https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/mvtec_anomaly_detection.tar.xz',
     'cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d',
-    'CC BY-NC-SA 4.0',
     _BY_NC_SA,
     'MVTec Software GmbH; Bergmann et al., IJCV 129, 2021',
-    noncommercial=True,
   ),
   Archive(
     'visa',
@@ -75,8 +63,7 @@ _ARCHIVES = (
     'visa',
     'https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar',
     '2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362',
-    'CC BY 4.0',
-    'https://creativecommons.org/licenses/by/4.0/',
+    'CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)',
     'Zou et al., SPot-the-Difference, ECCV 2022',
   ),
   Archive(
@@ -85,10 +72,8 @@ _ARCHIVES = (
     'btad',
     'https://avires.dimi.uniud.it/papers/btad/btad.zip',
     '461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a',
-    'CC BY-NC-SA 4.0',
     _BY_NC_SA,
     'Mishra et al., VT-ADL, ISIE 2021',
-    noncommercial=True,
   ),
   Archive(
     'cifar10',
@@ -96,8 +81,7 @@ _ARCHIVES = (
     'cifar10',
     'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz',
     'c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd',
-    'no licence stated',
-    'https://www.cs.toronto.edu/~kriz/cifar.html',
+    'no licence stated (https://www.cs.toronto.edu/~kriz/cifar.html)',
     'Krizhevsky, Learning Multiple Layers of Features, 2009',
   ),
 )
@@ -121,9 +105,6 @@ def obtain(
     accepted: Whether the user accepts the terms.
     keep: Whether a downloaded archive stays.
 
-  Returns:
-    The data set's folder, whole.
-
   Raises:
     ValueError: If another folder is in its place, the terms are not accepted,
       or the archive is not the published one.
@@ -140,7 +121,7 @@ def obtain(
     f'{archive.title} to {target}/\n  {archive.terms}\n'
     f'  cite {archive.citation}'
   )
-  if archive.noncommercial and not accepted:
+  if _LIMITS in archive.terms and not accepted:
     raise ValueError(
       f'{archive.name} comes under {archive.terms}; give --accept_license if '
       'you accept that'
