@@ -33,9 +33,6 @@ _PRECISION = flags.DEFINE_enum(
 _BATCH = flags.DEFINE_integer(
   'batch_size', 64, 'Images at a time on an accelerator, at most.', 1
 )
-_SHRINK = flags.DEFINE_bool(
-  'shrink', False, 'Whether to take fewer where memory does not hold them.'
-)
 _CHANNELS = flags.DEFINE_enum(
   'channels', 'rgb', decoding.CHANNELS, "The order of the images' channels."
 )
@@ -69,10 +66,7 @@ def main() -> None:
       'rename it, or give another --output'
     )
   detector = Detector.load(
-    path,
-    precision=_PRECISION.value,
-    batch_size=_BATCH.value,
-    shrink=_SHRINK.value,
+    path, precision=_PRECISION.value, batch_size=_BATCH.value
   )
   detector.caution()
   console.print(
@@ -87,7 +81,7 @@ def main() -> None:
     any_aspect=_ANY_ASPECT.value,
   )
   console.print('\n'.join(thresholds.describe(detector.thresholds)))
-  for name, score in detector.thresholds.drivers:
+  for name, score in detector.thresholds.limiting_images:
     console.print(f'  {score:.4g}  {name}')
   detector.save(target)
 

@@ -5,7 +5,9 @@ for found in detector.predict('line4/'):
   print(found.source, found.score, found.anomalous)
 """
 
+import contextlib
 import dataclasses
+import itertools
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,22 +16,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from simplenet_jax.data import decoding
+from simplenet_jax.data.decoding import CHANNELS
+from simplenet_jax.data.loading import in_order
 from simplenet_jax.detection import file, inputs, thresholds
 from simplenet_jax.detection.appearance import Watch, other_aspect
 from simplenet_jax.detection.card import Card
-from simplenet_jax.detection.computation import BATCH, Computation
-from simplenet_jax.detection.prediction import Prediction
-from simplenet_jax.detection.thresholds import Thresholds
+from simplenet_jax.detection.computation import Computation
+from simplenet_jax.detection.inputs import OnError
+from simplenet_jax.detection.thresholds import Prediction, Thresholds
 
 
 class Detector:
-  """Scores images of one category.
-
-  Attributes:
-    card: What it is and where it comes from.
-    weights: Folded, float32, on the host.
-  """
+  """Scores images of one category; `card` says what it is and where from."""
 
   def __init__(
     self,
@@ -37,58 +35,39 @@ class Detector:
     weights: Mapping[str, np.ndarray],
     *,
     precision: str = 'float32',
-    batch_size: int = BATCH,
-    shrink: bool = False,
+    batch_size: int = 64,
   ):
     """Prepares; weights go to the default device with the first images.
 
     Args:
-      card: Its description.
-      weights: Folded, float32.
-      precision: Of the computation, one of `precision.PRECISIONS`. CPUs compute
-        `tensorfloat32` as float32.
+      card: The detector's description.
+      weights: Folded, float32, on the host.
+      precision: 'float32', 'tensorfloat32' (float32 on CPUs) or 'bfloat16'.
       batch_size: Images at a time, at most. CPUs take one after the other,
-        which is faster, but in bfloat16.
-      shrink: Whether, from then on, half as many are taken when the device is
-        out of memory, again and again; else that is a MemoryError.
-
-    Raises:
-      ValueError: For another precision or a batch size below 1.
+        which is faster, except in bfloat16.
     """
     self.card, self.weights = card, weights
     self._computation = Computation(
-      card.network, weights, precision, batch_size, shrink
+      card.network, weights, precision, batch_size
     )
     self._watch = Watch(card.appearance, card.cautions)
 
   @classmethod
-  def load(
-    cls,
-    path: str | Path,
-    *,
-    precision: str = 'float32',
-    batch_size: int = BATCH,
-    shrink: bool = False,
-  ) -> 'Detector':
-    """Reads a detector.
+  def load(cls, path: str | Path, **options: Any) -> 'Detector':
+    """Reads a detector from a file, whose `.safetensors` may be left out.
 
     Args:
-      path: As it was saved; `.safetensors` may be left out.
-      precision: See `Detector`.
-      batch_size: See `Detector`.
-      shrink: See `Detector`.
+      path: The file.
+      **options: `precision` and `batch_size`, see `Detector`.
 
     Raises:
-      FileNotFoundError: If there is none.
-      ValueError: If the file is none, is damaged, or made by a later version.
+      FileNotFoundError: If there is no such file.
+      ValueError: If it is not a detector, damaged, or of a later version.
     """
-    card, weights = file.load(Path(path))
-    return cls(
-      card, weights, precision=precision, batch_size=batch_size, shrink=shrink
-    )
+    return cls(*file.load(Path(path)), **options)
 
   def save(self, path: str | Path) -> None:
-    """Writes all of it to one file; `.safetensors` is appended if missing."""
+    """Writes the detector to a file; appends `.safetensors` if missing."""
     file.save(Path(path), self.card, self.weights)
 
   @property
@@ -103,7 +82,7 @@ class Detector:
 
   @property
   def precision(self) -> str:
-    """Of the computation."""
+    """What the detector computes in."""
     return self._computation.precision
 
   @property
@@ -121,50 +100,47 @@ class Detector:
     self.card = dataclasses.replace(self.card, thresholds=value)
 
   def warm_up(self, images: int) -> None:
-    """Compiles what some number of images takes, so that times are steady."""
+    """Compiles for a number of images, so that later times are steady."""
     most = self._computation.batch_size
     for count in (min(images, most), images % most):
       self.infer(np.zeros((count, *self.size, 3), np.uint8))
 
   def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores images that are of the network's size already.
+    """Scores images that have the network's size already.
 
     Args:
-      pixels: RGB, uint8 `[images, *size, 3]`, any number of them. Batches are
-        padded to powers of two, so that other numbers compile nothing.
+      pixels: RGB, uint8 `[images, *size, 3]`, any number of them.
 
     Returns:
       Anomaly maps `[images, *size]` and image scores `[images]`, float32.
-
-    Raises:
-      ValueError: For another shape or type.
-      MemoryError: If the device is out of memory, see `Detector`.
     """
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.size, 3):
       raise ValueError(
         f'pixels are {pixels.dtype}{list(pixels.shape)}, expected uint8[images,'
         f' {self.size[0]}, {self.size[1]}, 3]'
       )
-    return self._computation.infer(pixels)
+    maps = np.empty((len(pixels), *self.size), np.float32)
+    scores = np.empty(len(pixels), np.float32)
+    done = 0
+    given = ((None, part) for part in self.parts(pixels))
+    for _, some_maps, some_scores, _ in self._computation.run(given):
+      rows = slice(done, done + len(some_maps))
+      maps[rows], scores[rows] = some_maps, some_scores
+      done = rows.stop
+    return maps, scores
 
   def parts(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields images as many at a time as are computed together."""
-    return self._computation.parts(pixels)
+    """Yields as many images at a time as are computed together."""
+    size = self._computation.batch_size
+    for start in range(0, len(pixels), size):
+      yield pixels[start : start + size]
 
   def start(self, pixels: Any) -> tuple[jax.Array, jax.Array]:
-    """Begins to compute a batch.
-
-    Args:
-      pixels: As of `infer`, in the host's memory or the device's; as many as
-        one of `parts`.
-
-    Returns:
-      Maps and scores that are on their way, with those of padding behind.
-    """
+    """Begins to compute one of `parts`; see `Computation.start`."""
     return self._computation.start(pixels)
 
   def caution(self) -> None:
-    """Warns, once, of what was found wrong when it was trained."""
+    """Warns, once, of what was found wrong when the detector was trained."""
     self._watch.caution()
 
   def predict(
@@ -174,69 +150,67 @@ class Detector:
     lookahead: int | None = None,
     channels: str = 'rgb',
     thumbnail: int = 0,
-    on_error: inputs.OnError | None = None,
+    on_error: OnError | None = None,
   ) -> Iterator[Prediction]:
-    """Scores images of any size, in order, as they are asked for.
-
-    However many images there are, only a few are held.
+    """Scores images of any size, in order; holds only a few of them.
 
     Args:
       given: A path, a folder (all images in and below), a PIL image, an array,
-        or several. An array is RGB, uint8 `[height, width, 3]` (OpenCV gives
-        BGR: say `channels='bgr'`), or gray, uint8 or uint16 `[height, width]`
-        or `[height, width, 1]`; with four axes it is several.
+        or several. An array is RGB, uint8 `[height, width, 3]`, or gray, uint8
+        or uint16 `[height, width]` or `[height, width, 1]`; with four axes it
+        is several.
       lookahead: How many more images may be asked for before the verdict on
         one is given. With 0 each verdict comes before the next image is asked
         for, as a line needs it: the default for what has no length, such as a
         camera's generator. Else the default keeps the device busy.
-      channels: The order of the channels of what is given, 'rgb' or 'bgr';
-        'bgr' for files exchanges red and blue, too.
+      channels: 'rgb', or 'bgr' as OpenCV gives them, for files, too.
       thumbnail: The longer side to which predictions keep their images, in
-        pixels; 0: they keep none.
+        pixels; 0 keeps none.
       on_error: Called with the source of an image that cannot be used and why;
-        the image is left out. Without it the error is raised.
-
-    Returns:
-      An iterator over the predictions, one for each image. It raises what is
-      wrong with an image when it comes to it.
+        the image is left out. Without it the iterator raises what is wrong with
+        an image when it comes to it.
 
     Raises:
       FileNotFoundError: If a file is missing, or a folder holds no images.
-      ValueError: If an image cannot be used, `lookahead` is negative, or there
-        is no such order of channels.
-      TypeError: For something else than images.
-      MemoryError: If the device is out of memory, see `Detector`.
+      ValueError: If an image cannot be used, or for other options.
+      TypeError: If something is not an image.
+      MemoryError: If the device is out of memory; the message says what helps.
     """
-    if channels not in decoding.CHANNELS:
+    if channels not in CHANNELS:
       raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")
     if lookahead is None and not inputs.is_counted(given):
       lookahead = 0
-    pace = inputs.Pace.within(lookahead, self._computation.batch_size)
+    pace = inputs.pace(lookahead, self._computation.batch_size)
     self.caution()
-    return self._predictions(given, pace, channels, thumbnail, on_error)
+    return self._predictions(given, *pace, channels, thumbnail, on_error)
 
   def _predictions(
     self,
     given: Any,
-    pace: inputs.Pace,
+    images: int,
+    under_way: int,
+    ahead: int,
     channels: str,
     thumbnail: int,
-    on_error: inputs.OnError | None,
+    on_error: OnError | None,
   ) -> Iterator[Prediction]:
-    """Yields what `predict` returns."""
-    prepared = pace.in_order(
-      lambda one: inputs.prepare(
-        self.card, *one, channels=channels, thumbnail=thumbnail
-      ),
-      inputs.sources(given),
+    """Yields what `predict` returns, at a pace from `inputs.pace`."""
+
+    def read(one: tuple[inputs.Source, Any]) -> inputs.Ready | inputs.Unusable:
+      return inputs.prepare(self.card, *one, channels, thumbnail)
+
+    sources = inputs.sources(given)
+    # Where nothing may be read ahead, threads would be of no use.
+    prepared = (
+      in_order(read, sources, ahead) if ahead else (read(x) for x in sources)
     )
-    batches = (
-      (batch, np.stack([one.pixels for one in batch]))
-      for batch in inputs.batches(prepared, pace.images, on_error)
-    )
-    try:
-      found = self._computation.batches(batches, pace.batches)
-      for batch, maps, scores, share in found:
+    usable = inputs.usable(prepared, on_error)
+    batches = iter(lambda: list(itertools.islice(usable, images)), [])
+    pixels = ((batch, np.stack([x.pixels for x in batch])) for batch in batches)
+    with contextlib.closing(prepared):
+      for batch, maps, scores, share in self._computation.run(
+        pixels, under_way
+      ):
         for one, grid, score in zip(batch, maps, scores, strict=True):
           self._watch.look(one.source, one.small, one.frame.original, channels)
           yield Prediction(
@@ -248,8 +222,6 @@ class Detector:
             seconds=one.seconds + share,
             thumbnail=one.picture,
           )
-    finally:
-      prepared.close()
 
   def calibrate(
     self,
@@ -258,25 +230,21 @@ class Detector:
     *,
     channels: str = 'rgb',
     any_aspect: bool = False,
-    on_error: inputs.OnError | None = None,
+    on_error: OnError | None = None,
   ) -> 'Detector':
     """Sets the thresholds by normal images that were not trained on.
 
     Args:
-      given: The images, see `predict`.
+      given: The images, with `channels` and `on_error` as of `predict`.
       false_alarm_rate: Share of normal images that may be called anomalous, in
-        (0, 1); what can be promised is in `thresholds`.
+        (0, 1); `thresholds` says what can be guaranteed.
       channels: See `predict`.
-      any_aspect: Whether images may have another aspect than those that were
-        trained on.
+      any_aspect: Whether images may have another aspect than those trained on;
+        else that is a ValueError.
       on_error: See `predict`.
 
     Returns:
       This detector.
-
-    Raises:
-      ValueError: If there are no images, one has another aspect, or the rate is
-        out of range.
     """
     known, found = self.card.appearance, []
     for one in self.predict(
@@ -290,10 +258,8 @@ class Detector:
         )
       found.append((one.source, one.score, float(one.input_map.max())))
     sources, scores, peaks = zip(*found, strict=True) if found else ((), (), ())
-    found_thresholds = thresholds.calibrate(
+    made = thresholds.calibrate(
       inputs.names(sources), scores, peaks, false_alarm_rate
     )
-    self.thresholds = dataclasses.replace(
-      found_thresholds, precision=self.precision
-    )
+    self.thresholds = dataclasses.replace(made, precision=self.precision)
     return self

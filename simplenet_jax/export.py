@@ -29,7 +29,7 @@ def main() -> None:
   """Exports."""
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   folder = cli.folder(_OUTPUT.value or '', '--output')
-  from simplenet_jax.detection import bundle, thresholds
+  from simplenet_jax.detection import export, thresholds
   from simplenet_jax.detector import Detector
 
   detector = Detector.load(Path(_DETECTOR.value or '').expanduser())
@@ -38,7 +38,7 @@ def main() -> None:
     f'Exports {detector.card.name} as {_FORMAT.value} to {folder}/\n  {told}'
   )
   detector.caution()
-  difference = bundle.export(detector, _FORMAT.value, folder, _OVERWRITE.value)
+  difference = export.export(detector, _FORMAT.value, folder, _OVERWRITE.value)
   console.print(
     f'  equals the detector to {difference:.1e} of the range of scores'
   )

@@ -33,14 +33,14 @@ def main() -> None:
   if output.suffix != '.safetensors':
     output = Path(f'{output}.safetensors')
   refuse_existing(output, _OVERWRITE.value)
-  from simplenet_jax.detection import assembly, released
+  from simplenet_jax.detection import assembly
   from simplenet_jax.training import setup
 
   if not config.data.crop:
     raise ValueError(
       '--config.data.crop is 0; the released code crops, set it to its crop'
     )
-  head = released.load(path, config)
+  head = assembly.load_released(path, config.patch.target_dim)
   setup.make_extractor(config)  # Checks the settings.
   backbone = setup.load_backbone(config)
   detector = assembly.assemble(

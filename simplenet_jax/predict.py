@@ -27,9 +27,6 @@ _PRECISION = flags.DEFINE_enum(
 _BATCH = flags.DEFINE_integer(
   'batch_size', 64, 'Images at a time on an accelerator, at most.', 1
 )
-_SHRINK = flags.DEFINE_bool(
-  'shrink', False, 'Whether to take fewer where memory does not hold them.'
-)
 _THRESHOLD = flags.DEFINE_float(
   'threshold', None, "Of image scores, instead of the detector's."
 )
@@ -59,21 +56,20 @@ def main() -> None:
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   given = files.locate(_INPUT.value or '', '--input')
   folder = cli.folder(_OUTPUT.value or '', '--output')
-  from simplenet_jax.detection import session
+  from simplenet_jax.detection import output
   from simplenet_jax.detector import Detector
 
   detector = Detector.load(
     Path(_DETECTOR.value or '').expanduser(),
     precision=_PRECISION.value,
     batch_size=_BATCH.value,
-    shrink=_SHRINK.value,
   )
   if _THRESHOLD.present or _PIXEL.present:
     detector.thresholds = detector.thresholds.replace(
       _THRESHOLD.value, _PIXEL.value
     )
   console.print(given.tell('to predict'))
-  session.predict(
+  output.predict(
     detector,
     given.images,
     folder,

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from simplenet_jax import environment
+from simplenet_jax import environment, ledger
 from simplenet_jax.config import Config, describe_protocol
 from simplenet_jax.console import Clock, console, counted, first_line
 from simplenet_jax.data.files import Row
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.detection.shipper import Shipper
+from simplenet_jax.detection.assembly import Shipper
 from simplenet_jax.evaluation import (
   earlier,
   metrics,
@@ -257,7 +257,7 @@ def ship(run: Run, one: Inputs, records: Sequence[Record]) -> None:
         head = saved[0].head
       if head is not None:
         heads[record.job.seed] = head
-    run.shipper.ship(one, heads, cautions)
+    run.shipper.ship(one, heads, ledger.fingerprint(one), cautions)
 
 
 def report(run: Run) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from simplenet_jax.config import Config, check_config
 from simplenet_jax.console import Board, Clock, console, counted
 from simplenet_jax.data import dataset
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.detection.shipper import Shipper
+from simplenet_jax.detection.assembly import Shipper
 from simplenet_jax.evaluation import earlier
 from simplenet_jax.models import weights
 from simplenet_jax.overview import announce

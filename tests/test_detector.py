@@ -1,5 +1,7 @@
 """Detectors as programs use them: images in, predictions out."""
 
+import subprocess
+import sys
 import threading
 import weakref
 from concurrent import futures
@@ -68,94 +70,11 @@ def test_a_folder_and_paths_are_named_by_their_paths(detector, folder, line):
   assert_equal([found], line[3:4])
 
 
-def test_arrays_are_numbered(detector, folder, line):
-  pixels = [
-    np.asarray(images.read_image(path)) for path in sorted(folder.iterdir())
-  ]
-  assert len({array.shape for array in pixels}) > 1
-  for given in (pixels, iter(pixels), (array for array in pixels)):
-    found = list(detector.predict(given))
-    assert [p.source for p in found] == list(range(6))
-    assert_equal(found, line)
-  assert_equal(detector.predict(pixels[2]), line[2:3])
-  batch = np.stack(pixels[::3])
-  assert batch.ndim == 4
-  assert_equal(detector.predict(batch), line[::3])
-
-
-def test_pil_images_are_read_as_their_files(detector, folder, line):
-  opened = [Image.open(path) for path in sorted(folder.iterdir())]
-  assert {image.mode for image in opened} == {'RGB', 'L', 'I;16'}
-  found = list(detector.predict(opened))
-  assert [p.source for p in found] == list(range(6))
-  assert_equal(found, line)
-  (found,) = detector.predict(opened[0])
-  assert found.source == 0
-
-
-def test_kinds_can_be_mixed(detector, folder, line):
-  paths = sorted(folder.iterdir())
-  given = [paths[0], Image.open(paths[1]), str(paths[2])]
-  found = list(detector.predict(given))
-  assert [p.source for p in found] == [paths[0], 1, paths[2]]
-  assert_equal(found, line[:3])
-
-
-@pytest.mark.parametrize('mode', ['1', 'L', 'LA', 'P', 'RGBA', 'CMYK', 'I'])
-def test_pil_images_of_every_mode_are_read_as_their_files(
-  detector, tmp_path, mode
-):
-  pixels = next(detectors.arrays())
-  if mode == 'I':
-    image = Image.fromarray(pixels[..., 0].astype(np.int32) * 257)
-  else:
-    image = Image.fromarray(pixels).convert(mode)
-  if mode == 'P':
-    image.info['transparency'] = bytes(range(256))
-  image.save(tmp_path / 'image.tiff')
-  expected = list(detector.predict(tmp_path))
-  before = dict(image.info)
-  assert_equal(detector.predict(image), expected)
-  assert image.mode == mode  # The caller's image is left as it was.
-  assert image.info == before
-
-
-@pytest.mark.parametrize('given', [3, None])
-def test_other_things_are_refused(detector, given):
-  with pytest.raises(TypeError, match='expected images as arrays, paths'):
-    next(detector.predict(given))
-
-
 def test_nothing_gives_nothing(detector, tmp_path):
   assert list(detector.predict([])) == []
   assert list(detector.predict(np.zeros((0, 9, 9, 3), np.uint8))) == []
   with pytest.raises(FileNotFoundError, match='no images'):
     next(detector.predict(tmp_path))
-
-
-def test_maps_are_in_the_images_pixels(detector, folder):
-  for found in detector.predict(folder):
-    assert found.input_map.shape == SIZE
-    assert found.map.shape == images.image_size(found.source)
-    assert found.map.dtype == np.float32
-    assert np.isfinite(found.map).all()
-
-
-def test_what_is_cropped_off_is_not_a_number(cropping):
-  pixels = [*detectors.arrays(3), np.zeros((52, 31, 3), np.uint8)]
-  for one, found in zip(pixels, cropping.predict(pixels), strict=True):
-    height, width = one.shape[:2]
-    short = min(height, width)
-    seen = []
-    for side in (height, width):
-      resized = int(40 * side / short)
-      start = round((resized - CROP) / 2)
-      # Pixel i lies between i and i + 1 of `side`; some of it must be inside.
-      edges = np.arange(side + 1) * resized / side
-      seen.append((edges[1:] > start) & (edges[:-1] < start + CROP))
-    inside = seen[0][:, None] & seen[1]
-    assert 0 < inside.mean() < 1
-    np.testing.assert_array_equal(np.isfinite(found.map), inside)
 
 
 def test_the_map_lies_where_the_image_does(cropping):
@@ -166,49 +85,6 @@ def test_the_map_lies_where_the_image_does(cropping):
   moved = np.nan_to_num(np.abs(marked - plain))
   row, column = np.unravel_index(moved.argmax(), moved.shape)
   assert (row, column) == pytest.approx((30, 47), abs=8)
-
-
-def test_verdicts_follow_the_thresholds(cropping):
-  found = list(cropping.predict(detectors.arrays()))
-  limits = cropping.thresholds
-  verdicts = [p.anomalous for p in found]
-  assert verdicts == [p.score > limits.image for p in found]
-  assert {*verdicts} == {True, False}
-  for p in found:
-    assert p.mask.dtype == bool
-    np.testing.assert_array_equal(p.mask, p.map > limits.pixel)
-    assert p.normalised == pytest.approx(
-      (p.score - limits.median) / (limits.image - limits.median)
-    )
-  assert any(p.mask.any() for p in found)
-  assert not all(p.mask.all() for p in found)
-
-
-def test_without_thresholds_there_are_no_verdicts(detector):
-  assert detector.thresholds == NONE
-  for found in detector.predict(detectors.arrays(2)):
-    assert found.anomalous is None
-    assert found.mask is None
-    assert found.seconds > 0
-    with pytest.raises(ValueError, match='calibrated'):
-      _ = found.normalised
-
-
-def test_each_threshold_is_enough_for_its_own_verdict(detector):
-  changed = another(detector)
-  changed.thresholds = NONE.replace(image=0.0)
-  (found,) = changed.predict(detectors.arrays(1))
-  assert found.anomalous is (found.score > 0)
-  assert found.mask is None
-  changed.thresholds = NONE.replace(pixel=0.0)
-  (found,) = changed.predict(detectors.arrays(1))
-  assert found.anomalous is None
-  np.testing.assert_array_equal(found.mask, found.map > 0)
-
-
-def test_a_score_is_no_lower_than_its_map(detector):
-  for found in detector.predict(detectors.arrays()):
-    assert found.score >= found.input_map.max() - 1e-5
 
 
 COUNT = 13  # A multiple of no batch size.
@@ -222,13 +98,6 @@ def alone(detector):
     for pixels in detectors.arrays(COUNT)
     for found in detector.predict(pixels)
   ]
-
-
-def test_company_changes_nothing(detector, alone):
-  found = list(detector.predict(detectors.arrays(COUNT)))
-  assert_equal(found, alone)
-  scores = [p.score for p in alone]
-  assert np.ptp(scores) > 0.1
 
 
 @pytest.mark.parametrize(
@@ -257,22 +126,6 @@ def test_the_size_of_batches_changes_nothing(
   assert simplenet.run._cache_size() - before <= 1 + len(sizes)
 
 
-def test_odd_numbers_compile_nothing(detector):
-  pixels = np.random.default_rng(0).integers(0, 256, (15, *SIZE, 3), np.uint8)
-  many = detectors.as_on_accelerators(detector, 'float32', 8)
-  maps, scores = many.infer(pixels)
-  many.infer(pixels[:1])
-  before, compiled = simplenet.run._cache_size(), Compilations()
-  for count in (1, 5, 6, 7, 8, 9, 13, 14):
-    some_maps, some_scores = many.infer(pixels[:count])
-    assert some_maps.shape == (count, *SIZE)
-    assert some_scores.shape == (count,)
-    np.testing.assert_allclose(some_maps, maps[:count], atol=1e-5)
-    np.testing.assert_allclose(some_scores, scores[:count], atol=1e-5)
-  assert simplenet.run._cache_size() == before
-  assert compiled.count == 0
-
-
 def test_a_warm_detector_compiles_nothing():
   # A size of its own, so that nothing is compiled before.
   cold = detectors.as_on_accelerators(
@@ -283,18 +136,6 @@ def test_a_warm_detector_compiles_nothing():
   assert simplenet.run._cache_size() == before + 2  # For 8 and for 1.
   assert len(list(cold.predict(np.zeros((17, 9, 9, 3), np.uint8)))) == 17
   assert simplenet.run._cache_size() == before + 2
-
-
-def test_detectors_of_one_kind_share_what_is_compiled(detector):
-  list(detector.predict(detectors.arrays(1)))
-  other = detectors.make(heads=2, levels=(1,))
-  other.weights['head.tail'] = -other.weights['head.tail']
-  other = another(other)
-  before = simplenet.run._cache_size()
-  (found,) = other.predict(detectors.arrays(1))
-  (first,) = detector.predict(detectors.arrays(1))
-  assert simplenet.run._cache_size() == before
-  np.testing.assert_allclose(found.input_map, -first.input_map, atol=1e-5)
 
 
 def test_pixels_of_the_inputs_size_need_no_reading(detector):
@@ -309,44 +150,6 @@ def test_pixels_of_the_inputs_size_need_no_reading(detector):
   maps, scores = detector.infer(pixels[:0])
   assert maps.shape == (0, *SIZE)
   assert scores.shape == (0,)
-
-
-@pytest.mark.parametrize(
-  ('shape', 'dtype'),
-  [
-    ((1, *SIZE, 3), np.float32),
-    ((1, *SIZE[::-1], 3), np.uint8),
-    ((1, *SIZE, 4), np.uint8),
-    ((1, *SIZE), np.uint8),
-    ((*SIZE, 3), np.uint8),
-  ],
-)
-def test_pixels_of_another_shape_are_refused(detector, shape, dtype):
-  with pytest.raises(ValueError, match=r'expected uint8\[images, 32, 40, 3'):
-    detector.infer(np.zeros(shape, dtype))
-
-
-@pytest.mark.parametrize(
-  ('options', 'message'),
-  [
-    ({'precision': 'half'}, "precision is 'half'; choose one of float32"),
-    ({'batch_size': 0}, 'batch_size is 0, expected at least 1'),
-  ],
-)
-def test_other_manners_are_refused(detector, options, message):
-  with pytest.raises(ValueError, match=message):
-    another(detector, **options)
-
-
-class Compilations:
-  """Counts what is compiled from now on."""
-
-  def __init__(self):
-    self.count = 0
-    jax.monitoring.register_event_duration_secs_listener(self._on_event)
-
-  def _on_event(self, event, duration, **_):
-    self.count += event == '/jax/core/compile/backend_compile_duration'
 
 
 class Stream:
@@ -422,37 +225,6 @@ def test_no_more_is_asked_for_than_is_allowed(detector, batch, lookahead):
   assert max(sizes) <= allowed + 1
 
 
-@pytest.mark.parametrize('batch', [1, 64])
-@pytest.mark.parametrize('lookahead', [None, 0, 1, 2, 5, 9])
-def test_a_line_that_waits_for_verdicts_does_not_stand_still(
-  detector, batch, lookahead
-):
-  """The next part comes when fewer than it allows are without a verdict."""
-  told = threading.Semaphore((lookahead or 0) + 1)
-
-  def line():
-    for index in range(20):
-      assert told.acquire(timeout=10), f'no verdict before part {index}'
-      yield np.full((*SIZE, 3), index, np.uint8)
-
-  found = streaming(detector, batch).predict(line(), lookahead=lookahead)
-  for count, one in enumerate(found):
-    assert one.source == count
-    told.release()
-  assert count == 19
-
-
-def test_what_has_a_length_keeps_the_device_busy(detector):
-  given = list(detectors.arrays(13))
-  sizes, many = [], streaming(detector, 8)
-  start = many._computation.start
-  many._computation.start = lambda pixels: (
-    sizes.append(len(pixels)) or start(pixels)
-  )
-  list(many.predict(given))
-  assert sizes == [8, 5]
-
-
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
@@ -463,26 +235,6 @@ def test_what_has_a_length_keeps_the_device_busy(detector):
 def test_wrong_options_are_told_at_once(detector, options, message):
   with pytest.raises(ValueError, match=message):
     detector.predict([], **options)
-
-
-def test_an_endless_stream_is_read_as_it_is_asked_for(detector):
-  stream = Stream(10**9)
-  predictions = detector.predict(stream)
-  assert stream.taken == 0
-  for count in range(1, 20):
-    next(predictions)
-    assert stream.taken == count
-  predictions.close()
-
-
-def test_gray_frames_are_gray_images(detector, tmp_path):
-  gray = next(detectors.arrays())[..., 0]
-  deep = gray.astype(np.uint16) * 257
-  Image.fromarray(gray).save(tmp_path / 'gray.png')
-  (expected,) = detector.predict(tmp_path / 'gray.png')
-  given = [gray, gray[..., None], deep, deep[..., None], gray[:, :, None]]
-  for found in detector.predict(given):
-    assert found.score == expected.score
 
 
 def test_bgr_is_rgb_exchanged(detector, folder):
@@ -500,25 +252,6 @@ def test_bgr_is_rgb_exchanged(detector, folder):
   assert found.score == right.score
   changed = another(detector).calibrate(exchanged, channels='bgr')
   assert changed.thresholds == another(detector).calibrate(pixels).thresholds
-
-
-def test_pil_images_are_turned_and_refused_as_files_are(detector, tmp_path):
-  pixels = next(detectors.arrays())
-  turned = Image.fromarray(np.rot90(pixels))  # As a camera held upright.
-  exif = Image.Exif()
-  exif[0x0112] = 6
-  turned.save(tmp_path / 'turned.png', exif=exif)
-  (found,) = detector.predict(Image.open(tmp_path / 'turned.png'))
-  (expected,) = detector.predict(pixels)
-  assert found.frame == expected.frame
-  assert found.score == expected.score
-  pages = [Image.fromarray(pixels)] * 2
-  pages[0].save(tmp_path / 'pages.tiff', save_all=True, append_images=pages[1:])
-  with (
-    Image.open(tmp_path / 'pages.tiff') as opened,
-    pytest.raises(ValueError, match='holds 2 pictures'),
-  ):
-    list(detector.predict(opened))
 
 
 def test_a_thumbnail_is_kept_where_it_is_wanted(detector):
@@ -539,26 +272,6 @@ def test_closing_early_ends_the_threads(detector, batch):
   next(predictions)
   assert workers() - before
   predictions.close()
-  assert not workers() - before
-
-
-def test_the_end_and_an_error_end_the_threads(detector, tmp_path):
-  before = workers()
-  list(detector.predict(Stream(3)))
-  assert not workers() - before
-  with pytest.raises(FileNotFoundError):
-    list(detector.predict([tmp_path / 'none.png']))
-  assert not workers() - before
-
-
-def test_an_error_of_the_source_is_raised(detector):
-  def given():
-    yield from detectors.arrays(5)
-    raise RuntimeError('the camera is gone')
-
-  before = workers()
-  with pytest.raises(RuntimeError, match='the camera is gone'):
-    list(detector.predict(given()))
   assert not workers() - before
 
 
@@ -622,84 +335,6 @@ def test_what_cannot_be_used_is_told_and_left_out(
   assert 'an array is float64[40, 40, 3]' in str(told[3][1])
 
 
-@pytest.mark.parametrize(
-  ('index', 'kind', 'message'),
-  [
-    (0, ValueError, r'broken\.png'),
-    (3, FileNotFoundError, r'missing\.png'),
-    (5, ValueError, r'int16\[40, 40\]'),
-  ],
-)
-def test_without_a_listener_it_is_raised(detector, given, index, kind, message):
-  with pytest.raises(kind, match=message):
-    list(detector.predict([given[1], given[index]]))
-
-
-def test_what_a_listener_raises_comes_through(detector, given):
-  class EnoughError(Exception):
-    pass
-
-  def refuse(source, error):
-    raise EnoughError
-
-  before = workers()
-  with pytest.raises(EnoughError):
-    list(detector.predict(given, on_error=refuse))
-  assert not workers() - before
-
-
-def test_an_image_too_elongated_to_be_cropped_is_one_of_them(cropping):
-  told = []
-  long = np.zeros((1, 500_000, 3), np.uint8)
-  assert not list(
-    cropping.predict(long, on_error=lambda *error: told.append(error))
-  )
-  assert 'too elongated' in str(told[0][1])
-
-
-@pytest.mark.parametrize(
-  ('rate', 'beyond'),
-  # Of 9 images and a new one, the k-th smallest of 9 is exceeded by the new
-  # one with 1 - k / 10.
-  [(0.01, 0), (0.1, 0), (0.11, 0), (0.2, 1), (0.35, 2), (0.5, 4), (0.99, 8)],
-)
-def test_thresholds_are_the_scores_of_their_rank(detector, rate, beyond):
-  given = list(detectors.arrays(9))
-  scores = sorted(p.score for p in detector.predict(given))
-  peaks = sorted(p.input_map.max() for p in detector.predict(given))
-  assert len(set(scores)) == len(set(peaks)) == 9
-  calibrated = another(detector)
-  assert calibrated.calibrate(given, rate) is calibrated
-  limits = calibrated.thresholds
-  assert limits.image == pytest.approx(scores[8 - beyond], abs=1e-6)
-  assert limits.pixel == pytest.approx(peaks[8 - beyond], abs=1e-6)
-  assert limits.promised == pytest.approx((beyond + 1) / 10)
-  assert limits.promised <= max(rate, 0.1) + 1e-9
-  assert (limits.asked, limits.images) == (rate, 9)
-  assert limits.median == pytest.approx(scores[4], abs=1e-6)
-  found = list(calibrated.predict(given))
-  assert sum(p.anomalous for p in found) == beyond
-  assert sum(p.input_map.max() > limits.pixel for p in found) == beyond
-  drivers = {name for name, _ in limits.drivers}
-  assert drivers == {
-    str(p.source)
-    for p in found
-    if p.score >= limits.image or p.input_map.max() >= limits.pixel
-  }
-  values = [score for _, score in limits.drivers]
-  assert values == sorted(values, reverse=True)
-
-
-def test_nothing_to_calibrate_by_is_refused(detector):
-  changed = another(detector)
-  changed.thresholds = NONE.replace(image=1.0)
-  with pytest.raises(ValueError, match='no normal images'):
-    changed.calibrate([])
-  with pytest.raises(ValueError, match=r'rate of false alarms is 1\.5'):
-    changed.calibrate(detectors.arrays(2), 1.5)
-  assert changed.thresholds == NONE.replace(image=1.0)
-
-
 def test_images_that_cannot_be_used_are_raised_or_left_out(detector, folder):
   given = [*sorted(folder.iterdir()), folder / 'missing.png']
   changed = another(detector)
@@ -714,7 +349,7 @@ def test_images_that_cannot_be_used_are_raised_or_left_out(detector, folder):
 
 def test_a_saved_detector_is_the_same(cropping, folder, tmp_path):
   calibrated = another(cropping).calibrate(folder, 0.3)
-  assert calibrated.thresholds.drivers
+  assert calibrated.thresholds.limiting_images
   calibrated.save(tmp_path / 'part.v2')
   assert [p.name for p in tmp_path.iterdir()] == ['part.v2.safetensors']
   expected = list(calibrated.predict(folder))
@@ -743,16 +378,6 @@ def test_options_are_passed_on(detector, tmp_path):
     Detector.load(tmp_path / 'part', precision='half')
 
 
-def test_what_is_set_later_is_saved(detector, tmp_path):
-  changed = another(detector)
-  changed.thresholds = NONE.replace(image=0.25, pixel=0.125)
-  changed.save(tmp_path / 'part')
-  limits = Detector.load(tmp_path / 'part').thresholds
-  assert (limits.image, limits.pixel) == (0.25, 0.125)
-  assert limits.promised is None
-  assert detector.thresholds == NONE
-
-
 def test_a_larger_input_is_tiles_without_seams():
   """Away from its borders a tile looks as it does in the whole image."""
   rng = np.random.default_rng(0)
@@ -771,3 +396,49 @@ def test_a_larger_input_is_tiles_without_seams():
   assert np.abs(alone[0] - whole[0, :, left : left + width]).max() > (
     1e-2 * np.ptp(whole)
   )
+
+
+class Late:
+  """Stands for results of which it turns out late that there are none."""
+
+  def copy_to_host_async(self):
+    pass
+
+  def __array__(self, *_, **__):
+    raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory')
+
+
+@pytest.mark.parametrize('late', [False, True])
+def test_out_of_memory_names_the_flag_that_helps(detector, monkeypatch, late):
+  def run(*_):
+    return (Late(), Late()) if late else np.asarray(Late())
+
+  monkeypatch.setattr(simplenet, 'run', run)
+  message = r'with 8 images of 32 x 40 at a time; lower --batch_size'
+  many = detectors.as_on_accelerators(detector, batch_size=8)
+  with pytest.raises(MemoryError, match=message):
+    many.infer(np.zeros((9, *SIZE, 3), np.uint8))
+
+
+def test_a_detector_is_loaded_without_tensorflow_datasets():
+  code = (
+    'import sys; from simplenet_jax.detector import Detector; '
+    "sys.exit('tensorflow_datasets' in sys.modules)"
+  )
+  assert (
+    subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+  )
+
+
+def test_wrong_pixels_and_options_are_refused(detector):
+  for shape, dtype in (
+    ((1, *SIZE, 3), np.float32),
+    ((1, *SIZE[::-1], 3), np.uint8),
+    (SIZE, np.uint8),
+  ):
+    with pytest.raises(ValueError, match=r'expected uint8\[images, 32, 40, 3'):
+      detector.infer(np.zeros(shape, dtype))
+  with pytest.raises(ValueError, match="precision is 'half'; choose one of fl"):
+    another(detector, precision='half')
+  with pytest.raises(ValueError, match='batch_size is 0, expected at least 1'):
+    another(detector, batch_size=0)

@@ -12,12 +12,13 @@ from safetensors.torch import save_file
 from benchmarks.fuzzing import ground, mutations, pictures, values
 from simplenet_jax.config import check_config, flatten, load_config
 from simplenet_jax.data import images
+from simplenet_jax.detection import assembly
 from simplenet_jax.detection import file as detectors
-from simplenet_jax.detection import released
 from simplenet_jax.models.weights import files as weights
 from tests.detection.detectors import make
 
 FIELDS = flatten(load_config('demo'))
+DIM = ground.SETTINGS['patch.target_dim']
 seeds = st.integers(0, 2**32)
 # A file is written anew by every example.
 many = settings(
@@ -47,20 +48,8 @@ def small(tmp_path_factory):
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
   path = ground.write_released(tmp_path_factory.mktemp('released') / 'ckpt.pth')
-  assert released.load(path, small_heads())
+  assert assembly.load_released(path, DIM)
   return path
-
-
-def small_heads():
-  """Returns settings of heads like those of the checkpoint."""
-  config = load_config('demo')
-  config.update_from_flattened_dict(
-    {
-      name: ground.SETTINGS[name]
-      for name in ('patch.target_dim', 'head.hidden')
-    }
-  )
-  return config
 
 
 @many
@@ -118,7 +107,7 @@ def test_released_checkpoints(tmp_path, checkpoint, seed):
   path.write_bytes(
     mutations.mutated(random.Random(seed), checkpoint.read_bytes())
   )
-  assert_read_or_refused(path, lambda one: released.load(one, small_heads()))
+  assert_read_or_refused(path, lambda one: assembly.load_released(one, DIM))
 
 
 @many

@@ -152,59 +152,8 @@ def test_what_it_says_of_itself(folder, tmp_path):
   assert len(provenance['weights']['sha256']) == 64
 
 
-@pytest.mark.parametrize(
-  ('options', 'message'),
-  [
-    (['--config.data.crop=0'], '--config.data.crop is 0; the released code'),
-    (['--config.patch.target_dim=20'], 'set --config.patch.target_dim'),
-    (['--config.backbone.weights=none.pth'], 'none.pth'),
-  ],
-)
-def test_a_config_that_does_not_fit_is_one_line(
-  folder, tmp_path, options, message
-):
-  done = run(folder, tmp_path / 'out', *options)
-  assert done.status == 1
-  assert message in done.error
-  assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-  ('change', 'message'),
-  [
-    (None, 'no such checkpoint'),
-    (b'nothing', 'damaged, or not a file of tensors'),
-    ('backbone', 'not a checkpoint of the released code, discriminator and'),
-  ],
-)
-def test_another_file_is_one_line(folder, tmp_path, change, message):
-  path = tmp_path / 'ckpt.pth'
-  if change == 'backbone':
-    path = folder / 'backbone.pth'
-  elif change:
-    path.write_bytes(change)
-  done = run(folder, tmp_path / 'out', checkpoint=path)
-  assert done.status == 1
-  assert done.error.startswith(f'error: {path}: {message}')
-  assert not (tmp_path / 'out.safetensors').exists()
-
-
 def test_without_pytorch_it_says_so(folder, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'torch', None)
   done = run(folder, tmp_path / 'out')
   assert done.status == 1
   assert done.error.endswith('needs PyTorch to be read')
-
-
-def test_a_detector_that_is_there_is_kept(folder, tmp_path):
-  target = tmp_path / 'old.safetensors'
-  target.write_bytes(b'something')
-  for name in (target, target.with_suffix('')):
-    done = run(folder, name)
-    assert done.status == 1
-    assert 'old.safetensors is there already' in done.error
-    assert '--overwrite' in done.error
-  assert target.read_bytes() == b'something'
-  done = run(folder, target, '--overwrite')
-  assert done.status == 0, done.errors
-  assert Detector.load(target).heads == 1

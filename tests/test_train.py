@@ -308,9 +308,11 @@ def test_held_out_images_set_thresholds_that_are_told(held_out):
   peak = max(p.input_map.max() for p in found)
   assert limits.pixel == pytest.approx(peak, abs=1e-6)
   assert limits.images == 3
-  assert limits.promised == pytest.approx(1 / 4)
+  assert limits.guaranteed_rate == pytest.approx(1 / 4)
   assert not any(p.anomalous for p in found)
-  assert {name for name, _ in limits.drivers} <= {path.name for path in held}
+  assert {name for name, _ in limits.limiting_images} <= {
+    path.name for path in held
+  }
   assert 'part: 9 train, 3 held out, 6 test' in held_out.told[0]
   assert (
     f'  part: threshold {limits.image:.4g} from 3 good images\n'

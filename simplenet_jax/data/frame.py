@@ -13,6 +13,8 @@ from PIL import Image
 from scipy import ndimage
 
 MIN_SIDE = 32
+# Beyond this ratio of aspects an image is visibly squashed.
+ASPECT_TOLERANCE = 1.05
 
 Size = tuple[int, int]
 MaskRule = Literal['reference', 'half']

@@ -11,11 +11,15 @@ from PIL import Image
 from simplenet_jax.config import Config
 from simplenet_jax.data import images, loading, masks
 from simplenet_jax.data.category import Category
-from simplenet_jax.data.frame import Frame, MaskRule, text, whole_input_size
+from simplenet_jax.data.frame import (
+  ASPECT_TOLERANCE,
+  Frame,
+  MaskRule,
+  text,
+  whole_input_size,
+)
 from simplenet_jax.data.images import File
 
-# Beyond this ratio of aspects an image is visibly squashed.
-_ASPECT_TOLERANCE = 1.05
 _LOOKED_AT = 16  # Images whose values are looked at beforehand, at most.
 
 
@@ -217,7 +221,7 @@ def _warn_if_squashed(name: str, frames: Mapping[File, Frame]) -> None:
     ratios = [a / b for a, b in zip(frame.input, frame.original, strict=True)]
     return max(ratios) / min(ratios)
 
-  squashed = [p for p, f in frames.items() if stretch(f) > _ASPECT_TOLERANCE]
+  squashed = [p for p, f in frames.items() if stretch(f) > ASPECT_TOLERANCE]
   if squashed:
     size = text(frames[squashed[0]].input)
     logging.warning(

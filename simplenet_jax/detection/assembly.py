@@ -1,18 +1,29 @@
-"""From a config, a backbone and trained heads to a detector."""
+"""Detectors made of trained heads, or of the released code's checkpoints."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from simplenet_jax import environment
 from simplenet_jax.config import Config, describe_protocol
+from simplenet_jax.console import console
+from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.detection import appearance, file, thresholds
+from simplenet_jax.detection.appearance import Appearance
 from simplenet_jax.detection.card import Card
-from simplenet_jax.detection.thresholds import NONE
 from simplenet_jax.detector import Detector
-from simplenet_jax.models import head
+from simplenet_jax.models import head, weights
 from simplenet_jax.models.simplenet import Network
+from simplenet_jax.models.weights import files as weights_files
+
+_SCORED = 16  # Training images that are scored again, at most.
+
+Head = Mapping[str, np.ndarray]  # A finished head's leaves, by name.
 
 
 def assemble(
@@ -20,7 +31,7 @@ def assemble(
   name: str,
   size: tuple[int, int],
   weights: Mapping[str, np.ndarray],
-  heads: Sequence[Mapping[str, np.ndarray]],
+  heads: Sequence[Head],
   provenance: Mapping[str, Any],
   *,
   cautions: Sequence[str] = (),
@@ -29,13 +40,12 @@ def assemble(
 
   Args:
     config: That the heads were trained with.
-    name: Of the category.
+    name: The category's.
     size: Height and width of the network's input, in pixels.
     weights: The backbone's, from `resnet.fold`.
-    heads: One or more; see `head.fold`. Their scores are averaged.
-    provenance: Where it comes from; what the config and the environment say is
-      added.
-    cautions: What was found wrong when the heads were trained, a sentence each.
+    heads: One or more; their scores are averaged.
+    provenance: What is to be noted beside the config and the environment.
+    cautions: See `Card`.
   """
   patch = config.patch
   network = Network(
@@ -56,7 +66,7 @@ def assemble(
     crop=config.data.crop,
     bits=config.data.bits,
     margin=float(config.train.margin),
-    thresholds=NONE,
+    thresholds=thresholds.NONE,
     provenance={
       'protocol': describe_protocol(config),
       # As it comes back from a file: lists, not tuples.
@@ -66,5 +76,193 @@ def assemble(
     },
     cautions=tuple(cautions),
   )
-  # It calibrates beside the heads that are still in training.
-  return Detector(card.portable(), {**weights, **head.fold(heads)}, shrink=True)
+  return Detector(
+    card.portable(),
+    {**weights, **head.fold(heads)},
+    # It calibrates beside the heads that are still in training.
+    batch_size=config.backbone.batch_size,
+  )
+
+
+class Shipper:
+  """Makes detectors of a run's heads, in `<workdir>/detectors`."""
+
+  def __init__(self, config: Config, loaded: weights.Weights, workdir: Path):
+    """Notes what the run's detectors have in common."""
+    self._config, self._loaded = config, loaded
+    self._folder = workdir / 'detectors'
+
+  def _path(self, name: str) -> Path:
+    return self._folder / f'{name}{file.SUFFIX}'
+
+  def has(self, name: str, seeds: Sequence[int]) -> bool:
+    """Returns whether a category's detector is there, of these seeds' heads."""
+    try:
+      card, _ = file.load(self._path(name))
+    except (FileNotFoundError, ValueError):
+      return False
+    return card.provenance.get('seeds') == list(seeds)
+
+  def ship(
+    self,
+    one: Inputs,
+    heads: Mapping[int, Head],
+    fingerprint: str,
+    cautions: Sequence[str] = (),
+  ) -> None:
+    """Makes a category's detector, calibrates it and saves it.
+
+    The category's validation images set the thresholds; heads are by seed.
+    """
+    config, loaded = self._config, self._loaded
+    detector = assemble(
+      config,
+      one.name,
+      one.size,
+      loaded.state,
+      list(heads.values()),
+      {
+        'protocol': describe_protocol(config, loaded.other),
+        'weights': {'name': loaded.name, 'sha256': loaded.sha256},
+        'seeds': list(heads),
+        'data': {
+          'root': Path(config.data.root).absolute().name,
+          'images': fingerprint,
+        },
+        'device': environment.device(),
+      },
+      cautions=cautions,
+    )
+    _look_at_training(detector, one)
+    if one.category.validation:
+      detector.calibrate(
+        one.category.validation,
+        config.detector.false_alarm_rate,
+        any_aspect=True,  # The run has warned of it.
+        on_error=lambda _, error: console.print(
+          f'  error: {error}; left out of the threshold'
+        ),
+      )
+      told = '\n    '.join(thresholds.describe(detector.thresholds))
+      console.print(f'  {one.name}: {told}')
+    detector.save(self._path(one.name))
+
+  def conclude(self) -> None:
+    """Says where detectors are, if there are any."""
+    if any(self._folder.glob(f'[!.]*{file.SUFFIX}')):
+      console.print(
+        f'Detectors: {self._folder}/ (python -m simplenet_jax.predict)'
+      )
+
+
+def _look_at_training(detector: Detector, one: Inputs) -> None:
+  """Notes in a detector's card what its training images look and score like."""
+  count = len(one.train)
+  chosen = np.rint(np.linspace(0, count - 1, min(count, appearance.LOOKED_AT)))
+  thumbnails, scored = [], []
+  for number, index in enumerate(chosen):
+    pixels = one.train_pixels(int(index))
+    thumbnails.append(appearance.thumbnail(pixels))
+    # A few suffice for the ends of the colours of heat maps.
+    if number % -(-len(chosen) // _SCORED) == 0:
+      scored.append(pixels)
+  maps, _ = detector.infer(np.stack(scored))
+  detector.card = dataclasses.replace(
+    detector.card,
+    appearance=Appearance.of(
+      thumbnails, [frame.original for frame in one.train]
+    ),
+    usual=(float(np.median(maps)), float(maps.max())),
+  )
+
+
+# The released code's `ckpt.pth` holds the state dicts of `discriminator`
+# (`simplenet.py`, `Discriminator`) and `pre_projection` (`Projection`), without
+# the backbone.
+_PARTS = ('discriminator', 'pre_projection')
+_NAMES = {
+  'pre_projection.layers.0fc.weight': 'params.adaptor.0.kernel',
+  'pre_projection.layers.0fc.bias': 'params.adaptor.0.bias',
+  'discriminator.body.block1.0.weight': 'params.discriminator.first.kernel',
+  'discriminator.body.block1.0.bias': 'params.discriminator.first.bias',
+  'discriminator.body.block1.1.weight': 'params.discriminator.norm.scale',
+  'discriminator.body.block1.1.bias': 'params.discriminator.norm.bias',
+  'discriminator.body.block1.1.running_mean': 'stats.discriminator.norm.mean',
+  'discriminator.body.block1.1.running_var': 'stats.discriminator.norm.var',
+  'discriminator.tail.weight': 'params.discriminator.tail.kernel',
+}
+_MAY_MISS = {
+  'discriminator.body.block1.1.num_batches_tracked',
+  'pre_projection.layers.0fc.bias',  # The adaptor of the paper's text has none.
+}
+
+
+def load_released(path: Path, dim: int) -> dict[str, np.ndarray]:
+  """Reads the head in a checkpoint of SimpleNet's released PyTorch code.
+
+  Args:
+    path: `ckpt.pth`; reading it needs PyTorch.
+    dim: Dimensions of a patch, to be checked.
+
+  Returns:
+    A head's leaves, as a finished head is saved.
+  """
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: no such checkpoint')
+  try:
+    found = weights_files.read_torch(path)
+  except ImportError:
+    raise ValueError(f'{path}: needs PyTorch to be read') from None
+  except Exception as error:  # A damaged file can fail anywhere in torch.
+    raise ValueError(
+      f'{path}: damaged, or not a file of tensors ({type(error).__name__})'
+    ) from None
+  missing = [one for one in _PARTS if not isinstance(found.get(one), dict)]
+  if missing:
+    raise ValueError(
+      f'{path}: not a checkpoint of the released code, {" and ".join(missing)} '
+      'not in it'
+    )
+  try:
+    return _head(found, dim)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+
+
+def _head(found: Mapping[str, Any], dim: int) -> dict[str, np.ndarray]:
+  """Returns a checkpoint's head under our names, checked."""
+  tensors = {
+    f'{part}.{name}': np.asarray(value)
+    for part in _PARTS
+    for name, value in found[part].items()
+  }
+  if odd := sorted((tensors.keys() ^ _NAMES.keys()) - _MAY_MISS):
+    raise ValueError(
+      f'missing or unknown: {", ".join(odd[:3])}; expected one linear layer as '
+      'adaptor and a discriminator of two'
+    )
+  found = {}
+  for theirs, ours in _NAMES.items():
+    if theirs in tensors:
+      value = tensors[theirs]
+      # Checkpoints of half precision are read, too.
+      if jnp.issubdtype(value.dtype, jnp.floating):
+        value = value.astype(np.float32)
+      if value.dtype.kind != 'f' or not np.isfinite(value).all():
+        raise ValueError(f'{theirs} is not finite')
+      found[ours] = value.T if value.ndim == 2 else value
+  hidden = found['params.discriminator.first.bias'].size
+  expected = {
+    'params.adaptor.0.kernel': (dim, dim),
+    'params.adaptor.0.bias': (dim,),
+    'params.discriminator.first.kernel': (dim, hidden),
+    'params.discriminator.tail.kernel': (hidden, 1),
+  }
+  for name, value in found.items():
+    shape = expected.get(name, (hidden,))
+    if value.shape != shape:
+      raise ValueError(
+        f'{name} is {list(value.shape)}, expected {list(shape)}; set '
+        '--config.patch.target_dim'
+      )
+  return found

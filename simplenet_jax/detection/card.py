@@ -4,6 +4,8 @@ import dataclasses
 import json
 import re
 import sys
+import types
+import typing
 from typing import Any
 
 import simplenet_jax
@@ -16,181 +18,146 @@ from simplenet_jax.models.simplenet import Network
 
 _KIND, _NUMBER = 'simplenet-jax detector', 2
 FORMAT = f'{_KIND} {_NUMBER}'
+# What fields of `Thresholds` are called in files.
+_KEYS = {
+  'target_rate': 'asked',
+  'guaranteed_rate': 'promised',
+  'limiting_images': 'drivers',
+  'manual': 'by_hand',
+}
 # The beginning of a path of a machine, on any system.
 _PATH = re.compile(r'/|~|\.{1,2}[/\\]|[A-Za-z]:[/\\]|\\\\')
 
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-  """A detector's description, all that a program needs beside the weights.
+  """A detector's description, all that a program needs beside the weights."""
 
-  Attributes:
-    name: Of the category.
-    network: Its structure.
-    heads: How many heads' scores are averaged.
-    resize: The shorter side of an image before its crop, in pixels; not read
-      where nothing is cropped.
-    crop: Side of the centre that is used, in pixels; 0: the whole image is
-      brought to `network.size`.
-    bits: Of 16-bit gray images, see `images.read_image`.
-    margin: Of the training loss: normal patches were pushed below `-margin`,
-      counterfeits above `margin`.
-    thresholds: For verdicts.
-    provenance: Where it comes from: config, data, weights, seeds, versions.
-    appearance: What training images look like; None: nobody knows.
-    usual: The median and the highest value of training images' anomaly maps;
-      None: nobody knows.
-    cautions: What was found wrong when it was trained, a sentence each.
-  """
-
-  name: str
-  network: Network
-  heads: int
-  resize: int
-  crop: int
-  bits: int
+  name: str  # The category's.
+  network: Network  # The structure.
+  heads: int  # How many heads' scores are averaged.
+  resize: int  # The shorter side before the crop; not read without one.
+  crop: int  # Side of the centre that is used; 0: the whole image is.
+  bits: int  # How many bits 16-bit gray images make use of.
+  # Training pushed normal patches below `-margin`, counterfeits above `margin`.
   margin: float
   thresholds: Thresholds
-  provenance: dict[str, Any]
-  appearance: Appearance | None = None
+  provenance: dict[str, Any]  # Config, data, weights, seeds, versions.
+  appearance: Appearance | None = None  # What training images look like.
+  # The median and the highest value of training images' anomaly maps.
   usual: tuple[float, float] | None = None
+  # What was found wrong when the detector was trained, a sentence each.
   cautions: tuple[str, ...] = ()
 
   def frame(self, size: tuple[int, int]) -> Frame:
-    """Returns how an image of some (height, width) is brought to the input.
-
-    Raises:
-      ValueError: If it is too elongated to be cropped.
-    """
+    """Returns how an image of some (height, width) is brought to the input."""
     if self.crop:
       return Frame.protocol(size, self.resize, self.crop)
     return Frame.whole(size, self.network.size)
 
-  def check(self) -> None:
-    """Raises a ValueError for values with which nothing can be computed."""
-    network, found = self.network, self.thresholds
-    sizes = (*network.size, network.patch_size, network.target_dim, self.heads)
-    limits = found.image, found.pixel, found.promised, found.median
-    if not (
-      network.architecture in resnet.ARCHITECTURES
-      and network.padding in resnet.PADDINGS
-      and network.levels
-      and all(type(level) is int for level in network.levels)
-      and list(network.levels) == sorted(set(network.levels) & {1, 2, 3})
-      and len(network.size) == 2
-      and all(type(size) is int and 0 < size < 2**16 for size in sizes)
-      and type(network.pretrain_dim) is int
-      and network.pretrain_dim > 0
-      and _finite(network.smoothing)
-      and 0 <= network.smoothing < 1e3
-      and type(self.crop) is int
-      and type(self.resize) is int
-      and self.crop >= 0
-      and type(self.bits) is int
-      and 8 <= self.bits <= 16
-      and self.resize > 0
-      and isinstance(self.name, str)
-      and isinstance(self.provenance, dict)
-      and _finite(self.margin)
-      and self.margin >= 0
-      and all(limit is None or _finite(limit) for limit in limits)
-      and (
-        found.asked is None or (_finite(found.asked) and 0 < found.asked < 1)
-      )
-      and set(found.by_hand) <= {'image', 'pixel'}
-      and all(getattr(found, name) is not None for name in found.by_hand)
-      and found.precision in (None, *PRECISIONS)
-      and type(found.images) is int
-      and all(
-        len(driver) == 2 and isinstance(driver[0], str) and _finite(driver[1])
-        for driver in found.drivers
-      )
-      and (not self.crop or network.size == (self.crop, self.crop))
-      and (self.usual is None or (len(self.usual) == 2 and _rises(self.usual)))
-      and all(isinstance(caution, str) for caution in self.cautions)
-    ):
-      raise ValueError('its description holds values that make no sense')
-
   def portable(self) -> 'Card':
     """Returns the card without the folders of the machine it was made on."""
-    drivers = tuple(
-      (_without_folders(name), score) for name, score in self.thresholds.drivers
-    )
+    limiting = _without_folders(self.thresholds.limiting_images)
     return dataclasses.replace(
       self,
-      thresholds=dataclasses.replace(self.thresholds, drivers=drivers),
+      thresholds=dataclasses.replace(self.thresholds, limiting_images=limiting),
       provenance=_without_folders(self.provenance),
     )
 
   def to_json(self) -> str:
     """Returns the card as JSON."""
-    return json.dumps({'format': FORMAT, **dataclasses.asdict(self)})
+    fields = dataclasses.asdict(self)
+    fields['thresholds'] = {
+      _KEYS.get(name, name): value
+      for name, value in fields['thresholds'].items()
+    }
+    return json.dumps({'format': FORMAT, **fields})
 
   @classmethod
   def from_json(cls, text: str) -> 'Card':
-    """Reads a card.
-
-    Raises:
-      ValueError: If it is none, or made by a later version.
-    """
+    """Reads a card; a ValueError if it is none, nonsense or of the future."""
     try:
       fields = json.loads(text)
-      found = fields.pop('format')
-    except (
-      ValueError,
-      KeyError,
-      AttributeError,
-      TypeError,
-      RecursionError,
-    ):
+      found = str(fields.pop('format'))
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
       raise ValueError('not the description of a detector') from None
-    numbered = re.fullmatch(rf'{_KIND} (\d{{1,9}})', str(found))
+    numbered = re.fullmatch(rf'{_KIND} (\d{{1,9}})', found)
     if not numbered:
       raise ValueError(f'its format is {found!r}, expected {FORMAT!r}')
+    if int(numbered[1]) > _NUMBER:
+      raise ValueError(_newer(fields))
     try:
-      if int(numbered[1]) > _NUMBER or _has_unknown(fields):
-        raise ValueError(_newer(fields))
-      network, thresholds = fields.pop('network'), fields.pop('thresholds')
-      for name in ('levels', 'size'):
-        network[name] = tuple(network[name])
-      thresholds['drivers'] = tuple(map(tuple, thresholds['drivers']))
-      thresholds['by_hand'] = tuple(thresholds['by_hand'])
-      # What format 1 does not have stays unknown.
-      if (appearance := fields.get('appearance')) is not None:
-        fields['appearance'] = Appearance.from_fields(appearance)
-      for name in ('usual', 'cautions'):
-        if fields.get(name) is not None:
-          fields[name] = tuple(fields[name])
-      card = cls(
-        network=Network(**network),
-        thresholds=Thresholds(**thresholds),
-        **fields,
-      )
-      card.check()
-    except (AttributeError, KeyError, TypeError):
+      card = _parse(cls, fields)
+    except _UnknownField:
+      raise ValueError(_newer(fields)) from None
+    except TypeError:
       raise ValueError('its description is damaged; copy it anew') from None
+    _check_ranges(card)
     return card
 
 
-def is_older(text: str) -> bool:
-  """Returns whether an earlier version wrote a card that can be read."""
-  return json.loads(text)['format'] != FORMAT
+_CLASSES = (Card, Network, Thresholds, Appearance)
 
 
-def _has_unknown(fields: dict[str, Any]) -> bool:
-  """Returns whether a card has fields that this version does not know."""
-  kinds = {
-    'network': Network,
-    'thresholds': Thresholds,
-    'appearance': Appearance,
-  }
-  given: list[tuple[type, Any]] = [(Card, fields)]
-  given += [(kind, fields.get(name)) for name, kind in kinds.items()]
-  return any(
-    set(values) - {field.name for field in dataclasses.fields(kind)}
-    for kind, values in given
-    if isinstance(values, dict)
-  )
+class _UnknownField(Exception):  # noqa: N818 - a later version's, no error.
+  pass
+
+
+def _parse(kind: Any, value: Any) -> Any:
+  """Returns a value of JSON as a field's type; a TypeError if it is another."""
+  arguments = typing.get_args(kind)
+  if isinstance(value, dict) and kind in _CLASSES:
+    hints = typing.get_type_hints(kind)
+    if kind is Thresholds:
+      hints = {_KEYS.get(name, name): hint for name, hint in hints.items()}
+    if value.keys() - hints.keys():
+      raise _UnknownField
+    found = {name: _parse(hints[name], one) for name, one in value.items()}
+    if kind is Thresholds:
+      names = {key: name for name, key in _KEYS.items()}
+      found = {names.get(key, key): one for key, one in found.items()}
+    return kind(**found)
+  if isinstance(kind, types.UnionType):  # Always of a type and None.
+    return None if value is None else _parse(arguments[0], value)
+  if typing.get_origin(kind) is tuple and isinstance(value, list):
+    if arguments[-1] is ...:
+      arguments = arguments[:1] * len(value)
+    if len(arguments) == len(value):
+      return tuple(map(_parse, arguments, value))
+  if kind is float and isinstance(value, int | float):
+    # JSON knows NaN, and whole numbers that no float can hold.
+    if not isinstance(value, bool) and abs(value) <= sys.float_info.max:
+      return value
+  elif type(value) is (typing.get_origin(kind) or kind):
+    return value
+  raise TypeError
+
+
+def _check_ranges(card: Card) -> None:
+  """Raises a ValueError for values with which nothing can be computed."""
+  network, found, known = card.network, card.thresholds, card.appearance
+  sides = (*network.size, network.patch_size, network.target_dim, card.heads)
+  if not (
+    network.architecture in resnet.ARCHITECTURES
+    and network.padding in resnet.PADDINGS
+    and network.levels
+    and list(network.levels) == sorted(set(network.levels) & {1, 2, 3})
+    and all(0 < side < 2**16 for side in sides)
+    and network.pretrain_dim > 0
+    and 0 <= network.smoothing < 1e3
+    and card.resize > 0
+    and card.crop >= 0
+    and (not card.crop or network.size == (card.crop, card.crop))
+    and 8 <= card.bits <= 16
+    and card.margin >= 0
+    and (found.target_rate is None or 0 < found.target_rate < 1)
+    and set(found.manual) <= {'image', 'pixel'}
+    and all(getattr(found, name) is not None for name in found.manual)
+    and found.precision in (None, *PRECISIONS)
+    and (known is None or known.makes_sense())
+    and (card.usual is None or card.usual[0] <= card.usual[1])
+  ):
+    raise ValueError('its description holds values that make no sense')
 
 
 def _newer(fields: dict[str, Any]) -> str:
@@ -213,13 +180,3 @@ def _without_folders(value: Any) -> Any:
   if isinstance(value, str) and _PATH.match(value):
     return re.split(r'[/\\]', value.rstrip('/\\'))[-1]
   return value
-
-
-def _rises(pair: tuple[Any, ...]) -> bool:
-  return all(_finite(value) for value in pair) and pair[0] <= pair[1]
-
-
-def _finite(value: Any) -> bool:
-  # JSON knows NaN, and whole numbers that no float can hold.
-  number = isinstance(value, int | float) and not isinstance(value, bool)
-  return number and abs(value) <= sys.float_info.max

@@ -1,4 +1,4 @@
-"""A network on a device: batches of images in, maps and scores out."""
+"""A detector's network on a device, fed with batches of images."""
 
 import collections
 import contextlib
@@ -9,17 +9,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 
 from simplenet_jax import environment
 from simplenet_jax.models import simplenet
 from simplenet_jax.models.precision import PRECISIONS
 
-BATCH = 64  # Images at a time on an accelerator, at most.
-
 
 class Computation:
-  """Scores images that are of the network's size already."""
+  """Scores images that have the network's size already."""
 
   def __init__(
     self,
@@ -27,48 +24,24 @@ class Computation:
     weights: Mapping[str, np.ndarray],
     precision: str,
     batch_size: int,
-    shrink: bool,
   ):
-    """Prepares; weights go to the default device with the first images.
-
-    Args:
-      structure: What to compute.
-      weights: Folded, float32, on the host.
-      precision: See `Detector`.
-      batch_size: See `Detector`.
-      shrink: See `Detector`.
-
-    Raises:
-      ValueError: For another precision, a batch size below 1, or where JAX
-        finds no device.
-    """
+    """Prepares; the options are those of `Detector`."""
     if precision not in PRECISIONS:
       raise ValueError(
         f'precision is {precision!r}; choose one of {", ".join(PRECISIONS)}'
       )
     if batch_size < 1:
       raise ValueError(f'batch_size is {batch_size}, expected at least 1')
-    # CPUs gain nothing by bfloat16; it is there to see what it does elsewhere.
     try:
-      backend = jax.default_backend()
-    except Exception as error:  # JAX asserts, too.
+      on_cpu = jax.default_backend() == 'cpu'
+    except Exception as error:  # JAX raises assertion errors, too.
       raise ValueError(environment.missing_backend()) from error
-    winograd = backend == 'cpu' and precision != 'bfloat16'
-    mode = 'float32' if winograd else precision
-    self._network, self._weights = structure, weights
-    self._mode = simplenet.ComputeMode(mode, winograd)
-    self._batch_size = 1 if winograd else batch_size
-    self._may_shrink = shrink
-
-  @property
-  def batch_size(self) -> int:
-    """Images at a time, at most."""
-    return self._batch_size
-
-  @property
-  def precision(self) -> str:
-    """What it computes in."""
-    return self._mode.precision
+    # CPUs gain nothing by bfloat16; there it shows what it does elsewhere.
+    winograd = on_cpu and precision != 'bfloat16'
+    self.precision = 'float32' if winograd else precision
+    self.batch_size = 1 if winograd else batch_size
+    self._structure, self._weights = structure, weights
+    self._mode = simplenet.ComputeMode(self.precision, winograd)
 
   @property
   def device(self) -> str:
@@ -77,133 +50,67 @@ class Computation:
 
   @functools.cached_property
   def _on_device(self) -> dict[str, Any]:
-    prepared = simplenet.prepare(self._network, self._mode, self._weights)
-    try:
-      return jax.device_put(prepared)
-    except RuntimeError as error:
-      if not environment.is_out_of_memory(error):
-        raise
-      raise MemoryError(
-        "the device has no memory for the detector's weights; stop what else "
-        'uses it'
-      ) from None
+    return jax.device_put(
+      simplenet.prepare(self._structure, self._mode, self._weights)
+    )
 
-  def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores images, however many; see `Detector.infer`."""
-    maps = np.empty((len(pixels), *self._network.size), np.float32)
-    scores = np.empty(len(pixels), np.float32)
-    done = 0
-    parts = ((None, part) for part in self.parts(pixels))
-    for _, some_maps, some_scores, _ in self.batches(parts):
-      rows = slice(done, done + len(some_maps))
-      maps[rows], scores[rows] = some_maps, some_scores
-      done = rows.stop
-    return maps, scores
+  def start(self, pixels: Any) -> tuple[jax.Array, jax.Array]:
+    """Begins to compute a batch, in the host's memory or the device's.
 
-  def parts(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields images as many at a time as are computed together."""
-    size = self._batch_size  # It may shrink meanwhile.
-    for i in range(0, len(pixels), size):
-      yield pixels[i : i + size]
+    Batches are padded to powers of two, so that other numbers compile nothing;
+    the maps and scores, which are on their way, end with those of padding.
+    """
+    bucket = min(1 << (len(pixels) - 1).bit_length(), self.batch_size)
+    if missing := bucket - len(pixels):
+      pixels = np.pad(pixels, [(0, missing), (0, 0), (0, 0), (0, 0)])
+    values = simplenet.run(self._structure, self._mode, self._on_device, pixels)
+    for value in values:
+      value.copy_to_host_async()
+    return values
 
-  def batches(
+  def run(
     self, given: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
   ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
-    """Runs batches, the next one queued before the last one's results are read.
+    """Runs batches of pixels, each with something to know it by.
 
-    Args:
-      given: Something to know each by, and its pixels.
-      under_way: Batches that are asked for before the first one's results are
-        read. With 1, the device waits while the next one is prepared.
+    Of `under_way` batches the last is asked for before the first one's results
+    are read; with 1, the device waits while the next one is prepared.
 
     Yields:
-      That, the maps, the scores and each image's share of the seconds that the
-      host spent on them; what the device did meanwhile is not in it.
+      That something, the maps, the scores, and each image's share of the
+      seconds that the host spent on them.
     """
     queue = collections.deque()
 
     def results():
       name, pixels, seconds, values = queue.popleft()
       start = time.perf_counter()
-      found = self._read(pixels, values)
-      if not found:  # With nothing else in memory, then.
-        for *_, later in queue:
-          with contextlib.suppress(RuntimeError):  # It is told when it is read.
-            jax.block_until_ready(later)
-        found = self._alone(pixels)
+      with self._out_of_memory(len(pixels)):
+        maps, scores = (np.asarray(value)[: len(pixels)] for value in values)
       seconds += time.perf_counter() - start
-      return name, *found, seconds / len(pixels)
+      return name, maps, scores, seconds / len(pixels)
 
     for name, pixels in given:
       start = time.perf_counter()
-      values = self._started(pixels)
-      seconds = time.perf_counter() - start
-      queue.append((name, pixels, seconds, values))
+      with self._out_of_memory(len(pixels)):
+        values = self.start(pixels)
+      queue.append((name, pixels, time.perf_counter() - start, values))
       if len(queue) >= under_way:
         yield results()
     while queue:
       yield results()
 
-  def _started(self, pixels: np.ndarray) -> tuple[jax.Array, ...] | None:
-    """Begins to compute a batch; None if memory does not hold it now."""
-    if len(pixels) > self._batch_size:  # It has shrunk meanwhile.
-      return None
+  @contextlib.contextmanager
+  def _out_of_memory(self, images: int) -> Iterator[None]:
+    """Turns a device's error into one that says what helps."""
     try:
-      return self.start(pixels)
+      yield
     except RuntimeError as error:
       if not environment.is_out_of_memory(error):
         raise
-      return None
-
-  def _read(
-    self, pixels: np.ndarray, values: tuple[jax.Array, ...] | None
-  ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Waits for a batch's results; None if memory did not hold it."""
-    if not values:
-      return None
-    try:
-      maps, scores = (np.asarray(value)[: len(pixels)] for value in values)
-    except RuntimeError as error:
-      if not environment.is_out_of_memory(error):
-        raise
-      return None
-    return maps, scores
-
-  def _alone(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Computes a batch, in smaller ones if memory does not hold it."""
-    if found := self._read(pixels, self._started(pixels)):
-      return found
-    if len(pixels) <= self._batch_size:
-      self._shrink(len(pixels))
-    return self.infer(pixels)
-
-  def _shrink(self, images: int) -> None:
-    """Halves the batches, for good; raises if it must not, or cannot."""
-    height, width = self._network.size
-    if images == 1:
+      height, width = self._structure.size
       raise MemoryError(
-        f'{self.device} has no memory for an image of {height} x {width}; stop '
-        'what else uses it'
-      )
-    if not self._may_shrink:
-      raise MemoryError(
-        f'{self.device} is out of memory with {images} images of {height} x '
-        f'{width} at a time; lower --batch_size, or give --shrink'
-      )
-    self._batch_size = min(self._batch_size, (images + 1) // 2)
-    logging.warning(
-      'out of memory with %d images at a time; goes on with %d',
-      images,
-      self._batch_size,
-    )
-
-  def start(self, pixels: Any) -> tuple[jax.Array, jax.Array]:
-    """Begins to compute a batch; see `Detector.start`."""
-    bucket = min(1 << (len(pixels) - 1).bit_length(), self._batch_size)
-    missing = bucket - len(pixels)
-    if missing > 0:  # Less if batches have shrunk meanwhile.
-      pixels = np.pad(pixels, [(0, missing), (0, 0), (0, 0), (0, 0)])
-    values = simplenet.run(self._network, self._mode, self._on_device, pixels)
-    for value in values:
-      value.copy_to_host_async()
-    return values
+        f'the device is out of memory with {images} images of {height} x '
+        f'{width} at a time; lower --batch_size (of a run: '
+        '--config.backbone.batch_size), or stop what else uses the device'
+      ) from None

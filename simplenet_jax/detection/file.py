@@ -4,6 +4,7 @@ Nothing in such a file is executed when it is read.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import safetensors
 from absl import logging
 
-from simplenet_jax.detection.card import Card, is_older
+from simplenet_jax.detection.card import FORMAT, Card
 from simplenet_jax.files import write_arrays, written_aside
 from simplenet_jax.models import resnet
 
@@ -20,33 +21,20 @@ _CARD, _DIGEST = 'detector', 'sha256'
 
 
 def save(path: Path, card: Card, weights: Mapping[str, np.ndarray]) -> None:
-  """Writes a detector.
-
-  Args:
-    path: The file; its suffix may be left out.
-    card: Its description.
-    weights: Folded, float32.
-
-  Raises:
-    ValueError: If the description holds values that make no sense.
-  """
-  card.check()
+  """Writes a detector; appends `.safetensors` if missing."""
   text = card.to_json()
+  Card.from_json(text)  # Raises where values make no sense.
   metadata = {_CARD: text, _DIGEST: digest(text, weights)}
   with written_aside(with_suffix(path)) as aside:
     write_arrays(aside, weights, metadata)
 
 
 def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
-  """Reads a detector and checks that it is whole.
-
-  Args:
-    path: The file; its suffix may be left out.
+  """Reads a detector and checks that it is whole; its suffix may be left out.
 
   Raises:
-    FileNotFoundError: If there is no such file.
-    PermissionError: If it may not be read.
-    ValueError: If it is no detector, or damaged.
+    OSError: If there is no such file, or it may not be read.
+    ValueError: If it is not a detector, is damaged, or of a later version.
   """
   if path.is_dir() and not with_suffix(path).is_file():
     held = ', '.join(sorted(one.stem for one in path.glob(f'*{SUFFIX}')))
@@ -71,14 +59,15 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
     raise ValueError(
       f'{path}: not a detector; a run leaves them in WORKDIR/detectors'
     )
+  text = metadata[_CARD]
   try:
-    card = Card.from_json(metadata[_CARD])
-    _check(card, weights)
-    if metadata.get(_DIGEST) != digest(metadata[_CARD], weights):
+    card = Card.from_json(text)
+    _check_weights(card, weights)
+    if metadata.get(_DIGEST) != digest(text, weights):
       raise ValueError('damaged: its checksum differs; copy it anew')
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
-  if is_older(metadata[_CARD]):
+  if json.loads(text)['format'] != FORMAT:
     logging.warning(
       '%s: made by an older version; it does not know what its training images '
       'looked like, so images of another kind go unnoticed. Train it anew',
@@ -88,14 +77,7 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
 
 
 def read_card(path: Path) -> Card:
-  """Reads a detector's description alone; its weights are not checked.
-
-  Args:
-    path: The file.
-
-  Raises:
-    ValueError: If it is no detector, or damaged.
-  """
+  """Reads a detector's description alone; does not check its weights."""
   try:
     with safetensors.safe_open(path, 'numpy') as file:
       return Card.from_json((file.metadata() or {})[_CARD])
@@ -118,40 +100,36 @@ def with_suffix(path: Path) -> Path:
   return path if path.suffix == SUFFIX else Path(f'{path}{SUFFIX}')
 
 
-def _check(card: Card, weights: Mapping[str, np.ndarray]) -> None:
-  """Raises if weights do not fit a card."""
+def _check_weights(card: Card, weights: Mapping[str, np.ndarray]) -> None:
+  """Raises a ValueError if weights do not fit a card."""
   network = card.network
+
+  def expect(name: str, *shape: int | None) -> tuple[int, ...]:
+    """Returns a tensor's shape; raises if it is not as expected."""
+    value = weights.get(name)
+    if (
+      value is None
+      or value.dtype != np.float32
+      or value.ndim != len(shape)
+      or any(
+        a not in (None, b) for a, b in zip(shape, value.shape, strict=True)
+      )
+    ):
+      raise ValueError(f'damaged: {name} is missing or of another shape')
+    if not np.isfinite(value).all():
+      raise ValueError(f'damaged: {name} is not finite')
+    return value.shape
+
   for name, _, shape in resnet.layers(network.architecture, network.levels):
-    _expect(weights, f'{name}.kernel', shape)
-    _expect(weights, f'{name}.bias', shape[-1:])
-  (hidden,) = _expect(weights, 'head.tail', (None,))
-  _, outputs = _expect(weights, 'head.first.kernel', (network.target_dim, None))
-  _expect(weights, 'head.first.bias', (outputs,))
-  inputs = hidden
+    expect(f'{name}.kernel', *shape)
+    expect(f'{name}.bias', shape[-1])
+  (hidden,) = expect('head.tail', None)
+  _, outputs = expect('head.first.kernel', network.target_dim, None)
+  expect('head.first.bias', outputs)
+  inputs, units = hidden, hidden
   if 'head.second.kernel' in weights:
-    shape = (card.heads, None, None)
-    _, width, inner = _expect(weights, 'head.second.kernel', shape)
-    _expect(weights, 'head.second.bias', (card.heads, inner))
-    inputs, expected = card.heads * width, card.heads * inner
-    if hidden != expected:
-      raise ValueError('its layers do not fit each other')
-  if inputs != outputs or hidden % card.heads:
+    _, width, inner = expect('head.second.kernel', card.heads, None, None)
+    expect('head.second.bias', card.heads, inner)
+    inputs, units = card.heads * width, card.heads * inner
+  if inputs != outputs or units != hidden or hidden % card.heads:
     raise ValueError('its layers do not fit each other')
-
-
-def _expect(
-  weights: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]
-) -> tuple[int, ...]:
-  """Returns a tensor's shape; raises if it is not as expected."""
-  value = weights.get(name)
-  fits = (
-    value is not None
-    and value.dtype == np.float32
-    and value.ndim == len(shape)
-    and all(a in (None, b) for a, b in zip(shape, value.shape, strict=True))
-  )
-  if not fits or value is None:
-    raise ValueError(f'damaged: {name} is missing or of another shape')
-  if not np.isfinite(value).all():
-    raise ValueError(f'damaged: {name} is not finite')
-  return value.shape

@@ -1,71 +1,48 @@
 """What a detector can be given to look at."""
 
 import dataclasses
-import itertools
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from simplenet_jax.data import decoding, files, images, loading
+from simplenet_jax.data import decoding, files, images
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.data.images import EmbeddedImage, File
 from simplenet_jax.detection import appearance
 from simplenet_jax.detection.card import Card
 
+Source = File | int  # A path or record, or the place among those given.
+# Called with the source of an image that cannot be used, and why.
+OnError = Callable[[Source, ValueError | OSError], None]
+
 
 @dataclasses.dataclass(frozen=True)
 class Ready:
-  """An image, ready for the network.
+  """An image, ready for the network."""
 
-  Attributes:
-    source: Its path or record, or its place among the images given, from 0.
-    frame: Relates the input's pixels to the image's.
-    pixels: uint8 `[*size, 3]`.
-    seconds: What reading and resizing took.
-    small: From `appearance.thumbnail`.
-    picture: The image, reduced; None where it was not asked for.
-  """
-
-  source: File | int
+  source: Source
   frame: Frame
-  pixels: np.ndarray
-  seconds: float
-  small: np.ndarray
-  picture: Image.Image | None
+  pixels: np.ndarray  # uint8 `[*size, 3]`.
+  seconds: float  # What reading and resizing took.
+  small: np.ndarray  # From `appearance.thumbnail`.
+  picture: Image.Image | None  # Reduced, where that was asked for.
 
 
 @dataclasses.dataclass(frozen=True)
-class Unreadable:
-  """An image that cannot be used.
+class Unusable:
+  """An image that cannot be used, and why."""
 
-  Attributes:
-    source: As of `Ready`.
-    error: Why.
-  """
-
-  source: File | int
+  source: Source
   error: ValueError | OSError
 
 
-# Told of an image that cannot be used, and why.
-OnError = Callable[[File | int, ValueError | OSError], None]
-
-
-def sources(given: Any) -> Iterator[tuple[File | int, Any]]:
-  """Yields each image with its name, nothing of it read.
-
-  Args:
-    given: See `Detector.predict`.
-
-  Raises:
-    FileNotFoundError: For a folder without images.
-    TypeError: For what is no image.
-  """
+def sources(given: Any) -> Iterator[tuple[Source, Any]]:
+  """Yields the images in what `Detector.predict` takes; reads none of them."""
   match given:
     case str() | Path():
       path = Path(given)
@@ -97,64 +74,6 @@ def _within(folder: Path) -> Sequence[Path]:
   return found.images
 
 
-def names(given: Sequence[File | int]) -> list[str]:
-  """Returns images' names below the folder that all files have in common."""
-  paths = [Path(os.path.abspath(one)) for one in given if isinstance(one, Path)]  # noqa: PTH100
-  common = os.path.commonpath([path.parent for path in paths]) if paths else ''
-  return [
-    Path(os.path.abspath(one)).relative_to(common).as_posix()  # noqa: PTH100
-    if isinstance(one, Path)
-    else str(one.place if isinstance(one, EmbeddedImage) else one)
-    for one in given
-  ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Pace:
-  """How many images are under way at a time.
-
-  Attributes:
-    images: Images of a batch, at most.
-    batches: Batches that are begun before the first one's results are read.
-    ahead: Images that are read meanwhile.
-  """
-
-  images: int
-  batches: int
-  ahead: int
-
-  @classmethod
-  def within(cls, lookahead: int | None, batch_size: int) -> 'Pace':
-    """Returns a pace at which no more images are asked for than is allowed.
-
-    Before the verdict on an image is given, no more than `batches * images +
-    ahead` images were taken from its batch's first one on, and that is at most
-    `lookahead + 1`.
-
-    Args:
-      lookahead: How many more images may be asked for before that; None: as
-        many as keep a device busy.
-      batch_size: Images of a batch that the device takes, at most.
-
-    Raises:
-      ValueError: If `lookahead` is negative.
-    """
-    held = 4 * batch_size + 2 if lookahead is None else lookahead + 1
-    if held < 1:
-      raise ValueError(f'lookahead is {lookahead}, expected at least 0')
-    images = min(batch_size, max(1, held // 4))
-    batches = 2 if held > 2 * images else 1
-    return cls(images, batches, min(held - batches * images, 2 * images + 2))
-
-  def in_order(
-    self, function: Callable[[Any], Any], items: Iterable[Any]
-  ) -> Generator[Any, None, None]:
-    """Maps in order, in threads where something may be read ahead."""
-    if self.ahead:
-      return loading.in_order(function, items, self.ahead)
-    return (function(item) for item in items)
-
-
 def is_counted(given: Any) -> bool:
   """Returns whether it is known how many images something is."""
   return isinstance(given, str | Path | Image.Image) or hasattr(
@@ -162,23 +81,44 @@ def is_counted(given: Any) -> bool:
   )
 
 
-def prepare(
-  card: Card,
-  source: File | int,
-  item: Any,
-  *,
-  channels: str = 'rgb',
-  thumbnail: int = 0,
-) -> Ready | Unreadable:
-  """Reads an image and brings it to the network's input.
+def names(given: Sequence[Source]) -> list[str]:
+  """Returns images' names below the folder that all files have in common."""
+  paths = [Path(os.path.abspath(one)) for one in given if isinstance(one, Path)]  # noqa: PTH100
+  common = os.path.commonpath([path.parent for path in paths]) if paths else ''
+  below = (path.relative_to(common).as_posix() for path in paths)
+  return [
+    next(below)
+    if isinstance(one, Path)
+    else str(one.place if isinstance(one, EmbeddedImage) else one)
+    for one in given
+  ]
 
-  Args:
-    card: Of the detector.
-    source: The image's name.
-    item: A path or record, an array as `decoding.from_array` takes it, or a
-      PIL image.
-    channels: The order of its channels, 'rgb' or 'bgr'.
-    thumbnail: The longer side of its `picture`, at most; 0: none is kept.
+
+def pace(lookahead: int | None, batch_size: int) -> tuple[int, int, int]:
+  """Returns a pace at which no more images are asked for than is allowed.
+
+  Before the verdict on an image is given, no more than `batches * images +
+  ahead` images were taken from its batch's first one on, and that is at most
+  `lookahead + 1`. Without a lookahead they are as many as keep a device busy.
+
+  Returns:
+    `images` of a batch, `batches` that are begun before the first one's results
+    are read, and images that are read `ahead` meanwhile.
+  """
+  held = 4 * batch_size + 2 if lookahead is None else lookahead + 1
+  if held < 1:
+    raise ValueError(f'lookahead is {lookahead}, expected at least 0')
+  images = min(batch_size, max(1, held // 4))
+  batches = 2 if held > 2 * images else 1
+  return images, batches, min(held - batches * images, 2 * images + 2)
+
+
+def prepare(
+  card: Card, source: Source, item: Any, channels: str = 'rgb', side: int = 0
+) -> Ready | Unusable:
+  """Reads an item of `sources` and brings it to the network's input.
+
+  Its `picture` has a longer side of at most `side`; of 0, none is kept.
   """
   start = time.perf_counter()
   try:
@@ -186,39 +126,25 @@ def prepare(
     frame = card.frame((image.height, image.width))
     pixels = frame.image_to_input(image)
   except (ValueError, OSError) as error:
-    return Unreadable(source, error)
+    return Unusable(source, error)
   small = appearance.thumbnail(pixels)
-  picture = None
-  if thumbnail:
-    picture = image
-    picture.thumbnail((thumbnail, thumbnail), Image.Resampling.BOX)
+  if side:
+    image.thumbnail((side, side), Image.Resampling.BOX)
   seconds = time.perf_counter() - start
-  return Ready(source, frame, pixels, seconds, small, picture)
+  return Ready(source, frame, pixels, seconds, small, image if side else None)
 
 
-def batches(
-  prepared: Iterable[Ready | Unreadable], size: int, on_error: OnError | None
-) -> Iterator[list[Ready]]:
-  """Groups the images that can be used.
-
-  Args:
-    prepared: From `prepare`.
-    size: Of a group; the last one may be smaller.
-    on_error: Called for the others; without it their error is raised.
-  """
-
-  def usable():
-    for one in prepared:
-      if isinstance(one, Ready):
-        yield one
-      elif on_error:
-        on_error(one.source, one.error)
-      else:
-        raise one.error
-
-  ready = usable()
-  while batch := list(itertools.islice(ready, size)):
-    yield batch
+def usable(
+  prepared: Iterable[Ready | Unusable], on_error: OnError | None
+) -> Iterator[Ready]:
+  """Yields what can be used; tells the rest, or raises where nobody listens."""
+  for one in prepared:
+    if isinstance(one, Ready):
+      yield one
+    elif on_error:
+      on_error(one.source, one.error)
+    else:
+      raise one.error
 
 
 def _to_image(item: Any, bits: int, channels: str) -> Image.Image:

@@ -1,12 +1,12 @@
-"""Thresholds from normal images that were not trained on.
+"""Verdicts, and thresholds from normal images that were not trained on.
 
 Split conformal prediction: a new normal image and the `n` held-out ones come in
 any order with the same probability, so the new one exceeds the `k`-th smallest
 held-out score with a probability of at most `1 - k / (n + 1)`, whatever the
 scores' distribution (Vovk et al., "Algorithmic Learning in a Random World",
-2005). Less than `1 / (n + 1)` cannot be promised. That is an average over draws
-of the `n` images. For one draw the share of normal images beyond the threshold
-is at most Beta(n + 1 - k, k) distributed, of which `bound` is a quantile.
+2005). Less than `1 / (n + 1)` cannot be guaranteed. That is an average over
+draws of the `n` images. For one draw the share of normal images beyond the
+threshold is at most Beta(n + 1 - k, k) distributed; `bound` is its quantile.
 """
 
 import dataclasses
@@ -15,57 +15,47 @@ from collections.abc import Sequence
 
 import numpy as np
 from absl import logging
+from PIL import Image
 from scipy import special
 
+from simplenet_jax.data.frame import Frame
+from simplenet_jax.data.images import File
+
 _CONFIDENCE = 0.95
-_FEW = 10  # Images with fewer than which a threshold is worth little.
+_FEW = 10  # A threshold from fewer images is worth little.
 
 
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
-  """Beyond which an image, or a pixel, is called anomalous.
+  """Beyond which an image, or a pixel, is called anomalous."""
 
-  Attributes:
-    image: For image scores; None: no verdict on images.
-    pixel: For anomaly maps; None: no verdict on pixels. A normal image has a
-      pixel beyond it as seldom as its score is beyond `image`.
-    asked: Rate of false alarms that was asked for, in (0, 1).
-    promised: Bound of that rate for each threshold; None where there is none.
-    images: How many held-out images they come from.
-    median: Of their scores.
-    drivers: Those at or above either threshold, without which it would be
-      lower, and their scores; highest first.
-    by_hand: Which of `image` and `pixel` were set by hand, and promise nothing.
-    precision: In which the scores were computed.
-  """
-
-  image: float | None = None
+  image: float | None = None  # For image scores; None: no verdict.
+  # For anomaly maps. A normal image has a pixel beyond it as seldom as its
+  # score is beyond `image`.
   pixel: float | None = None
-  asked: float | None = None
-  promised: float | None = None
-  images: int = 0
-  median: float | None = None
-  drivers: tuple[tuple[str, float], ...] = ()
-  by_hand: tuple[str, ...] = ()
-  precision: str | None = None
+  target_rate: float | None = None  # Of false alarms, as it was asked for.
+  # The rate that each threshold keeps, on average over draws of held-out
+  # images; None where nothing is guaranteed.
+  guaranteed_rate: float | None = None
+  images: int = 0  # How many held-out images they come from.
+  median: float | None = None  # Of the held-out images' scores.
+  # Names and scores of the images at or above either threshold, without which
+  # it would be lower; highest first.
+  limiting_images: tuple[tuple[str, float], ...] = ()
+  manual: tuple[str, ...] = ()  # Which of `image` and `pixel` were set by hand.
+  precision: str | None = None  # In which the scores were computed.
 
   @property
   def bound(self) -> float | None:
     """The rate of false alarms that is kept with 95 % confidence, or None."""
-    if self.promised is None or self.images < 1:
+    if self.guaranteed_rate is None or self.images < 1:
       return None
-    rank = round((1 - self.promised) * (self.images + 1))
+    rank = round((1 - self.guaranteed_rate) * (self.images + 1))
     rank = min(max(rank, 1), self.images)
     return float(special.betaincinv(self.images + 1 - rank, rank, _CONFIDENCE))
 
   def normalised(self, score: float) -> float:
-    """Puts a score on a scale where 0 is usual and 1 is the threshold.
-
-    The scale has no ends, so no two scores become one.
-
-    Raises:
-      ValueError: If there is nothing to measure by.
-    """
+    """Puts a score on an unbounded scale: 0 is usual, 1 is the threshold."""
     if self.image is None or self.median is None:
       raise ValueError(
         'scores can be normalised only by a detector calibrated with normal '
@@ -81,14 +71,53 @@ class Thresholds:
   def replace(
     self, image: float | None = None, pixel: float | None = None
   ) -> 'Thresholds':
-    """Returns thresholds with some set by hand, which promise nothing."""
+    """Returns thresholds with some set by hand, which guarantee nothing."""
     given = {'image': image, 'pixel': pixel}
     new = {name: value for name, value in given.items() if value is not None}
-    by_hand = tuple(dict.fromkeys((*self.by_hand, *new)))
-    return dataclasses.replace(self, **new, by_hand=by_hand)
+    manual = tuple(dict.fromkeys((*self.manual, *new)))
+    return dataclasses.replace(self, **new, manual=manual)
 
 
 NONE = Thresholds()
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """What a detector says of one image."""
+
+  source: File | int  # A path or record, or the place among those given.
+  score: float  # Unbounded; the highest of the image's patches.
+  thresholds: Thresholds  # The detector's.
+  frame: Frame  # Where the input's pixels lie in the image.
+  input_map: np.ndarray  # In the input's pixels, float32 `[*input]`.
+  # What reading took, and a share of the time that the device held up the host.
+  seconds: float
+  thumbnail: Image.Image | None = None  # RGB, where `predict` was to keep it.
+
+  @property
+  def anomalous(self) -> bool | None:
+    """The verdict; None where the detector has no threshold."""
+    limit = self.thresholds.image
+    return None if limit is None else self.score > limit
+
+  @property
+  def normalised(self) -> float:
+    """The score on the scale of `Thresholds.normalised`."""
+    return self.thresholds.normalised(self.score)
+
+  @property
+  def map(self) -> np.ndarray:
+    """Anomaly map in the image's own pixels, float32 `[height, width]`.
+
+    NaN where the detector did not look, outside the crop. Made anew each time.
+    """
+    return self.frame.map_to_original(self.input_map)
+
+  @property
+  def mask(self) -> np.ndarray | None:
+    """Pixels beyond the threshold, bool `[height, width]`; None without one."""
+    limit = self.thresholds.pixel
+    return None if limit is None else self.map > limit
 
 
 def calibrate(
@@ -105,20 +134,17 @@ def calibrate(
     peaks: The highest value of each one's anomaly map.
     rate: Of false alarms, in (0, 1). Where the images are too few for it, the
       thresholds are the highest of their scores.
-
-  Raises:
-    ValueError: If there are no images, or the rate is out of range.
   """
   if not 0 < rate < 1:
     raise ValueError(f'the rate of false alarms is {rate}, expected 0 to 1')
-  if not len(scores):
-    raise ValueError('no normal images to set a threshold by')
   count = len(scores)
+  if not count:
+    raise ValueError('no normal images to set a threshold by')
   # Rounded first: (1 - 1 / 3) * 9 is a little above 6.
   rank = math.ceil(round((1 - rate) * (count + 1), 9))
   rank = min(max(rank, 1), count)
   image, pixel = (float(np.sort(v)[rank - 1]) for v in (scores, peaks))
-  drivers = [
+  limiting = [
     (name, float(score))
     for name, score, peak in zip(names, scores, peaks, strict=True)
     if score >= image or peak >= pixel
@@ -126,11 +152,11 @@ def calibrate(
   made = Thresholds(
     image=image,
     pixel=pixel,
-    asked=float(rate),
-    promised=1 - rank / (count + 1),
+    target_rate=float(rate),
+    guaranteed_rate=1 - rank / (count + 1),
     images=count,
     median=float(np.median(scores)),
-    drivers=tuple(sorted(drivers, key=lambda driver: -driver[1])),
+    limiting_images=tuple(sorted(limiting, key=lambda one: -one[1])),
   )
   if count < _FEW and made.bound is not None:
     logging.warning(
@@ -144,37 +170,37 @@ def calibrate(
 
 
 def needed(rate: float) -> int:
-  """Returns how many images a promised rate takes."""
+  """Returns how many images it takes to guarantee a rate."""
   return math.ceil(round(1 / rate, 9)) - 1
 
 
 def describe(thresholds: Thresholds) -> list[str]:
-  """Tells where thresholds come from and what they promise, in short lines."""
-  by_hand = [
+  """Says where thresholds come from and what they guarantee, in short lines."""
+  manual = [
     f'{name} threshold {getattr(thresholds, name):.4g}, set by hand'
-    for name in thresholds.by_hand
+    for name in thresholds.manual
   ]
-  if 'image' in thresholds.by_hand:
-    return by_hand
+  if 'image' in thresholds.manual:
+    return manual
   if thresholds.image is None:
-    return ['no threshold: scores only', *by_hand]
-  if thresholds.promised is None or thresholds.bound is None:
-    return [f'threshold {thresholds.image:.4g}', *by_hand]
+    return ['no threshold: scores only', *manual]
+  if thresholds.guaranteed_rate is None or thresholds.bound is None:
+    return [f'threshold {thresholds.image:.4g}', *manual]
   count = thresholds.images
-  asked = thresholds.asked or thresholds.promised
+  target = thresholds.target_rate or thresholds.guaranteed_rate
   more = ''
-  if thresholds.promised > asked + 1e-9:
-    more = f' ({asked:.1%} takes {needed(asked)} images)'
-  shown = ', '.join(name for name, _ in thresholds.drivers[:3])
-  rest = len(thresholds.drivers) - 3
+  if thresholds.guaranteed_rate > target + 1e-9:
+    more = f' ({target:.1%} takes {needed(target)} images)'
+  shown = ', '.join(name for name, _ in thresholds.limiting_images[:3])
+  rest = len(thresholds.limiting_images) - 3
   and_more = f' and {rest} more' if rest > 0 else ''
-  plural = '' if count == 1 else 's'
+  images = f'{count} good image{"" if count == 1 else "s"}'
   return [
-    f'threshold {thresholds.image:.4g} from {count} good image{plural}',
+    f'threshold {thresholds.image:.4g} from {images}',
     f'set by {shown}{and_more}',
-    f'on average over draws of {count} good image{plural} not trained on, at '
-    f'most {thresholds.promised:.1%} of good images are flagged{more}',
+    f'on average over draws of {images} not trained on, at most '
+    f'{thresholds.guaranteed_rate:.1%} of good images are flagged{more}',
     f'with 95 % confidence at most {thresholds.bound:.1%} of good images are '
     'flagged',
-    *by_hand,
+    *manual,
   ]

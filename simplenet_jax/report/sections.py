@@ -204,7 +204,7 @@ def _detectors_threshold(workdir: Path, name: str) -> tuple[float, str] | None:
     raise DamagedError(str(error)) from None
   if held.image is None:
     return None
-  by_hand = 'image' in held.by_hand
+  by_hand = 'image' in held.manual
   kind = f'from {held.images} good images that were held out'
   return held.image, f"the detector's, {'set by hand' if by_hand else kind}"
 

@@ -1,7 +1,6 @@
 """What images look like: changes are told, real images never."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -53,12 +52,6 @@ def told(known, given, caplog, channels='rgb'):
 
 KNOWN = learn(parts())
 NEW = parts(20, seed=1)
-
-
-def test_thumbnails_are_means_of_blocks():
-  pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
-  means = pixels.reshape(8, 4, 8, 5, 3).mean((1, 3))
-  np.testing.assert_allclose(appearance.thumbnail(pixels), means, atol=1)
 
 
 def test_statistics():
@@ -117,17 +110,6 @@ def test_gray_images_are_told_where_training_images_had_colours(caplog):
   )
 
 
-def test_too_dark_and_too_bright_are_told_each(caplog):
-  found = told(KNOWN, [NEW[0] // 6, 255 - (255 - NEW[1]) // 6], caplog)
-  assert ['far darker' in found[0], 'far brighter' in found[1]] == [True, True]
-
-
-def test_the_other_order_is_named(caplog):
-  changed = [np.ascontiguousarray(pixels[..., ::-1]) for pixels in NEW]
-  (line,) = told(KNOWN, changed, caplog, channels='bgr')
-  assert "channels='rgb'" in line
-
-
 def test_gray_images_have_no_order(caplog):
   gray = [np.repeat(pixels[..., :1], 3, -1) for pixels in parts()]
   known = learn(gray)
@@ -142,36 +124,6 @@ def test_parts_that_lie_anyhow_have_no_direction(caplog):
     for index, pixels in enumerate(parts(40))
   ]
   assert told(learn(turned[:30]), turned[30:], caplog) == []
-
-
-@pytest.mark.parametrize(
-  ('width', 'fits'), [(94, False), (96, True), (104, True), (106, False)]
-)
-def test_aspects_may_be_off_by_a_twentieth(width, fits):
-  assert KNOWN.has_aspect_of((100, width)) == fits
-
-
-def test_it_comes_back_from_json():
-  fields = json.loads(json.dumps(dataclasses.asdict(KNOWN)))
-  assert Appearance.from_fields(fields) == KNOWN
-
-
-@pytest.mark.parametrize(
-  ('name', 'value'),
-  [
-    ('mean', [1.0]),
-    ('mean', 'x' * 192),
-    ('std', [float('nan')] * 192),
-    ('std', [-1.0] * 192),
-    ('gray', [1.0, '2']),
-    ('aspect', [0.0, 1.0]),
-    ('farthest', None),
-  ],
-)
-def test_values_that_make_no_sense_are_refused(name, value):
-  fields = json.loads(json.dumps(dataclasses.asdict(KNOWN))) | {name: value}
-  with pytest.raises((ValueError, TypeError)):
-    Appearance.from_fields(fields)
 
 
 def test_a_detector_warns_once_and_of_its_cautions(caplog):

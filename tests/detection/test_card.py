@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simplenet_jax
-from simplenet_jax.data.frame import Frame
 from simplenet_jax.detection import thresholds
 from simplenet_jax.detection.appearance import Appearance
-from simplenet_jax.detection.card import FORMAT, Card, is_older
+from simplenet_jax.detection.card import FORMAT, Card
 from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.models import resnet
 from simplenet_jax.models.simplenet import Network
@@ -22,11 +21,11 @@ NETWORK = Network('demo_resnet', (2, 3), 'reflect', 3, 24, 20, (32, 40), 4.0)
 THRESHOLDS = Thresholds(
   image=0.1 + 0.2,
   pixel=-1e-300,
-  asked=0.01,
-  promised=1 / 3,
+  target_rate=0.01,
+  guaranteed_rate=1 / 3,
   images=2,
   median=2.0**-60,
-  drivers=(('Schräubchen/äöü 日本.png', 1 / 7), ('b,\n.png', -0.0)),
+  limiting_images=(('Schräubchen/äöü 日本.png', 1 / 7), ('b,\n.png', -0.0)),
   precision='bfloat16',
 )
 
@@ -49,9 +48,19 @@ def make(network=NETWORK, crop=0, found=THRESHOLDS):
   )
 
 
+APPEARANCE = dataclasses.asdict(
+  Appearance.of([np.full((8, 8, 3), 9.5)], [(30, 40)])
+)
+
+
 CARDS = [
   make(),
-  make(found=thresholds.NONE),
+  dataclasses.replace(
+    make(found=thresholds.NONE),
+    appearance=Appearance.of([np.full((8, 8, 3), 9.5)], [(30, 40)]),
+    usual=(-1.5, 0.25),
+    cautions=('its heads have learned nothing', 'a second one'),
+  ),
   make(found=THRESHOLDS.replace(image=1.0)),
   make(Network('resnet50', (1,), 'zeros', 1, 8, 9, (48, 48), 0.0), crop=48),
 ]
@@ -66,24 +75,12 @@ def test_a_card_comes_back_exactly(card):
   assert hash(found.network) == hash(card.network)  # It is a static argument.
 
 
-def test_all_that_a_card_may_hold_comes_back():
-  card = dataclasses.replace(
-    make(),
-    appearance=Appearance.of([np.full((8, 8, 3), 9.5)], [(30, 40)]),
-    usual=(-1.5, 0.25),
-    cautions=('its heads have learned nothing', 'a second one'),
-  )
-  assert Card.from_json(card.to_json()) == card
-
-
 def test_an_earlier_version_can_be_read():
   fields = json.loads(make().to_json()) | {'format': 'simplenet-jax detector 1'}
   for name in ('appearance', 'usual', 'cautions'):
     del fields[name]
   text = json.dumps(fields)
   assert Card.from_json(text) == make()
-  assert is_older(text)
-  assert not is_older(make().to_json())
 
 
 @pytest.mark.parametrize(
@@ -123,7 +120,11 @@ def test_a_portable_card_holds_names_alone():
     'day 1/a.png': 'day 1/a.png',
   }
   card = dataclasses.replace(
-    make(found=dataclasses.replace(THRESHOLDS, drivers=(('/a/b/c.png', 1.0),))),
+    make(
+      found=dataclasses.replace(
+        THRESHOLDS, limiting_images=(('/a/b/c.png', 1.0),)
+      )
+    ),
     provenance={'data': {'root': list(paths)}, 'seeds': [0, None, 1.5]},
   )
   found = card.portable()
@@ -131,14 +132,8 @@ def test_a_portable_card_holds_names_alone():
     'data': {'root': list(paths.values())},
     'seeds': [0, None, 1.5],
   }
-  assert found.thresholds.drivers == (('c.png', 1.0),)
+  assert found.thresholds.limiting_images == (('c.png', 1.0),)
   assert found.portable() == found
-
-
-def test_frames_are_those_of_the_protocol_or_whole():
-  size = (100, 131)
-  assert make().frame(size) == Frame.whole(size, (32, 40))
-  assert CARDS[-1].frame(size) == Frame.protocol(size, 329, 48)
 
 
 @pytest.mark.parametrize(
@@ -150,78 +145,46 @@ def test_other_texts_are_refused(text):
 
 
 @pytest.mark.parametrize(
-  'other', ['simplenet-jax detector', 'detector 2', None, 1, [FORMAT]]
-)
-def test_another_format_is_told(other):
-  fields = json.loads(make().to_json()) | {'format': other}
-  with pytest.raises(ValueError, match=r'its format is .* expected') as caught:
-    Card.from_json(json.dumps(fields))
-  assert FORMAT in str(caught.value)
-
-
-@pytest.mark.parametrize(
   ('path', 'value'),
   [
     ('name', 3),
     ('heads', 0),
-    ('heads', 1.0),
-    ('heads', True),
     ('resize', -1),
-    ('resize', '329'),
-    ('crop', -1),
     ('crop', 32),  # The network's input is another.
     ('margin', -0.5),
-    ('margin', 'wide'),
-    ('margin', float('inf')),
-    ('provenance', []),
     ('appearance', {}),
-    ('appearance', 'bright'),
-    ('usual', [1.0]),
     ('usual', [1.0, 0.0]),
-    ('usual', ['a', 'b']),
-    ('usual', 3),
-    ('cautions', [1]),
-    ('cautions', None),
+    *(
+      ('appearance', {**APPEARANCE, **change})
+      for change in (
+        {'mean': [1.0]},
+        {'mean': 'x' * 192},
+        {'std': [float('nan')] * 192},
+        {'std': [-1.0] * 192},
+        {'gray': [1.0, '2']},
+        {'aspect': [0.0, 1.0]},
+        {'farthest': None},
+      )
+    ),
     ('network.architecture', 'vgg'),
-    ('network.architecture', ['resnet18']),
     ('network.levels', []),
     ('network.levels', [3, 2]),
-    ('network.levels', [2, 2]),
-    ('network.levels', [2, 4]),
-    ('network.levels', [2, 3.0]),
-    ('network.levels', [True, 2]),
-    ('network.levels', '23'),
     ('network.padding', 'same'),
     ('network.patch_size', 0),
-    ('network.pretrain_dim', -1),
     ('network.target_dim', 2**16),
-    ('network.size', [32]),
     ('network.size', [32, 0]),
-    ('network.size', [32, 40.0]),
-    ('network.smoothing', -1),
-    ('network.smoothing', '4'),
     ('network.smoothing', float('nan')),
     pytest.param('network.smoothing', 10**400, id='beyond-floats'),
-    ('thresholds', None),
-    ('thresholds.image', '0.5'),
     ('thresholds.image', float('nan')),
     ('thresholds.pixel', True),
-    ('thresholds.asked', 'one'),
     ('thresholds.asked', 0),
-    ('thresholds.asked', 1.0),
     ('thresholds.promised', [0.1]),
-    ('thresholds.images', 'many'),
-    ('thresholds.median', {}),
-    ('thresholds.by_hand', None),
     ('thresholds.by_hand', ['median']),
-    ('thresholds.by_hand', 'image'),
-    ('thresholds.by_hand', [['image']]),
+    ('thresholds.by_hand', ['image', 'pixel', 'median']),
+    ('format', 'simplenet-jax detector'),
+    ('format', None),
     ('thresholds.precision', 'half'),
-    ('thresholds.precision', ['float32']),
-    ('thresholds.drivers', 7),
     ('thresholds.drivers', [['a.png']]),
-    ('thresholds.drivers', [['a.png', 'high']]),
-    ('thresholds.drivers', ['ab']),
   ],
 )
 def test_values_that_make_no_sense_are_refused(path, value):
@@ -231,24 +194,8 @@ def test_values_that_make_no_sense_are_refused(path, value):
   for folder in folders:
     where = where[folder]
   where[last] = value
-  with pytest.raises(ValueError, match='its description'):
+  with pytest.raises(ValueError, match=r'its (description|format)'):
     Card.from_json(json.dumps(fields))
-
-
-def test_a_threshold_set_by_hand_must_be_there():
-  for found in (
-    Thresholds(by_hand=('image',)),
-    Thresholds(1.0, None, by_hand=('pixel',)),
-  ):
-    with pytest.raises(ValueError, match='make no sense'):
-      Card.from_json(make(found=found).to_json())
-
-
-@pytest.mark.parametrize('kind', [int, float, np.float64])
-def test_thresholds_of_any_kind_of_number_are_sensible(kind):
-  card = make(found=Thresholds(kind(2), kind(0), 0.5, median=kind(1)))
-  card.check()
-  assert Card.from_json(card.to_json()) == card
 
 
 JSON = st.recursive(
@@ -298,6 +245,6 @@ def test_a_mutated_card_is_refused_or_one_that_works(data):
   assert Card.from_json(card.to_json()) == card
   assert list(resnet.layers(card.network.architecture, card.network.levels))
   assert card.frame((40, 52)).input == card.network.size
-  if (card.thresholds.asked or 1) > 1e-12:
+  if (card.thresholds.target_rate or 1) > 1e-12:
     assert thresholds.describe(card.thresholds)
   hash(card.network)
