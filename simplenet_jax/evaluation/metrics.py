@@ -51,8 +51,8 @@ def evaluate(
   `aupro_30` and `aupro_05` take every threshold, as the evaluator of MVTec AD
   does. The `_sampled` ones sample the PRO curve at 100 equally spaced false
   positive rates, as the evaluator of MVTec 3D-AD does. Its coarse trapezoids
-  lie below a concave curve, so these are lower: by some thousandths up to .3
-  and some hundredths up to .05, where five samples are left.
+  lie below a concave curve, so these are some thousandths lower up to .3 and
+  some hundredths up to .05.
 
   Args:
     labels: `[images]`, 1 for a defective image, 0 for a good one.
@@ -108,8 +108,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     scores: Float array of the same shape.
 
   Returns:
-    The probability that a positive scores above a negative, a tie counting
-    half: in [0, 1], or NaN when either is missing.
+    A fraction in [0, 1]; NaN without positives or without negatives.
   """
   positive, scores = np.asarray(labels) != 0, _finite('scores', scores)
   if positive.shape != scores.shape:
@@ -154,14 +153,10 @@ def _image_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 def best_f1(
   labels: np.ndarray, scores: np.ndarray
 ) -> tuple[float, float | None]:
-  """Returns the best F1 of images, and the threshold above which it is had.
+  """Returns the best F1 of images, and the threshold that gives it.
 
-  Args:
-    labels: 0 for normal, 1 for defective images, `[images]`.
-    scores: `[images]`, float.
-
-  Returns:
-    NaN and None with one kind of images only.
+  An image is defective where it scores above. They are NaN and None with one
+  kind of images only.
   """
   if labels.all() or not labels.any():
     return np.nan, None
@@ -254,7 +249,7 @@ class Ranking(NamedTuple):
   sample_alarms: np.ndarray
 
   def f1(self) -> np.ndarray:
-    """Returns F1 of a threshold at each value."""
+    """Returns the F1 of a threshold at each value."""
     return 2 * self.hits / (self.defects + self.hits + self.alarms)
 
   def auroc(self) -> float:

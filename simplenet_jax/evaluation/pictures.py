@@ -34,13 +34,9 @@ def limits(maps: np.ndarray) -> Limits:
 
 
 def heated(image: Image.Image, heat: np.ndarray, limits: Limits) -> Image.Image:
-  """Colours an RGB image by its anomaly map.
+  """Colours an RGB image by its map, `[height, width]` of the same aspect.
 
-  Args:
-    image: Of any size.
-    heat: float `[height, width]`, of any size with the same aspect; NaN, which
-      was not scored, is hatched.
-    limits: Scores at both ends of the colours.
+  What was not scored, NaN, is hatched.
   """
   nearest = Image.Resampling.NEAREST
   values = Image.fromarray(heat.astype(np.float32)).resize(image.size, nearest)
@@ -93,13 +89,7 @@ def write_sheet(
   title: str,
   cells: Sequence[tuple[str, str, Sequence[Image.Image]]],
 ) -> None:
-  """Writes test images as one PNG.
-
-  Args:
-    path: The file.
-    title: The line above.
-    cells: A caption, a score and pictures of one size of each, at least one.
-  """
+  """Writes test images as one PNG: of each a caption, a score and pictures."""
   drawn = [_cell(*cell) for cell in cells]
   width = max(cell.width for cell in drawn) + 2 * _GAP
   height = max(cell.height for cell in drawn) + _GAP
@@ -148,13 +138,7 @@ def write_map(path: Path, heat: np.ndarray, lowest: float) -> None:
 def write_curves(
   path: Path, title: str, history: Mapping[str, np.ndarray]
 ) -> None:
-  """Writes the course of training as PNG.
-
-  Args:
-    path: The file.
-    title: The line above.
-    history: `loss`, `p_normal`, `p_counterfeit`: float `[seeds, epochs]`.
-  """
+  """Writes the course of training as PNG; see `run_files.write_curves`."""
   figure = Figure(figsize=(8, 3), layout='constrained')
   left, right = figure.subplots(1, 2)
   epochs = np.arange(1, history['loss'].shape[1] + 1)

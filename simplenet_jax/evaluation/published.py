@@ -40,9 +40,6 @@ class Table:
   """A published table.
 
   Attributes:
-    name: What it is called beside our own figures.
-    source: Where it comes from.
-    selection: How the epoch was selected.
     protocols: Our protocols that it compares with.
     rows: Figures by category; 'mean' is over all of the data set.
     data: The data set's categories.

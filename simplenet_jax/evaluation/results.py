@@ -85,9 +85,8 @@ def build(
   """Builds the content of results.json.
 
   Args:
-    run: What the figures belong to: 'protocol', 'versions', 'device',
-      'wall_seconds' by phase, 'config' (as nested dicts, with backbone.name
-      and seeds), and whatever else is to be kept.
+    run: What the figures belong to: 'protocol', 'config' (as nested dicts) and
+      whatever else is to be kept.
     categories: The metrics by category, in the order of the tables.
 
   Returns:
