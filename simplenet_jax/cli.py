@@ -7,14 +7,27 @@ import faulthandler
 import itertools
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
+from ml_collections import config_flags
+from ml_collections.config_flags import tuple_parser
 
-from simplenet_jax import config_flag, environment
+from simplenet_jax import environment
+from simplenet_jax.config import (
+  Config,
+  check_fields,
+  flatten,
+  from_protocol,
+  load_config,
+  suggestion,
+)
 from simplenet_jax.stop import Stopped
+
+flags.disclaim_key_flags()  # They belong to the command that defines them.
 
 _FAULT = 70  # The exit status of a fault of the program, as in sysexits.h.
 # What Python says of a flag's value, for people.
@@ -88,11 +101,7 @@ def _of_system(error: OSError) -> str:
 
 
 def require(*names: str) -> None:
-  """Has a command refuse to start where one of its flags is missing or empty.
-
-  Args:
-    *names: The flags, defined before.
-  """
+  """Has a command refuse to start where one of its flags is missing."""
   for name in names:
     flags.register_validator(name, lambda value: value != '', 'must be given')
   flags.register_multi_flags_validator(
@@ -111,12 +120,10 @@ def define_overwrite() -> flags.FlagHolder[bool]:
 
 @contextlib.contextmanager
 def workdir(given: str | None, name: str) -> Iterator[pathlib.Path]:
-  """Yields a run's directory: the one that was given, or a new one in `runs`.
+  """Yields the directory that was given, or a new one in `runs`.
 
-  Args:
-    given: The flag's value.
-    name: What a new one is named after, with the time. No other run has it,
-      and it is removed where nothing was written into it.
+  A new one is named after `name` and the time, belongs to no other run, and is
+  removed where nothing was written into it.
   """
   if given:
     yield folder(given, '--workdir')
@@ -141,11 +148,7 @@ def _new_folder(name: str) -> pathlib.Path:
 
 
 def folder(given: str, flag: str) -> pathlib.Path:
-  """Returns the folder that a flag names, which need not be there.
-
-  Args:
-    given: The flag's value.
-    flag: Its name, for the error.
+  """Returns the folder that a flag names, which need not exist.
 
   Raises:
     ValueError: If something else is in its place, or on the way to it.
@@ -211,9 +214,9 @@ def cluster() -> Iterator[Any]:
 
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
-    config_flag.read_overrides(argv)
+    read_overrides(argv)
     arguments = flags.FLAGS(list(argv))
-    config_flag.keep_names()
+    _keep_names()
     return arguments
   except Exception as error:  # Also of absl's and of ml_collections' own.
     line = str(error).strip() or type(error).__name__
@@ -230,3 +233,125 @@ def _fail(status: int, message: str, kind: str = 'error') -> NoReturn:
     line = f'{line[:_LONGEST]} ...'
   print(f'{kind}: {line}', file=sys.stderr)
   sys.exit(status)
+
+
+_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
+
+
+class ConfigFile(flags.ArgumentParser):
+  """Reads `--config`: a Python file with `get_config`, and its choice.
+
+  `model` has every field that a config can have; flags can set `fields`.
+  """
+
+  def __init__(self, of_sweep: bool):
+    super().__init__()
+    self.model, self.of_sweep = from_protocol(), of_sweep
+    self.fields = list(flatten(self.model))
+    if of_sweep:
+      from simplenet_jax.sweeps import settings
+
+      self.model = settings.sweep('', '', self.model, {})
+      own = [f'weights.{name}' for name in self.model.weights]
+      of_run = [f'base.{field}' for field in self.fields]
+      self.fields = [*of_run, 'only', 'view', *own]
+
+  def parse(self, argument: str) -> Config:
+    """Returns the settings that NAME, FILE or FILE:CHOICE gives."""
+    name, colon, choices = argument.partition(':')
+    choice, several, _ = choices.partition(':')
+    if several:
+      logging.warning(
+        '--config=%s makes several choices; the first, %s, is taken',
+        argument,
+        choice,
+      )
+    config = load_config(name + colon + choice)
+    if ('variants' in config) != self.of_sweep:
+      kinds = ('one run', 'main'), ('a sweep', 'sweep')
+      kind, command = kinds['variants' in config]
+      raise ValueError(
+        f'this is the config of {kind}: python -m simplenet_jax.{command}'
+      )
+    check_fields(config, self.model)
+    return config.lock()
+
+  def flag_type(self) -> str:
+    return 'a config file'
+
+
+class _Items(tuple_parser.TupleParser):
+  """Reads values separated by commas.
+
+  Only whole numbers as people write them become numbers: names of folders such
+  as 01, 1e3, 2024_01 or true stay what was typed.
+  """
+
+  def parse(self, argument: Any) -> tuple[Any, ...]:
+    if not isinstance(argument, str) or argument.startswith(tuple('([\'"')):
+      return super().parse(argument)  # As Python writes them.
+    texts = [text.strip() for text in argument.split(',')]
+    return tuple(
+      int(text) if re.fullmatch('0|-?[1-9][0-9]{0,18}', text) else text
+      for text in texts
+      if text
+    )
+
+
+# The command line with what is in files of flags, once they were read.
+_arguments: list[str] = []
+
+
+def define_config(
+  text: str, *, of_sweep: bool = False
+) -> flags.FlagHolder[Any]:
+  """Defines `--config`, which takes the configs of runs or of sweeps."""
+  config_flags.register_flag_parser_for_type(tuple, _Items())
+  flag = config_flags.DEFINE_config_file(
+    'config', None, text, sys_argv=_arguments
+  )
+  flags.FLAGS['config'].parser = ConfigFile(of_sweep)
+  return flag
+
+
+def read_overrides(argv: Sequence[str]) -> None:
+  """Refuses `--config.<field>` of fields that there are not.
+
+  Has to be called before flags are parsed; files of flags are read, too.
+
+  Raises:
+    flags.Error: Names the first one, and which was meant.
+  """
+  if 'config' not in flags.FLAGS:
+    return
+  fields = flags.FLAGS['config'].parser.fields
+  _arguments[:] = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
+  config_given = False
+  for argument in _arguments:
+    config_given |= bool(re.match('--?config(=|$)', argument))
+    match = _OVERRIDE.match(argument)
+    if not match:
+      continue
+    path = match[1]
+    if below := [field for field in fields if field.startswith(f'{path}.')]:
+      raise flags.Error(
+        f'--config.{path} is a section; set its fields, as in '
+        f'--config.{below[0]}=...'
+      )
+    if path not in fields:
+      raise flags.Error(
+        f'there is no --config.{path}{suggestion(path, fields)}'
+      )
+    if not config_given:
+      raise flags.Error(f'--config must be given, before --config.{path}')
+
+
+def _keep_names() -> None:
+  """Makes texts again of categories that are called like numbers."""
+  if 'config' not in flags.FLAGS or not flags.FLAGS['config'].present:
+    return
+  config: Config = flags.FLAGS['config'].value
+  data = (config.base if 'variants' in config else config).data
+  data.categories = tuple(
+    str(name) if type(name) is int else name for name in data.categories
+  )

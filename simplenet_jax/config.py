@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from simplenet_jax.fields import FIELDS
+from simplenet_jax.fields import FIELDS, TYPES
 
 # A ConfigDict. Its fields are known at run time only; `check_config` checks.
 Config = Any
@@ -81,14 +81,6 @@ PROTOCOL_FIELDS = (
   'evaluation.every',
   'evaluation.smoothing',
 )
-
-_TYPES = {
-  bool: 'True or False',
-  int: 'a whole number',
-  float: 'a number',
-  str: 'a text',
-  tuple: 'a tuple',
-}
 
 
 def from_protocol(name: str | None = None) -> Config:
@@ -280,7 +272,7 @@ def _misfits(
       else:
         yield f'--config.{field} is {value!r}, expected a section'
     elif not _has_type_of(value, like):
-      yield f'--config.{field} is {value!r}, expected {_TYPES[type(like)]}'
+      yield f'--config.{field} is {value!r}, expected {TYPES[type(like)]}'
 
 
 def _has_type_of(value: Any, like: Any) -> bool:

@@ -13,6 +13,15 @@ PRECISIONS = ('float32', 'tensorfloat32', 'bfloat16')
 _SIDE = 2**14  # Pixels.
 _MOST = 2**31 - 1  # What devices count to.
 
+# What values of a type are called.
+TYPES = {
+  bool: 'True or False',
+  int: 'a whole number',
+  float: 'a number',
+  str: 'a text',
+  tuple: 'a tuple',
+}
+
 
 class Rule(NamedTuple):
   """Which values a setting takes: a test, and the words for it."""

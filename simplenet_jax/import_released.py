@@ -12,12 +12,12 @@ from pathlib import Path
 
 from absl import flags
 
-from simplenet_jax import cli, config_flag
+from simplenet_jax import cli
 from simplenet_jax.config import check_config
 from simplenet_jax.console import console
 from simplenet_jax.files import refuse_existing
 
-_CONFIG = config_flag.define('What the checkpoint was trained with.')
+_CONFIG = cli.define_config('What the checkpoint was trained with.')
 _CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'The file, ckpt.pth.')
 _OUTPUT = flags.DEFINE_string('output', None, 'The detector to be written.')
 _OVERWRITE = cli.define_overwrite()

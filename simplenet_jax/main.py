@@ -8,10 +8,10 @@ Any field of the config can be overridden, as in --config.seeds=0,1. With
 
 from absl import flags
 
-from simplenet_jax import cli, config_flag
+from simplenet_jax import cli
 from simplenet_jax.config import check_config
 
-_CONFIG = config_flag.define('The settings of the run.')
+_CONFIG = cli.define_config('The settings of the run.')
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where results go; runs/<config>-<time> if not given.'
 )

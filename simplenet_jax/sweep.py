@@ -10,10 +10,10 @@ processes, see launch/.
 
 from absl import flags
 
-from simplenet_jax import cli, config_flag
+from simplenet_jax import cli
 from simplenet_jax.sweeps import settings
 
-_CONFIG = config_flag.define('The settings of the sweep.', of_sweep=True)
+_CONFIG = cli.define_config('The settings of the sweep.', of_sweep=True)
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Where results go; runs/<sweep>-<time> if not given.'
 )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from absl import app, flags
 
-from simplenet_jax import config_flag
+from simplenet_jax import cli
 
 _OURS = ('simplenet_jax', 'benchmarks')
 
@@ -84,7 +84,7 @@ def parse(module, *arguments):
     sys.modules.pop(module, None)  # A test may have imported it.
     runpy.run_module(module, run_name='parsed')
     sys.argv = [module, *arguments]  # Where overrides are read from.
-    config_flag.read_overrides(sys.argv)
+    cli.read_overrides(sys.argv)
     left = flags.FLAGS(sys.argv)
     if 'config' in flags.FLAGS:
       assert flags.FLAGS['config'].value.name

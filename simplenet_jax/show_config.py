@@ -1,0 +1,44 @@
+"""Prints every setting: its value, its meaning, and the values it takes.
+
+  python -m simplenet_jax.show_config --config=mvtec:paper
+
+Without --config the values are the defaults, those of the protocol reference.
+"""
+
+import textwrap
+
+from simplenet_jax import cli
+from simplenet_jax.config import flatten, from_protocol
+from simplenet_jax.fields import FIELDS, TYPES
+
+_CONFIG = cli.define_config('Whose values are shown.')
+
+
+def describe(config) -> str:
+  """Returns the settings as text, a paragraph each."""
+  paragraphs = []
+  for field, value in flatten(config).items():
+    known = FIELDS[field]
+    allowed = known.rule.allowed if known.rule else TYPES[type(known.default)]
+    default = '' if value == known.default else f' (default {known.default!r})'
+    text = f'{known.meaning} Takes {allowed}.'
+    paragraphs.append(
+      f'--config.{field}={_as_flag(value)}{default}\n'
+      + textwrap.fill(text, 80, initial_indent='    ', subsequent_indent='    ')
+    )
+  return '\n'.join(paragraphs)
+
+
+def _as_flag(value) -> str:
+  if isinstance(value, (tuple, list)):
+    return ','.join(map(str, value))
+  return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def main() -> None:
+  """Prints the settings."""
+  print(describe(_CONFIG.value or from_protocol()))
+
+
+if __name__ == '__main__':
+  cli.run(main)
