@@ -276,9 +276,6 @@ class ConfigFile(flags.ArgumentParser):
     check_fields(config, self.model)
     return config.lock()
 
-  def flag_type(self) -> str:
-    return 'a config file'
-
 
 class _Items(tuple_parser.TupleParser):
   """Reads values separated by commas.
@@ -324,7 +321,8 @@ def read_overrides(argv: Sequence[str]) -> None:
   """
   if 'config' not in flags.FLAGS:
     return
-  fields = flags.FLAGS['config'].parser.fields
+  parser: Any = flags.FLAGS['config'].parser
+  fields = parser.fields
   _arguments[:] = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
   config_given = False
   for argument in _arguments:

@@ -8,8 +8,7 @@ noise and another number of epochs than `fast` has. `ablation.py:small` is for
 machines without accelerators.
 """
 
-from simplenet_jax.config import from_protocol
-from simplenet_jax.sweeps import study
+from simplenet_jax.sweeps import settings
 
 # Of the first form.
 SIGMA, EPOCHS, EPOCHS_SMALL = 0.18, 100, 60
@@ -21,7 +20,7 @@ def _variants(fast, small):
   constant = {'train.schedule': 'constant', 'train.warmup': 0.0}
   rates = {
     field: value
-    for field, value in study.heads_of(from_protocol()).items()
+    for field, value in settings.recipe_of('reference').items()
     if field.endswith('.learning_rate')
   }
   # Of few images a step, at about the same cost.
@@ -44,6 +43,6 @@ def _variants(fast, small):
 
 def get_config(base=None):
   """Returns the sweep; `base` is `reference`, `small`, `paper` or `demo`."""
-  return study.make(
+  return settings.study(
     'ablation', 'The recipe without each of its parts', base, _variants
   )

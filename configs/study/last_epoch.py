@@ -8,12 +8,12 @@ images and with narrow heads, where there is no accelerator. ablation.py is how
 the recipe was found, docs/last_epoch.md what came of both.
 """
 
-from simplenet_jax.sweeps import study
+from simplenet_jax.sweeps import settings
 
 
 def get_config(base=None):
   """Returns the sweep; `base` is `reference`, `small`, `paper` or `demo`."""
-  return study.make(
+  return settings.study(
     'last_epoch',
     'Last epochs against the best test epoch',
     base,

@@ -4,12 +4,18 @@ Nothing here imports jax.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from simplenet_jax.config import Config, check_config, flatten, load_config
+from simplenet_jax.config import (
+  Config,
+  check_config,
+  flatten,
+  from_protocol,
+  load_config,
+)
 
 # What is shown beside the numbers; see `figures`.
 VIEWS = (
@@ -20,21 +26,17 @@ VIEWS = (
   'deviations',
   'speed',
   'pictures',
-  'gap',
+  'versus_best_epoch',
 )
+
+# By label, the fields that a variant changes and their values.
+Variants = Mapping[str, Mapping[str, Any]]
 
 _LONGEST = 160  # Bytes of a directory's name; disks take 255.
 
 
 def base(name: str | None = None) -> Config:
-  """Returns the settings that an experiment varies.
-
-  Args:
-    name: `reference` (default) or `paper`, on MVTec AD; or `demo`.
-
-  Raises:
-    ValueError: For another name.
-  """
+  """Returns `reference` (default) or `paper` on MVTec AD, or the demo."""
   return load_config('demo' if name == 'demo' else f'mvtec:{name or ""}')
 
 
@@ -42,28 +44,30 @@ def sweep(
   name: str,
   title: str,
   base: Config,
-  variants: Mapping[str, Mapping[str, Any]],
+  variants: Variants,
   view: str = 'table',
   axis: str = '',
 ) -> Config:
   """Returns a sweep's settings.
 
-  Args:
-    name: Of its files, and of the published figures beside it, if there are
-      any (`published.TABLES`).
-    title: What it shows.
-    base: The settings of every run; `--config.base.<field>` sets them.
-    variants: By label, the fields that a run changes and their values.
-    view: One of `VIEWS`.
-    axis: The field along the horizontal axis of a line.
-
   Runs leave no pictures, reports, scalars and (but for a view of speed)
   detectors, unless the command line asks for them.
+
+  Args:
+    name: Of its files, and of the published figures beside it, if there are
+      any (`tables.PAPER`).
+    title: What it shows.
+    base: The settings of every run; `--config.base.<field>` sets them.
+    variants: The first one is the baseline of `versus_best_epoch`.
+    view: One of `VIEWS`.
+    axis: The field along the horizontal axis of a line.
   """
   base.evaluation.pictures, base.evaluation.report = 0, False
   base.engine.tensorboard = False
   base.detector.save = view == 'speed'
-  base.evaluation.course = view == 'gap'
+  base.evaluation.course = view == 'versus_best_epoch'
+  several = [set(changes) for changes in variants.values()]
+  varied = set.intersection(*several) if several else set()
   return ConfigDict(
     {
       'name': name,
@@ -78,7 +82,7 @@ def sweep(
       'base': base,
       # What all variants set: the base's own values have no say in them.
       'varied': tuple(
-        (field, flatten(base).get(field)) for field in _varied(variants)
+        (field, flatten(base).get(field)) for field in sorted(varied)
       ),
       'variants': tuple(
         (label, tuple(changes.items())) for label, changes in variants.items()
@@ -87,16 +91,48 @@ def sweep(
   )
 
 
-def _varied(variants: Mapping[str, Mapping[str, Any]]) -> list[str]:
-  several = [set(changes) for changes in variants.values()]
-  return sorted(set.intersection(*several)) if several else []
+def study(
+  name: str,
+  title: str,
+  base_name: str | None,
+  variants: Callable[[dict[str, Any], bool], Variants],
+) -> Config:
+  """Returns a sweep that compares recipes with the best test epoch of a base.
+
+  Args:
+    name: Of its files.
+    title: What it shows.
+    base_name: `reference` (default), `small`, `paper` or `demo`.
+    variants: Called with the fields of the recipe `fast` and whether the images
+      are small.
+  """
+  if base_name == 'fast':
+    raise ValueError('fast is what is compared; choose another base')
+  small = base_name == 'small'
+  chosen = base(None if small else base_name)
+  fast = recipe_of('fast')
+  if small:  # Small images and narrow heads.
+    chosen.data.resize, chosen.data.crop = 164, 144
+    chosen.patch.pretrain_dim = chosen.patch.target_dim = 384
+    chosen.head.hidden = 384
+    chosen.precision = 'bfloat16'
+    # Small images have fewer patches, of which as many are drawn.
+    fast |= {'train.epochs': 57, 'evaluation.every': 3}
+  found = {chosen.protocol: {}, **variants(fast, small)}
+  return sweep(name, title, chosen, found, view='versus_best_epoch')
+
+
+def recipe_of(protocol: str) -> dict[str, Any]:
+  """Returns the fields that say how a protocol trains heads."""
+  return {
+    field: value
+    for field, value in flatten(from_protocol(protocol)).items()
+    if field.startswith(('train.', 'evaluation.every'))
+  }
 
 
 def expand(config: Config) -> dict[str, Config]:
   """Returns the settings of every run, by label.
-
-  Args:
-    config: A sweep's.
 
   Raises:
     ValueError: If a setting is out of range, a label of `only` or a field of a
@@ -109,20 +145,17 @@ def expand(config: Config) -> dict[str, Config]:
     raise ValueError(
       f'--config.only has {", ".join(unknown)}; choose of {", ".join(labels)}'
     )
-  runs = {}
+  runs, names = {}, {}
   for label, changes in config.variants:
     if only and label not in only:
       continue
     run = config.base.copy_and_resolve_references()
-    for field, value in changes:
-      with run.unlocked():
-        run.update_from_flattened_dict({field: value})
+    with run.unlocked():
+      run.update_from_flattened_dict(dict(changes))
     if file := config.weights.get(run.backbone.name, ''):
       run.backbone.weights = file
     check_config(run)
     runs[label] = run
-  names: dict[str, str] = {}
-  for label, run in runs.items():
     other = names.setdefault(folder(config, label, run), label)
     if other != label:
       raise ValueError(
@@ -142,7 +175,7 @@ def _check(config: Config) -> None:
       f'view is {config.view!r}; choose one of {", ".join(VIEWS)}'
     )
   known = flatten(config.base)
-  changed = {field for _, changes in config.variants for field, _ in changes}
+  changed = {field for _, some in config.variants for field, _ in some}
   for field in sorted(changed):
     if field not in known:
       raise ValueError(f'a variant changes {field}, which there is not')
@@ -158,21 +191,14 @@ def _check(config: Config) -> None:
 
 
 def folder(config: Config, label: str, run: Config) -> str:
-  """Returns the name of a run's directory: what it changes.
+  """Returns the name of a run's directory: what it changes in the base.
 
-  Changes without end are a digest; `run.json` in the directory has them all.
   Runs of several sweeps that have the same settings so have the same name, and
-  are trained once.
-
-  Args:
-    config: The sweep's settings.
-    label: Of the variant.
-    run: The variant's settings.
+  are trained once. A long name is a digest.
   """
-  before = flatten(config.base)
-  changes = dict(dict(config.variants)[label])
+  before, changes = flatten(config.base), dict(dict(config.variants)[label])
   parts = [
-    f'{field}={_written(value)}'
+    f'{field}={_as_name(value)}'
     for field, value in flatten(run).items()
     if value != before[field]
     # The files of `weights` are where the same weights lie.
@@ -185,7 +211,7 @@ def folder(config: Config, label: str, run: Config) -> str:
   return f'{len(parts)} settings, {digest}'
 
 
-def _written(value: Any) -> str:
+def _as_name(value: Any) -> str:
   several = isinstance(value, (tuple, list))
   text = '+'.join(map(str, value)) if several else str(value)
   return text.replace('/', '_')
