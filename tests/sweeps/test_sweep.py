@@ -9,16 +9,17 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from simplenet_jax import demo, train
+from simplenet_jax import train
+from simplenet_jax.demo import generate
 from simplenet_jax.sweeps import experiment, settings
 from tests import commands
 from tests.models import fabricated
 
 SMALL = {
   'data.source': 'folder',
-  'data.categories': 'gasket,',
+  'data.categories': ('gasket',),
   'data.resize': 64,
-  'seeds': '0,1',
+  'seeds': (0, 1),
   'patch.pretrain_dim': 16,
   'patch.target_dim': 16,
   'head.hidden': 8,
@@ -48,19 +49,29 @@ class Sweeps:
 
   def __init__(self, folder):
     self.workdir = folder / 'paper'
-    self.flags = [f'--workdir={self.workdir}']
     counts = {'train': 8, 'validation': 4, 'good': 4, 'defective': 8}
-    demo.generate(folder / 'demo', categories=['gasket'], size=64, **counts)
-    small = {**SMALL, 'data.root': folder / 'demo'}
-    self.flags += [f'--config.base.{n}={value}' for n, value in small.items()]
+    generate(folder / 'demo', categories=['gasket'], size=64, **counts)
+    self.small = {**SMALL, 'data.root': str(folder / 'demo')}
+    self.flags = []
     for name in ('resnet18', 'resnet50', 'wide_resnet50_2'):
       path = folder / f'{name}.safetensors'
       safetensors.numpy.save_file(fabricated.tensors(name), path)
       self.flags.append(f'--config.weights.{name}={path}')
 
-  def run(self, name, *more):
-    config = f'--config=configs/paper/{name}.py:demo'
-    return commands.run('sweep', config, *self.flags, *more)
+  def run(self, name, *more, **base):
+    small = {**self.small, **base}
+    for field, value in small.items():
+      text = ','.join(map(str, value)) if isinstance(value, tuple) else value
+      more = (f'--config.base.{field}={text}', *more)
+    config = f'--config={name}:demo'
+    workdir = f'--workdir={self.workdir}'
+    return commands.run('sweep', config, workdir, *self.flags, *more)
+
+  def base(self):
+    config = settings.base('demo')
+    with config.unlocked():
+      config.update_from_flattened_dict(self.small)
+    return config
 
   def found(self, name):
     return json.loads((self.workdir / f'{name}.json').read_text())
@@ -71,9 +82,14 @@ def sweeps(tmp_path_factory):
   return Sweeps(tmp_path_factory.mktemp('sweeps'))
 
 
+def assert_drawn(path):
+  with Image.open(path) as image:
+    assert np.asarray(image.convert('L')).std() > 5
+
+
 @pytest.mark.parametrize('name', LABELS)
 def test_every_experiment_of_the_paper_runs(sweeps, name):
-  done = sweeps.run(name, f'--config.only={ONLY.get(name, "")}')
+  done = sweeps.run(f'paper/{name}', f'--config.only={ONLY.get(name, "")}')
   assert done.status == 0, done.errors
   found = sweeps.found(name)
   assert [row['label'] for row in found['rows']] == LABELS[name]
@@ -86,18 +102,21 @@ def test_every_experiment_of_the_paper_runs(sweeps, name):
     lines = list(csv.DictReader(file))
   assert {line['variant'] for line in lines} == set(LABELS[name])
   if name == 'figure8':
-    picture = sweeps.workdir / name / 'gasket.png'
+    assert_drawn(sweeps.workdir / name / 'gasket.png')
   else:
     picture = sweeps.workdir / f'{name}.png'
     assert ElementTree.parse(picture.with_suffix('.svg')).getroot() is not None
-  with Image.open(picture) as image:
-    assert np.asarray(image.convert('L')).std() > 5  # Something is drawn.
+    assert_drawn(picture)
+  if name == 'figure4':
+    spreads = found['rows'][0]['deviations']['gasket']
+    assert len(spreads['features']) == len(spreads['adapted']) == 16
+    assert min(spreads['features']) > 0
 
 
 def test_what_is_finished_is_not_done_again(sweeps):
   before = sweeps.found('table3')
   files = sorted(sweeps.workdir.glob('*/checkpoints/*/*/*'))
-  done = sweeps.run('table3')
+  done = sweeps.run('paper/table3')
   assert done.status == 0, done.errors
   assert done.told.count('resumes   2 heads finished, 0 under way') == 4
   assert sweeps.found('table3') == before
@@ -105,73 +124,46 @@ def test_what_is_finished_is_not_done_again(sweeps):
 
 
 def test_a_variant_is_what_its_run_alone_would_be(sweeps, tmp_path):
-  config = settings.base('demo')
-  with config.unlocked():
-    config.update_from_flattened_dict(
-      {
-        **SMALL,
-        'data.categories': ('gasket',),
-        'seeds': (0, 1),
-        'data.root': str(sweeps.workdir.parent / 'demo'),
-        'head.adaptor': 'mlp',
-      }
-    )
+  config = sweeps.base()
+  config.head.adaptor = 'mlp'
   alone = train.train_and_evaluate(config, tmp_path)
-  (row,) = [
-    row
-    for row in sweeps.found('table3')['rows']
-    if row['label'] == 'non-linear'
-  ]
+  row = sweeps.found('table3')['rows'][1]
+  assert row['label'] == 'non-linear'
   ours = row['figures']['last epoch']['gasket']
   assert ours == alone['categories']['gasket']['last']
 
 
-def test_other_settings_in_the_same_directory_are_refused(sweeps):
-  done = sweeps.run('table1', '--config.base.train.epochs=3')
-  assert done.status == 1
-  assert 'base holds another run: --config.train.epochs was 2, is 3' in (
-    done.error
-  )
-
-
-def test_deviations_are_those_of_the_features(sweeps):
-  spreads = sweeps.found('figure4')['rows'][0]['deviations']['gasket']
-  assert len(spreads['features']) == len(spreads['adapted']) == 16
-  assert min(spreads['features']) > 0
-
-
-def test_an_unknown_variant_is_named(sweeps):
-  done = sweeps.run('table2', '--config.only=2,4')
-  assert done.error == (
-    'error: --config.only has 4; choose of 1, 2, 3, 1+2, 2+3, 1+2+3'
-  )
-
-
-def test_when_all_fail_the_first_is_told(sweeps, tmp_path):
-  done = sweeps.run(
-    'table3',
-    f'--workdir={tmp_path}',
-    '--config.only=linear',
-    '--config.base.train.sigma=1e38',
-  )
-  assert done.status == 1
-  assert done.error.startswith('error: all variants failed; linear: 1 of 1 ')
+@pytest.mark.parametrize(
+  ('flags', 'message'),
+  [
+    (
+      ['--config.only=2,4'],
+      '--config.only has 4; choose of linear, non-linear',
+    ),
+    (
+      ['--config.train.epochs=2'],
+      'there is no --config.train.epochs; did you mean '
+      '--config.base.train.epochs?',
+    ),
+    (
+      ['--config.weights.resnet34=x'],
+      'there is no --config.weights.resnet34; did you mean --config.weights.re',
+    ),
+    (
+      ['--config.base.train.epochs=3', '--config.only=linear'],
+      'all variants failed; linear: ',  # The directory holds another run.
+    ),
+  ],
+)
+def test_mistakes_are_told_in_a_line(sweeps, flags, message):
+  done = sweeps.run('paper/table3', *flags)
+  assert done.status in (1, 2)
+  assert done.error.startswith(f'error: {message}')
 
 
 def test_a_variant_that_fails_is_left_out_and_told(sweeps, tmp_path):
-  base = settings.base('demo')
-  with base.unlocked():
-    base.update_from_flattened_dict(
-      {
-        **SMALL,
-        'data.categories': ('gasket',),
-        'seeds': (0, 1),
-        'data.root': str(sweeps.workdir.parent / 'demo'),
-      }
-    )
-  config = settings.sweep(
-    'mine', 'Mine', base, {'fine': {}, 'far': {'train.sigma': 1e38}}
-  )
+  variants = {'fine': {}, 'far': {'train.sigma': 1e38}}
+  config = settings.sweep('mine', 'Mine', sweeps.base(), variants)
   with pytest.raises(ValueError, match=r'1 of 2 .* left out; far: 1 of 1 cat'):
     experiment.run(config, tmp_path)
   found = json.loads((tmp_path / 'mine.json').read_text())
@@ -181,45 +173,39 @@ def test_a_variant_that_fails_is_left_out_and_told(sweeps, tmp_path):
   assert (tmp_path / 'mine.png').exists()
 
 
-def test_what_is_asked_for_later_is_made_of_what_is_finished(sweeps, tmp_path):
-  where = f'--workdir={tmp_path}'
-  assert sweeps.run('table1', where).status == 0
-  before = (tmp_path / 'base/results.json').read_text()
-  assert sweeps.run('table1', where).status == 0
-  assert (tmp_path / 'base/results.json').read_text() == before
-  done = sweeps.run(
-    'table1',
-    where,
-    '--config.base.evaluation.report=true',
-    '--config.base.evaluation.pictures=4',
-  )
+def test_last_epochs_are_compared_with_the_baselines_best_test_epoch(sweeps):
+  base = {'seeds': (0, 1, 2), 'train.epochs': 12}
+  sweeps.workdir = sweeps.workdir.with_name('study')
+  only = '--config.only=demo,first form,a quarter of the epochs'
+  done = sweeps.run('study/ablation', only, **base)
   assert done.status == 0, done.errors
-  assert (tmp_path / 'base/pictures/gasket.png').exists()
-  assert (tmp_path / 'base/report/gasket.json').exists()
-  assert 'No test images' not in (tmp_path / 'base/report.html').read_text()
-
-
-@pytest.mark.parametrize(
-  ('command', 'config', 'flag', 'error'),
-  [
-    (
-      'sweep',
-      'paper/table3.py:demo',
-      '--config.train.epochs=2',
-      'there is no --config.train.epochs; did you mean '
-      '--config.base.train.epochs?',
-    ),
-    (
-      'sweep',
-      'paper/table3.py:demo',
-      '--config.weights.resnet34=x',
-      'there is no --config.weights.resnet34; did you mean '
-      '--config.weights.resnet',
-    ),
-    ('main', 'demo.py', '--config.only=x', 'there is no --config.only'),
-  ],
-)
-def test_mistaken_flags_are_told_in_a_line(command, config, flag, error):
-  done = commands.run(command, f'--config=configs/{config}', flag)
-  assert done.status in (1, 2)
-  assert done.error.startswith(f'error: {error}')
+  rows = sweeps.found('ablation')['rows']
+  baseline, first, quarter = (
+    row['versus_best_epoch']['gasket'] for row in rows
+  )
+  assert baseline['share'] == 1
+  assert first['head_tflop'] == pytest.approx(4 * quarter['head_tflop'])
+  assert first['share'] == first['head_tflop'] / baseline['head_tflop']
+  for one, scorings in ((baseline, 12), (first, 25), (quarter, 25)):
+    history = one['history']
+    assert len(history['share']) == len(history['image_auroc']) == scorings
+    assert history['share'][-1] == pytest.approx(one['share'])
+    assert 0 <= one['ensemble']['pixel_auroc'] <= 1
+    assert len(one['early_stop']['image_auroc']) == 3
+  results = sweeps.workdir / rows[0]['folder'] / 'results.json'
+  course = json.loads(results.read_text())['categories']['gasket']['course']
+  best = rows[0]['figures']['selected on test']['gasket']
+  last = rows[1]['figures']['last epoch']['gasket']
+  for metric in ('image_auroc', 'pixel_auroc'):
+    expected = np.subtract(last[metric]['seeds'], best[metric]['seeds'])
+    margin = first['margin'][metric]['mean']
+    assert margin == pytest.approx(expected.mean())
+    latest = [[at[metric] for at in seed[-10:]] for seed in course]
+    spread = np.std(latest, axis=1, ddof=1).mean()
+    assert baseline['spread'][metric] == pytest.approx(spread)
+  assert best['image_auroc']['seeds'] == pytest.approx(
+    [max(at['image_auroc'] for at in seed) for seed in course]
+  )
+  table = (sweeps.workdir / 'ablation.md').read_text()
+  assert '| a quarter of the epochs |' in table
+  assert_drawn(sweeps.workdir / 'ablation.png')
