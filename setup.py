@@ -7,6 +7,11 @@ import setuptools
 
 HERE = pathlib.Path(__file__).parent
 INIT = (HERE / 'simplenet_jax' / '__init__.py').read_text()
+TFDS = [
+  'tensorflow-datasets>=4.9.10',  # Used without TensorFlow.
+  # Imported by tensorflow-datasets, which forgets to require it.
+  'importlib-resources>=6.0',
+]
 ONNX = ['jax2onnx>=0.17,<0.18', 'onnxruntime>=1.24.1']
 
 setuptools.setup(
@@ -18,11 +23,19 @@ setuptools.setup(
   license='Apache-2.0',
   license_files=['LICENSE'],
   python_requires='>=3.11',
-  packages=setuptools.find_packages(include=['simplenet_jax*']),
+  # The configs lie beside the package in a checkout and inside it once
+  # installed; `config.config_folder` knows both places.
+  packages=[
+    *setuptools.find_packages(include=['simplenet_jax*']),
+    'simplenet_jax.configs',
+  ],
+  package_dir={'simplenet_jax.configs': 'configs'},
   package_data={
+    'simplenet_jax.configs': ['*.py', '*/*.py'],
     'simplenet_jax.assets': ['*.safetensors', '*.md'],
     'simplenet_jax.report': ['templates/*'],
   },
+  entry_points={'console_scripts': ['simplenet = simplenet_jax.__main__:main']},
   install_requires=[
     'absl-py>=2.1',
     'contourpy>=1.3',
@@ -30,11 +43,8 @@ setuptools.setup(
     'flatbuffers>=24.3.6',
     'flax>=0.12.5',
     'huggingface-hub>=0.30',
-    # Imported by tensorflow-datasets, which forgets to require it.
-    'importlib-resources>=6.0',
     'jinja2>=3.1',
     'jax>=0.10.1,<0.12',
-    'markupsafe>=2.1',
     'matplotlib>=3.9',
     'ml-collections>=1.0',
     'numpy>=2.0',
@@ -47,16 +57,16 @@ setuptools.setup(
     'scikit-learn>=1.5',
     'scipy>=1.14',
     'tensorboardX>=2.6.1',
-    'tensorflow-datasets>=4.9.10',  # Used without TensorFlow.
-    'threadpoolctl>=3.1',
   ],
   extras_require={
     'cuda': ['jax[cuda12]>=0.10.1,<0.12'],
     'k8s': ['jax[k8s]>=0.10.1,<0.12'],
     'tpu': ['jax[tpu]>=0.10.1,<0.12'],
     'onnx': ONNX,
+    'tfds': TFDS,
     'test': [
       *ONNX,
+      *TFDS,
       'hypothesis>=6.100',
       'playwright>=1.50',  # With a browser that is there already.
       'pyright==1.1.414',

@@ -37,6 +37,8 @@ _PLAINLY = {
   'could not convert string to float:': 'expected a number, not',
   'Non-boolean argument to boolean flag': 'expected true or false',
 }
+# Packages of the extras, which may be absent.
+_EXTRAS = {'tensorflow_datasets': 'tfds', 'importlib_resources': 'tfds'}
 _LONGEST = 1000  # Characters of a message; what was given may be longer.
 
 
@@ -82,6 +84,9 @@ def _unexpected(error: Exception) -> tuple[int, str]:
     return 1, 'a device is out of memory; stop what else uses it'
   if isinstance(error, MemoryError):
     return 1, str(error) or 'this machine is out of memory'
+  name = getattr(error, 'name', None)
+  if isinstance(error, ModuleNotFoundError) and name in _EXTRAS:
+    return 1, f"this needs {name}: pip install 'simplenet-jax[{_EXTRAS[name]}]'"
   if 'jax' in sys.modules and (missing := environment.missing_backend()):
     return 1, missing
   return _FAULT, (
