@@ -1,9 +1,9 @@
 """The network with channels first, as ONNX Runtime computes.
 
-jax2onnx keeps the layout of the program that it is given, and wraps what knows
-another one in transpositions, which take their time. So the layers of
-`simplenet` are written once more for this layout, from operations
-that become few nodes.
+jax2onnx keeps the layout of the program that it is given, wraps what knows
+another one in transpositions, and pads no arrays of any number of images. So
+the backbone's layers are written once more for this layout, from operations
+that become few nodes; the head and the map are those of `simplenet`.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,6 @@ from jax import lax
 from simplenet_jax.data import images
 from simplenet_jax.models import head, patches, resampling, resnet
 from simplenet_jax.models.simplenet import Network
-
-_LAYOUT = ('NCHW', 'OIHW', 'NCHW')
 
 
 def detect(
@@ -38,7 +36,10 @@ def detect(
 
   def convolve(name, x, stride):
     kernel, bias = weights[f'{name}.kernel'], weights[f'{name}.bias']
-    return _convolve(x, _kernel(kernel), bias, stride, network.padding)
+    amount = kernel.shape[0] // 2
+    if network.padding == 'reflect':
+      x, amount = _mirrored(x, amount), 0
+    return _convolution(x, kernel, stride, amount) + bias[:, None, None]
 
   features = resnet.apply(
     network.architecture,
@@ -47,35 +48,29 @@ def detect(
     _max_pool,
     jnp.transpose(normalised, (0, 3, 1, 2)),
   )
-  scores = _head(network, weights, features)
+  levels = [
+    jnp.transpose(_pool(maps, level), (0, 2, 3, 1))
+    for maps, level in zip(features, network.pooling, strict=True)
+  ]
+  folded = {k: jnp.asarray(v) for k, v in weights.items() if 'head.' in k}
+  scores = head.apply(folded, levels, network.level_offsets, 'float32')
   rows, cols = (
     resampling.gaussian_matrix(side, network.smoothing)
     @ resampling.bilinear_matrix(grid, side)
     for side, grid in zip(network.size, scores.shape[1:], strict=True)
   )
-  return _separable(scores, rows, cols), jnp.max(scores, axis=(1, 2))
+  left, right = jnp.asarray(rows, jnp.float32), jnp.asarray(cols.T, jnp.float32)
+  maps = jnp.matmul(left, jnp.matmul(scores, right))
+  return maps, jnp.max(scores, axis=(1, 2))
 
 
-def _kernel(value: np.ndarray) -> np.ndarray:
-  if value.ndim != 4:
-    return value
-  return np.ascontiguousarray(value.transpose(3, 2, 0, 1))
-
-
-def _convolve(x, kernel, bias, stride, padding):
-  amount = kernel.shape[-1] // 2
-  if padding == 'reflect':
-    x, amount = _mirrored(x, amount), 0
-  return _convolution(x, kernel, stride, amount) + bias[:, None, None]
-
-
-def _convolution(x, kernel, stride=1, amount=0, groups=1):
+def _convolution(x, kernel: np.ndarray, stride=1, amount=0, groups=1):
   return lax.conv_general_dilated(
     x,
-    kernel,
+    np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)),
     (stride, stride),
     [(amount, amount)] * 2,
-    dimension_numbers=_LAYOUT,
+    dimension_numbers=('NCHW', 'OIHW', 'NCHW'),
     feature_group_count=groups,
   )
 
@@ -97,7 +92,8 @@ def _mirrored(x: jax.Array, amount: int) -> jax.Array:
 
 def _max_pool(x: jax.Array) -> jax.Array:
   # Padded first, the transpositions meet their opposites around the node and
-  # are dropped. See `convolution.max_pool` for the way to pad.
+  # are dropped. jax2onnx takes named arguments only, and drops an explicit
+  # padding without a word.
   padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
   pooled = nnx.max_pool(
     jnp.transpose(padded, (0, 2, 3, 1)),
@@ -108,57 +104,8 @@ def _max_pool(x: jax.Array) -> jax.Array:
   return jnp.transpose(pooled, (0, 3, 1, 2))
 
 
-def _head(
-  network: Network,
-  weights: Mapping[str, np.ndarray],
-  features: tuple[jax.Array, ...],
-) -> jax.Array:
-  """Pools levels and scores patches, `[batch, H, W]`."""
-  pooled = [
-    _convolution(
-      maps,
-      _kernel(_grouped(level)),
-      amount=(network.patch_size - 1) // 2,
-      groups=level.groups,
-    )
-    for maps, level in zip(features, network.pooling, strict=True)
-  ]
-  grid = pooled[0].shape[2:]
-  x = weights['head.first.bias'][:, None, None]
-  for maps, level in zip(pooled, network.pooling, strict=True):
-    rows = weights['head.first.kernel'][level.start : level.stop]
-    part = _convolution(maps, _kernel(rows[None, None]))
-    if part.shape[2:] != grid:
-      part = _separable(
-        part,
-        *(
-          resampling.bilinear_matrix(old, new)
-          for old, new in zip(part.shape[2:], grid, strict=True)
-        ),
-      )
-    x = x + part
-  if 'head.second.kernel' in weights:
-    kernel = weights['head.second.kernel']
-    # One group of channels for each head.
-    stacked = np.concatenate(list(kernel), axis=1)
-    x = _convolution(
-      nnx.leaky_relu(x, head.LEAK),
-      _kernel(stacked[None, None]),
-      groups=len(kernel),
-    )
-    x = x + weights['head.second.bias'].reshape(-1)[:, None, None]
-  tail = weights['head.tail'][None, :, None, None]
-  return _convolution(nnx.leaky_relu(x, head.LEAK), tail)[:, 0]
-
-
-def _grouped(level: patches.LevelPooling) -> np.ndarray:
-  """Returns a level's pooling as the kernel of a grouped convolution."""
-  kernel = np.moveaxis(level.block, 0, 2)
-  return np.tile(kernel, (1, 1, 1, level.groups)).astype(np.float32)
-
-
-def _separable(x: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:
-  """Applies matrices along the last two axes."""
-  left = jnp.asarray(rows, jnp.float32)
-  right = jnp.asarray(cols.T, jnp.float32)
-  return jnp.matmul(left, jnp.matmul(x, right))
+def _pool(maps: jax.Array, level: patches.LevelPooling) -> jax.Array:
+  """Pools a level's neighbourhoods by one grouped convolution."""
+  kernel = np.tile(np.moveaxis(level.block, 0, 2), (1, 1, 1, level.groups))
+  amount = (level.block.shape[1] - 1) // 2
+  return _convolution(maps, kernel.astype(np.float32), 1, amount, level.groups)

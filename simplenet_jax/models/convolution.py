@@ -77,10 +77,6 @@ def to_winograd(kernel: np.ndarray, stride: int) -> np.ndarray:
 
   Kernels of other sizes than 3, of other strides than 1, and of few inputs,
   which gain nothing, are returned as they are.
-
-  Args:
-    kernel: `[size, size, inputs, outputs]`.
-    stride: Of the convolution.
   """
   if kernel.shape[0] != 3 or stride != 1 or kernel.shape[2] < 16:
     return kernel

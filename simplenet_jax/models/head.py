@@ -82,12 +82,8 @@ class BatchNorm(nnx.Module):
     Args:
       parts: The batch in one or more arrays `[..., features]` of one shape;
         their statistics are joint. (Stacking them would cost a copy.)
-      valid: 0 or 1 per row, `[..., 1]`, of the rank of a part and broadcastable
-        to it; at least two rows of the batch must be valid.
-
-    Returns:
-      `[..., features]` of each part; rows that are not valid hold numbers
-      without meaning.
+      valid: 0 or 1 per row, `[..., 1]`, broadcastable to a part; at least two
+        rows of the batch must be valid. The others' results mean nothing.
     """
     rows = tuple(range(parts[0].ndim - 1))
     count = len(parts) * jnp.sum(
@@ -136,12 +132,7 @@ class Discriminator(nnx.Module):
 
 
 class Head(nnx.Module):
-  """An adaptor and a discriminator on the pooled levels of a batch.
-
-  Attributes:
-    level_offsets: The first patch dimension of each level.
-    precision: Of matrix products.
-  """
+  """An adaptor and a discriminator on the pooled levels of a batch."""
 
   def __init__(
     self,
@@ -165,7 +156,7 @@ class Head(nnx.Module):
       hidden: Width of the discriminator.
       dtype: Of parameters and computation.
       precision: Of matrix products, one of `precision.PRECISIONS`.
-      rngs: Randomness for the initial weights.
+      rngs: For the initial weights.
 
     Raises:
       ValueError: For an unknown adaptor.
@@ -196,8 +187,8 @@ class Head(nnx.Module):
     Returns:
       Logits `[batch, H, W]` on the first level's grid; positive for normal.
     """
-    hidden = self._hidden(levels)
-    return self.discriminator.finish(self.discriminator.norm(hidden))
+    discriminator = self.discriminator
+    return discriminator.finish(discriminator.norm(self._hidden(levels)))
 
   def train_logits(
     self, levels: Sequence[jax.Array], noise: jax.Array, valid: jax.Array
@@ -266,9 +257,6 @@ def fold(heads: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
   Args:
     heads: Of one kind; each with the leaves of `Head` by their dotted path
       under `params` and `stats`, as a finished head is saved.
-
-  Returns:
-    float32 weights, see the module.
   """
   folded = [_fold_one(head) for head in heads]
   first, *second = zip(*(layers for layers, _ in folded), strict=True)
@@ -289,7 +277,7 @@ def _fold_one(
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
   """Returns a head's linear layers, as few as can be, and its tail."""
 
-  def get(name):
+  def get(name: str) -> np.ndarray:
     return np.asarray(head[name], np.float64)
 
   def linear(name):
@@ -326,7 +314,7 @@ def apply(
     precision: Of the products, one of `precision.PRECISIONS`.
 
   Returns:
-    Patch scores `[batch, H, W]` on the first level's grid, float32.
+    Patch scores `[batch, H, W]`, float32.
   """
   kernel = weights['head.first.kernel']
   x = _project(levels, kernel, level_offsets, precision)

@@ -1,8 +1,4 @@
-"""The two training losses of the paper, and what is logged beside them.
-
-All take logits of the discriminator, positive for normal: `normal` for the
-patches themselves, `counterfeit` for those with noise added.
-"""
+"""The two training losses of the paper, and what is logged beside them."""
 
 from collections.abc import Callable
 
@@ -19,8 +15,8 @@ def truncated_l1(
   """The paper's loss (equation 7): zero beyond the margins.
 
   Args:
-    normal: Logits of the normal patches.
-    counterfeit: Logits of the counterfeit ones, same shape.
+    normal: The discriminator's logits of the patches, positive for normal.
+    counterfeit: Those of the patches with noise added, same shape.
     weights: Broadcastable to `normal` and summing to 1 over it: a mean over the
       patches that count (Algorithm 1).
     margin: `th`, in logits.
@@ -38,16 +34,8 @@ def cross_entropy(
 ) -> jax.Array:
   """Binary cross-entropy on logits (paper, Table 3, "Ours-CE").
 
-  Targets are 1 for normal and 0 for counterfeit; the two means are added.
-
-  Args:
-    normal: Logits of the normal patches.
-    counterfeit: Logits of the counterfeit ones, same shape.
-    weights: As in `truncated_l1`.
-    margin: Unused: this loss has none.
-
-  Returns:
-    A scalar, at least 0.
+  Targets are 1 for normal and 0 for counterfeit; the two means are added. There
+  is no margin.
   """
   del margin
   loss = optax.sigmoid_binary_cross_entropy
@@ -69,18 +57,10 @@ LOSSES: dict[str, Loss] = {
 def shares_beyond_margin(
   normal: jax.Array, counterfeit: jax.Array, weights: jax.Array, margin: float
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns the shares of patches that the truncated loss no longer pulls.
+  """Returns the shares, in [0, 1], of patches beyond the margins.
 
-  The released code logs them as `p_true` and `p_fake`.
-
-  Args:
-    normal: Logits of the normal patches.
-    counterfeit: Logits of the counterfeit ones, same shape.
-    weights: As in `truncated_l1`.
-    margin: `th`, in logits.
-
-  Returns:
-    Two scalars in [0, 1].
+  The truncated loss no longer pulls these; the released code logs them as
+  `p_true` and `p_fake`.
   """
   return (
     jnp.sum(weights * (normal >= margin)),

@@ -33,12 +33,8 @@ _MAX_TAPS = 256
 def adaptive_pooling(inputs: int, outputs: int) -> sparse.csc_array:
   """Returns adaptive average pooling of a vector as a matrix.
 
-  Output `i` averages inputs `floor(i L / n)` to `ceil((i + 1) L / n)`, as
+  Output `i` of `n` averages inputs `floor(i L / n)` to `ceil((i+1) L / n)`, as
   torch's `adaptive_avg_pool1d` does, also where `n > L`.
-
-  Args:
-    inputs: Length `L` of the vector.
-    outputs: Length `n` of the result.
 
   Returns:
     float64 `[inputs, outputs]`; every column sums to 1.
@@ -84,9 +80,6 @@ def pooling_for(
     patch_size: Side `p` of the neighbourhood, in positions.
     pretrain_dim: Dimensions of each level after the first pooling.
     target_dim: Dimensions of a patch after the second.
-
-  Returns:
-    One entry per level.
 
   Raises:
     ValueError: If a size is not positive.
@@ -145,7 +138,19 @@ def pool_level(features: jax.Array, pooling: LevelPooling) -> jax.Array:
   p = pooling.block.shape[1]
   pad = (p - 1) // 2
   if np.count_nonzero(pooling.block) > _MAX_TAPS:
-    return _pool_by_convolution(features, pooling, pad).astype(dtype)
+    kernel = np.tile(
+      np.moveaxis(pooling.block, 0, 2), (1, 1, 1, pooling.groups)
+    )
+    pooled = jax.lax.conv_general_dilated(
+      features[None],
+      jnp.asarray(kernel, features.dtype),
+      window_strides=(1, 1),
+      padding=((pad, pad), (pad, pad)),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      feature_group_count=pooling.groups,
+      precision=jax.lax.Precision.HIGHEST,
+    )
+    return pooled[0].astype(dtype)
   padded = jnp.pad(features, ((pad, pad), (pad, pad), (0, 0)))
   height, width = (size - p + 1 for size in padded.shape[:2])
   padded = padded.reshape(*padded.shape[:2], pooling.groups, -1)
@@ -161,22 +166,6 @@ def pool_level(features: jax.Array, pooling: LevelPooling) -> jax.Array:
   return pooled.reshape(height, width, -1)
 
 
-def _pool_by_convolution(
-  features: jax.Array, pooling: LevelPooling, pad: int
-) -> jax.Array:
-  kernel = np.moveaxis(pooling.block, 0, 2)
-  kernel = np.tile(kernel, (1, 1, 1, pooling.groups))
-  return jax.lax.conv_general_dilated(
-    features[None],
-    jnp.asarray(kernel, features.dtype),
-    window_strides=(1, 1),
-    padding=((pad, pad), (pad, pad)),
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    feature_group_count=pooling.groups,
-    precision=jax.lax.Precision.HIGHEST,
-  )[0]
-
-
 def merge(
   pooled: Sequence[jax.Array], level_offsets: Sequence[int], target_dim: int
 ) -> jax.Array:
@@ -188,7 +177,7 @@ def merge(
     target_dim: Dimensions of a patch.
 
   Returns:
-    Patch features `[h, w, target_dim]` on the grid of the first level.
+    Patch features `[h, w, target_dim]`.
   """
   joined = 0
   for level, offset in zip(pooled, level_offsets, strict=True):
@@ -200,18 +189,9 @@ def merge(
   return jnp.asarray(joined)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _embed(features, patch_size, pretrain_dim, target_dim):
-  channels = tuple(level.shape[-1] for level in features)
-  levels = pooling_for(channels, patch_size, pretrain_dim, target_dim)
-
-  def embed_image(image):
-    pooled = tuple(map(pool_level, image, levels))
-    return merge(pooled, [level.start for level in levels], target_dim)
-
-  return jax.vmap(embed_image)(features)
-
-
+@functools.partial(
+  jax.jit, static_argnames=('patch_size', 'pretrain_dim', 'target_dim')
+)
 def embed(
   features: Sequence[ArrayLike],
   *,
@@ -230,9 +210,11 @@ def embed(
   Returns:
     `[batch, H, W, target_dim]`, on the grid of the first level.
   """
-  return _embed(
-    tuple(jnp.asarray(level) for level in features),
-    int(patch_size),
-    int(pretrain_dim),
-    int(target_dim),
-  )
+  channels = tuple(np.shape(level)[-1] for level in features)
+  levels = pooling_for(channels, patch_size, pretrain_dim, target_dim)
+
+  def embed_image(image):
+    pooled = tuple(map(pool_level, image, levels))
+    return merge(pooled, [level.start for level in levels], target_dim)
+
+  return jax.vmap(embed_image)(tuple(map(jnp.asarray, features)))

@@ -22,9 +22,6 @@ def matmul(x: jax.Array, w: jax.Array, precision: str) -> jax.Array:
     x: `[..., inputs]`, float.
     w: `[inputs, outputs]`, float.
     precision: One of `PRECISIONS`.
-
-  Returns:
-    `[..., outputs]`, float32 or wider.
   """
   return jnp.asarray(_matmul(x, w, precision))
 

@@ -19,10 +19,6 @@ def bilinear_matrix(inputs: int, outputs: int) -> np.ndarray:
   Half-pixel centres, clamped at the borders and without antialiasing: torch's
   `interpolate(mode='bilinear', align_corners=False)`.
 
-  Args:
-    inputs: Length before.
-    outputs: Length after.
-
   Returns:
     float64 `[outputs, inputs]`; every row sums to 1.
   """
@@ -40,7 +36,7 @@ def gaussian_matrix(length: int, sigma: float) -> np.ndarray:
   `scipy.ndimage.gaussian_filter` does by default.
 
   Args:
-    length: Number of pixels.
+    length: Of the row, in pixels.
     sigma: Standard deviation in pixels; 0 gives the identity.
 
   Returns:
@@ -54,15 +50,13 @@ def gaussian_matrix(length: int, sigma: float) -> np.ndarray:
 def separable(grid: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:
   """Applies one matrix along the height and one along the width.
 
+  It is computed at full precision whatever the default of matrix products is:
+  the matrices are tiny and their errors would be seen in every score.
+
   Args:
     grid: `[height, width, ...]`, float.
     rows: `[new height, height]`.
     cols: `[new width, width]`.
-
-  Returns:
-    `[new height, new width, ...]` in the dtype of `grid`, computed at full
-    precision whatever the default of matrix products is: the matrices are tiny
-    and their errors would be seen in every score.
   """
   highest = jax.lax.Precision.HIGHEST
   a, b = (jnp.asarray(m, grid.dtype) for m in (rows, cols))
@@ -71,15 +65,7 @@ def separable(grid: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:
 
 
 def resize(grid: jax.Array, size: Sequence[int]) -> jax.Array:
-  """Resizes a grid bilinearly.
-
-  Args:
-    grid: `[height, width, ...]`, float.
-    size: New height and width.
-
-  Returns:
-    `[*size, ...]` in the dtype of `grid`; `grid` itself if nothing changes.
-  """
+  """Resizes a grid `[height, width, ...]` bilinearly to `[*size, ...]`."""
   if grid.shape[:2] == tuple(size):
     return grid
   rows = bilinear_matrix(grid.shape[0], size[0])

@@ -120,15 +120,12 @@ def apply(
 ) -> tuple[Any, ...]:
   """Computes the feature maps of the chosen levels.
 
-  The layout of arrays is the callers' own: `[batch, height, width, channels]`
-  where the functions given are those of `simplenet`.
-
   Args:
     architecture: A key of `ARCHITECTURES`.
     levels: Those to return, ascending.
     convolve: Maps a layer's name, its input and stride to its output.
     max_pool: Of 3x3, with a stride of 2.
-    images: Normalised images, float.
+    images: Normalised images, float, in the layout that the functions take.
     relu: The activation.
 
   Returns:

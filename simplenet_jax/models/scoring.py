@@ -15,14 +15,7 @@ from simplenet_jax.models import resampling
 
 
 def image_scores(patch_scores: ArrayLike) -> jax.Array:
-  """Returns each image's score, the largest of its patches (equation 11).
-
-  Args:
-    patch_scores: `[..., height, width]`, float; higher is more anomalous.
-
-  Returns:
-    `[...]`, unbounded.
-  """
+  """Returns each image's score `[...]`, its largest patch's (equation 11)."""
   return jnp.max(jnp.asarray(patch_scores), axis=(-2, -1))
 
 
@@ -55,15 +48,6 @@ def _anomaly_maps(patch_scores, size, sigma):
 def anomaly_maps(
   patch_scores: ArrayLike, size: Sequence[int], sigma: float = 4.0
 ) -> jax.Array:
-  """Returns the anomaly maps of a batch.
-
-  Args:
-    patch_scores: `[batch, height, width]`, float.
-    size: Height and width of the network's input, in pixels.
-    sigma: Standard deviation of the Gaussian, in pixels; 0: none.
-
-  Returns:
-    `[batch, *size]`, in the dtype and units of `patch_scores`.
-  """
+  """Returns `anomaly_map` of each image of a batch, `[batch, *size]`."""
   height, width = (int(side) for side in size)
   return _anomaly_maps(jnp.asarray(patch_scores), (height, width), float(sigma))

@@ -6,7 +6,7 @@ Training and evaluation take `features` from here, detectors and their exports
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -25,8 +25,8 @@ class ComputeMode:
 
   Attributes:
     precision: One of `precision.PRECISIONS`. Scores and maps are float32.
-    winograd: Whether 3x3 convolutions become matrix products: for CPUs, and
-      there for one image at a time.
+    winograd: Whether 3x3 convolutions become matrix products, which suits CPUs
+      and single images.
   """
 
   precision: str = 'float32'
@@ -112,8 +112,8 @@ def features(
     precision: Of convolutions, one of `precision.PRECISIONS`.
 
   Returns:
-    `[batch, h, w, channels]` of each level, each at its own resolution, in the
-    dtype of the weights.
+    `[batch, h, w, channels]` of each level at its own resolution, in the dtype
+    of the weights.
   """
   table = jnp.asarray(images.NORMALIZED)
   normalised = images.normalize(pixels, table)
@@ -149,20 +149,10 @@ def detect(
     pixels: RGB `[batch, *size, 3]`, uint8.
 
   Returns:
-    Anomaly maps `[batch, *size]` and image scores `[batch]`, float32,
-    unbounded; higher is more anomalous.
+    Maps `[batch, *size]` and scores `[batch]`, float32, unbounded; higher is
+    more anomalous.
   """
   levels = features(network, weights, pixels, mode.precision)
-  return maps_and_scores(network, mode, weights, levels)
-
-
-def maps_and_scores(
-  network: Network,
-  mode: ComputeMode,
-  weights: Weights,
-  levels: Sequence[jax.Array],
-) -> tuple[jax.Array, jax.Array]:
-  """Returns what `detect` does, from pooled features."""
   scores = head.apply(weights, levels, network.level_offsets, mode.precision)
   maps = jax.vmap(
     lambda grid: scoring.anomaly_map(grid, network.size, network.smoothing)

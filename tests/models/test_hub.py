@@ -129,16 +129,6 @@ def test_download_then_offline(tmp_path):
   assert lines == [f'{NAME} {sha256}']
 
 
-def test_a_wrong_endpoint_is_named(tmp_path):
-  lines = load_elsewhere(tmp_path, NAME, HF_ENDPOINT='hub.example')
-  start, end = refusal(NAME, 'hub.example', '|').split('|')
-  assert lines[-1].startswith(start)
-  # As the client's HTTP library has it.
-  assert 'protocol' in lines[-1] or 'MissingSchema' in lines[-1]
-  assert lines[-1].endswith(end)
-  assert len(lines) == 2
-
-
 def test_failed_download_is_one_clear_line(monkeypatch):
   def fail(*_):
     raise RuntimeError('no route to host\nmany details')

@@ -1,4 +1,3 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -129,29 +128,6 @@ def test_pooling_in_bfloat16_does_not_scale_features(level):
   assert float(ratio) == pytest.approx(1, abs=2e-4)
 
 
-def test_plan_finds_the_repetition_of_both_kinds_of_network():
-  wide = patches.pooling_for((512, 1024), 3, 1536, 1536)
-  assert [(level.start, level.stop) for level in wide] == [
-    (0, 768),
-    (768, 1536),
-  ]
-  assert all(level.groups == 256 for level in wide)
-  narrow = patches.pooling_for((128, 256), 3, 1536, 1536)
-  assert [level.groups for level in narrow] == [128, 256]
-
-
 def test_sizes_are_checked():
   with pytest.raises(ValueError, match=r'patch\.size.*at least 1; found 0'):
     patches.pooling_for((8,), 0, 4, 4)
-
-
-def test_patch_sizes_do_not_share_a_compiled_function():
-  pool = jax.jit(patches.pool_level, static_argnums=1)
-  features = jnp.asarray(np.random.default_rng(0).normal(size=(6, 6, 8)))
-  small, large = (patches.pooling_for((8,), size, 8, 8)[0] for size in (3, 5))
-  assert (small.start, small.stop) == (large.start, large.stop)
-  for pooling in (small, large):
-    np.testing.assert_allclose(
-      pool(features, pooling), patches.pool_level(features, pooling), atol=1e-6
-    )
-  assert not np.allclose(pool(features, small), pool(features, large))

@@ -63,14 +63,6 @@ def test_every_level_agrees_with_torch(architecture):
   check_parity(folded, model, architecture)
 
 
-@pytest.mark.parametrize('size', [(70, 50), (33, 97)])
-def test_agrees_with_torch_at_other_sizes(size):
-  model = torch_resnet.fabricate('demo_resnet')
-  folded = resnet.fold(torch_resnet.tensors(model), 'demo_resnet', LEVELS)
-  images = np.random.default_rng(2).normal(size=(2, *size, 3)).astype('f')
-  check_parity(folded, model, 'demo_resnet', images)
-
-
 @pytest.mark.parametrize('architecture', ['demo_resnet', 'resnet50'])
 def test_reflected_borders_agree_with_torch(architecture):
   model = torch_resnet.pad(torch_resnet.fabricate(architecture), 'reflect')

@@ -136,10 +136,9 @@ def misfit(
     weights: From `load`.
     architecture: Theirs.
     levels: In use.
-    sigma: The standard deviation of the noise; None if it follows the features'
-      spread.
+    sigma: Of the noise; None if it follows the features' spread.
     features: Computes pooled features `[images, h, w, channels]` of each level,
-      of some real images of the run; called where that is needed.
+      of some images of the run; called where they are needed.
   """
   first = DEFAULT_WEIGHTS.get(architecture, V1)
   if weights.other:
@@ -170,10 +169,6 @@ def misfit(
 
 
 def spread_of(features: Sequence[Any]) -> float:
-  """Returns the root mean square of the dimensions' standard deviations.
-
-  Args:
-    features: `[images, h, w, channels]` of each level.
-  """
+  """Returns the root mean square of the dimensions' standard deviations."""
   variances = [np.var(np.asarray(x), (0, 1, 2), np.float64) for x in features]
   return float(np.sqrt(np.concatenate(variances).mean()))

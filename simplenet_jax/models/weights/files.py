@@ -29,12 +29,8 @@ def locate(source: str, flag: str) -> Path:
   """Returns the file that `source` names, downloading it if need be.
 
   Args:
-    source: As for `weights.load`.
+    source: As for `weights.load`, which names the errors.
     flag: The flag that it was given with, for error messages.
-
-  Raises:
-    FileNotFoundError: If there is no such file, or it cannot be downloaded.
-    ValueError: If it is neither a file nor a name.
   """
   if source == 'demo':
     assets = importlib.resources.files('simplenet_jax') / 'assets'
@@ -166,8 +162,8 @@ def read_torch(path: Path) -> dict[str, Any]:
   """Reads a file of PyTorch's, without running what is in it.
 
   Returns:
-    NumPy arrays by name, bfloat16 as `ml_dtypes` has it; where the file has
-    dictionaries in dictionaries so has this, and what is no tensor is as it is.
+    NumPy arrays by name, bfloat16 as `ml_dtypes` has it, in dictionaries as
+    nested as the file's; what is no tensor is as it is.
 
   Raises:
     ImportError: If PyTorch is not installed.

@@ -52,9 +52,8 @@ def check(
     origin: Where the tensors come from, for error messages.
 
   Raises:
-    ValueError: If the tensors are another network's; or if a tensor is missing,
-      unexpected, of another shape, of another kind than floating, or not
-      finite: all such tensors in one message.
+    ValueError: If the tensors are another network's, or naming all that are
+      missing, unexpected, of another shape or kind, or not finite.
   """
   actual = recognise(tensors)
   if actual and architecture not in actual:
