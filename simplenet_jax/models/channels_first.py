@@ -7,6 +7,7 @@ that become few nodes; the head and the map are those of `simplenet`.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,9 +66,11 @@ def detect(
 
 
 def _convolution(x, kernel: np.ndarray, stride=1, amount=0, groups=1):
+  # Any: a traced array would be a node of its own.
+  turned: Any = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
   return lax.conv_general_dilated(
     x,
-    np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)),
+    turned,
     (stride, stride),
     [(amount, amount)] * 2,
     dimension_numbers=('NCHW', 'OIHW', 'NCHW'),

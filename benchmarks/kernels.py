@@ -1,0 +1,89 @@
+"""Times each kernel that is not the plain one, alone, on a CPU.
+
+  python -m benchmarks.kernels
+
+Compared on one image, in turns, medians of 7: a detector with Winograd's tiles
+and with XLA's convolutions; ONNX Runtime on the network with channels first and
+last, which jax2onnx exports for one image only. Writes results/kernels.json.
+"""
+
+import functools
+import pathlib
+import types
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks import timing
+from simplenet_jax import cli
+from simplenet_jax.models import channels_first, resnet, simplenet
+from simplenet_jax.models.simplenet import ComputeMode
+
+LEVELS, DIM, SIZE, ROUNDS = (2, 3), 1536, (288, 288), 7
+
+
+def make(name: str) -> tuple[simplenet.Network, dict[str, np.ndarray]]:
+  """Returns a structure and random weights."""
+  rng = np.random.default_rng(0)
+  weights = {
+    'head.first.kernel': rng.normal(0, 0.03, (DIM, 1024)).astype('f'),
+    'head.first.bias': rng.normal(0, 1, 1024).astype('f'),
+    'head.tail': rng.normal(0, 0.03, 1024).astype('f'),
+  }
+  for layer, _, shape in resnet.layers(name, LEVELS):
+    scale = float(np.prod(shape[:3])) ** -0.5
+    weights[f'{layer}.kernel'] = rng.normal(0, scale, shape).astype('f')
+    weights[f'{layer}.bias'] = np.zeros(shape[-1], np.float32)
+  network = simplenet.Network(name, LEVELS, 'reflect', 3, DIM, DIM, SIZE, 4)
+  return network, weights
+
+
+def onnx(function: Any, images: int | str, pixels: np.ndarray) -> Any:
+  """Returns a call of an exported function."""
+  import jax2onnx
+  import onnxruntime
+
+  shape: Any = types.SimpleNamespace(
+    shape=(images, *pixels.shape[1:]), dtype=pixels.dtype
+  )
+  model = jax2onnx.to_onnx(
+    function, [shape], opset=21, input_names=['pixels'], output_names=['a', 'b']
+  )
+  session = onnxruntime.InferenceSession(
+    model.SerializeToString(), providers=['CPUExecutionProvider']
+  )
+  return lambda: session.run(None, {'pixels': pixels})
+
+
+def measure(name: str) -> dict[str, float]:
+  """Returns milliseconds by kernel."""
+  network, weights = make(name)
+  pixels = np.full((1, *SIZE, 3), 99, np.uint8)
+  modes = {'winograd': ComputeMode(winograd=True), 'convolution': ComputeMode()}
+  calls = {}
+  for kind, mode in modes.items():
+    placed = jax.device_put(simplenet.prepare(network, mode, weights))
+    run = functools.partial(simplenet.run, network, mode, placed, pixels)
+    calls[kind] = lambda run=run: jax.block_until_ready(run())
+  plain = simplenet.plain(network, weights)
+  first = functools.partial(channels_first.detect, network, weights)
+  calls['ONNX Runtime, channels first'] = onnx(first, 'images', pixels)
+  calls['ONNX Runtime, channels last'] = onnx(plain, 1, pixels)
+  seconds = timing.in_turns(calls, ROUNDS)
+  return {kind: round(1e3 * value, 1) for kind, value in seconds.items()}
+
+
+def main() -> None:
+  """Measures and writes."""
+  cpu = pathlib.Path('/proc/cpuinfo').read_text()
+  found = {
+    'cpu': cpu.partition('model name\t: ')[2].partition('\n')[0],
+    'avx512': 'avx512f' in cpu,
+    'milliseconds': {name: measure(name) for name in ('resnet18', 'resnet50')},
+  }
+  timing.write('kernels', found)
+
+
+if __name__ == '__main__':
+  cli.run(main)
