@@ -4,6 +4,7 @@ Each public function draws a part, with the flaws that are the part's own.
 """
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
@@ -161,6 +162,16 @@ def wood(rng: Rng, grid: Grid, flaw: Flaw) -> Surface:
   )
 
 
+def _posed(
+  rng: Rng, grid: Grid, spread: float, angle: Callable[[], float]
+) -> tuple[Array, Array]:
+  """Returns the coordinates of a part that is moved, turned and scaled."""
+  x, y = grid.x - rng.normal(0, spread), grid.y - rng.normal(0, spread)
+  x, y = c.turn(x, y, angle())
+  scale = rng.uniform(0.95, 1.04)
+  return x / scale, y / scale
+
+
 def _table(rng: Rng, grid: Grid, tone: tuple[float, float, float]) -> Array:
   """Returns a plain matt background, [n, n, 3]."""
   colour = c.varied(rng, tone, 0.008) * np.float32(rng.normal(1, 0.06))
@@ -174,10 +185,7 @@ def gasket(rng: Rng, grid: Grid, flaw: Flaw) -> Surface:
   'unpunched' marks a bolt hole without cutting it, 'torn' takes a piece off
   the rim.
   """
-  x, y = grid.x - rng.normal(0, 0.014), grid.y - rng.normal(0, 0.014)
-  x, y = c.turn(x, y, rng.uniform(-0.2, 0.2))
-  scale = rng.uniform(0.95, 1.04)
-  x, y = x / scale, y / scale
+  x, y = _posed(rng, grid, 0.014, lambda: rng.uniform(-0.2, 0.2))
   table = _table(rng, grid, (0.78, 0.79, 0.8))
   speckle = c.noise(rng, grid, 150)
   cloud = c.fractal(rng, grid, 8, 3)
@@ -219,34 +227,20 @@ def _blend(a: Array, b: Array, radius: float) -> Array:
   return np.minimum(a, b) - h * h * radius / 4
 
 
-_NUMBER = 'S40'
-
-
 @functools.cache
-def _print(text: str) -> Array:
-  """Returns a stamp's ink, [128, 512] float32 in [0, 1]."""
+def _stamp() -> Array:
+  """Returns the ink of the capsule's number, [128, 512] float32 in [0, 1]."""
   stamp = PIL.Image.new('L', (512, 128))
   font = PIL.ImageFont.load_default(size=112)
-  PIL.ImageDraw.Draw(stamp).text((256, 64), text, 255, font, anchor='mm')
+  PIL.ImageDraw.Draw(stamp).text((256, 64), 'S40', 255, font, anchor='mm')
   return np.asarray(stamp, np.float32) / 255
 
 
-def _stamped(text: str, x: Array, y: Array) -> Array:
-  """Returns a text's ink at (x, y), in units of its height, [n, n]."""
-  ink = _print(text)
+def _stamped(x: Array, y: Array) -> Array:
+  """Returns the number's ink at (x, y), in units of its height, [n, n]."""
   column = np.clip(x * 128 + 256, 0, 511).astype(int)
   row = np.clip(y * 128 + 64, 0, 127).astype(int)
-  return ink[row, column]
-
-
-def _ink(x: Array, y: Array, flaw: Flaw) -> Array:
-  """Returns the number on the capsule, right or misprinted, [n, n]."""
-  if flaw.kind != 'misprint':
-    return _stamped(_NUMBER, x, y)
-  x, y = c.turn(x, y, flaw.rng.uniform(-0.5, 0.5))
-  y = y + float(flaw.rng.choice([-1, 1])) * flaw.rng.uniform(0.3, 0.5)
-  ghost = 0.7 * _stamped(_NUMBER, x + 0.18, y)
-  return np.maximum(_stamped(_NUMBER, x, y), ghost)
+  return _stamp()[row, column]
 
 
 def capsule(rng: Rng, grid: Grid, flaw: Flaw) -> Surface:
@@ -254,12 +248,12 @@ def capsule(rng: Rng, grid: Grid, flaw: Flaw) -> Surface:
 
   'misprint' smears and displaces the number, 'squeezed' dents the outline.
   """
-  x, y = grid.x - rng.normal(0, 0.014), grid.y - rng.normal(0, 0.014)
-  # It may lie either way round.
-  half_turns = float(rng.integers(2))
-  x, y = c.turn(x, y, rng.normal(0, 0.07) + half_turns * np.pi)
-  scale = rng.uniform(0.95, 1.04)
-  x, y = x / scale, y / scale
+
+  def angle() -> float:  # It may lie either way round.
+    half_turns = float(rng.integers(2))
+    return rng.normal(0, 0.07) + half_turns * np.pi
+
+  x, y = _posed(rng, grid, 0.014, angle)
   table = _table(rng, grid, (0.72, 0.75, 0.79))
   red = c.varied(rng, (0.55, 0.08, 0.12), 0.02)
   cream = c.varied(rng, (0.9, 0.85, 0.74), 0.015)
@@ -284,7 +278,14 @@ def capsule(rng: Rng, grid: Grid, flaw: Flaw) -> Surface:
   # The edge of a rounded body turns away from the light: a darker rim.
   colour = colour * (0.72 + 0.28 * np.sqrt(height / 0.145))[..., None]
   around = np.arcsin(np.clip(y / radius, -1, 1)) * radius - roll
-  ink = 0.85 * _ink((x + 0.13) / 0.115, around / 0.115, flaw)[..., None]
+  u, v = (x + 0.13) / 0.115, around / 0.115
+  if flaw.kind == 'misprint':
+    u, v = c.turn(u, v, flaw.rng.uniform(-0.5, 0.5))
+    v = v + float(flaw.rng.choice([-1, 1])) * flaw.rng.uniform(0.3, 0.5)
+    print_ = np.maximum(_stamped(u, v), 0.7 * _stamped(u + 0.18, v))
+  else:
+    print_ = _stamped(u, v)
+  ink = 0.85 * print_[..., None]
   colour = colour * (1 - ink) + np.array([0.9, 0.88, 0.82], np.float32) * ink
 
   part = c.cover(shape, 2 * grid.step)[..., None]
@@ -331,10 +332,7 @@ def connector(rng: Rng, grid: Grid, flaw: Flaw) -> Surface:
 
   'bent' bends a pin sideways, 'missing' leaves one out, 'short' cuts one.
   """
-  x, y = grid.x - rng.normal(0, 0.012), grid.y - rng.normal(0, 0.012)
-  x, y = c.turn(x, y, rng.normal(0, 0.04))
-  scale = rng.uniform(0.95, 1.04)
-  x, y = x / scale, y / scale
+  x, y = _posed(rng, grid, 0.012, lambda: rng.normal(0, 0.04))
   table = _table(rng, grid, (0.27, 0.33, 0.4))
   plastic = c.varied(rng, (0.83, 0.82, 0.77), 0.012)
   gold = c.varied(rng, (0.85, 0.66, 0.3), 0.015)
