@@ -13,10 +13,9 @@ class Server:
   Attributes:
     content: The file, whatever the path.
     ranges: Whether it knows ranges at all.
-    pieces: Bytes that each request gets before the connection ends; then whole
-      ones.
-    statuses: What each request is answered instead; then files.
-    most: Bytes that a range has at most, whatever was asked for.
+    pieces: Bytes that each request gets before the connection ends.
+    statuses: What each request is answered instead.
+    most: Bytes that a range has at most.
     length: Whether it tells how long the file is.
     header: Further header lines.
     at_piece: Called at the end of a piece, before the connection ends.
@@ -57,8 +56,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       self.send_error(416)
       return
     rest = content[first:]
-    moved = 'Location' in served.header
-    self.send_response(302 if moved else 206 if first else 200)
+    self.send_response(206 if first else 200)
     if first:
       rest = rest[: served.most]
       range_ = f'bytes {first}-{first + len(rest) - 1}/{len(content)}'

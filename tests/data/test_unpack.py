@@ -285,15 +285,14 @@ def test_an_archive_without_files(tmp_path, target, kind):
 
 @pytest.mark.parametrize('kind', ['folder', 'file', 'link', 'broken link'])
 def test_what_is_there_is_left_as_it_is(tmp_path, target, kind):
-  target.mkdir(parents=True)
-  if kind == 'folder':
-    (target / 'mine').touch()
-  else:
-    target.rmdir()
-  if kind == 'file':
-    target.touch()
-  elif kind != 'folder':
-    target.symlink_to('nowhere' if kind == 'broken link' else tmp_path)
+  target.parent.mkdir()
+  match kind:
+    case 'folder':
+      (target / 'mine').mkdir(parents=True)
+    case 'file':
+      target.touch()
+    case _:
+      target.symlink_to(tmp_path if kind == 'link' else 'nowhere')
   before = listing(target.parent)
   with pytest.raises(ValueError, match='is there already') as caught:
     extract(pack(tmp_path / 'set.tar', *SMALL.items()), target)
