@@ -41,8 +41,6 @@ _JUDGES = 2  # At work at once.
 
 # Kinds, and how many of them are tried for one of the rarest.
 KINDS = {
-  'images': (of_images.images, 2),
-  'names': (of_images.names, 2),
   'trained_on': (of_images.trained_on, 2),
   'settings': (of_files.settings, 30),
   'weights': (of_files.weights, 18),
@@ -50,6 +48,8 @@ KINDS = {
   'released': (of_files.released, 9),
   'workdir': (of_files.workdir, 6),
   'archive': (of_files.archive, 16),
+  'images': (of_images.images, 2),  # Forty inputs each, as names.
+  'names': (of_images.names, 2),
 }
 
 

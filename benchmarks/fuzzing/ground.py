@@ -1,11 +1,11 @@
 """What cases begin with: whole images, a whole run, whole files."""
 
-import dataclasses
 import json
 import pathlib
 import shutil
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,24 +30,14 @@ SETTINGS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Ground:
-  """A folder with something whole of every kind.
-
-  Attributes:
-    folder: The folder that holds it.
-    root: Images of one category in MVTec's layout.
-    run: The work directory of a run on them.
-    detector: Its detector.
-    weights: A backbone's, as safetensors and as PyTorch's file.
-    released: A checkpoint like those of the released code.
-  """
+class Ground(NamedTuple):
+  """Something whole of every kind: images in MVTec's layout, a run on them."""
 
   folder: pathlib.Path
   root: pathlib.Path
   run: pathlib.Path
   detector: pathlib.Path
-  weights: tuple[pathlib.Path, ...]
+  weights: tuple[pathlib.Path, ...]  # As safetensors and as PyTorch's file.
   released: pathlib.Path
 
 

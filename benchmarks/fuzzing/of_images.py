@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from random import Random
 
-import numpy as np
 from PIL import Image
 
 from benchmarks.fuzzing import ground, pictures
@@ -84,9 +83,7 @@ def trained_on(chance: Random, known: Ground, folder: Path) -> Case:
   """A run on a data set of which one file or folder is not as it should be."""
   root, work = folder / 'data', folder / 'work'
   shutil.copytree(known.root, root)
-  told = chance.choice((_spoil_image, _spoil_mask, _rename, _rename, _remove))(
-    chance, root / 'gasket'
-  )
+  told = _spoil(chance, root / 'gasket')
   if chance.random() < 0.2:
     inner = sorted(path for path in root.rglob('*') if path.is_dir())
     pictures.entangle(chance, chance.choice(inner))
@@ -99,58 +96,30 @@ def trained_on(chance: Random, known: Ground, folder: Path) -> Case:
   return Case(argv, told, seconds=90.0, trains=True, check=check)
 
 
-def _any(chance: Random, category: Path, folders: bool = True) -> Path:
-  """Returns a file, or a folder as well."""
-  return chance.choice(
-    [
-      path
-      for path in (category, *sorted(category.rglob('*')))
-      if path.is_file() or folders
-    ]
-  )
-
-
-def _spoil_image(chance: Random, category: Path) -> str:
-  path = _any(chance, category, folders=False)
-  path.write_bytes(pictures.hostile(chance))
-  return f'changed: {path.relative_to(category)}'
-
-
-def _spoil_mask(chance: Random, category: Path) -> str:
-  path = chance.choice(sorted(category.glob('ground_truth/*/*.png')))
-  with Image.open(path) as mask:
-    width, height = mask.size
-  match chance.randrange(5):
-    case 0:
-      other = path.with_name(f'another{chance.choice(("", "_mask"))}.png')
-      shutil.copyfile(path, other)
-      return 'a mask without an image'
+def _spoil(chance: Random, category: Path) -> str:
+  """Changes, renames, removes or adds something; returns what."""
+  path = chance.choice([category, *sorted(category.rglob('*'))])
+  mask = chance.choice(sorted(category.glob('ground_truth/*/*.png')))
+  sides = [chance.choice((31, 64, 191, 192, 193)) for _ in range(2)]
+  match chance.randrange(6):
+    case 0 if path.is_file():
+      path.write_bytes(pictures.hostile(chance))
     case 1:
-      path.unlink()
-      return 'an image without a mask'
+      Image.new('L', sides, chance.choice((0, 1, 127, 254, 255))).save(mask)
+      return f'a mask of {sides}'
     case 2:
-      height = max(1, height + chance.choice((-1, 1, -30, 30)))
-      Image.new('L', (width, height)).save(path)
-      return 'a mask of another size'
+      pictures.image(chance).resize((192, 192)).save(mask.with_suffix('.tif'))
+      return 'two masks'
     case 3:
-      value = chance.choice((0, 1, 2, 127, 254, 255))
-      Image.fromarray(np.full((height, width), value, np.uint8)).save(path)
-      return f'a mask of {value}'
-  other = pictures.image(chance).resize((width, height), 0)
-  other.save(path.with_suffix('.tif'))
-  return 'two masks'
-
-
-def _rename(chance: Random, category: Path) -> str:
-  path = _any(chance, category)
-  suffix = pictures.suffix(chance) if path.is_file() else ''
-  new = path.with_name(pictures.name(chance, suffix))
-  if not new.exists():
-    path.rename(new)
-  return f'renamed: {path} to {new.name!r}'
-
-
-def _remove(chance: Random, category: Path) -> str:
-  path = _any(chance, category)
-  shutil.rmtree(path) if path.is_dir() else path.unlink()
-  return f'removed: {path}'
+      shutil.copyfile(mask, mask.with_name('another_mask.png'))
+      return 'a mask without an image'
+    case 4:
+      shutil.rmtree(path) if path.is_dir() else path.unlink()
+      return f'removed: {path}'
+    case _:
+      suffix = pictures.suffix(chance) if path.is_file() else ''
+      new = path.with_name(pictures.name(chance, suffix))
+      if not new.exists():
+        path.rename(new)
+      return f'renamed: {path} to {new.name!r}'
+  return f'changed: {path}'
