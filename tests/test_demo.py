@@ -39,7 +39,7 @@ def test_a_set_reads_as_mvtec_folders(small):
     assert image.dtype == np.uint8
     assert image.shape == ((SIZE, SIZE) if is_mask else (SIZE, SIZE, 3))
     assert not is_mask or set(np.unique(image)) == {0, 255}
-  categories = folder.find_categories(small)
+  categories = folder.find(small).categories
   assert [one.name for one in categories] == sorted(demo.CATEGORIES)
   for one in categories:
     assert len(one.train) == 2
@@ -65,7 +65,7 @@ def test_more_pictures_and_fewer_categories_leave_the_others(small, tmp_path):
   before = {k: v for k, v in pictures_in(small).items() if k[:4] == 'wood'}
   assert before.items() <= more.items()
   assert len(more) == 3 + 3 + 2 + 2 * 9
-  [wood] = folder.find_categories(tmp_path / 'set')
+  [wood] = folder.find(tmp_path / 'set').categories
   assert len(wood.validation) == 3
   # No picture is there twice, for training and for a threshold.
   images = [v for k, v in more.items() if not k.endswith('_mask.png')]

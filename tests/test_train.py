@@ -322,7 +322,7 @@ def test_held_out_images_set_thresholds_that_are_told(held_out):
 def test_held_out_images_are_not_trained_on(held_out, tmp_path):
   """A run that has them in validation/good alone is the same."""
   root = Path(held_out.config.data.root)
-  (before,) = folder.find_categories(root, ['part'])
+  (before,) = folder.find(root, ['part']).categories
   held = dataset.hold_out(before, 0.1, 3).validation
   shutil.copytree(root / 'part', tmp_path / 'data' / 'part')
   (tmp_path / 'data/part/validation/good').mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import zlib
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
@@ -226,7 +227,8 @@ class Reader:
     parts = [self._folder, *self._folder.inside(TEST, BAD)]
     for one in (one for part in parts for one in part.inside(MASK)):
       # A folder such as hole_mask is called after a kind of defect.
-      kind = [k for k in kinds if tree.same(one.name) in _mask_folders(k)]
+      called = re.sub('[-_ .]masks?$', '', tree.same(one.name))
+      kind = [k for k in kinds if called == tree.same(k) != tree.same(one.name)]
       gather(one, tuple(kind), top=True)
     for kind, folder in kinds.items():
       for one in folder.below():
@@ -274,8 +276,3 @@ def _kinds(folders: Sequence[Folder]) -> dict[str, Folder]:
         )
       kinds[kind.name] = kind
   return kinds
-
-
-def _mask_folders(kind: str) -> set[str]:
-  ends = (f'{mark}{end}' for mark in '_- .' for end in ('mask', 'masks'))
-  return {tree.same(kind + end) for end in ends}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 from absl import logging
@@ -57,8 +56,7 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
   opened, drawn = [], []
   for one in found.categories:
     _check_name(data.root, one.name)
-    checked = _check(one, data, left_out, whole=whole)
-    readable = _readable(one, checked, left_out)
+    readable, checked = _check(one, data, left_out, whole=whole)
     held = hold_out(readable, data.held_out, data.held_out_least)
     if data.held_out and not held.validation:
       logging.warning(
@@ -145,8 +143,8 @@ def _find(data: Config) -> tuple[Path, folder.Found]:
 
 def _check(
   one: Category, data: Config, left_out: dict[Path, str], *, whole: bool
-) -> dict[File, images.Checked]:
-  """Looks at all images; tells of those that are turned or cannot be read."""
+) -> tuple[Category, dict[File, images.Checked]]:
+  """Returns a category's images that can be read, and what is known of them."""
 
   def look(path: File) -> images.Checked | OSError | ValueError:
     try:
@@ -154,7 +152,7 @@ def _check(
     except (OSError, ValueError) as error:
       return error
 
-  checked, broken, paths = {}, 0, list(one.images())
+  checked, broken, paths = {}, set(), list(one.images())
   for path, found in zip(paths, loading.in_order(look, paths, 64), strict=True):
     if isinstance(found, images.Checked):
       checked[path] = found
@@ -163,25 +161,17 @@ def _check(
       raise ValueError(f'{found}; with --strict such an image ends the run')
     assert isinstance(path, Path)
     left_out[path] = files.UNREADABLE
-    broken += 1
-    if broken <= _TOLD:
+    broken.add(path)
+    if len(broken) <= _TOLD:
       logging.warning(f'{one.name}: left out: {found}')
-  if broken > _TOLD:
-    more = f'{broken - _TOLD} more images that cannot be read'
+  if len(broken) > _TOLD:
+    more = f'{len(broken) - _TOLD} more images that cannot be read'
     logging.warning(f'{one.name}: left out: {more}')
   if turned := [path for path, found in checked.items() if found.turned]:
     console.print(
       f'  {one.name}: {len(turned)} of {len(checked)} images are turned '
       f'as their EXIF orientation says, such as {turned[0]}'
     )
-  return checked
-
-
-def _readable(
-  one: Category, checked: Mapping[File, object], left_out: dict[Path, str]
-) -> Category:
-  """Returns a category without the images that cannot be read."""
-  broken = {path for path in one.images() if path not in checked}
   kept = one.without(broken)
   if not kept.train:
     raise ValueError(
@@ -192,7 +182,7 @@ def _readable(
     if sample.path in broken:
       reason = 'a mask of an image that cannot be read'
       left_out |= {m: reason for m in sample.masks if isinstance(m, Path)}
-  return kept
+  return kept, checked
 
 
 def _check_name(root: str, name: str) -> None:

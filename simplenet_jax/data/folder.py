@@ -73,7 +73,11 @@ def find(
   try:
     folders = _categories(whole)
   except ValueError as error:
-    raise ValueError(f'{error}{_unread(left_out)}') from None
+    unread = [path for path, why in left_out.items() if why == tree.UNREAD]
+    of = f'; of {tree.UNREAD}, it holds {len(unread)}, such as '
+    raise ValueError(
+      f'{error}{of}{unread[0]}' if unread else str(error)
+    ) from None
   if len(folders) > 1 and all(one.images for one in folders.values()):
     some = ', '.join([*folders][:8]) + ' and others' * (len(folders) > 8)
     logging.warning(
@@ -96,13 +100,6 @@ def find(
   return Found(categories, left_out)
 
 
-def find_categories(
-  root: Path | str, chosen: Sequence[str] = ()
-) -> tuple[Category, ...]:
-  """Returns the categories below a folder; see `find`."""
-  return find(root, chosen).categories
-
-
 def leave_out_others(
   whole: Folder,
   categories: Iterable[Category],
@@ -115,14 +112,6 @@ def leave_out_others(
     if image not in used:
       why = NOT_CHOSEN if image in others else OUTSIDE
       left_out.setdefault(image, why)
-
-
-def _unread(left_out: dict[Path, str]) -> str:
-  """Returns what is said of images of kinds that this program does not read."""
-  unread = [path for path, why in left_out.items() if why == tree.UNREAD]
-  if not unread:
-    return ''
-  return f'; of {tree.UNREAD}, it holds {len(unread)}, such as {unread[0]}'
 
 
 def _categories(root: Folder) -> dict[str, Folder]:

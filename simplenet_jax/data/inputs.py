@@ -199,13 +199,11 @@ def _warn_of_masks(
 
 def _warn_of_unused_bits(category: Category, bits: int) -> None:
   some = category.train[:: -(-len(category.train) // _LOOKED_AT)]
+  of_gray = '--config.data.bits=12 reads a camera of 12 bits'
+  of_colour = 'save them as 8 bit, or with their values in the upper bits'
   for kind, held, remedy in (
-    ('gray', bits, '--config.data.bits=12 reads a camera of 12 bits'),
-    (
-      'colour',
-      16,
-      'save them as 8 bit, or with their values in the upper bits',
-    ),
+    ('gray', bits, of_gray),
+    ('colour', 16, of_colour),
   ):
     used = max(images.used_bits(path, kind) for path in some)
     if 0 < used < held - 1:  # At most a quarter of the range.

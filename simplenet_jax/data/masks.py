@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import unicodedata
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
@@ -128,8 +129,9 @@ def _only(
   if len(candidates) == 1:
     return candidates[0]
   # Some file systems tell case apart, and then names may do so too.
-  exact = {_form(parts[-1]), _form(parts[-1]).removesuffix('_mask')}
-  same_case = [i for i in candidates if _form(images[i][-1]) in exact]
+  form = functools.partial(unicodedata.normalize, 'NFC')
+  exact = {form(parts[-1]), form(parts[-1]).removesuffix('_mask')}
+  same_case = [i for i in candidates if form(images[i][-1]) in exact]
   if len(same_case) == 1 and len({images[i] for i in candidates}) > 1:
     return same_case[0]
   names = ', '.join(sorted(image.name for image in candidates))
@@ -141,10 +143,6 @@ def _only(
 
 def _plain(parts: Parts) -> Parts:
   return tuple(map(tree.same, parts))
-
-
-def _form(name: str) -> str:
-  return unicodedata.normalize('NFC', name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +169,7 @@ def examine(masks: Sequence[File], frame: Frame, rule: MaskRule) -> Truth:
   if not masks:
     return Truth(why=NO_MASK)
   try:
-    read = [_read(path) for path in masks]
+    read = [decode(path, _to_mask) for path in masks]
   except (ValueError, OSError):
     return Truth(why=UNREADABLE)
   if any(defect.shape != frame.original for defect, _ in read):
@@ -204,15 +202,11 @@ def read_mask(path: File | str) -> np.ndarray:
   Returns:
     `[height, width]` uint8, 0 or 255, as a viewer shows it.
   """
-  return np.where(_read(path)[0], np.uint8(255), np.uint8(0))
-
-
-def _read(path: File | str) -> tuple[np.ndarray, bool]:
-  """Returns a mask, and whether noise was left out of it."""
-  return decode(path, _to_mask)
+  return np.where(decode(path, _to_mask)[0], np.uint8(255), np.uint8(0))
 
 
 def _to_mask(image: Image.Image) -> tuple[np.ndarray, bool]:
+  """Returns a mask, and whether noise was left out of it."""
   decoding.refuse_floats(image)
   lossy = image.format in ('JPEG', 'MPO')
   image = decoding.upright(image)

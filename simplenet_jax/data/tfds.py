@@ -6,7 +6,6 @@ come out, to be read with `as_data_source`.
 """
 
 import contextlib
-import functools
 import io
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -311,7 +310,7 @@ def _samples(
   origin = str(prepared.data_path)
 
   def embedded(index: int, part: str, place: PurePosixPath) -> EmbeddedImage:
-    read = functools.partial(_read, source, index, part)
+    read = lambda: source[index][part]  # noqa: E731
     content, told = example[part], f'{origin}: {place}'
     header = decoding.decode(io.BytesIO(content), images.viewed, told)
     return EmbeddedImage(place, origin, read, len(content), header.size)
@@ -328,7 +327,3 @@ def _samples(
       masks = (embedded(index, 'mask', PurePosixPath(place)),)
     yield category, Sample(embedded(index, 'image', path), defect, masks)
   board.end(name)
-
-
-def _read(source: Any, index: int, part: str) -> bytes:
-  return source[index][part]

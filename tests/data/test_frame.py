@@ -96,14 +96,6 @@ def test_whole_input_size_is_bounded(original, resize, aspect):
   assert size[::-1] == whole_input_size(original[::-1], resize, aspect)
 
 
-@given(SIZES, SIZES)
-def test_whole_shows_every_pixel(original, size):
-  frame = Frame.whole(original, size)
-  assert frame.scored == (0, 0, *original)
-  result = frame.map_to_original(np.ones(size, np.float32))
-  np.testing.assert_array_equal(result, np.ones(original, np.float32))
-
-
 @given(FRAMES)
 def test_a_map_of_ones_is_ones_in_the_box_and_nan_outside(frame):
   result = frame.map_to_original(np.ones(frame.input, np.float32))

@@ -104,14 +104,6 @@ def test_16_bit_colour_png_keeps_the_upper_byte_too(tmp_path):
   np.testing.assert_array_equal(np.asarray(images.read_image(path)), wide >> 8)
 
 
-def test_big_endian_16_bit_tiff(tmp_path):
-  path = tmp_path / 'a.tif'
-  Image.frombytes('I;16B', (17, 13), GRAY16.astype('>u2').tobytes()).save(path)
-  np.testing.assert_array_equal(
-    np.asarray(images.read_image(path))[..., 0], GRAY16 // 256
-  )
-
-
 def test_32_bit_integers_within_16_bit_are_read_and_others_refused(tmp_path):
   path = _save(tmp_path / 'a.tif', GRAY16.astype(np.int32))
   np.testing.assert_array_equal(
@@ -133,17 +125,9 @@ def test_images_are_turned_as_a_viewer_shows_them(
   exif[0x0112] = orientation
   path = _save(tmp_path / f'b.{extension}', COLOUR, exif=exif)
   # What the numbers mean: the sides where the stored first row and column are.
-  turns = {
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-  }
-  turn = turns[orientation]
+  names = 'FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE'
+  turns = f'. {names} ROTATE_270 TRANSVERSE ROTATE_90'.split()
+  turn = getattr(Image.Transpose, turns[orientation - 1], None)
   expected = plain.transpose(turn) if turn is not None else plain
   np.testing.assert_array_equal(images.read_image(path), expected)
   size = (17, 13) if orientation > 4 else (13, 17)
@@ -179,20 +163,6 @@ def _refused(path, pattern, read=images.read_image):
   message = str(caught.value)
   assert '\n' not in message
   assert str(path) in message
-
-
-@pytest.mark.parametrize('extension', ['png', 'bmp', 'tif', 'webp', 'jpg'])
-@pytest.mark.parametrize('read', [images.read_image, read_mask])
-def test_a_file_cut_short_is_refused_wherever_it_is_cut(
-  tmp_path, extension, read
-):
-  path = _save(tmp_path / f'a.{extension}', COLOUR)
-  content = path.read_bytes()
-  for kept in (0, 1, 10, 60, len(content) // 2, len(content) * 3 // 4):
-    path.write_bytes(content[:kept])
-    # PIL warns of some damage before it fails on it; a warning is an error
-    # here, and is refused as one.
-    _refused(path, 'not a readable image|cannot be read|empty', read)
 
 
 def test_not_an_image(tmp_path):
@@ -251,14 +221,16 @@ def test_checking_finds_what_reading_would(tmp_path, extension):
   for kept in np.linspace(1, len(content), 40).astype(int):
     path.write_bytes(content[:kept])
     found = []
-    for read in (images.check, images.read_image):
+    for read in (images.check, images.read_image, read_mask):
       try:
         read(path)
         found.append(True)
-      except ValueError:
+      except ValueError as error:
         found.append(False)
-    assert found[0] == found[1]
-  assert found == [True, True]
+        assert str(path) in str(error)
+        assert '\n' not in str(error)
+    assert len({*found}) == 1
+  assert all(found)
 
 
 DEFECT = np.zeros((13, 17), bool)
@@ -299,16 +271,10 @@ def test_normalize_is_torchs_arithmetic_bit_for_bit():
   actual = images.normalize(pixels)
   assert actual.dtype == np.float32
   np.testing.assert_array_equal(actual, expected.numpy())
-
-
-def test_normalize_in_jit_is_the_same_to_the_bit():
-  def run(pixels):
-    return images.normalize(pixels, jnp.asarray(images.NORMALIZED))
-
-  pixels = RNG.integers(0, 256, (2, 5, 7, 3), np.uint8)
+  table = jnp.asarray(images.NORMALIZED)
   with jax.numpy_rank_promotion('raise'):
-    actual = jax.jit(run)(pixels)
-  np.testing.assert_array_equal(actual, images.normalize(pixels))
+    on_device = jax.jit(lambda some: images.normalize(some, table))(pixels)
+  np.testing.assert_array_equal(on_device, actual)
 
 
 # Normalised inputs recorded from the released PyTorch code.

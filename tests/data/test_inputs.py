@@ -21,7 +21,7 @@ def opened(root, data, *images):
     path = root / f'part/train/good/{index}.png'
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(path)
-  [category] = folder.find_categories(root)
+  [category] = folder.find(root).categories
   return inputs.prepare(category, data)
 
 

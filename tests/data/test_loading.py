@@ -40,30 +40,6 @@ def test_every_image_once_and_in_order(count, size, workers, prefetch):
   assert not _mapping()
 
 
-@pytest.mark.parametrize('prefetch', [1, 3])
-def test_a_slow_consumer_bounds_the_images_held(prefetch):
-  size, started, finished = 4, [0], threading.Semaphore(0)
-  lock = threading.Lock()
-
-  def read(index):
-    with lock:
-      started[0] += 1
-    finished.release()
-    return _read(index)
-
-  batches = loading.Decoder(read, 40, size, workers=3, prefetch=prefetch)
-  assert started[0] == 0  # nothing begins before the first batch is asked for
-  expected = 0
-  for done, _ in enumerate(batches):
-    # All that may be decoded ahead is, while the consumer sits on its batch.
-    reachable = min((done + 1 + prefetch) * size, 40)
-    while expected < reachable:
-      assert finished.acquire(timeout=10)
-      expected += 1
-    time.sleep(0.01)
-    assert started[0] == reachable
-
-
 def test_an_error_comes_unchanged_with_its_own_batch():
   error = ValueError('image 5 is broken')
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simplenet_jax.data import folder, tree
+from simplenet_jax.data import folder
 
 GOOD = ('good', 'ok', 'normal', 'pass', 'Good Images', 'normal_dir', 'IO')
 BAD = ('bad', 'NG', 'defective', 'abnormal_dir', 'reject')
@@ -205,13 +205,3 @@ def test_every_file_has_one_use_and_none_but_good_images_are_trained_on(random):
         if sample.label
       }
       assert not defective & maker.trained
-
-
-def test_the_names_that_the_trees_have_are_known():
-  for role, names in (
-    (tree.GOOD, GOOD),
-    (tree.BAD, BAD),
-    (tree.MASK, MASKS),
-    ('', KINDS),
-  ):
-    assert {tree.Names().role(Path('x', name)) for name in names} == {role}
