@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from simplenet_jax import run as runs
 from simplenet_jax.cluster import Cluster
 from simplenet_jax.training.job import Job
-from simplenet_jax.training.record import Record
+from simplenet_jax.training.progress import HeadProgress
 from simplenet_jax.training.share import Share
 
 Opened = Mapping[str, runs.Run]  # By variant.
@@ -28,10 +28,10 @@ def survey(
 def records(
   opened: Opened,
   share: Share,
-  trained: Iterator[Record],
+  trained: Iterator[HeadProgress],
   cluster: Cluster,
   stop: threading.Event,
-) -> Iterator[Record]:
+) -> Iterator[HeadProgress]:
   """Yields the heads of the categories that this process evaluates."""
   for job in share.ended:
     yield _saved(opened, job)
@@ -52,12 +52,12 @@ def _key(job: Job) -> str:
   return json.dumps([job.variant, job.category, job.seed])
 
 
-def _saved(opened: Opened, job: Job, error: str | None = None) -> Record:
+def _saved(opened: Opened, job: Job, error: str | None = None) -> HeadProgress:
   """Returns a head that another process, or an earlier one, has trained."""
   run = opened[job.variant]
   rank = runs.rank(run, job.category)
   saved = None if error else run.checkpoints.load(job, rank)
-  record = saved[0] if saved else Record(job)
+  record = saved[0] if saved else HeadProgress(job)
   record.error = error or (None if saved else 'its checkpoint is gone')
   record.head = None  # Stays on disk until it is needed.
   return record

@@ -55,6 +55,7 @@ RESUMABLE = (
   'data.workers',
   'bank.device_gb',
   'bank.host_gb',
+  'bank.cache',
   'engine.',
   'evaluation.pictures',
   'evaluation.maps',

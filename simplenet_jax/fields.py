@@ -163,15 +163,22 @@ FIELDS: dict[str, Field] = {
     'does not fit there either goes to a file in the work directory.',
     _GIGABYTES,
   ),
+  'bank.cache': Field(
+    '',
+    'Folder of features that runs share, made by whichever comes first; empty: '
+    'none.',
+  ),
+  'bank.cache_gb': Field(
+    50.0,
+    'Size of that folder; what was not used for longest goes first.',
+    _ABOVE_ZERO,
+  ),
   # How the work is done.
   'engine.devices': Field(
     0, 'How many devices of this machine to use; 0: all.', _COUNT
   ),
   'engine.lanes': Field(
     0, 'Heads side by side on a device; 0: as it suits it.', _COUNT
-  ),
-  'engine.shrink': Field(
-    False, 'Whether to go on with less at a time when memory runs out.'
   ),
   'engine.checkpoint_seconds': Field(
     60.0, 'Seconds between saves of the heads under way.', _NOT_NEGATIVE

@@ -34,15 +34,15 @@ def main() -> None:
     output = Path(f'{output}.safetensors')
   refuse_existing(output, _OVERWRITE.value)
   from simplenet_jax.detection import assembly
-  from simplenet_jax.training import setup
+  from simplenet_jax.training import bank
 
   if not config.data.crop:
     raise ValueError(
       '--config.data.crop is 0; the released code crops, set it to its crop'
     )
   head = assembly.load_released(path, config.patch.target_dim)
-  setup.make_extractor(config)  # Checks the settings.
-  backbone = setup.load_backbone(config)
+  bank.make_extractor(config)  # Checks the settings.
+  backbone = bank.load_backbone(config)
   detector = assembly.assemble(
     config,
     output.name.removesuffix('.safetensors'),

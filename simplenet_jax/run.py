@@ -28,7 +28,7 @@ from simplenet_jax.files import read_json
 from simplenet_jax.models import weights
 from simplenet_jax.report import page
 from simplenet_jax.training.checkpoint import Checkpoints
-from simplenet_jax.training.record import METRICS, Record, unlearned
+from simplenet_jax.training.progress import METRICS, HeadProgress, unlearned
 from simplenet_jax.training.worker import FAILURES
 
 _PAUSE = 20.0  # Between two pages, in units of what the first one took.
@@ -64,7 +64,7 @@ class Run:
   clock: Clock
   checkpoints: Checkpoints
   shipper: Shipper
-  records: dict[str, dict[int, Record]] = dataclasses.field(
+  records: dict[str, dict[int, HeadProgress]] = dataclasses.field(
     default_factory=dict
   )
   finished: dict[str, results.CategoryResult] = dataclasses.field(
@@ -89,7 +89,7 @@ def rank(run: Run, name: str):
   return lambda scores: metrics.auroc(labels, scores.max(axis=(1, 2)))
 
 
-def take(run: Run, record: Record) -> bool:
+def take(run: Run, record: HeadProgress) -> bool:
   """Takes a head that ended; evaluates its category if it was the last one.
 
   Returns:
@@ -127,7 +127,7 @@ def take(run: Run, record: Record) -> bool:
 
 
 def _evaluate(
-  run: Run, inputs: Inputs, records: Sequence[Record]
+  run: Run, inputs: Inputs, records: Sequence[HeadProgress]
 ) -> results.CategoryResult:
   """Evaluates a category's heads, one per seed, and writes its files."""
   asked = run.config.evaluation
@@ -173,7 +173,7 @@ def _evaluate(
   )
 
 
-def _caution(run: Run, record: Record) -> str:
+def _caution(run: Run, record: HeadProgress) -> str:
   return unlearned(record, run.config.train.loss, run.config.train.margin)
 
 
@@ -237,7 +237,7 @@ def merge(run: Run, found: Mapping[str, Any]) -> None:
   }
 
 
-def ship(run: Run, one: Inputs, records: Sequence[Record]) -> None:
+def ship(run: Run, one: Inputs, records: Sequence[HeadProgress]) -> None:
   """Makes a category's detector of all its heads that were not given up."""
   whole = [record for record in records if record.finished]
   seeds = [record.job.seed for record in whole]

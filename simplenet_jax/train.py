@@ -20,13 +20,13 @@ from simplenet_jax.evaluation import earlier
 from simplenet_jax.models import weights
 from simplenet_jax.overview import announce
 from simplenet_jax.stop import Stopped, caught
-from simplenet_jax.training import engine, layout, planning, setup
+from simplenet_jax.training import bank, engine, layout, planning, step, store
 from simplenet_jax.training import share as shares
 from simplenet_jax.training.bank import Extractor
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.job import Job
-from simplenet_jax.training.orders import Orders
-from simplenet_jax.training.watch import Watch
+from simplenet_jax.training.progress import Watch
+from simplenet_jax.training.worker import HeadSettings
 
 
 def train_and_evaluate(
@@ -119,14 +119,14 @@ def train_together(
     with (
       caught() as stop,
       Board() as board,
-      Watch(board, share.jobs, scalars(settings)) as watch,
+      Watch(board, share.jobs, scalars(configs[0], folder)) as watch,
     ):
       cluster.heed(stop)
-      orders = _order(opened, work, watch, stop)
-      source = setup.make_source(
+      heads = _head_settings(opened[''], work, watch, stop)
+      extraction = store.extraction_settings(
         configs[0],
         work.extractor,
-        work.weights.state,
+        work.weights,
         folder,
         cluster.neighbours,
       )
@@ -134,15 +134,14 @@ def train_together(
         work.clock('train and score'),
         engine.started(
           share.rota,
-          orders,
-          source,
+          heads,
+          extraction,
           watch.on_batch,
-          may_shrink=configs[0].engine.shrink,
         ) as trained,
       ):
         for record in collect.records(opened, share, trained, cluster, stop):
-          if runs.take(opened[record.job.variant], record):
-            watch.end(record.job)
+          if runs.take(opened[''], record):
+            watch.end(record.job.category)
           if stop.is_set():
             break
       collect.gather(opened, cluster, stop)
@@ -163,7 +162,8 @@ class _Work:
   clock: Clock
   extractor: Extractor
   weights: weights.Weights
-  variants: dict[str, setup.Variant]
+  config: Config
+  recipe: step.Recipe
   jobs: list[Job]
   budget: int
 
@@ -175,7 +175,8 @@ class _Work:
   def plan(self, left: Sequence[Job]) -> planning.Plan:
     """Plans the training of the heads that are left."""
     return planning.make_plan(
-      self.variants,
+      self.config,
+      self.recipe,
       self.extractor,
       self.weights.state,
       self.jobs,
@@ -193,23 +194,16 @@ def _read(settings: Settings, cluster: Cluster) -> _Work:
   first, clock = next(iter(configs.values())), Clock()
   images = dataset.open_categories(first.data, whole=cluster.count == 1)
   categories = images.categories
-  extractor = setup.make_extractor(first)
-  variants = {
-    name: setup.Variant(
-      config, setup.make_recipe(config, extractor.level_offsets)
-    )
-    for name, config in configs.items()
-  }
+  extractor = bank.make_extractor(first)
+  recipe = step.make_recipe(first, extractor.level_offsets)
   with clock('load weights'):
-    loaded = setup.load_backbone(first)
-    loaded = setup.check_noise(first, extractor, loaded, categories[0])
-  jobs = [
-    job
-    for name, config in configs.items()
-    for job in layout.make_jobs(config, categories, name)
-  ]
+    loaded = bank.load_backbone(first)
+    loaded = bank.check_noise(first, extractor, loaded, categories[0])
+  jobs = layout.make_jobs(first, categories)
   budgets = cluster.exchange(layout.bank_budget(first, cluster.neighbours))
-  return _Work(images, clock, extractor, loaded, variants, jobs, min(budgets))
+  return _Work(
+    images, clock, extractor, loaded, first, recipe, jobs, min(budgets)
+  )
 
 
 def _open(
@@ -249,31 +243,20 @@ def _open(
   return opened, resumed
 
 
-def _order(
-  opened: Mapping[str, runs.Run],
-  work: _Work,
-  watch: Watch,
-  stop: threading.Event,
-) -> dict[str, Orders]:
-  """Returns what workers need to know of each run."""
-  return {
-    name: setup.make_orders(
-      run.config,
-      work.variants[name].recipe,
-      work.extractor.level_offsets,
-      test_images=lambda name, run=run: len(run.categories[name].test),
-      rank=functools.partial(runs.rank, run),
-      checkpoints=run.checkpoints,
-      on_steps=watch.on_steps,
-      stop=stop,
-    )
-    for name, run in opened.items()
-  }
+def _head_settings(
+  run: runs.Run, work: _Work, watch: Watch, stop: threading.Event
+) -> HeadSettings:
+  return HeadSettings(
+    run.config,
+    work.recipe,
+    {name: len(one.test) for name, one in run.categories.items()},
+    rank=functools.partial(runs.rank, run),
+    checkpoints=run.checkpoints,
+    on_steps=watch.on_steps,
+    stop=stop,
+  )
 
 
-def scalars(settings: Settings) -> dict[str, Path | None]:
-  """Returns where each run's scalars go, if they are wanted."""
-  return {
-    name: workdir / 'tensorboard' if config.engine.tensorboard else None
-    for name, (config, workdir) in settings.items()
-  }
+def scalars(config: Config, workdir: Path) -> Path | None:
+  """Returns where a run's scalars go, if they are wanted."""
+  return workdir / 'tensorboard' if config.engine.tensorboard else None

@@ -21,8 +21,9 @@ from simplenet_jax.config import (
 )
 from simplenet_jax.fields import FIELDS
 from simplenet_jax.sweeps.settings import expand
-from simplenet_jax.training import estimate, layout, setup
+from simplenet_jax.training import estimate, layout, step
 from simplenet_jax.training.job import Job
+from simplenet_jax.training.worker import HeadSettings
 
 # What orders have that no config knows.
 OTHERS = ('test_images', 'rank', 'checkpoints', 'on_steps', 'stop')
@@ -84,10 +85,10 @@ def test_fast_costs_a_tenth_of_reference_at_most(images):
   ]
   costs = {}
   for config in (mvtec.get_config(), mvtec_fast.get_config()):
-    recipe = setup.make_recipe(config, (0, 768))
+    recipe = step.make_recipe(config, (0, 768))
     head = jax.eval_shape(
-      lambda config=config, recipe=recipe: setup.init_head(
-        config, (0, 768), recipe, setup.head_key(0, '')
+      lambda config=config, recipe=recipe: step.init_head(
+        recipe, step.head_key(0, '')
       )
     )
     job = Job('', 0, images, config.train.batch_size, config.train.epochs)
@@ -116,8 +117,10 @@ def test_more_epochs_are_as_if_they_were_asked_for():
   assert (first.epochs, first.steps) == (334, 1002)
   assert (second.epochs, second.steps) == (120, 1560)
   # Scored as often: every fourth epoch of 120 is every eleventh of 334.
-  orders = setup.make_orders(config, None, (), **dict.fromkeys(OTHERS))
-  assert (orders.every(first), orders.every(second)) == (11, 4)
+  others = dict.fromkeys(OTHERS) | {'test_images': {'part': 1, 'other': 1}}
+  settings = HeadSettings(config, None, **others)
+  assert settings.period(first) == 11 * first.steps_per_epoch
+  assert settings.period(second) == 4 * second.steps_per_epoch
   config.train.epochs, config.train.min_steps = 334, 0
   assert layout.make_jobs(config, [few]) == [first]
 

@@ -24,7 +24,7 @@ from simplenet_jax.evaluation import testset
 from simplenet_jax.models import scoring
 from simplenet_jax.training import layout
 from simplenet_jax.training.checkpoint import Checkpoints
-from simplenet_jax.training.record import Record
+from simplenet_jax.training.progress import HeadProgress
 from tests import commands
 from tests.small import make_category, make_config, picture, spoil
 
@@ -360,7 +360,7 @@ def run(config, tmp_path):
 def test_scores_that_are_not_finite_in_the_end_cost_one_head(
   config, tmp_path, monkeypatch, capsys
 ):
-  add_scores = Record.add_scores
+  add_scores = HeadProgress.add_scores
 
   def overflowing(self, epoch, scores):
     if (self.job.category, self.job.seed) == ('cog', 1):
@@ -373,7 +373,7 @@ def test_scores_that_are_not_finite_in_the_end_cost_one_head(
     cautions[name] = more['cautions']
     return assemble(config, name, *others, **more)
 
-  monkeypatch.setattr(Record, 'add_scores', overflowing)
+  monkeypatch.setattr(HeadProgress, 'add_scores', overflowing)
   monkeypatch.setattr(assembly, 'assemble', noted)
   for name in ('cog', 'part'):
     make_category(tmp_path / 'data' / name)

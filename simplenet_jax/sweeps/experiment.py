@@ -28,9 +28,9 @@ from simplenet_jax.evaluation.testset import TestSet
 from simplenet_jax.models import patches
 from simplenet_jax.models.head import LEAK
 from simplenet_jax.sweeps import figures, settings, tables
-from simplenet_jax.training import bank, layout, setup
+from simplenet_jax.training import bank, layout
 from simplenet_jax.training.checkpoint import Checkpoints
-from simplenet_jax.training.record import Record
+from simplenet_jax.training.progress import HeadProgress
 
 _ROUNDS = 30  # Predictions that are timed.
 
@@ -144,7 +144,7 @@ def run_all(
   return outcomes, failures
 
 
-def _first_heads(one: Outcome) -> Iterator[tuple[Inputs, Record]]:
+def _first_heads(one: Outcome) -> Iterator[tuple[Inputs, HeadProgress]]:
   """Yields each category with the last checkpoint of its first seed."""
   checkpoints = Checkpoints(one.workdir / 'checkpoints')
   try:
@@ -167,8 +167,8 @@ def deviations(one: Outcome) -> dict[str, dict[str, list[float]]]:
     By category `features` and `adapted`: standard deviations of the dimensions
     before and after the first seed's adaptor.
   """
-  extractor = setup.make_extractor(one.config)
-  weights = setup.load_backbone(one.config).state
+  extractor = bank.make_extractor(one.config)
+  weights = bank.load_backbone(one.config).state
   dim, found = one.config.patch.target_dim, {}
   for inputs, record in _first_heads(one):
     head = record.head or {}

@@ -18,7 +18,7 @@ from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.evaluation.tables import by_selection, no_formula
 from simplenet_jax.files import table_writer, written_aside
 from simplenet_jax.models.weights import UNKNOWN, V1
-from simplenet_jax.training import estimate, layout, setup
+from simplenet_jax.training import bank, estimate, layout, step
 
 if TYPE_CHECKING:
   from simplenet_jax.sweeps.experiment import Outcome
@@ -243,14 +243,10 @@ def _compare(
 def _operations(one: 'Outcome') -> dict[str, tuple[int, int, float]]:
   """Returns the steps, epochs and operations of one head, by category."""
   config = one.config
-  extractor = setup.make_extractor(config)
-  recipe = setup.make_recipe(config, extractor.level_offsets)
-  weights = setup.load_backbone(config).state
-  head = jax.eval_shape(
-    lambda: setup.init_head(
-      config, extractor.level_offsets, recipe, setup.head_key(0, '')
-    )
-  )
+  extractor = bank.make_extractor(config)
+  recipe = step.make_recipe(config, extractor.level_offsets)
+  weights = bank.load_backbone(config).state
+  head = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
   found = {}
   for inputs in dataset.open_categories(config.data).categories:
     job = layout.make_jobs(config, [inputs])[0]

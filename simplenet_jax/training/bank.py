@@ -1,10 +1,10 @@
 """The feature bank: every image passes the frozen backbone once.
 
 The backbone is frozen and images are not augmented, so features never change.
-They are aggregated, kept on the device, coarse levels at their own resolution,
-and read by every head, epoch and evaluation. A bank has a fixed number of rows,
-one per image, that categories take and give back: programs that read it are
-compiled once, however many images a category has.
+They are aggregated and kept on the device, coarse levels at their own
+resolution, and every head, epoch and evaluation reads them. A bank has a fixed
+number of rows, one per image, that categories take and give back: programs that
+read it are compiled once, however many images a category has.
 """
 
 import dataclasses
@@ -16,26 +16,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
-from simplenet_jax.models import simplenet
+from simplenet_jax.config import Config
+from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.models import resnet, simplenet, weights
 
 # Images that are written at a time: one program serves all, and larger blocks
 # would pad more.
 BLOCK = 32
-_ROUNDING = 1e-6  # Of features, relative: what varies less does not.
+_ROUNDING = 1e-6  # Relative; features that vary less do not vary.
 
 
 @dataclasses.dataclass(frozen=True)
 class Extractor:
-  """The way from pixels to a bank's features; static, without the weights.
-
-  Attributes:
-    network: From pixels to pooled features.
-    dtype: Of the features: `float32`, `bfloat16` or `float16`.
-  """
+  """The way from pixels to a bank's features; static, without the weights."""
 
   network: simplenet.FeatureNetwork
-  dtype: str = 'float32'
+  dtype: str = 'float32'  # Of the features.
 
   @property
   def level_offsets(self) -> tuple[int, ...]:
@@ -43,14 +41,11 @@ class Extractor:
     return self.network.level_offsets
 
   def __call__(self, weights: Any, pixels: jax.Array) -> tuple[jax.Array, ...]:
-    """Computes pooled features.
+    """Pools features, `[batch, h, w, channels]` of each level, in `dtype`.
 
     Args:
       weights: The backbone's, folded.
       pixels: RGB `[batch, height, width, 3]`, uint8.
-
-    Returns:
-      `[batch, h, w, channels]` of each level, in `dtype`.
     """
     levels = simplenet.features(self.network, weights, pixels)
     return tuple(level.astype(self.dtype) for level in levels)
@@ -58,12 +53,7 @@ class Extractor:
   def shapes(
     self, weights: Any, size: Sequence[int]
   ) -> tuple[jax.ShapeDtypeStruct, ...]:
-    """Returns what it makes of one image, `[h, w, channels]` of each level.
-
-    Args:
-      weights: The backbone's, folded.
-      size: Height and width of an image, in pixels.
-    """
+    """Returns each level's `[h, w, channels]` of an image of `size` pixels."""
     pixels = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
     return tuple(
       jax.ShapeDtypeStruct(level.shape[1:], level.dtype)
@@ -71,38 +61,84 @@ class Extractor:
     )
 
 
+def make_extractor(config: Config) -> Extractor:
+  """Returns the way from pixels to pooled features.
+
+  Raises:
+    ValueError: For an unknown backbone or level, or sizes out of range.
+  """
+  backbone, patch = config.backbone, config.patch
+  levels = tuple(backbone.levels)
+  resnet.check(backbone.name, levels, backbone.padding)
+  network = simplenet.FeatureNetwork(
+    architecture=backbone.name,
+    levels=levels,
+    padding=backbone.padding,
+    patch_size=patch.size,
+    pretrain_dim=patch.pretrain_dim,
+    target_dim=patch.target_dim,
+  )
+  network.pooling  # noqa: B018 - raises for sizes out of range.
+  return Extractor(network, config.bank.dtype)
+
+
+def load_backbone(config: Config) -> weights.Weights:
+  """Loads the backbone's weights, by name or from a file.
+
+  Raises:
+    FileNotFoundError: If there is no such file, or it cannot be downloaded.
+    ValueError: If the file cannot be read or does not fit the network.
+  """
+  backbone = config.backbone
+  source = backbone.weights or weights.DEFAULT_WEIGHTS[backbone.name]
+  levels = tuple(backbone.levels)
+  return weights.load(source, backbone.name, levels, backbone.probe)
+
+
+def check_noise(
+  config: Config, extractor: Extractor, loaded: weights.Weights, one: Inputs
+) -> weights.Weights:
+  """Warns if the noise does not fit the spread of a category's features.
+
+  Returns:
+    The weights, with the warning.
+  """
+
+  def features():
+    count = min(2, len(one.train))
+    pixels = np.stack([one.train_pixels(i) for i in range(count)])
+    compute = jax.jit(simplenet.features, static_argnums=0)
+    return compute(extractor.network, loaded.state, pixels)
+
+  backbone, train = config.backbone, config.train
+  sigma = train.sigma if train.noise == 'absolute' else None
+  levels = tuple(backbone.levels)
+  if line := weights.misfit(loaded, backbone.name, levels, sigma, features):
+    logging.warning('%s: %s', loaded.name, line)
+    return dataclasses.replace(loaded, warnings=(line,))
+  return loaded
+
+
 def row_bytes(shapes: Sequence[jax.ShapeDtypeStruct]) -> int:
   """Returns the size of one image's features."""
   return sum(shape.size * shape.dtype.itemsize for shape in shapes)
-
-
-@functools.partial(
-  jax.jit, static_argnames='extractor', donate_argnames='levels'
-)
-def _extract_into(extractor, weights, levels, pixels, rows):
-  new = extractor(weights, pixels)
-  return _put(levels, new, rows), new[0].ravel()[0]
-
-
-@functools.partial(jax.jit, donate_argnames='levels')
-def _write(levels, values, rows):
-  return _put(levels, values, rows)
-
-
-def _put(levels, values, rows):
-  """Sets rows; those beyond the end pad a short batch and are dropped."""
-  return tuple(
-    level.at[rows].set(value, mode='drop')
-    for level, value in zip(levels, values, strict=True)
-  )
 
 
 @functools.partial(jax.jit, static_argnames='extractor')
 def extract(
   extractor: Extractor, weights: Any, pixels: jax.Array
 ) -> tuple[jax.Array, ...]:
-  """Runs the extractor, compiled; its arguments and result."""
+  """Computes pooled features, compiled; see `Extractor`."""
   return extractor(weights, pixels)
+
+
+@functools.partial(jax.jit, donate_argnames='levels')
+def _put(levels, values, rows):
+  # Rows beyond the end pad a short batch and are dropped.
+  return tuple(
+    level.at[rows].set(value, mode='drop')
+    for level, value in zip(levels, values, strict=True)
+  )
 
 
 class Bank:
@@ -110,7 +146,7 @@ class Bank:
 
   Attributes:
     levels: `[rows, h, w, channels]` of each level. Every write replaces them
-      (the old ones are donated), so they are to be read anew each time.
+      (the old ones are donated), so they must be read anew each time.
     rows: How many there are.
     device: Where they are.
   """
@@ -121,13 +157,7 @@ class Bank:
     rows: int,
     device: Any = None,
   ):
-    """Allocates.
-
-    Args:
-      shapes: Of one row, from `Extractor.shapes`.
-      rows: How many.
-      device: Where; None for the default device.
-    """
+    """Allocates `rows` rows of `shapes`, which come from `Extractor.shapes`."""
     self.device = device or jax.devices()[0]
     self.levels = tuple(
       jnp.zeros((rows, *shape.shape), shape.dtype, device=self.device)
@@ -152,47 +182,20 @@ class Bank:
     """Marks rows as free."""
     self._free = sorted([*self._free, *rows.tolist()])
 
-  def extract(
-    self,
-    extractor: Extractor,
-    weights: Any,
-    pixels: np.ndarray,
-    rows: np.ndarray,
-    batch_size: int,
-  ) -> jax.Array:
-    """Passes images through the backbone, into rows.
+  def put(self, values: Sequence[Any], rows: np.ndarray) -> None:
+    """Writes features `[batch, h, w, channels]` of each level to rows.
 
-    Args:
-      extractor: From pixels to features.
-      weights: The backbone's, folded.
-      pixels: uint8 `[images, height, width, 3]`.
-      rows: int32 `[images]`.
-      batch_size: The size to which batches are padded, so that one program
-        serves all.
-
-    Returns:
-      A number that is there when the images are through.
+    Where rows are fewer, the end of the batch is padding.
     """
-    pixels, rows = padded(pixels, batch_size), self._padded(rows, batch_size)
-    self.levels, through = _extract_into(
-      extractor, weights, self.levels, pixels, rows
-    )
-    return through
+    missing = len(values[0]) - len(rows)
+    rows = np.pad(rows, (0, missing), constant_values=self.rows)
+    self.levels = _put(self.levels, tuple(values), rows)
 
   def write(self, values: Sequence[np.ndarray], rows: np.ndarray) -> None:
-    """Copies features to rows.
-
-    Args:
-      values: `[images, h, w, channels]` of each level.
-      rows: int32 `[images]`.
-    """
+    """Copies features `[images, h, w, channels]` of each level to rows."""
     for start in range(0, len(rows), BLOCK):
       part = slice(start, start + BLOCK)
-      chunk = tuple(padded(value[part], BLOCK) for value in values)
-      self.levels = _write(self.levels, chunk, self._padded(rows[part], BLOCK))
-
-  def _padded(self, rows: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(rows, (0, size - len(rows)), constant_values=self.rows)
+      self.put([padded(value[part], BLOCK) for value in values], rows[part])
 
 
 @jax.jit
@@ -208,18 +211,14 @@ def _moments(levels, rows):
 def spread(home: Bank, parts: Iterable[np.ndarray]) -> float:
   """Measures how wide some images' features spread.
 
-  The noise of a head can be given in units of it, so that weights of another
-  scale get as much; the released code's `auto_noise` is of that kind, one value
-  per dimension.
+  It is the root mean square, over the dimensions of all levels, of the standard
+  deviation over all positions of all images. In units of it, noise is as strong
+  for weights of any scale, as with the released code's `auto_noise`.
 
   Args:
     home: Where the features are.
     parts: Their rows, int32 `[images]` each, read before the next are asked
       for. How images are divided among them changes nothing.
-
-  Returns:
-    The root mean square, over the dimensions of all levels, of the standard
-    deviation over all positions of all images; levels at their own resolution.
 
   Raises:
     ValueError: If features are not finite, or do not vary.

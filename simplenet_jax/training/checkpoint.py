@@ -23,9 +23,9 @@ from absl import logging
 from simplenet_jax.console import console, first_line
 from simplenet_jax.files import write_arrays
 from simplenet_jax.training.job import Job
-from simplenet_jax.training.record import Rank, Record
+from simplenet_jax.training.progress import HeadProgress, Rank
 
-# Orbax tells of every save, and as a warning of what is no concern here.
+# Orbax logs every save, and warns of what is no concern here.
 logging.get_absl_logger().addFilter(
   lambda line: (
     'orbax' not in line.pathname or line.levelname in ('ERROR', 'CRITICAL')
@@ -102,63 +102,54 @@ class Checkpoints:
     # Orbax numbers its operations in a way that two threads upset.
     self._thread = futures.ThreadPoolExecutor(1, 'checkpoints')
 
-  def save(self, record: Record, state: State | None = None) -> None:
-    """Saves a head as it is; waits only for its save before this one.
+  def save(self, progress: HeadProgress, state: State | None = None) -> None:
+    """Saves a head as it is, in the background; a finished head at once.
 
-    A finished head is waited for, and its earlier checkpoints are deleted. A
-    save that failed in the background costs no more than itself where this one
-    succeeds: it is told as a warning.
+    Earlier checkpoints of a finished head are deleted. A save that failed is
+    told as a warning where the next one succeeds.
 
     Args:
-      record: Its course so far, of at least one step.
-      state: All that goes on changing, by name; None of a finished head, whose
-        record holds what is left.
+      progress: The head's, of at least one step.
+      state: All that goes on changing, by name; None of a finished head.
 
     Raises:
       OSError: If a finished head, or a head twice in a row, could not be
         written.
     """
-    what = {'metrics': record.metrics[:, : record.step].copy()}
-    what |= {f'scores/{epoch}': one for epoch, one in record.scores.items()}
+    job = progress.job
+    what = {'metrics': progress.metrics[:, : progress.step].copy()}
+    what |= {f'scores/{epoch}': one for epoch, one in progress.scores.items()}
     group = 'state' if state else 'head'
-    what |= {f'{group}/{n}': a for n, a in (state or record.head or {}).items()}
-    before = self._saves.pop(record.job, None)
-    save = self._thread.submit(self._write, record.job, record.step, what)
+    for name, array in (state or progress.head or {}).items():
+      what[f'{group}/{name}'] = array
+    before = self._saves.pop(job, None)
+    save = self._thread.submit(self._write, job, progress.step, what)
     if state:
-      self._saves[record.job] = save
+      self._saves[job] = save
     failed = before.exception() if before else None
     if failed or not state:
       save.result()
     if failed:
       logging.warning(
         '%s: a checkpoint could not be saved (%s); the one after it was',
-        self._path(record.job),
+        self._path(job),
         first_line(failed),
       )
 
   def load(
     self, job: Job, rank: Rank | None = None
-  ) -> tuple[Record, State] | None:
-    """Returns a head's latest checkpoint, if there is one.
+  ) -> tuple[HeadProgress, State] | None:
+    """Returns a head's latest checkpoint, as it was given to `save`.
 
     One that cannot be read is told, and the one before it taken.
-
-    Args:
-      job: The head.
-      rank: For the record.
-
-    Returns:
-      Its course, and all that goes on changing, by name; nothing of a finished
-      head.
     """
     for step in self._steps(job):
+      path = self._path(job) / str(step)
       try:
-        arrays = _load(self._path(job) / str(step) / _FILE)
-        return _restored(arrays, job, rank)
+        return _restored(_load(path / _FILE), job, rank)
       except (OSError, ValueError, KeyError, safetensors.SafetensorError) as e:
-        reason = first_line(e)[:120]
         console.print(
-          f'  {self._path(job) / str(step)} cannot be read ({reason}); '
+          f'  {path} cannot be read ({first_line(e)[:120]}); '
           'the one before it is taken'
         )
         self._broken.add((job, step))
@@ -167,8 +158,7 @@ class Checkpoints:
   def progress(self, job: Job) -> int:
     """Returns how many steps of a head are saved, in files that can be read.
 
-    What a kill left beside a finished head is removed: nothing is saved of it
-    again.
+    What a kill left beside a finished head is removed.
     """
     saved = self.load(job)
     step = saved[0].step if saved else 0
@@ -202,9 +192,9 @@ class Checkpoints:
     )
 
   def _write(self, job: Job, step: int, arrays: State) -> None:
-    folder = self._path(job)
     if step not in self._steps(job):
-      self._saver.save(folder / str(step), args=_Arrays(arrays), force=True)
+      path = self._path(job) / str(step)
+      self._saver.save(path, args=_Arrays(arrays), force=True)
       self._broken.discard((job, step))
     self._tidy(job, keep=1 if step == job.steps else 2)
 
@@ -222,16 +212,16 @@ class Checkpoints:
 
 def _restored(
   arrays: State, job: Job, rank: Rank | None
-) -> tuple[Record, State]:
+) -> tuple[HeadProgress, State]:
   groups: dict[str, State] = {'scores': {}, 'state': {}, 'head': {}}
   for name, array in arrays.items():
     group, _, key = name.partition('/')
     if key:
       groups[group][key] = array
-  record = Record(job, rank)
-  record.add_metrics(arrays['metrics'])
-  record.resumed = record.step
+  progress = HeadProgress(job, rank)
+  progress.add_metrics(arrays['metrics'])
+  progress.resumed = progress.step
   for epoch in sorted(map(int, groups['scores'])):
-    record.add_scores(epoch, groups['scores'][str(epoch)])
-  record.head = groups['head'] or None
-  return record, groups['state']
+    progress.add_scores(epoch, groups['scores'][str(epoch)])
+  progress.head = groups['head'] or None
+  return progress, groups['state']

@@ -6,43 +6,35 @@ the bank and numbers of steps, not categories: each is compiled once.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
-from simplenet_jax.training import noise, sampling, step
+from simplenet_jax.models import resampling
+from simplenet_jax.training import noise, step
 from simplenet_jax.training.step import HeadState, Recipe, StepMetrics
 
 # Images whose patches are scored by one call, at most; fewer cost less.
 SCORED = 128
 _BLOCK = 8  # Images scored at a time.
 
-Levels = tuple[jax.Array, ...]
+Levels = tuple[jax.Array, ...]  # The bank's, `[rows, h, w, channels]` each.
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Work:
-  """What each lane does next.
+class StepInputs:
+  """What each lane does next."""
 
-  Attributes:
-    rows: Of the bank, int32 `[lanes, steps, batch]`.
-    valid: 1 for the images of a batch, 0 for padding, float32 of that shape.
-    keys: From which a head draws its noise, uint32 `[lanes, 2]`.
-    first: Number of a head's first step among these, int32 `[lanes]`; each
-      step draws from the key and its number alone.
-    sigma: Standard deviation of its noise, in units of adapted features,
-      float32 `[lanes]`.
-    rate: Factor of a step's learning rates, float32 `[lanes, steps]`.
-  """
-
-  rows: jax.Array
-  valid: jax.Array
-  keys: jax.Array
+  rows: jax.Array  # Images by their rows, int32 [lanes, steps, batch].
+  valid: jax.Array  # 1 for images, 0 for padding, float32, as `rows`.
+  keys: jax.Array  # What heads draw their noise from, uint32 [lanes, 2].
+  # Number of the first step, int32 [lanes]: a step draws from the key and its
+  # number alone.
   first: jax.Array
-  sigma: jax.Array
-  rate: jax.Array
+  sigma: jax.Array  # Of the noise on adapted features, float32 [lanes].
+  rate: jax.Array  # Factor of the learning rates, float32 [lanes, steps].
 
 
 def _side_by_side(function: Callable, lanes: int) -> Callable:
@@ -64,28 +56,27 @@ def advance(
   recipe: Recipe,
   states: HeadState,
   levels: Levels,
-  work: Work,
+  inputs: StepInputs,
   count: jax.Array,
 ) -> tuple[HeadState, StepMetrics]:
   """Trains every lane's head for some steps.
 
   Args:
     recipe: What to minimise and how.
-    states: Of all lanes, each leaf with the lanes axis first. Donated.
-    levels: Of the bank, `[rows, h, w, channels]` of each level.
-    work: Of at least `count` steps.
-    count: How many steps to do, int32; a number, so that the program serves
-      any.
+    states: All lanes', each leaf with the lanes axis first. Donated.
+    levels: The bank's.
+    inputs: Of at least `count` steps.
+    count: How many steps to do, int32; not static, so one program serves all.
 
   Returns:
     The new states, and metrics `[lanes, steps]`, zero from `count` on.
   """
-  lanes, steps, _ = work.rows.shape
+  lanes, steps, _ = inputs.rows.shape
 
   def one_step(state, rows, valid, key, number, sigma, rate):
     key = noise.fold_in(key, number)
     if recipe.patches:
-      batch = sampling.draw(levels, rows, key, recipe.patches)
+      batch = draw_patches(levels, rows, key, recipe.patches)
     else:
       batch = [jnp.take(level, rows, axis=0) for level in levels]
     drawn = sigma * noise.normal(key, (*batch[0].shape[:3], recipe.dim))
@@ -98,12 +89,12 @@ def advance(
     states, logged = carry
     states, metrics = _side_by_side(one_step, lanes)(
       states,
-      work.rows[:, i],
-      work.valid[:, i],
-      work.keys,
-      work.first + i,
-      work.sigma,
-      work.rate[:, i],
+      inputs.rows[:, i],
+      inputs.valid[:, i],
+      inputs.keys,
+      inputs.first + i,
+      inputs.sigma,
+      inputs.rate[:, i],
     )
     logged = jax.tree.map(
       lambda table, value: table.at[:, i].set(value), logged, metrics
@@ -124,19 +115,19 @@ def score(
   rows: jax.Array,
   count: jax.Array,
 ) -> jax.Array:
-  """Scores every patch of some images with one lane's head.
+  """Scores every patch of the images in the first `count` of `rows`.
 
   Args:
-    recipe: For the heads' structure.
-    states: Of all lanes.
+    recipe: How heads are built.
+    states: All lanes'.
     lane: Whose head, int32.
-    levels: Of the bank.
-    rows: Of the images, int32 `[SCORED]`.
-    count: How many of them are meant, int32.
+    levels: The bank's.
+    rows: int32 `[SCORED]`.
+    count: int32.
 
   Returns:
-    Patch scores `[SCORED, H, W]`, unbounded; higher is more anomalous; zero
-    from `count` on, or a block later.
+    Patch scores `[SCORED, H, W]`, see `step.patch_scores`; zero from the first
+    block beyond `count` on.
   """
   state = take(states, lane)
 
@@ -163,3 +154,51 @@ def put(states: HeadState, lane: jax.Array, state: HeadState) -> HeadState:
   return jax.tree.map(
     lambda leaf, value: leaf.at[lane].set(value), states, state
   )
+
+
+def draw_patches(
+  levels: Sequence[jax.Array], rows: jax.Array, key: jax.Array, count: int
+) -> list[jax.Array]:
+  """Draws patches of some images, each position of the finest grid as likely.
+
+  Neighbouring patches are alike, so a step learns more from patches of many
+  images than from as many of a few. Of a coarse level, the four positions
+  around a patch are gathered and weighted: no image is resized as a whole.
+
+  Args:
+    levels: The bank's, finest first.
+    rows: Images of a step, int32 `[batch]`.
+    key: The step's, uint32 `[2]`.
+    count: Patches of each image, drawn with replacement.
+
+  Returns:
+    `[batch, count, 1, channels]` of each level: grids of one column that need
+    no resize.
+  """
+  height, width = levels[0].shape[1:3]
+  places = noise.integers(key, (len(rows), count), height * width)
+  y, x = places // width, places % width
+  return [
+    _at(level, rows[:, None], y, x, (height, width))[:, :, None]
+    for level in levels
+  ]
+
+
+def _at(level, rows, y, x, grid) -> jax.Array:
+  """Gathers positions of `grid` from a level, resized there if need be."""
+  if level.shape[1:3] == grid:
+    return level[rows, y, x]
+  top, bottom, down = _neighbours(level.shape[1], grid[0], y)
+  left, right, across = _neighbours(level.shape[2], grid[1], x)
+  above, below = (
+    (1 - across) * level[rows, at, left] + across * level[rows, at, right]
+    for at in (top, bottom)
+  )
+  return (1 - down) * above + down * below
+
+
+def _neighbours(inputs, outputs, at) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns both neighbours along an axis, and the weight of the second."""
+  ends, second = resampling.taps(inputs, outputs)
+  first, other = jnp.asarray(ends)[:, at]
+  return first, other, jnp.asarray(second, jnp.float32)[at, None]

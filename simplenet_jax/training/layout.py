@@ -12,32 +12,26 @@ import numpy as np
 from simplenet_jax.config import Config
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.training import bank
-from simplenet_jax.training.job import Job, assign, makespan, turns, widest
+from simplenet_jax.training.job import Job, assign, makespan, widest
 
 # Matrix products of a step below which an accelerator waits for its host; more
 # heads side by side then cost little.
 _FULL_STEP = 2e10
 
+Size = tuple[int, int]  # Height and width of an input, in pixels.
+Shapes = tuple[jax.ShapeDtypeStruct, ...]  # One image's features, by level.
+
 
 @dataclasses.dataclass(frozen=True)
-class Shift:
-  """What one device does in one go: the heads of one input size.
-
-  Attributes:
-    device: Which.
-    jobs: Its heads, in the order in which they start.
-    categories: Those that they belong to, in the order in which they start.
-    lanes: Heads side by side.
-    rows: Images whose features are on the device at a time.
-    shapes: Of one row.
-  """
+class DeviceTask:
+  """What one device does in one go: the heads of one input size."""
 
   device: Any  # A jax.Device.
-  jobs: tuple[Job, ...]
-  categories: tuple[Inputs, ...]
-  lanes: int
-  rows: int
-  shapes: tuple[jax.ShapeDtypeStruct, ...]
+  jobs: tuple[Job, ...]  # In the order in which they start.
+  categories: tuple[Inputs, ...]  # Theirs, in that order.
+  lanes: int  # Heads side by side.
+  rows: int  # Images whose features are on the device at a time.
+  shapes: Shapes
 
   @property
   def bank_bytes(self) -> int:
@@ -47,7 +41,7 @@ class Shift:
   @property
   def makespan(self) -> int:
     """Steps until all heads are done, of as many at a time as train then."""
-    return sum(makespan(turn, self.lanes) for turn in turns(self.jobs))
+    return makespan(self.jobs, self.lanes)
 
   @property
   def streamed(self) -> list[str]:
@@ -55,31 +49,20 @@ class Shift:
     return [one.name for one in self.categories if one.images > self.rows]
 
 
-def make_jobs(
-  config: Config, categories: Sequence[Inputs], variant: str = ''
-) -> list[Job]:
+def make_jobs(config: Config, categories: Sequence[Inputs]) -> list[Job]:
   """Returns the heads of a run: every category with every seed."""
   size = config.train.batch_size
   return [
-    Job(one.name, seed, len(one.train), size, epochs, variant)
+    Job(one.name, seed, len(one.train), size, epochs_of(config, len(one.train)))
     for one in categories
-    for epochs in [epochs_of(config, len(one.train))]
     for seed in config.seeds
   ]
 
 
 def epochs_of(config: Config, images: int) -> int:
-  """Returns a head's epochs: those of the config, or what `min_steps` takes.
-
-  Args:
-    config: The settings; `train` is read.
-    images: Its training images.
-  """
+  """Returns a head's epochs: the config's, or more where `min_steps` asks."""
   steps_per_epoch = -(-images // config.train.batch_size)
   return max(config.train.epochs, -(-config.train.min_steps // steps_per_epoch))
-
-
-Shapes = tuple[jax.ShapeDtypeStruct, ...]
 
 
 def lay_out(
@@ -87,10 +70,10 @@ def lay_out(
   jobs: Sequence[Job],
   left: Sequence[Job],
   categories: Sequence[Inputs],
-  shapes: Mapping[tuple[int, int], Shapes],
+  shapes: Mapping[Size, Shapes],
   step_flops: float,
   budget: int,
-) -> list[list[Shift]]:
+) -> list[list[DeviceTask]]:
   """Plans a run.
 
   Args:
@@ -98,13 +81,13 @@ def lay_out(
     jobs: All heads. They decide on the lanes, so that a run that is resumed has
       those that it had.
     left: The heads that are left to train.
-    categories: Of all of them.
-    shapes: One image's features' shapes, by input size.
+    categories: All heads' categories.
+    shapes: One image's features, by input size.
     step_flops: Operations of one head's step, about.
     budget: Bytes that features may take on a device, see `bank_budget`.
 
   Returns:
-    For each device that has work, its shifts, to be worked off in turn: one for
+    For each device that has work, its tasks, to be worked off in turn: one for
     each input size among its categories.
 
   Raises:
@@ -121,7 +104,7 @@ def lay_out(
   )
   return [
     [
-      _shift(device, of_size, named, shapes[size], lanes, budget)
+      _task(device, of_size, named, shapes[size], lanes, budget)
       for size, of_size in _by_size(part, named).items()
     ]
     for device, part in zip(devices, parts, strict=False)
@@ -129,8 +112,8 @@ def lay_out(
   ]
 
 
-def _by_size(jobs, named) -> dict[tuple[int, int], list[Job]]:
-  groups: dict[tuple[int, int], list[Job]] = {}
+def _by_size(jobs, named) -> dict[Size, list[Job]]:
+  groups: dict[Size, list[Job]] = {}
   for job in jobs:
     groups.setdefault(named[job.category].size, []).append(job)
   return groups
@@ -156,8 +139,7 @@ def chosen_devices(config: Config) -> list[Any]:
 
 def _lanes(config, device, jobs, named, shapes, step_flops, budget) -> int:
   """Returns how many heads of these a device trains side by side."""
-  batch = max(job.batch_size for job in jobs)
-  most = max(len(turn) for turn in turns(jobs))
+  batch, most = max(job.batch_size for job in jobs), len(jobs)
   for size, of_size in _by_size(jobs, named).items():
     room = budget // bank.row_bytes(shapes[size])
     names = dict.fromkeys(job.category for job in of_size)
@@ -178,27 +160,21 @@ def _lanes(config, device, jobs, named, shapes, step_flops, budget) -> int:
     return min(config.engine.lanes, most)
   if device.platform == 'cpu':
     return 1  # Side by side, products take longer than one after the other.
-  most = min(most, int(_FULL_STEP // step_flops) + 1)
-  return min(widest(turn, most) for turn in turns(jobs))
+  return widest(jobs, min(most, int(_FULL_STEP // step_flops) + 1))
 
 
-def _shift(device, jobs, named, shapes, lanes, budget) -> Shift:
+def _task(device, jobs, named, shapes, lanes, budget) -> DeviceTask:
   names = dict.fromkeys(job.category for job in jobs)
   categories = tuple(named[name] for name in names)
-  room = budget // bank.row_bytes(shapes)
   sizes = sorted((one.images for one in categories), reverse=True)
-  # Of a sweep, one category trains at a time.
-  together = lanes if len({job.variant for job in jobs}) == 1 else 1
-  rows = min(room, sum(sizes[:together]))
-  return Shift(device, tuple(jobs), categories, lanes, rows, shapes)
+  rows = min(budget // bank.row_bytes(shapes), sum(sizes[:lanes]))
+  return DeviceTask(device, tuple(jobs), categories, lanes, rows, shapes)
 
 
 def bank_budget(config: Config, neighbours: int = 1) -> int:
   """Returns the bytes that features may take on each device of this process.
 
-  Args:
-    config: The settings; `bank` and `engine` are read.
-    neighbours: Processes that share this machine, this one included.
+  So many `neighbours`, this process included, share the machine.
   """
   if config.bank.device_gb:
     return int(config.bank.device_gb * 1e9)

@@ -17,44 +17,23 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 
 
-def _rotate(x: jax.Array, by: int) -> jax.Array:
-  return (x << np.uint32(by)) | (x >> np.uint32(32 - by))
-
-
 def threefry(
   key: jax.Array, high: jax.Array, low: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Enciphers counters.
-
-  Args:
-    key: uint32 `[2]`.
-    high: First words of the counters, uint32, any shape.
-    low: Second words, uint32, a shape that broadcasts with the first.
-
-  Returns:
-    Two words per counter, uint32.
-  """
+  """Enciphers counters of two words, uint32 each, with a key, uint32 `[2]`."""
   schedule = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
   high, low = high + schedule[0], low + schedule[1]
   for group in range(5):
     for by in _ROTATIONS[group % 2]:
       high = high + low
-      low = _rotate(low, by) ^ high
+      low = ((low << np.uint32(by)) | (low >> np.uint32(32 - by))) ^ high
     high = high + schedule[(group + 1) % 3]
     low = low + schedule[(group + 2) % 3] + np.uint32(group + 1)
   return high, low
 
 
 def fold_in(key: jax.Array, number: jax.Array | int) -> jax.Array:
-  """Derives a key from a key and a number.
-
-  Args:
-    key: uint32 `[2]`.
-    number: From 0 to 2**32 - 1.
-
-  Returns:
-    uint32 `[2]`.
-  """
+  """Derives a key, uint32 `[2]`, from another and a number below 2**32."""
   number = jnp.asarray(number, jnp.uint32)
   # Draws count in the first word and leave the second at zero.
   return jnp.stack(threefry(key, number, jnp.uint32(1)))
@@ -77,15 +56,7 @@ def _normal(word: jax.Array) -> jax.Array:
 
 
 def normal(key: jax.Array, shape: Sequence[int]) -> jax.Array:
-  """Draws from the standard normal distribution.
-
-  Args:
-    key: uint32 `[2]`.
-    shape: Of the result; fewer than 2**33 numbers.
-
-  Returns:
-    float32, of magnitude 5.3 at most.
-  """
+  """Draws fewer than 2**33 standard normals, float32, below 5.4 in size."""
   size = math.prod(shape)
   counters = jax.lax.iota(jnp.uint32, -(-size // 2))
   words = threefry(key, counters, jnp.uint32(0))
@@ -94,18 +65,10 @@ def normal(key: jax.Array, shape: Sequence[int]) -> jax.Array:
 
 
 def integers(key: jax.Array, shape: Sequence[int], end: int) -> jax.Array:
-  """Draws whole numbers, each as likely as any other.
+  """Draws whole numbers, independent of `normal` with the same key.
 
-  Draws of `normal` from the same key are independent of these.
-
-  Args:
-    key: uint32 `[2]`.
-    shape: Of the result; fewer than 2**32 numbers.
-    end: Above all of them, up to 2**23; the likelihoods then differ by less
-      than one in 2**23 / end.
-
-  Returns:
-    int32, from 0 to below `end`.
+  They are int32, from 0 to below `end`, which is 2**23 at most; likelihoods
+  differ by less than one in 2**23 / end.
   """
   counters = jax.lax.iota(jnp.uint32, math.prod(shape))
   # Normals count with 0, derived keys with 1 as their second word.

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from simplenet_jax.training.job import Job
-from simplenet_jax.training.layout import Shift
+from simplenet_jax.training.layout import DeviceTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Share:
     foreign: Heads that it trains of categories of other processes.
   """
 
-  rota: list[list[Shift]]
+  rota: list[list[DeviceTask]]
   ended: list[Job]
   away: list[Job]
   foreign: frozenset[Job]
@@ -34,7 +34,7 @@ class Share:
 
 
 def share(
-  rota: Sequence[Sequence[Shift]],
+  rota: Sequence[Sequence[DeviceTask]],
   ended: Sequence[Job],
   index: int,
   count: int,

@@ -1,7 +1,9 @@
 """One training step of one head (paper, Algorithm 1)."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from simplenet_jax.config import Config
 from simplenet_jax.models import losses
 from simplenet_jax.models.head import Head
 
@@ -18,20 +21,12 @@ Tree = Any  # A nest of dicts with arrays as leaves.
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class HeadState:
-  """All that training a head changes.
+  """All that training a head changes."""
 
-  Attributes:
-    params: Weights, `{'adaptor': ..., 'discriminator': ...}`.
-    stats: The BatchNorm's running statistics.
-    opt_state: Of both optimisers.
-    average: Of weights and statistics over the steps, see `averaged`; None
-      where the last ones count.
-  """
-
-  params: Tree
-  stats: Tree
+  params: Tree  # {'adaptor': ..., 'discriminator': ...}
+  stats: Tree  # The BatchNorm's running statistics.
   opt_state: optax.OptState
-  average: Tree = None
+  average: Tree = None  # See `averaged`; None where the last weights count.
 
   @property
   def weights_to_score(self) -> dict[str, Tree]:
@@ -44,54 +39,32 @@ class HeadState:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class StepMetrics:
-  """What is logged of a step; scalars, or arrays of them after a scan.
+  """What is logged of a step; scalars, or arrays of them after a scan."""
 
-  Attributes:
-    loss: The loss, before the update.
-    p_normal: Share of normal patches beyond their margin, in [0, 1].
-    p_counterfeit: Share of counterfeit patches beyond theirs, in [0, 1].
-  """
-
-  loss: jax.Array
-  p_normal: jax.Array
-  p_counterfeit: jax.Array
+  loss: jax.Array  # Before the update.
+  p_normal: jax.Array  # Share of normal patches beyond their margin, in [0, 1].
+  p_counterfeit: jax.Array  # The same of counterfeit patches.
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """How heads are trained: everything static, the same for all of them.
+  """How heads are trained: everything static, the same for all of them."""
 
-  Attributes:
-    graph: The structure of `Head`.
-    dim: Dimensions of a patch.
-    optimizer: Of all parameters.
-    loss: One of `losses.LOSSES`.
-    margin: `th` of the loss, in logits.
-    batch_size: Images per step.
-    patches: Drawn of each image of a step; 0: all of them.
-    average: How much the latest steps count in the average of weights, see
-      `averaged`; 0: there is no average.
-  """
-
-  graph: nnx.GraphDef
-  dim: int
+  new_head: Callable[[nnx.Rngs], Head]
+  graph: nnx.GraphDef  # The head's structure.
+  dim: int  # Dimensions of a patch.
   optimizer: optax.GradientTransformation
   loss: losses.Loss
-  margin: float
-  batch_size: int
-  patches: int = 0
-  average: float = 0.0
+  margin: float  # `th` of the loss, in logits.
+  batch_size: int  # Images per step.
+  patches: int = 0  # Drawn of each image of a step; 0: all of them.
+  average: float = 0.0  # How much the latest steps count, see `averaged`.
 
 
 def make_optimizer(
   optimizer: str, learning_rate: float, weight_decay: float
 ) -> optax.GradientTransformation:
-  """Returns torch's optimiser of that name.
-
-  Args:
-    optimizer: `adamw` (decoupled decay) or `adam` (L2 added to the gradient).
-    learning_rate: Step size.
-    weight_decay: Coefficient of the decay.
+  """Returns torch's `adamw` (decoupled decay) or `adam` (L2 in the gradient).
 
   Raises:
     ValueError: For another name.
@@ -117,14 +90,73 @@ def join_optimizers(
   )
 
 
+# Functions are equal only if they are the same ones: these two are made once,
+# so that runs which differ in seeds or noise share their compiled programs.
+@functools.cache
+def _optimizer(adaptor, discriminator) -> optax.GradientTransformation:
+  return join_optimizers(
+    make_optimizer(**dict(adaptor)), make_optimizer(**dict(discriminator))
+  )
+
+
+@functools.cache
+def _head_maker(dim, level_offsets, **settings) -> Callable[[nnx.Rngs], Head]:
+  return lambda rngs: Head(dim, level_offsets, **settings, rngs=rngs)
+
+
+def make_recipe(config: Config, level_offsets: Sequence[int]) -> Recipe:
+  """Returns how heads are trained; equal for configs that train alike.
+
+  Args:
+    config: A run's settings; `patch`, `head` and `train` are read.
+    level_offsets: The first patch dimension of each level.
+
+  Raises:
+    ValueError: For an unknown adaptor, loss or optimizer.
+  """
+  train, dim = config.train, config.patch.target_dim
+  if train.loss not in losses.LOSSES:
+    raise ValueError(
+      f'--config.train.loss is {train.loss!r}; choose one of '
+      f'{", ".join(losses.LOSSES)}'
+    )
+  new_head = _head_maker(
+    dim, tuple(level_offsets), precision=config.precision, **config.head
+  )
+  return Recipe(
+    new_head=new_head,
+    graph=split(nnx.eval_shape(lambda: new_head(nnx.Rngs(0))))[0],
+    dim=dim,
+    optimizer=_optimizer(
+      tuple(train.adaptor.items()), tuple(train.discriminator.items())
+    ),
+    loss=losses.LOSSES[train.loss],
+    margin=train.margin,
+    batch_size=train.batch_size,
+    patches=train.patches,
+    average=train.average,
+  )
+
+
+def head_key(seed: int, category: str) -> jax.Array:
+  """Returns the key of all draws of a head, whatever else is trained."""
+  # The generator is named: with others, a lane of a `vmap` depends on its
+  # neighbours.
+  key = jax.random.key(seed, impl='threefry2x32')
+  return jax.random.fold_in(key, zlib.crc32(category.encode()))
+
+
 def split(head: Head) -> tuple[nnx.GraphDef, Tree, Tree]:
   """Separates a head into its structure, its weights and its statistics."""
   graph, params, stats = nnx.split(head, nnx.Param, nnx.BatchStat)
   return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
 
-def init(head: Head, recipe: Recipe) -> HeadState:
-  """Returns the state of a fresh head."""
+@functools.partial(jax.jit, static_argnames='recipe')
+def init_head(recipe: Recipe, key: jax.Array) -> HeadState:
+  """Returns a fresh head's state, drawn from a key of `head_key`."""
+  # Steps draw from counters that are folded in otherwise, see `noise`.
+  head = recipe.new_head(nnx.Rngs(jax.random.fold_in(key, 0)))
   _, params, stats = split(head)
   average = {'params': params, 'stats': stats} if recipe.average else None
   return HeadState(params, stats, recipe.optimizer.init(params), average)
@@ -174,20 +206,11 @@ def train_step(
 
 
 def averaged(recipe: Recipe, state: HeadState, number: jax.Array) -> HeadState:
-  """Takes a step's result into the average of weights and statistics.
+  """Takes the result of step `number`, from 0, into the average of weights.
 
   Polynomial-decay averaging (Shamir and Zhang, "Stochastic gradient descent for
   non-smooth optimization", 2013, section 4): the average always covers the last
-  part of the steps so far, about one in `recipe.average + 1`, however many they
-  are.
-
-  Args:
-    recipe: For its `average`.
-    state: After the step.
-    number: The step's, from 0, int32.
-
-  Returns:
-    The state, its average renewed.
+  part of the steps so far, about one in `recipe.average + 1`.
   """
   share = (recipe.average + 1) / (number + 1 + recipe.average)
   latest = {'params': state.params, 'stats': state.stats}
@@ -200,15 +223,10 @@ def averaged(recipe: Recipe, state: HeadState, number: jax.Array) -> HeadState:
 def patch_scores(
   recipe: Recipe, state: HeadState, levels: Sequence[jax.Array]
 ) -> jax.Array:
-  """Scores the patches of a batch: `-D(adaptor(z))` (equation 9).
+  """Scores patches: `-D(adaptor(z))` (equation 9), unbounded, `[batch, H, W]`.
 
-  Args:
-    recipe: For the head's structure.
-    state: A trained head.
-    levels: Pooled features `[batch, h, w, channels]` of each level.
-
-  Returns:
-    `[batch, H, W]`, unbounded; higher is more anomalous.
+  `levels` are pooled features `[batch, h, w, channels]`; higher scores are more
+  anomalous.
   """
   weights = state.weights_to_score
   return -nnx.merge(recipe.graph, weights['params'], weights['stats'])(levels)

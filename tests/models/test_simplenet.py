@@ -9,7 +9,7 @@ import pytest
 from simplenet_jax.detection import assembly
 from simplenet_jax.models import resnet, scoring, simplenet
 from simplenet_jax.models.simplenet import ComputeMode
-from simplenet_jax.training import bank, record, setup, step
+from simplenet_jax.training import bank, progress, step
 from tests.detection import detectors
 from tests.detection.detectors import assert_range
 from tests.models import torch_resnet
@@ -63,17 +63,13 @@ def pixels():
 def by_trainer(architecture, adaptor, count, padding):
   """Returns maps and scores of trained heads, each on its own, averaged."""
   config = make_config(architecture, adaptor, padding)
-  extractor = setup.make_extractor(config)
+  extractor = bank.make_extractor(config)
   levels = bank.extract(extractor, backbone(architecture), pixels())
-  recipe = setup.make_recipe(config, extractor.level_offsets)
-  like = jax.eval_shape(
-    lambda: setup.init_head(
-      config, extractor.level_offsets, recipe, setup.head_key(0, '')
-    )
-  )
+  recipe = step.make_recipe(config, extractor.level_offsets)
+  like = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
   patches = []
   for seed in range(count):
-    tree = record.unflat(
+    tree = progress.unflat(
       detectors.make_head(seed, adaptor),
       {'params': like.params, 'stats': like.stats},
     )

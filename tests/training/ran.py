@@ -1,4 +1,4 @@
-"""A training from end to end, as its workers left it."""
+"""A training from end to end, as its devices left it."""
 
 import threading
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from simplenet_jax.data import dataset
-from simplenet_jax.training import engine, layout, planning, setup
+from simplenet_jax.training import bank, engine, layout, step, store
 from simplenet_jax.training.checkpoint import Checkpoints
+from simplenet_jax.training.worker import HeadSettings
 
 
 def rank(scores):
@@ -15,21 +16,23 @@ def rank(scores):
 
 
 class Ran:
-  """The heads of one training, as its workers left them."""
+  """The heads of one training."""
 
   def __init__(
-    self,
-    config,
-    workdir=None,
-    change=None,
-    stop_after=None,
-    on_batch=lambda *_: None,
+    self, config, workdir=None, init=None, stop_after=None, on_batch=None
   ):
-    """Trains; `change` edits the orders, `stop_after` counts calls."""
+    """Trains.
+
+    Args:
+      config: The settings.
+      workdir: Where checkpoints go, if anywhere.
+      init: Makes a head's state in place of `HeadSettings.init`.
+      stop_after: Calls of `on_steps` after which it is told to stop.
+      on_batch: Called as `engine.started` does, and with the event that stops.
+    """
     self.categories = dataset.open_categories(config.data).categories
-    extractor = setup.make_extractor(config)
-    weights = setup.load_backbone(config).state
-    recipe = setup.make_recipe(config, extractor.level_offsets)
+    extractor = bank.make_extractor(config)
+    weights = bank.load_backbone(config)
     self.jobs = layout.make_jobs(config, self.categories)
     checkpoints = Checkpoints(workdir) if workdir else None
     ended, left = [], self.jobs
@@ -37,62 +40,62 @@ class Ran:
       saved = [checkpoints.load(job, rank) for job in self.jobs]
       ended = [one[0] for one in saved if one and one[0].finished]
       left = [job for job in self.jobs if job not in {r.job for r in ended}]
-    self.plan = planning.make_plan(
-      {'': setup.Variant(config, recipe)},
-      extractor,
-      weights,
+    sizes = {one.size for one in self.categories}
+    self.schedule = layout.lay_out(
+      config,
       self.jobs,
       left,
       self.categories,
+      {size: extractor.shapes(weights.state, size) for size in sizes},
+      1e9,
+      layout.bank_budget(config),
     )
     self.steps, stop, calls = {}, threading.Event(), []
-    tests = {one.name: len(one.test) for one in self.categories}
 
-    def on_steps(record):
-      calls.append(record)
+    def on_steps(progress):
+      calls.append(progress)
       if len(calls) == stop_after:
         stop.set()
       worker = threading.current_thread().name
-      self.steps.setdefault(worker, {})[record.job] = record.step
+      self.steps.setdefault(worker, {})[progress.job] = progress.step
 
-    orders = setup.make_orders(
+    settings = HeadSettings(
       config,
-      recipe,
-      extractor.level_offsets,
-      test_images=tests.__getitem__,
+      step.make_recipe(config, extractor.level_offsets),
+      {one.name: len(one.test) for one in self.categories},
       rank=lambda name: rank,
       checkpoints=checkpoints,
       on_steps=on_steps,
       stop=stop,
     )
-    source = setup.make_source(
+    if init:
+      own = settings.init
+      object.__setattr__(settings, 'init', lambda job: init(job, own(job)))
+    extraction = store.extraction_settings(
       config, extractor, weights, Path(config.data.root).parent
     )
-    with engine.started(
-      self.plan.rota,
-      {'': change(orders) if change else orders},
-      source,
-      on_batch,
-      may_shrink=config.engine.shrink,
-    ) as records:
-      self.records = {record.job: record for record in (*ended, *records)}
+    told = (
+      (lambda *what: on_batch(stop, *what)) if on_batch else lambda *_: None
+    )
+    with engine.started(self.schedule, settings, extraction, told) as heads:
+      self.heads = {head.job: head for head in (*ended, *heads)}
     if checkpoints:
       checkpoints.close()
 
   @property
-  def shifts(self):
-    return [shift for shifts in self.plan.rota for shift in shifts]
+  def tasks(self):
+    return [task for tasks in self.schedule for task in tasks]
 
   def __eq__(self, other):
-    assert self.records.keys() == other.records.keys()
-    for job, record in self.records.items():
-      theirs = other.records[job]
-      np.testing.assert_array_equal(record.metrics, theirs.metrics)
-      assert record.scores.keys() == theirs.scores.keys()
-      for epoch, scores in record.scores.items():
+    assert self.heads.keys() == other.heads.keys()
+    for job, head in self.heads.items():
+      theirs = other.heads[job]
+      np.testing.assert_array_equal(head.metrics, theirs.metrics)
+      assert head.scores.keys() == theirs.scores.keys()
+      for epoch, scores in head.scores.items():
         np.testing.assert_array_equal(scores, theirs.scores[epoch])
-      if record.head and theirs.head:  # Those of earlier runs stay on disk.
-        for name, leaf in record.head.items():
+      if head.head and theirs.head:  # Those of earlier runs stay on disk.
+        for name, leaf in head.head.items():
           np.testing.assert_array_equal(leaf, theirs.head[name])
     return True
 

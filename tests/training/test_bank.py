@@ -10,7 +10,7 @@ from simplenet_jax.data import images
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.models import patches, resnet
 from simplenet_jax.models.weights import files
-from simplenet_jax.training import bank, setup
+from simplenet_jax.training import bank
 from tests.models import fabricated, test_resnet, torch_resnet
 
 SIZES = {'patch_size': 3, 'pretrain_dim': 48, 'target_dim': 40}
@@ -21,7 +21,7 @@ def extractor():
   config = from_protocol()
   config.backbone.name = 'demo_resnet'
   config.patch.pretrain_dim, config.patch.target_dim = 48, 40
-  return setup.make_extractor(config)
+  return bank.make_extractor(config)
 
 
 @pytest.fixture(scope='module')
@@ -40,7 +40,8 @@ def fill(extractor, weights, size, rows=8):
   taken = home.take(len(PIXELS))
   for start in range(0, len(PIXELS), size):
     part = slice(start, start + size)
-    home.extract(extractor, weights, PIXELS[part], taken[part], size)
+    batch = bank.padded(PIXELS[part], size)
+    home.put(bank.extract(extractor, weights, batch), taken[part])
   return home, taken
 
 
@@ -97,9 +98,9 @@ def test_features_can_be_halved(weights):
   config = from_protocol()
   config.backbone.name, config.bank.dtype = 'demo_resnet', 'bfloat16'
   config.patch.pretrain_dim, config.patch.target_dim = 48, 40
-  half = setup.make_extractor(config)
+  half = bank.make_extractor(config)
   config.bank.dtype = 'float32'
-  full = setup.make_extractor(config)
+  full = bank.make_extractor(config)
   sizes = [bank.row_bytes(e.shapes(weights, (40, 48))) for e in (half, full)]
   assert 2 * sizes[0] == sizes[1]
   for a, b in zip(*(e(weights, PIXELS) for e in (half, full)), strict=True):
@@ -150,8 +151,8 @@ def errors(features, golden):
 )
 def test_features_of_real_images_match_released_code(shared, network, bound):
   golden, config, pixels = golden_case(shared, network)
-  extractor = setup.make_extractor(config)
-  state = setup.load_backbone(config).state
+  extractor = bank.make_extractor(config)
+  state = bank.load_backbone(config).state
   features = extract(extractor, state, pixels)
   assert (errors(features, golden) <= bound).all()
   np.testing.assert_allclose(
@@ -165,7 +166,7 @@ def test_features_of_real_images_match_released_code(shared, network, bound):
 def test_features_match_released_code_with_its_own_rounding(shared):
   golden, config, pixels = golden_case(shared, 'resnet50')
   config.backbone.probe = False
-  extractor = setup.make_extractor(config)
+  extractor = bank.make_extractor(config)
   judge = torch_resnet.TorchResNet('resnet50')
   tensors, _ = files.read(Path(config.backbone.weights))
   judge.load_state_dict(

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from simplenet_jax.config import from_protocol
-from simplenet_jax.training import estimate, setup
+from simplenet_jax.training import estimate, step
 
 SIDES, DIM, HIDDEN = (36, 18), 1536, 1024  # Of WideResNet50-2 at 288 x 288.
 
@@ -11,11 +11,9 @@ SIDES, DIM, HIDDEN = (36, 18), 1536, 1024  # Of WideResNet50-2 at 288 x 288.
 @pytest.mark.parametrize('name', ['reference', 'fast'])
 def test_a_step_is_counted_as_it_is_computed(name):
   config = from_protocol(name)
-  recipe = setup.make_recipe(config, (0, DIM // 2))
+  recipe = step.make_recipe(config, (0, DIM // 2))
   head = jax.eval_shape(
-    lambda: setup.init_head(
-      config, (0, DIM // 2), recipe, setup.head_key(0, '')
-    )
+    lambda: step.init_head(config, (0, DIM // 2), recipe, step.head_key(0, ''))
   )
   shapes = [
     jax.ShapeDtypeStruct((side, side, DIM // 2), np.float32) for side in SIDES

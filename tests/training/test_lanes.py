@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from simplenet_jax.config import from_protocol
-from simplenet_jax.training import lanes, noise, sampling, setup, step
+from simplenet_jax.models import resampling
+from simplenet_jax.training import lanes, noise, step
 from simplenet_jax.training.job import Job, batches
 
 STARTS = (0, 3)
@@ -26,7 +27,7 @@ def make_config():
 
 
 CONFIG = make_config()
-RECIPE = setup.make_recipe(CONFIG, STARTS)
+RECIPE = step.make_recipe(CONFIG, STARTS)
 RNG = np.random.default_rng(0)
 LEVELS = tuple(
   jnp.asarray(RNG.normal(size=shape), jnp.float32)
@@ -39,8 +40,8 @@ def make_job(seed, category='part', images=10):
 
 
 def init(job, recipe=RECIPE):
-  key = setup.head_key(job.seed, job.category)
-  return setup.init_head(CONFIG, STARTS, recipe, key)
+  key = step.head_key(job.seed, job.category)
+  return step.init_head(recipe, key)
 
 
 def stack(states):
@@ -54,9 +55,9 @@ def work_of(jobs, first=0, count=STEPS, steps=STEPS, sigma=SIGMA):
     for i in (0, 1)
   )
   keys = [
-    jax.random.key_data(setup.head_key(job.seed, job.category)) for job in jobs
+    jax.random.key_data(step.head_key(job.seed, job.category)) for job in jobs
   ]
-  return lanes.Work(
+  return lanes.StepInputs(
     jnp.asarray(rows),
     jnp.asarray(valid),
     jnp.stack(keys),
@@ -95,7 +96,7 @@ def test_a_lane_repeats_single_steps():
   states, losses = train([job])
   state = init(job)
   images, valid = batches(job, 0, STEPS)
-  key = jax.random.key_data(setup.head_key(3, 'part'))
+  key = jax.random.key_data(step.head_key(3, 'part'))
   for i in range(STEPS):
     draw = noise.normal(noise.fold_in(key, i), (4, 4, 4, 8))
     state, metrics = step.train_step(
@@ -148,8 +149,6 @@ def test_a_head_does_not_depend_on_its_neighbours():
 
 
 def test_lane_width_changes_losses_by_rounding_only():
-  config = make_config()
-  config.train.batch_size = 4
   jobs = [Job('part', seed, 10, 4, epochs=14) for seed in range(3)]
   _, together = train(jobs, cuts=(12, 12, 12, 4))
   for index, job in enumerate(jobs):
@@ -177,7 +176,7 @@ def test_padding_is_never_read():
 def test_training_separates_normal_patches_from_counterfeits():
   config = make_config()
   config.train.discriminator.learning_rate = 0.02
-  recipe = setup.make_recipe(config, STARTS)
+  recipe = step.make_recipe(config, STARTS)
   job = Job('part', 0, 10, 4, epochs=60)
   _, losses = train([job], cuts=(12,) * 15, recipe=recipe, sigma=2.0)
   assert losses[0, -3:].mean() < 0.7 * losses[0, :3].mean()
@@ -196,15 +195,6 @@ def test_scores_are_those_of_each_head_on_each_image():
     )
     np.testing.assert_allclose(scores[: len(rows)], alone, atol=1e-5)
     assert not np.asarray(scores[16:]).any()  # Blocks beyond cost nothing.
-
-
-def test_lanes_are_taken_and_put():
-  jobs = [make_job(seed) for seed in range(3)]
-  states = stack([init(job) for job in jobs])
-  state = init(make_job(7))
-  states = lanes.put(states, jnp.int32(1), state)
-  assert_equal(lanes.take(states, jnp.int32(1)), state)
-  assert_equal(lanes.take(states, jnp.int32(2)), init(jobs[2]))
 
 
 COLLECTIVES = re.compile(
@@ -240,13 +230,6 @@ def test_lanes_on_several_devices_never_communicate(coupled):
   assert bool(found) == coupled
 
 
-def test_one_program_serves_any_number_of_steps():
-  lanes.advance.clear_cache()
-  for count in (1, 7, STEPS):
-    train([make_job(0), make_job(1, images=count + 2)], cuts=(count,))
-  assert lanes.advance._cache_size() == 1
-
-
 @pytest.mark.parametrize(
   ('field', 'value', 'message'),
   [
@@ -262,7 +245,7 @@ def test_unknown_names_are_refused(field, value, message):
     section = section[parent]
   section[name] = value
   with pytest.raises(ValueError, match=message):
-    setup.make_recipe(config, STARTS)
+    step.make_recipe(config, STARTS)
 
 
 def options(**changes):
@@ -290,10 +273,10 @@ def test_a_lane_draws_its_patches():
   _, losses = train([job], recipe=recipe)
   state = init(job)
   images, valid = batches(job, 0, STEPS)
-  key = jax.random.key_data(setup.head_key(3, 'part'))
+  key = jax.random.key_data(step.head_key(3, 'part'))
   for i in range(STEPS):
     own = noise.fold_in(key, i)
-    batch = sampling.draw(LEVELS, images[i], own, 5)
+    batch = lanes.draw_patches(LEVELS, images[i], own, 5)
     draw = 0.5 * noise.normal(own, (4, 5, 1, 8))
     state, metrics = step.train_step(recipe, state, batch, valid[i], draw)
     np.testing.assert_allclose(metrics.loss, losses[0, i], rtol=1e-4)
@@ -316,3 +299,32 @@ def test_averages_weigh_the_steps_as_published():
   np.testing.assert_allclose(
     state.weights_to_score['params']['a'], expected, rtol=1e-4
   )
+
+
+KEY = np.array([3, 4], np.uint32)
+
+
+@pytest.mark.parametrize('coarse', [(3, 4), (6, 7), (1, 1), (5, 2)])
+def test_drawn_patches_are_those_of_resized_images(coarse):
+  fine, other = (
+    jnp.asarray(RNG.normal(size=(5, *size, 3)), jnp.float32)
+    for size in ((6, 7), coarse)
+  )
+  rows = jnp.array([4, 0, 0])
+  drawn, resized = lanes.draw_patches([fine, other], rows, KEY, 50)
+  places = np.divmod(np.asarray(noise.integers(KEY, (3, 50), 42)), 7)
+  whole = jax.vmap(lambda grid: resampling.resize(grid, (6, 7)))(other)
+  at = (np.asarray(rows)[:, None], *places)
+  np.testing.assert_array_equal(drawn[:, :, 0], fine[at])
+  np.testing.assert_allclose(resized[:, :, 0], whole[at], atol=1e-6)
+
+
+def test_every_position_is_drawn_as_likely_and_anew_in_every_step():
+  bank, rows = [jnp.arange(12.0).reshape(1, 3, 4, 1)], jnp.zeros(1, jnp.int32)
+  one, other = (
+    np.asarray(lanes.draw_patches(bank, rows, key, 120_000)[0], int).ravel()
+    for key in (KEY, noise.fold_in(KEY, 1))
+  )
+  # Five standard deviations of a multinomial's count.
+  np.testing.assert_allclose(np.bincount(one), 10_000, atol=480)
+  assert abs(np.corrcoef(one, other)[0, 1]) < 0.02

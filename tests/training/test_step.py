@@ -49,6 +49,7 @@ def train(golden, dtype):
     step.make_optimizer('adam', 2e-4, 1e-5),
   )
   recipe = step.Recipe(
+    new_head=lambda rngs: head,
     graph=step.split(head)[0],
     dim=DIM,
     optimizer=optimizer,

@@ -1,0 +1,168 @@
+"""Features on disk that runs share, by what they were made of.
+
+A file holds the features of one category. Its name is a digest of all that they
+depend on, so files are never out of date; several processes can fill, read and
+trim the same folder.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from simplenet_jax.console import console, first_line
+from simplenet_jax.data.images import EmbeddedImage
+from simplenet_jax.data.inputs import Inputs
+
+_HEADER = 4096  # Bytes before the features: their shapes and checksum.
+_PARTIAL = '.partial-'
+
+Levels = list[np.ndarray]
+Shapes = Sequence[jax.ShapeDtypeStruct]  # `[images, h, w, channels]` each.
+
+
+def key(inputs: Inputs, made_by: str) -> str:
+  """Returns a digest of the bytes of a category's images and of `made_by`.
+
+  The latter names settings, weights and versions that change features.
+  """
+  digest = hashlib.sha256(made_by.encode())
+  test = [sample.path for sample in inputs.category.test]
+  frames = [*inputs.train, *inputs.test]
+  for file, frame in zip([*inputs.category.train, *test], frames, strict=True):
+    embedded = isinstance(file, EmbeddedImage)
+    content = file.read_bytes() if embedded else Path(file).read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    digest.update(f'{found} {frame}\n'.encode())
+  return digest.hexdigest()
+
+
+class FeatureCache:
+  """A folder of features, of which the least recently used go first."""
+
+  def __init__(self, folder: Path, gigabytes: float):
+    """Makes the folder; its files together take `gigabytes` at most."""
+    folder.mkdir(parents=True, exist_ok=True)
+    self._folder, self._limit = folder, int(gigabytes * 1e9)
+
+  def has(self, key: str) -> bool:
+    """Returns whether there is a file, whole or not."""
+    return self._path(key).exists()
+
+  def read(self, key: str, shapes: Shapes) -> Levels | None:
+    """Maps features into memory where their checksum is right, else None.
+
+    A file that is damaged is told and removed.
+    """
+    path = self._path(key)
+    try:
+      with path.open('rb') as file:
+        header = json.loads(file.read(_HEADER))
+        data = np.memmap(file, np.uint8, 'r')
+      levels = _views(data, shapes)
+      if header != _described(data, shapes):
+        raise ValueError('its checksum is another than when it was written')
+      os.utime(path)
+    except FileNotFoundError:
+      return None
+    except (OSError, ValueError) as error:
+      console.print(f'  {path} is damaged and made again ({first_line(error)})')
+      path.unlink(missing_ok=True)
+      return None
+    return levels
+
+  @contextlib.contextmanager
+  def filled(self, key: str, shapes: Shapes) -> Iterator[Levels | None]:
+    """Yields arrays to fill, which stay valid, and keeps them as a file.
+
+    Where there is no room that is told, and None is yielded.
+    """
+    size = _HEADER + sum(map(_bytes, shapes))
+    file = None
+    try:
+      self._make_room(size)
+      file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - renamed below.
+        prefix=_PARTIAL, dir=self._folder, delete=False
+      )
+      # Held until this process ends: others tell by it what a kill has left.
+      fcntl.flock(file, fcntl.LOCK_EX)
+      os.posix_fallocate(file.fileno(), 0, size)
+    except (OSError, ValueError) as error:
+      console.print(
+        f'  features are not kept in the cache: {first_line(error)}'
+      )
+      if file:
+        _drop(file)
+      yield None
+      return
+    try:
+      data = np.memmap(file, np.uint8, 'r+')
+      yield _views(data, shapes)
+      header = json.dumps(_described(data, shapes)).encode()
+      data[:_HEADER] = np.frombuffer(header.ljust(_HEADER), np.uint8)
+      data.flush()
+      with contextlib.suppress(FileNotFoundError):
+        Path(file.name).replace(self._path(key))
+    finally:
+      _drop(file)
+
+  def _path(self, key: str) -> Path:
+    return self._folder / f'{key}.features'
+
+  def _make_room(self, size: int) -> None:
+    """Removes what a kill has left, then what was not used for longest."""
+    for path in self._folder.glob(f'{_PARTIAL}*'):
+      with contextlib.suppress(OSError), path.open('rb') as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    if size > self._limit:
+      raise ValueError(
+        f'they take {size / 1e9:.3g} GB; raise --config.bank.cache_gb (now '
+        f'{self._limit / 1e9:.3g})'
+      )
+    found = []
+    for path in self._folder.glob('*.features'):
+      with contextlib.suppress(FileNotFoundError):
+        about = path.stat()
+        found.append((about.st_mtime_ns, about.st_size, path))
+    taken = sum(one for _, one, _ in found)
+    for _, one, path in sorted(found):
+      if taken + size <= self._limit:
+        break
+      path.unlink(missing_ok=True)
+      taken -= one
+
+
+def _drop(file) -> None:
+  file.close()
+  Path(file.name).unlink(missing_ok=True)
+
+
+def _bytes(shape: jax.ShapeDtypeStruct) -> int:
+  return math.prod(shape.shape) * shape.dtype.itemsize
+
+
+def _views(data: np.ndarray, shapes: Shapes) -> Levels:
+  if len(data) != _HEADER + sum(map(_bytes, shapes)):
+    raise ValueError(f'{len(data)} bytes are too few or too many')
+  ends = np.cumsum([_HEADER, *map(_bytes, shapes)]).tolist()
+  return [
+    data[start:end].view(shape.dtype).reshape(shape.shape)
+    for shape, start, end in zip(shapes, ends[:-1], ends[1:], strict=True)
+  ]
+
+
+def _described(data: np.ndarray, shapes: Shapes) -> dict[str, object]:
+  return {
+    'levels': [[*shape.shape, str(shape.dtype)] for shape in shapes],
+    'crc32': zlib.crc32(data[_HEADER:].data),
+  }

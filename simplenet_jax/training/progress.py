@@ -1,0 +1,238 @@
+"""Heads in training: their losses and scores, and how people follow them."""
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from simplenet_jax.console import Board
+from simplenet_jax.training.job import Job
+from simplenet_jax.training.step import HeadState, Tree
+
+if TYPE_CHECKING:
+  import tensorboardX
+
+METRICS = ('loss', 'p_normal', 'p_counterfeit')
+
+Rank = Callable[[np.ndarray], float]
+
+
+class HeadProgress:
+  """What is known so far of a head in training."""
+
+  def __init__(self, job: Job, rank: Rank | None = None):
+    """Starts empty; `rank` tells of an epoch's patch scores how good they are.
+
+    Without a rank, only the latest scores are kept.
+    """
+    self.job = job
+    self.step = 0  # Steps known so far.
+    self.resumed = 0  # How many of these were read from a checkpoint.
+    # Each step's, in the order of `METRICS`; zero from `step` on.
+    self.metrics = np.zeros((len(METRICS), job.steps), np.float32)
+    # Patch scores of the test images, float32 [images, H, W], by epoch: of the
+    # latest evaluation, and of those that rank highest.
+    self.scores: dict[int, np.ndarray] = {}
+    self.error: str | None = None  # Why it was given up, if it was.
+    # Weights and statistics at the end, by name; None before.
+    self.head: dict[str, np.ndarray] | None = None
+    self._rank = rank
+    self._ranks: dict[int, float] = {}
+
+  @property
+  def finished(self) -> bool:
+    """Whether the whole schedule was trained, and nothing went wrong."""
+    return self.step == self.job.steps and not self.error
+
+  def add_metrics(self, values: np.ndarray) -> None:
+    """Appends the metrics of the next steps, `[3, steps]`.
+
+    Raises:
+      ValueError: If a loss is not finite; names its step.
+    """
+    wrong = np.flatnonzero(~np.isfinite(values[0]))
+    if len(wrong):
+      at = self.step + wrong[0]
+      epoch, within = divmod(int(at), self.job.steps_per_epoch)
+      raise ValueError(
+        f'the loss of seed {self.job.seed} is {values[0, wrong[0]]} at step '
+        f'{within + 1} of epoch {epoch + 1}; lower the learning rates'
+      )
+    end = self.step + values.shape[1]
+    self.metrics[:, self.step : end] = values
+    self.step = end
+
+  def add_scores(self, epoch: int, scores: np.ndarray) -> None:
+    """Takes the scores `[images, H, W]` after an epoch, counted from 1.
+
+    Those of earlier epochs that cannot be the best are dropped.
+
+    Raises:
+      ValueError: If one is not finite.
+    """
+    if not np.isfinite(scores).all():
+      raise ValueError(
+        f'scores of seed {self.job.seed} are not finite after epoch {epoch}; '
+        'lower the learning rates, or use --config.bank.dtype=float32'
+      )
+    self.scores[epoch] = scores
+    self._ranks[epoch] = self._rank(scores) if self._rank else np.nan
+    best = max((r for r in self._ranks.values() if r == r), default=np.nan)
+    for known in list(self.scores):
+      if known != epoch and self._ranks[known] != best:
+        del self.scores[known], self._ranks[known]
+
+  def epochs(self) -> dict[str, np.ndarray]:
+    """Returns the means of every whole epoch so far, float32 `[epochs]`."""
+    per_epoch = self.job.steps_per_epoch
+    whole = self.step // per_epoch
+    known = self.metrics[:, : whole * per_epoch].reshape(3, whole, per_epoch)
+    return dict(zip(METRICS, known.mean(-1), strict=True))
+
+
+_LEARNED_LOSS = 0.95  # Of guessing's; what lies below has learned something.
+_LEARNED_SHARE = 0.05  # Of patches beyond their margin, of one kind at least.
+
+
+def unlearned(progress: HeadProgress, loss: str, margin: float) -> str:
+  """Returns a warning where a head's last epoch shows that it learned nothing.
+
+  `loss` is a key of `losses.LOSSES`, `margin` in logits.
+  """
+  value, normal, counterfeit = (
+    float(means[-1]) for means in progress.epochs().values()
+  )
+  # The loss of a head that tells nothing apart.
+  guessing = 2 * (math.log(2) if loss == 'cross_entropy' else margin)
+  # Without a margin there is no value of guessing.
+  better = value < _LEARNED_LOSS * guessing or not guessing
+  if better and max(normal, counterfeit) >= _LEARNED_SHARE:
+    return ''
+  job = progress.job
+  return (
+    f'{job.category}: the head of seed {job.seed} has not learned '
+    f'to tell good patches from noisy ones: its loss is {value:.3g}, that of '
+    f'guessing {guessing:.3g}, and {normal:.0%} and {counterfeit:.0%} of them '
+    'lie beyond their margins; train longer (--config.train.epochs)'
+  )
+
+
+def flat(tree: HeadState | dict) -> dict[str, np.ndarray]:
+  """Returns a tree's leaves on the host, by their path."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def unflat(leaves: dict[str, np.ndarray], like: Tree) -> Tree:
+  """Puts leaves of `flat` back into a tree of the structure of `like`.
+
+  Raises:
+    ValueError: If a leaf is missing or has another shape.
+  """
+  paths, structure = jax.tree_util.tree_flatten_with_path(like)
+  found = []
+  for path, leaf in paths:
+    value = leaves.get(_name(path))
+    if value is None or value.shape != leaf.shape:
+      shape = None if value is None else value.shape
+      raise ValueError(f'{_name(path)} is {shape}, expected {leaf.shape}')
+    found.append(value)
+  return jax.tree.unflatten(structure, found)
+
+
+def _name(path) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator='.')
+
+
+class Watch:
+  """Shows heads as they train, and writes TensorBoard's files.
+
+  All devices' threads call it.
+  """
+
+  def __init__(
+    self, board: Board, jobs: Sequence[Job], tensorboard: Path | None
+  ):
+    """Follows `jobs` on a board, and in a folder of TensorBoard's if wanted."""
+    self._board, self._tensorboard = board, tensorboard
+    self._lock = threading.Lock()
+    self._seeds: dict[str, int] = {}
+    for job in jobs:
+      self._seeds[job.category] = self._seeds.get(job.category, 0) + 1
+    self._seen: dict[str, dict[int, HeadProgress]] = {}
+    self._writers: dict[Job, tensorboardX.SummaryWriter] = {}
+    self._written: dict[Job, int] = {}
+
+  def __enter__(self) -> 'Watch':
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    for writer in self._writers.values():
+      writer.close()
+
+  def on_batch(self, name: str, done: int, total: int) -> None:
+    """Shows how many images of a category are through the backbone."""
+    label = f'{name}, features'
+    self._board.show(label, done, total, f'{done}/{total} images')
+    if done == total:
+      self._board.end(label, f'{total} images')
+
+  def on_steps(self, progress: HeadProgress) -> None:
+    """Shows a category's progress and writes its new epochs."""
+    name, seed = progress.job.category, progress.job.seed
+    with self._lock:
+      self._seen.setdefault(name, {})[seed] = progress
+      heads = list(self._seen[name].values())
+      done = sum(head.step for head in heads)
+      total = progress.job.steps * self._seeds[name]
+      self._board.show(name, done, total, _note(heads, self._seeds[name]))
+      if self._tensorboard:
+        self._write(self._tensorboard / name / f'seed-{seed}', progress)
+
+  def end(self, name: str) -> None:
+    """Replaces the lines of a category by what came of it, if anything."""
+    seen = self._seen.pop(name, {}).values()
+    heads = [head for head in seen if head.finished]
+    self._board.end(f'{name}, features')
+    self._board.end(name, _note(heads, len(heads)) if heads else '')
+
+  def _write(self, folder: Path, progress: HeadProgress) -> None:
+    job, epochs = progress.job, progress.epochs()
+    first, known = self._written.get(job, 0), len(epochs['loss'])
+    if known == first:
+      return
+    if job not in self._writers:
+      # Where PyTorch is installed this imports it, which takes seconds.
+      import tensorboardX
+
+      # A run that goes on writes all of it anew: what was written before it was
+      # interrupted can have gaps.
+      self._writers[job] = tensorboardX.SummaryWriter(str(folder), purge_step=1)
+    writer = self._writers[job]
+    for epoch in range(first, known):
+      for name, values in epochs.items():
+        writer.add_scalar(name, float(values[epoch]), epoch + 1)
+    self._written[job] = known
+    if progress.finished:
+      writer.close()
+
+
+def _note(heads: list[HeadProgress], seeds: int) -> str:
+  """Describes the heads' latest epochs (or steps, where no epoch is whole)."""
+  epochs = [head.step / head.job.steps_per_epoch for head in heads]
+  lately = [
+    head.metrics[:, max(0, head.step - head.job.steps_per_epoch) : head.step]
+    for head in heads
+  ]
+  means = np.mean([part.mean(1) for part in lately], axis=0)
+  loss, normal, counterfeit = means.tolist()
+  ended = sum(head.finished for head in heads)
+  through = f', {ended} of {seeds} seeds through' if seeds > 1 else ''
+  return (
+    f'epoch {min(epochs):.0f}/{heads[0].job.epochs}{through}, loss {loss:.3f}, '
+    f'beyond margin {normal:.0%} / {counterfeit:.0%}'
+  )

@@ -1,0 +1,173 @@
+"""Features on disk that runs share."""
+
+import fcntl
+import multiprocessing
+import os
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from simplenet_jax.data import dataset
+from simplenet_jax.training import bank, cache
+from tests.small import make_categories, make_config
+from tests.training.ran import Ran
+
+SHAPES = [
+  jax.ShapeDtypeStruct((6, 4, 4, 3), np.float32),
+  jax.ShapeDtypeStruct((6, 2, 2, 5), jax.numpy.bfloat16),
+]
+BYTES = 4096 + 6 * (4 * 4 * 3 * 4 + 2 * 2 * 5 * 2)
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+  return make_categories(tmp_path_factory.mktemp('data'), {'bolt': 5, 'nut': 4})
+
+
+@pytest.fixture
+def config(root, backbone, tmp_path):
+  config = make_config(root, backbone)
+  config.bank.cache = str(tmp_path / 'cache')
+  return config
+
+
+def levels_of(seed):
+  rng = np.random.default_rng(seed)
+  return [rng.normal(size=one.shape).astype(one.dtype) for one in SHAPES]
+
+
+def fill(folder, key, seed, gigabytes=1.0):
+  with cache.FeatureCache(folder, gigabytes).filled(key, SHAPES) as levels:
+    if levels:
+      for level, value in zip(levels, levels_of(seed), strict=True):
+        level[:] = value
+  return levels
+
+
+def assert_read(folder, key, seed):
+  levels = cache.FeatureCache(folder, 1.0).read(key, SHAPES)
+  for level, value in zip(levels, levels_of(seed), strict=True):
+    np.testing.assert_array_equal(level, value)
+
+
+@pytest.mark.parametrize('device_gb', [0.0, 5e-6], ids=['held', 'streamed'])
+def test_a_second_run_makes_no_features(config, monkeypatch, device_gb):
+  config.bank.device_gb = device_gb
+  first = Ran(config)
+  assert bool(first.tasks[0].streamed) == bool(device_gb)
+  monkeypatch.delattr(bank, 'extract')  # Whatever calls it fails.
+  assert Ran(config) == first
+  config.bank.cache = ''
+  with pytest.raises(AttributeError, match='extract'):
+    Ran(config)
+
+
+@pytest.mark.parametrize('damage', ['flipped', 'short', 'header', 'empty'])
+def test_a_damaged_file_is_told_and_made_again(tmp_path, capsys, damage):
+  fill(tmp_path, 'a', 1)
+  (path,) = tmp_path.iterdir()
+  content = bytearray(path.read_bytes())
+  content[0 if damage == 'header' else -1] ^= 1
+  size = {'short': -5, 'empty': 0}.get(damage)
+  path.write_bytes(content[:size])
+  assert cache.FeatureCache(tmp_path, 1.0).read('a', SHAPES) is None
+  assert f'{path} is damaged and made again' in capsys.readouterr().out
+  fill(tmp_path, 'a', 2)
+  assert_read(tmp_path, 'a', 2)
+
+
+def test_keys_are_of_what_features_are_made_of(config, tmp_path):
+  def key(made_by='these settings'):
+    (one,) = dataset.open_categories(config.data).categories
+    return cache.key(one, made_by)
+
+  config.data.categories = ('bolt',)
+  known = key()
+  moved = tmp_path / 'elsewhere'
+  shutil.copytree(config.data.root, moved)
+  config.data.root = str(moved)
+  assert key() == known
+  assert key('other settings') != known
+  config.data.resize = 36
+  assert key() != known
+  config.data.resize = 32
+  image = moved / 'bolt/train/good/0.png'
+  shutil.copy(moved / 'bolt/train/good/1.png', image)
+  assert key() != known
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'same'),
+  [
+    ('train.sigma', 0.5, True),
+    ('patch.size', 5, False),
+    ('bank.dtype', 'bfloat16', False),
+    ('backbone.padding', 'zeros', False),
+  ],
+)
+def test_settings_that_change_features_have_files_of_their_own(
+  config, tmp_path, field, value, same
+):
+  config.data.categories, config.seeds = ('nut',), (0,)
+  config.train.epochs, config.backbone.probe = 1, False
+  Ran(config)
+  config.update_from_flattened_dict({field: value})
+  Ran(config)
+  assert len(list((tmp_path / 'cache').iterdir())) == (1 if same else 2)
+
+
+def test_the_least_recently_used_goes_first(tmp_path, capsys):
+  room = 2.5 * BYTES / 1e9
+  for number, key in enumerate('ab'):
+    fill(tmp_path, key, number, room)
+    os.utime(tmp_path / f'{key}.features', (number + 1, number + 1))
+  assert_read(tmp_path, 'a', 0)  # Now b was not used for longest.
+  fill(tmp_path, 'c', 2, room)
+  assert {path.stem for path in tmp_path.iterdir()} == {'a', 'c'}
+  assert fill(tmp_path, 'd', 3, BYTES / 2e9) is None
+  assert 'raise --config.bank.cache_gb' in capsys.readouterr().out
+
+
+def test_a_run_whose_features_are_too_many_goes_on(config, tmp_path, capsys):
+  config.bank.cache_gb = 1e-9
+  found = Ran(config)
+  assert 'not kept in the cache' in capsys.readouterr().out
+  assert not list((tmp_path / 'cache').iterdir())
+  config.bank.cache = ''
+  assert Ran(config) == found
+
+
+def test_what_a_kill_has_left_is_removed(tmp_path):
+  left, written = tmp_path / '.partial-1', tmp_path / '.partial-2'
+  left.touch()
+  with written.open('wb') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    fill(tmp_path, 'a', 1)
+    assert not left.exists()
+    assert written.exists()
+
+
+def fill_at_once(folder, barrier):
+  barrier.wait()
+  for key in range(8):
+    fill(folder, str(key), key)
+    assert_read(folder, str(key), key)
+
+
+def test_two_processes_fill_one_cache(tmp_path):
+  spawn = multiprocessing.get_context('spawn')
+  barrier = spawn.Barrier(2)
+  both = [
+    spawn.Process(target=fill_at_once, args=(tmp_path, barrier))
+    for _ in range(2)
+  ]
+  for process in both:
+    process.start()
+  for process in both:
+    process.join()
+  assert [process.exitcode for process in both] == [0, 0]
+  assert len(list(tmp_path.iterdir())) == 8
+  for key in range(8):
+    assert_read(tmp_path, str(key), key)

@@ -1,0 +1,324 @@
+"""What is known of heads in training, and how people follow them."""
+
+import collections
+import concurrent.futures
+import re
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tensorboardX.proto import event_pb2
+
+from simplenet_jax import console
+from simplenet_jax.evaluation import testset
+from simplenet_jax.training.job import Job
+from simplenet_jax.training.progress import (
+  METRICS,
+  HeadProgress,
+  Watch,
+  flat,
+  unflat,
+  unlearned,
+)
+from tests.training.test_lanes import assert_equal, init, make_job
+
+JOB = make_job(2)  # Four epochs of three steps.
+JOBS = [make_job(seed) for seed in (0, 1)]
+RNG = np.random.default_rng(0)
+
+
+def make_metrics(steps):
+  return RNG.uniform(size=(3, steps)).astype(np.float32)
+
+
+def grow(progress, steps=12):
+  progress.add_metrics(make_metrics(steps))
+  return progress
+
+
+def constant(job, steps, *values):
+  """Returns the progress of a head with the same metrics in every step."""
+  progress = HeadProgress(job)
+  progress.add_metrics(np.tile(np.array([values], 'f').T, steps))
+  return progress
+
+
+def scores_of(value):
+  return np.full((2, 4, 4), value, np.float32)
+
+
+def add_ranked(ranks):
+  values = iter(ranks)
+  progress = HeadProgress(JOB, lambda scores: next(values))
+  for epoch in range(1, len(ranks) + 1):
+    progress.add_scores(epoch, scores_of(epoch))
+  return progress
+
+
+def test_metrics_are_appended():
+  progress, values = HeadProgress(JOB), make_metrics(12)
+  for cut in ((0, 1), (1, 8), (8, 12)):
+    assert not progress.finished
+    progress.add_metrics(values[:, slice(*cut)])
+    assert progress.step == cut[1]
+    known = progress.metrics[:, : progress.step]
+    np.testing.assert_array_equal(known, values[:, : progress.step])
+    assert not progress.metrics[:, progress.step :].any()
+  assert progress.finished
+  progress.error = 'scores of seed 2 are not finite after epoch 4'
+  assert not progress.finished
+
+
+# Guessing has the loss 2 ln 2, or twice the margin.
+@pytest.mark.parametrize(
+  ('loss', 'margin', 'means', 'learned'),
+  [
+    ('cross_entropy', 0.5, (1.32, 0.4, 0.4), False),
+    ('cross_entropy', 0.5, (1.31, 0.4, 0.4), True),
+    ('cross_entropy', 0.5, (1.0, 0.04, 0.04), False),
+    ('cross_entropy', 0.5, (1.0, 0.04, 0.06), True),
+    ('truncated_l1', 0.5, (0.995, 0.0, 0.0), False),
+    ('truncated_l1', 1.0, (1.5, 0.1, 0.1), True),
+    ('truncated_l1', 0.0, (0.1, 0.9, 0.9), True),
+  ],
+)
+def test_a_head_that_has_not_learned_is_told(loss, margin, means, learned):
+  progress = constant(JOB, 9, 0.01, 0.01, 0.01)  # Only the last epoch counts.
+  progress.add_metrics(np.repeat(np.float32(means)[:, None], 3, axis=1))
+  told = unlearned(progress, loss, margin)
+  if learned:
+    assert not told
+  else:
+    assert f'{JOB.category}: the head of seed 2 has not learned' in told
+    assert f'its loss is {means[0]:.3g}, that of guessing' in told
+    assert told.endswith('train longer (--config.train.epochs)')
+
+
+@pytest.mark.parametrize('loss', [np.nan, -np.inf])
+def test_a_loss_that_is_not_finite_is_named_by_epoch_and_step(loss):
+  progress, values = HeadProgress(JOB), make_metrics(10)
+  progress.add_metrics(values[:, :2])
+  values[0, [4, 6]] = loss, np.nan
+  with pytest.raises(
+    ValueError, match=f'loss of seed 2 is {loss} at step 2 of epoch 2; lower'
+  ):
+    progress.add_metrics(values[:, 2:])
+  assert progress.step == 2
+  np.testing.assert_array_equal(progress.metrics[:, 2:], 0)
+
+
+@pytest.mark.parametrize(
+  ('ranks', 'kept'),
+  [
+    ([0.5, 0.4, 0.3], [1, 3]),
+    ([0.5, 0.6, 0.7], [3]),
+    ([0.5, 0.4, 0.5, 0.1], [1, 3, 4]),
+    ([np.nan, 0.2, np.nan], [2, 3]),  # What is undefined never wins.
+  ],
+)
+def test_scores_of_the_latest_and_the_best_epochs_are_kept(ranks, kept):
+  progress = add_ranked(ranks)
+  assert list(progress.scores) == kept
+  for epoch, scores in progress.scores.items():
+    np.testing.assert_array_equal(scores, scores_of(epoch))
+
+
+def test_without_a_rank_only_the_latest_scores_are_kept():
+  progress = HeadProgress(JOB)
+  for epoch in (2, 4):
+    progress.add_scores(epoch, scores_of(1 / epoch))
+    assert list(progress.scores) == [epoch]
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_refused(value):
+  progress = add_ranked([0.5])
+  with pytest.raises(
+    ValueError, match=r'seed \d+ are not finite after epoch 2'
+  ):
+    progress.add_scores(2, scores_of(value))
+  assert list(progress.scores) == [1]
+
+
+# Few different values, so that ties are common.
+SHARES = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
+
+
+@given(st.lists(st.tuples(SHARES, SHARES), min_size=1, max_size=8))
+def test_what_is_selected_among_all_epochs_is_still_there(pairs):
+  ranks, others = zip(*pairs, strict=True)
+  progress = add_ranked(ranks)
+
+  def select(epochs):
+    return testset.select_best(
+      epochs,
+      [ranks[epoch - 1] for epoch in epochs],
+      lambda epoch: others[epoch - 1],
+    )
+
+  assert select(list(progress.scores)) == select(list(range(1, len(ranks) + 1)))
+  assert len(ranks) in progress.scores
+
+
+@pytest.mark.parametrize(('steps', 'whole'), [(2, 0), (8, 2), (12, 4)])
+def test_only_whole_epochs_have_means(steps, whole):
+  progress, values = HeadProgress(JOB), make_metrics(steps)
+  progress.add_metrics(values)
+  epochs = progress.epochs()
+  assert tuple(epochs) == METRICS
+  for name, row in zip(METRICS, values, strict=True):
+    means = [row[3 * i : 3 * i + 3].mean() for i in range(whole)]
+    assert epochs[name].shape == (whole,)
+    np.testing.assert_allclose(epochs[name], means, rtol=1e-6)
+
+
+def test_a_state_is_flattened_and_put_back():
+  state = init(JOB)
+  leaves = flat(state)
+  kernel, mean = (
+    'params.discriminator.tail.kernel',
+    'stats.discriminator.norm.mean',
+  )
+  assert {kernel, mean} < set(leaves)
+  # Their order is not what matters.
+  assert_equal(unflat(dict(reversed(leaves.items())), state), state)
+  wrong = leaves | {mean: np.zeros((3, 2), np.float32)}
+  with pytest.raises(
+    ValueError, match=re.escape(f'{mean} is (3, 2), expected (6,)')
+  ):
+    unflat(wrong, state)
+  del leaves[kernel]
+  with pytest.raises(
+    ValueError, match=re.escape(f'{kernel} is None, expected (6, 1)')
+  ):
+    unflat(leaves, state)
+
+
+def make_watch(jobs=JOBS, tensorboard=None):
+  return Watch(console.Board(), jobs, tensorboard)
+
+
+@pytest.fixture
+def told(capsys):
+  """Returns a function that returns the lines printed since its last call."""
+  return lambda: capsys.readouterr().out.splitlines()
+
+
+def read_events(folder):
+  """Reads the records of TensorBoard's files: length, checksum, data, sum."""
+  events = []
+  for path in sorted(folder.iterdir()):
+    data = path.read_bytes()
+    while data:
+      (length,) = struct.unpack('<Q', data[:8])
+      events.append(event_pb2.Event.FromString(data[12 : 12 + length]))
+      data = data[16 + length :]
+  return events
+
+
+def assert_scalars(folder, progress):
+  """Checks for the means of each epoch, once each."""
+  found = collections.defaultdict(list)
+  for event in read_events(folder):
+    for value in event.summary.value:
+      found[value.tag].append((event.step, value.simple_value))
+  assert set(found) == set(METRICS)
+  for name, values in progress.epochs().items():
+    assert found[name] == list(enumerate(values.tolist(), 1))
+
+
+def test_features_are_told_when_all_are_there(told):
+  watch = make_watch()
+  for done in (4, 8):
+    watch.on_batch('part', done, 10)
+  assert not told()
+  watch.on_batch('part', 10, 10)
+  (line,) = told()
+  assert line.startswith('  part, features: 10 images in ')
+
+
+def test_a_category_leaves_one_line_with_its_last_losses(told):
+  watch = make_watch(JOBS[:1])
+  progress = constant(JOBS[0], 9, 5, 0, 0)
+  watch.on_steps(progress)
+  progress.add_metrics(np.tile(np.array([[0.25, 0.5, 1]], 'f').T, 3))
+  watch.on_steps(progress)
+  assert not told()
+  watch.end('part')
+  (line,) = told()
+  assert line.startswith(
+    '  part: epoch 4/4, loss 0.250, beyond margin 50% / 100% in '
+  )
+  watch.end('part')  # There is nothing more to say.
+  assert not told()
+
+
+@pytest.mark.parametrize(
+  ('steps', 'expected'),
+  [
+    (
+      12,
+      'epoch 4/4, 2 of 2 seeds through, loss 1.500',
+    ),
+    (5, 'epoch 4/4, loss 2.000'),  # One was given up.
+  ],
+)
+def test_seeds_are_told_together(told, steps, expected):
+  watch = make_watch()
+  watch.on_steps(constant(JOBS[0], steps, 1, 0, 1))
+  watch.on_steps(constant(JOBS[1], 12, 2, 0, 1))
+  watch.end('part')
+  (line,) = told()
+  assert line.startswith(f'  part: {expected}, beyond margin 0% / 100% in ')
+
+
+def test_without_a_terminal_a_line_comes_now_and_then(told, monkeypatch):
+  monkeypatch.setattr(console, '_EVERY', 0.0)
+  watch = make_watch()
+  watch.on_steps(constant(JOBS[0], 12, 1, 0, 0))
+  watch.on_steps(constant(JOBS[1], 2, 2, 0, 0))
+  first, second = told()
+  assert first.startswith('  part: epoch 4/4, 1 of 2 seeds through, loss 1.0')
+  assert second.startswith('  part: epoch 1/4, 1 of 2 seeds through, loss 1.5')
+  assert first.endswith(' left')
+
+
+@pytest.mark.parametrize('resumed', [0, 7])
+def test_a_heads_epochs_are_written_for_tensorboard(tmp_path, resumed):
+  progress = HeadProgress(JOBS[0])
+  grow(progress, resumed)
+  with make_watch(tensorboard=tmp_path) as watch:
+    for steps in (1, 2, 12 - 3 - resumed):
+      watch.on_steps(grow(progress, steps))
+    # A head that is through is on disk at once.
+    assert_scalars(tmp_path / 'part/seed-0', progress)
+  assert_scalars(tmp_path / 'part/seed-0', progress)
+  # What an earlier run wrote can have gaps, and is to be hidden.
+  (start,) = (
+    event
+    for event in read_events(tmp_path / 'part/seed-0')
+    if event.HasField('session_log')
+  )
+  assert start.session_log.status == event_pb2.SessionLog.START
+  assert start.step == 1
+
+
+def test_heads_of_all_threads_have_folders_of_their_own(tmp_path):
+  jobs = [*JOBS, Job('a part [1]', 0, 4, 4, epochs=4)]
+
+  def train(job):
+    progress = HeadProgress(job)
+    while not progress.finished:
+      watch.on_steps(grow(progress, 1))
+    return progress
+
+  with (
+    make_watch(jobs, tmp_path) as watch,
+    concurrent.futures.ThreadPoolExecutor() as pool,
+  ):
+    heads = list(pool.map(train, jobs))
+  for progress in heads:
+    job = progress.job
+    assert_scalars(tmp_path / job.category / f'seed-{job.seed}', progress)
