@@ -31,7 +31,7 @@ def shipped(tmp_path_factory):
   config = detectors.make_config()
   config.data.root = str(root)
   config.backbone.levels = (1,)
-  (category,) = folder.find_categories(root)
+  (category,) = folder.find(root).categories
   state = detectors.backbone(levels=(1,))
   workdir = tmp_path_factory.mktemp('run')
   loaded = Weights(state, Path('w.pth'), '0' * 64, 'random')
