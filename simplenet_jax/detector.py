@@ -5,25 +5,30 @@ for found in detector.predict('line4/'):
   print(found.source, found.score, found.anomalous)
 """
 
+import collections
 import contextlib
 import dataclasses
+import functools
 import itertools
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from simplenet_jax import environment
 from simplenet_jax.data.decoding import CHANNELS
 from simplenet_jax.data.loading import in_order
 from simplenet_jax.detection import file, inputs, thresholds
 from simplenet_jax.detection.appearance import Watch, other_aspect
 from simplenet_jax.detection.card import Card
-from simplenet_jax.detection.computation import Computation
 from simplenet_jax.detection.inputs import OnError
 from simplenet_jax.detection.thresholds import Prediction, Thresholds
+from simplenet_jax.models import simplenet
+from simplenet_jax.models.precision import PRECISIONS
 
 
 class Detector:
@@ -46,10 +51,22 @@ class Detector:
       batch_size: Images at a time, at most. CPUs take one after the other,
         which is faster, except in bfloat16.
     """
+    if precision not in PRECISIONS:
+      raise ValueError(
+        f'precision is {precision!r}; choose one of {", ".join(PRECISIONS)}'
+      )
+    if batch_size < 1:
+      raise ValueError(f'batch_size is {batch_size}, expected at least 1')
+    try:
+      on_cpu = jax.default_backend() == 'cpu'
+    except Exception as error:  # JAX raises assertion errors, too.
+      raise ValueError(environment.missing_backend()) from error
+    # CPUs gain nothing by bfloat16; there it shows what it does elsewhere.
+    winograd = on_cpu and precision != 'bfloat16'
     self.card, self.weights = card, weights
-    self._computation = Computation(
-      card.network, weights, precision, batch_size
-    )
+    self.precision = 'float32' if winograd else precision
+    self._mode = simplenet.ComputeMode(self.precision, winograd)
+    self._batch_size = 1 if winograd else batch_size
     self._watch = Watch(card.appearance, card.cautions)
 
   @classmethod
@@ -81,14 +98,9 @@ class Detector:
     return self.card.heads
 
   @property
-  def precision(self) -> str:
-    """What the detector computes in."""
-    return self._computation.precision
-
-  @property
   def device(self) -> str:
     """The kind of device that computes."""
-    return self._computation.device
+    return next(iter(self._on_device['head.tail'].devices())).device_kind
 
   @property
   def thresholds(self) -> Thresholds:
@@ -101,8 +113,7 @@ class Detector:
 
   def warm_up(self, images: int) -> None:
     """Compiles for a number of images, so that later times are steady."""
-    most = self._computation.batch_size
-    for count in (min(images, most), images % most):
+    for count in (min(images, self._batch_size), images % self._batch_size):
       self.infer(np.zeros((count, *self.size, 3), np.uint8))
 
   def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,23 +132,12 @@ class Detector:
       )
     maps = np.empty((len(pixels), *self.size), np.float32)
     scores = np.empty(len(pixels), np.float32)
-    done = 0
-    given = ((None, part) for part in self.parts(pixels))
-    for _, some_maps, some_scores, _ in self._computation.run(given):
-      rows = slice(done, done + len(some_maps))
+    starts = range(0, len(pixels), self._batch_size)
+    given = ((i, pixels[i : i + self._batch_size]) for i in starts)
+    for i, some_maps, some_scores, _ in self._computed(given):
+      rows = slice(i, i + len(some_maps))
       maps[rows], scores[rows] = some_maps, some_scores
-      done = rows.stop
     return maps, scores
-
-  def parts(self, pixels: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields as many images at a time as are computed together."""
-    size = self._computation.batch_size
-    for start in range(0, len(pixels), size):
-      yield pixels[start : start + size]
-
-  def start(self, pixels: Any) -> tuple[jax.Array, jax.Array]:
-    """Begins to compute one of `parts`; see `Computation.start`."""
-    return self._computation.start(pixels)
 
   def caution(self) -> None:
     """Warns, once, of what was found wrong when the detector was trained."""
@@ -180,7 +180,7 @@ class Detector:
       raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")
     if lookahead is None and not inputs.is_counted(given):
       lookahead = 0
-    pace = inputs.pace(lookahead, self._computation.batch_size)
+    pace = inputs.pace(lookahead, self._batch_size)
     self.caution()
     return self._predictions(given, *pace, channels, thumbnail, on_error)
 
@@ -208,9 +208,7 @@ class Detector:
     batches = iter(lambda: list(itertools.islice(usable, images)), [])
     pixels = ((batch, np.stack([x.pixels for x in batch])) for batch in batches)
     with contextlib.closing(prepared):
-      for batch, maps, scores, share in self._computation.run(
-        pixels, under_way
-      ):
+      for batch, maps, scores, share in self._computed(pixels, under_way):
         for one, grid, score in zip(batch, maps, scores, strict=True):
           self._watch.look(one.source, one.small, one.frame.original, channels)
           yield Prediction(
@@ -263,3 +261,72 @@ class Detector:
     )
     self.thresholds = dataclasses.replace(made, precision=self.precision)
     return self
+
+  @functools.cached_property
+  def _on_device(self) -> dict[str, Any]:
+    return jax.device_put(
+      simplenet.prepare(self.card.network, self._mode, self.weights)
+    )
+
+  def _start(self, pixels: Any) -> tuple[jax.Array, jax.Array]:
+    """Begins to compute a batch, in the host's memory or the device's.
+
+    Batches are padded to powers of two, so that other numbers compile nothing;
+    the maps and scores, which are on their way, end with those of padding.
+    """
+    bucket = min(1 << (len(pixels) - 1).bit_length(), self._batch_size)
+    if missing := bucket - len(pixels):
+      pixels = np.pad(pixels, [(0, missing), (0, 0), (0, 0), (0, 0)])
+    values = simplenet.run(
+      self.card.network, self._mode, self._on_device, pixels
+    )
+    for value in values:
+      value.copy_to_host_async()
+    return values
+
+  def _computed(
+    self, given: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
+  ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
+    """Runs batches of pixels, each with something to know it by.
+
+    Of `under_way` batches the last is asked for before the first one's results
+    are read; with 1, the device waits while the next one is prepared.
+
+    Yields:
+      That something, the maps, the scores, and each image's share of the
+      seconds that the host spent on them.
+    """
+    queue = collections.deque()
+
+    def results():
+      name, pixels, seconds, values = queue.popleft()
+      start = time.perf_counter()
+      with self._out_of_memory(len(pixels)):
+        maps, scores = (np.asarray(value)[: len(pixels)] for value in values)
+      seconds += time.perf_counter() - start
+      return name, maps, scores, seconds / len(pixels)
+
+    for name, pixels in given:
+      start = time.perf_counter()
+      with self._out_of_memory(len(pixels)):
+        values = self._start(pixels)
+      queue.append((name, pixels, time.perf_counter() - start, values))
+      if len(queue) >= under_way:
+        yield results()
+    while queue:
+      yield results()
+
+  @contextlib.contextmanager
+  def _out_of_memory(self, images: int) -> Iterator[None]:
+    """Turns a device's error into one that says what helps."""
+    try:
+      yield
+    except RuntimeError as error:
+      if not environment.is_out_of_memory(error):
+        raise
+      height, width = self.size
+      raise MemoryError(
+        f'the device is out of memory with {images} images of {height} x '
+        f'{width} at a time; lower --batch_size (of a run: '
+        '--config.backbone.batch_size), or stop what else uses the device'
+      ) from None

@@ -204,21 +204,21 @@ def test_a_few_images_are_held_however_many_there_are(detector, batch, count):
 
 @pytest.mark.parametrize('batch', [1, 64])
 @pytest.mark.parametrize('lookahead', [None, 0, 1, 2, 3, 4, 7, 11, 30, 256])
-def test_no_more_is_asked_for_than_is_allowed(detector, batch, lookahead):
+def test_no_more_is_asked_for_than_is_allowed(
+  detector, batch, lookahead, monkeypatch
+):
   """Nor is less: the last of the images is one that may be asked for."""
   stream, allowed = Stream(60), lookahead or 0
   most, done, sizes = 0, 0, []
   given = streaming(detector, batch)
-  start = given._computation.start
-  given._computation.start = lambda pixels: (
-    sizes.append(len(pixels)) or start(pixels)
-  )
+  start = given._start
+  given._start = lambda pixels: sizes.append(len(pixels)) or start(pixels)
   try:
     for _ in given.predict(iter(stream), lookahead=lookahead):
       most = max(most, stream.taken - done - 1)
       done += 1
   finally:
-    del given._computation.start
+    del given._start
   assert done == 60
   busy = 4 * batch + 1
   assert min(allowed, busy, 59) - 3 <= most <= min(allowed, busy)
@@ -370,10 +370,6 @@ def test_options_are_passed_on(detector, tmp_path):
   loaded = Detector.load(tmp_path / 'part', precision='bfloat16')
   assert loaded.precision == 'bfloat16'
   assert loaded.device == jax.devices()[0].device_kind
-  pixels = np.zeros((100, *SIZE, 3), np.uint8)
-  assert [len(part) for part in loaded.parts(pixels)] == [64, 36]
-  loaded = Detector.load(tmp_path / 'part', precision='bfloat16', batch_size=30)
-  assert [len(part) for part in loaded.parts(pixels)] == [30, 30, 30, 10]
   with pytest.raises(ValueError, match="precision is 'half'"):
     Detector.load(tmp_path / 'part', precision='half')
 
