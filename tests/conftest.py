@@ -3,11 +3,16 @@
 import os
 import pathlib
 
+import hypothesis
 import jax
 import pytest
 from safetensors.numpy import save_file
 
 from tests.models import fabricated
+
+# An example that takes long on a busy machine is no failure.
+hypothesis.settings.register_profile('patient', deadline=None)
+hypothesis.settings.load_profile('patient')
 
 # For tests of several devices; others use the first.
 jax.config.update('jax_num_cpu_devices', 8)
