@@ -133,23 +133,16 @@ def test_too_few_good_images_for_a_threshold_are_told(
   assert (told in caplog.text) == (not held)
 
 
-def test_images_that_are_turned_are_told(data, part, capsys):
+def test_turned_images_and_drawn_ones_are_told(data, capsys):
+  _save(data, *(f'OK/{i}.png' for i in range(10)), 'NG/x.png')
   exif = Image.Exif()
   exif[0x0112] = 3
-  Image.open(part / 'train/good/0.png').save(
-    part / 'train/good/0.png', exif=exif
-  )
+  path = Path(data.root) / 'OK/0.png'
+  Image.open(path).save(path, exif=exif)
   dataset.open_categories(data)
   told = capsys.readouterr().out
-  assert 'part: 1 of 14 images are turned as their EXIF orientation' in told
-
-
-def test_a_fifth_of_the_good_ones_beside_defects_is_told(data, capsys):
-  _save(data, *(f'OK/{i}.png' for i in range(10)), 'NG/x.png')
-  dataset.open_categories(data)
-  assert (
-    'part: 2 of its good images, drawn at random' in capsys.readouterr().out
-  )
+  assert 'part: 2 of its good images, drawn at random' in told
+  assert 'part: 1 of 11 images are turned as their EXIF orientation' in told
 
 
 def test_images_outside_are_told_with_all_their_folders(data, part, caplog):

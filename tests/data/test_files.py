@@ -59,12 +59,6 @@ def test_what_is_given_is_told(root, caplog):
   ]
 
 
-def test_a_folder_may_itself_be_hidden_or_a_link(root, tmp_path):
-  (tmp_path / 'link').symlink_to(root)
-  assert names(tmp_path / 'link', files.find(tmp_path / 'link')) == EXPECTED
-  assert names(root, files.find(root / '.cache')) == ['.cache/e.png']
-
-
 def test_links_are_followed_and_each_file_is_taken_once(root, tmp_path):
   other = tmp_path / 'other'
   other.mkdir()
