@@ -15,7 +15,12 @@ from simplenet_jax.data import dataset
 from simplenet_jax.data.folder import MVTEC_AD
 from simplenet_jax.evaluation import metrics, results, run_files
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
-from simplenet_jax.evaluation.tables import by_selection, no_formula
+from simplenet_jax.evaluation.tables import (
+  UNDEFINED,
+  by_selection,
+  no_formula,
+  spread,
+)
 from simplenet_jax.files import table_writer, written_aside
 from simplenet_jax.models.weights import UNKNOWN, V1
 from simplenet_jax.training import bank, estimate, layout, step
@@ -55,7 +60,6 @@ _METRICS = {
   'aupro_30': 'AUPRO',
 }
 _PAIR = ('image_auroc', 'pixel_auroc')
-_UNDEFINED = '–'  # noqa: RUF001
 
 # What a last epoch may lie below the best test epoch, as fractions.
 TOLERATED = {'image_auroc': 0.002, 'pixel_auroc': 0.003}
@@ -316,11 +320,11 @@ def _means(collected: Mapping[str, Any]) -> list[list[str]]:
   for row in collected['rows']:
     last = row['figures'][LAST_EPOCH]['mean']
     best = row['figures'].get(SELECTED_ON_TEST, {}).get('mean')
-    cells = [row['label'], *(_summary(last[m]) for m in _METRICS)]
-    cells += [_pair(_summary(best[m]) for m in _PAIR) if best else _UNDEFINED]
+    cells = [row['label'], *(spread(last[m]).text for m in _METRICS)]
+    cells += [_pair(spread(best[m]).text for m in _PAIR) if best else UNDEFINED]
     if with_paper:
       theirs = row['paper'] and row['paper']['percent'].values()
-      cells += [_pair(map(_tenths, theirs)) if theirs else _UNDEFINED]
+      cells += [_pair(map(str, theirs)) if theirs else UNDEFINED]
     rows.append(cells)
   return rows
 
@@ -338,17 +342,17 @@ def _margins(collected: Mapping[str, Any], name: str) -> list[list[str]]:
     found, figures = row['versus_best_epoch'][name], row['figures']
     margins = found['margin'].values()
     last, best = (
-      _pair(_summary(figures[which][name][metric]) for metric in _PAIR)
+      _pair(spread(figures[which][name][metric]).text for metric in _PAIR)
       for which in (LAST_EPOCH, SELECTED_ON_TEST)
     )
-    spread = _pair(f'{100 * value:.2f}' for value in found['spread'].values())
+    late = _pair(f'{100 * value:.2f}' for value in found['spread'].values())
     rows.append(
       [
         row['label'],
         f'{found["head_tflop"]:.3g}',
         f'{found["share"]:.1%}',
         last,
-        f'{spread} ({found["spread_covers"]:.0%})',
+        f'{late} ({found["spread_covers"]:.0%})',
         _pair(_percent(value) for value in found['ensemble'].values()),
         _pair(_percent(np.mean(one)) for one in found['early_stop'].values()),
         best,
@@ -363,17 +367,8 @@ def _pair(texts) -> str:
   return ' / '.join(texts)
 
 
-def _tenths(percent: float) -> str:
-  return f'{percent:.1f}'
-
-
-def _percent(value) -> str:
-  return _UNDEFINED if value is None else _tenths(100 * value)
-
-
-def _summary(summary: Mapping[str, Any]) -> str:
-  known = [one for one in (summary['mean'], summary['std']) if one is not None]
-  return '±'.join(map(_percent, known)) or _UNDEFINED
+def _percent(value: float | None) -> str:
+  return UNDEFINED if value is None else f'{100 * value:.1f}'
 
 
 def _interval(found: Mapping[str, Any]) -> str:
