@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 import statistics
 import time
 from collections.abc import Iterator
@@ -116,7 +117,8 @@ def run_all(
   """Trains and evaluates every variant; one that fails stops no other.
 
   Each run has a directory of its own, named after what it changes. A run that
-  is finished there, also by another sweep, is kept.
+  is finished there, also by another sweep, is kept. Runs share their features
+  by a cache that is removed in the end.
 
   Returns:
     One outcome per variant, and why others have none, by label.
@@ -126,8 +128,10 @@ def run_all(
     f'{config.title}: {counted(len(expanded), "variant")}; {workdir}/'
   )
   outcomes, failures = [], {}
+  shared = workdir / 'features'
   for label, one in expanded.items():
     own = workdir / settings.folder(config, label, one)
+    one.bank.cache = one.bank.cache or str(shared)
     console.print(f'\n{label}')
     try:
       found = train.train_and_evaluate(one, own, cluster, recall=True)
@@ -141,6 +145,8 @@ def run_all(
       console.print(f'  error: {label}: {error}')
     else:
       outcomes.append(Outcome(label, one, own, found))
+  if all(one.results for one in outcomes):  # No other process is under way.
+    shutil.rmtree(shared, ignore_errors=True)
   return outcomes, failures
 
 

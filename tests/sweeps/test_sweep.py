@@ -92,6 +92,7 @@ def test_every_experiment_of_the_paper_runs(sweeps, name):
   done = sweeps.run(f'paper/{name}', f'--config.only={ONLY.get(name, "")}')
   assert done.status == 0, done.errors
   found = sweeps.found(name)
+  assert not (sweeps.workdir / 'features').exists()
   assert [row['label'] for row in found['rows']] == LABELS[name]
   for row in found['rows']:
     figures = row['figures']['last epoch']
