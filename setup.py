@@ -60,7 +60,6 @@ setuptools.setup(
   ],
   extras_require={
     'cuda': ['jax[cuda12]>=0.10.1,<0.12'],
-    'k8s': ['jax[k8s]>=0.10.1,<0.12'],
     'tpu': ['jax[tpu]>=0.10.1,<0.12'],
     'onnx': ONNX,
     'tfds': TFDS,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A run on all GPUs of this machine: one process has them all.
 #
-#   WORKDIR=runs/mvtec launch/gpu_single.sh --config=configs/mvtec.py
+#   WORKDIR=runs/mvtec launch/gpu_single.sh --config=mvtec
 set -euo pipefail
 
 : "${WORKDIR:?where results go}"

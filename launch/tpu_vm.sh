@@ -3,7 +3,7 @@
 # WORKDIR, images and weights (Filestore, or a bucket with Cloud Storage FUSE).
 #
 #   TPU_NAME=pod ZONE=us-central2-b WORKDIR=/mnt/runs/mvtec \
-#     launch/tpu_vm.sh --config=configs/mvtec.py
+#     launch/tpu_vm.sh --config=mvtec
 #
 # With DRY_RUN=1 it says what it would do.
 set -euo pipefail

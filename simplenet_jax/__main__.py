@@ -15,6 +15,7 @@ from simplenet_jax import __version__
 # The module of each verb.
 COMMANDS = {
   'train': 'main',
+  'evaluate': 'evaluate',
   'sweep': 'sweep',
   'predict': 'predict',
   'calibrate': 'calibrate',

@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import errno
-import faulthandler
 import itertools
 import os
 import pathlib
@@ -167,54 +166,6 @@ def folder(given: str, flag: str) -> pathlib.Path:
         f'{flag}={given}: {place} is not a folder; give another {flag}'
       )
   return path
-
-
-def define_cluster() -> None:
-  """Defines the flags of a command that several processes can run together."""
-  flags.DEFINE_bool(
-    'multihost', False, 'Whether this is one of several processes; see launch/.'
-  )
-  flags.DEFINE_string(
-    'coordinator_address', None, 'Where process 0 listens, as HOST:PORT.'
-  )
-  flags.DEFINE_integer('num_processes', None, 'How many there are.', 1)
-  flags.DEFINE_integer('process_id', None, 'Which one this is, from 0.', 0)
-
-
-_PLACE = ('coordinator_address', 'num_processes', 'process_id')
-
-
-def check_cluster(given: str | None) -> None:
-  """Refuses flags of `define_cluster` that do not go together.
-
-  Args:
-    given: The work directory, if one is given.
-  """
-  values = flags.FLAGS.flag_values_dict()
-  named = [name for name in _PLACE if values[name] is not None]
-  if named and not values['multihost']:
-    _fail(2, f'--{named[0]} needs --multihost')
-  if named and len(named) < len(_PLACE):
-    _fail(2, f'{", ".join(f"--{name}" for name in _PLACE)} go together')
-  if values['multihost'] and not given:
-    _fail(2, '--multihost needs --workdir, on storage that all processes share')
-
-
-@contextlib.contextmanager
-def cluster() -> Iterator[Any]:
-  """Yields this process's `Cluster`: alone, or joined by --multihost."""
-  values = flags.FLAGS.flag_values_dict()
-  if values['multihost']:
-    # Where process 0 is gone, JAX's runtime ends the others and says so;
-    # Python's stacks would bury it.
-    faulthandler.disable()
-  from simplenet_jax import cluster as clusters  # Loads jax.
-
-  if not values['multihost']:
-    yield clusters.ALONE
-    return
-  with clusters.joined(*(values[name] for name in _PLACE)) as joined:
-    yield joined
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from simplenet_jax.fields import FIELDS, TYPES
+from simplenet_jax.files import read_json
 
 # A ConfigDict. Its fields are known at run time only; `check_config` checks.
 Config = Any
@@ -51,8 +52,13 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 # Fields, or the beginnings of their names, with other values of which a run
 # can be resumed: they change how it goes on, not what comes of it.
 RESUMABLE = (
+  'name',
+  'data.root',
+  'data.tfds_dir',
+  'data.categories',
   'data.strict',
   'data.workers',
+  'backbone.weights',
   'bank.device_gb',
   'bank.host_gb',
   'bank.cache',
@@ -150,11 +156,14 @@ def load_config(argument: str) -> Config:
 
   Args:
     argument: A file, or the name of one that comes with the package, and its
-      choice, as in `mvtec`, `mvtec:paper` or `configs/mvtec.py:paper`.
+      choice, as in `mvtec`, `mvtec:paper` or `configs/mvtec.py:paper`; or the
+      work directory of a run, for its settings.
 
   Raises:
     ValueError: If there is no such file, or something is wrong with it.
   """
+  if (Path(argument) / 'run.json').is_file():
+    return _load_run(Path(argument))
   name, colon, choice = argument.partition(':')
   path = str(find_config(name))
   try:
@@ -188,6 +197,24 @@ def load_config(argument: str) -> Config:
       f'its get_config returned {type(config).__name__}, expected a ConfigDict '
       'such as config.from_protocol()'
     )
+  return config
+
+
+def _load_run(workdir: Path) -> Config:
+  """Returns the settings of the run in a work directory."""
+  path, config = workdir / 'run.json', from_protocol()
+  known = flatten(config)
+  try:
+    stored = flatten(ConfigDict(read_json(path)['config']))
+  except (ValueError, KeyError, TypeError) as error:
+    raise ValueError(f'{path}: not as a run leaves it ({error!r})') from None
+  config.update_from_flattened_dict(
+    {
+      field: tuple(value) if isinstance(value, list) else value
+      for field, value in stored.items()
+      if field in known
+    }
+  )
   return config
 
 

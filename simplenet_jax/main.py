@@ -1,14 +1,14 @@
 """Trains and evaluates.
 
-  python -m simplenet_jax.main --config=configs/mvtec.py
+  python -m simplenet_jax.main --config=mvtec
 
-Any field of the config can be overridden, as in --config.seeds=0,1. With
---multihost it is one of several processes, see launch/.
+Any field of the config can be overridden, as in --config.seeds=0,1. Several
+processes share a run by --process and --processes; see launch/.
 """
 
 from absl import flags
 
-from simplenet_jax import cli
+from simplenet_jax import cli, processes
 from simplenet_jax.config import check_config
 
 _CONFIG = cli.define_config('The settings of the run.')
@@ -18,7 +18,7 @@ _WORKDIR = flags.DEFINE_string(
 _STRICT = flags.DEFINE_bool(
   'strict', False, 'Whether an image that cannot be read ends the run.'
 )
-cli.define_cluster()
+processes.define_flags()
 cli.require('config')
 
 
@@ -29,14 +29,11 @@ def main() -> None:
     config.data.strict = True
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   check_config(config)
-  cli.check_cluster(_WORKDIR.value)
-  with (
-    cli.workdir(_WORKDIR.value, config.name) as workdir,
-    cli.cluster() as cluster,
-  ):
+  own = processes.from_flags()
+  with cli.workdir(_WORKDIR.value, config.name) as workdir:
     from simplenet_jax import train
 
-    train.train_and_evaluate(config, workdir, cluster)
+    train.train_and_evaluate(config, workdir, own)
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ processes, see launch/.
 
 from absl import flags
 
-from simplenet_jax import cli
+from simplenet_jax import cli, processes
 from simplenet_jax.sweeps import settings
 
 _CONFIG = cli.define_config('The settings of the sweep.', of_sweep=True)
@@ -20,7 +20,7 @@ _WORKDIR = flags.DEFINE_string(
 _STRICT = flags.DEFINE_bool(
   'strict', False, 'Whether an image that cannot be read ends the run.'
 )
-cli.define_cluster()
+processes.define_flags()
 cli.require('config')
 
 
@@ -31,14 +31,11 @@ def main() -> None:
     config.base.data.strict = True
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   settings.expand(config)
-  cli.check_cluster(_WORKDIR.value)
-  with (
-    cli.workdir(_WORKDIR.value, config.name) as workdir,
-    cli.cluster() as cluster,
-  ):
+  own = processes.from_flags()
+  with cli.workdir(_WORKDIR.value, config.name) as workdir:
     from simplenet_jax.sweeps import experiment
 
-    experiment.run(config, workdir, cluster)
+    experiment.run(config, workdir, own)
 
 
 if __name__ == '__main__':

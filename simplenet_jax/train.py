@@ -1,262 +1,276 @@
-"""Runs from top to bottom: read, extract, train, evaluate, report."""
+"""A run from top to bottom: read, extract, train, evaluate, report."""
 
-import contextlib
-import dataclasses
 import functools
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simplenet_jax import collect, ledger
-from simplenet_jax import run as runs
-from simplenet_jax.cluster import ALONE, Cluster
-from simplenet_jax.config import Config, check_config
-from simplenet_jax.console import Board, Clock, console, counted
-from simplenet_jax.data import dataset
+import jax
+import numpy as np
+from absl import logging
+
+from simplenet_jax.config import (
+  PROTOCOLS,
+  Config,
+  check_config,
+  crop_caution,
+  describe_protocol,
+  from_protocol,
+)
+from simplenet_jax.console import Board, Clock, console, counted, duration
+from simplenet_jax.data import dataset, loading
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.detection.assembly import Shipper
-from simplenet_jax.evaluation import earlier
-from simplenet_jax.models import weights
-from simplenet_jax.overview import announce
+from simplenet_jax.models.weights import Weights
+from simplenet_jax.processes import SINGLE, Processes
+from simplenet_jax.run_results import RunResults
 from simplenet_jax.stop import Stopped, caught
-from simplenet_jax.training import bank, engine, layout, planning, step, store
-from simplenet_jax.training import share as shares
-from simplenet_jax.training.bank import Extractor
-from simplenet_jax.training.checkpoint import Checkpoints
-from simplenet_jax.training.job import Job
-from simplenet_jax.training.progress import Watch
+from simplenet_jax.training import bank, engine, layout, step, store
+from simplenet_jax.training.job import Job, assign, step_operations
+from simplenet_jax.training.progress import HeadProgress, Watch, unflat
 from simplenet_jax.training.worker import HeadSettings
+from simplenet_jax.workdir import open_or_resume
+
+_MINUTE = 60.0  # Seconds of training after which its rate is told.
 
 
 def train_and_evaluate(
-  config: Config,
-  workdir: Path,
-  cluster: Cluster = ALONE,
-  *,
-  recall: bool = False,
+  config: Config, workdir: Path, processes: Processes = SINGLE
 ) -> dict[str, Any]:
   """Trains and evaluates every category of a data set.
 
   Results are written after every category; a category that fails is told and
-  left out, the others go on. A run that was interrupted goes on where it was
-  last saved when it is started again with the same settings.
+  left out, the others go on. Started again, a run goes on where it was saved,
+  trains seeds that are new and evaluates again where test images changed. One
+  of several processes trains its part; the last one writes the table.
 
   Args:
-    config: The settings, see `config`.
+    config: The settings.
     workdir: Where results go; must not hold those of another run.
-    cluster: The processes that do it together. Results are then written in the
-      end, by process 0.
-    recall: Whether categories of which nothing is left to train keep the
-      figures that they have.
+    processes: Which of the processes that share `workdir` this is.
 
   Returns:
-    What `results.json` holds; nothing except in process 0.
+    What `results.json` holds; nothing where other processes are to go on.
 
   Raises:
     ValueError: For settings, images or weights that cannot be used, in the end
-      also if any category failed; if another process gave up or is gone.
+      also if any category failed.
     OSError: If a file or folder is missing or cannot be written.
     stop.Stopped: If a signal asked it to stop; everything is saved.
   """
-  (run,) = train_together(
-    {'': (config, workdir)}, workdir, cluster, recall=recall
-  ).values()
-  return runs.conclude(run) if cluster.index == 0 else {}
-
-
-# Each run's settings and work directory, by name.
-Settings = Mapping[str, tuple[Config, Path]]
-
-
-def train_together(
-  settings: Settings,
-  folder: Path,
-  cluster: Cluster = ALONE,
-  *,
-  recall: bool = False,
-) -> dict[str, runs.Run]:
-  """Trains and evaluates runs that differ in their heads alone.
-
-  Features are made once for all of them.
-
-  Args:
-    settings: Alike in `data`, `backbone`, `patch`, `bank` and `engine`.
-    folder: What holds the work directories.
-    cluster: The processes that do it together.
-    recall: Whether categories of which nothing is left to train keep the
-      figures that they have.
-
-  Returns:
-    The runs by name, those of process 0 with everything that came of them;
-    `run.conclude` tells it.
-
-  Raises:
-    ValueError: For settings, images or weights that cannot be used; if another
-      process gave up or is gone.
-    OSError: If a file or folder is missing or cannot be written.
-    stop.Stopped: If a signal asked them to stop; everything is saved.
-  """
-  work = _read(settings, cluster)
-  # What cannot be done is refused before a directory is taken.
-  planned = work.plan(work.jobs)
-  with contextlib.ExitStack() as held:
-    opened, resumed = _open(settings, work, cluster, recall, held)
-    saved = collect.survey(opened, work.jobs, cluster)
-    ended = [job for job in work.jobs if saved[job] == job.steps]
-    left = [job for job in work.jobs if saved[job] < job.steps]
-    if ended:
-      planned = work.plan(left)
-    share = shares.share(planned.rota, ended, cluster.index, cluster.count)
-    configs = [run.config for run in opened.values()]
-    if cluster.index == 0:
-      announce(configs, work.weights, work.categories, planned, folder)
-      if resumed:
-        console.print(
-          f'  resumes   {counted(len(ended), "head")} finished, '
-          f'{sum(saved[job] > 0 for job in left)} under way'
-        )
-    with (
-      caught() as stop,
-      Board() as board,
-      Watch(board, share.jobs, scalars(configs[0], folder)) as watch,
-    ):
-      cluster.heed(stop)
-      heads = _head_settings(opened[''], work, watch, stop)
-      extraction = store.extraction_settings(
-        configs[0],
-        work.extractor,
-        work.weights,
-        folder,
-        cluster.neighbours,
-      )
-      with (
-        work.clock('train and score'),
-        engine.started(
-          share.rota,
-          heads,
-          extraction,
-          watch.on_batch,
-        ) as trained,
-      ):
-        for record in collect.records(opened, share, trained, cluster, stop):
-          if runs.take(opened[''], record):
-            watch.end(record.job.category)
-          if stop.is_set():
-            break
-      collect.gather(opened, cluster, stop)
-  cluster.check()
-  if stop.is_set():
-    raise Stopped(
-      f'stopped and saved; the same command with --workdir={folder} goes on',
-      128 + stop.signal,
-    )
-  return opened
-
-
-@dataclasses.dataclass(frozen=True)
-class _Work:
-  """What runs side by side share, and what each has of its own, by name."""
-
-  images: dataset.DataSet
-  clock: Clock
-  extractor: Extractor
-  weights: weights.Weights
-  config: Config
-  recipe: step.Recipe
-  jobs: list[Job]
-  budget: int
-
-  @property
-  def categories(self) -> list[Inputs]:
-    """The categories."""
-    return self.images.categories
-
-  def plan(self, left: Sequence[Job]) -> planning.Plan:
-    """Plans the training of the heads that are left."""
-    return planning.make_plan(
-      self.config,
-      self.recipe,
-      self.extractor,
-      self.weights.state,
-      self.jobs,
-      left,
-      self.categories,
-      self.budget,
-    )
-
-
-def _read(settings: Settings, cluster: Cluster) -> _Work:
-  """Checks the settings; reads images' names and weights."""
-  configs = {name: config for name, (config, _) in settings.items()}
-  for config in configs.values():
-    check_config(config)
-  first, clock = next(iter(configs.values())), Clock()
-  images = dataset.open_categories(first.data, whole=cluster.count == 1)
-  categories = images.categories
-  extractor = bank.make_extractor(first)
-  recipe = step.make_recipe(first, extractor.level_offsets)
+  check_config(config)
+  clock = Clock()
+  images = dataset.open_categories(config.data, whole=processes.count == 1)
+  extractor = bank.make_extractor(config)
+  recipe = step.make_recipe(config, extractor.level_offsets)
   with clock('load weights'):
-    loaded = bank.load_backbone(first)
-    loaded = bank.check_noise(first, extractor, loaded, categories[0])
-  jobs = layout.make_jobs(first, categories)
-  budgets = cluster.exchange(layout.bank_budget(first, cluster.neighbours))
-  return _Work(
-    images, clock, extractor, loaded, first, recipe, jobs, min(budgets)
+    weights = bank.load_backbone(config)
+    first = images.categories[0]
+    weights = bank.check_noise(config, extractor, weights, first)
+  jobs = layout.make_jobs(config, images.categories)
+  mine = assign(jobs, processes.count)[processes.index]
+  shapes = {
+    one.size: extractor.shapes(weights.state, one.size)
+    for one in images.categories
+  }
+  plan = functools.partial(
+    layout.lay_out,
+    config,
+    mine,
+    categories=images.categories,
+    shapes=shapes,
+    step_flops=max(step_operations(config, one) for one in shapes.values()),
+    budget=layout.bank_budget(config, processes.on_host),
   )
+  plan(mine)  # What cannot be done is refused before a directory is taken.
 
-
-def _open(
-  settings: Settings,
-  work: _Work,
-  cluster: Cluster,
-  recall: bool,
-  held: contextlib.ExitStack,
-) -> tuple[dict[str, runs.Run], bool]:
-  """Takes the work directories; says whether one was a run's already.
-
-  What is to be let go of again goes to `held`.
-  """
-  opened, resumed = {}, False
-  sha256 = work.weights.sha256
-  if cluster.index == 0:
-    for config, workdir in settings.values():
-      held.enter_context(ledger.held(workdir))
-      resumed |= ledger.claim(workdir, config, sha256, work.categories)
-  cluster.exchange(None)
-  for name, (config, workdir) in settings.items():
-    if cluster.index > 0:
-      ledger.verify(workdir, config, sha256, work.categories)
-    opened[name] = runs.Run(
+  with open_or_resume(
+    workdir, config, weights.sha256, images.categories, processes
+  ) as work:
+    results = RunResults(
       config,
-      workdir,
-      {one.name: one for one in work.categories},
-      work.weights,
-      work.clock,
-      Checkpoints(workdir / 'checkpoints'),
-      Shipper(config, work.weights, workdir),
-      known=earlier.recall(workdir, config.seeds) if recall else {},
-      divided=cluster.count > 1,
-      files=work.images.files,
+      work,
+      images,
+      weights,
+      jobs,
+      clock,
+      processes,
+      functools.partial(_score_again, config, extractor, recipe, weights),
     )
-    held.callback(opened[name].checkpoints.close)
-  return opened, resumed
+    try:
+      left = results.left(mine)
+      schedule = plan(list(left))
+      _announce(
+        config, weights, images.categories, schedule, workdir, processes
+      )
+      if work.resumed:
+        ended = len(mine) - len(left)
+        under_way = sum(step > 0 for step in left.values())
+        console.print(
+          f'  resumes   {counted(ended, "head")} finished, '
+          f'{under_way} under way'
+        )
+      rate, tensorboard = _Rate(left), workdir / 'tensorboard'
+      with (
+        caught() as stop,
+        Board() as board,
+        Watch(
+          board, list(left), tensorboard if config.engine.tensorboard else None
+        ) as watch,
+      ):
+
+        def on_steps(record: HeadProgress) -> None:
+          watch.on_steps(record)
+          rate.on_steps(record)
+
+        settings = HeadSettings(
+          config,
+          recipe,
+          {one.name: len(one.test) for one in images.categories},
+          rank=results.rank,
+          checkpoints=results.checkpoints,
+          on_steps=on_steps,
+          stop=stop,
+        )
+        extraction = store.extraction_settings(
+          config, extractor, weights, workdir, processes.on_host
+        )
+        with (
+          clock('train and score'),
+          engine.started(
+            schedule, settings, extraction, watch.on_batch
+          ) as trained,
+        ):
+          results.evaluate_ready()
+          for record in trained:
+            if results.take(record):
+              watch.end(record.job.category)
+            if stop.is_set():
+              break
+        if not stop.is_set():
+          results.evaluate_ready()
+    finally:
+      results.checkpoints.close()
+    if stop.is_set():
+      raise Stopped(
+        f'stopped and saved; the same command with --workdir={workdir} goes on',
+        128 + stop.signal,
+      )
+    return results.conclude()
 
 
-def _head_settings(
-  run: runs.Run, work: _Work, watch: Watch, stop: threading.Event
-) -> HeadSettings:
-  return HeadSettings(
-    run.config,
-    work.recipe,
-    {name: len(one.test) for name, one in run.categories.items()},
-    rank=functools.partial(runs.rank, run),
-    checkpoints=run.checkpoints,
-    on_steps=watch.on_steps,
-    stop=stop,
-  )
+def _score_again(
+  config: Config,
+  extractor: bank.Extractor,
+  recipe: step.Recipe,
+  weights: Weights,
+  one: Inputs,
+  heads: Mapping[int, Mapping[str, np.ndarray]],
+) -> dict[int, np.ndarray]:
+  """Returns the patch scores `[images, H, W]` of finished heads, by seed."""
+  fresh = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
+  states = {}
+  for seed, head in heads.items():
+    outcome = unflat(dict(head), fresh.weights_to_score)
+    states[seed] = step.HeadState(outcome['params'], outcome['stats'], ())
+
+  @jax.jit
+  def score(state, levels):
+    return step.patch_scores(recipe, state, levels)
+
+  scores: dict[int, list[np.ndarray]] = {seed: [] for seed in heads}
+  size, count = config.backbone.batch_size, len(one.test)
+  pixels = loading.in_order(one.test_pixels, range(count), 2 * size)
+  for start in range(0, count, size):
+    some = [next(pixels) for _ in range(start, min(start + size, count))]
+    levels = bank.extract(
+      extractor, weights.state, bank.padded(np.stack(some), size)
+    )
+    for seed, state in states.items():
+      scores[seed].append(np.asarray(score(state, levels))[: len(some)])
+  return {seed: np.concatenate(parts) for seed, parts in scores.items()}
 
 
-def scalars(config: Config, workdir: Path) -> Path | None:
-  """Returns where a run's scalars go, if they are wanted."""
-  return workdir / 'tensorboard' if config.engine.tensorboard else None
+class _Rate:
+  """Says once, after a minute of training, how long the rest takes."""
+
+  def __init__(self, left: Mapping[Job, int]):
+    self._done, self._total = dict(left), sum(job.steps for job in left)
+    self._lock, self._start = threading.Lock(), None
+
+  def on_steps(self, record: HeadProgress) -> None:
+    """Notes how far a head is; called from several threads."""
+    with self._lock:
+      self._done[record.job] = record.step
+      now, done = time.monotonic(), sum(self._done.values())
+      if self._start is None:
+        self._start = now, done
+      begun, first = self._start
+      if self._total and now - begun > _MINUTE:
+        left = (self._total - done) * (now - begun) / max(1, done - first)
+        self._total = 0
+        console.print(f'  about {duration(left)} left to train')
+
+
+def _announce(
+  config: Config,
+  weights: Weights,
+  categories: Sequence[Inputs],
+  schedule: Sequence[Sequence[layout.DeviceTask]],
+  workdir: Path,
+  processes: Processes,
+) -> None:
+  """Says what a run will do, on what and where it goes."""
+  several = f', {len(schedule)} of them' if len(schedule) > 1 else ''
+  device = jax.local_devices()[0]
+  seeds = counted(len(config.seeds), 'seed')
+  if len(config.seeds) == 1 and config.seeds[0]:
+    seeds = f'1 seed (the one with number {config.seeds[0]})'
+  lines = [
+    f'SimpleNet, protocol {describe_protocol(config, weights.other)}: '
+    f'{counted(len(categories), "category", "categories")} x {seeds}, '
+    f'{counted(config.train.epochs, "epoch")}',
+    f'  backbone  {config.backbone.name}, levels '
+    f'{"+".join(map(str, config.backbone.levels))}, {weights.path}',
+    f'  device    {device.device_kind} ({device.platform}){several}, '
+    f'{config.precision}',
+  ]
+  if processes.count > 1:
+    lines.append(f'  process   {processes.index} of {processes.count}, from 0')
+  tasks = [task for tasks in schedule for task in tasks]
+  if tasks:
+    jobs = [job for task in tasks for job in task.jobs]
+    operations = sum(
+      job.steps * step_operations(config, task.shapes)
+      for task in tasks
+      for job in task.jobs
+    )
+    streamed = dict.fromkeys(n for task in tasks for n in task.streamed)
+    most = max(task.bank_bytes for task in tasks) / 1e6
+    lines += [
+      f'  trains    {counted(len(jobs), "head")}, {tasks[0].lanes} at a time '
+      f'per device, {operations / 1e12:.3g} TFLOP',
+      f'  holds     {most:.0f} MB of features ({config.bank.dtype}) per device '
+      f'at most{"; streamed: " + ", ".join(streamed) if streamed else ""}',
+    ]
+  lines.append(f'  results   {workdir}/')
+  for one in categories:
+    height, width = one.size
+    lines.append(
+      f'  {one.name}: {one.category.describe()}, input {height} x {width}'
+    )
+    usual, images = config.train.epochs, len(one.train)
+    epochs = layout.epochs_of(config, images)
+    if epochs != usual:
+      steps = -(-images // config.train.batch_size)
+      lines.append(
+        f'  {one.name}: {counted(usual * steps, "step")} in '
+        f'{counted(usual, "epoch")} are few; trains {epochs:,} epochs, '
+        f'{epochs * steps:,} steps (--config.train.min_steps)'
+      )
+  console.print('\n'.join(lines))
+  known = config.protocol in PROTOCOLS
+  protocol = from_protocol(config.protocol).data if known else None
+  if caution := crop_caution(config.data, protocol):
+    logging.warning('%s', caution)

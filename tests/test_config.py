@@ -21,8 +21,8 @@ from simplenet_jax.config import (
 )
 from simplenet_jax.fields import FIELDS
 from simplenet_jax.sweeps.settings import expand
-from simplenet_jax.training import estimate, layout, step
-from simplenet_jax.training.job import Job
+from simplenet_jax.training import layout
+from simplenet_jax.training.job import Job, step_operations
 from simplenet_jax.training.worker import HeadSettings
 
 # What orders have that no config knows.
@@ -85,16 +85,8 @@ def test_fast_costs_a_tenth_of_reference_at_most(images):
   ]
   costs = {}
   for config in (mvtec.get_config(), mvtec_fast.get_config()):
-    recipe = step.make_recipe(config, (0, 768))
-    head = jax.eval_shape(
-      lambda config=config, recipe=recipe: step.init_head(
-        recipe, step.head_key(0, '')
-      )
-    )
     job = Job('', 0, images, config.train.batch_size, config.train.epochs)
-    costs[config.protocol] = job.steps * estimate.step_flops(
-      shapes, recipe, head
-    )
+    costs[config.protocol] = job.steps * step_operations(config, shapes)
   assert costs['fast'] <= costs['reference'] / 10
 
 

@@ -16,10 +16,7 @@ SCRIPTS = sorted([*LAUNCH.glob('*.sh'), *LAUNCH.glob('*.sbatch')])
 # Tells what it was given; fails or waits where it is told to.
 STAND_IN = """#!/usr/bin/env bash
 if [[ $1 = -c ]]; then exec {python} "$@"; fi
-# The second process takes its time to save, and heeds a second signal.
-slow() {{ trap 'exit 99' TERM; sleep .5; echo saved; exit 143; }}
 trap 'echo saved; exit 143' TERM
-[[ ${{*: -1}} != --process_id=1 ]] || trap slow TERM
 echo "GPUs ${{CUDA_VISIBLE_DEVICES:-none}}: $*"
 case " $* " in
   *" --fail=${{*: -1}} "*) sleep .5; exit 7 ;;
@@ -128,16 +125,11 @@ def test_tpu_hosts_are_told_the_whole_command(path):
 def test_processes_of_one_machine_are_told_who_they_are(path):
   status, told, errors = run('local.sh', '3', '--workdir=a b', env=path)
   assert status == 0, errors
-  lines = sorted(told.splitlines())
-  assert len(lines) == 3
-  for index, line in enumerate(lines):
-    start, _, arguments = line.partition(': ')
-    assert start == f'[{index}] GPUs none'
-    assert arguments.startswith('-m simplenet_jax.main --workdir=a b --multi')
-    assert '--num_processes=3 ' in arguments
-    assert arguments.endswith(f' --process_id={index}')
-  addresses = {line.split('address=')[1].split()[0] for line in lines}
-  assert len(addresses) == 1
+  assert sorted(told.splitlines()) == [
+    f'[{index}] GPUs none: -m simplenet_jax.main --workdir=a b '
+    f'--processes_on_host=3 --processes=3 --process={index}'
+    for index in range(3)
+  ]
 
 
 def test_gpus_are_divided(path):
@@ -152,14 +144,10 @@ def test_gpus_are_divided(path):
   assert errors == 'launch/local.sh: 4 GPUs cannot be divided by 3\n'
 
 
-def test_a_failure_has_the_others_save_and_end(path):
-  status, told, errors = run(
-    'local.sh', '3', '--wait', '--fail=--process_id=1', env=path
-  )
+def test_a_failure_stops_no_other(path):
+  status, told, _ = run('local.sh', '3', '--fail=--process=1', env=path)
   assert status == 7
-  assert 'process 1 ended with status 7; the others are to save' in errors
-  saved = [line for line in told.splitlines() if line.endswith('saved')]
-  assert sorted(saved) == ['[0] saved', '[2] saved']
+  assert told.count('GPUs') == 3
 
 
 @pytest.mark.parametrize('to_group', [False, True], ids=['TERM', 'Ctrl-C'])
@@ -187,51 +175,21 @@ def documents():
 
 def test_manifests_hang_together():
   found = documents()
-  assert set(found) == {
-    'JobSet',
-    'PersistentVolumeClaim',
-    'Role',
-    'RoleBinding',
-    'ServiceAccount',
-  }
-  (job,) = found['JobSet']['spec']['replicatedJobs']
-  job = job['template']['spec']
-  # What JAX reads: the number of processes and each one's index.
+  assert set(found) == {'Job', 'PersistentVolumeClaim'}
+  job, claim = found['Job']['spec'], found['PersistentVolumeClaim']
   assert job['completionMode'] == 'Indexed'
   assert job['parallelism'] == job['completions']
   pod = job['template']['spec']
-  assert (
-    pod['serviceAccountName'] == found['ServiceAccount']['metadata']['name']
-  )
-  (subject,) = found['RoleBinding']['subjects']
-  assert subject['name'] == pod['serviceAccountName']
-  assert (
-    found['RoleBinding']['roleRef']['name']
-    == (found['Role']['metadata']['name'])
-  )
-  allowed = {
-    (group, resource, verb)
-    for rule in found['Role']['rules']
-    for group in rule['apiGroups']
-    for resource in rule['resources']
-    for verb in rule['verbs']
-  }
-  assert {
-    ('', 'pods', 'list'),
-    ('', 'services', 'list'),
-    ('batch', 'jobs', 'get'),
-  } <= allowed
-  (volume,) = pod['volumes']
-  (container,) = pod['containers']
+  (container,), (volume,) = pod['containers'], pod['volumes']
   (mount,) = container['volumeMounts']
-  claim = found['PersistentVolumeClaim']
   assert mount['name'] == volume['name']
   assert (
-    volume['persistentVolumeClaim']['claimName'] == (claim['metadata']['name'])
+    volume['persistentVolumeClaim']['claimName'] == claim['metadata']['name']
   )
   assert claim['spec']['accessModes'] == ['ReadWriteMany']
   command = container['command']
-  assert command[:4] == ['python', '-m', 'simplenet_jax.main', '--multihost']
+  assert command[:3] == ['python', '-m', 'simplenet_jax.main']
+  assert command[3] == f'--processes={job["completions"]}'
   shared = [one for one in command if f'={mount["mountPath"]}/' in one]
   assert [one.split('=')[0] for one in shared] == [
     '--workdir',

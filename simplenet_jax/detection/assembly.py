@@ -95,13 +95,15 @@ class Shipper:
   def _path(self, name: str) -> Path:
     return self._folder / f'{name}{file.SUFFIX}'
 
-  def has(self, name: str, seeds: Sequence[int]) -> bool:
-    """Returns whether a category's detector is there, of these seeds' heads."""
+  def has(self, name: str, seeds: Sequence[int], fingerprint: str) -> bool:
+    """Returns whether a category's detector is there, of seeds and images."""
     try:
       card, _ = file.load(self._path(name))
     except (FileNotFoundError, ValueError):
       return False
-    return card.provenance.get('seeds') == list(seeds)
+    told = card.provenance
+    same_images = told.get('data', {}).get('images') == fingerprint
+    return same_images and told.get('seeds') == list(seeds)
 
   def ship(
     self,

@@ -16,7 +16,6 @@ from flax import nnx
 from rich.markdown import Markdown
 
 from simplenet_jax import stop, train
-from simplenet_jax.cluster import ALONE, Cluster
 from simplenet_jax.config import Config
 from simplenet_jax.console import console, counted
 from simplenet_jax.data import dataset
@@ -28,6 +27,7 @@ from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.evaluation.testset import TestSet
 from simplenet_jax.models import patches
 from simplenet_jax.models.head import LEAK
+from simplenet_jax.processes import SINGLE, Processes
 from simplenet_jax.sweeps import figures, settings, tables
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.checkpoint import Checkpoints
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def run(
-  config: Config, workdir: Path, cluster: Cluster = ALONE
+  config: Config, workdir: Path, processes: Processes = SINGLE
 ) -> dict[str, Any]:
   """Runs a sweep and writes what it shows.
 
@@ -56,18 +56,19 @@ def run(
     workdir: `<name>.json`, `.csv`, `.md`, `.png` and `.svg` are written here,
       the runs below it. A view of pictures has `<name>/<category>.png` in place
       of a figure.
-    cluster: The processes that train together.
+    processes: Which of the processes that share `workdir` this is.
 
   Returns:
-    What the JSON holds, see `tables.collect`; nothing except in process 0.
+    What the JSON holds, see `tables.collect`; nothing where others train on.
 
   Raises:
     ValueError: For settings that cannot be used, in the end also if a variant
       failed.
     stop.Stopped: If a signal asked to stop; the same command goes on.
   """
-  outcomes, failures = run_all(config, workdir, cluster)
-  if cluster.index > 0:
+  outcomes, failures = run_all(config, workdir, processes)
+  if not all(one.results for one in outcomes):
+    console.print('  the sweep is told when other processes have ended')
     return {}
   told = [f'{label}: {error}' for label, error in failures.items()]
   if not outcomes:
@@ -112,7 +113,7 @@ def run(
 
 
 def run_all(
-  config: Config, workdir: Path, cluster: Cluster = ALONE
+  config: Config, workdir: Path, processes: Processes = SINGLE
 ) -> tuple[list[Outcome], dict[str, str]]:
   """Trains and evaluates every variant; one that fails stops no other.
 
@@ -134,7 +135,7 @@ def run_all(
     one.bank.cache = one.bank.cache or str(shared)
     console.print(f'\n{label}')
     try:
-      found = train.train_and_evaluate(one, own, cluster, recall=True)
+      found = train.train_and_evaluate(one, own, processes)
     except stop.Stopped as stopped:
       raise stop.Stopped(
         f'stopped and saved; the same command with --workdir={workdir} goes on',

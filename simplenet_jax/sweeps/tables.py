@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 from scipy import stats
 
@@ -23,7 +22,8 @@ from simplenet_jax.evaluation.tables import (
 )
 from simplenet_jax.files import table_writer, written_aside
 from simplenet_jax.models.weights import UNKNOWN, V1
-from simplenet_jax.training import bank, estimate, layout, step
+from simplenet_jax.training import bank, layout
+from simplenet_jax.training.job import step_operations
 
 if TYPE_CHECKING:
   from simplenet_jax.sweeps.experiment import Outcome
@@ -248,15 +248,11 @@ def _operations(one: 'Outcome') -> dict[str, tuple[int, int, float]]:
   """Returns the steps, epochs and operations of one head, by category."""
   config = one.config
   extractor = bank.make_extractor(config)
-  recipe = step.make_recipe(config, extractor.level_offsets)
   weights = bank.load_backbone(config).state
-  head = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
   found = {}
   for inputs in dataset.open_categories(config.data).categories:
     job = layout.make_jobs(config, [inputs])[0]
-    flops = estimate.step_flops(
-      extractor.shapes(weights, inputs.size), recipe, head
-    )
+    flops = step_operations(config, extractor.shapes(weights, inputs.size))
     found[inputs.name] = job.steps, job.epochs, flops * job.steps
   return found
 

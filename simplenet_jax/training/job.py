@@ -7,8 +7,11 @@ different categories take the same time, as batches have the same shape.
 import dataclasses
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from simplenet_jax.config import Config
 
 # A head's work may come this much later than in the best plan known, if seeds
 # of a category then stay together and its features are extracted once.
@@ -26,8 +29,6 @@ class Job:
     images: Number of training images.
     batch_size: Images per step.
     epochs: Passes over the images.
-    variant: Of a sweep, whose settings it has; empty in a run of its own. A
-      head draws the same whatever the variant.
   """
 
   category: str
@@ -35,7 +36,6 @@ class Job:
   images: int
   batch_size: int
   epochs: int
-  variant: str = ''
 
   @property
   def steps_per_epoch(self) -> int:
@@ -46,11 +46,6 @@ class Job:
   def steps(self) -> int:
     """Steps of the whole schedule."""
     return self.steps_per_epoch * self.epochs
-
-  @property
-  def label(self) -> str:
-    """What people know its category by."""
-    return f'{self.variant}, {self.category}' if self.variant else self.category
 
   @property
   def entropy(self) -> tuple[int, int]:
@@ -123,69 +118,18 @@ def shuffled(job: Job, epoch: int) -> np.ndarray:
   return order.astype(np.int32)
 
 
-def partition(costs: Sequence[int], bins: int) -> list[list[int]]:
-  """Distributes costs over bins so that the fullest holds little.
-
-  The better of two classic rules: longest first onto the least full bin, and
-  the smallest capacity that first-fit in decreasing order can do with
-  (Graham 1969; Coffman, Garey and Johnson 1978).
-
-  Args:
-    costs: At least 0 each.
-    bins: How many, at least 1.
-
-  Returns:
-    The indices of the costs in each bin, descending by cost.
-  """
-  order = sorted(range(len(costs)), key=lambda i: -costs[i])
-  best = _longest_first(costs, order, bins)
-  low, high = max(max(costs), -(-sum(costs) // bins)), _fullest(costs, best)
-  while low < high:
-    capacity = (low + high) // 2
-    fitted = _first_fit(costs, order, bins, capacity)
-    if fitted:
-      best, high = fitted, capacity
-    else:
-      low = capacity + 1
-  return best
-
-
-def _fullest(costs, parts) -> int:
-  return max(sum(costs[i] for i in part) for part in parts)
-
-
-def _longest_first(costs, order, bins) -> list[list[int]]:
-  parts, loads = [[] for _ in range(bins)], [0] * bins
-  for i in order:
-    least = loads.index(min(loads))
-    parts[least].append(i)
-    loads[least] += costs[i]
-  return parts
-
-
-def _first_fit(costs, order, bins, capacity) -> list[list[int]] | None:
-  parts, loads = [[] for _ in range(bins)], [0] * bins
-  for i in order:
-    fits = [b for b in range(bins) if loads[b] + costs[i] <= capacity]
-    if not fits:
-      return None
-    parts[fits[0]].append(i)
-    loads[fits[0]] += costs[i]
-  return parts
-
-
-def assign(jobs: Sequence[Job], devices: int) -> list[list[Job]]:
-  """Distributes heads over devices.
+def assign(jobs: Sequence[Job], bins: int) -> list[list[Job]]:
+  """Distributes heads over processes or devices, longest first.
 
   Seeds of a category share its features, so they are kept together as far as
   the balance allows: as whole categories, or as few blocks of seeds.
 
   Args:
-    jobs: All heads.
-    devices: How many, at least 1.
+    jobs: At least one.
+    bins: How many processes or devices, at least 1.
 
   Returns:
-    The heads of each device, longest first, a category's seeds in a row.
+    The heads of each, longest first, a category's seeds in a row.
   """
   by_category: dict[str, list[Job]] = {}
   for job in jobs:
@@ -197,38 +141,22 @@ def assign(jobs: Sequence[Job], devices: int) -> list[list[Job]]:
       for group in by_category.values()
       for start in range(0, len(group), size)
     ]
-    costs = [sum(job.steps for job in block) for block in blocks]
-    parts = partition(costs, devices)
-    plans.append(
-      (_fullest(costs, parts), [[blocks[i] for i in p] for p in parts])
-    )
+    parts, loads = [[] for _ in range(bins)], [0] * bins
+    for block in sorted(blocks, key=lambda block: -_steps(block)):
+      least = loads.index(min(loads))
+      parts[least] += block
+      loads[least] += _steps(block)
+    plans.append((max(loads), parts))
   fewest = min(fullest for fullest, _ in plans)
-  chosen = next(plan for cost, plan in plans if cost <= _TOLERANCE * fewest)
-  return [_queue([job for block in part for job in block]) for part in chosen]
+  chosen = next(parts for most, parts in plans if most <= _TOLERANCE * fewest)
+  return [
+    sorted(part, key=lambda job: (-job.steps, job.category, job.seed))
+    for part in chosen
+  ]
 
 
-def _queue(jobs: Sequence[Job]) -> list[Job]:
-  # Variants stay in the order in which they came.
-  return sorted(jobs, key=lambda job: (-job.steps, job.category, job.seed))
-
-
-def turns(jobs: Sequence[Job]) -> list[list[Job]]:
-  """Divides a device's heads into those that train with the same settings.
-
-  Args:
-    jobs: In the order in which they start.
-
-  Returns:
-    All of them in one turn, where there is one variant; else a turn for each
-    category and variant, a category's in a row: its features are made once.
-  """
-  if len({job.variant for job in jobs}) < 2:
-    return [list(jobs)] if jobs else []
-  groups: dict[str, dict[str, list[Job]]] = {}
-  for job in jobs:
-    of_category = groups.setdefault(job.category, {})
-    of_category.setdefault(job.variant, []).append(job)
-  return [turn for group in groups.values() for turn in group.values()]
+def _steps(jobs: Sequence[Job]) -> int:
+  return sum(job.steps for job in jobs)
 
 
 def makespan(jobs: Sequence[Job], lanes: int) -> int:
@@ -260,3 +188,26 @@ def widest(jobs: Sequence[Job], most: int) -> int:
     if waste(jobs, lanes) <= _WASTE
   )
   return next(fitting, 1)
+
+
+def step_operations(config: Config, shapes: Sequence[Any]) -> float:
+  """Returns the operations of one head's step, within a few percent.
+
+  The discriminator multiplies the patches of every level and the noise by its
+  first matrix, forwards and for that matrix's gradient; the adaptor is
+  multiplied into it once, with the gradients of both.
+
+  Args:
+    config: A run's settings.
+    shapes: One image's features, `[h, w, channels]` of each level.
+  """
+  patches, dim = config.train.patches, config.patch.target_dim
+  positions = [patches or one.shape[0] * one.shape[1] for one in shapes]
+  channels = sum(one.shape[2] for one in shapes)
+  rows = positions[0] + sum(
+    count * one.shape[2] / channels
+    for count, one in zip(positions, shapes, strict=True)
+  )
+  hidden = config.head.hidden
+  adaptor = 6 * dim**2 * hidden if config.head.adaptor != 'identity' else 0
+  return 4 * config.train.batch_size * rows * dim * hidden + adaptor

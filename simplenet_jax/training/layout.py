@@ -95,6 +95,8 @@ def lay_out(
   """
   named = {one.name: one for one in categories}
   devices = chosen_devices(config)
+  if not jobs:  # More processes than heads.
+    return []
   everything = assign(jobs, len(devices))
   parts = assign(left, len(devices)) if left else []
   lanes = min(
@@ -120,21 +122,17 @@ def _by_size(jobs, named) -> dict[Size, list[Job]]:
 
 
 def chosen_devices(config: Config) -> list[Any]:
-  """Returns the devices that a run uses, of all its processes.
+  """Returns this process's devices that a run uses.
 
   Raises:
-    ValueError: If a process has fewer than the config asks for.
+    ValueError: If there are fewer than the config asks for.
   """
-  asked = config.engine.devices
-  owned: dict[int, list[Any]] = {}
-  for device in jax.devices():
-    owned.setdefault(device.process_index, []).append(device)
-  for devices in owned.values():
-    if asked > len(devices):
-      raise ValueError(
-        f'--config.engine.devices is {asked}, but there are {len(devices)}'
-      )
-  return [one for of in owned.values() for one in of[: asked or None]]
+  asked, devices = config.engine.devices, jax.local_devices()
+  if asked > len(devices):
+    raise ValueError(
+      f'--config.engine.devices is {asked}, but there are {len(devices)}'
+    )
+  return devices[: asked or None]
 
 
 def _lanes(config, device, jobs, named, shapes, step_flops, budget) -> int:
@@ -178,11 +176,7 @@ def bank_budget(config: Config, neighbours: int = 1) -> int:
   """
   if config.bank.device_gb:
     return int(config.bank.device_gb * 1e9)
-  return min(
-    _free(device, neighbours)
-    for device in chosen_devices(config)
-    if device.process_index == jax.process_index()
-  )
+  return min(_free(device, neighbours) for device in chosen_devices(config))
 
 
 def _free(device: Any, neighbours: int) -> int:

@@ -142,8 +142,7 @@ def extraction_settings(
     batch_size=config.backbone.batch_size,
     workers=config.data.workers or shared,
     # Every device of this process has a share.
-    host_bytes=host_bytes
-    // (len(layout.chosen_devices(config)) // jax.process_count()),
+    host_bytes=host_bytes // len(layout.chosen_devices(config)),
     spill=workdir / 'features',
     made_by=json.dumps(made_by, sort_keys=True),
     cache=cache.FeatureCache(Path(asked.cache), asked.cache_gb)

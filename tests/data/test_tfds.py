@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets
 
-from simplenet_jax import ledger
 from simplenet_jax.config import from_protocol
 from simplenet_jax.data import cifar10, folder, inputs, tfds
 from simplenet_jax.data.download import ARCHIVES
+from simplenet_jax.workdir import fingerprints
 from tests import commands, small
 from tests.data import cifar
 
@@ -92,7 +92,7 @@ def test_inputs_equal_the_folders(root, place, crop):
     one, other = (inputs.prepare(each, data) for each in pair)
     assert one.train == other.train
     assert one.test == other.test
-    assert ledger.fingerprint(one) == ledger.fingerprint(other)
+    assert fingerprints(one) == fingerprints(other)
     np.testing.assert_array_equal(one.labels, other.labels)
     for index in range(one.images):
       np.testing.assert_array_equal(one.pixels(index), other.pixels(index))

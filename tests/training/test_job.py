@@ -1,5 +1,3 @@
-import functools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,10 +7,8 @@ from simplenet_jax.training.job import (
   Job,
   assign,
   batches,
-  partition,
   rates,
   shuffled,
-  turns,
   waste,
   widest,
 )
@@ -29,58 +25,23 @@ def make_jobs(images=MVTEC, seeds=1, batch_size=8, epochs=160):
   ]
 
 
-def best_partition(costs, bins):
-  """Returns the least possible load of the fullest bin, by exhaustion."""
-  costs = sorted(costs, reverse=True)
-
-  def fits(capacity):
-    @functools.cache
-    def place(i, loads):
-      if i == len(costs):
-        return True
-      return any(
-        place(
-          i + 1, tuple(sorted((*loads[:b], load + costs[i], *loads[b + 1 :])))
-        )
-        for b, load in enumerate(loads)
-        if load + costs[i] <= capacity and (b == 0 or loads[b - 1] != load)
-      )
-
-    return place(0, (0,) * bins)
-
-  capacity = max(costs[0], -(-sum(costs) // bins))
-  while not fits(capacity):
-    capacity += 1
-  return capacity
-
-
-@pytest.mark.parametrize('devices', [2, 4, 8])
-def test_mvtec_is_within_five_percent_of_the_best_partition(devices):
-  jobs = make_jobs()
-  assigned = assign(jobs, devices)
-  fullest = max(sum(job.steps_per_epoch for job in part) for part in assigned)
-  assert fullest <= 1.05 * best_partition(
-    [job.steps_per_epoch for job in jobs], devices
-  )
-
-
-@pytest.mark.parametrize('seeds', [3, 5])
-@pytest.mark.parametrize('devices', [1, 2, 4, 8])
-def test_several_seeds_are_balanced_and_stay_together(seeds, devices):
+@pytest.mark.parametrize(
+  ('seeds', 'parts'), [(1, 2), (1, 4), (3, 4), (3, 8), (5, 4), (5, 8)]
+)
+def test_heads_are_balanced_and_seeds_stay_together(seeds, parts):
   jobs = make_jobs(seeds=seeds)
-  assigned = assign(jobs, devices)
+  assigned = assign(jobs, parts)
   assert sorted(job.entropy for part in assigned for job in part) == sorted(
     job.entropy for job in jobs
   )
   loads = [sum(job.steps for job in part) for part in assigned]
-  assert max(loads) <= 1.05 * sum(loads) / devices
+  assert max(loads) <= 1.1 * sum(loads) / parts
   homes = [
-    {device for device, part in enumerate(assigned) for job in part
-     if job.category == name}
+    sum(any(job.category == name for job in part) for part in assigned)
     for name in {job.category for job in jobs}
-  ]  # fmt: skip
-  # Scattered at will, most categories would be on `seeds` devices.
-  assert np.mean([len(home) for home in homes]) <= 2
+  ]
+  # Scattered at will, most categories would be in `seeds` parts.
+  assert np.mean(homes) <= 2
 
 
 @pytest.mark.parametrize('seeds', [1, 5])
@@ -94,17 +55,6 @@ def test_lanes_of_one_device_waste_at_most_five_percent(seeds, most):
   if (seeds, most) == (1, 15):
     assert lanes == 5
     assert waste(jobs, 15) > 0.3
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.integers(1, 4))
-def test_partitions_hold_everything_and_are_near_the_best(costs, bins):
-  parts = partition(costs, bins)
-  assert len(parts) == bins
-  assert sorted(i for part in parts for i in part) == list(range(len(costs)))
-  fullest = max(sum(costs[i] for i in part) for part in parts)
-  # The bound that holds for first-fit decreasing with searched capacity.
-  assert fullest <= 1.19 * best_partition(costs, bins)
 
 
 def test_more_devices_than_heads_leave_some_idle():
@@ -149,36 +99,6 @@ def test_orders_differ_by_seed_and_category_and_never_change():
 
 # Written down when it was first run: runs of other versions must repeat it.
 RECORDED = [4, 7, 10, 2, 9, 6, 5, 11, 1, 3, 0, 8]
-
-
-def variant(name, category, seed=0):
-  return Job(category, seed, 10, 4, 3, name)
-
-
-def test_a_run_alone_is_one_turn():
-  jobs = [variant('', 'bolt'), variant('', 'cog'), variant('', 'bolt', 1)]
-  assert turns(jobs) == [jobs]
-  assert turns([]) == []
-
-
-def test_a_sweep_takes_one_category_after_another():
-  jobs = [
-    variant(name, category, seed)
-    for name in ('a', 'b')
-    for category in ('bolt', 'cog')
-    for seed in (0, 1)
-  ]
-  taken = turns(jobs)
-  assert [(turn[0].category, turn[0].variant) for turn in taken] == [
-    ('bolt', 'a'),
-    ('bolt', 'b'),
-    ('cog', 'a'),
-    ('cog', 'b'),
-  ]
-  assert all(len(turn) == 2 for turn in taken)
-  assert sorted(map(str, jobs)) == sorted(
-    str(j) for turn in taken for j in turn
-  )
 
 
 def test_learning_rates_rise_and_fall():

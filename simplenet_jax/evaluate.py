@@ -1,0 +1,105 @@
+"""Evaluates a finished run again, or joins and prints the tables of runs.
+
+  python -m simplenet_jax.evaluate --workdir=W --config.data.root=CORRECTED
+  python -m simplenet_jax.evaluate --workdir=W --config.seeds=0,1,2
+  python -m simplenet_jax.evaluate W --format=latex
+  python -m simplenet_jax.evaluate W1 W2 --output=DIR
+
+With --workdir, test images and masks that are new or were corrected are scored
+by the run's heads; seeds that are new are trained first, and nothing else is.
+With the directories of runs, their tables are joined: each has categories of
+its own.
+"""
+
+import pathlib
+import sys
+from typing import Any
+
+from absl import flags
+
+from simplenet_jax import cli
+from simplenet_jax.config import check_config
+from simplenet_jax.files import read_json, refuse_existing
+
+_CONFIG = cli.define_config('The settings; --workdir has them already.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'The run to evaluate again.')
+_OUTPUT = flags.DEFINE_string('output', None, 'Where tables are written to.')
+_FORMAT = flags.DEFINE_enum(
+  'format',
+  'text',
+  ['text', 'markdown', 'csv', 'latex'],
+  'How the table is printed.',
+)
+_OVERWRITE = cli.define_overwrite()
+
+
+def main(workdirs: list[str]) -> None:
+  """Evaluates a run again, or joins the tables of several."""
+  if bool(workdirs) == bool(_WORKDIR.value):
+    raise ValueError(
+      'give --workdir=W to evaluate a run again, or the work directories of '
+      'runs whose tables are to be joined and printed'
+    )
+  output = cli.folder(_OUTPUT.value, '--output') if _OUTPUT.value else None
+  if output:
+    refuse_existing(output / 'results.json', _OVERWRITE.value)
+  tables = {name: _read(pathlib.Path(name)) for name in workdirs}
+  if _WORKDIR.value:
+    tables = {_WORKDIR.value: _evaluate(pathlib.Path(_WORKDIR.value))}
+  from simplenet_jax.evaluation import results
+  from simplenet_jax.evaluation.tables import format_table
+
+  table = results.join(tables)
+  if output:
+    results.write(output, table)
+  if workdirs or _FORMAT.value != 'text':  # The run has printed its own.
+    print(format_table(table, _FORMAT.value))
+
+
+def _read(folder: pathlib.Path) -> dict[str, Any]:
+  path = folder.expanduser() / 'results.json'
+  if not path.is_file():
+    raise ValueError(f'{folder} holds no results of a run')
+  return read_json(path)
+
+
+def _evaluate(workdir: pathlib.Path) -> dict[str, Any]:
+  """Evaluates a run whose heads are finished, but for those of new seeds."""
+  config = _CONFIG.value
+  check_config(config)
+  run, progress = (
+    read_json(workdir / f'{name}.json') for name in ('run', 'progress')
+  )
+  for name in run['images']:
+    heads = progress['heads'].get(name, {})
+    for seed in run['config']['seeds']:
+      if 'test' not in heads.get(str(seed), {}):
+        raise ValueError(
+          f'{workdir}: the head of {name} with seed {seed} is not finished; '
+          'start simplenet_jax.main again'
+        )
+  if config.train.epochs != run['config']['train']['epochs']:
+    raise ValueError(
+      'evaluate trains new seeds alone; give other --config.train.epochs to '
+      'simplenet_jax.main'
+    )
+  from simplenet_jax import train
+
+  return train.train_and_evaluate(config, workdir)
+
+
+def _with_config(argv: list[str]) -> list[str]:
+  """Returns a command line in which the run's directory is its config."""
+  if any(one.startswith(('--config=', '-config=')) for one in argv):
+    return argv
+  for number, one in enumerate(argv):
+    flag, equals, value = one.lstrip('-').partition('=')
+    if one.startswith('-') and flag == 'workdir':
+      path = value if equals else ''.join(argv[number + 1 : number + 2])
+      return [argv[0], f'--config={path}', *argv[1:]]
+  return argv
+
+
+if __name__ == '__main__':
+  sys.argv = _with_config(sys.argv)
+  cli.run(main, positional=True)

@@ -1,0 +1,234 @@
+"""Runs that are stopped, killed and shared by processes: all end alike."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from absl import flags
+
+from simplenet_jax import processes
+from simplenet_jax.processes import Processes
+from tests import commands
+from tests.small import make_category
+
+CATEGORIES = ('bolt', 'cog', 'nut')
+
+
+class Command:
+  """A run on three small categories; `start` begins it or takes it up."""
+
+  def __init__(self, folder, backbone):
+    self.folder = folder
+    for index, name in enumerate(CATEGORIES):
+      make_category(folder / 'data' / name, train=5 + 2 * index)
+    settings = {
+      'data.root': folder / 'data',
+      'data.resize': 32,
+      'backbone.name': 'demo_resnet',
+      'backbone.weights': backbone,
+      'patch.pretrain_dim': 24,
+      'patch.target_dim': 24,
+      'head.hidden': 8,
+      'seeds': '0,1',
+      'train.epochs': 240,
+      'train.batch_size': 4,
+      'evaluation.every': 40,
+      'evaluation.pictures': 0,
+      'engine.checkpoint_seconds': 0.1,
+      'engine.tensorboard': False,
+    }
+    self.flags = [
+      '--config=configs/folder.py:reference',
+      *(f'--config.{field}={value}' for field, value in settings.items()),
+    ]
+    # Small programs too: nothing but what is disturbed takes time.
+    cache = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+    known = ('SLURM_', 'JOB_COMPLETION_INDEX')
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(known)}
+    self.environment = {**kept, **cache}
+
+  def start(self, work, *more):
+    return subprocess.Popen(
+      [
+        *(sys.executable, '-m', 'simplenet_jax.main', *self.flags),
+        *(f'--workdir={self.folder / work}', *more),
+      ],
+      env=self.environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+
+  def start_all(self, work, count):
+    return [
+      self.start(work, f'--process={index}', f'--processes={count}')
+      for index in range(count)
+    ]
+
+  def here(self, work, *more):
+    """Runs in this process, which has other devices: nothing is trained."""
+    workdir = f'--workdir={self.folder / work}'
+    return commands.run('main', *self.flags, workdir, *more)
+
+  def finish(self, work):
+    """Runs to the end; returns what it told and what it left."""
+    process = self.start(work)
+    told, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return told, self.left(work)
+
+  def left(self, work):
+    """Returns what a run that ended has left."""
+    left = json.loads((self.folder / work / 'results.json').read_text())
+    curves = [
+      (self.folder / work / f'curves/{name}.csv').read_text()
+      for name in CATEGORIES
+    ]
+    figures = [left[key] for key in ('categories', 'mean', 'selected_on_test')]
+    return figures, curves
+
+  def until_saved(self, work, process):
+    """Waits until a head that is under way has been saved."""
+    folder = self.folder / work / 'checkpoints'
+    while not list(folder.glob('*/*/*/_CHECKPOINT_METADATA')):
+      assert process.poll() is None, process.stderr.read()
+      time.sleep(0.02)
+
+
+@pytest.fixture(scope='module')
+def command(tmp_path_factory, backbone):
+  return Command(tmp_path_factory.mktemp('processes'), backbone)
+
+
+@pytest.fixture(scope='module')
+def whole(command):
+  """What a run leaves that nobody disturbs."""
+  return command.finish('whole')[1]
+
+
+def test_a_finished_run_is_not_trained_again(command, whole):
+  table = command.folder / 'whole/results.json'
+  before = table.read_bytes()
+  done = command.here('whole')
+  assert done.status == 0, done.errors
+  assert 'resumes   6 heads finished, 0 under way' in done.told
+  assert 'features' not in done.told
+  assert table.read_bytes() == before
+
+
+def test_signals_and_kills_change_nothing(command, whole):
+  process = command.start('stopped')
+  command.until_saved('stopped', process)
+  busy = command.here('stopped')
+  assert busy.status == 1
+  assert busy.error.startswith('error: another run is at work in ')
+  process.send_signal(signal.SIGTERM)
+  _, errors = process.communicate(timeout=60)
+  assert process.returncode == 128 + signal.SIGTERM
+  # A head that ended before may have been told of.
+  assert errors.splitlines()[-1].startswith('stop: stopped and saved; the same')
+
+  process = command.start('stopped')
+  told = iter(process.stdout.readline, '')
+  assert any('through' in line for line in told)  # The first of three.
+  process.kill()
+  process.communicate()
+
+  told, left = command.finish('stopped')
+  assert 'resumes' in told
+  assert left == whole
+
+
+def check_that_a_kill_stops_nobody(command, whole, chance):
+  """Kills one of three processes at a random moment of its training."""
+  drawn, work = random.Random(chance), f'killed {chance}'
+  lost = drawn.randrange(3)
+  started = command.start_all(work, 3)
+  told = iter(started[lost].stdout.readline, '')
+  assert any('features' in line for line in told)
+  time.sleep(drawn.uniform(0, 1))
+  started[lost].kill()
+  for index, process in enumerate(started):
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == (-signal.SIGKILL if index == lost else 0), (
+      errors
+    )
+  assert command.finish(work)[1] == whole
+
+
+def test_a_kill_of_one_process_stops_no_other(command, whole):
+  check_that_a_kill_stops_nobody(command, whole, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('chance', range(1, 6))
+def test_kills_at_random_moments_change_nothing(command, whole, chance):
+  check_that_a_kill_stops_nobody(command, whole, chance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('count', [2, 4])
+def test_processes_leave_what_one_does(command, whole, count):
+  work = f'{count} processes'
+  for process in command.start_all(work, count):
+    told, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert f' of {count}, from 0' in told
+  assert command.left(work) == whole
+  table = json.loads((command.folder / work / 'results.json').read_text())
+  assert table['device']['processes'] == count
+
+
+VALUES = ('process', 'processes', 'processes_on_host', 'multihost', 'workdir')
+STEP = {'SLURM_JOB_ID': '7', 'SLURM_STEP_ID': '0'}
+TASK = {'SLURM_PROCID': '5', 'SLURM_NTASKS': '8'}
+
+
+def find(given, environ):
+  return processes.find(dict.fromkeys(VALUES) | given, environ)
+
+
+@pytest.mark.parametrize(
+  ('given', 'environ', 'expected'),
+  [
+    ({}, {}, (0, 1, 1)),
+    ({'process': 2, 'processes': 3, 'processes_on_host': 2}, {}, (2, 3, 2)),
+    ({}, TASK | STEP | {'SLURM_STEP_TASKS_PER_NODE': '3(x2),2'}, (5, 8, 3)),
+    ({}, TASK | {'SLURM_JOB_ID': '7'}, (0, 1, 1)),  # A batch script itself.
+    ({'processes': 1}, TASK | STEP, (0, 1, 1)),
+    ({'processes': 4}, {'JOB_COMPLETION_INDEX': '3'}, (3, 4, 1)),
+    ({}, {'JOB_COMPLETION_INDEX': '3'}, (0, 1, 1)),
+  ],
+)
+def test_who_a_process_is(given, environ, expected):
+  assert find(given, environ) == Processes(*expected)
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    ({'process': 0}, '--process needs --processes'),
+    ({'processes': 2}, '--processes=2 needs --process'),
+    ({'process': 2, 'processes': 2}, '--process=2 is none of 2'),
+    ({'multihost': True, 'process': 1}, '--multihost finds --process'),
+  ],
+)
+def test_flags_that_do_not_go_together_are_refused(given, message):
+  with pytest.raises(flags.ValidationError, match=message):
+    find(given, {})
+
+
+@pytest.mark.parametrize(
+  ('name', 'config'),
+  [('main', 'configs/demo.py'), ('sweep', 'configs/paper/table1.py:demo')],
+)
+def test_several_processes_need_a_shared_directory(name, config):
+  several = ('--process=0', '--processes=2')
+  done = commands.run(name, f'--config={config}', *several)
+  assert done.status == 2
+  assert done.error.startswith('error: several processes need --workdir')
