@@ -214,15 +214,7 @@ class ConfigFile(flags.ArgumentParser):
 
   def parse(self, argument: str) -> Config:
     """Returns the settings that NAME, FILE or FILE:CHOICE gives."""
-    name, colon, choices = argument.partition(':')
-    choice, several, _ = choices.partition(':')
-    if several:
-      logging.warning(
-        '--config=%s makes several choices; the first, %s, is taken',
-        argument,
-        choice,
-      )
-    config = load_config(name + colon + choice)
+    config = load_config(argument)
     if ('variants' in config) != self.of_sweep:
       kinds = ('one run', 'main'), ('a sweep', 'sweep')
       kind, command = kinds['variants' in config]

@@ -176,11 +176,6 @@ def load_config(argument: str) -> Config:
     if takes and not colon and takes[0].default is inspect.Parameter.empty:
       raise ValueError(f'this one needs a choice, as in {name}:CHOICE')
     config = get_config(choice) if colon else get_config()
-  except SyntaxError as error:
-    where = f', line {error.lineno}' if error.lineno else ''
-    raise ValueError(
-      f'its Python is wrong{where}: {error.msg}; see configs/'
-    ) from None
   except ValueError:
     raise
   except Exception as error:

@@ -42,24 +42,28 @@ def _one_of(*choices: str) -> Rule:
   return Rule(lambda x: x in choices, f'one of {", ".join(choices)}')
 
 
-_POSITIVE = Rule(lambda x: 1 <= x <= _MOST, f'from 1 to {_MOST}')
-_COUNT = Rule(lambda x: 0 <= x <= _MOST, f'from 0 to {_MOST}')
+def _within(low: int, high: int, what: str = '') -> Rule:
+  return Rule(lambda x: low <= x <= high, f'from {low} to {high}{what}')
+
+
+def _several(accepts: Callable[[Any], bool], allowed: str) -> Rule:
+  return Rule(
+    lambda x: all(map(accepts, x)) and len(x) == len(set(x)) > 0, allowed
+  )
+
+
+_POSITIVE, _COUNT = _within(1, _MOST), _within(0, _MOST)
 _GIGABYTES = Rule(lambda x: 0 <= x <= 1e6, 'from 0 to a million')
 _NOT_NEGATIVE = Rule(lambda x: 0 <= x < math.inf, 'at least 0')
 _ABOVE_ZERO = Rule(lambda x: 0 < x < math.inf, 'above 0')
 _SHARE = Rule(lambda x: 0 <= x < 1, 'from 0 to below 1')
-_SEEDS = Rule(
-  lambda x: (
-    all(type(seed) is int and 0 <= seed < 2**32 for seed in x)
-    and len(x) == len(set(x)) > 0
-  ),
+_RATE = Rule(lambda x: 0 < x < 1, 'between 0 and 1')
+_SEEDS = _several(
+  lambda seed: type(seed) is int and 0 <= seed < 2**32,
   'one or more different whole numbers from 0 up, such as 0,1,2',
 )
-_LEVELS = Rule(
-  lambda x: (
-    all(type(level) is int and 1 <= level <= 4 for level in x)
-    and len(x) == len(set(x)) > 0
-  ),
+_LEVELS = _several(
+  lambda level: type(level) is int and 1 <= level <= 4,
   'one or more different numbers from 1 to 4, such as 2,3',
 )
 _NAMES = Rule(
@@ -69,7 +73,19 @@ _NAMES = Rule(
 _CROP = Rule(
   lambda x: x == 0 or 32 <= x <= _SIDE, f'0 (no crop), or from 32 to {_SIDE}'
 )
-_OPTIMIZER = _one_of('adam', 'adamw')
+_SOURCES = _one_of('folder', 'cifar10', 'tfds', 'demo')
+_OPTIMIZERS = _one_of('adam', 'adamw')
+_DTYPES = _one_of('float32', 'bfloat16', 'float16')
+
+
+def _optimizer(part: str, kind: str, rate: float, decay: float):
+  of = f"The {part}'s."
+  return {
+    f'train.{part}.optimizer': Field(kind, of, _OPTIMIZERS),
+    f'train.{part}.learning_rate': Field(rate, of, _ABOVE_ZERO),
+    f'train.{part}.weight_decay': Field(decay, of, _NOT_NEGATIVE),
+  }
+
 
 FIELDS: dict[str, Field] = {
   'name': Field('', 'Names the work directory.'),
@@ -81,37 +97,20 @@ FIELDS: dict[str, Field] = {
     _one_of(*PRECISIONS),
   ),
   # The images.
-  'data.source': Field(
-    'folder',
-    'A folder of images, the binary version of CIFAR-10, what TFDS has '
-    'prepared, or images that are generated where root is missing.',
-    _one_of('folder', 'cifar10', 'tfds', 'demo'),
-  ),
-  'data.root': Field('', 'The folder of images; TFDS needs none.'),
+  'data.source': Field('folder', 'What root holds, or TFDS.', _SOURCES),
+  'data.root': Field('', 'The folder of images; the demo generates its own.'),
   'data.dataset': Field('', 'The name of a data set that can be downloaded.'),
   'data.tfds_dir': Field('', "TFDS's directory; empty: its own choice."),
   'data.categories': Field((), 'The categories; empty: all found.', _NAMES),
-  'data.normal': Field(
-    '', 'Names of folders of good images, where names do not tell; with commas.'
-  ),
-  'data.defects': Field(
-    '', 'Names of folders of defective images, one per kind; with commas.'
-  ),
-  'data.masks': Field('', 'Names of folders of masks; with commas.'),
+  'data.normal': Field('', 'Folders of good images, where names do not tell.'),
+  'data.defects': Field('', 'Folders of defective images, one per kind.'),
+  'data.masks': Field('', 'Folders of masks; these three take commas.'),
   'data.strict': Field(False, 'Whether an unreadable image ends the run.'),
   'data.resize': Field(
-    329,
-    'The shorter side of an image, in pixels.',
-    Rule(lambda x: 32 <= x <= _SIDE, f'from 32 to {_SIDE} pixels'),
+    329, 'The shorter side of an image.', _within(32, _SIDE, ' pixels')
   ),
-  'data.crop': Field(
-    288, 'The side of the centre that is used, in pixels; 0: all.', _CROP
-  ),
-  'data.bits': Field(
-    16,
-    "The bits of 16-bit gray images; 12 for a 12-bit camera's.",
-    Rule(lambda x: 8 <= x <= 16, 'from 8 to 16'),
-  ),
+  'data.crop': Field(288, 'The side of the centre used; 0: all.', _CROP),
+  'data.bits': Field(16, 'The bits of 16-bit gray images.', _within(8, 16)),
   'data.mask_rule': Field(
     'reference',
     "As the released code, or 'half': a resized mask's pixels from .5 up.",
@@ -127,9 +126,7 @@ FIELDS: dict[str, Field] = {
   'data.held_out_least': Field(
     20, 'At least so many are held out, but a quarter at most.', _COUNT
   ),
-  'data.workers': Field(
-    0, 'Decoding threads of each device; 0: one per core.', _COUNT
-  ),
+  'data.workers': Field(0, 'Decoding threads; 0: one per core.', _COUNT),
   # The backbone and its features.
   'backbone.name': Field(
     'wide_resnet50_2',
@@ -149,11 +146,7 @@ FIELDS: dict[str, Field] = {
   'backbone.batch_size': Field(
     8, 'Images per pass; changes features by rounding alone.', _POSITIVE
   ),
-  'bank.dtype': Field(
-    'float32',
-    'The type of stored features; 16 bits halve their size.',
-    _one_of('float32', 'bfloat16', 'float16'),
-  ),
+  'bank.dtype': Field('float32', 'The type of stored features.', _DTYPES),
   'bank.device_gb': Field(
     0.0, "Features' memory on each device; 0: what is left.", _GIGABYTES
   ),
@@ -163,57 +156,37 @@ FIELDS: dict[str, Field] = {
     'does not fit there either goes to a file in the work directory.',
     _GIGABYTES,
   ),
-  'bank.cache': Field(
-    '',
-    'Folder of features that runs share, made by whichever comes first; empty: '
-    'none.',
-  ),
+  'bank.cache': Field('', 'A folder of features that runs share; empty: none.'),
   'bank.cache_gb': Field(
     50.0,
     'Size of that folder; what was not used for longest goes first.',
     _ABOVE_ZERO,
   ),
   # How the work is done.
-  'engine.devices': Field(
-    0, 'How many devices of this machine to use; 0: all.', _COUNT
-  ),
-  'engine.lanes': Field(
-    0, 'Heads side by side on a device; 0: as it suits it.', _COUNT
-  ),
+  'engine.devices': Field(0, 'Devices of this machine; 0: all.', _COUNT),
+  'engine.lanes': Field(0, 'Heads side by side; 0: as suits.', _COUNT),
   'engine.checkpoint_seconds': Field(
     60.0, 'Seconds between saves of the heads under way.', _NOT_NEGATIVE
   ),
   'engine.tensorboard': Field(True, 'Whether to write scalars.'),
   # The head.
-  'patch.size': Field(
-    3,
-    'The side of the neighbourhood that is averaged.',
-    Rule(lambda x: 1 <= x <= 255, 'from 1 to 255'),
-  ),
-  'patch.pretrain_dim': Field(
-    1536, "Dimensions of a level's patch.", _POSITIVE
-  ),
+  'patch.size': Field(3, 'The side that is averaged.', _within(1, 255)),
+  'patch.pretrain_dim': Field(1536, 'Dimensions of each level.', _POSITIVE),
   'patch.target_dim': Field(1536, "Dimensions of the head's input.", _POSITIVE),
   'head.adaptor': Field('linear', 'The adaptor: linear, mlp or identity.'),
   'head.adaptor_bias': Field(True, 'Whether the adaptor has a bias.'),
   'head.hidden': Field(1024, "The discriminator's hidden width.", _POSITIVE),
   # Its training.
   'train.epochs': Field(160, 'Epochs of each head.', _POSITIVE),
-  'train.min_steps': Field(
-    0, 'Categories with fewer steps train whole epochs more.', _COUNT
-  ),
+  'train.min_steps': Field(0, 'Small categories train longer.', _COUNT),
   'train.batch_size': Field(8, 'Images per step.', _POSITIVE),
-  'train.patches': Field(
-    0, 'Patches drawn of each image of a step; 0: all of them.', _COUNT
-  ),
+  'train.patches': Field(0, 'Patches drawn of an image; 0: all.', _COUNT),
   'train.schedule': Field(
     'constant',
     'The course of the learning rates; cosine falls to zero.',
     _one_of('constant', 'cosine'),
   ),
-  'train.warmup': Field(
-    0.0, 'The share of the steps in which learning rates rise.', _SHARE
-  ),
+  'train.warmup': Field(0.0, 'The share of steps with rising rates.', _SHARE),
   'train.average': Field(
     0.0,
     'Weights are averaged over about the last one in so many + 1 of the steps '
@@ -221,9 +194,7 @@ FIELDS: dict[str, Field] = {
     _NOT_NEGATIVE,
   ),
   'train.loss': Field('truncated_l1', 'The loss: truncated_l1, cross_entropy.'),
-  'train.margin': Field(
-    0.5, 'The margin of the loss, in logits.', _NOT_NEGATIVE
-  ),
+  'train.margin': Field(0.5, "The loss's margin, in logits.", _NOT_NEGATIVE),
   'train.sigma': Field(
     0.015,
     "The noise's standard deviation; fits torchvision's first weights.",
@@ -235,22 +206,10 @@ FIELDS: dict[str, Field] = {
     'which fits any weights.',
     _one_of('absolute', 'relative'),
   ),
-  'train.adaptor.optimizer': Field('adamw', "The adaptor's.", _OPTIMIZER),
-  'train.adaptor.learning_rate': Field(1e-4, "The adaptor's.", _ABOVE_ZERO),
-  'train.adaptor.weight_decay': Field(1e-2, "The adaptor's.", _NOT_NEGATIVE),
-  'train.discriminator.optimizer': Field(
-    'adam', "The discriminator's.", _OPTIMIZER
-  ),
-  'train.discriminator.learning_rate': Field(
-    2e-4, "The discriminator's.", _ABOVE_ZERO
-  ),
-  'train.discriminator.weight_decay': Field(
-    1e-5, "The discriminator's.", _NOT_NEGATIVE
-  ),
+  **_optimizer('adaptor', 'adamw', 1e-4, 1e-2),
+  **_optimizer('discriminator', 'adam', 2e-4, 1e-5),
   # What comes of it.
-  'evaluation.every': Field(
-    4, 'Epochs between scorings for the best test epoch.', _POSITIVE
-  ),
+  'evaluation.every': Field(4, 'Epochs between scorings.', _POSITIVE),
   'evaluation.course': Field(
     False,
     'Whether to tell the metrics of every scoring; all scores are kept for '
@@ -259,15 +218,9 @@ FIELDS: dict[str, Field] = {
   'evaluation.smoothing': Field(
     4.0, "The Gaussian's sigma of anomaly maps, in pixels.", _NOT_NEGATIVE
   ),
-  'evaluation.pictures': Field(
-    16, "Test images on a category's sheet; 0: no sheet.", _COUNT
-  ),
+  'evaluation.pictures': Field(16, 'Images on a sheet; 0: no sheet.', _COUNT),
   'evaluation.maps': Field(False, 'Whether to save anomaly maps as TIFF.'),
   'evaluation.report': Field(True, 'Whether to leave report.html.'),
   'detector.save': Field(True, 'Whether to leave a detector per category.'),
-  'detector.false_alarm_rate': Field(
-    0.01,
-    'The rate that thresholds aim at, where good images are held out.',
-    Rule(lambda x: 0 < x < 1, 'between 0 and 1'),
-  ),
+  'detector.false_alarm_rate': Field(0.01, 'What thresholds aim at.', _RATE),
 }
