@@ -8,27 +8,21 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-import numpy as np
-import safetensors
-from safetensors.numpy import save_file
+if TYPE_CHECKING:
+  import numpy as np
 
 _PARTIAL = '.partial-'  # What names of files begin with that are not whole.
 
 
 @contextlib.contextmanager
-def written_aside(path: Path | str) -> Iterator[Path]:
+def atomic_write(path: Path | str) -> Iterator[Path]:
   """Yields a name beside `path` to write to, and renames it when done.
 
   Whatever interrupts the writing, `path` holds its old content or all of the
-  new one. A file that is replaced passes its mode on.
-
-  Args:
-    path: The file to make or replace; its folder is made where missing.
-
-  Yields:
-    The name to write to, with the suffix of `path`, if that is a usual one.
+  new one. A file that is replaced passes its mode on; a folder that is missing
+  is made.
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,11 +61,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 def table_writer(file: TextIO) -> Callable[[Sequence[object]], None]:
-  """Returns what writes a row of a table, a line that ends with a line feed.
-
-  Args:
-    file: Opened with `newline=''`.
-  """
+  """Returns what writes a row of a table to a file opened with `newline=''`."""
   plain = csv.writer(file, lineterminator='\n')
   quoted = csv.writer(file, lineterminator='\n', quoting=csv.QUOTE_ALL)
 
@@ -90,12 +80,7 @@ def is_formula(text: str) -> bool:
 
 
 def read_json(path: Path) -> Any:
-  """Returns what a JSON file holds.
-
-  Raises:
-    OSError: If it cannot be read.
-    ValueError: If it is none.
-  """
+  """Returns what a JSON file holds; raises ValueError where it is none."""
   try:
     return json.loads(path.read_text(encoding='utf-8'))
   except RecursionError:
@@ -103,18 +88,13 @@ def read_json(path: Path) -> Any:
 
 
 def write_arrays(
-  path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+  path: Path, arrays: Mapping[str, 'np.ndarray'], metadata: Mapping[str, str]
 ) -> None:
-  """Writes a safetensors file, with the mode that the umask gives.
+  """Writes a safetensors file, with the mode that the umask gives."""
+  import numpy as np  # The front door reads JSON alone.
+  import safetensors
+  from safetensors.numpy import save_file
 
-  Args:
-    path: The file.
-    arrays: By name.
-    metadata: What else the file is to hold.
-
-  Raises:
-    OSError: If it cannot be written; names the file.
-  """
   # Others would be written in their order in memory.
   tensors = {n: np.asarray(one, order='C') for n, one in arrays.items()}
   path.touch()

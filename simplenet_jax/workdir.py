@@ -24,7 +24,7 @@ from simplenet_jax.console import console
 from simplenet_jax.data.images import File, place, weight
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation.results import CategoryResult
-from simplenet_jax.files import read_json, tidy, written_aside
+from simplenet_jax.files import atomic_write, read_json, tidy
 from simplenet_jax.processes import SINGLE, Processes
 
 POLL_ATTEMPTS = 60  # Looks at a file that another process wrote, 1 s apart.
@@ -389,5 +389,5 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-  with written_aside(path) as aside:
+  with atomic_write(path) as aside:
     aside.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')

@@ -7,7 +7,7 @@ import stat
 import numpy as np
 import pytest
 
-from simplenet_jax.files import table_writer, write_arrays, written_aside
+from simplenet_jax.files import atomic_write, table_writer, write_arrays
 
 
 def mode(path):
@@ -32,7 +32,7 @@ def test_a_file_that_is_replaced_keeps_its_mode(tmp_path, kept):
   path = tmp_path / 'detector.safetensors'
   path.write_bytes(b'old')
   path.chmod(kept)
-  with written_aside(path) as aside:
+  with atomic_write(path) as aside:
     write_arrays(aside, {'one': np.ones(2)}, {})
   assert path.stat().st_size > 3
   assert mode(path) == kept

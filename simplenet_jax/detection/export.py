@@ -18,7 +18,7 @@ import numpy as np
 from simplenet_jax.data import decoding
 from simplenet_jax.detection.card import Card
 from simplenet_jax.detector import Detector
-from simplenet_jax.files import refuse_existing, written_aside
+from simplenet_jax.files import atomic_write, refuse_existing
 from simplenet_jax.models import channels_first, simplenet
 
 TOLERANCE = 1e-4  # Of the range of scores.
@@ -151,7 +151,7 @@ def export(
     for other in FORMATS.values():
       (folder / other.file).unlink(missing_ok=True)
   for name, content in {form.file: model, **texts}.items():
-    with written_aside(folder / name) as aside:
+    with atomic_write(folder / name) as aside:
       aside.write_bytes(content)
   return difference
 

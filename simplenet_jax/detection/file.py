@@ -13,7 +13,7 @@ import safetensors
 from absl import logging
 
 from simplenet_jax.detection.card import FORMAT, Card
-from simplenet_jax.files import write_arrays, written_aside
+from simplenet_jax.files import atomic_write, write_arrays
 from simplenet_jax.models import resnet
 
 SUFFIX = '.safetensors'
@@ -25,7 +25,7 @@ def save(path: Path, card: Card, weights: Mapping[str, np.ndarray]) -> None:
   text = card.to_json()
   Card.from_json(text)  # Raises where values make no sense.
   metadata = {_CARD: text, _DIGEST: digest(text, weights)}
-  with written_aside(with_suffix(path)) as aside:
+  with atomic_write(with_suffix(path)) as aside:
     write_arrays(aside, weights, metadata)
 
 

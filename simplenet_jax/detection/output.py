@@ -22,10 +22,10 @@ from simplenet_jax.detection.thresholds import Prediction
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import pictures as drawing
 from simplenet_jax.files import (
+  atomic_write,
   is_formula,
   refuse_existing,
   table_writer,
-  written_aside,
 )
 
 _HEADER = ('path', 'score', 'threshold', 'verdict', 'time')
@@ -199,7 +199,7 @@ class Output:
   def _write_files(self, found: Prediction, place: Path) -> None:
     if self.pictures:
       target = self.folder / files.PICTURES / place.parent / f'{place.name}.png'
-      with written_aside(target) as aside:
+      with atomic_write(target) as aside:
         self._picture(found).save(aside)
     if self.maps:
       target = self.folder / files.MAPS / place.parent / f'{place.name}.tiff'
@@ -244,7 +244,7 @@ def table(folder: Path) -> Iterator[Callable[[Row], None]]:
   """
   ended: BaseException | None = None
   with (
-    written_aside(folder / files.TABLE) as aside,
+    atomic_write(folder / files.TABLE) as aside,
     # Names that are no text are kept as they are.
     aside.open('w', -1, 'utf-8', 'surrogateescape', '') as file,
   ):

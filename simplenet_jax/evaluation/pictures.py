@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from simplenet_jax.files import written_aside
+from simplenet_jax.files import atomic_write
 
 SHEET_SIDE = 208  # Of a picture on a sheet, its longer side, in pixels.
 _GAP, _CAPTION = 8, 22
@@ -102,7 +102,7 @@ def write_sheet(
   for index, cell in enumerate(drawn):
     row, column = divmod(index, columns)
     sheet.paste(cell, (column * width + _GAP, row * height + top))
-  with written_aside(path) as aside:
+  with atomic_write(path) as aside:
     sheet.save(aside)
 
 
@@ -131,7 +131,7 @@ def write_map(path: Path, heat: np.ndarray, lowest: float) -> None:
       pixels, knows no NaN.
   """
   whole = Image.fromarray(np.nan_to_num(heat, nan=lowest))
-  with written_aside(path) as aside:
+  with atomic_write(path) as aside:
     whole.save(aside, compression='tiff_adobe_deflate')
 
 
@@ -154,7 +154,7 @@ def write_curves(
     axes.set_xlabel('epoch')
     axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   figure.suptitle(title, parse_math=False)
-  with written_aside(path) as aside:
+  with atomic_write(path) as aside:
     figure.savefig(aside, dpi=110)
 
 

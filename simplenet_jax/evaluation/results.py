@@ -11,7 +11,7 @@ from typing import Any
 
 from simplenet_jax.config import PROTOCOL_FIELDS
 from simplenet_jax.evaluation import metrics, published, tables
-from simplenet_jax.files import written_aside
+from simplenet_jax.files import atomic_write
 
 SELECTION_RULE = (
   'The headline is the last epoch, mean and sample standard deviation over '
@@ -251,14 +251,14 @@ def write(folder: Path, results: Mapping[str, Any]) -> None:
   write_json(folder / 'results.json', results)
   for form, suffix in (('csv', 'csv'), ('markdown', 'md')):
     text = tables.format_table(results, form)
-    with written_aside(folder / f'results.{suffix}') as aside:
+    with atomic_write(folder / f'results.{suffix}') as aside:
       aside.write_text(text.rstrip('\n') + '\n', encoding='utf-8', newline='')
 
 
 def write_json(path: Path | str, results: Mapping[str, Any]) -> None:
   """Writes results as strict JSON, whole or not at all; NaN becomes null."""
   text = json.dumps(strict(results), indent=2, allow_nan=False)
-  with written_aside(path) as aside:
+  with atomic_write(path) as aside:
     aside.write_text(text + '\n', encoding='utf-8')
 
 

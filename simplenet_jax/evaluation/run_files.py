@@ -16,7 +16,7 @@ from simplenet_jax.data.images import place
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics, pictures, results
 from simplenet_jax.evaluation.testset import TestSet
-from simplenet_jax.files import written_aside
+from simplenet_jax.files import atomic_write
 
 MOST_SHOWN = 2_000  # Test images on a page: about 20 MB.
 _COURSE = ('epoch', 'loss', 'p_normal', 'p_counterfeit')
@@ -46,7 +46,7 @@ def write_curves(
     for epoch, values in enumerate(zip(*columns, strict=True)):
       rows.append([seed, epoch + 1, *(f'{value:.6g}' for value in values)])
   with (
-    written_aside(workdir / 'curves' / f'{name}.csv') as aside,
+    atomic_write(workdir / 'curves' / f'{name}.csv') as aside,
     aside.open('w', newline='') as file,
   ):
     csv.writer(file, lineterminator='\n').writerows(rows)

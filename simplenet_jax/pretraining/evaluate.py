@@ -164,7 +164,7 @@ def main(argv: list[str]) -> None:
   loaded = weights.load(_WEIGHTS.value, _ARCHITECTURE, learner.LEVELS)
   result = judge(loaded.path, loaded.state, _RECIPES.value, _PAIRS.value)
   result = {'sha256': loaded.sha256, **result}
-  with files.written_aside(str(_OUTPUT.value)) as aside:
+  with files.atomic_write(str(_OUTPUT.value)) as aside:
     aside.write_text(json.dumps(result, indent=2) + '\n')
   print(json.dumps(result['held_out'], indent=2))
 

@@ -131,7 +131,7 @@ def make(
     with concurrent.futures.ProcessPoolExecutor(processes, context) as executor:
       list(executor.map(_render_range, work))
     wanted['seconds'] = round(time.monotonic() - start_time)
-    with files.written_aside(made) as aside:
+    with files.atomic_write(made) as aside:
       aside.write_text(json.dumps(wanted))
   return Pool(
     images=np.load(folder / 'images.npy', mmap_mode='r'),

@@ -89,7 +89,7 @@ def save(
   """
   tensors = network.to_torch_names(nnx.merge_state(params, stats))
   halves = {name: value.astype(np.float16) for name, value in tensors.items()}
-  with files.written_aside(path) as aside:
+  with files.atomic_write(path) as aside:
     safetensors.numpy.save_file(halves, aside, metadata)
 
 

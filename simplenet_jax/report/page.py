@@ -10,7 +10,7 @@ import jinja2
 
 from simplenet_jax.evaluation import results, tables
 from simplenet_jax.evaluation.metrics import HEADLINES
-from simplenet_jax.files import read_json, written_aside
+from simplenet_jax.files import atomic_write, read_json
 from simplenet_jax.report import sections
 
 NAME = 'report.html'
@@ -54,7 +54,7 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
       pixels=tables.pixels,
     )
   output = output or workdirs[0] / NAME
-  with written_aside(output) as aside:
+  with atomic_write(output) as aside:
     # Names of files need not be text.
     aside.write_text(text, encoding='utf-8', errors='backslashreplace')
   return output

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
-from simplenet_jax.files import written_aside
+from simplenet_jax.files import atomic_write
 
 _PAIR = {'image_auroc': 'I-AUROC, %', 'pixel_auroc': 'P-AUROC, %'}
 _COLUMNS = 5  # Axes side by side, at most.
@@ -27,7 +27,7 @@ def write(collected: Mapping[str, Any], path: Path) -> list[Path]:
   figure = _DRAWN[collected['view']](collected)
   paths = [path.with_name(path.name + suffix) for suffix in ('.png', '.svg')]
   for one in paths:
-    with written_aside(one) as aside:
+    with atomic_write(one) as aside:
       figure.savefig(aside, dpi=150, format=one.suffix[1:])
   return paths
 

@@ -20,7 +20,7 @@ from simplenet_jax.evaluation.tables import (
   no_formula,
   spread,
 )
-from simplenet_jax.files import table_writer, written_aside
+from simplenet_jax.files import atomic_write, table_writer
 from simplenet_jax.models.weights import UNKNOWN, V1
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.job import step_operations
@@ -407,13 +407,13 @@ def write(
   paths = [workdir / f'{name}.{suffix}' for suffix in ('json', 'csv', 'md')]
   results.write_json(paths[0], collected)
   with (
-    written_aside(paths[1]) as aside,
+    atomic_write(paths[1]) as aside,
     aside.open('w', newline='', encoding='utf-8') as file,
   ):
     write_row = table_writer(file)
     for row in _flat(collected):
       write_row(row)
-  with written_aside(paths[2]) as aside:
+  with atomic_write(paths[2]) as aside:
     text = f'## {collected["title"]}\n\n{table}\n'
     aside.write_text(text, encoding='utf-8')
   return paths

@@ -18,7 +18,7 @@ from absl import flags
 
 from simplenet_jax import cli
 from simplenet_jax.console import console
-from simplenet_jax.files import refuse_existing, written_aside
+from simplenet_jax.files import atomic_write, refuse_existing
 from simplenet_jax.models import resnet, weights
 from simplenet_jax.models.weights import files, names
 
@@ -51,7 +51,7 @@ def main() -> None:
     # give single numbers an axis.
     ordered = {k: np.asarray(v, order='C') for k, v in tensors.items()}
     content = safetensors.numpy.save(ordered, {'format': 'pt'})
-    with written_aside(output) as aside:
+    with atomic_write(output) as aside:
       aside.write_bytes(content)
     console.print(f'Wrote {len(tensors)} tensors to {output}')
 
