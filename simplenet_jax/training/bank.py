@@ -83,12 +83,7 @@ def make_extractor(config: Config) -> Extractor:
 
 
 def load_backbone(config: Config) -> weights.Weights:
-  """Loads the backbone's weights, by name or from a file.
-
-  Raises:
-    FileNotFoundError: If there is no such file, or it cannot be downloaded.
-    ValueError: If the file cannot be read or does not fit the network.
-  """
+  """Loads the backbone's weights by a config; see `weights.load`."""
   backbone = config.backbone
   source = backbone.weights or weights.DEFAULT_WEIGHTS[backbone.name]
   levels = tuple(backbone.levels)
@@ -98,17 +93,14 @@ def load_backbone(config: Config) -> weights.Weights:
 def check_noise(
   config: Config, extractor: Extractor, loaded: weights.Weights, one: Inputs
 ) -> weights.Weights:
-  """Warns if the noise does not fit the spread of a category's features.
-
-  Returns:
-    The weights, with the warning.
-  """
+  """Returns the weights, with a warning if the noise does not fit features."""
 
   def features():
-    count = min(2, len(one.train))
+    count = min(2, len(one.train), backbone.batch_size)
     pixels = np.stack([one.train_pixels(i) for i in range(count)])
-    compute = jax.jit(simplenet.features, static_argnums=0)
-    return compute(extractor.network, loaded.state, pixels)
+    batch = padded(pixels, backbone.batch_size)
+    levels = extract(extractor, loaded.state, batch)
+    return [np.asarray(level[:count], np.float32) for level in levels]
 
   backbone, train = config.backbone, config.train
   sigma = train.sigma if train.noise == 'absolute' else None

@@ -39,10 +39,7 @@ _PARTIAL = '.orbax-checkpoint-tmp'  # What orbax calls those that are not whole.
 
 
 class _Handler(ocp.CheckpointHandler):
-  """Writes arrays to one file, whatever the process.
-
-  Orbax's own handlers write the arrays of a host from process 0 only.
-  """
+  """Writes arrays to one file; orbax's own do so from process 0 only."""
 
   def save(self, directory: Any, args: '_Arrays') -> None:
     """Writes; the folder is renamed when it is whole."""
@@ -50,8 +47,7 @@ class _Handler(ocp.CheckpointHandler):
     write_arrays(path, args.arrays, {'sha256': _digest(args.arrays)})
 
   def restore(self, directory: Any, args: Any = None) -> State:
-    """Reads."""
-    del args
+    """Reads; `Checkpoints.load` does so without orbax."""
     return _load(Path(directory, _FILE))
 
 
@@ -80,10 +76,9 @@ def _load(path: Path) -> State:
 
 
 class Checkpoints:
-  """The checkpoints of a run's heads; it can be used from several threads.
+  """The checkpoints of a run's heads; several threads can use it.
 
-  A checkpoint is there whole or not at all. Those of heads under way are saved
-  in the background, and the one before the latest is kept.
+  A checkpoint is there whole or not at all, and the one before it is kept.
   """
 
   def __init__(self, folder: Path):
@@ -167,11 +162,7 @@ class Checkpoints:
     return step
 
   def close(self) -> None:
-    """Waits until everything is saved.
-
-    Raises:
-      OSError: The first of what could not be written, after the others are.
-    """
+    """Waits until everything is saved; raises the first error afterwards."""
     errors = [save.exception() for save in self._saves.values()]
     self._thread.shutdown()
     self._saver.close()

@@ -74,21 +74,16 @@ def lay_out(
   step_flops: float,
   budget: int,
 ) -> list[list[DeviceTask]]:
-  """Plans a run.
+  """Returns the tasks of each device that has work, one for each input size.
 
   Args:
     config: The settings; `engine` is read.
-    jobs: All heads. They decide on the lanes, so that a run that is resumed has
-      those that it had.
+    jobs: All heads, which decide on the lanes: a resumed run has as many.
     left: The heads that are left to train.
     categories: All heads' categories.
     shapes: One image's features, by input size.
     step_flops: Operations of one head's step, about.
     budget: Bytes that features may take on a device, see `bank_budget`.
-
-  Returns:
-    For each device that has work, its tasks, to be worked off in turn: one for
-    each input size among its categories.
 
   Raises:
     ValueError: If a device cannot hold the images of a step.

@@ -82,7 +82,7 @@ class ActiveHead:
 
   @property
   def most_steps(self) -> int:
-    """Steps that it can do in one chunk: its images and evaluations allow."""
+    """Steps that its evaluations and streamed images allow in one chunk."""
     until = min(
       self.period - self.step % self.period, self.job.steps - self.step
     )
@@ -156,18 +156,18 @@ class DeviceLoop:
 
   def _attempt_to_save(self) -> None:
     """Saves the heads under way after an error, which must not be hidden."""
-    while self._pending:
-      self._attempt(self._collect, self._pending.popleft())
+    for chunk in self._pending:
+      self._attempt(lambda chunk=chunk: self._collect(chunk))
     for head in self._active():
       # After an error a state can be ahead of its progress.
       if head.progress.step == head.step:
         self._attempt(
-          lambda one: self._save(one.progress, self._take(one)), head
+          lambda head=head: self._save(head.progress, self._take(head))
         )
 
-  def _attempt(self, action: Callable[[Any], None], what: Any) -> None:
+  def _attempt(self, save: Callable[[], None]) -> None:
     try:
-      action(what)
+      save()
     except Exception as error:
       logging.warning(
         '%s: heads under way could not be saved (%s)',
