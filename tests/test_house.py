@@ -14,7 +14,7 @@ PACKAGE = ROOT / 'simplenet_jax'
 # From the ground up; a module imports nothing from a storey above its own, and
 # rooms of one storey that are named apart import nothing from each other.
 STOREYS = (
-  ('config', 'console', 'files', 'stop', 'environment'),
+  ('config', 'fields', 'console', 'files', 'stop', 'environment'),
   ('cli',),
   ('demo', 'assets'),
   ('data',),
@@ -32,6 +32,7 @@ STOREYS = (
     'calibrate',
     'export',
     'sweep',
+    'show_config',
     'download',
     'prepare',
     'import_released',
