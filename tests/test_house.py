@@ -15,17 +15,16 @@ PACKAGE = ROOT / 'simplenet_jax'
 # rooms of one storey that are named apart import nothing from each other.
 STOREYS = (
   ('config', 'fields', 'console', 'files', 'stop', 'environment'),
-  ('cli',),
   ('demo', 'assets'),
   ('data',),
   ('models',),
-  ('training', 'evaluation', 'detection'),
-  ('detector',),
+  ('training', 'evaluation', 'detection', 'detector'),
   ('report',),
   ('workdir',),
   ('train',),
   ('sweeps',),
   (
+    'cli',
     'main',
     'evaluate',
     'predict',
@@ -97,15 +96,14 @@ def test_no_module_imports_from_above(path, name):
       assert room(other) == room(name), f'{name} imports {other}'
 
 
-def test_one_network():
-  """Backbone and head are put together in one module only."""
-  users = {
-    name
-    for path, name in modules()
-    if room(name) != 'models'
-    and any(other.startswith('models.resnet') for other in imported(path))
-  }
-  assert not users
+@pytest.mark.parametrize('brick', ['convolution', 'patches'])
+def test_one_network(brick):
+  """Training, detectors and exports take the network whole, from models."""
+  for path, name in modules():
+    if room(name) in APART:
+      assert not any(
+        other.startswith(f'models.{brick}') for other in imported(path)
+      ), name
 
 
 def lines(folder):
