@@ -8,12 +8,10 @@ PAGE = pathlib.Path(__file__).with_name('api.md')
 
 # What a program may rely on, by module.
 PUBLIC = {
-  'detector': ['Detector'],
-  'detection.prediction': ['Prediction'],
+  'detector': ['Detector', 'Prediction'],
   'train': ['train_and_evaluate'],
-  'config': ['protocol', 'check'],
-  'data.dataset': ['open_categories'],
-  'evaluation.metrics': ['auroc', 'average_precision', 'f1_max', 'aupro'],
+  'config': ['from_protocol', 'check_config'],
+  'evaluation.metrics': ['evaluate', 'auroc'],
 }
 
 
@@ -54,8 +52,12 @@ def block(what, name: str) -> str:
 
 def signature(what) -> str:
   """Returns a signature, one argument a line where it is long."""
-  one = str(inspect.signature(what)).replace("'", '')
-  return one if len(one) < 72 else one.replace(', ', ',\n    ')
+  shown = inspect.signature(what)
+  parts = [str(one).replace("'", '') for one in shown.parameters.values()]
+  back = shown.return_annotation
+  end = '' if back is shown.empty else f' -> {getattr(back, "__name__", back)}'
+  one = f'({", ".join(parts)}){end}'
+  return one if len(one) < 72 else '(\n  ' + ',\n  '.join(parts) + f',\n){end}'
 
 
 if __name__ == '__main__':
