@@ -15,12 +15,11 @@ from PIL import Image
 
 from simplenet_jax import stop as stopping
 from simplenet_jax.console import Board, console, counted
-from simplenet_jax.data import files, loading
+from simplenet_jax.data import files, heatmaps, loading
 from simplenet_jax.detection import thresholds
 from simplenet_jax.detection.card import Card
 from simplenet_jax.detection.thresholds import Prediction
 from simplenet_jax.detector import Detector
-from simplenet_jax.evaluation import pictures as drawing
 from simplenet_jax.files import (
   atomic_write,
   is_formula,
@@ -203,7 +202,7 @@ class Output:
         self._picture(found).save(aside)
     if self.maps:
       target = self.folder / files.MAPS / place.parent / f'{place.name}.tiff'
-      drawing.write_map(target, found.map, found.input_map.min())
+      heatmaps.write_map(target, found.map, found.input_map.min())
 
   def _picture(self, found: Prediction) -> Image.Image:
     """Draws the heat map over an image, and a line around the defect."""
@@ -214,8 +213,10 @@ class Output:
       found.frame, original=(image.height, image.width)
     )
     heat = frame.map_to_original(found.input_map)
-    picture = drawing.heated(image, heat, self.limits)
-    return picture if limit is None else drawing.outlined(picture, heat > limit)
+    picture = heatmaps.heated(image, heat, self.limits)
+    return (
+      picture if limit is None else heatmaps.outlined(picture, heat > limit)
+    )
 
 
 def make_room(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of results: heat maps, sheets, thumbnails and curves."""
+"""Pictures of results: sheets, thumbnails and curves."""
 
 import base64
 import io
@@ -7,67 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import contourpy
-import matplotlib as mpl
 import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
+from simplenet_jax.data.heatmaps import Limits, coloured
 from simplenet_jax.files import atomic_write
 
 SHEET_SIDE = 208  # Of a picture on a sheet, its longer side, in pixels.
 _GAP, _CAPTION = 8, 22
-_OUTLINE = (0, 255, 110)
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
 # Longest sides of what the report embeds. Maps are smooth: the browser enlarges
 # them.
 _THUMBNAIL, _THUMBNAIL_HEAT, _THUMBNAIL_MASK = 256, 64, 128
 _MOST_LINES, _MOST_POINTS = 100, 1_500  # Of the outlines on a thumbnail.
-
-Limits = tuple[float, float]  # Scores at the cold and the hot end of colours.
-
-
-def limits(maps: np.ndarray) -> Limits:
-  """Returns the limits of the colours that anomaly maps are shown with."""
-  return float(np.median(maps)), float(maps.max())
-
-
-def heated(image: Image.Image, heat: np.ndarray, limits: Limits) -> Image.Image:
-  """Colours an RGB image by its map, `[height, width]` of the same aspect.
-
-  What was not scored, NaN, is hatched.
-  """
-  nearest = Image.Resampling.NEAREST
-  values = Image.fromarray(heat.astype(np.float32)).resize(image.size, nearest)
-  heat = np.asarray(values)
-  gray = np.asarray(image, np.float32).mean(-1, keepdims=True)
-  blend = 0.45 * gray + 0.55 * _coloured(heat, limits)
-  row, column = np.indices(heat.shape)
-  hatch = np.less((row + column) % 8, 2)[..., None]
-  unscored = np.where(hatch, 128, 0.5 * gray + 110)
-  blend = np.where(np.isnan(heat)[..., None], unscored, blend)
-  return Image.fromarray(blend.clip(0, 255).astype(np.uint8))
-
-
-def _coloured(heat: np.ndarray, limits: Limits) -> np.ndarray:
-  """Returns a map's colours, uint8 `[height, width, 3]`."""
-  low, high = limits
-  level = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
-  return mpl.colormaps['turbo'](np.nan_to_num(level), bytes=True)[..., :3]
-
-
-def outlined(image: Image.Image, mask: np.ndarray) -> Image.Image:
-  """Draws a line around what a mask of the same aspect marks, on RGB."""
-  # Any defect pixel marks its pixel of the smaller picture.
-  coverage = Image.fromarray(mask.astype(np.float32)).resize(
-    image.size, Image.Resampling.BOX
-  )
-  inside = np.asarray(coverage) > 0
-  pixels = np.array(image)
-  grown = np.asarray(ndimage.binary_dilation(inside, iterations=2), bool)
-  pixels[grown & ~inside] = _OUTLINE
-  return Image.fromarray(pixels)
 
 
 def pick(defects: Sequence[str], count: int) -> list[int]:
@@ -119,20 +73,6 @@ def _cell(
   draw.text((0, 2), caption, _INK, font=font)
   draw.text((cell.width, 2), score, _INK, font=font, anchor='ra')
   return cell
-
-
-def write_map(path: Path, heat: np.ndarray, lowest: float) -> None:
-  """Writes an anomaly map as compressed float32 TIFF.
-
-  Args:
-    path: The file.
-    heat: float `[height, width]`; NaN where nothing was scored.
-    lowest: The score written there: the MVTec AD evaluator, which sorts all
-      pixels, knows no NaN.
-  """
-  whole = Image.fromarray(np.nan_to_num(heat, nan=lowest))
-  with atomic_write(path) as aside:
-    whole.save(aside, compression='tiff_adobe_deflate')
 
 
 def write_curves(
@@ -189,10 +129,10 @@ def thumbnail(
     # However small it is, a defect keeps its cell.
     truth = _outline((np.asarray(share) > 0).astype(np.float32), 0.5)
   alpha = np.where(np.isnan(small), 0, 255).astype(np.uint8)[..., None]
-  coloured = np.append(_coloured(small, limits), alpha, -1)
+  heat_map = np.append(coloured(small, limits), alpha, -1)
   return {
     'picture': _embedded(_shrunk(image, _THUMBNAIL), 60),
-    'heat': _embedded(Image.fromarray(coloured), 50),
+    'heat': _embedded(Image.fromarray(heat_map), 50),
     'truth': truth,
     'found': '' if threshold is None else _outline(small, threshold),
     'size': list(image.size),
