@@ -64,6 +64,7 @@ A_SWEEPS = 'the config of a sweep: python -m simplenet_jax.sweep'
     ),
     (f'{MVTEC} --config.train.epochs=few', 2, "a whole number, not 'few'"),
     (f'{MVTEC} --config.precision=half', 1, "'half', expected one of float32,"),
+    (f'{MVTEC} --config.precision={"x" * 5000}', 1, "'xxxxxxxxxxxx"),
     (f'{MVTEC} --config.data.root=nowhere', 1, 'nowhere: no such folder'),
   ],
 )
@@ -72,12 +73,7 @@ def test_errors_are_one_line(arguments, status, message):
   assert done.status == status, done.errors
   assert done.error.startswith('error: ')
   assert message in done.error
-
-
-def test_a_message_stays_one_line_however_much_was_given():
-  found = commands.run('main', MVTEC, f'--config.precision={"x" * 5000}')
-  assert found.status == 1
-  assert len(found.error) < 1100
+  assert len(done.error) < 1100
 
 
 @pytest.mark.parametrize(

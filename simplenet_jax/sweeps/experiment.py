@@ -28,7 +28,7 @@ from simplenet_jax.evaluation.testset import TestSet
 from simplenet_jax.models import patches
 from simplenet_jax.models.head import LEAK
 from simplenet_jax.processes import SINGLE, Processes
-from simplenet_jax.sweeps import figures, settings, tables
+from simplenet_jax.sweeps import best_epoch, figures, settings, tables
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.progress import HeadProgress
@@ -89,7 +89,7 @@ def run(
       raise ValueError(
         f'{baseline}, with which all are compared, failed: {failures[baseline]}'
       )
-    found = tables.compare_with_best_epoch(outcomes)
+    found = best_epoch.compare_all(outcomes)
     for row, one in zip(collected['rows'], found, strict=True):
       row['versus_best_epoch'] = one
   table = (

@@ -9,7 +9,7 @@ from scipy import stats
 from simplenet_jax.data.folder import MVTEC_AD
 from simplenet_jax.evaluation import metrics
 from simplenet_jax.models import weights
-from simplenet_jax.sweeps import settings, tables
+from simplenet_jax.sweeps import best_epoch, settings, tables
 from simplenet_jax.sweeps.experiment import Outcome
 
 
@@ -55,7 +55,7 @@ def test_the_papers_figures_are_subtracted_only_from_their_like(
 
 def test_intervals_are_those_of_a_paired_t_test():
   values, baseline = np.random.default_rng(0).uniform(0.8, 1, (2, 6))
-  found = tables.compare(values, baseline, 0.01)
+  found = best_epoch.compare(values, baseline, 0.01)
   expected = stats.ttest_rel(values, baseline).confidence_interval(0.95)
   assert found['mean'] == pytest.approx(np.mean(values - baseline))
   assert (found['low'], found['high']) == pytest.approx(tuple(expected))
@@ -76,6 +76,6 @@ def test_not_inferior_is_what_surely_lies_above_the_margin(
   values, tolerated, expected
 ):
   baseline = [0.9, 0.8, 0.95][: len(values)]
-  found = tables.compare(values, baseline, tolerated)
+  found = best_epoch.compare(values, baseline, tolerated)
   assert found['not_inferior'] is expected
   assert (found['low'] is None) == (len(values) == 1)
