@@ -1,4 +1,4 @@
-"""All commands by their verbs: `simplenet VERB` or `python -m simplenet_jax`.
+"""All commands by their verbs: `simplenet COMMAND`.
 
 Each is a module that runs on its own, too: `python -m simplenet_jax.predict`.
 """
@@ -31,7 +31,7 @@ COMMANDS = {
 
 def listing() -> str:
   """Returns a line for each command: its verb and what it does."""
-  lines = ['simplenet VERB, as in simplenet train --config=demo']
+  lines = ['simplenet COMMAND, as in simplenet train --config=demo']
   for verb, module in COMMANDS.items():
     found = importlib.util.find_spec(f'{__package__}.{module}')
     assert found and found.origin
@@ -40,7 +40,7 @@ def listing() -> str:
       path = path.with_name('__main__.py')
     text = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8')))
     lines.append(f'  {verb:<16} {(text or "").splitlines()[0]}')
-  lines.append('simplenet VERB --help lists the flags.')
+  lines.append('simplenet COMMAND --help lists the flags.')
   return '\n'.join(lines)
 
 
