@@ -125,6 +125,8 @@ def main() -> None:
         except Exception as error:  # What was tried is told all the same.
           wrong.append(f'a judge gave up: {error}')
   wrong += [one for _, _, _, one in found if one]
+  if not found:
+    wrong.append('nothing was tried in that time')
   inputs, ends = collections.Counter[str](), collections.Counter[str]()
   for kind, count, outcome, _ in found:
     inputs[kind] += count
