@@ -7,7 +7,7 @@ import difflib
 import inspect
 import runpy
 import traceback
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -271,31 +271,24 @@ def check_fields(config: Config, model: Config) -> None:
   Raises:
     ValueError: Names all fields that differ, and which were meant.
   """
-  if problems := list(_misfits(config, model, flatten(model))):
-    raise ValueError('; '.join(problems))
-
-
-def _misfits(
-  config: Config, model: Config, known: Collection[str], prefix: str = ''
-) -> Iterator[str]:
-  for name in config:
-    if name not in model:
-      field = prefix + name
-      yield f'there is no --config.{field}{suggestion(field, known)}'
-  if missing := [prefix + name for name in model if name not in config]:
-    yield (
-      f'there must be {", ".join(f"--config.{name}" for name in missing)}; '
-      'start from config.from_protocol(), as the files in configs do'
+  found, known = flatten(config), flatten(model)
+  problems = [
+    f'there is no --config.{field}{suggestion(field, known)}'
+    for field in found
+    if field not in known
+  ]
+  if missing := [f'--config.{field}' for field in known if field not in found]:
+    problems.append(
+      f'there must be {", ".join(missing)}; start from config.from_protocol(), '
+      'as the files in configs do'
     )
-  for name in set(config) & set(model):
-    field, value, like = prefix + name, config[name], model[name]
-    if isinstance(like, ConfigDict):
-      if isinstance(value, ConfigDict):
-        yield from _misfits(value, like, known, f'{field}.')
-      else:
-        yield f'--config.{field} is {value!r}, expected a section'
-    elif not _has_type_of(value, like):
-      yield f'--config.{field} is {value!r}, expected {TYPES[type(like)]}'
+  problems += [
+    f'--config.{field} is {value!r}, expected {TYPES[type(known[field])]}'
+    for field, value in found.items()
+    if field in known and not _has_type_of(value, known[field])
+  ]
+  if problems:
+    raise ValueError('; '.join(problems))
 
 
 def _has_type_of(value: Any, like: Any) -> bool:
