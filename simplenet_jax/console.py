@@ -55,14 +55,7 @@ class Board:
     self._bars.stop()
 
   def show(self, name: str, done: float, total: float, note: str) -> None:
-    """Shows how far a category is.
-
-    Args:
-      name: Of the line; another one starts a new line.
-      done: How much of `total` is done.
-      total: How much there is to do.
-      note: What else to say.
-    """
+    """Shows in a line of this name how much of a total is done."""
     with self._lock:
       line = self._lines.get(name)
       if line is None:
@@ -81,12 +74,10 @@ class Board:
       console.print(f'  {name}: {note}, {left} left')
 
   def end(self, name: str, text: str = '') -> None:
-    """Replaces a live line by one that stays.
+    """Replaces a live line, if there is one, by one that stays.
 
-    Args:
-      name: Of the line; it need not be there.
-      text: What to say; the seconds since it was first shown follow. Nothing
-        stays where there is nothing to say.
+    It says `text` and the seconds since it was first shown; without a text
+    nothing stays.
     """
     with self._lock:
       line = self._lines.pop(name, None)
@@ -112,12 +103,10 @@ def counted(count: int, one: str, several: str = '') -> str:
 
 
 class Clock:
-  """Adds up wall time by phase.
+  """Adds up wall time by phase, in `seconds`.
 
-  Attributes:
-    seconds: Wall time of each phase so far. Phases overlap, as categories are
-      evaluated while others train. Compilation happens within the phases and is
-      told apart under `of which compilation`, added up over devices.
+  Phases overlap, as categories are evaluated while others train. Compilation
+  is part of them and also told apart, added up over devices.
   """
 
   def __init__(self):

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,9 +25,7 @@ from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.job import Job
 from simplenet_jax.training.progress import METRICS, HeadProgress, unlearned
 from simplenet_jax.training.worker import FAILURES
-from simplenet_jax.workdir import WorkDir, wait_for
-
-_PAGE_PAUSE = 20.0  # Between two pages, in units of what the first one took.
+from simplenet_jax.workdir import Result, WorkDir, wait_for
 
 # Returns the last patch scores of heads, given by seed, on a category's images.
 ScoreAgain = Callable[
@@ -36,32 +33,26 @@ ScoreAgain = Callable[
 ]
 
 
+@dataclasses.dataclass
 class RunResults:
   """What one process finds in a run, together with the others."""
 
-  def __init__(
-    self,
-    config: Config,
-    work: WorkDir,
-    images: DataSet,
-    weights: Weights,
-    jobs: Sequence[Job],
-    clock: Clock,
-    processes: Processes,
-    score_again: ScoreAgain,
-  ):
-    """Prepares for heads of all processes, `jobs`."""
-    self._config, self._work, self._images = config, work, images
-    self._categories = {one.name: one for one in images.categories}
-    self._weights, self._clock, self._processes = weights, clock, processes
-    self._jobs = {(job.category, job.seed): job for job in jobs}
-    self._score_again = score_again
-    self.checkpoints = Checkpoints(work.path / 'checkpoints')
-    self._shipper = Shipper(config, weights, work.path)
-    self._told: set[tuple[str, str]] = set()
+  config: Config
+  work: WorkDir
+  images: DataSet
+  weights: Weights
+  jobs: Sequence[Job]  # All processes'.
+  clock: Clock
+  processes: Processes
+  score_again: ScoreAgain
+
+  def __post_init__(self):
+    self.checkpoints = Checkpoints(self.work.path / 'checkpoints')
+    self._categories = {one.name: one for one in self.images.categories}
+    self._shipper = Shipper(self.config, self.weights, self.work.path)
+    self._told: set[tuple[str, str | None]] = set()
+    self._evaluated: set[str] = set()
     self._failed: dict[str, str] = {}  # Detectors that could not be made.
-    self._tried: set[str] = set()
-    self._page_due = 0.0
 
   def left(self, jobs: Sequence[Job]) -> dict[Job, int]:
     """Returns which heads of this process are to be trained, from what step."""
@@ -70,34 +61,34 @@ class RunResults:
       step = self.checkpoints.progress(job)
       if step < job.steps:
         left[job] = step
-      elif not self._head(job).get('test'):
-        self._work.note_head(job.category, job.seed)
-    self._work.forget([(job.category, job.seed) for job in left])
+      elif 'test' not in self.work.head(job.category, job.seed):
+        self.work.note_head(job.category, job.seed)
+    self.work.forget([(job.category, job.seed) for job in left])
     return left
 
   def rank(self, name: str) -> Callable[[np.ndarray], float] | None:
     """Returns what tells a category's epochs from each other: image AUROC."""
-    if self._config.evaluation.course:
+    if self.config.evaluation.course:
       return lambda scores: 0.0  # None is dropped in favour of another.
     labels = self._categories[name].labels
-    mixed = any(one.get('mixed') for one in self._work.heads(name).values())
+    mixed = any(one.get('mixed') for one in self.work.heads(name).values())
     if mixed or not 0 < labels.sum() < len(labels):
       return None
     return lambda scores: metrics.auroc(labels, scores.max(axis=(1, 2)))
 
-  def take(self, record: HeadProgress) -> bool:
+  def take(self, head: HeadProgress) -> bool:
     """Takes a head that ended; evaluates its category if it was the last one.
 
     Returns:
       Whether all heads of the category have ended.
     """
-    name, error = record.job.category, record.error
+    name, error = head.job.category, head.error
     if error and (name, error) not in self._told:
       self._told.add((name, error))
       console.print(f'  error: {name}: {error}')
-    if record.finished and (caution := self._caution(record)):
-      logging.warning('%s', caution)
-    ended = self._work.note_head(name, record.job.seed, error)
+    if caution := self._cautions([head]):
+      logging.warning('%s', caution[0])
+    ended = self.work.note_head(name, head.job.seed, error)
     if ended:
       self._finish(name)
     return ended
@@ -107,13 +98,11 @@ class RunResults:
 
     They are left by processes that were killed, or by images that changed.
     """
-    with self._work.locked():
-      known = self._work.results()
-    for name in self._work.complete():
-      found = known[name]
-      if name in self._tried:
-        continue
-      if found is None or isinstance(found, str) or self._lacks(name):
+    with self.work.locked():
+      known = self.work.results()
+    for name in self.work.complete():
+      is_known = known[name] and not isinstance(known[name], str)
+      if name not in self._evaluated and not (is_known and self._has(name)):
         self._finish(name)
 
   def conclude(self) -> dict[str, Any]:
@@ -125,226 +114,221 @@ class RunResults:
     Raises:
       ValueError: If a category failed.
     """
-    with self._work.locked():
-      found = self._work.results()
+    path, wants_page = self.work.path, self.config.evaluation.report
+    with self.work.locked():
+      found = self.work.results()
       missing = [name for name, one in found.items() if one is None]
       table = {} if missing else self._report(found)
-      if table and self._config.evaluation.report:
-        page.write(self._work.path)
+      if table and wants_page:
+        page.write(path)
     if missing:
       console.print(
         f'  {len(missing)} of {counted(len(found), "category", "categories")} '
         f'are to come ({", ".join(missing)}): other processes finish them, or '
         'the same command does'
       )
-    elif table:
-      measured = any(
-        one.last for one in found.values() if one and not isinstance(one, str)
-      )
-      shown = (
-        format_table(table)
-        if measured
-        else 'No test images: nothing was measured.'
-      )
-      console.print(f'\n{shown}\n\nResults: {self._work.path}/')
-      if self._config.evaluation.report:
-        console.print(f'Report: {self._work.path / "report.html"}')
+    if table:
+      told = 'No test images: nothing was measured.'
+      if any(one.test for one in self._categories.values()):
+        told = format_table(table)
+      console.print(f'\n{told}\n\nResults: {path}/')
+      if wants_page:
+        console.print(f'Report: {path / page.NAME}')
       self._shipper.conclude()
-    failed = {}
+    failed = dict(self._failed)
     for name, one in found.items():
-      errors = [head.get('error') for head in self._work.heads(name).values()]
-      told = one if isinstance(one, str) else self._failed.get(name)
-      if told := told or next(filter(None, errors), None):
+      errors = [head.get('error') for head in self.work.heads(name).values()]
+      if (
+        told := one if isinstance(one, str) else next(filter(None, errors), '')
+      ):
         failed[name] = told
     if failed:
-      first = next(iter(failed))
+      names = [name for name in found if name in failed]
       raise ValueError(
-        f'{len(failed)} of {len(found)} categories failed '
-        f'({", ".join(failed)}); the first, {first}: {failed[first]}'
+        f'{len(names)} of {len(found)} categories failed '
+        f'({", ".join(names)}); the first, {names[0]}: {failed[names[0]]}'
       )
     return table
 
-  def _head(self, job: Job) -> dict[str, Any]:
-    return self._work.heads(job.category).get(str(job.seed), {})
+  def _cautions(self, heads: Sequence[HeadProgress]) -> list[str]:
+    train = self.config.train
+    told = (
+      unlearned(head, train.loss, train.margin)
+      for head in heads
+      if head.finished
+    )
+    return [text for text in told if text]
 
-  def _caution(self, record: HeadProgress) -> str:
-    train = self._config.train
-    return unlearned(record, train.loss, train.margin)
-
-  def _lacks(self, name: str) -> bool:
-    """Returns whether files are not there that are asked for by now."""
-    folder, asked = self._work.path, self._config.evaluation
-    heads, images = self._work.heads(name), self._work.detector_images(name)
-    seeds = [
+  def _has(self, name: str) -> bool:
+    """Returns whether a category's files are there that are asked for."""
+    folder, asked = self.work.path, self.config.evaluation
+    whole = [
       seed
-      for seed in self._config.seeds
-      if not heads.get(str(seed), {}).get('error')
+      for seed in self.config.seeds
+      if not self.work.head(name, seed).get('error')
     ]
-    if self._config.detector.save and not self._shipper.has(
-      name, seeds, images
+    if self.config.detector.save and not self._shipper.has(
+      name, whole, self.work.detector_images(name)
     ):
-      return True
-    if not self._categories[name].test:
       return False
-    sheet = folder / 'pictures' / f'{name}.png'
-    report = run_files.report_path(folder, name)
-    return (
-      (bool(asked.pictures) and not sheet.exists())
-      or (asked.maps and not (folder / 'maps' / name).is_dir())
-      or (asked.report and not report.exists())
+    wanted = {
+      folder / 'pictures' / f'{name}.png': asked.pictures,
+      folder / 'maps' / name: asked.maps,
+      run_files.report_path(folder, name): asked.report,
+    }
+    return not self._categories[name].test or all(
+      path.exists() for path, wants in wanted.items() if wants
     )
 
   def _finish(self, name: str) -> None:
     """Evaluates a category and makes its detector, unless another does."""
-    self._tried.add(name)
-    with self._work.evaluating(name) as mine:
+    self._evaluated.add(name)
+    with self.work.evaluating(name) as mine:
       if not mine:
         return
-      found: results.CategoryResult | str
-      records: list[HeadProgress] = []
-      try:
-        records = self._records(name)
-        if not any(record.finished for record in records):
-          found = records[0].error or 'no head is there'
-        else:
-          found = self._evaluate(self._categories[name], records)
-      except (*FAILURES, RuntimeError) as error:
-        found = _reason(error)
-        console.print(f'  error: {name}: {found}')
-      self._work.note_result(name, found)
-      with self._work.locked():
-        self._report(self._work.results())
-      if not isinstance(found, str):
-        try:
-          self._ship(self._categories[name], records)
-        except (*FAILURES, RuntimeError) as error:
-          self._failed[name] = _reason(error)
-          console.print(f'  error: {name}: {self._failed[name]}')
-    self._show()
+      heads: list[HeadProgress] = []
+      with self._failing(name) as failed:
+        heads = self._heads(name)
+        if not any(head.finished for head in heads):
+          raise ValueError(heads[0].error)
+        found = self._evaluate(self._categories[name], heads)
+        self.work.note_result(name, found)
+      if failed:
+        self.work.note_result(name, failed[0])
+      with self.work.locked():
+        self._report(self.work.results())
+      if not failed:
+        with self._failing(name) as failed:
+          self._ship(self._categories[name], heads)
+        self._failed |= dict.fromkeys([name] if failed else [], *failed)
 
-  def _records(self, name: str) -> list[HeadProgress]:
+  @contextlib.contextmanager
+  def _failing(self, name: str):
+    """Yields a list that holds why a category failed, if it does inside."""
+    failed: list[str] = []
+    try:
+      yield failed
+    except (*FAILURES, RuntimeError) as error:
+      failed.append(_reason(error))
+      if (name, failed[0]) not in self._told:
+        console.print(f'  error: {name}: {failed[0]}')
+
+  def _heads(self, name: str) -> list[HeadProgress]:
     """Returns the heads of a category, whichever process has trained them."""
     found = []
-    for seed in self._config.seeds:
-      job = self._jobs[name, seed]
-      if error := self._head(job).get('error'):
-        record = HeadProgress(job)
-        record.error = error
-      else:
-        record = wait_for(
-          lambda job=job: self._finished(job), f'a checkpoint of {name}'
+    for job in (job for job in self.jobs if job.category == name):
+      known = self.work.head(name, job.seed)
+      head = HeadProgress(job)
+      head.error = known.get('error')
+      if not head.error:
+        # Scores of other images than those of now cannot be ranked.
+        rank = self.rank(name) if self.work.scored(name, known) else None
+        saved = wait_for(
+          lambda job=job, rank=rank: self._finished(job, rank),
+          f'a checkpoint of {name}',
         )
-        if record is None:
-          raise ValueError(f'the checkpoint of seed {seed} is gone')
-      found.append(record)
+        if saved is None:
+          raise ValueError(f'the checkpoint of seed {job.seed} is gone')
+        head = saved
+      found.append(head)
     return found
 
-  def _finished(self, job: Job) -> HeadProgress | None:
-    # Scores of other images than those of now cannot be ranked.
-    current = self._work.scored(job.category, self._head(job))
-    rank = self.rank(job.category) if current else None
+  def _finished(self, job: Job, rank) -> HeadProgress | None:
     saved = self.checkpoints.load(job, rank)
     return saved[0] if saved and saved[0].finished else None
 
   def _scores(
-    self, inputs: Inputs, records: Sequence[HeadProgress]
-  ) -> tuple[list[dict[int, np.ndarray]], bool]:
-    """Returns each head's scores by epoch, and whether one can be selected.
+    self, inputs: Inputs, whole: Sequence[HeadProgress]
+  ) -> tuple[dict[int, dict[int, np.ndarray]], bool]:
+    """Returns heads' scores by seed and epoch, and whether one can be selected.
 
     Where test images changed after they were scored, they are scored again by
     the heads as they are in the end.
     """
-    heads = self._work.heads(inputs.name)
-    whole = [record for record in records if record.finished]
-    known = {record.job.seed: heads[str(record.job.seed)] for record in whole}
+    known = self.work.heads(inputs.name)
     again = {
-      record.job.seed: record.head or {}
-      for record in whole
-      if not self._work.scored(inputs.name, known[record.job.seed])
+      head.job.seed: head.head or {}
+      for head in whole
+      if not self.work.scored(inputs.name, known[str(head.job.seed)])
     }
     if not again and not any(one.get('mixed') for one in known.values()):
-      return [one.scores if one.finished else {} for one in records], True
+      return {head.job.seed: head.scores for head in whole}, True
     if again:
       console.print(f'  {inputs.name}: scores its test images, which changed')
-    scored = self._score_again(inputs, again) if again else {}
-    return [
-      {one.job.epochs: scored.get(one.job.seed, _last(one))}
-      if one.finished
-      else {}
-      for one in records
-    ], False
+    scored = self.score_again(inputs, again) if again else {}
+    last = {
+      head.job.seed: head.scores[head.job.epochs]
+      for head in whole
+      if head.job.seed not in scored
+    }
+    epochs = whole[0].job.epochs
+    return {s: {epochs: one} for s, one in (last | scored).items()}, False
 
   def _evaluate(
-    self, inputs: Inputs, records: Sequence[HeadProgress]
+    self, inputs: Inputs, heads: Sequence[HeadProgress]
   ) -> results.CategoryResult:
     """Evaluates a category's heads, one per seed, and writes its files."""
-    asked, folder, name = self._config.evaluation, self._work.path, inputs.name
-    whole = [record for record in records if record.finished]
-    cautions = [text for text in map(self._caution, whole) if text]
-    with self._clock('pictures'):
-      courses = [record.epochs() for record in whole]
+    asked, folder, name = self.config.evaluation, self.work.path, inputs.name
+    whole = [head for head in heads if head.finished]
+    with self.clock('pictures'):
+      courses = [head.epochs() for head in whole]
       run_files.write_curves(
         folder,
         name,
-        [record.job.seed for record in whole],
-        {
-          metric: np.stack([one[metric] for one in courses])
-          for metric in METRICS
-        },
+        [head.job.seed for head in whole],
+        {key: np.stack([one[key] for one in courses]) for key in METRICS},
       )
     if not inputs.test:
       console.print(f'  {name}: no test images, nothing to evaluate')
-      return results.CategoryResult(last=[], cautions=cautions)
-    with self._clock('evaluate'):
-      scores, selectable = self._scores(inputs, records)
+      return results.CategoryResult(last=[], cautions=self._cautions(whole))
+    with self.clock('evaluate'):
+      scores, selectable = self._scores(inputs, whole)
       test = testset.TestSet.read(inputs, asked.smoothing)
-      found = testset.evaluate(test, scores, course=asked.course and selectable)
+      found = testset.evaluate(
+        test,
+        [scores.get(head.job.seed, {}) for head in heads],
+        course=asked.course and selectable,
+      )
       if not selectable:
         found = dataclasses.replace(found, best=[])
-    with self._clock('pictures'):
+    with self.clock('pictures'):
+      epochs = heads[0].job.epochs
       run_files.write(
         folder,
         inputs,
         test,
-        {
-          one.job.seed: by_epoch[one.job.epochs]
-          for one, by_epoch in zip(records, scores, strict=True)
-          if by_epoch
-        },
+        {head.job.seed: scores[head.job.seed][epochs] for head in whole},
         asked,
         images=sum(len(one.test) for one in self._categories.values()),
       )
     figures = []
     for title, key in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc')):
       mean = statistics.fmean(seed[key] for seed in found.last)
-      told = 'undefined' if mean != mean else f'{mean:.1%}'
-      figures.append(f'{title} {told}')
+      figures.append(
+        f'{title} {"undefined" if mean != mean else f"{mean:.1%}"}'
+      )
     console.print(f'  {name}: {", ".join(figures)}')
     return dataclasses.replace(
-      found, cautions=cautions, pixels=inputs.known_pixels()
+      found, cautions=self._cautions(whole), pixels=inputs.known_pixels()
     )
 
-  def _ship(self, inputs: Inputs, records: Sequence[HeadProgress]) -> None:
+  def _ship(self, inputs: Inputs, heads: Sequence[HeadProgress]) -> None:
     """Makes a category's detector of all its heads that were not given up."""
-    whole = [record for record in records if record.finished]
-    heads = {record.job.seed: record.head or {} for record in whole}
-    images = self._work.detector_images(inputs.name)
-    if not self._config.detector.save or self._shipper.has(
-      inputs.name, list(heads), images
-    ):
+    whole = [head for head in heads if head.finished]
+    by_seed = {head.job.seed: head.head or {} for head in whole}
+    name, images = inputs.name, self.work.detector_images(inputs.name)
+    save = self.config.detector.save
+    if not save or self._shipper.has(name, list(by_seed), images):
       return
-    if len(whole) < len(records):
+    if len(whole) < len(heads):
       console.print(
-        f'  {inputs.name}: its detector has {len(whole)} of '
-        f'{counted(len(records), "head")}'
+        f'  {name}: its detector has {len(whole)} of '
+        f'{counted(len(heads), "head")}'
       )
-    with self._clock('detectors'):
-      cautions = [text for text in map(self._caution, whole) if text]
-      self._shipper.ship(inputs, heads, images, cautions)
+    with self.clock('detectors'):
+      self._shipper.ship(inputs, by_seed, images, self._cautions(whole))
 
-  def _report(
-    self, found: Mapping[str, results.CategoryResult | str | None]
-  ) -> dict[str, Any]:
+  def _report(self, found: Mapping[str, Result]) -> dict[str, Any]:
     """Writes the tables of the categories evaluated so far; under the lock.
 
     Where this process evaluated none, what is there stays: it names the time
@@ -353,14 +337,14 @@ class RunResults:
     finished = {
       name: one
       for name, one in found.items()
-      if one is not None and not isinstance(one, str)
+      if isinstance(one, results.CategoryResult)
     }
     if not finished:
       return {}
-    config, weights = self._config, self._weights
+    weights = self.weights
     about = {
-      'protocol': describe_protocol(config, weights.other),
-      'config': config.to_dict(),
+      'protocol': describe_protocol(self.config, weights.other),
+      'config': self.config.to_dict(),
       'weights': {
         'name': weights.name,
         'path': str(weights.path),
@@ -368,39 +352,20 @@ class RunResults:
         'recipe': weights.recipe,
         'warnings': list(weights.warnings),
       },
-      'wall_seconds': self._clock.seconds,
+      'wall_seconds': self.clock.seconds,
       'versions': environment.versions(),
-      'device': environment.device() | {'processes': self._processes.count},
-      'files': [dataclasses.asdict(row) for row in self._images.files],
+      'device': environment.device() | {'processes': self.processes.count},
+      'files': [dataclasses.asdict(row) for row in self.images.files],
     }
-    path = self._work.path / 'results.json'
+    path = self.work.path / 'results.json'
     table = results.build(about, finished)
-    if path.exists() and not self._tried:
+    if path.exists() and not self._evaluated:
       with contextlib.suppress(ValueError, KeyError):
         before = read_json(path)
         if before['categories'] == results.strict(table['categories']):
           return before
-    results.write(self._work.path, table)
+    results.write(self.work.path, table)
     return table
-
-  def _show(self) -> None:
-    """Writes the page, which shows everything, unless it is quite new."""
-    begun = time.monotonic()
-    alone = self._processes.count == 1
-    if not (alone and self._config.evaluation.report) or begun < self._page_due:
-      return
-    if not (self._work.path / 'results.json').exists():
-      return
-    try:
-      page.write(self._work.path)
-    except FAILURES as error:  # In the end it is tried once more.
-      console.print(f'  error: the report: {error}')
-    now = time.monotonic()
-    self._page_due = now + _PAGE_PAUSE * (now - begun)
-
-
-def _last(record: HeadProgress) -> np.ndarray:
-  return record.scores[record.job.epochs]
 
 
 def _reason(error: Exception) -> str:

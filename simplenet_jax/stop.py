@@ -12,11 +12,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(Exception):  # noqa: N818 - nothing went wrong.
-  """A run was stopped and can go on later.
-
-  Attributes:
-    status: The exit status that tells so: 128 and the signal's number.
-  """
+  """A run was stopped and can go on later; `status` is its exit status."""
 
   def __init__(self, message: str, status: int):
     super().__init__(message)
@@ -24,13 +20,9 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong.
 
 
 class Stop(threading.Event):
-  """Set when a signal arrived.
+  """Set when a signal arrived."""
 
-  Attributes:
-    signal: Its number; 0 before.
-  """
-
-  signal: int = 0
+  signal: int = 0  # Its number.
 
 
 @contextlib.contextmanager
@@ -39,9 +31,7 @@ def caught(meanwhile: str = 'heads are saved') -> Iterator[Stop]:
 
   A second signal ends the process at once; what was saved stays whole. Off the
   main thread, where Python allows no handlers, signals go their usual way.
-
-  Args:
-    meanwhile: What is done before it ends, to be told.
+  `meanwhile` tells what is done before the process ends.
   """
   stop = Stop()
   if threading.current_thread() is not threading.main_thread():
@@ -77,12 +67,7 @@ def at_once(kept: Callable[[], str]) -> Iterator[None]:
   """Turns SIGTERM and SIGINT into `Stopped`, wherever they arrive.
 
   For work that cannot look at an event: waiting for a server takes minutes.
-
-  Args:
-    kept: Returns what is left and how it goes on, to be told.
-
-  Raises:
-    Stopped: When a signal arrived.
+  `kept` returns what is left and how it goes on, to be told.
   """
   numbers: list[int] = []
 

@@ -32,6 +32,8 @@ POLL_ATTEMPTS = 60  # Looks at a file that another process wrote, 1 s apart.
 _LENGTH = ('--config.train.epochs', '--config.train.min_steps')
 
 Progress = dict[str, dict[str, Any]]
+# What was found of a category, why it failed, or None while it is to come.
+Result = CategoryResult | str | None
 
 
 class WorkDir:
@@ -78,6 +80,10 @@ class WorkDir:
     with self.locked():
       return self.progress()['heads'].get(name, {})
 
+  def head(self, name: str, seed: int) -> dict[str, Any]:
+    """Returns what is known of a head; see `heads`."""
+    return self.heads(name).get(str(seed), {})
+
   def scored(self, name: str, head: Mapping[str, Any]) -> bool:
     """Returns whether a head has scored the test images as they are now."""
     return head['test'] == self._images[name]['test']
@@ -107,16 +113,12 @@ class WorkDir:
       told = found if isinstance(found, str) else dataclasses.asdict(found)
       progress['results'][name] = {'of': self._of(progress, name), 'is': told}
 
-  def results(self) -> dict[str, CategoryResult | str | None]:
-    """Returns what is known of each category, or why it failed.
-
-    None where heads, images or the evaluation are still to come. To be called
-    under the lock.
-    """
-    progress, found = self.progress(), {}
-    for name in self._images:
+  def results(self) -> dict[str, Result]:
+    """Returns what is known of each category; to be called under the lock."""
+    progress = self.progress()
+    found: dict[str, Result] = dict.fromkeys(self._images)
+    for name in found:
       known = progress['results'].get(name)
-      found[name] = None
       if known and known['of'] == self._of(progress, name):
         told = known['is']
         found[name] = told if isinstance(told, str) else CategoryResult(**told)
@@ -187,10 +189,7 @@ class WorkDir:
     """Raises ValueError where this is another run; names what differs.
 
     More seeds, more epochs and other images to test on make no other run.
-
-    Returns:
-      How many epochs the heads were trained for so far, if they are to be
-      trained for more; else nothing.
+    Returns the epochs so far where heads are to be trained for more.
     """
     try:
       own, other = _binding(mine), _binding(theirs)
@@ -245,16 +244,9 @@ def open_or_resume(
 ) -> Iterator[WorkDir]:
   """Holds a work directory for a run, or takes an earlier run up again.
 
-  A run is known by its content: where its images and weights lie, and what they
-  are called there, does not matter. However this process ends, the directory is
-  free afterwards.
-
-  Args:
-    path: The directory; made where missing.
-    config: The settings.
-    weights: The backbone's sha256.
-    categories: The images.
-    processes: Which process this is.
+  A run is known by its content, the weights by their sha256: where images and
+  weights lie, and what they are called there, does not matter. However this
+  process ends, the directory is free afterwards.
 
   Raises:
     ValueError: If it holds another run, which names what differs, or another
@@ -280,14 +272,8 @@ def open_or_resume(
 def wait_for(found: Callable[[], Any], what: str) -> Any:
   """Returns what a function finds, as soon as it is not None.
 
-  File systems of networks show what other machines wrote after a while.
-
-  Args:
-    found: Returns None as long as nothing is there.
-    what: What is waited for, to be told.
-
-  Returns:
-    What was found; None where it did not come.
+  File systems of networks show what other machines wrote after a while. Tells
+  what is waited for; returns None where it did not come.
   """
   for attempt in range(POLL_ATTEMPTS):
     if (value := found()) is not None:

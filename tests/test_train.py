@@ -25,7 +25,6 @@ from simplenet_jax.models import scoring
 from simplenet_jax.training import layout
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.progress import HeadProgress
-from tests import commands
 from tests.small import make_category, make_config, picture, spoil
 
 
@@ -112,11 +111,6 @@ def test_a_run_leaves_pictures_and_curves(finished):
     ]
     assert all(float(row['loss']) > 0 for row in rows)
   assert (finished.work / 'curves/only_good.png').exists()
-
-
-def test_tables_end_their_lines_alike(finished):
-  for name in ('results.csv', 'curves/part.csv'):
-    assert b'\r' not in (finished.work / name).read_bytes()
 
 
 def test_a_head_that_has_not_learned_is_told_everywhere(finished):
@@ -257,11 +251,6 @@ def held_out(tmp_path_factory, backbone):
   return HeldOut(config, top / 'work', told)
 
 
-def test_detectors_can_be_left_out(held_out):
-  assert 'Detectors:' not in held_out.told[0]
-  assert 'threshold' not in held_out.told[0]
-
-
 def test_a_finished_run_makes_detectors_of_its_checkpoints(held_out):
   told = held_out.told[1]
   assert 'resumes   4 heads finished, 0 under way' in told
@@ -340,17 +329,6 @@ def test_held_out_images_are_not_trained_on(held_out, tmp_path):
     assert getattr(found.thresholds, field) == getattr(
       expected.thresholds, field
     )
-
-
-def test_a_flag_leaves_detectors_out(monkeypatch):
-  seen = []
-  monkeypatch.setattr(
-    train, 'train_and_evaluate', lambda config, *_: seen.append(config)
-  )
-  for more in ((), ('--noconfig.detector.save',)):
-    done = commands.run('main', '--config=configs/folder.py', *more)
-    assert done.status == 0, done.errors
-  assert [config.detector.save for config in seen] == [True, False]
 
 
 def run(config, tmp_path):
@@ -537,14 +515,6 @@ def test_every_switch_runs(config, tmp_path, protocol, changes):
   assert 0 <= table['categories']['part']['last']['image_auroc']['mean'] <= 1
   assert table['protocol'].startswith(f'{protocol}, but ')
   assert 'data.resize' in table['protocol']
-
-
-def test_results_of_another_run_are_kept(config, tmp_path):
-  (tmp_path / 'work').mkdir()
-  (tmp_path / 'work/results.json').write_text('{}')
-  make_category(tmp_path / 'data/part')
-  with pytest.raises(ValueError, match='results of another run'):
-    run(config, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -21,20 +21,12 @@ _WASTE = 0.05  # The most that lanes may idle, as a share of their steps.
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One head to train.
-
-  Attributes:
-    category: Its name.
-    seed: From 0 to 2**32 - 1.
-    images: Number of training images.
-    batch_size: Images per step.
-    epochs: Passes over the images.
-  """
+  """One head to train."""
 
   category: str
-  seed: int
-  images: int
-  batch_size: int
+  seed: int  # From 0 to 2**32 - 1.
+  images: int  # To train on.
+  batch_size: int  # Images per step.
   epochs: int
 
   @property
@@ -61,8 +53,8 @@ def batches(job: Job, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
 
   Args:
     job: The head.
-    first: Number of the first step, from 0.
-    count: Number of steps.
+    first: The first step, from 0.
+    count: How many steps.
 
   Returns:
     Image indices, int32 `[count, batch_size]`, and 1 where they count or 0
@@ -92,8 +84,8 @@ def rates(
 
   Args:
     job: The head.
-    first: Number of the first step, from 0.
-    count: Number of steps.
+    first: The first step, from 0.
+    count: How many steps.
     schedule: `constant`, or `cosine`: to zero after the last step (Loshchilov
       and Hutter, "SGDR", 2017, equation 5, without restarts).
     warmup: Share of the steps in which they rise from near zero, linearly.
@@ -123,10 +115,6 @@ def assign(jobs: Sequence[Job], bins: int) -> list[list[Job]]:
 
   Seeds of a category share its features, so they are kept together as far as
   the balance allows: as whole categories, or as few blocks of seeds.
-
-  Args:
-    jobs: At least one.
-    bins: How many processes or devices, at least 1.
 
   Returns:
     The heads of each, longest first, a category's seeds in a row.
@@ -160,11 +148,9 @@ def _steps(jobs: Sequence[Job]) -> int:
 
 
 def makespan(jobs: Sequence[Job], lanes: int) -> int:
-  """Returns the steps until all heads are done.
+  """Returns the steps until a device's heads are done, in their order.
 
-  Args:
-    jobs: Of one device, in the order in which they start.
-    lanes: Heads that train side by side; a lane that is done takes the next.
+  So many train side by side; a lane that is done takes the next head.
   """
   ends = [0] * lanes
   for job in jobs:
@@ -197,9 +183,7 @@ def step_operations(config: Config, shapes: Sequence[Any]) -> float:
   first matrix, forwards and for that matrix's gradient; the adaptor is
   multiplied into it once, with the gradients of both.
 
-  Args:
-    config: A run's settings.
-    shapes: One image's features, `[h, w, channels]` of each level.
+  `shapes` are one image's features, `[h, w, channels]` of each level.
   """
   patches, dim = config.train.patches, config.patch.target_dim
   positions = [patches or one.shape[0] * one.shape[1] for one in shapes]
