@@ -167,7 +167,7 @@ class WorkDir:
       _write(path, mine)
       return
     theirs, self.resumed = _read(path), True
-    longer = self._check_same_run(mine, theirs)
+    longer = self._check_same_run(mine, theirs, alone)
     if longer:
       if not alone:
         raise ValueError(_at_work(self.path))
@@ -184,11 +184,11 @@ class WorkDir:
     _write(path, mine)
 
   def _check_same_run(
-    self, mine: dict[str, Any], theirs: dict[str, Any]
+    self, mine: dict[str, Any], theirs: dict[str, Any], alone: bool
   ) -> str:
     """Raises ValueError where this is another run; names what differs.
 
-    More seeds, more epochs and other images to test on make no other run.
+    Other seeds, more epochs and other images to test on make no other run.
     Returns the epochs so far where heads are to be trained for more.
     """
     try:
@@ -197,7 +197,7 @@ class WorkDir:
       raise ValueError(
         f'{self.path}/run.json: not as a run leaves it ({error!r})'
       ) from None
-    if set(other['--config.seeds']) <= set(own['--config.seeds']):
+    if alone:  # Processes that run together have the same seeds.
       other['--config.seeds'] = own['--config.seeds']
     for name in self._images:
       key = f'training images of {name}'

@@ -86,12 +86,12 @@ def test_a_run_of_before_a_setting_did_as_the_reference_does(
 
 def test_what_differs_is_named_with_both_values(claim, config):
   claim()
-  config.train.epochs, config.seeds = 2, (0,)
+  config.train.epochs, config.train.sigma = 2, 0.5
   with pytest.raises(ValueError, match='work holds another run: ') as raised:
     claim('def456')
   for difference in (
     '--config.train.epochs was 3, is 2',
-    '--config.seeds was [0, 1], is [0]',
+    '--config.train.sigma was 0.015, is 0.5',
     "the weights' sha256 was 'abc123', is 'def456'",
   ):
     assert difference in str(raised.value)
@@ -129,7 +129,7 @@ def test_every_other_setting_binds(tmp_path, config):
         open_with(other)
 
 
-def test_more_seeds_are_the_same_run(claim, config, opened):
+def test_other_seeds_are_the_same_run(config, opened):
   with opened() as work:
     assert work.note_head('part', 0) is False
     assert work.note_head('part', 1) is True
@@ -139,6 +139,16 @@ def test_more_seeds_are_the_same_run(claim, config, opened):
   with opened() as work:
     assert work.results()['part'] is None
     assert work.note_head('part', 2) is True
+  config.seeds = (1,)
+  with opened() as work:
+    assert work.complete() == ['part']
+  with opened(count=2, index=0):
+    config.seeds = (1, 2)
+    with (
+      pytest.raises(ValueError, match=r'seeds was \[1\], is \[1, 2\]'),
+      opened(count=2, index=1),
+    ):
+      pass
 
 
 def test_what_was_trained_for_fewer_epochs_is_kept(claim, config, tmp_path):
