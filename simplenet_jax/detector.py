@@ -27,8 +27,8 @@ from simplenet_jax.detection.appearance import Watch, other_aspect
 from simplenet_jax.detection.card import Card
 from simplenet_jax.detection.inputs import OnError
 from simplenet_jax.detection.thresholds import Prediction, Thresholds
+from simplenet_jax.fields import PRECISIONS
 from simplenet_jax.models import simplenet
-from simplenet_jax.models.precision import PRECISIONS
 
 
 class Detector:

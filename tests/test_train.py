@@ -21,7 +21,7 @@ from simplenet_jax.detection import assembly
 from simplenet_jax.detection.thresholds import NONE
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import testset
-from simplenet_jax.models import scoring
+from simplenet_jax.models import simplenet
 from simplenet_jax.training import layout
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.progress import HeadProgress
@@ -171,7 +171,7 @@ def test_a_run_leaves_detectors_that_score_as_its_heads(finished):
   one, patch_scores = trained(finished.config, finished.work, 'part')
   assert len(patch_scores) == 2
   together = np.mean(patch_scores, axis=0)
-  maps = np.asarray(scoring.anomaly_maps(together, one.size, 4.0))
+  maps = np.asarray(simplenet.anomaly_maps(together, one.size, 4.0))
   allowed = 1e-5 * float(np.ptp(together))
   # One head alone, or the mean of maxima, would be something else.
   for other in (*patch_scores, np.mean(patch_scores, 0) + np.ptp(together)):
@@ -419,7 +419,7 @@ def test_the_crop_leaves_the_rest_unscored(config, tmp_path, caplog):
   assert list(run(config, tmp_path)['categories']) == ['part']
   one, patch_scores = trained(config, tmp_path / 'work', 'part')
   together = np.mean(patch_scores, axis=0)
-  maps = np.asarray(scoring.anomaly_maps(together, one.size, 4.0))
+  maps = np.asarray(simplenet.anomaly_maps(together, one.size, 4.0))
   path = tmp_path / 'work/maps/part/test/good/0.tiff'
   with Image.open(path) as image:
     assert image.info['compression'] == 'tiff_adobe_deflate'

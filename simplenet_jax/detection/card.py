@@ -12,8 +12,8 @@ import simplenet_jax
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.detection.appearance import Appearance
 from simplenet_jax.detection.thresholds import Thresholds
+from simplenet_jax.fields import PRECISIONS
 from simplenet_jax.models import resnet
-from simplenet_jax.models.precision import PRECISIONS
 from simplenet_jax.models.simplenet import Network
 
 _KIND, _NUMBER = 'simplenet-jax detector', 2

@@ -10,7 +10,7 @@ import numpy as np
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics
 from simplenet_jax.evaluation.results import CategoryResult
-from simplenet_jax.models import scoring
+from simplenet_jax.models import simplenet
 
 BLOCK = 32  # Images whose maps are made at a time: memory holds no more.
 
@@ -70,7 +70,7 @@ class TestSet:
       some = patch_scores[start : start + BLOCK]
       # Padded, so that one program serves every number of images.
       padded = np.pad(some, [(0, BLOCK - len(some)), (0, 0), (0, 0)])
-      made = scoring.anomaly_maps(padded, self.size, self.smoothing)
+      made = simplenet.anomaly_maps(padded, self.size, self.smoothing)
       maps[start : start + BLOCK] = np.asarray(made)[: len(some)]
     return maps
 

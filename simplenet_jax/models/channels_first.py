@@ -56,8 +56,7 @@ def detect(
   folded = {k: jnp.asarray(v) for k, v in weights.items() if 'head.' in k}
   scores = head.apply(folded, levels, network.level_offsets, 'float32')
   rows, cols = (
-    resampling.gaussian_matrix(side, network.smoothing)
-    @ resampling.bilinear_matrix(grid, side)
+    resampling.upsampling_matrix(grid, side, network.smoothing)
     for side, grid in zip(network.size, scores.shape[1:], strict=True)
   )
   left, right = jnp.asarray(rows, jnp.float32), jnp.asarray(cols.T, jnp.float32)

@@ -26,7 +26,7 @@ import numpy as np
 from flax import nnx
 
 from simplenet_jax.models import resampling
-from simplenet_jax.models.precision import matmul
+from simplenet_jax.models.layers import matmul
 
 # How many linear layers each adaptor has (paper, Table 3).
 ADAPTORS = {'linear': 1, 'mlp': 2, 'identity': 0}
@@ -155,7 +155,7 @@ class Head(nnx.Module):
       adaptor_bias: Whether the adaptor's linear layers have a bias.
       hidden: Width of the discriminator.
       dtype: Of parameters and computation.
-      precision: Of matrix products, one of `precision.PRECISIONS`.
+      precision: Of matrix products, one of `layers.PRECISIONS`.
       rngs: For the initial weights.
 
     Raises:
@@ -311,7 +311,7 @@ def apply(
     weights: From `fold`.
     levels: Pooled features `[batch, h, w, channels]` of each level.
     level_offsets: The first patch dimension of each level.
-    precision: Of the products, one of `precision.PRECISIONS`.
+    precision: Of the products, one of `layers.PRECISIONS`.
 
   Returns:
     Patch scores `[batch, H, W]`, float32.

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from scipy import sparse
 
 from simplenet_jax.models import resampling
@@ -187,34 +186,3 @@ def merge(
     # and the compiler makes it one.
     joined += jnp.pad(resized, ((0, 0), (0, 0), (offset, behind)))
   return jnp.asarray(joined)
-
-
-@functools.partial(
-  jax.jit, static_argnames=('patch_size', 'pretrain_dim', 'target_dim')
-)
-def embed(
-  features: Sequence[ArrayLike],
-  *,
-  patch_size: int,
-  pretrain_dim: int,
-  target_dim: int,
-) -> jax.Array:
-  """Aggregates a batch of feature maps into patch features.
-
-  Args:
-    features: `[batch, h, w, channels]` of each level, float, finest first.
-    patch_size: Side of the neighbourhood, in positions.
-    pretrain_dim: Dimensions of each level after the first pooling.
-    target_dim: Dimensions of a patch.
-
-  Returns:
-    `[batch, H, W, target_dim]`, on the grid of the first level.
-  """
-  channels = tuple(np.shape(level)[-1] for level in features)
-  levels = pooling_for(channels, patch_size, pretrain_dim, target_dim)
-
-  def embed_image(image):
-    pooled = tuple(map(pool_level, image, levels))
-    return merge(pooled, [level.start for level in levels], target_dim)
-
-  return jax.vmap(embed_image)(tuple(map(jnp.asarray, features)))

@@ -29,34 +29,32 @@ def bilinear_matrix(inputs: int, outputs: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def gaussian_matrix(length: int, sigma: float) -> np.ndarray:
-  """Returns the matrix of a one-dimensional Gaussian filter.
+def upsampling_matrix(inputs: int, outputs: int, sigma: float) -> np.ndarray:
+  """Returns the matrix of a bilinear resize followed by a Gaussian filter.
 
-  Truncated at 4 sigma, edges mirrored about the pixels' borders, as
-  `scipy.ndimage.gaussian_filter` does by default.
+  The Gaussian is truncated at 4 sigma, edges are mirrored about the pixels'
+  borders, as `scipy.ndimage.gaussian_filter` does by default.
 
   Args:
-    length: Of the row, in pixels.
-    sigma: Standard deviation in pixels; 0 gives the identity.
+    inputs: Length before.
+    outputs: Length after.
+    sigma: Standard deviation in positions of the output; 0: no filter.
 
   Returns:
-    float64 `[length, length]`; every row sums to 1.
+    float64 `[outputs, inputs]`; every row sums to 1.
   """
+  resize = bilinear_matrix(inputs, outputs)
   if not sigma:
-    return np.eye(length)
-  return ndimage.gaussian_filter1d(np.eye(length), sigma, axis=0)
+    return resize
+  gaussian = ndimage.gaussian_filter1d(np.eye(outputs), sigma, axis=0)
+  return gaussian @ resize
 
 
 def separable(grid: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:
-  """Applies one matrix along the height and one along the width.
+  """Multiplies a grid `[height, width, ...]` along its height and its width.
 
   It is computed at full precision whatever the default of matrix products is:
   the matrices are tiny and their errors would be seen in every score.
-
-  Args:
-    grid: `[height, width, ...]`, float.
-    rows: `[new height, height]`.
-    cols: `[new width, width]`.
   """
   highest = jax.lax.Precision.HIGHEST
   a, b = (jnp.asarray(m, grid.dtype) for m in (rows, cols))
@@ -73,11 +71,11 @@ def resize(grid: jax.Array, size: Sequence[int]) -> jax.Array:
 
 
 def taps(inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns what `bilinear_matrix` has in its rows: two neighbours.
+  """Returns the two inputs that each output of `bilinear_matrix` mixes.
 
   Returns:
-    The indices of both, int `[2, outputs]`, and the weight of the second one,
-    float64 `[outputs]`; at the borders it is 0.
+    Their indices, int `[2, outputs]`, and the weight of the second one, float64
+    `[outputs]`; at the borders it is 0.
   """
   matrix = bilinear_matrix(inputs, outputs)
   first = np.argmax(matrix > 0, axis=1)

@@ -19,6 +19,7 @@ LEVELS = (1, 2, 3)
 # its outermost pixels, as the released code does.
 PADDINGS = ('zeros', 'reflect')
 EPSILON = 1e-5  # Of BatchNorm.
+NORM_LEAVES = ('weight', 'bias', 'running_mean', 'running_var')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,8 +187,7 @@ def fold(
 def _layer(tensors: Mapping[str, np.ndarray], name: str) -> list[np.ndarray]:
   """Returns kernel, scale, bias, mean and variance of a layer, float64."""
   kernel, norm = torch_names(name)
-  leaves = ('weight', 'bias', 'running_mean', 'running_var')
-  names = [kernel, *(f'{norm}.{leaf}' for leaf in leaves)]
+  names = [kernel, *(f'{norm}.{leaf}' for leaf in NORM_LEAVES)]
   found = [np.asarray(tensors[each], np.float64) for each in names]
   # torch has [outputs, inputs, height, width].
   return [found[0].transpose(2, 3, 1, 0), *found[1:]]

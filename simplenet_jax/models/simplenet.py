@@ -6,15 +6,16 @@ Training and evaluation take `features` from here, detectors and their exports
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from simplenet_jax.data import images
-from simplenet_jax.models import convolution, head, patches, resnet, scoring
+from simplenet_jax.models import head, layers, patches, resampling, resnet
 
 Weights = Mapping[str, Any]
 
@@ -24,7 +25,7 @@ class ComputeMode:
   """How a network is computed.
 
   Attributes:
-    precision: One of `precision.PRECISIONS`. Scores and maps are float32.
+    precision: One of `layers.PRECISIONS`. Scores and maps are float32.
     winograd: Whether 3x3 convolutions become matrix products, which suits CPUs
       and single images.
   """
@@ -87,11 +88,10 @@ def prepare(
   """Returns folded float32 weights as a mode takes them."""
   dtype = jnp.bfloat16 if mode.precision == 'bfloat16' else jnp.float32
   prepared: dict[str, Any] = dict(weights)
-  layers = resnet.layers(network.architecture, network.levels)
-  for name, stride, _ in layers:
+  for name, stride, _ in resnet.layers(network.architecture, network.levels):
     kernel = weights[f'{name}.kernel']
     if mode.winograd:
-      kernel = convolution.to_winograd(kernel, stride)
+      kernel = layers.to_winograd(kernel, stride)
     prepared[f'{name}.kernel'] = kernel.astype(dtype)
     prepared[f'{name}.bias'] = weights[f'{name}.bias'].astype(dtype)
   return prepared
@@ -109,32 +109,69 @@ def features(
     network: What to compute.
     weights: The backbone's, from `resnet.fold` or `prepare`.
     pixels: RGB `[batch, height, width, 3]`, uint8.
-    precision: Of convolutions, one of `precision.PRECISIONS`.
+    precision: Of convolutions, one of `layers.PRECISIONS`.
 
   Returns:
     `[batch, h, w, channels]` of each level at its own resolution, in the dtype
     of the weights.
   """
-  table = jnp.asarray(images.NORMALIZED)
-  normalised = images.normalize(pixels, table)
+  normalised = images.normalize(pixels, jnp.asarray(images.NORMALIZED))
 
   def convolve(name, x, stride):
     kernel, bias = weights[f'{name}.kernel'], weights[f'{name}.bias']
-    return convolution.convolve(
-      x, kernel, bias, stride, network.padding, precision
-    )
+    return layers.convolve(x, kernel, bias, stride, network.padding, precision)
 
   levels = resnet.apply(
     network.architecture,
     network.levels,
     convolve,
-    convolution.max_pool,
+    layers.max_pool,
     normalised.astype(weights['conv1.kernel'].dtype),
   )
   return tuple(
     jax.vmap(functools.partial(patches.pool_level, pooling=pooling))(level)
     for level, pooling in zip(levels, network.pooling, strict=True)
   )
+
+
+def image_scores(patch_scores: ArrayLike) -> jax.Array:
+  """Returns each image's score `[...]`, its largest patch's (equation 11)."""
+  return jnp.max(jnp.asarray(patch_scores), axis=(-2, -1))
+
+
+def anomaly_map(
+  patch_scores: jax.Array, size: tuple[int, int], sigma: float
+) -> jax.Array:
+  """Upsamples one image's patch scores bilinearly and smooths them.
+
+  This is the released code's `RescaleSegmentor` (paper, equation 10).
+
+  Args:
+    patch_scores: `[height, width]`, float.
+    size: Height and width of the network's input, in pixels.
+    sigma: Standard deviation of the Gaussian, in pixels of `size`; 0: none.
+
+  Returns:
+    `[*size]`, in the dtype and units of `patch_scores`.
+  """
+  rows, cols = (
+    resampling.upsampling_matrix(old, new, sigma)
+    for old, new in zip(patch_scores.shape, size, strict=True)
+  )
+  return resampling.separable(patch_scores, rows, cols)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _anomaly_maps(patch_scores, size, sigma):
+  return jax.vmap(lambda one: anomaly_map(one, size, sigma))(patch_scores)
+
+
+def anomaly_maps(
+  patch_scores: ArrayLike, size: Sequence[int], sigma: float = 4.0
+) -> jax.Array:
+  """Returns `anomaly_map` of each image of a batch, `[batch, *size]`."""
+  height, width = (int(side) for side in size)
+  return _anomaly_maps(jnp.asarray(patch_scores), (height, width), float(sigma))
 
 
 def detect(
@@ -155,17 +192,13 @@ def detect(
   levels = features(network, weights, pixels, mode.precision)
   scores = head.apply(weights, levels, network.level_offsets, mode.precision)
   maps = jax.vmap(
-    lambda grid: scoring.anomaly_map(grid, network.size, network.smoothing)
+    lambda grid: anomaly_map(grid, network.size, network.smoothing)
   )(scores)
-  return maps, scoring.image_scores(scores)
+  return maps, image_scores(scores)
 
 
-@functools.partial(jax.jit, static_argnames=('network', 'mode'))
-def run(
-  network: Network, mode: ComputeMode, weights: Weights, pixels: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """Runs `detect`, compiled for each size of a batch."""
-  return detect(network, mode, weights, pixels)
+# Compiled for each size of a batch.
+run = jax.jit(detect, static_argnames=('network', 'mode'))
 
 
 def plain(network: Network, weights: Mapping[str, np.ndarray]) -> Callable:

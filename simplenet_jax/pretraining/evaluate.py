@@ -18,7 +18,7 @@ from absl import app, flags
 
 from simplenet_jax import files
 from simplenet_jax.evaluation import metrics
-from simplenet_jax.models import convolution, patches, resnet, weights
+from simplenet_jax.models import layers, patches, resnet, weights
 from simplenet_jax.pretraining import augment, learner, pool
 
 _ARCHITECTURE = 'demo_resnet'
@@ -50,21 +50,24 @@ def patch_features(state: Any, images: np.ndarray) -> np.ndarray:
   def run(weights, images):
     def convolve(name, x, stride):
       kernel, bias = weights[f'{name}.kernel'], weights[f'{name}.bias']
-      return convolution.convolve(x, kernel, bias, stride, 'zeros', 'bfloat16')
+      return layers.convolve(x, kernel, bias, stride, 'zeros', 'bfloat16')
 
     return resnet.apply(
-      _ARCHITECTURE, learner.LEVELS, convolve, convolution.max_pool, images
+      _ARCHITECTURE, learner.LEVELS, convolve, layers.max_pool, images
     )
+
+  @jax.jit
+  def embed(image):
+    channels = tuple(level.shape[-1] for level in image)
+    pooling = patches.pooling_for(channels, 3, dims, 2 * dims)
+    pooled = list(map(patches.pool_level, image, pooling))
+    return patches.merge(pooled, [level.start for level in pooling], 2 * dims)
 
   parts = []
   for start in range(0, len(images), 16):
     pixels = jnp.asarray(images[start : start + 16], jnp.float32) / 255
     features = run(state, augment.normalise(pixels))
-    parts.append(
-      patches.embed(
-        features, patch_size=3, pretrain_dim=dims, target_dim=2 * dims
-      )
-    )
+    parts.append(jax.vmap(embed)(features))
   return np.concatenate(parts)
 
 

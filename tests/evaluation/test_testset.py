@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simplenet_jax.evaluation import metrics, testset
-from simplenet_jax.models import scoring
+from simplenet_jax.models import simplenet
 
 RNG = np.random.default_rng(0)
 
@@ -41,7 +41,7 @@ def test_maps_in_blocks_are_those_of_all_images_at_once(images):
   scores = RNG.normal(size=(images, 5, 7)).astype(np.float32)
   found = make_test_set((24, 32), 2.0).maps(scores)
   assert found.shape == (images, 24, 32)
-  expected = np.asarray(scoring.anomaly_maps(scores, (24, 32), 2.0))
+  expected = np.asarray(simplenet.anomaly_maps(scores, (24, 32), 2.0))
   np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 

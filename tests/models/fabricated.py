@@ -30,12 +30,7 @@ def untrained(architecture, levels=(1, 2, 3), seed=0):
     deviation = (2 / (size * size * inputs)) ** 0.5
     shape = (outputs, inputs, size, size)
     found[kernel] = rng.normal(0, deviation, shape).astype(np.float32)
-    for leaf, value in (
-      ('weight', 1),
-      ('bias', 0),
-      ('running_mean', 0),
-      ('running_var', 1),
-    ):
+    for leaf, value in zip(resnet.NORM_LEAVES, (1, 0, 0, 1), strict=True):
       found[f'{norm}.{leaf}'] = np.full(outputs, value, np.float32)
   return found
 

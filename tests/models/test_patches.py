@@ -1,3 +1,6 @@
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ def judge(features, patch_size, pretrain_dim, target_dim):
   pad = (patch_size - 1) // 2
   levels = []
   for level in features:
-    level = torch.from_numpy(level).permute(0, 3, 1, 2)
+    level = torch.tensor(np.asarray(level)).permute(0, 3, 1, 2)
     batch, channels, height, width = level.shape
     unfolded = torch.nn.functional.unfold(level, patch_size, padding=pad)
     grid = [side + 2 * pad - patch_size + 1 for side in (height, width)]
@@ -33,6 +36,20 @@ def judge(features, patch_size, pretrain_dim, target_dim):
   return final.reshape(len(features[0]), *size, target_dim).numpy()
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def embed(features, patch_size, pretrain_dim, target_dim):
+  """Aggregates a batch of feature maps into patch features."""
+  channels = tuple(level.shape[-1] for level in features)
+  pooling = patches.pooling_for(channels, patch_size, pretrain_dim, target_dim)
+  offsets = [level.start for level in pooling]
+
+  def embed_image(image):
+    pooled = list(map(patches.pool_level, image, pooling))
+    return patches.merge(pooled, offsets, target_dim)
+
+  return jax.vmap(embed_image)(features)
+
+
 def make_features(channels, grids, batch=2, seed=0):
   rng = np.random.default_rng(seed)
   return [
@@ -49,12 +66,8 @@ def test_embed_matches_released_code(shared, name):
   features = [
     golden[f'features_{level}'].transpose(0, 2, 3, 1) for level in (0, 1)
   ]
-  result = patches.embed(
-    features,
-    patch_size=int(golden['patchsize']),
-    pretrain_dim=int(golden['pretrain_embed_dimension']),
-    target_dim=int(golden['target_embed_dimension']),
-  )
+  sizes = ('patchsize', 'pretrain_embed_dimension', 'target_embed_dimension')
+  result = embed(features, *(int(golden[size]) for size in sizes))
   result = np.asarray(result).reshape(golden['patches'].shape)
   np.testing.assert_allclose(result, golden['patches'], atol=1e-6)
 
@@ -75,15 +88,9 @@ def test_embed_matches_released_code(shared, name):
 )
 def test_embed_matches_unfolding(channels, grids, sizes):
   features = make_features(channels, grids)
-  patch_size, pretrain_dim, target_dim = sizes
-  result = patches.embed(
-    features,
-    patch_size=patch_size,
-    pretrain_dim=pretrain_dim,
-    target_dim=target_dim,
-  )
   expected = judge(features, *sizes)
-  np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+  found = embed(features, *sizes)
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @settings(max_examples=60, deadline=None)

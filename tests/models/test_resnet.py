@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from simplenet_jax.models import convolution, resnet, weights
+from simplenet_jax.models import layers, resnet, weights
 from tests.models import fabricated, torch_resnet
 
 LEVELS = (1, 2, 3)
@@ -28,11 +28,9 @@ IMAGES = np.random.default_rng(1).normal(size=(1, 65, 64, 3)).astype('f')
 def compute(folded, architecture, levels, padding, images):
   def convolve(name, x, stride):
     kernel, bias = folded[f'{name}.kernel'], folded[f'{name}.bias']
-    return convolution.convolve(x, kernel, bias, stride, padding, 'float32')
+    return layers.convolve(x, kernel, bias, stride, padding, 'float32')
 
-  return resnet.apply(
-    architecture, levels, convolve, convolution.max_pool, images
-  )
+  return resnet.apply(architecture, levels, convolve, layers.max_pool, images)
 
 
 def judge(model, images):
@@ -121,8 +119,10 @@ def test_folding_rounds_once():
 
 @pytest.mark.parametrize('architecture', GOLDEN_COUNTS)
 def test_parameter_count(architecture):
-  layers = resnet.layers(architecture, LEVELS)
-  count = sum(np.prod(shape) + 2 * shape[-1] for _, _, shape in layers)
+  count = sum(
+    np.prod(shape) + 2 * shape[-1]
+    for _, _, shape in resnet.layers(architecture, LEVELS)
+  )
   assert count == GOLDEN_COUNTS[architecture]
 
 

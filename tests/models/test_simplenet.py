@@ -1,13 +1,15 @@
-"""The detector's network against the path that training and evaluation take."""
+"""Anomaly maps against the released code; detectors against training's path."""
 
 import functools
 
 import jax
 import numpy as np
 import pytest
+import torch
+from scipy import ndimage
 
 from simplenet_jax.detection import assembly
-from simplenet_jax.models import resnet, scoring, simplenet
+from simplenet_jax.models import resnet, simplenet
 from simplenet_jax.models.simplenet import ComputeMode
 from simplenet_jax.training import bank, progress, step
 from tests.detection import detectors
@@ -76,8 +78,8 @@ def by_trainer(architecture, adaptor, count, padding):
     state = step.HeadState(**tree, opt_state=())
     patches.append(step.patch_scores(recipe, state, levels))
   mean = np.mean(patches, axis=0)
-  maps = scoring.anomaly_maps(mean, SIZE, config.evaluation.smoothing)
-  return np.asarray(maps), np.asarray(scoring.image_scores(mean))
+  maps = simplenet.anomaly_maps(mean, SIZE, config.evaluation.smoothing)
+  return np.asarray(maps), np.asarray(simplenet.image_scores(mean))
 
 
 @functools.cache
@@ -139,3 +141,33 @@ def test_an_image_does_not_depend_on_its_company(mode, share):
   alone_maps, alone_scores = map(np.concatenate, zip(*alone, strict=True))
   assert_range(alone_maps, maps, share)
   assert_range(alone_scores, scores, share)
+
+
+def test_anomaly_maps_match_released_code(shared):
+  golden = np.load(shared('golden/anomaly_maps.npz'))
+  maps = simplenet.anomaly_maps(golden['patch_scores'], golden['target_size'])
+  np.testing.assert_allclose(maps, golden['anomaly_maps'], atol=1e-5)
+  scores = simplenet.image_scores(golden['patch_scores'])
+  np.testing.assert_array_equal(scores, golden['image_scores'])
+
+
+@pytest.mark.parametrize(
+  ('grid', 'size', 'sigma'),
+  [
+    ((9, 9), (72, 72), 4.0),
+    ((5, 8), (41, 67), 4.0),
+    ((6, 6), (20, 9), 1.5),
+    ((4, 4), (8, 4), 0),
+  ],
+)
+def test_anomaly_maps_match_torch_and_scipy(grid, size, sigma):
+  scores = np.random.default_rng(0).normal(size=(3, *grid)).astype(np.float32)
+  upsampled = torch.nn.functional.interpolate(
+    torch.from_numpy(scores)[:, None].double(),
+    size,
+    mode='bilinear',
+    align_corners=False,
+  )[:, 0].numpy()
+  expected = [ndimage.gaussian_filter(one, sigma) for one in upsampled]
+  maps = simplenet.anomaly_maps(scores, size, sigma)
+  np.testing.assert_allclose(maps, np.stack(expected), atol=1e-5)

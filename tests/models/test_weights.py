@@ -15,7 +15,7 @@ from PIL import Image
 from simplenet_jax.config import describe_protocol, from_protocol
 from simplenet_jax.evaluation import published
 from simplenet_jax.models import resnet, simplenet, weights
-from simplenet_jax.models.weights import UNKNOWN, V1, V2, files, names
+from simplenet_jax.models.weights import UNKNOWN, V1, V2, files
 from tests.models import fabricated
 
 
@@ -248,25 +248,25 @@ def test_all_mismatches_are_reported_together(write, demo, suffix):
 
 def test_tensors_may_end_with_the_last_level(demo):
   tensors = fabricated.cut(demo, after=2)
-  names.check(tensors, 'demo_resnet', (1, 2))
+  weights.check(tensors, 'demo_resnet', (1, 2))
   with pytest.raises(ValueError, match=r'missing \(25\): layer3\.0\.bn1'):
-    names.check(tensors, 'demo_resnet', (2, 3))
+    weights.check(tensors, 'demo_resnet', (2, 3))
 
 
 def test_another_network_is_named_and_the_flag_for_it():
   every = {name: fabricated.tensors(name) for name in resnet.ARCHITECTURES}
   for name, tensors in every.items():
-    assert names.recognise(tensors) == [name]
+    assert weights.recognise(tensors) == [name]
     for damaged in ('conv1.weight', 'layer2.1.conv1.weight'):
       rest = {n: value for n, value in tensors.items() if n != damaged}
-      assert names.recognise(rest) == [name]
+      assert weights.recognise(rest) == [name]
   said = r'a\.pth is a resnet50, expected wide_resnet50_2; set '
   flag = r'--config\.backbone\.name=resnet50 or --config\.backbone\.weights'
   with pytest.raises(ValueError, match=f'^{said}{flag}$'):
-    names.check(every['resnet50'], 'wide_resnet50_2', (1, 2), 'a.pth')
+    weights.check(every['resnet50'], 'wide_resnet50_2', (1, 2), 'a.pth')
   early = fabricated.cut(every['resnet50'], after=2)
   with pytest.raises(ValueError, match='is a resnet50 or resnet101, expected'):
-    names.check(early, 'resnet18', (2, 3))
+    weights.check(early, 'resnet18', (2, 3))
 
 
 @pytest.mark.parametrize(
@@ -281,9 +281,9 @@ def test_another_network_is_named_and_the_flag_for_it():
   ],
 )
 def test_networks_that_are_not_built_are_refused(tensors):
-  assert not names.recognise(tensors)
+  assert not weights.recognise(tensors)
   with pytest.raises(ValueError, match='nor is it another ResNet'):
-    names.check(tensors, 'resnet18', (2, 3))
+    weights.check(tensors, 'resnet18', (2, 3))
 
 
 @pytest.mark.parametrize(

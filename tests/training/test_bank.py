@@ -11,7 +11,12 @@ from simplenet_jax.data.frame import Frame
 from simplenet_jax.models import patches, resnet
 from simplenet_jax.models.weights import files
 from simplenet_jax.training import bank
-from tests.models import fabricated, test_resnet, torch_resnet
+from tests.models import (
+  fabricated,
+  test_patches,
+  test_resnet,
+  torch_resnet,
+)
 
 SIZES = {'patch_size': 3, 'pretrain_dim': 48, 'target_dim': 40}
 
@@ -50,7 +55,7 @@ def test_bank_holds_every_image_in_its_row(extractor, weights):
   features = test_resnet.compute(
     weights, 'demo_resnet', (2, 3), 'reflect', images.normalize(PIXELS)
   )
-  expected = patches.embed(features, **SIZES)
+  expected = test_patches.judge(features, **SIZES)
   merged = jax.vmap(
     lambda levels: patches.merge(levels, extractor.level_offsets, 40)
   )([level[rows] for level in home.levels])
@@ -179,13 +184,9 @@ def test_features_match_released_code_with_its_own_rounding(shared):
     list(judge.train().activations(torch.ones(shape)))
     inputs = torch.tensor(images.normalize(pixels)).movedim(-1, 1)
     blocks = list(judge.eval().activations(inputs))
-  theirs = patches.embed(
-    [blocks[end].movedim(1, -1).numpy() for end in (7, 13)],
-    patch_size=3,
-    pretrain_dim=1536,
-    target_dim=1536,
-  )
-  theirs = np.asarray(theirs).reshape(len(pixels), -1, 1536)
+  levels = [blocks[end].movedim(1, -1).numpy() for end in (7, 13)]
+  theirs = test_patches.judge(levels, 3, 1536, 1536)
+  theirs = theirs.reshape(len(pixels), -1, 1536)
   if (errors(theirs, golden) > 1e-5).any():
     pytest.skip('torch rounds its pass of ones otherwise on this processor')
   state = resnet.fold(torch_resnet.tensors(judge), 'resnet50', (2, 3))

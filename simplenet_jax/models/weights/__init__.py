@@ -9,14 +9,18 @@ part that is not built.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from simplenet_jax.models import resnet
-from simplenet_jax.models.weights import files, names
+from simplenet_jax.models.weights import files
+
+Tensors = Mapping[str, np.ndarray]
 
 # The noise level of the paper (sigma = .015) belongs to torchvision's first
 # ImageNet weights, which are these; other weights have another feature scale.
@@ -42,7 +46,6 @@ _CHECKSUMS = {
   '9ba9bcbe': V2,  # wide_resnet50_2
 }
 _TAGS = {'tv_in1k': V1, 'tv2_in1k': V2}  # Of timm's names on the hub.
-_IMAGENET = 1000  # classes
 
 # The paper's sigma, and how widely the features of V1 ResNet18 spread on
 # photographs of parts, by level: of two images each of four categories, between
@@ -74,15 +77,12 @@ class Weights:
 
   @property
   def other(self) -> str:
-    """What is known not to be the method's weights; empty: nothing is."""
+    """The recipe if it is known not to be the method's, else empty."""
     return '' if self.recipe in (V1, UNKNOWN) else self.recipe
 
 
 def load(
-  source: str,
-  architecture: str,
-  levels: Sequence[int],
-  probe: bool = False,
+  source: str, architecture: str, levels: Sequence[int], probe: bool = False
 ) -> Weights:
   """Loads pretrained weights for a backbone.
 
@@ -101,18 +101,18 @@ def load(
   """
   path = files.locate(source, files.FLAG)
   tensors, sha256 = files.read(path)
-  names.check(tensors, architecture, levels, str(path))
+  check(tensors, architecture, levels, str(path))
   state = resnet.fold(tensors, architecture, levels, probe)
   recipe = identify(source, architecture, sha256, tensors)
   return Weights(state, path, sha256, source, recipe)
 
 
 def identify(
-  source: str, architecture: str, sha256: str, tensors: Mapping[str, np.ndarray]
+  source: str, architecture: str, sha256: str, tensors: Tensors
 ) -> str:
   """Returns whose training weights come from, as far as it is known."""
   classes = np.shape(tensors.get('fc.weight', 0))[:1]
-  if architecture != 'demo_resnet' and classes not in ((), (_IMAGENET,)):
+  if architecture != 'demo_resnet' and classes not in ((), (1000,)):
     return f'fine-tuned to {classes[0]} classes'
   if recipe := _CHECKSUMS.get(sha256[:8]):
     return recipe
@@ -121,6 +121,106 @@ def identify(
   owner, repository = source.split('/')
   tag = repository.partition('.')[2] if owner == 'timm' else ''
   return _TAGS.get(tag, f"{owner}'s {tag or repository}")
+
+
+def recognise(tensors: Tensors) -> list[str]:
+  """Returns the architectures that tensors can belong to, maybe none.
+
+  A file that ends early can belong to several; one with missing or damaged
+  tensors still belongs to its own.
+  """
+  stem, inner = (
+    np.shape(tensors.get(name, 0))[:1]
+    for name in ('conv1.weight', 'layer1.0.conv1.weight')
+  )
+  layer = re.compile(r'^layer([123])\.(\d+)\.(\w+)', re.MULTILINE)
+  blocks = layer.findall('\n'.join(tensors))
+  bottleneck = any(part == 'conv3' for _, _, part in blocks)
+  depths = [len({b for at, b, _ in blocks if at == str(i)}) for i in (1, 2, 3)]
+  if not (blocks or stem):
+    return []
+  return [
+    name
+    for name, spec in resnet.ARCHITECTURES.items()
+    if spec.bottleneck == bottleneck
+    and stem in ((), (spec.width,))
+    and inner in ((), (spec.width * spec.inner_factor,))
+    # A file may end with the last layer that its user needs.
+    and all(n in (0, of) for n, of in zip(depths, spec.depths, strict=True))
+  ]
+
+
+def check(
+  tensors: Tensors,
+  architecture: str,
+  levels: Sequence[int],
+  origin: str = 'the given tensors',
+) -> None:
+  """Raises if tensors, with torchvision's names, do not fit a network.
+
+  Raises:
+    ValueError: If the tensors are another network's, or naming all that are
+      missing, unexpected, of another shape or kind, or not finite. The message
+      begins with `origin`.
+  """
+  actual = recognise(tensors)
+  if actual and architecture not in actual:
+    choice = f'={actual[0]}' if len(actual) == 1 else ''
+    raise ValueError(
+      f'{origin} is a {" or ".join(actual)}, expected {architecture}; set '
+      f'--config.backbone.name{choice} or {files.FLAG}'
+    )
+  shapes = {}
+  for layer, _, (size, _, inputs, outputs) in resnet.layers(
+    architecture, levels
+  ):
+    kernel, norm = resnet.torch_names(layer)
+    shapes[kernel] = (outputs, inputs, size, size)
+    for leaf in resnet.NORM_LEAVES:
+      shapes[f'{norm}.{leaf}'] = (outputs,)
+  if problems := _problems(tensors, shapes, max(levels)):
+    hint = '' if actual else ', nor is it another ResNet that is built here'
+    raise ValueError(
+      f'{origin} does not fit {architecture} with levels {tuple(levels)}{hint}:'
+      f' {"; ".join(problems)}'
+    )
+
+
+def _problems(
+  tensors: Tensors, shapes: Mapping[str, tuple[int, ...]], last_level: int
+) -> list[str]:
+  """Describes, a line for each kind, how tensors differ from what is needed."""
+  unbuilt = rf'layer[{last_level + 1}-4]\.|fc\.|.*\.num_batches_tracked$'
+  problems = {
+    'missing': [name for name in shapes if name not in tensors],
+    'unexpected': [
+      n for n in tensors if n not in shapes and not re.match(unbuilt, n)
+    ],
+    'wrong shape': [],
+    'not floating point': [],
+    'not finite in float32': [],
+    'negative variance': [],
+  }
+  for name in shapes.keys() & tensors.keys():
+    value, shape = tensors[name], shapes[name]
+    if value.shape != shape:
+      found = f'{name} (found {list(value.shape)}, expected {list(shape)})'
+      problems['wrong shape'].append(found)
+    elif not jnp.issubdtype(value.dtype, jnp.floating):
+      problems['not floating point'].append(f'{name} ({value.dtype})')
+    else:
+      with np.errstate(over='ignore'):
+        value = np.asarray(value, np.float32)
+      if not np.isfinite(value).all():
+        problems['not finite in float32'].append(name)
+      elif name.endswith('.running_var') and value.min() < 0:
+        problems['negative variance'].append(name)
+  return [
+    f'{kind} ({len(names)}): {", ".join(sorted(names)[:3])}'
+    + (f' and {len(names) - 3} more' if len(names) > 3 else '')
+    for kind, names in problems.items()
+    if names
+  ]
 
 
 def misfit(
@@ -134,7 +234,7 @@ def misfit(
 
   Args:
     weights: From `load`.
-    architecture: Theirs.
+    architecture: A key of `resnet.ARCHITECTURES`.
     levels: In use.
     sigma: Of the noise; None if it follows the features' spread.
     features: Computes pooled features `[images, h, w, channels]` of each level,
@@ -151,11 +251,11 @@ def misfit(
   known = weights.recipe == V1 or architecture == 'demo_resnet'
   if known or sigma is None:
     return ''
-  spread = spread_of(features())
+  variances = [np.var(np.asarray(x), (0, 1, 2), np.float64) for x in features()]
+  spread = np.sqrt(np.concatenate(variances).mean())
   if not 0 < spread < np.inf:
     return 'their features do not vary, or are infinite: not trained weights'
-  usual = np.sqrt(np.mean([_SPREADS[level] ** 2 for level in levels]))
-  wider = spread / float(usual)
+  wider = spread / np.sqrt(np.mean([_SPREADS[level] ** 2 for level in levels]))
   fitting = _SIGMA * wider
   if max(wider, 1 / wider) <= _TOLERANCE:
     return ''
@@ -166,9 +266,3 @@ def misfit(
     f'sigma {_SIGMA} belongs to; --config.train.sigma={fitting:.2g} would be '
     'as much noise for these'
   )
-
-
-def spread_of(features: Sequence[Any]) -> float:
-  """Returns the root mean square of the dimensions' standard deviations."""
-  variances = [np.var(np.asarray(x), (0, 1, 2), np.float64) for x in features]
-  return float(np.sqrt(np.concatenate(variances).mean()))

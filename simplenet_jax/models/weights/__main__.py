@@ -20,7 +20,7 @@ from simplenet_jax import cli
 from simplenet_jax.console import console
 from simplenet_jax.files import atomic_write, refuse_existing
 from simplenet_jax.models import resnet, weights
-from simplenet_jax.models.weights import files, names
+from simplenet_jax.models.weights import files
 
 _WEIGHTS = flags.DEFINE_string(
   'weights', None, 'A file, a name on the Hugging Face hub, or demo.'
@@ -64,7 +64,7 @@ def describe(
   Raises:
     ValueError: If the tensors are those of no network, or damaged.
   """
-  found = names.recognise(tensors)
+  found = weights.recognise(tensors)
   if not found:
     raise ValueError(
       f'{path} is not one of {", ".join(resnet.ARCHITECTURES)} with the names '
@@ -76,7 +76,7 @@ def describe(
     if any(name.startswith(f'layer{level}.') for name in tensors)
   ]
   levels = resnet.LEVELS[: max(reached, default=1)]
-  names.check(tensors, found[0], levels, str(path))
+  weights.check(tensors, found[0], levels, str(path))
   types = collections.Counter(str(value.dtype) for value in tensors.values())
   size = sum(value.nbytes for value in tensors.values())
   lines = {

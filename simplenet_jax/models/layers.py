@@ -1,4 +1,4 @@
-"""Convolutions with a bias, in the form that suits a device.
+"""Matrix products and convolutions, in the form that suits a device.
 
 XLA's convolutions are slow on CPUs, while its matrix products are fast: there a
 3x3 convolution of stride 1 is done in tiles of 2x2 results with 16 products in
@@ -6,19 +6,89 @@ place of 36 (Winograd's F(2x2, 3x3); Lavin and Gray, arXiv:1509.09308).
 `benchmarks/kernels.py` measures what that brings.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import lax
 
-PRECISION = {
+from simplenet_jax.fields import PRECISIONS
+
+_CONVOLUTION_PRECISION = {
   'float32': lax.Precision.HIGHEST,
   'tensorfloat32': lax.Precision.HIGH,
   'bfloat16': lax.Precision.DEFAULT,
 }
-# Applied to a 3x3 kernel's rows and columns.
+# Winograd's transformation of a 3x3 kernel's rows and columns.
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+
+
+def matmul(x: jax.Array, w: jax.Array, precision: str) -> jax.Array:
+  """Multiplies rows by a matrix; its gradients have the same precision.
+
+  The factors are rounded to the precision, products are summed in float32 (or
+  wider, if the arrays are). On CPUs, which have no TensorFloat-32, the rounding
+  of the factors to 10 bits is imitated; TPUs reach it with three bfloat16
+  products.
+
+  Args:
+    x: `[..., inputs]`, float.
+    w: `[inputs, outputs]`, float.
+    precision: One of `PRECISIONS`.
+  """
+  return jnp.asarray(_matmul(x, w, precision))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _matmul(x, w, precision):
+  return _product(x, w, ((x.ndim - 1,), (0,)), precision)
+
+
+def _forward(x, w, precision):
+  return _matmul(x, w, precision), (x, w)
+
+
+def _backward(precision, saved, gradient):
+  x, w = saved
+  rows = tuple(range(x.ndim - 1))
+  last = ((x.ndim - 1,), (1,))
+  return (
+    _product(gradient, w, last, precision),
+    _product(x, gradient, (rows, rows), precision),
+  )
+
+
+_matmul.defvjp(_forward, _backward)
+
+
+def _product(x, w, dims, precision: str) -> jax.Array:
+  if precision not in PRECISIONS:
+    raise ValueError(
+      f'--config.precision is {precision!r}; choose one of '
+      f'{", ".join(PRECISIONS)}'
+    )
+
+  def dot(x, w, precision: lax.Precision = lax.Precision.HIGHEST):
+    return lax.dot_general(
+      x,
+      w,
+      (dims, ((), ())),
+      precision=precision,
+      preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+    )
+
+  def imitated(x, w):
+    x, w = (lax.reduce_precision(factor, 8, 10) for factor in (x, w))
+    return dot(x, w)
+
+  if precision == 'bfloat16':
+    return dot(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16))
+  if precision == 'tensorfloat32':
+    high = functools.partial(dot, precision=lax.Precision.HIGH)
+    return lax.platform_dependent(x, w, cpu=imitated, default=high)
+  return dot(x, w)
 
 
 def convolve(
@@ -38,7 +108,7 @@ def convolve(
     bias: `[outputs]`.
     stride: In both directions; 1 for kernels from `to_winograd`.
     padding: One of `resnet.PADDINGS`.
-    precision: A key of `PRECISION`; kernels from `to_winograd` have float32.
+    precision: One of `PRECISIONS`; kernels from `to_winograd` have float32.
 
   Returns:
     `[batch, ceil(height / stride), ceil(width / stride), outputs]` in the dtype
@@ -55,16 +125,12 @@ def convolve(
     (stride, stride),
     [(amount, amount)] * 2,
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    precision=PRECISION[precision],
+    precision=_CONVOLUTION_PRECISION[precision],
   )
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-  """Returns maxima of 3x3 neighbourhoods, with a stride of 2.
-
-  Args:
-    x: `[batch, height, width, channels]`; not negative, so zeros do as border.
-  """
+  """Returns maxima of 3x3 neighbourhoods of values >= 0, with a stride of 2."""
   # The annotation of `padding` knows 'SAME' and 'VALID' only, and 'SAME' pads
   # even sides on the right alone.
   return nnx.max_pool(
