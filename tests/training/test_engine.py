@@ -72,7 +72,7 @@ def test_all_heads_end_with_all_there_is(alone):
     assert set(head.head) >= {'stats.discriminator.norm.mean'}
 
 
-def test_a_head_does_not_depend_on_devices(alone, config):
+def test_a_head_does_not_depend_on_devices_and_neighbours(alone, config):
   config.engine.devices = 3
   spread = Ran(config)
   assert len(spread.tasks) == 3
@@ -81,9 +81,6 @@ def test_a_head_does_not_depend_on_devices(alone, config):
   for task in spread.tasks:
     done = spread.steps[str(task.device)]
     assert done == {job: job.steps for job in task.jobs}
-
-
-def test_a_head_does_not_depend_on_its_neighbours(alone, config):
   config.data.categories, config.seeds = ('cog', 'nut'), (1,)
   for job, head in Ran(config).heads.items():
     np.testing.assert_array_equal(head.metrics, alone.heads[job].metrics)

@@ -1,7 +1,6 @@
 """What is known of heads in training, and how people follow them."""
 
 import collections
-import concurrent.futures
 import re
 import struct
 
@@ -13,7 +12,6 @@ from tensorboardX.proto import event_pb2
 
 from simplenet_jax import console
 from simplenet_jax.evaluation import testset
-from simplenet_jax.training.job import Job
 from simplenet_jax.training.progress import (
   METRICS,
   HeadProgress,
@@ -63,10 +61,14 @@ def test_metrics_are_appended():
     assert not progress.finished
     progress.add_metrics(values[:, slice(*cut)])
     assert progress.step == cut[1]
+    assert len(progress.epochs()['loss']) == cut[1] // 3  # Whole ones alone.
     known = progress.metrics[:, : progress.step]
     np.testing.assert_array_equal(known, values[:, : progress.step])
     assert not progress.metrics[:, progress.step :].any()
   assert progress.finished
+  for name, row in zip(METRICS, values, strict=True):
+    means = row.reshape(4, 3).mean(1)
+    np.testing.assert_allclose(progress.epochs()[name], means, rtol=1e-6)
   progress.error = 'scores of seed 2 are not finite after epoch 4'
   assert not progress.finished
 
@@ -123,23 +125,11 @@ def test_scores_of_the_latest_and_the_best_epochs_are_kept(ranks, kept):
   assert list(progress.scores) == kept
   for epoch, scores in progress.scores.items():
     np.testing.assert_array_equal(scores, scores_of(epoch))
-
-
-def test_without_a_rank_only_the_latest_scores_are_kept():
-  progress = HeadProgress(JOB)
-  for epoch in (2, 4):
-    progress.add_scores(epoch, scores_of(1 / epoch))
-    assert list(progress.scores) == [epoch]
-
-
-@pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_scores_that_are_not_finite_are_refused(value):
-  progress = add_ranked([0.5])
   with pytest.raises(
-    ValueError, match=r'seed \d+ are not finite after epoch 2'
+    ValueError, match=r'seed \d+ are not finite after epoch 9'
   ):
-    progress.add_scores(2, scores_of(value))
-  assert list(progress.scores) == [1]
+    progress.add_scores(9, scores_of(np.inf))
+  assert list(progress.scores) == kept
 
 
 # Few different values, so that ties are common.
@@ -160,18 +150,6 @@ def test_what_is_selected_among_all_epochs_is_still_there(pairs):
 
   assert select(list(progress.scores)) == select(list(range(1, len(ranks) + 1)))
   assert len(ranks) in progress.scores
-
-
-@pytest.mark.parametrize(('steps', 'whole'), [(2, 0), (8, 2), (12, 4)])
-def test_only_whole_epochs_have_means(steps, whole):
-  progress, values = HeadProgress(JOB), make_metrics(steps)
-  progress.add_metrics(values)
-  epochs = progress.epochs()
-  assert tuple(epochs) == METRICS
-  for name, row in zip(METRICS, values, strict=True):
-    means = [row[3 * i : 3 * i + 3].mean() for i in range(whole)]
-    assert epochs[name].shape == (whole,)
-    np.testing.assert_allclose(epochs[name], means, rtol=1e-6)
 
 
 def test_a_state_is_flattened_and_put_back():
@@ -229,18 +207,12 @@ def assert_scalars(folder, progress):
     assert found[name] == list(enumerate(values.tolist(), 1))
 
 
-def test_features_are_told_when_all_are_there(told):
-  watch = make_watch()
-  for done in (4, 8):
-    watch.on_batch('part', done, 10)
-  assert not told()
-  watch.on_batch('part', 10, 10)
-  (line,) = told()
-  assert line.startswith('  part, features: 10 images in ')
-
-
 def test_a_category_leaves_one_line_with_its_last_losses(told):
   watch = make_watch(JOBS[:1])
+  watch.on_batch('part', 4, 10)
+  assert not told()
+  watch.on_batch('part', 10, 10)
+  assert told()[0].startswith('  part, features: 10 images in ')
   progress = constant(JOBS[0], 9, 5, 0, 0)
   watch.on_steps(progress)
   progress.add_metrics(np.tile(np.array([[0.25, 0.5, 1]], 'f').T, 3))
@@ -274,17 +246,6 @@ def test_seeds_are_told_together(told, steps, expected):
   assert line.startswith(f'  part: {expected}, beyond margin 0% / 100% in ')
 
 
-def test_without_a_terminal_a_line_comes_now_and_then(told, monkeypatch):
-  monkeypatch.setattr(console, '_EVERY', 0.0)
-  watch = make_watch()
-  watch.on_steps(constant(JOBS[0], 12, 1, 0, 0))
-  watch.on_steps(constant(JOBS[1], 2, 2, 0, 0))
-  first, second = told()
-  assert first.startswith('  part: epoch 4/4, 1 of 2 seeds through, loss 1.0')
-  assert second.startswith('  part: epoch 1/4, 1 of 2 seeds through, loss 1.5')
-  assert first.endswith(' left')
-
-
 @pytest.mark.parametrize('resumed', [0, 7])
 def test_a_heads_epochs_are_written_for_tensorboard(tmp_path, resumed):
   progress = HeadProgress(JOBS[0])
@@ -303,22 +264,3 @@ def test_a_heads_epochs_are_written_for_tensorboard(tmp_path, resumed):
   )
   assert start.session_log.status == event_pb2.SessionLog.START
   assert start.step == 1
-
-
-def test_heads_of_all_threads_have_folders_of_their_own(tmp_path):
-  jobs = [*JOBS, Job('a part [1]', 0, 4, 4, epochs=4)]
-
-  def train(job):
-    progress = HeadProgress(job)
-    while not progress.finished:
-      watch.on_steps(grow(progress, 1))
-    return progress
-
-  with (
-    make_watch(jobs, tmp_path) as watch,
-    concurrent.futures.ThreadPoolExecutor() as pool,
-  ):
-    heads = list(pool.map(train, jobs))
-  for progress in heads:
-    job = progress.job
-    assert_scalars(tmp_path / job.category / f'seed-{job.seed}', progress)
