@@ -41,11 +41,9 @@ class Extractor:
     return self.network.level_offsets
 
   def __call__(self, weights: Any, pixels: jax.Array) -> tuple[jax.Array, ...]:
-    """Pools features, `[batch, h, w, channels]` of each level, in `dtype`.
+    """Returns features of pixels, RGB `[batch, height, width, 3]`, uint8.
 
-    Args:
-      weights: The backbone's, folded.
-      pixels: RGB `[batch, height, width, 3]`, uint8.
+    They are `[batch, h, w, channels]` of each level; the weights are folded.
     """
     levels = simplenet.features(self.network, weights, pixels)
     return tuple(level.astype(self.dtype) for level in levels)
@@ -134,14 +132,7 @@ def _put(levels, values, rows):
 
 
 class Bank:
-  """Rows of features on one device.
-
-  Attributes:
-    levels: `[rows, h, w, channels]` of each level. Every write replaces them
-      (the old ones are donated), so they must be read anew each time.
-    rows: How many there are.
-    device: Where they are.
-  """
+  """Rows of features on one device."""
 
   def __init__(
     self,
@@ -151,6 +142,8 @@ class Bank:
   ):
     """Allocates `rows` rows of `shapes`, which come from `Extractor.shapes`."""
     self.device = device or jax.devices()[0]
+    # [rows, h, w, channels] each. Every write replaces them (the old ones are
+    # donated), so they must be read anew each time.
     self.levels = tuple(
       jnp.zeros((rows, *shape.shape), shape.dtype, device=self.device)
       for shape in shapes

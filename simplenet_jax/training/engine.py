@@ -29,14 +29,9 @@ def started(
   extraction: ExtractionSettings,
   on_batch: Callable[[str, int, int], None],
 ) -> Iterator[Iterator[HeadProgress]]:
-  """Trains in the background.
+  """Works off the tasks of each device in the background.
 
-  Args:
-    schedule: The tasks of each device, which are worked off in turn.
-    settings: How heads are trained; errors set its `stop`, so that all other
-      heads are saved.
-    extraction: How features are made; its weights may be on any device.
-    on_batch: See `store.FeatureStore`.
+  Errors set the `stop` of the settings, so that all other heads are saved.
 
   Yields:
     The progress of every head, as it ends; none of those that were under way

@@ -115,15 +115,7 @@ def score(
   rows: jax.Array,
   count: jax.Array,
 ) -> jax.Array:
-  """Scores every patch of the images in the first `count` of `rows`.
-
-  Args:
-    recipe: How heads are built.
-    states: All lanes'.
-    lane: Whose head, int32.
-    levels: The bank's.
-    rows: int32 `[SCORED]`.
-    count: int32.
+  """Scores the images in the first `count` of `rows`, `[SCORED]`, by one lane.
 
   Returns:
     Patch scores `[SCORED, H, W]`, see `step.patch_scores`; zero from the first
@@ -159,17 +151,11 @@ def put(states: HeadState, lane: jax.Array, state: HeadState) -> HeadState:
 def draw_patches(
   levels: Sequence[jax.Array], rows: jax.Array, key: jax.Array, count: int
 ) -> list[jax.Array]:
-  """Draws patches of some images, each position of the finest grid as likely.
+  """Draws patches of images, each position of the finest grid as likely.
 
   Neighbouring patches are alike, so a step learns more from patches of many
   images than from as many of a few. Of a coarse level, the four positions
   around a patch are gathered and weighted: no image is resized as a whole.
-
-  Args:
-    levels: The bank's, finest first.
-    rows: Images of a step, int32 `[batch]`.
-    key: The step's, uint32 `[2]`.
-    count: Patches of each image, drawn with replacement.
 
   Returns:
     `[batch, count, 1, channels]` of each level: grids of one column that need

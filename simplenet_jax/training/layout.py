@@ -12,7 +12,7 @@ import numpy as np
 from simplenet_jax.config import Config
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.training import bank
-from simplenet_jax.training.job import Job, assign, makespan, widest
+from simplenet_jax.training.job import Job, assign, widest
 
 # Matrix products of a step below which an accelerator waits for its host; more
 # heads side by side then cost little.
@@ -37,11 +37,6 @@ class DeviceTask:
   def bank_bytes(self) -> int:
     """Size of the features on the device."""
     return self.rows * bank.row_bytes(self.shapes)
-
-  @property
-  def makespan(self) -> int:
-    """Steps until all heads are done, of as many at a time as train then."""
-    return makespan(self.jobs, self.lanes)
 
   @property
   def streamed(self) -> list[str]:

@@ -107,10 +107,6 @@ def _head_maker(dim, level_offsets, **settings) -> Callable[[nnx.Rngs], Head]:
 def make_recipe(config: Config, level_offsets: Sequence[int]) -> Recipe:
   """Returns how heads are trained; equal for configs that train alike.
 
-  Args:
-    config: A run's settings; `patch`, `head` and `train` are read.
-    level_offsets: The first patch dimension of each level.
-
   Raises:
     ValueError: For an unknown adaptor, loss or optimizer.
   """

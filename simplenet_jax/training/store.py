@@ -37,13 +37,7 @@ class Interrupted(Exception):  # noqa: N818 - nothing went wrong.
 
 
 class Features:
-  """One category's features, all on the device or streamed to it.
-
-  Attributes:
-    taken: The rows of the bank that they have, int32.
-    limit: Images that a lane can have on the device at a time; None for all.
-    spread: The training images', see `bank.spread`; None until it is measured.
-  """
+  """One category's features, all on the device or streamed to it."""
 
   def __init__(
     self,
@@ -52,16 +46,15 @@ class Features:
     levels: Sequence[np.ndarray] | None = None,
     lanes: int = 1,
   ):
-    """Notes where the features are.
+    """Notes the rows of the bank that they have, int32.
 
-    Args:
-      home: The bank.
-      taken: Rows: one for each image, or a window for each of `lanes`.
-      levels: Streamed features, `[images, h, w, channels]` of each level.
-      lanes: How many heads may read at a time.
+    These are one for each image or, where `levels` in host memory or a file are
+    streamed, a window for each of the heads that may read at a time.
     """
     self.taken = taken
+    # The training images', see `bank.spread`; None until it is measured.
     self.spread: float | None = None
+    # Images that a lane can have on the device at a time; None for all.
     self.limit = None if levels is None else len(taken) // lanes
     self._home, self._levels = home, levels
 
@@ -113,12 +106,8 @@ def extraction_settings(
 ) -> ExtractionSettings:
   """Returns how features are made, by a config.
 
-  Args:
-    config: A run's settings.
-    extractor: From pixels to features.
-    weights: The backbone's.
-    workdir: Where features are kept that fit into no memory.
-    neighbours: Processes that share this machine, this one included.
+  Features that fit into no memory go to `workdir`; so many `neighbours`, this
+  process included, share the machine.
   """
   asked, backbone = config.bank, config.backbone.to_dict()
   del backbone['weights']  # A name; their checksum counts.
@@ -163,16 +152,10 @@ class FeatureStore:
     on_batch: Callable[[str, int, int], None],
     stop: threading.Event,
   ):
-    """Prepares; nothing is extracted yet.
+    """Prepares to open categories of one input size, in the order of their use.
 
-    Args:
-      home: The bank on the device.
-      settings: How features are made; the weights are on the device.
-      categories: All of one input size, in the order of their use.
-      lanes: How many heads may read at a time.
-      on_batch: Called with a category's name, how many of its images are
-        through the backbone, and their number.
-      stop: Ends an extraction when it is set.
+    `on_batch` is called with a category's name, how many of its images are
+    through the backbone, and their number; `stop` ends an extraction.
     """
     self._home, self._settings, self._lanes = home, settings, lanes
     self._on_batch, self._stop = on_batch, stop
