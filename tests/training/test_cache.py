@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from simplenet_jax.data import dataset
-from simplenet_jax.training import bank, cache
+from simplenet_jax.training import bank, cache, store
 from tests.small import make_categories, make_config
 from tests.training.ran import Ran
 
@@ -78,44 +78,45 @@ def test_a_damaged_file_is_told_and_made_again(tmp_path, capsys, damage):
   assert_read(tmp_path, 'a', 2)
 
 
-def test_keys_are_of_what_features_are_made_of(config, tmp_path):
-  def key(made_by='these settings'):
-    (one,) = dataset.open_categories(config.data).categories
-    return cache.key(one, made_by)
-
-  config.data.categories = ('bolt',)
-  known = key()
-  moved = tmp_path / 'elsewhere'
-  shutil.copytree(config.data.root, moved)
-  config.data.root = str(moved)
-  assert key() == known
-  assert key('other settings') != known
-  config.data.resize = 36
-  assert key() != known
-  config.data.resize = 32
-  image = moved / 'bolt/train/good/0.png'
-  shutil.copy(moved / 'bolt/train/good/1.png', image)
-  assert key() != known
+def key_of(config, tmp_path):
+  (one,) = dataset.open_categories(config.data).categories
+  weights = bank.load_backbone(config)
+  extractor = bank.make_extractor(config)
+  made_by = store.extraction_settings(config, extractor, weights, tmp_path)
+  return cache.key(one, made_by.made_by)
 
 
 @pytest.mark.parametrize(
   ('field', 'value', 'same'),
   [
     ('train.sigma', 0.5, True),
+    ('bank.device_gb', 1.0, True),
     ('patch.size', 5, False),
     ('bank.dtype', 'bfloat16', False),
     ('backbone.padding', 'zeros', False),
+    ('data.resize', 36, False),
   ],
 )
-def test_settings_that_change_features_have_files_of_their_own(
+def test_keys_are_of_what_changes_features(
   config, tmp_path, field, value, same
 ):
-  config.data.categories, config.seeds = ('nut',), (0,)
-  config.train.epochs, config.backbone.probe = 1, False
-  Ran(config)
+  config.data.categories, config.backbone.probe = ('nut',), False
+  known = key_of(config, tmp_path)
   config.update_from_flattened_dict({field: value})
-  Ran(config)
-  assert len(list((tmp_path / 'cache').iterdir())) == (1 if same else 2)
+  assert (key_of(config, tmp_path) == known) == same
+
+
+def test_images_that_moved_have_their_features_and_others_do_not(
+  config, tmp_path
+):
+  config.data.categories = ('bolt',)
+  known, moved = key_of(config, tmp_path), tmp_path / 'elsewhere'
+  shutil.copytree(config.data.root, moved)
+  config.data.root = str(moved)
+  assert key_of(config, tmp_path) == known
+  good = moved / 'bolt/train/good'
+  shutil.copy(good / '1.png', good / '0.png')
+  assert key_of(config, tmp_path) != known
 
 
 def test_the_least_recently_used_goes_first(tmp_path, capsys):

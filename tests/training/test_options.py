@@ -34,9 +34,7 @@ def alone(root, backbone):
   return Ran(configure(root, backbone))
 
 
-def test_a_head_goes_on_where_it_stopped_with_streamed_features(
-  alone, config, tmp_path
-):
+def test_a_head_goes_on_with_streamed_features(alone, config, tmp_path):
   config.engine.checkpoint_seconds = 0.0
   config.engine.devices = 2
   first = Ran(config, workdir=tmp_path, stop_after=2)
