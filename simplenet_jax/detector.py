@@ -180,46 +180,37 @@ class Detector:
       raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")
     if lookahead is None and not inputs.is_counted(given):
       lookahead = 0
-    pace = inputs.pace(lookahead, self._batch_size)
+    images, under_way, ahead = inputs.pace(lookahead, self._batch_size)
     self.caution()
-    return self._predictions(given, *pace, channels, thumbnail, on_error)
-
-  def _predictions(
-    self,
-    given: Any,
-    images: int,
-    under_way: int,
-    ahead: int,
-    channels: str,
-    thumbnail: int,
-    on_error: OnError | None,
-  ) -> Iterator[Prediction]:
-    """Yields what `predict` returns, at a pace from `inputs.pace`."""
 
     def read(one: tuple[inputs.Source, Any]) -> inputs.Ready | inputs.Unusable:
       return inputs.prepare(self.card, *one, channels, thumbnail)
 
-    sources = inputs.sources(given)
-    # Where nothing may be read ahead, threads would be of no use.
-    prepared = (
-      in_order(read, sources, ahead) if ahead else (read(x) for x in sources)
-    )
-    usable = inputs.usable(prepared, on_error)
-    batches = iter(lambda: list(itertools.islice(usable, images)), [])
-    pixels = ((batch, np.stack([x.pixels for x in batch])) for batch in batches)
-    with contextlib.closing(prepared):
-      for batch, maps, scores, share in self._computed(pixels, under_way):
-        for one, grid, score in zip(batch, maps, scores, strict=True):
-          self._watch.look(one.source, one.small, one.frame.original, channels)
-          yield Prediction(
-            source=one.source,
-            score=float(score),
-            thresholds=self.thresholds,
-            frame=one.frame,
-            input_map=grid,
-            seconds=one.seconds + share,
-            thumbnail=one.picture,
-          )
+    def predictions() -> Iterator[Prediction]:
+      sources = inputs.sources(given)
+      # Where nothing may be read ahead, threads would be of no use.
+      prepared = (
+        in_order(read, sources, ahead) if ahead else (read(x) for x in sources)
+      )
+      usable = inputs.usable(prepared, on_error)
+      batches = iter(lambda: list(itertools.islice(usable, images)), [])
+      pixels = ((some, np.stack([x.pixels for x in some])) for some in batches)
+      with contextlib.closing(prepared):
+        for some, maps, scores, share in self._computed(pixels, under_way):
+          for one, grid, score in zip(some, maps, scores, strict=True):
+            size = one.frame.original
+            self._watch.look(one.source, one.small, size, channels)
+            yield Prediction(
+              source=one.source,
+              score=float(score),
+              thresholds=self.thresholds,
+              frame=one.frame,
+              input_map=grid,
+              seconds=one.seconds + share,
+              thumbnail=one.picture,
+            )
+
+    return predictions()
 
   def calibrate(
     self,

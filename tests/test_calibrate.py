@@ -55,22 +55,6 @@ def test_in_place(saved, good):
   assert loaded.thresholds.guaranteed_rate == pytest.approx(0.2)
 
 
-def test_to_another_file(saved, good, detector, tmp_path):
-  before = saved.read_bytes()
-  target = tmp_path / 'new' / 'folder' / 'gasket'
-  done = calibrate(saved, good, f'--output={target}')
-  assert done.status == 0, done.errors
-  assert saved.read_bytes() == before
-  assert files_beside(target) == ['gasket.safetensors']
-  loaded = Detector.load(target)
-  expected = Detector(detector.card, detector.weights).calibrate(good)
-  assert loaded.thresholds == expected.thresholds
-  assert loaded.thresholds.image is not None
-  assert loaded.card.provenance == detector.card.provenance
-  for name, value in detector.weights.items():
-    np.testing.assert_array_equal(loaded.weights[name], value)
-
-
 def test_it_prints_what_it_promises_and_by_which_images(saved, good, caplog):
   done = calibrate(saved, good, '--false_alarm_rate=0.01')
   limits = Detector.load(saved).thresholds

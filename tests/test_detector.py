@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from simplenet_jax.data import images
-from simplenet_jax.detection.thresholds import NONE
 from simplenet_jax.detector import Detector
 from simplenet_jax.models import simplenet
 from tests.detection import detectors
@@ -333,18 +332,6 @@ def test_what_cannot_be_used_is_told_and_left_out(
   assert 'broken.png: cannot be read' in str(told[0][1])
   assert 'an array is int16[40, 40], expected uint8[' in str(told[2][1])
   assert 'an array is float64[40, 40, 3]' in str(told[3][1])
-
-
-def test_images_that_cannot_be_used_are_raised_or_left_out(detector, folder):
-  given = [*sorted(folder.iterdir()), folder / 'missing.png']
-  changed = another(detector)
-  with pytest.raises(FileNotFoundError, match=r'missing\.png'):
-    changed.calibrate(given)
-  assert changed.thresholds == NONE
-  told = []
-  changed.calibrate(given, on_error=lambda *error: told.append(error))
-  assert changed.thresholds.images == 6
-  assert [source for source, _ in told] == [folder / 'missing.png']
 
 
 def test_a_saved_detector_is_the_same(cropping, folder, tmp_path):

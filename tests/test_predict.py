@@ -195,32 +195,6 @@ def test_thresholds_can_be_given(saved, good, tmp_path):
   assert scores[0] == scores[1]  # Only what is said of them changes.
 
 
-def test_scores_can_be_normalised(saved, bare, good, tmp_path):
-  done = predict(
-    saved, good, tmp_path / 'out', '--normalise', '--nopictures', '--maps'
-  )
-  assert done.status == 0, done.errors
-  rows = read_table(tmp_path / 'out')
-  limits = Detector.load(saved).thresholds
-  scale = limits.image - limits.median
-  for row, found in zip(rows, Detector.load(saved).predict(good), strict=True):
-    expected = (found.score - limits.median) / scale
-    assert float(row['score']) == pytest.approx(expected, abs=1e-5)
-    assert float(row['threshold']) == 1
-    anomalous = float(row['score']) > 1
-    assert row['verdict'] == ('anomalous' if anomalous else 'normal')
-  assert not (tmp_path / 'out/pictures').exists()
-  heat = np.asarray(Image.open(tmp_path / 'out/maps/gasket/test/crack/0.tiff'))
-  found = next(Detector.load(saved).predict(good / '0.png'))
-  seen = np.isfinite(found.map)
-  np.testing.assert_allclose(heat[seen], found.map[seen], atol=1e-5)
-
-  done = predict(bare, good, tmp_path / 'no', '--normalise')
-  assert done.status == 1
-  assert 'only by a detector calibrated' in done.error
-  assert not (tmp_path / 'no').exists()
-
-
 def test_a_large_image_gets_a_smaller_picture(bare, tmp_path):
   Image.new('RGB', (1800, 500), (90, 120, 60)).save(tmp_path / 'large.png')
   done = predict(bare, tmp_path / 'large.png', tmp_path / 'out', '--maps')

@@ -88,22 +88,6 @@ def test_all_kinds_of_one_image_become_the_same_input(card, tmp_path):
     assert 0 < found.seconds < 60
 
 
-@pytest.mark.parametrize('mode', ['1', 'L', 'P', 'LA', 'RGBA', 'CMYK', 'I;16'])
-def test_a_picture_is_read_as_its_file_is(mode, tmp_path):
-  if mode == 'I;16':
-    picture = Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257)
-  else:
-    picture = Image.fromarray(PIXELS).convert(mode)
-  path = tmp_path / 'one.tiff'
-  picture.save(path)
-  by_path = inputs.prepare(make(), 0, path)
-  assert isinstance(by_path, Ready)
-  for item in (picture, Image.open(path)):
-    found = inputs.prepare(make(), 0, item)
-    assert isinstance(found, Ready)
-    np.testing.assert_array_equal(found.pixels, by_path.pixels)
-
-
 def unusable(folder):
   """Yields items and what is said of them."""
   (folder / 'text.png').write_text('hello')
