@@ -10,7 +10,7 @@ import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -140,8 +140,10 @@ def viewed(image: Image.Image) -> Checked:
   return Checked(size, turn > 1)
 
 
-def used_bits(file: File | str, kind: Literal['gray', 'colour']) -> int:
+def used_bits(file: File | str, kind: str) -> int:
   """Returns how many bits a 16-bit image's values take; 0 for other images.
+
+  `kind` is 'gray' or 'colour'.
 
   Pillow keeps the upper eight bits of 16-bit colour, so of these no fewer than
   eight are found.

@@ -65,7 +65,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       description=self.DESCRIPTION,
       homepage=self.HOMEPAGE,
       citation=ARCHIVES[self.DATA_SET].citation,
-      license=ARCHIVES[self.DATA_SET].license,
+      license=ARCHIVES[self.DATA_SET].terms,
     )
 
   def _find(self, dl_manager: Any, name: str) -> Sequence[Category]:

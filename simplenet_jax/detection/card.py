@@ -112,7 +112,9 @@ def _parse(kind: Any, value: Any) -> Any:
       hints = {_KEYS.get(name, name): hint for name, hint in hints.items()}
     if value.keys() - hints.keys():
       raise _UnknownField
-    found = {name: _parse(hints[name], one) for name, one in value.items()}
+    found: dict[str, Any] = {
+      name: _parse(hints[name], one) for name, one in value.items()
+    }
     if kind is Thresholds:
       names = {key: name for name, key in _KEYS.items()}
       found = {names.get(key, key): one for key, one in found.items()}

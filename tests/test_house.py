@@ -1,0 +1,164 @@
+"""What keeps the house small: who imports whom, and how much there is."""
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / 'simplenet_jax'
+
+# From the ground up; a module imports nothing from a storey above its own, and
+# rooms of one storey that are named apart import nothing from each other.
+STOREYS = (
+  ('config', 'fields', 'console', 'files', 'stop', 'environment', 'processes'),
+  ('demo', 'assets'),
+  ('data',),
+  ('models',),
+  ('training', 'evaluation', 'detection', 'detector'),
+  ('report',),
+  ('workdir',),
+  ('run_results',),
+  ('train',),
+  ('sweeps',),
+  (
+    'cli',
+    'main',
+    'evaluate',
+    'predict',
+    'calibrate',
+    'export',
+    'sweep',
+    'show_config',
+    'download',
+    'prepare',
+    'import_released',
+    '__main__',
+  ),
+)
+APART = ('training', 'evaluation', 'detection')
+
+# Ceilings, without `pretraining`: lower them when there is less.
+LINES = {
+  'simplenet_jax': 13_000,
+  'tests': 11_000,
+  'benchmarks': 2_500,
+}
+CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 5_500
+FILES = 85
+
+
+def modules():
+  """Yields every module's path and dotted name below the package."""
+  for path in sorted(PACKAGE.rglob('*.py')):
+    parts = path.relative_to(PACKAGE).with_suffix('').parts
+    if 'pretraining' not in parts:
+      yield path, '.'.join(parts).removesuffix('.__init__')
+
+
+def imported(path):
+  """Yields the names below the package that a module imports."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      names = [f'{node.module}.{alias.name}' for alias in node.names]
+    else:
+      continue
+    for name in names:
+      if name.startswith('simplenet_jax.'):
+        yield name.removeprefix('simplenet_jax.')
+
+
+def room(name):
+  # `python -m` on a package runs a command.
+  return '__main__' if name.endswith('__main__') else name.split('.')[0]
+
+
+def storey(name):
+  found = [i for i, rooms in enumerate(STOREYS) if room(name) in rooms]
+  assert found, f'{name} belongs to no storey; add it to STOREYS'
+  return found[0]
+
+
+@pytest.mark.parametrize(
+  ('path', 'name'),
+  [one for one in modules() if one[1] not in ('__init__', '')],
+  ids=lambda value: value if isinstance(value, str) else '',
+)
+def test_no_module_imports_from_above(path, name):
+  for other in imported(path):
+    if other.startswith('__'):  # The version.
+      continue
+    assert storey(other) <= storey(name), f'{name} imports {other}'
+    if room(name) in APART and room(other) in APART:
+      assert room(other) == room(name), f'{name} imports {other}'
+
+
+@pytest.mark.parametrize('brick', ['convolution', 'patches'])
+def test_one_network(brick):
+  """Training, detectors and exports take the network whole, from models."""
+  for path, name in modules():
+    if room(name) in APART:
+      assert not any(
+        other.startswith(f'models.{brick}') for other in imported(path)
+      ), name
+
+
+def lines(folder):
+  files = [
+    path for path in folder.rglob('*.py') if 'pretraining' not in path.parts
+  ]
+  return sum(len(path.read_text().splitlines()) for path in files)
+
+
+@pytest.mark.parametrize(('folder', 'most'), LINES.items())
+def test_no_more_lines(folder, most):
+  assert lines(ROOT / folder) <= most
+
+
+def test_the_core_is_small():
+  core = [path for path, name in modules() if room(name) in CORE]
+  total = sum(len(path.read_text().splitlines()) for path in core)
+  assert total <= CORE_LINES
+
+
+def test_no_more_files():
+  assert len(list(modules())) <= FILES
+  long = [
+    name for path, name in modules() if len(path.read_text().splitlines()) > 300
+  ]
+  assert not long
+
+
+@pytest.mark.parametrize(('tour', 'most'), [('step', 10), ('map', 8)])
+def test_the_tours_lead_somewhere(tour, most):
+  text = (ROOT / 'CONTRIBUTING.md').read_text()
+  section = text.split(f'<!-- tour: {tour} -->')[1].split('<!-- end -->')[0]
+  paths = set(re.findall(r'`([\w/]+\.py)`', section))
+  assert 3 < len(paths) <= most
+  for path in paths:
+    assert (PACKAGE / path).exists(), path
+
+
+def python(code):
+  return subprocess.run(
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
+  )
+
+
+@pytest.mark.parametrize(
+  ('imports', 'absent'),
+  [
+    ('import simplenet_jax.cli, simplenet_jax.config', 'jax'),
+    ('import simplenet_jax.main, simplenet_jax.predict', 'jax'),
+    ('from simplenet_jax.detector import Detector', 'tensorflow_datasets'),
+    ('from simplenet_jax import train', 'tensorflow_datasets'),
+  ],
+)
+def test_the_front_door_is_light(imports, absent):
+  done = python(f'import sys; {imports}; sys.exit({absent!r} in sys.modules)')
+  assert done.returncode == 0, done.stderr
