@@ -248,10 +248,12 @@ class FeatureStore:
     """Begins to decode the category that comes next."""
     for name, inputs in list(self._waiting.items())[:1]:
       store = self._settings.cache
-      if name in self._decoders or (store and store.has(self._key(inputs))):
-        continue
-      self._decoders[name] = self._decoder(inputs)
-      self._decoders[name].start()
+      # An image that cannot be read is told when its category is opened.
+      with contextlib.suppress(OSError, ValueError):
+        if name in self._decoders or (store and store.has(self._key(inputs))):
+          continue
+        self._decoders[name] = self._decoder(inputs)
+        self._decoders[name].start()
 
   def _decoder(self, inputs: Inputs) -> Decoder:
     size = self._settings.batch_size
