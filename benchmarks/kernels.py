@@ -19,7 +19,6 @@ import numpy as np
 from benchmarks import timing
 from simplenet_jax import cli
 from simplenet_jax.models import channels_first, resnet, simplenet
-from simplenet_jax.models.simplenet import ComputeMode
 
 LEVELS, DIM, SIZE, ROUNDS = (2, 3), 1536, (288, 288), 7
 
@@ -61,11 +60,11 @@ def measure(name: str) -> dict[str, float]:
   """Returns milliseconds by kernel."""
   network, weights = make(name)
   pixels = np.full((1, *SIZE, 3), 99, np.uint8)
-  modes = {'winograd': ComputeMode(winograd=True), 'convolution': ComputeMode()}
   calls = {}
-  for kind, mode in modes.items():
-    placed = jax.device_put(simplenet.prepare(network, mode, weights))
-    run = functools.partial(simplenet.run, network, mode, placed, pixels)
+  for kind in ('winograd', 'convolution'):
+    prepared = simplenet.prepare(network, weights, winograd=kind == 'winograd')
+    placed = jax.device_put(prepared)
+    run = functools.partial(simplenet.run, network, placed, pixels)
     calls[kind] = lambda run=run: jax.block_until_ready(run())
   plain = simplenet.plain(network, weights)
   first = functools.partial(channels_first.detect, network, weights)

@@ -65,7 +65,7 @@ class Detector:
     winograd = on_cpu and precision != 'bfloat16'
     self.card, self.weights = card, weights
     self.precision = 'float32' if winograd else precision
-    self._mode = simplenet.ComputeMode(self.precision, winograd)
+    self._winograd = winograd
     self._batch_size = 1 if winograd else batch_size
     self._watch = Watch(card.appearance, card.cautions)
 
@@ -256,7 +256,9 @@ class Detector:
   @functools.cached_property
   def _on_device(self) -> dict[str, Any]:
     return jax.device_put(
-      simplenet.prepare(self.card.network, self._mode, self.weights)
+      simplenet.prepare(
+        self.card.network, self.weights, self.precision, self._winograd
+      )
     )
 
   def _start(self, pixels: Any) -> tuple[jax.Array, jax.Array]:
@@ -269,7 +271,7 @@ class Detector:
     if missing := bucket - len(pixels):
       pixels = np.pad(pixels, [(0, missing), (0, 0), (0, 0), (0, 0)])
     values = simplenet.run(
-      self.card.network, self._mode, self._on_device, pixels
+      self.card.network, self._on_device, pixels, self.precision
     )
     for value in values:
       value.copy_to_host_async()

@@ -23,16 +23,7 @@ from simplenet_jax.models.simplenet import Network
 def detect(
   network: Network, weights: Mapping[str, np.ndarray], pixels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes anomaly maps and image scores, in float32.
-
-  Args:
-    network: What to compute.
-    weights: Folded.
-    pixels: RGB `[batch, *size, 3]`, uint8.
-
-  Returns:
-    As `simplenet.detect`, to within rounding.
-  """
+  """Returns what `simplenet.detect` does in float32, to within rounding."""
   normalised = images.normalize(pixels, jnp.asarray(images.NORMALIZED))
 
   def convolve(name, x, stride):
@@ -108,6 +99,5 @@ def _max_pool(x: jax.Array) -> jax.Array:
 
 def _pool(maps: jax.Array, level: patches.LevelPooling) -> jax.Array:
   """Pools a level's neighbourhoods by one grouped convolution."""
-  kernel = np.tile(np.moveaxis(level.block, 0, 2), (1, 1, 1, level.groups))
-  amount = (level.block.shape[1] - 1) // 2
-  return _convolution(maps, kernel.astype(np.float32), 1, amount, level.groups)
+  kernel = level.kernel.astype(np.float32)
+  return _convolution(maps, kernel, 1, (len(kernel) - 1) // 2, level.groups)

@@ -8,8 +8,8 @@ discriminator's first matrix alone. The numbers, gradients included, are those
 of forming the adapted features, at less than half the cost.
 
 Detectors take trained heads as `fold` leaves them, BatchNorm included. An
-ensemble of heads, whose scores are averaged, is one head with the hidden units
-of all of them. Folded weights are a flat dictionary:
+ensemble, whose heads' scores are averaged, is one head with the hidden units of
+all. Folded weights are a flat dictionary:
 
   head.first.kernel   [dim, heads * width]     head.first.bias   [heads * width]
   head.second.kernel  [heads, width, hidden]   head.second.bias  [heads, hidden]
@@ -19,6 +19,7 @@ The second layer is there for the non-linear adaptor only.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ from flax import nnx
 from simplenet_jax.models import resampling
 from simplenet_jax.models.layers import matmul
 
-# How many linear layers each adaptor has (paper, Table 3).
+# How many linear layers each adaptor has, with LeakyReLUs between (Table 3).
 ADAPTORS = {'linear': 1, 'mlp': 2, 'identity': 0}
 
 # torch's xavier_normal_; jax's glorot_normal would truncate the normal.
@@ -40,6 +41,7 @@ EPSILON = 1e-5  # Of BatchNorm.
 def _linear(
   inputs: int, outputs: int, *, bias: bool, dtype: jnp.dtype, rngs: nnx.Rngs
 ) -> nnx.Linear:
+  """Returns a layer with torch's initial distributions."""
   bound = inputs**-0.5
 
   def torch_bias(key, shape, dtype=dtype):
@@ -60,8 +62,7 @@ class BatchNorm(nnx.Module):
   """torch's `BatchNorm1d` over weighted rows.
 
   Batches are normalised with the biased variance, the running variance takes
-  the unbiased one, and rows of weight zero (the padding of a short batch) count
-  in neither.
+  the unbiased one; the padding of a short batch counts in neither.
   """
 
   def __init__(self, features: int, *, dtype: jnp.dtype):
@@ -80,27 +81,23 @@ class BatchNorm(nnx.Module):
     """Normalises with the batch's statistics and moves the running ones.
 
     Args:
-      parts: The batch in one or more arrays `[..., features]` of one shape;
-        their statistics are joint. (Stacking them would cost a copy.)
+      parts: The batch in arrays `[..., features]` of one shape; their
+        statistics are joint. (Stacking them would cost a copy.)
       valid: 0 or 1 per row, `[..., 1]`, broadcastable to a part; at least two
-        rows of the batch must be valid. The others' results mean nothing.
+        must be 1.
     """
     rows = tuple(range(parts[0].ndim - 1))
-    count = len(parts) * jnp.sum(
-      jnp.broadcast_to(valid, (*parts[0].shape[:-1], 1))
-    )
+    every = jnp.broadcast_to(valid, (*parts[0].shape[:-1], 1))
+    count = len(parts) * jnp.sum(every)
 
     def average(values):
       return sum(jnp.sum(x * valid, axis=rows) for x in values) / count
 
     mean = average(parts)
     var = average([jnp.square(x - mean) for x in parts])
-    momentum = 0.1
-    for stat, value in (
-      (self.mean, mean),
-      (self.var, var * count / (count - 1)),
-    ):
-      stat[...] += momentum * (jax.lax.stop_gradient(value) - stat[...])
+    unbiased = var * count / (count - 1)
+    for stat, value in ((self.mean, mean), (self.var, unbiased)):
+      stat[...] += 0.1 * (jax.lax.stop_gradient(value) - stat[...])
     return [self._affine(x, mean, var) for x in parts]
 
   def _affine(self, x, mean, var):
@@ -111,19 +108,11 @@ class BatchNorm(nnx.Module):
 class Discriminator(nnx.Module):
   """Linear, BatchNorm, LeakyReLU, linear to one logit without a bias."""
 
-  def __init__(
-    self,
-    inputs: int,
-    hidden: int,
-    *,
-    dtype: jnp.dtype,
-    precision: str,
-    rngs: nnx.Rngs,
-  ):
+  def __init__(self, inputs: int, hidden: int, precision: str, **options: Any):
     self.precision = precision
-    self.first = _linear(inputs, hidden, bias=True, dtype=dtype, rngs=rngs)
-    self.norm = BatchNorm(hidden, dtype=dtype)
-    self.tail = _linear(hidden, 1, bias=False, dtype=dtype, rngs=rngs)
+    self.first = _linear(inputs, hidden, bias=True, **options)
+    self.norm = BatchNorm(hidden, dtype=options['dtype'])
+    self.tail = _linear(hidden, 1, bias=False, **options)
 
   def finish(self, normalised: jax.Array) -> jax.Array:
     """Maps normalised hidden units `[..., hidden]` to logits `[...]`."""
@@ -151,15 +140,12 @@ class Head(nnx.Module):
     Args:
       dim: Dimensions of a patch.
       level_offsets: The first patch dimension of each level.
-      adaptor: `linear`, `mlp` (linear, LeakyReLU, linear) or `identity`.
+      adaptor: A key of `ADAPTORS`.
       adaptor_bias: Whether the adaptor's linear layers have a bias.
       hidden: Width of the discriminator.
       dtype: Of parameters and computation.
       precision: Of matrix products, one of `layers.PRECISIONS`.
       rngs: For the initial weights.
-
-    Raises:
-      ValueError: For an unknown adaptor.
     """
     if adaptor not in ADAPTORS:
       raise ValueError(
@@ -175,17 +161,17 @@ class Head(nnx.Module):
       ]
     )
     self.discriminator = Discriminator(
-      dim, hidden, dtype=dtype, precision=precision, rngs=rngs
+      dim, hidden, precision, dtype=dtype, rngs=rngs
     )
 
   def __call__(self, levels: Sequence[jax.Array]) -> jax.Array:
-    """Scores patches with the running statistics.
+    """Returns patches' logits with the running statistics.
 
     Args:
       levels: Pooled features `[batch, h, w, channels]` of each level.
 
     Returns:
-      Logits `[batch, H, W]` on the first level's grid; positive for normal.
+      `[batch, H, W]` on the first level's grid; positive for normal.
     """
     discriminator = self.discriminator
     return discriminator.finish(discriminator.norm(self._hidden(levels)))
@@ -193,7 +179,7 @@ class Head(nnx.Module):
   def train_logits(
     self, levels: Sequence[jax.Array], noise: jax.Array, valid: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    """Scores patches and their counterfeits, in one batch for the BatchNorm.
+    """Returns logits of patches and counterfeits, one batch to the BatchNorm.
 
     Args:
       levels: Pooled features `[batch, h, w, channels]` of each level.
@@ -201,7 +187,7 @@ class Head(nnx.Module):
       valid: 1 for the images of the batch, 0 for padding, `[batch]`.
 
     Returns:
-      Logits of the normal and of the counterfeit patches, each `[batch, H, W]`.
+      Those of the normal and of the counterfeit patches, each `[batch, H, W]`.
     """
     discriminator = self.discriminator
     normal = self._hidden(levels)
@@ -216,28 +202,27 @@ class Head(nnx.Module):
   def _hidden(self, levels: Sequence[jax.Array]) -> jax.Array:
     """Computes the discriminator's first layer on the adapted features."""
     layers = [*self.adaptor, self.discriminator.first]
-    weights = [layer.kernel[...] for layer in layers]
-    biases = [_bias(layer) for layer in layers]
+    kernels = [layer.kernel[...] for layer in layers]
+    biases = [
+      jnp.zeros(layer.out_features, kernel.dtype)
+      if layer.bias is None
+      else layer.bias[...]
+      for layer, kernel in zip(layers, kernels, strict=True)
+    ]
     if len(layers) > 1:
-      last = weights[-1]
+      last = kernels[-1]
       biases[-2:] = [matmul(biases[-2], last, self.precision) + biases[-1]]
-      weights[-2:] = [matmul(weights[-2], last, self.precision)]
-    x = _project(levels, weights[0], self.level_offsets, self.precision)
+      kernels[-2:] = [matmul(kernels[-2], last, self.precision)]
+    x = _project(levels, kernels[0], self.level_offsets, self.precision)
     x += biases[0]
-    for weight, bias in zip(weights[1:], biases[1:], strict=True):
-      x = matmul(nnx.leaky_relu(x, LEAK), weight, self.precision) + bias
+    for kernel, bias in zip(kernels[1:], biases[1:], strict=True):
+      x = matmul(nnx.leaky_relu(x, LEAK), kernel, self.precision) + bias
     return x
-
-
-def _bias(layer: nnx.Linear) -> jax.Array:
-  if layer.bias is None:
-    return jnp.zeros(layer.out_features, layer.kernel[...].dtype)
-  return layer.bias[...]
 
 
 def _project(
   levels: Sequence[jax.Array],
-  kernel: jax.Array,
+  kernel: Any,
   offsets: Sequence[int],
   precision: str,
 ) -> jax.Array:
@@ -252,23 +237,23 @@ def _project(
 
 
 def fold(heads: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-  """Folds the linear layers of heads, in float64.
+  """Folds the linear layers of heads of one kind, in float64.
 
-  Args:
-    heads: Of one kind; each with the leaves of `Head` by their dotted path
-      under `params` and `stats`, as a finished head is saved.
+  Each has the leaves of `Head` by their dotted path under `params` and `stats`,
+  as a finished head is saved.
   """
-  folded = [_fold_one(head) for head in heads]
-  first, *second = zip(*(layers for layers, _ in folded), strict=True)
+  layers, tails = zip(*map(_fold_one, heads), strict=True)
+  first, *second = zip(*layers, strict=True)
   weights = {
     'head.first.kernel': np.concatenate([kernel for kernel, _ in first], 1),
     'head.first.bias': np.concatenate([bias for _, bias in first]),
     # The score is the logit's opposite, and the mean over heads.
-    'head.tail': np.concatenate([tail for _, tail in folded]) / -len(heads),
+    'head.tail': np.concatenate(tails) / -len(heads),
   }
-  for layers in second:
-    weights['head.second.kernel'] = np.stack([kernel for kernel, _ in layers])
-    weights['head.second.bias'] = np.stack([bias for _, bias in layers])
+  for pairs in second:
+    kernels, biases = zip(*pairs, strict=True)
+    weights['head.second.kernel'] = np.stack(kernels)
+    weights['head.second.bias'] = np.stack(biases)
   return {name: value.astype(np.float32) for name, value in weights.items()}
 
 
@@ -276,27 +261,21 @@ def _fold_one(
   head: Mapping[str, np.ndarray],
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
   """Returns a head's linear layers, as few as can be, and its tail."""
-
-  def get(name: str) -> np.ndarray:
-    return np.asarray(head[name], np.float64)
-
-  def linear(name):
-    kernel = get(f'params.{name}.kernel')
-    bias = f'params.{name}.bias'
-    return kernel, get(bias) if bias in head else np.zeros(kernel.shape[1])
-
+  get = {name: np.asarray(value, np.float64) for name, value in head.items()}
   layers = []
-  while f'params.adaptor.{len(layers)}.kernel' in head:
-    layers.append(linear(f'adaptor.{len(layers)}'))
-  kernel, bias = linear('discriminator.first')
+  for name in ('adaptor.0', 'adaptor.1', 'discriminator.first'):
+    if (kernel := get.get(f'params.{name}.kernel')) is not None:
+      no_bias = np.zeros(kernel.shape[1])
+      layers.append((kernel, get.get(f'params.{name}.bias', no_bias)))
+  kernel, bias = layers.pop()
   if layers:
     before, its_bias = layers.pop()
     kernel, bias = before @ kernel, its_bias @ kernel + bias
   norm, stats = 'params.discriminator.norm', 'stats.discriminator.norm'
-  factor = get(f'{norm}.scale') / np.sqrt(get(f'{stats}.var') + EPSILON)
-  bias = (bias - get(f'{stats}.mean')) * factor + get(f'{norm}.bias')
+  factor = get[f'{norm}.scale'] / np.sqrt(get[f'{stats}.var'] + EPSILON)
+  bias = (bias - get[f'{stats}.mean']) * factor + get[f'{norm}.bias']
   layers.append((kernel * factor, bias))
-  return layers, get('params.discriminator.tail.kernel')[:, 0]
+  return layers, get['params.discriminator.tail.kernel'][:, 0]
 
 
 def apply(
@@ -309,9 +288,9 @@ def apply(
 
   Args:
     weights: From `fold`.
-    levels: Pooled features `[batch, h, w, channels]` of each level.
-    level_offsets: The first patch dimension of each level.
-    precision: Of the products, one of `layers.PRECISIONS`.
+    levels: As `Head` takes them.
+    level_offsets: As `Head` takes them.
+    precision: As `Head` takes it.
 
   Returns:
     Patch scores `[batch, H, W]`, float32.

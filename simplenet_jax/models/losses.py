@@ -20,9 +20,6 @@ def truncated_l1(
     weights: Broadcastable to `normal` and summing to 1 over it: a mean over the
       patches that count (Algorithm 1).
     margin: `th`, in logits.
-
-  Returns:
-    A scalar, at least 0.
   """
   return jnp.sum(
     weights * (jax.nn.relu(margin - normal) + jax.nn.relu(margin + counterfeit))
@@ -32,10 +29,9 @@ def truncated_l1(
 def cross_entropy(
   normal: jax.Array, counterfeit: jax.Array, weights: jax.Array, margin: float
 ) -> jax.Array:
-  """Binary cross-entropy on logits (paper, Table 3, "Ours-CE").
+  """Binary cross-entropy on logits (paper, Table 3, "Ours-CE"), without margin.
 
-  Targets are 1 for normal and 0 for counterfeit; the two means are added. There
-  is no margin.
+  Targets are 1 for normal and 0 for counterfeit; the two means are added.
   """
   del margin
   loss = optax.sigmoid_binary_cross_entropy

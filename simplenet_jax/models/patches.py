@@ -30,10 +30,9 @@ _MAX_TAPS = 256
 
 
 def adaptive_pooling(inputs: int, outputs: int) -> sparse.csc_array:
-  """Returns adaptive average pooling of a vector as a matrix.
+  """Returns torch's `adaptive_avg_pool1d` as a matrix.
 
-  Output `i` of `n` averages inputs `floor(i L / n)` to `ceil((i+1) L / n)`, as
-  torch's `adaptive_avg_pool1d` does, also where `n > L`.
+  Output `i` of `n` averages inputs `floor(i L / n)` to `ceil((i+1) L / n)`.
 
   Returns:
     float64 `[inputs, outputs]`; every column sums to 1.
@@ -67,6 +66,11 @@ class LevelPooling:
   groups: int
   block: np.ndarray = dataclasses.field(repr=False)
 
+  @property
+  def kernel(self) -> np.ndarray:
+    """The grouped convolution's, `[p, p, channels / groups, stop - start]`."""
+    return np.tile(np.moveaxis(self.block, 0, 2), (1, 1, 1, self.groups))
+
 
 @functools.lru_cache(maxsize=64)
 def pooling_for(
@@ -79,15 +83,7 @@ def pooling_for(
     patch_size: Side `p` of the neighbourhood, in positions.
     pretrain_dim: Dimensions of each level after the first pooling.
     target_dim: Dimensions of a patch after the second.
-
-  Raises:
-    ValueError: If a size is not positive.
   """
-  if min(*channels, patch_size, pretrain_dim, target_dim) < 1:
-    raise ValueError(
-      'patch.size, patch.pretrain_dim and patch.target_dim must be at least 1; '
-      f'found {patch_size}, {pretrain_dim} and {target_dim}'
-    )
   second = adaptive_pooling(len(channels) * pretrain_dim, target_dim)
   levels = []
   for index, count in enumerate(channels):
@@ -120,29 +116,23 @@ def _repeating_block(
 def pool_level(features: jax.Array, pooling: LevelPooling) -> jax.Array:
   """Pools the neighbourhoods of one level of one image.
 
-  Sums are taken in float32 at least: weights such as 1/6, rounded to bfloat16,
-  would no longer sum to 1.
-
   Args:
     features: `[height, width, channels]`, float.
     pooling: The level's entry of `pooling_for`.
 
   Returns:
-    `[height', width', stop - start]` in the dtype of `features`, where
-    `height' = height` for odd patch sizes and `height - 1` for even ones (as in
-    the released code, whose padding is `(p - 1) // 2` on all sides).
+    `[height, width, stop - start]` in the dtype of `features`; one row and
+    column less for even patch sizes, as in the released code.
   """
+  # Weights such as 1/6, rounded to bfloat16, would no longer sum to 1.
   dtype = features.dtype
   features = features.astype(jnp.promote_types(dtype, jnp.float32))
   p = pooling.block.shape[1]
   pad = (p - 1) // 2
   if np.count_nonzero(pooling.block) > _MAX_TAPS:
-    kernel = np.tile(
-      np.moveaxis(pooling.block, 0, 2), (1, 1, 1, pooling.groups)
-    )
     pooled = jax.lax.conv_general_dilated(
       features[None],
-      jnp.asarray(kernel, features.dtype),
+      jnp.asarray(pooling.kernel, features.dtype),
       window_strides=(1, 1),
       padding=((pad, pad), (pad, pad)),
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
@@ -172,11 +162,11 @@ def merge(
 
   Args:
     pooled: `[h, w, stop - start]` of each level, from `pool_level`.
-    level_offsets: First target dimension of each level.
+    level_offsets: The first target dimension of each level.
     target_dim: Dimensions of a patch.
 
   Returns:
-    Patch features `[h, w, target_dim]`.
+    `[h, w, target_dim]`.
   """
   joined = 0
   for level, offset in zip(pooled, level_offsets, strict=True):

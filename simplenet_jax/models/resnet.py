@@ -31,7 +31,7 @@ class Architecture:
     depths: The number of blocks of layer1, layer2 and layer3.
     width: Channels of the stem and of layer1's first convolution.
     inner_factor: Width of a bottleneck's 3x3 convolution, relative to the plain
-      ResNet (2 for the "wide" networks).
+      ResNet.
   """
 
   bottleneck: bool
@@ -58,21 +58,18 @@ ARCHITECTURES = {
 
 def check(architecture: str, levels: Sequence[int], padding: str) -> None:
   """Raises a ValueError for an unknown architecture, level or padding."""
-  if architecture not in ARCHITECTURES:
-    raise ValueError(
-      f'--config.backbone.name is {architecture!r}; choose one of '
-      f'{", ".join(ARCHITECTURES)}'
-    )
   if not levels or list(levels) != sorted(set(levels) & set(LEVELS)):
     raise ValueError(
       f'--config.backbone.levels is {tuple(levels)}; give ascending levels '
       f'out of {LEVELS}'
     )
-  if padding not in PADDINGS:
-    raise ValueError(
-      f'--config.backbone.padding is {padding!r}; choose one of '
-      f'{", ".join(PADDINGS)}'
-    )
+  chosen = ('name', architecture, ARCHITECTURES), ('padding', padding, PADDINGS)
+  for field, value, known in chosen:
+    if value not in known:
+      raise ValueError(
+        f'--config.backbone.{field} is {value!r}; choose one of '
+        f'{", ".join(known)}'
+      )
 
 
 def layers(
@@ -164,11 +161,10 @@ def fold(
   """Folds every BatchNorm into the convolution before it, in float64.
 
   Args:
-    tensors: With torchvision's names, as `weights.load` checks them.
+    tensors: With torchvision's names, as `weights.check` leaves them.
     architecture: A key of `ARCHITECTURES`.
     levels: Those in use.
-    probe: Whether BatchNorm's statistics are moved as the released code does at
-      its start, see `_probed`.
+    probe: Whether to move BatchNorm's statistics as the released code does.
 
   Returns:
     float32 kernels `[size, size, inputs, outputs]` and biases `[outputs]`.
@@ -198,12 +194,11 @@ def _probed(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   """Returns BatchNorm's statistics after the released code's start, by layer.
 
-  To learn the features' dimensions, the released code (`common.py`,
-  `feature_dimensions`) passes one image of ones through the network while it is
-  still in train mode, so every running statistic takes one step of torch's
-  momentum, .1, towards that image's. With padding `reflect` each feature map is
-  constant: its variance is 0 and its normalised value the bias. That is
-  computed here, exactly; in floating point the pass itself amplifies rounding.
+  The released code (`common.py`, `feature_dimensions`) passes one image of ones
+  through the network in train mode, so every running statistic takes one step
+  of torch's momentum, .1, towards that image's. With padding `reflect` each
+  feature map is constant: its variance is 0 and its normalised value the bias.
+  That is computed here exactly; the pass itself amplifies rounding.
   """
   moved = {}
 

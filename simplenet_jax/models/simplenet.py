@@ -21,20 +21,6 @@ Weights = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class ComputeMode:
-  """How a network is computed.
-
-  Attributes:
-    precision: One of `layers.PRECISIONS`. Scores and maps are float32.
-    winograd: Whether 3x3 convolutions become matrix products, which suits CPUs
-      and single images.
-  """
-
-  precision: str = 'float32'
-  winograd: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
 class FeatureNetwork:
   """The way from pixels to pooled features; static, without the weights.
 
@@ -83,14 +69,21 @@ class Network(FeatureNetwork):
 
 
 def prepare(
-  network: FeatureNetwork, mode: ComputeMode, weights: Mapping[str, np.ndarray]
+  network: FeatureNetwork,
+  weights: Mapping[str, np.ndarray],
+  precision: str = 'float32',
+  winograd: bool = False,
 ) -> dict[str, Any]:
-  """Returns folded float32 weights as a mode takes them."""
-  dtype = jnp.bfloat16 if mode.precision == 'bfloat16' else jnp.float32
+  """Returns folded float32 weights as `detect` takes them.
+
+  With `winograd` 3x3 convolutions become matrix products, which suits CPUs and
+  single images.
+  """
+  dtype = jnp.bfloat16 if precision == 'bfloat16' else jnp.float32
   prepared: dict[str, Any] = dict(weights)
   for name, stride, _ in resnet.layers(network.architecture, network.levels):
     kernel = weights[f'{name}.kernel']
-    if mode.winograd:
+    if winograd:
       kernel = layers.to_winograd(kernel, stride)
     prepared[f'{name}.kernel'] = kernel.astype(dtype)
     prepared[f'{name}.bias'] = weights[f'{name}.bias'].astype(dtype)
@@ -175,22 +168,25 @@ def anomaly_maps(
 
 
 def detect(
-  network: Network, mode: ComputeMode, weights: Weights, pixels: jax.Array
+  network: Network,
+  weights: Weights,
+  pixels: jax.Array,
+  precision: str = 'float32',
 ) -> tuple[jax.Array, jax.Array]:
   """Computes anomaly maps and image scores.
 
   Args:
     network: What to compute.
-    mode: How to compute it.
-    weights: From `prepare`.
+    weights: From `prepare`, for the same precision.
     pixels: RGB `[batch, *size, 3]`, uint8.
+    precision: One of `layers.PRECISIONS`.
 
   Returns:
     Maps `[batch, *size]` and scores `[batch]`, float32, unbounded; higher is
     more anomalous.
   """
-  levels = features(network, weights, pixels, mode.precision)
-  scores = head.apply(weights, levels, network.level_offsets, mode.precision)
+  levels = features(network, weights, pixels, precision)
+  scores = head.apply(weights, levels, network.level_offsets, precision)
   maps = jax.vmap(
     lambda grid: anomaly_map(grid, network.size, network.smoothing)
   )(scores)
@@ -198,15 +194,11 @@ def detect(
 
 
 # Compiled for each size of a batch.
-run = jax.jit(detect, static_argnames=('network', 'mode'))
+run = jax.jit(detect, static_argnames=('network', 'precision'))
 
 
 def plain(network: Network, weights: Mapping[str, np.ndarray]) -> Callable:
-  """Returns the function from pixels to maps and scores, with its weights.
-
-  Computes in float32 and with convolutions, as detectors are exported.
-  """
-  mode = ComputeMode()
+  """Returns `detect` with its weights, in float32, to be exported."""
   # Traced functions do not take NumPy's arrays everywhere.
-  prepared = jax.tree.map(jnp.asarray, prepare(network, mode, weights))
-  return functools.partial(detect, network, mode, prepared)
+  placed = {name: jnp.asarray(value) for name, value in weights.items()}
+  return functools.partial(detect, network, placed)

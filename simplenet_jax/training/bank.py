@@ -76,7 +76,6 @@ def make_extractor(config: Config) -> Extractor:
     pretrain_dim=patch.pretrain_dim,
     target_dim=patch.target_dim,
   )
-  network.pooling  # noqa: B018 - raises for sizes out of range.
   return Extractor(network, config.bank.dtype)
 
 

@@ -46,14 +46,12 @@ class Hub(http.server.BaseHTTPRequestHandler):
 def serve(files):
   handler = type('Handler', (Hub,), {'files': files})
   server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
-  thread = threading.Thread(target=server.serve_forever)
-  thread.start()
-  try:
-    yield f'http://127.0.0.1:{server.server_port}'
-  finally:
-    server.shutdown()
-    thread.join()
-    server.server_close()
+  with server:
+    threading.Thread(target=server.serve_forever).start()
+    try:
+      yield f'http://127.0.0.1:{server.server_port}'
+    finally:
+      server.shutdown()
 
 
 PROGRAM = """
@@ -118,9 +116,8 @@ def test_download_then_offline(tmp_path):
   assert len(lines) == 4
 
   # The server is gone; the cache serves, whether or not that is known.
-  lines = load_elsewhere(
-    cache, NAME, 'timm/none', HF_ENDPOINT=endpoint, HF_HUB_OFFLINE='1'
-  )
+  offline = {'HF_ENDPOINT': endpoint, 'HF_HUB_OFFLINE': '1'}
+  lines = load_elsewhere(cache, NAME, 'timm/none', **offline)
   assert lines[0] == f'{NAME} {sha256}'
   assert lines[1].startswith(f'{start}OfflineModeIsEnabled: Cannot reach')
   assert 'unset the `HF_HUB_OFFLINE` environment variable' in lines[1]
@@ -136,8 +133,6 @@ def test_failed_download_is_one_clear_line(monkeypatch):
   monkeypatch.setattr(huggingface_hub, 'hf_hub_download', fail)
   with pytest.raises(FileNotFoundError) as caught:
     weights.load(NAME, 'resnet18', (2, 3))
-  assert str(caught.value) == refusal(
-    NAME,
-    huggingface_hub.constants.ENDPOINT,
-    'RuntimeError: no route to host)',
-  )
+  endpoint = huggingface_hub.constants.ENDPOINT
+  cause = 'RuntimeError: no route to host)'
+  assert str(caught.value) == refusal(NAME, endpoint, cause)

@@ -133,8 +133,3 @@ def test_pooling_in_bfloat16_does_not_scale_features(level):
   exact = patches.pool_level(features.astype(jnp.float32), pooling)
   ratio = pooled.astype(jnp.float32).mean() / exact.mean()
   assert float(ratio) == pytest.approx(1, abs=2e-4)
-
-
-def test_sizes_are_checked():
-  with pytest.raises(ValueError, match=r'patch\.size.*at least 1; found 0'):
-    patches.pooling_for((8,), 0, 4, 4)

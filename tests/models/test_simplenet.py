@@ -10,14 +10,14 @@ from scipy import ndimage
 
 from simplenet_jax.detection import assembly
 from simplenet_jax.models import resnet, simplenet
-from simplenet_jax.models.simplenet import ComputeMode
 from simplenet_jax.training import bank, progress, step
 from tests.detection import detectors
 from tests.detection.detectors import assert_range
 from tests.models import torch_resnet
 
-CONVOLUTIONS, PRODUCTS = ComputeMode(), ComputeMode(winograd=True)
-BFLOAT16 = ComputeMode('bfloat16')
+# Precision, and whether convolutions become matrix products.
+CONVOLUTIONS, PRODUCTS = ('float32', False), ('float32', True)
+BFLOAT16 = ('bfloat16', False)
 SIZE = (32, 40)
 # Backbone, adaptor, heads, padding.
 KINDS = [('basic', 'linear', 1, 'reflect'), ('bottleneck', 'mlp', 2, 'zeros')]
@@ -98,8 +98,9 @@ def detector(architecture, adaptor, count, padding):
 
 def run(kind, mode, chosen):
   of, weights = detector(*kind)
-  prepared = simplenet.prepare(of, mode, weights)
-  maps, scores = map(np.asarray, simplenet.run(of, mode, prepared, chosen))
+  prepared = simplenet.prepare(of, weights, *mode)
+  found = simplenet.run(of, prepared, chosen, mode[0])
+  maps, scores = map(np.asarray, found)
   assert maps.dtype == scores.dtype == np.float32
   assert maps.shape == (len(chosen), *SIZE)
   assert scores.shape == (len(chosen),)
@@ -118,14 +119,9 @@ def test_maps_and_scores_are_the_trainers(kind, mode):
 
 
 def test_bfloat16_changes_little():
-  # A score is one patch's, unsmoothed.
-  for found, expected, share in zip(
-    run(KINDS[0], BFLOAT16, pixels()),
-    by_trainer(*KINDS[0]),
-    (3e-2, 3e-2),
-    strict=True,
-  ):
-    assert_range(found, expected, share)
+  both = run(KINDS[0], BFLOAT16, pixels()), by_trainer(*KINDS[0])
+  for found, expected in zip(*both, strict=True):
+    assert_range(found, expected, 3e-2)
     assert np.abs(found - expected).max() > 1e-4 * np.ptp(expected)
 
 

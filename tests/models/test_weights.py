@@ -2,7 +2,6 @@
 
 import collections
 import hashlib
-import pickle
 import sys
 from pathlib import Path
 
@@ -60,26 +59,20 @@ def test_every_architecture_has_default_weights():
 
 @pytest.mark.parametrize('suffix', ['.safetensors', '.pth', '.pt'])
 def test_tensors_keep_their_types(tmp_path, suffix):
-  values = torch.randn(3, 4).T  # Not contiguous.
+  values = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
   types = ('float16', 'bfloat16', 'float32', 'float64', 'int64')
-  tensors = {name: values.to(getattr(torch, name)) for name in types}
-  tensors['number'] = torch.tensor(7)
-  tensors['parameter'] = torch.nn.Parameter(values.contiguous())
+  tensors = {name: values.astype(jnp.dtype(name)) for name in types}
+  tensors['number'] = np.asarray(7)
   path = tmp_path / f'net{suffix}'
-  expected = {name: as_array(value) for name, value in tensors.items()}
   if suffix == '.safetensors':
-    ordered = {k: np.asarray(v, order='C') for k, v in expected.items()}
-    fabricated.write(path, ordered)
+    fabricated.write(path, tensors)
   else:
-    torch.save(tensors, path)
-  assert_same(files.read(path)[0], expected)
-
-
-def as_array(value):
-  value = value.detach()
-  if value.dtype == torch.bfloat16:
-    return value.float().numpy().astype(jnp.bfloat16)
-  return value.numpy()
+    turned = torch.tensor(values.T.copy()).T  # Not contiguous.
+    saved = {name: turned.to(getattr(torch, name)) for name in types}
+    saved |= {'number': torch.tensor(7), 'own': torch.nn.Parameter(turned)}
+    tensors['own'] = values
+    torch.save(saved, path)
+  assert_same(files.read(path)[0], tensors)
 
 
 WRAPPED = {
@@ -100,10 +93,8 @@ def test_checkpoints_are_opened(tmp_path, wrapping):
   assert_same(found, {name: value.numpy() for name, value in tensors.items()})
 
 
-def test_a_prefix_that_not_all_names_have_stays(write, demo):
-  tensors = {f'module.{name}': value for name, value in demo.items()}
-  assert_same(files.read(write(tensors))[0], demo)
-  tensors['head.weight'] = np.zeros(3, np.float32)
+def test_a_prefix_that_not_all_names_have_stays(write):
+  tensors = {'module.a': np.ones(2, np.float32), 'b': np.ones(1, np.float32)}
   assert_same(files.read(write(tensors))[0], tensors)
 
 
@@ -133,26 +124,24 @@ def test_a_torch_file_of_other_things_is_refused(tmp_path, content):
 PAGE = b'<!DOCTYPE html>\n<html><body>404</body></html>'
 POINTER = b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'
 BYTES = {
-  'empty': (lambda _: b'', 'empty; get it again'),
-  'page': (lambda _: PAGE, 'a web page, expected weights; get the file itself'),
-  'pointer': (
-    lambda _: POINTER,
-    'a pointer of Git LFS, expected weights; run git lfs pull',
-  ),
-  'text': (lambda _: b'no weights here', 'damaged, or not a file of named'),
-  'cut early': (lambda b: b[:50], 'damaged, or not a file of named'),
-  'cut late': (lambda b: b[:-1], 'damaged, or not a file of named'),
+  'empty': (b'', 'empty; get it again'),
+  'page': (PAGE, 'a web page, expected weights; get the file itself'),
+  'pointer': (POINTER, 'a pointer of Git LFS, expected weights; run git lfs'),
+  'text': (b'no weights here', 'damaged, or not a file of named'),
+  'cut early': (slice(50), 'damaged, or not a file of named'),
+  'cut late': (slice(-1), 'damaged, or not a file of named'),
 }
 
 
 @pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
 @pytest.mark.parametrize('damage', BYTES)
 def test_what_is_no_file_of_weights_is_refused(write, demo, damage, suffix):
-  change, said = BYTES[damage]
+  content, said = BYTES[damage]
   path = write(demo, f'net{suffix}')
-  path.write_bytes(change(path.read_bytes()))
+  cut = isinstance(content, slice)
+  path.write_bytes(path.read_bytes()[content] if cut else content)
   with pytest.raises(ValueError) as caught:
-    weights.load(str(path), 'demo_resnet', (2, 3))
+    files.read(path)
   assert str(caught.value).startswith(f'{path}: {said}')
   assert '\n' not in str(caught.value)
 
@@ -167,17 +156,12 @@ class Trap:
     return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize('zipped', [True, False])
-def test_objects_in_torch_files_are_refused_and_not_run(tmp_path, zipped):
+def test_objects_in_torch_files_are_refused_and_not_run(tmp_path):
   sprung, path = tmp_path / 'sprung', tmp_path / 'net.pth'
-  content = {'state_dict': {'conv1.weight': Trap(sprung)}}
-  torch.save(content, path, _use_new_zipfile_serialization=zipped)
+  torch.save({'state_dict': {'conv1.weight': Trap(sprung)}}, path)
   said = r'net\.pth: damaged, .* never loaded, .*; save a state_dict$'
-  with pytest.raises(ValueError, match=said) as caught:
+  with pytest.raises(ValueError, match=said):
     weights.load(str(path), 'resnet18', (2, 3))
-  assert 'weights_only' not in str(caught.value)
-  with pytest.raises(pickle.UnpicklingError):
-    files.read_torch(path)
   assert not sprung.exists()
   torch.load(path, weights_only=False)  # It is a trap that works.
   assert sprung.exists()
@@ -202,7 +186,7 @@ def test_a_torch_file_without_torch(write, demo, monkeypatch):
   path = write(demo, 'net.pth')
   monkeypatch.setitem(sys.modules, 'torch', None)
   with pytest.raises(ValueError, match=r'needs PyTorch .* install torch'):
-    weights.load(str(path), 'demo_resnet', (2, 3))
+    files.read(path)
 
 
 def test_wrong_sources_are_refused(tmp_path):
@@ -217,8 +201,7 @@ def test_wrong_sources_are_refused(tmp_path):
       weights.load(source, 'resnet18', (2, 3))
 
 
-@pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
-def test_all_mismatches_are_reported_together(write, demo, suffix):
+def test_all_mismatches_are_reported_together(write, demo):
   for name in ('bn1.bias', 'layer1.0.bn1.weight', 'layer1.0.bn1.bias'):
     del demo[name]
   del demo['layer3.0.bn1.running_var'], demo['layer3.0.bn2.running_var']
@@ -230,7 +213,7 @@ def test_all_mismatches_are_reported_together(write, demo, suffix):
   demo['layer2.0.bn2.bias'] = np.full(64, np.nan, np.float32)
   demo['layer2.1.bn2.bias'] = np.full(64, 1e300)
   demo['layer2.1.bn2.running_var'] = np.full(64, -0.1, np.float32)
-  path = write(demo, f'net{suffix}')
+  path = write(demo)
   with pytest.raises(ValueError) as caught:
     weights.load(str(path), 'demo_resnet', (2, 3))
   head, problems = str(caught.value).split(': ', 1)
@@ -322,13 +305,16 @@ def misfit(recipe=UNKNOWN, wider=1.0, sigma=0.015, architecture='resnet50'):
 
 
 def test_nothing_is_said_of_what_fits():
-  assert not misfit()
-  assert not misfit(V1, wider=9)
-  assert not misfit(wider=1.8)
-  assert not misfit(sigma=0.1)  # The user's choice, for features like V1's.
-  assert not misfit(wider=2.5, sigma=0.04)
-  assert not misfit(wider=9, sigma=None)
-  assert not misfit(wider=9, architecture='demo_resnet')
+  for options in (
+    {},
+    {'recipe': V1, 'wider': 9},
+    {'wider': 1.8},
+    {'sigma': 0.1},  # The user's choice, for features like V1's.
+    {'wider': 2.5, 'sigma': 0.04},
+    {'wider': 9, 'sigma': None},
+    {'wider': 9, 'architecture': 'demo_resnet'},
+  ):
+    assert not misfit(**options)
 
 
 def test_other_weights_are_told():
@@ -339,31 +325,20 @@ def test_other_weights_are_told():
   assert 'features spread 2.3 times as wide' in misfit(wider=2.3)
   assert '--config.train.sigma=0.035 would be as much' in misfit(wider=2.3)
   assert '=0.006 would' in misfit(wider=0.4)
-  for wider in (0, np.inf):
-    with np.errstate(invalid='ignore'):
-      assert 'not trained weights' in misfit(wider=wider)
+  assert 'not trained weights' in misfit(wider=0)
 
 
 @pytest.mark.filterwarnings('ignore:invalid value:RuntimeWarning')
 @pytest.mark.parametrize('category', ['screw', 'transistor'])
 def test_real_and_random_weights_are_told_apart(shared, category):
-  folder = shared(f'data/{category}/train/good')
-  pixels = np.stack(
-    [
-      np.asarray(Image.open(path).convert('RGB'))[56:280, 56:280]
-      for path in sorted(folder.iterdir())[:2]
-    ]
-  )
+  paths = sorted(shared(f'data/{category}/train/good').iterdir())[:2]
+  opened = [Image.open(path).convert('RGB') for path in paths]
+  pixels = np.stack([np.asarray(image)[56:280, 56:280] for image in opened])
 
   def said(name, state):
     network = simplenet.FeatureNetwork(name, (2, 3), 'zeros', 3, 1536, 1536)
-    return weights.misfit(
-      made(UNKNOWN),
-      name,
-      (2, 3),
-      0.015,
-      lambda: simplenet.features(network, state, pixels),
-    )
+    found = simplenet.features(network, state, pixels)
+    return weights.misfit(made(UNKNOWN), name, (2, 3), 0.015, lambda: found)
 
   for name, told in (('resnet18', False), ('resnet50', True)):
     path = shared(f'weights/{name}.safetensors')

@@ -41,7 +41,7 @@ def test_a_file_is_described_and_its_tensors_are_listed(tmp_path):
   ]
 
 
-@pytest.mark.parametrize('dtype', ['float16', 'bfloat16', 'float32', 'float64'])
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float64'])
 def test_files_are_converted_bit_for_bit(tmp_path, demo, dtype):
   source, output = tmp_path / 'net.pth', tmp_path / 'new/net.safetensors'
   tensors = {name: torch.tensor(value) for name, value in demo.items()}
@@ -49,9 +49,8 @@ def test_files_are_converted_bit_for_bit(tmp_path, demo, dtype):
     if value.is_floating_point():
       tensors[name] = value.to(getattr(torch, dtype))
   # As it lies in memory after training in channels_last.
-  tensors['conv1.weight'] = tensors['conv1.weight'].contiguous(
-    memory_format=torch.channels_last
-  )
+  first, last = tensors['conv1.weight'], torch.channels_last
+  tensors['conv1.weight'] = first.contiguous(memory_format=last)
   torch.save(
     {'state_dict': {f'module.{k}': v for k, v in tensors.items()}}, source
   )
@@ -68,11 +67,10 @@ def test_files_are_converted_bit_for_bit(tmp_path, demo, dtype):
     np.testing.assert_array_equal(found[name], value.astype(kind))
 
 
-def test_a_file_is_overwritten_only_if_told_so(tmp_path, demo):
-  path = fabricated.write(tmp_path / 'net.safetensors', demo)
+def test_a_file_is_overwritten_only_if_told_so(tmp_path):
   output = tmp_path / 'out.safetensors'
   output.write_bytes(b'other')
-  command = f'--weights={path}', f'--output={output}'
+  command = '--weights=demo', f'--output={output}'
   done = run(*command)
   assert done.status == 1
   assert f'error: {output} is there already; give another' in done.error
@@ -100,14 +98,15 @@ def test_problems_are_told_and_nothing_is_written(tmp_path, demo):
   assert 'begins with cls_token' in done.error
 
 
-def test_wrong_flags_are_refused(tmp_path):
-  done = run()
-  assert done.status == 2
-  assert '--weights' in done.error
-  done = run('--weights=demo', '--output=a.pth')
-  assert done.status == 1
-  assert done.error == 'error: --output is a.pth; give a name with .safetensors'
-  missing = tmp_path / 'none.pth'
-  done = run(f'--weights={missing}')
-  assert done.status == 1
-  assert done.error == f'error: {missing}: no such file; check --weights'
+@pytest.mark.parametrize(
+  ('arguments', 'status', 'said'),
+  [
+    ((), 2, '--weights'),
+    (('--weights=demo', '--output=a.pth'), 1, '--output is a.pth; give a name'),
+    (('--weights=none.pth',), 1, 'error: none.pth: no such file; check --wei'),
+  ],
+)
+def test_wrong_flags_are_refused(arguments, status, said):
+  done = run(*arguments)
+  assert done.status == status
+  assert said in done.error

@@ -59,11 +59,7 @@ def main() -> None:
 def describe(
   source: str, path: Path, tensors: Mapping[str, np.ndarray], sha256: str
 ) -> str:
-  """Describes weights, a fact in each line.
-
-  Raises:
-    ValueError: If the tensors are those of no network, or damaged.
-  """
+  """Describes weights, a fact in each line; raises if they fit no network."""
   found = weights.recognise(tensors)
   if not found:
     raise ValueError(
@@ -71,22 +67,21 @@ def describe(
       f'of torchvision; it begins with {", ".join(sorted(tensors)[:3])}'
     )
   reached = [
-    level
-    for level in resnet.LEVELS
-    if any(name.startswith(f'layer{level}.') for name in tensors)
+    n
+    for n in resnet.LEVELS
+    if any(f'layer{n}.' in name[:7] for name in tensors)
   ]
   levels = resnet.LEVELS[: max(reached, default=1)]
   weights.check(tensors, found[0], levels, str(path))
   types = collections.Counter(str(value.dtype) for value in tensors.values())
-  size = sum(value.nbytes for value in tensors.values())
+  counts = ', '.join(f'{count} {name}' for name, count in types.items())
+  size = sum(value.nbytes for value in tensors.values()) / 1e6
   lines = {
     'network': ' or '.join(found),
     'levels': ', '.join(map(str, levels)),
     'recipe': weights.identify(source, found[0], sha256, tensors),
     'sha256': sha256,
-    'tensors': f'{len(tensors)} '
-    f'({", ".join(f"{count} {name}" for name, count in types.items())}), '
-    f'{size / 1e6:.1f} MB',
+    'tensors': f'{len(tensors)} ({counts}), {size:.1f} MB',
   }
   return '\n'.join(f'  {name:<8} {text}' for name, text in lines.items())
 

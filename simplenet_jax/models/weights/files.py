@@ -26,12 +26,7 @@ _PREFIXES = ('module.', 'backbone.', 'model.')
 
 
 def locate(source: str, flag: str) -> Path:
-  """Returns the file that `source` names, downloading it if need be.
-
-  Args:
-    source: As for `weights.load`, which names the errors.
-    flag: The flag that it was given with, for error messages.
-  """
+  """Returns the file that `source`, given with `flag`, names; may download."""
   if source == 'demo':
     assets = importlib.resources.files('simplenet_jax') / 'assets'
     return Path(str(assets / 'demo_resnet.safetensors'))
@@ -51,18 +46,14 @@ def locate(source: str, flag: str) -> Path:
 
 
 def on_hub(source: str) -> bool:
-  """Returns whether `source` names no file but a repository of the hub."""
+  """Returns whether `source` names a repository of the hub and no file."""
   path = Path(source).expanduser()
   named = re.fullmatch(r'[\w.-]+/[\w.-]+', source)
   return bool(named) and not path.exists() and path.suffix not in SUFFIXES
 
 
 def _download(repository: str, flag: str) -> Path:
-  """Returns a repository's weights, downloaded once.
-
-  The hub's client decides: it obeys its variables, asks for a newer version
-  where there is a network, and takes what its cache has where there is none.
-  """
+  """Returns a repository's weights, from the cache or the hub's client."""
   try:
     cached = huggingface_hub.try_to_load_from_cache(repository, _ON_HUB)
     if not isinstance(cached, str) and not constants.HF_HUB_OFFLINE:
@@ -94,11 +85,10 @@ def _brief(error: BaseException) -> str:
 def read(path: Path) -> tuple[dict[str, np.ndarray], str]:
   """Reads all tensors of a file, in the types that they are stored in.
 
-  Checkpoints are opened: of a dictionary with one inside that is called
-  `state_dict` or `model` only that is taken, and `module.`, `backbone.` or
-  `model.` is taken off the names if every single name begins with it. If the
-  name of a `.pth` or `.pt` file ends with 8 hexadecimal digits, as
-  torchvision's do, its checksum must begin with them.
+  Of a checkpoint only what is under `state_dict` or `model` is taken, and
+  `module.`, `backbone.` or `model.` is taken off the names if every name begins
+  with it. If the name of a `.pth` or `.pt` file ends with 8 hexadecimal digits,
+  as torchvision's do, its checksum must begin with them.
 
   Returns:
     The tensors by name, and the file's sha256, hexadecimal.
@@ -123,16 +113,15 @@ def _refuse_others(path: Path) -> None:
   """Raises for what is often found in place of weights."""
   with path.open('rb') as file:
     start = file.read(512).lstrip()
+  problem = ''
   if not start:
-    raise ValueError(f'{path}: empty; get it again')
-  if re.match(rb'<(!doctype|html|\?xml)', start, re.IGNORECASE):
-    raise ValueError(
-      f'{path}: a web page, expected weights; get the file itself'
-    )
-  if start.startswith(b'version https://git-lfs'):
-    raise ValueError(
-      f'{path}: a pointer of Git LFS, expected weights; run git lfs pull'
-    )
+    problem = 'empty; get it again'
+  elif re.match(rb'<(!doctype|html|\?xml)', start, re.IGNORECASE):
+    problem = 'a web page, expected weights; get the file itself'
+  elif start.startswith(b'version https://git-lfs'):
+    problem = 'a pointer of Git LFS, expected weights; run git lfs pull'
+  if problem:
+    raise ValueError(f'{path}: {problem}')
 
 
 def _open(path: Path) -> dict[str, np.ndarray]:
@@ -162,12 +151,12 @@ def read_torch(path: Path) -> dict[str, Any]:
   """Reads a file of PyTorch's, without running what is in it.
 
   Returns:
-    NumPy arrays by name, bfloat16 as `ml_dtypes` has it, in dictionaries as
-    nested as the file's; what is no tensor is as it is.
+    NumPy arrays by name, in dictionaries as nested as the file's; what is no
+    tensor is as it is.
 
   Raises:
     ImportError: If PyTorch is not installed.
-    Exception: If the file is damaged, or holds other things; of any kind.
+    Exception: Of any kind, if the file is damaged or holds objects.
   """
   import torch
 
@@ -193,18 +182,14 @@ def _unwrapped(found: Mapping[str, Any]) -> dict[str, np.ndarray]:
   inside = [key for key in _WRAPPERS if isinstance(found.get(key), dict)]
   if len(inside) > 1:
     raise TypeError(f'holds {" and ".join(inside)}, only one is expected')
-  tensors = found[inside[0]] if inside else found
-  others = [
-    f'{name} ({type(value).__name__})'
-    for name, value in tensors.items()
-    if not isinstance(value, np.ndarray)
-  ]
-  if others:
-    raise TypeError(
-      f'holds other things than tensors: {", ".join(others[:3])}; tensors are '
-      f'looked for at the top and in {" or ".join(_WRAPPERS)}'
-    )
-  return dict(tensors)
+  tensors = dict(found[inside[0]] if inside else found)
+  for name, value in tensors.items():
+    if not isinstance(value, np.ndarray):
+      raise TypeError(
+        f'holds other things than tensors: {name} ({type(value).__name__}); '
+        f'tensors are looked for at the top and in {" or ".join(_WRAPPERS)}'
+      )
+  return tensors
 
 
 def _without_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
