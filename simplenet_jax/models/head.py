@@ -221,10 +221,7 @@ class Head(nnx.Module):
 
 
 def _project(
-  levels: Sequence[jax.Array],
-  kernel: Any,
-  offsets: Sequence[int],
-  precision: str,
+  levels: Sequence[Any], kernel: Any, offsets: Sequence[int], precision: str
 ) -> jax.Array:
   """Multiplies patches by a matrix, each level before its resize."""
   grid = levels[0].shape[1:3]
@@ -286,11 +283,7 @@ def apply(
 ) -> jax.Array:
   """Scores patches: the mean over heads of `-D(adaptor(z))` (equation 9).
 
-  Args:
-    weights: From `fold`.
-    levels: As `Head` takes them.
-    level_offsets: As `Head` takes them.
-    precision: As `Head` takes it.
+  Weights come from `fold`, the other arguments are as `Head` takes them.
 
   Returns:
     Patch scores `[batch, H, W]`, float32.
