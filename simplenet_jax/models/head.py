@@ -165,13 +165,13 @@ class Head(nnx.Module):
     )
 
   def __call__(self, levels: Sequence[jax.Array]) -> jax.Array:
-    """Returns patches' logits with the running statistics.
+    """Returns patches' logits, positive for normal, with running statistics.
 
     Args:
       levels: Pooled features `[batch, h, w, channels]` of each level.
 
     Returns:
-      `[batch, H, W]` on the first level's grid; positive for normal.
+      `[batch, H, W]` on the first level's grid.
     """
     discriminator = self.discriminator
     return discriminator.finish(discriminator.norm(self._hidden(levels)))
@@ -204,10 +204,8 @@ class Head(nnx.Module):
     layers = [*self.adaptor, self.discriminator.first]
     kernels = [layer.kernel[...] for layer in layers]
     biases = [
-      jnp.zeros(layer.out_features, kernel.dtype)
-      if layer.bias is None
-      else layer.bias[...]
-      for layer, kernel in zip(layers, kernels, strict=True)
+      jnp.zeros(kernel.shape[1], kernel.dtype) if bias is None else bias[...]
+      for kernel, bias in zip(kernels, [x.bias for x in layers], strict=True)
     ]
     if len(layers) > 1:
       last = kernels[-1]

@@ -66,11 +66,8 @@ def describe(
       f'{path} is not one of {", ".join(resnet.ARCHITECTURES)} with the names '
       f'of torchvision; it begins with {", ".join(sorted(tensors)[:3])}'
     )
-  reached = [
-    n
-    for n in resnet.LEVELS
-    if any(f'layer{n}.' in name[:7] for name in tensors)
-  ]
+  starts = {name[:7] for name in tensors}
+  reached = [level for level in resnet.LEVELS if f'layer{level}.' in starts]
   levels = resnet.LEVELS[: max(reached, default=1)]
   weights.check(tensors, found[0], levels, str(path))
   types = collections.Counter(str(value.dtype) for value in tensors.values())
