@@ -7,9 +7,8 @@ level is resized; and noise on the adapted features passes through the
 discriminator's first matrix alone. The numbers, gradients included, are those
 of forming the adapted features, at less than half the cost.
 
-Detectors take trained heads as `fold` leaves them, BatchNorm included. An
-ensemble, whose heads' scores are averaged, is one head with the hidden units of
-all. Folded weights are a flat dictionary:
+Detectors take heads as `fold` leaves them: a flat dictionary, in which several
+heads, whose scores are averaged, are one with the hidden units of all.
 
   head.first.kernel   [dim, heads * width]     head.first.bias   [heads * width]
   head.second.kernel  [heads, width, hidden]   head.second.bias  [heads, hidden]
@@ -59,11 +58,7 @@ def _linear(
 
 
 class BatchNorm(nnx.Module):
-  """torch's `BatchNorm1d` over weighted rows.
-
-  Batches are normalised with the biased variance, the running variance takes
-  the unbiased one; the padding of a short batch counts in neither.
-  """
+  """torch's `BatchNorm1d` over rows, of which padding does not count."""
 
   def __init__(self, features: int, *, dtype: jnp.dtype):
     self.scale = nnx.Param(jnp.ones(features, dtype))
@@ -81,10 +76,9 @@ class BatchNorm(nnx.Module):
     """Normalises with the batch's statistics and moves the running ones.
 
     Args:
-      parts: The batch in arrays `[..., features]` of one shape; their
-        statistics are joint. (Stacking them would cost a copy.)
-      valid: 0 or 1 per row, `[..., 1]`, broadcastable to a part; at least two
-        must be 1.
+      parts: The batch in arrays `[..., features]` of one shape; stacking them
+        would cost a copy.
+      valid: 0 or 1 per row, `[..., 1]`, broadcastable to a part.
     """
     rows = tuple(range(parts[0].ndim - 1))
     every = jnp.broadcast_to(valid, (*parts[0].shape[:-1], 1))
@@ -137,15 +131,8 @@ class Head(nnx.Module):
   ):
     """Builds a head with torch's initial distributions.
 
-    Args:
-      dim: Dimensions of a patch.
-      level_offsets: The first patch dimension of each level.
-      adaptor: A key of `ADAPTORS`.
-      adaptor_bias: Whether the adaptor's linear layers have a bias.
-      hidden: Width of the discriminator.
-      dtype: Of parameters and computation.
-      precision: Of matrix products, one of `layers.PRECISIONS`.
-      rngs: For the initial weights.
+    `dim` is a patch's, `level_offsets` are the first of them that each level
+    has; `precision` is that of matrix products, `dtype` that of parameters.
     """
     if adaptor not in ADAPTORS:
       raise ValueError(
@@ -165,13 +152,9 @@ class Head(nnx.Module):
     )
 
   def __call__(self, levels: Sequence[jax.Array]) -> jax.Array:
-    """Returns patches' logits, positive for normal, with running statistics.
+    """Returns logits `[batch, H, W]` with the running statistics.
 
-    Args:
-      levels: Pooled features `[batch, h, w, channels]` of each level.
-
-    Returns:
-      `[batch, H, W]` on the first level's grid.
+    Positive is normal; levels are `[batch, h, w, channels]`, finest first.
     """
     discriminator = self.discriminator
     return discriminator.finish(discriminator.norm(self._hidden(levels)))
@@ -179,15 +162,12 @@ class Head(nnx.Module):
   def train_logits(
     self, levels: Sequence[jax.Array], noise: jax.Array, valid: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    """Returns logits of patches and counterfeits, one batch to the BatchNorm.
+    """Returns logits of patches and of counterfeits, each `[batch, H, W]`.
 
     Args:
-      levels: Pooled features `[batch, h, w, channels]` of each level.
+      levels: `[batch, h, w, channels]` of each level, finest first.
       noise: Added to the adapted features (equation 6), `[batch, H, W, dim]`.
       valid: 1 for the images of the batch, 0 for padding, `[batch]`.
-
-    Returns:
-      Those of the normal and of the counterfeit patches, each `[batch, H, W]`.
     """
     discriminator = self.discriminator
     normal = self._hidden(levels)
@@ -232,11 +212,7 @@ def _project(
 
 
 def fold(heads: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-  """Folds the linear layers of heads of one kind, in float64.
-
-  Each has the leaves of `Head` by their dotted path under `params` and `stats`,
-  as a finished head is saved.
-  """
+  """Folds the layers of heads, given by dotted path as they are saved."""
   layers, tails = zip(*map(_fold_one, heads), strict=True)
   first, *second = zip(*layers, strict=True)
   weights = {
@@ -281,10 +257,7 @@ def apply(
 ) -> jax.Array:
   """Scores patches: the mean over heads of `-D(adaptor(z))` (equation 9).
 
-  Weights come from `fold`, the other arguments are as `Head` takes them.
-
-  Returns:
-    Patch scores `[batch, H, W]`, float32.
+  Weights come from `fold`; returns `[batch, H, W]`, float32.
   """
   kernel = weights['head.first.kernel']
   x = _project(levels, kernel, level_offsets, precision)

@@ -26,17 +26,11 @@ _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
 def matmul(x: jax.Array, w: jax.Array, precision: str) -> jax.Array:
-  """Multiplies rows by a matrix; its gradients have the same precision.
+  """Multiplies rows `[..., inputs]` by a matrix `[inputs, outputs]`.
 
-  The factors are rounded to the precision, products are summed in float32 (or
-  wider, if the arrays are). On CPUs, which have no TensorFloat-32, the rounding
-  of the factors to 10 bits is imitated; TPUs reach it with three bfloat16
-  products.
-
-  Args:
-    x: `[..., inputs]`, float.
-    w: `[inputs, outputs]`, float.
-    precision: One of `PRECISIONS`.
+  The factors, and those of the gradients, are rounded to the precision, and
+  products are summed in float32 at least. CPUs have no TensorFloat-32, so there
+  the rounding is imitated; TPUs reach it with three bfloat16 products.
   """
   return jnp.asarray(_matmul(x, w, precision))
 
@@ -104,15 +98,11 @@ def convolve(
   Args:
     x: `[batch, height, width, inputs]`, float.
     kernel: `[size, size, inputs, outputs]` with an odd size, or
-      `[16, inputs, outputs]` from `to_winograd`.
+      `[16, inputs, outputs]` from `to_winograd`, for which stride is 1.
     bias: `[outputs]`.
-    stride: In both directions; 1 for kernels from `to_winograd`.
+    stride: In both directions.
     padding: One of `resnet.PADDINGS`.
     precision: One of `PRECISIONS`; kernels from `to_winograd` have float32.
-
-  Returns:
-    `[batch, ceil(height / stride), ceil(width / stride), outputs]` in the dtype
-    of `x`.
   """
   if kernel.ndim == 3:
     return bias + _winograd(x, kernel, padding)
@@ -141,8 +131,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 def to_winograd(kernel: np.ndarray, stride: int) -> np.ndarray:
   """Returns a kernel as tiles take it, `[16, inputs, outputs]`.
 
-  Kernels of other sizes than 3, of other strides than 1, and of few inputs,
-  which gain nothing, are returned as they are.
+  Kernels that gain nothing, or are not 3x3, are returned as they are.
   """
   if kernel.shape[0] != 3 or stride != 1 or kernel.shape[2] < 16:
     return kernel

@@ -15,10 +15,9 @@ def truncated_l1(
   """The paper's loss (equation 7): zero beyond the margins.
 
   Args:
-    normal: The discriminator's logits of the patches, positive for normal.
+    normal: Logits of the patches, positive for normal.
     counterfeit: Those of the patches with noise added, same shape.
-    weights: Broadcastable to `normal` and summing to 1 over it: a mean over the
-      patches that count (Algorithm 1).
+    weights: Broadcastable to `normal` and summing to 1 over it.
     margin: `th`, in logits.
   """
   return jnp.sum(
@@ -29,10 +28,7 @@ def truncated_l1(
 def cross_entropy(
   normal: jax.Array, counterfeit: jax.Array, weights: jax.Array, margin: float
 ) -> jax.Array:
-  """Binary cross-entropy on logits (paper, Table 3, "Ours-CE"), without margin.
-
-  Targets are 1 for normal and 0 for counterfeit; the two means are added.
-  """
+  """Binary cross-entropy on logits, without margin ("Ours-CE", Table 3)."""
   del margin
   loss = optax.sigmoid_binary_cross_entropy
   return jnp.sum(
@@ -53,10 +49,9 @@ LOSSES: dict[str, Loss] = {
 def shares_beyond_margin(
   normal: jax.Array, counterfeit: jax.Array, weights: jax.Array, margin: float
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns the shares, in [0, 1], of patches beyond the margins.
+  """Returns the shares of patches that the truncated loss no longer pulls.
 
-  The truncated loss no longer pulls these; the released code logs them as
-  `p_true` and `p_fake`.
+  They are `p_true` and `p_fake` of the released code.
   """
   return (
     jnp.sum(weights * (normal >= margin)),

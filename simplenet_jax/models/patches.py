@@ -1,15 +1,13 @@
 """Patch aggregation: from feature maps to one feature vector per position.
 
-Paper, section 3.1, with the released code's `PatchMaker`, `Preprocessing` and
-`Aggregator`: each level's `p x p` neighbourhoods, flattened in the order
-(channel, row, column), are average-pooled adaptively to `pretrain_dim`; coarser
-levels are resized to the first one's grid; the levels are stacked and pooled
-again to `target_dim`.
+Each level's `p x p` neighbourhoods, flattened in the order (channel, row,
+column), are average-pooled adaptively to `pretrain_dim`; coarser levels are
+resized to the first one's grid; the levels are stacked and pooled again to
+`target_dim` (paper, 3.1; the released `PatchMaker` to `Aggregator`).
 
-All of it is linear, so here the two poolings are one sparse matrix per level,
-found once in NumPy. That matrix repeats itself along the channels, and each of
-its columns holds few entries: an output is a weighted sum of a few shifted
-views of the feature map, and neighbourhoods are never unfolded. Pooling
+All of it is linear, so here the two poolings are one sparse matrix per level.
+It repeats itself along the channels, and each of its columns holds few entries:
+an output is a weighted sum of a few shifted views of the feature map. Pooling
 commutes with the resize, so a level is pooled at its own resolution.
 """
 
@@ -30,12 +28,9 @@ _MAX_TAPS = 256
 
 
 def adaptive_pooling(inputs: int, outputs: int) -> sparse.csc_array:
-  """Returns torch's `adaptive_avg_pool1d` as a matrix.
+  """Returns torch's `adaptive_avg_pool1d` as a matrix `[inputs, outputs]`.
 
   Output `i` of `n` averages inputs `floor(i L / n)` to `ceil((i+1) L / n)`.
-
-  Returns:
-    float64 `[inputs, outputs]`; every column sums to 1.
   """
   index = np.arange(outputs)
   start = index * inputs // outputs
@@ -52,13 +47,10 @@ def adaptive_pooling(inputs: int, outputs: int) -> sparse.csc_array:
 # sizes, and compiled functions are found again by them.
 @dataclasses.dataclass(frozen=True, eq=False)
 class LevelPooling:
-  """How one level contributes to the target dimensions.
+  """How one level contributes to dimensions `start` to `stop` of a patch.
 
-  Attributes:
-    start: The first target dimension that the level touches.
-    stop: One past the last. At a boundary two levels may share a dimension.
-    groups: How often `block` repeats along the channels.
-    block: float64 `[channels / groups, p, p, (stop - start) / groups]`.
+  At a boundary two levels may share a dimension. `block`, float64 `[channels /
+  groups, p, p, (stop - start) / groups]`, repeats `groups` times.
   """
 
   start: int
@@ -76,14 +68,7 @@ class LevelPooling:
 def pooling_for(
   channels: tuple[int, ...], patch_size: int, pretrain_dim: int, target_dim: int
 ) -> tuple[LevelPooling, ...]:
-  """Composes the two poolings into one sparse, repeating map per level.
-
-  Args:
-    channels: Channels of each level, finest level first.
-    patch_size: Side `p` of the neighbourhood, in positions.
-    pretrain_dim: Dimensions of each level after the first pooling.
-    target_dim: Dimensions of a patch after the second.
-  """
+  """Composes the two poolings into one sparse, repeating map per level."""
   second = adaptive_pooling(len(channels) * pretrain_dim, target_dim)
   levels = []
   for index, count in enumerate(channels):
@@ -114,15 +99,9 @@ def _repeating_block(
 
 
 def pool_level(features: jax.Array, pooling: LevelPooling) -> jax.Array:
-  """Pools the neighbourhoods of one level of one image.
+  """Pools the neighbourhoods of a level `[height, width, channels]`.
 
-  Args:
-    features: `[height, width, channels]`, float.
-    pooling: The level's entry of `pooling_for`.
-
-  Returns:
-    `[height, width, stop - start]` in the dtype of `features`; one row and
-    column less for even patch sizes, as in the released code.
+  Even patch sizes leave one row and column less, as in the released code.
   """
   # Weights such as 1/6, rounded to bfloat16, would no longer sum to 1.
   dtype = features.dtype
@@ -158,15 +137,9 @@ def pool_level(features: jax.Array, pooling: LevelPooling) -> jax.Array:
 def merge(
   pooled: Sequence[jax.Array], level_offsets: Sequence[int], target_dim: int
 ) -> jax.Array:
-  """Resizes pooled levels of one image to the first one's grid and joins them.
+  """Resizes pooled levels of an image to the first one's grid and joins them.
 
-  Args:
-    pooled: `[h, w, stop - start]` of each level, from `pool_level`.
-    level_offsets: The first target dimension of each level.
-    target_dim: Dimensions of a patch.
-
-  Returns:
-    `[h, w, target_dim]`.
+  Returns `[h, w, target_dim]`; the offsets are the levels' first dimensions.
   """
   joined = 0
   for level, offset in zip(pooled, level_offsets, strict=True):

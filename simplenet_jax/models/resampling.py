@@ -14,13 +14,9 @@ from scipy import ndimage
 
 @functools.lru_cache(maxsize=64)
 def bilinear_matrix(inputs: int, outputs: int) -> np.ndarray:
-  """Returns the matrix of a one-dimensional bilinear resize.
+  """Returns torch's `interpolate(mode='bilinear')` of a row, as a matrix.
 
-  Half-pixel centres, clamped at the borders and without antialiasing: torch's
-  `interpolate(mode='bilinear', align_corners=False)`.
-
-  Returns:
-    float64 `[outputs, inputs]`; every row sums to 1.
+  float64 `[outputs, inputs]`: half-pixel centres, clamped at the borders.
   """
   centres = (np.arange(outputs) + 0.5) * inputs / outputs - 0.5
   centres = np.clip(centres, 0, inputs - 1)
@@ -30,18 +26,10 @@ def bilinear_matrix(inputs: int, outputs: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def upsampling_matrix(inputs: int, outputs: int, sigma: float) -> np.ndarray:
-  """Returns the matrix of a bilinear resize followed by a Gaussian filter.
+  """Returns the matrix of a bilinear resize and a Gaussian filter.
 
-  The Gaussian is truncated at 4 sigma, edges are mirrored about the pixels'
-  borders, as `scipy.ndimage.gaussian_filter` does by default.
-
-  Args:
-    inputs: Length before.
-    outputs: Length after.
-    sigma: Standard deviation in positions of the output; 0: no filter.
-
-  Returns:
-    float64 `[outputs, inputs]`; every row sums to 1.
+  Sigma is in positions of the output, 0 for no filter; the edges are those of
+  `scipy.ndimage.gaussian_filter`.
   """
   resize = bilinear_matrix(inputs, outputs)
   if not sigma:
@@ -51,10 +39,9 @@ def upsampling_matrix(inputs: int, outputs: int, sigma: float) -> np.ndarray:
 
 
 def separable(grid: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:
-  """Multiplies a grid `[height, width, ...]` along its height and its width.
+  """Multiplies a grid `[height, width, ...]` along its height and width.
 
-  It is computed at full precision whatever the default of matrix products is:
-  the matrices are tiny and their errors would be seen in every score.
+  Precision is full: the matrices are tiny, their errors seen in every score.
   """
   highest = jax.lax.Precision.HIGHEST
   a, b = (jnp.asarray(m, grid.dtype) for m in (rows, cols))
@@ -71,11 +58,9 @@ def resize(grid: jax.Array, size: Sequence[int]) -> jax.Array:
 
 
 def taps(inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the two inputs that each output of `bilinear_matrix` mixes.
+  """Returns the two inputs, int `[2, outputs]`, that each output mixes.
 
-  Returns:
-    Their indices, int `[2, outputs]`, and the weight of the second one, float64
-    `[outputs]`; at the borders it is 0.
+  The second value is the weight of the second input, 0 at the borders.
   """
   matrix = bilinear_matrix(inputs, outputs)
   first = np.argmax(matrix > 0, axis=1)

@@ -1,10 +1,9 @@
 """ResNet backbones, from the stem to the last level in use.
 
 The networks are torchvision's (v1.5: the stride of a bottleneck sits on its 3x3
-convolution), so its weights fit. `layer4` and the classifier are never built:
-SimpleNet reads levels 1 to 3 at most (paper, section 3.1). A backbone is
-frozen, so its BatchNorms are folded into its convolutions; the weights are a
-flat dictionary, `<torchvision's layer>.kernel` and `.bias`.
+convolution), so its weights fit; `layer4` and the classifier are never built. A
+backbone is frozen, so its BatchNorms are folded into its convolutions; weights
+are a flat dictionary, `<torchvision's layer>.kernel` and `.bias`.
 """
 
 import dataclasses
@@ -26,12 +25,8 @@ NORM_LEAVES = ('weight', 'bias', 'running_mean', 'running_var')
 class Architecture:
   """What tells one ResNet from another.
 
-  Attributes:
-    bottleneck: Whether blocks are 1x1-3x3-1x1 bottlenecks or two 3x3.
-    depths: The number of blocks of layer1, layer2 and layer3.
-    width: Channels of the stem and of layer1's first convolution.
-    inner_factor: Width of a bottleneck's 3x3 convolution, relative to the plain
-      ResNet.
+  `depths` counts the blocks of layer1 to layer3, `width` the stem's channels;
+  `inner_factor` widens the 3x3 convolutions of bottlenecks.
   """
 
   bottleneck: bool
@@ -40,7 +35,7 @@ class Architecture:
   inner_factor: int = 1
 
   def channels(self, level: int) -> int:
-    """Returns the number of channels that `level` (1, 2 or 3) puts out."""
+    """Returns how many channels level 1, 2 or 3 puts out."""
     return self.width * 2 ** (level - 1) * (4 if self.bottleneck else 1)
 
 
@@ -125,9 +120,6 @@ def apply(
     max_pool: Of 3x3, with a stride of 2.
     images: Normalised images, float, in the layout that the functions take.
     relu: The activation.
-
-  Returns:
-    One array per level, with strides of 4, 8 and 16 against the images.
   """
   spec = ARCHITECTURES[architecture]
 
@@ -160,14 +152,8 @@ def fold(
 ) -> dict[str, np.ndarray]:
   """Folds every BatchNorm into the convolution before it, in float64.
 
-  Args:
-    tensors: With torchvision's names, as `weights.check` leaves them.
-    architecture: A key of `ARCHITECTURES`.
-    levels: Those in use.
-    probe: Whether to move BatchNorm's statistics as the released code does.
-
-  Returns:
-    float32 kernels `[size, size, inputs, outputs]` and biases `[outputs]`.
+  Returns float32 kernels `[size, size, inputs, outputs]` and biases. With
+  `probe` the statistics are those of the released code after its start.
   """
   moved = _probed(tensors, architecture, levels) if probe else {}
   weights = {}

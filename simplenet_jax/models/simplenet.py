@@ -6,7 +6,7 @@ Training and evaluation take `features` from here, detectors and their exports
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -24,13 +24,8 @@ Weights = Mapping[str, Any]
 class FeatureNetwork:
   """The way from pixels to pooled features; static, without the weights.
 
-  Attributes:
-    architecture: A key of `resnet.ARCHITECTURES`.
-    levels: In use, ascending.
-    padding: One of `resnet.PADDINGS`.
-    patch_size: Side of the neighbourhood, in positions.
-    pretrain_dim: Dimensions of each level after the first pooling.
-    target_dim: Dimensions of a patch.
+  The architecture and padding are those of `resnet`, levels ascend; each is
+  pooled to `pretrain_dim`, all of them to `target_dim`.
   """
 
   architecture: str
@@ -57,12 +52,7 @@ class FeatureNetwork:
 
 @dataclasses.dataclass(frozen=True)
 class Network(FeatureNetwork):
-  """A detector's structure; static, without the weights.
-
-  Attributes:
-    size: Height and width of the input, in pixels.
-    smoothing: Sigma of the maps' Gaussian, in pixels of the input.
-  """
+  """A detector's structure: its input's size, and its maps' sigma in pixels."""
 
   size: tuple[int, int]
   smoothing: float
@@ -76,8 +66,7 @@ def prepare(
 ) -> dict[str, Any]:
   """Returns folded float32 weights as `detect` takes them.
 
-  With `winograd` 3x3 convolutions become matrix products, which suits CPUs and
-  single images.
+  With `winograd` 3x3 convolutions become matrix products, as suits CPUs.
   """
   dtype = jnp.bfloat16 if precision == 'bfloat16' else jnp.float32
   prepared: dict[str, Any] = dict(weights)
@@ -96,17 +85,10 @@ def features(
   pixels: jax.Array,
   precision: str = 'tensorfloat32',
 ) -> tuple[jax.Array, ...]:
-  """Computes pooled features.
+  """Returns pooled features `[batch, h, w, channels]` of each level.
 
-  Args:
-    network: What to compute.
-    weights: The backbone's, from `resnet.fold` or `prepare`.
-    pixels: RGB `[batch, height, width, 3]`, uint8.
-    precision: Of convolutions, one of `layers.PRECISIONS`.
-
-  Returns:
-    `[batch, h, w, channels]` of each level at its own resolution, in the dtype
-    of the weights.
+  Pixels are RGB `[batch, height, width, 3]`, uint8; the features have the dtype
+  of the weights, which are from `resnet.fold` or `prepare`.
   """
   normalised = images.normalize(pixels, jnp.asarray(images.NORMALIZED))
 
@@ -135,17 +117,9 @@ def image_scores(patch_scores: ArrayLike) -> jax.Array:
 def anomaly_map(
   patch_scores: jax.Array, size: tuple[int, int], sigma: float
 ) -> jax.Array:
-  """Upsamples one image's patch scores bilinearly and smooths them.
+  """Upsamples patch scores `[height, width]` to `size` and smooths them.
 
-  This is the released code's `RescaleSegmentor` (paper, equation 10).
-
-  Args:
-    patch_scores: `[height, width]`, float.
-    size: Height and width of the network's input, in pixels.
-    sigma: Standard deviation of the Gaussian, in pixels of `size`; 0: none.
-
-  Returns:
-    `[*size]`, in the dtype and units of `patch_scores`.
+  This is the released `RescaleSegmentor`; sigma is in pixels, 0 for none.
   """
   rows, cols = (
     resampling.upsampling_matrix(old, new, sigma)
@@ -155,16 +129,11 @@ def anomaly_map(
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _anomaly_maps(patch_scores, size, sigma):
-  return jax.vmap(lambda one: anomaly_map(one, size, sigma))(patch_scores)
-
-
 def anomaly_maps(
-  patch_scores: ArrayLike, size: Sequence[int], sigma: float = 4.0
+  patch_scores: ArrayLike, size: tuple[int, int], sigma: float = 4.0
 ) -> jax.Array:
   """Returns `anomaly_map` of each image of a batch, `[batch, *size]`."""
-  height, width = (int(side) for side in size)
-  return _anomaly_maps(jnp.asarray(patch_scores), (height, width), float(sigma))
+  return jax.vmap(lambda one: anomaly_map(one, size, sigma))(patch_scores)
 
 
 def detect(

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 
 from simplenet_jax.detection import assembly
-from simplenet_jax.models import resnet, simplenet
+from simplenet_jax.models import channels_first, resnet, simplenet
 from simplenet_jax.training import bank, progress, step
 from tests.detection import detectors
 from tests.detection.detectors import assert_range
@@ -141,7 +141,8 @@ def test_an_image_does_not_depend_on_its_company(mode, share):
 
 def test_anomaly_maps_match_released_code(shared):
   golden = np.load(shared('golden/anomaly_maps.npz'))
-  maps = simplenet.anomaly_maps(golden['patch_scores'], golden['target_size'])
+  size = tuple(map(int, golden['target_size']))
+  maps = simplenet.anomaly_maps(golden['patch_scores'], size)
   np.testing.assert_allclose(maps, golden['anomaly_maps'], atol=1e-5)
   scores = simplenet.image_scores(golden['patch_scores'])
   np.testing.assert_array_equal(scores, golden['image_scores'])
@@ -167,3 +168,27 @@ def test_anomaly_maps_match_torch_and_scipy(grid, size, sigma):
   expected = [ndimage.gaussian_filter(one, sigma) for one in upsampled]
   maps = simplenet.anomaly_maps(scores, size, sigma)
   np.testing.assert_allclose(maps, np.stack(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('padding', 'adaptor', 'heads'),
+  [
+    ('zeros', 'mlp', 3),
+    pytest.param('reflect', 'linear', 2, marks=pytest.mark.slow),
+    pytest.param('zeros', 'linear', 1, marks=pytest.mark.slow),
+    pytest.param('reflect', 'mlp', 1, marks=pytest.mark.slow),
+    pytest.param('reflect', 'identity', 1, marks=pytest.mark.slow),
+  ],
+)
+def test_channels_first_every_kind_agrees_with_the_detector(
+  padding, adaptor, heads
+):
+  made = detectors.make(padding=padding, adaptor=adaptor, heads=heads)
+  structure, weights = made.card.network, made.weights
+  found = jax.jit(functools.partial(channels_first.detect, structure, weights))
+  expected = jax.jit(simplenet.plain(structure, weights))
+  maps, scores = map(np.asarray, expected(pixels()))
+  assert np.ptp(scores) > 0.01
+  for value, truth in zip(found(pixels()), (maps, scores), strict=True):
+    assert value.dtype == np.float32
+    np.testing.assert_allclose(value, truth, rtol=0, atol=1e-5 * np.ptp(maps))

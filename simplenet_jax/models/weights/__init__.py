@@ -57,15 +57,10 @@ _TOLERANCE = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-  """Weights that fit a network, and where they came from.
+  """Weights that fit a network, folded, and where they came from.
 
-  Attributes:
-    state: Folded, see `resnet.fold`; on no device yet.
-    path: The file that was read.
-    sha256: The file's checksum, hexadecimal.
-    name: The source as it was asked for.
-    recipe: Which training they come from: `V1`, `V2`, `UNKNOWN` or other words.
-    warnings: Where the method's noise may not fit them.
+  `name` is the source as asked for; `recipe` the training they come from: `V1`,
+  `V2`, `UNKNOWN` or other words; `warnings` say where the noise may not fit.
   """
 
   state: dict[str, np.ndarray]
@@ -126,8 +121,7 @@ def identify(
 def recognise(tensors: Tensors) -> list[str]:
   """Returns the architectures that tensors can belong to, maybe none.
 
-  A file that ends early can belong to several; one with missing or damaged
-  tensors still belongs to its own.
+  Missing or damaged tensors do not matter; a short file can fit several.
   """
   stem, inner = (
     np.shape(tensors.get(name, 0))[:1]
@@ -156,12 +150,9 @@ def check(
   levels: Sequence[int],
   origin: str = 'the given tensors',
 ) -> None:
-  """Raises if tensors, with torchvision's names, do not fit a network.
+  """Raises a ValueError that names all that does not fit a network.
 
-  Raises:
-    ValueError: If the tensors are another network's, or naming all that are
-      missing, unexpected, of another shape or kind, or not finite. The message
-      begins with `origin`.
+  The message begins with `origin`, where the tensors are from.
   """
   actual = recognise(tensors)
   if actual and architecture not in actual:
@@ -232,13 +223,8 @@ def misfit(
 ) -> str:
   """Says if the method's noise does not fit weights; empty if it does.
 
-  Args:
-    weights: From `load`.
-    architecture: A key of `resnet.ARCHITECTURES`.
-    levels: In use.
-    sigma: Of the noise; None if it follows the features' spread.
-    features: Computes pooled features `[images, h, w, channels]` of each level,
-      of some images of the run; called where they are needed.
+  Sigma is None where it follows the features' spread; `features` computes those
+  of some images, `[images, h, w, channels]` of each level, where needed.
   """
   first = DEFAULT_WEIGHTS.get(architecture, V1)
   if weights.other:

@@ -83,15 +83,11 @@ def _brief(error: BaseException) -> str:
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], str]:
-  """Reads all tensors of a file, in the types that they are stored in.
+  """Reads all tensors of a file, as they are stored, and its sha256.
 
   Of a checkpoint only what is under `state_dict` or `model` is taken, and
-  `module.`, `backbone.` or `model.` is taken off the names if every name begins
-  with it. If the name of a `.pth` or `.pt` file ends with 8 hexadecimal digits,
-  as torchvision's do, its checksum must begin with them.
-
-  Returns:
-    The tensors by name, and the file's sha256, hexadecimal.
+  `module.`, `backbone.` or `model.` is taken off if every name begins with it.
+  A checksum at the end of a name, as torchvision's files have, must fit.
 
   Raises:
     ValueError: If the file is damaged, holds other things than tensors, or
@@ -150,13 +146,8 @@ def _open(path: Path) -> dict[str, np.ndarray]:
 def read_torch(path: Path) -> dict[str, Any]:
   """Reads a file of PyTorch's, without running what is in it.
 
-  Returns:
-    NumPy arrays by name, in dictionaries as nested as the file's; what is no
-    tensor is as it is.
-
-  Raises:
-    ImportError: If PyTorch is not installed.
-    Exception: Of any kind, if the file is damaged or holds objects.
+  Returns NumPy arrays by name, in dictionaries as nested as the file's, and
+  what is no tensor as it is. A damaged file can raise anything.
   """
   import torch
 
