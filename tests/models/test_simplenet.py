@@ -180,9 +180,7 @@ def test_anomaly_maps_match_torch_and_scipy(grid, size, sigma):
     pytest.param('reflect', 'identity', 1, marks=pytest.mark.slow),
   ],
 )
-def test_channels_first_every_kind_agrees_with_the_detector(
-  padding, adaptor, heads
-):
+def test_channels_first_agree_with_the_detector(padding, adaptor, heads):
   made = detectors.make(padding=padding, adaptor=adaptor, heads=heads)
   structure, weights = made.card.network, made.weights
   found = jax.jit(functools.partial(channels_first.detect, structure, weights))
