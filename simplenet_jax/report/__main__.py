@@ -1,11 +1,11 @@
-"""Makes the page of a run anew, or one page of several.
+"""Makes the page of a run anew, or one page of several runs.
 
   python -m simplenet_jax.report WORKDIR
   python -m simplenet_jax.report WORKDIR WORKDIR --output=both.html
 
 One work directory's page is its own report.html, which is replaced; the page of
-several goes to --output. Runs of different categories are joined into one table
-with the mean, if their settings and weights are the same; others are compared.
+several goes to --output. Runs are joined into one table with the mean: they
+must be of different categories, with the same settings and weights.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ from simplenet_jax.files import refuse_existing
 _OUTPUT = flags.DEFINE_string(
   'output',
   None,
-  'The page; comparison.html of several. Without it, the page of one run '
+  'The page; joined.html of several. Without it, the page of one run '
   'replaces its own WORKDIR/report.html, which needs no --overwrite.',
 )
 _OVERWRITE = cli.define_overwrite()
@@ -32,7 +32,7 @@ def main(names: list[str]) -> None:
   if not folders:
     raise ValueError('name the work directory of a run, or several')
   alone = len(folders) == 1
-  own = folders[0] / page.NAME if alone else 'comparison.html'
+  own = folders[0] / page.NAME if alone else 'joined.html'
   output = pathlib.Path(_OUTPUT.value or own)
   if _OUTPUT.value or not alone:
     refuse_existing(output, _OVERWRITE.value)

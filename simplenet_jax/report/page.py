@@ -1,8 +1,6 @@
-"""The page of a run, or of several: one file that needs nothing beside it."""
+"""The page of a run, or of several that join: one file, complete in itself."""
 
-import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +20,26 @@ _Results = dict[str, Any]  # What a results.json holds.
 
 
 def write(*workdirs: Path, output: Path | None = None) -> Path:
-  """Writes the page of one run or several; whole or not at all.
-
-  The tables of runs that have no category in common are joined into one with
-  the mean, where they can be; otherwise the runs are compared.
+  """Writes the page of one run, or the joined page of several.
 
   Args:
     *workdirs: The runs' directories, each with the results of a category.
-    output: The page; `report.html` in the only directory if not given.
+    output: The page; `report.html` in the first directory if not given.
 
   Returns:
     Where it is.
 
   Raises:
     FileNotFoundError: If a directory holds no results.
-    ValueError: If what a run left is damaged.
+    ValueError: If what a run left is damaged, or runs cannot be joined.
   """
-  names = [workdir.resolve().name for workdir in workdirs]
-  if len(set(names)) < len(names):
-    names = [str(workdir) for workdir in workdirs]
-  found = {n: read(w) for n, w in zip(names, workdirs, strict=True)}
+  found = {str(workdir): read(workdir) for workdir in workdirs}
+  if len(found) < len(workdirs):
+    raise ValueError('name each work directory once')
   with sections.told(' or '.join(str(w / 'results.json') for w in workdirs)):
-    runs, apart = _runs(dict(zip(names, workdirs, strict=True)), found)
+    joined = results.join(found) if len(found) > 1 else found[str(workdirs[0])]
     text = _template().render(
-      title=', '.join(run['title'] for run in runs),
-      runs=runs,
-      apart=apart,
-      compared=_compare(found) if len(runs) > 1 else None,
+      **_context(joined, found),
       headlines=HEADLINES,
       defects=tables.defects,
       pixels=tables.pixels,
@@ -93,55 +84,34 @@ def _template() -> jinja2.Template:
   ).get_template('page.html.j2')
 
 
-def _runs(
-  workdirs: Mapping[str, Path], found: Mapping[str, _Results]
-) -> tuple[list[dict[str, Any]], str]:
-  """Returns the runs to show, and why several were not joined into one."""
-  apart = ''
-  if len(found) > 1:
-    try:
-      joined = results.join(found)
-    except results.NotJoinedError as error:
-      apart = str(error)
-    else:
-      places = {
-        category: workdirs[name]
-        for name, one in found.items()
-        for category in one['categories']
-      }
-      return [_run(', '.join(found), joined, places)], ''
-  runs = []
-  for name, one in found.items():
-    title = name if apart else one['config']['name'] or name
-    places = dict.fromkeys(one['categories'], workdirs[name])
-    runs.append(_run(title, one, places))
-  return runs, apart
-
-
-def _run(
-  title: str, found: _Results, places: Mapping[str, Path]
-) -> dict[str, Any]:
-  columns = tables.columns(found)
-  last = [one for one in columns if one.is_last]
-  measured = any(one.is_defined for one in last)
+def _context(table: _Results, runs: Mapping[str, _Results]) -> dict[str, Any]:
+  """Returns what the template shows of runs and their joined table."""
+  folders = {
+    category: Path(name)
+    for name, one in runs.items()
+    for category in one['categories']
+  }
+  columns = tables.columns(table)
+  measured = any(one.is_last and one.is_defined for one in columns)
   shown = [
-    one for one in columns if one.is_defined or (measured and one in last)
+    one for one in columns if one.is_defined or (measured and one.is_last)
   ]
   rows = zip(*(one.cells for one in shown), strict=True)
+  names = [Path(name).resolve().name for name in runs]
+  alone = table['config']['name'] if len(runs) == 1 else ''
   return {
-    'title': title,
-    'results': found,
-    'seeds': found['config']['seeds'],
-    'facts': _facts(found),
-    'settings': _settings(found),
+    'title': alone or ', '.join(names),
+    'results': table,
+    'seeds': table['config']['seeds'],
+    'facts': _facts(table),
+    'settings': _settings(table),
     'columns': shown,
-    'rows': list(zip(tables.rows(found), rows, strict=False)),
-    'sections': [sections.read(path, name) for name, path in places.items()],
+    'rows': list(zip(tables.rows(table), rows, strict=False)),
+    'sections': [sections.read(path, name) for name, path in folders.items()],
   }
 
 
 def _facts(found: _Results) -> list[tuple[str, str]]:
-  """Returns what ran, with what, on what and for how long."""
   config, device = found['config'], found['device']
   levels = '+'.join(map(str, config['backbone']['levels']))
   recipe = found['weights'].get('recipe', 'unknown')
@@ -164,7 +134,6 @@ def _facts(found: _Results) -> list[tuple[str, str]]:
 
 
 def _durations(seconds: dict[str, float]) -> str:
-  """Returns what took how long, the longest first."""
   phases = sorted(seconds.items(), key=lambda one: -one[1])
   compiling = 'of which compilation'
   text = ', '.join(
@@ -185,7 +154,6 @@ def _duration(seconds: float) -> str:
 
 
 def _settings(found: _Results) -> dict[str, str]:
-  """Returns all that a run's figures may depend on, as text."""
   parts = {
     **dict(results.flatten(found['config'])),
     'sha256 of the weights': found['weights']['sha256'][:16],
@@ -193,62 +161,3 @@ def _settings(found: _Results) -> dict[str, str]:
     **dict(results.flatten(found['versions'], 'version of ')),
   }
   return {name: str(value) for name, value in parts.items()}
-
-
-def _compare(found: Mapping[str, _Results]) -> dict[str, Any]:
-  """Returns what several runs differ in, and figures of what they share."""
-  runs = list(found.values())
-  settings = [_settings(run) for run in runs]
-  fields = dict.fromkeys(name for one in settings for name in one)
-  values = {name: [one.get(name, '') for one in settings] for name in fields}
-  shared = [
-    name
-    for name in runs[0]['categories']
-    if all(name in run['categories'] for run in runs)
-  ]
-  parts = [*([name] for name in shared), shared] if shared else []
-  return {
-    'names': list(found),
-    'differing': {k: v for k, v in values.items() if len(set(v)) > 1},
-    'rows': [
-      (name, [[_mean(run, part, m) for run in runs] for m in HEADLINES])
-      for name, part in zip([*shared, 'mean'], parts, strict=False)
-    ],
-    'differences': [
-      (name, [_paired(runs[0], run, shared, m) for m in HEADLINES])
-      for name, run in list(found.items())[1:]
-      if shared
-    ],
-  }
-
-
-def _seeds(run: _Results, names: Sequence[str], metric: str) -> list[float]:
-  """Returns a metric of every seed, mean over categories; none: undefined."""
-  each = [run['categories'][name]['last'][metric]['seeds'] for name in names]
-  if any(value is None for seeds in each for value in seeds):
-    return []
-  return [statistics.fmean(values) for values in zip(*each, strict=True)]
-
-
-def _mean(run: _Results, names: Sequence[str], metric: str) -> tables.Cell:
-  seeds = _seeds(run, names, metric)
-  mean = statistics.fmean(seeds) if seeds else None
-  std = statistics.stdev(seeds) if len(seeds) > 1 else None
-  return tables.spread({'mean': mean, 'std': std})
-
-
-def _paired(
-  first: _Results, second: _Results, names: Sequence[str], metric: str
-) -> str:
-  """Returns the second's figures less the first's, seed by seed."""
-  if first['config']['seeds'] != second['config']['seeds']:
-    return 'other seeds'
-  seeds = [_seeds(run, names, metric) for run in (first, second)]
-  differences = [100 * (b - a) for a, b in zip(*seeds, strict=False)]
-  if not differences:
-    return tables.UNDEFINED
-  mean = statistics.fmean(differences)
-  if len(differences) < 2:
-    return f'{mean:+.1f}'
-  error = statistics.stdev(differences) / math.sqrt(len(differences))
-  return f'{mean:+.1f}, standard error {error:.1f}'

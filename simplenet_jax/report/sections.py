@@ -7,7 +7,7 @@ import dataclasses
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import matplotlib as mpl
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from simplenet_jax.detection import file
-from simplenet_jax.evaluation import metrics, run_files
+from simplenet_jax.evaluation import metrics, results, run_files
 from simplenet_jax.files import read_json
 
 COLOURS = ('#3d85d1', '#d9772b', '#2f9e62', '#a463c9', '#d0483f', '#7b858f')
@@ -52,7 +52,7 @@ def told(path: Path | str) -> Iterator[None]:
   """Raises whatever a file lacks as one line that names it."""
   try:
     yield
-  except DamagedError:  # Of a file that was read meanwhile.
+  except (DamagedError, results.NotJoinedError):
     raise
   except _LACKING as error:
     raise DamagedError(
@@ -61,8 +61,7 @@ def told(path: Path | str) -> Iterator[None]:
     ) from None
 
 
-@dataclasses.dataclass(frozen=True)
-class Chart:
+class Chart(NamedTuple):
   """A chart: its title, an address that holds it, and its colours' meanings."""
 
   title: str
@@ -99,9 +98,9 @@ def read(workdir: Path, name: str) -> Section:
       section.charts.append(Chart('Loss by epoch', drawn, _keys(courses)))
   path = run_files.report_path(workdir, name)
   if path.is_file():
-    detectors = _detectors_threshold(workdir, name)
+    threshold = _detector_threshold(workdir, name)
     with told(path):
-      _add_images(section, read_json(path), detectors)
+      _add_images(section, read_json(path), threshold)
   else:
     section.notes.append(
       'No test images, or the run was told to leave nothing for this page '
@@ -111,26 +110,28 @@ def read(workdir: Path, name: str) -> Section:
 
 
 def _add_images(
-  section: Section, found: Any, detectors: tuple[float, str] | None
+  section: Section, found: Any, detector_threshold: tuple[float, str] | None
 ) -> None:
   images = sorted(found['images'], key=lambda one: -one['score'])
   labels = np.array([bool(one['label']) for one in images])
   scores = np.array([one['score'] for one in images], np.float64)
   best = metrics.best_f1(labels, scores)[1]
-  value, origin = best, 'the best F1 on these very images: chosen on test'
-  section.verdicts = 'No threshold: the test images are of one kind.'
-  if detectors is not None:
-    value, origin = detectors
+  threshold, origin = detector_threshold or (
+    best,
+    'the best F1 on these very images: chosen on test',
+  )
   for one in images:
-    one['verdict'] = _verdict(one, value)
-  if value is not None:
-    outcome = _outcome(images)
-    section.verdicts = f'Threshold {value:.3f}, {origin}. At it {outcome}.'
-  section.threshold = value
+    one['verdict'] = _verdict(one, threshold)
+  section.verdicts = (
+    'No threshold: the test images are of one kind.'
+    if threshold is None
+    else f'Threshold {threshold:.3f}, {origin}. At it {_outcome(images)}.'
+  )
+  section.threshold = threshold
   section.whose = run_files.describe_seeds(found['seeds'])
   keys = [(_GOOD, 'good'), (_BAD, 'defective')]
-  keys += [] if value is None else [(_THRESHOLD, 'threshold')]
-  drawn = histogram(scores[~labels], scores[labels], value)
+  keys += [] if threshold is None else [(_THRESHOLD, 'threshold')]
+  drawn = histogram(scores[~labels], scores[labels], threshold)
   section.charts.append(Chart('Scores', drawn, keys))
   if best is None:
     section.notes.append(
@@ -160,30 +161,24 @@ def _add_images(
 
 
 def _verdict(image: dict[str, Any], threshold: float | None) -> str:
-  """Returns 'miss', 'false alarm', 'found', 'passed', or nothing."""
   if threshold is None:
     return ''
-  flagged = image['score'] > threshold
-  if image['label']:
-    return 'found' if flagged else 'miss'
-  return 'false alarm' if flagged else 'passed'
+  words = ('miss', 'found') if image['label'] else ('passed', 'false alarm')
+  return words[image['score'] > threshold]
 
 
 def _outcome(images: Sequence[dict[str, Any]]) -> str:
-  """Returns how many images of each kind the verdicts are right about."""
   counts = collections.Counter(one['verdict'] for one in images)
-  bad = counts['found'] + counts['miss']
-  good = counts['passed'] + counts['false alarm']
   parts = []
-  if bad:
+  if bad := counts['found'] + counts['miss']:
     parts.append(f'{counts["found"]} of {bad} defective images are found')
-  if good:
+  if good := counts['passed'] + counts['false alarm']:
     parts.append(f'{counts["false alarm"]} of {good} good ones raise an alarm')
   return ', '.join(parts)
 
 
 def _kinds(images: Sequence[dict[str, Any]]) -> list[tuple[str, str, int]]:
-  """Returns what images can be filtered by; errors first, if there are any."""
+  """Returns what the images can be filtered by, errors first."""
   verdicts = collections.Counter(one['verdict'] for one in images)
   defects = collections.Counter(one['defect'] for one in images)
   errors = (('miss', 'misses'), ('false alarm', 'false alarms'))
@@ -193,7 +188,7 @@ def _kinds(images: Sequence[dict[str, Any]]) -> list[tuple[str, str, int]]:
   ]
 
 
-def _detectors_threshold(workdir: Path, name: str) -> tuple[float, str] | None:
+def _detector_threshold(workdir: Path, name: str) -> tuple[float, str] | None:
   """Returns the threshold of a category's detector and where it is from."""
   path = workdir / 'detectors' / f'{name}{file.SUFFIX}'
   if not path.is_file():
@@ -204,9 +199,9 @@ def _detectors_threshold(workdir: Path, name: str) -> tuple[float, str] | None:
     raise DamagedError(str(error)) from None
   if held.image is None:
     return None
-  by_hand = 'image' in held.manual
   kind = f'from {held.images} good images that were held out'
-  return held.image, f"the detector's, {'set by hand' if by_hand else kind}"
+  origin = 'set by hand' if 'image' in held.manual else kind
+  return held.image, f"the detector's, {origin}"
 
 
 def _keys(seeds: Iterable[object]) -> list[tuple[str, str]]:
@@ -224,7 +219,7 @@ def lines(
   right: float | None = None,
   top: float | None = None,
 ) -> str:
-  """Returns an SVG picture's address: curves of points `(x, y)`, from zero."""
+  """Draws curves of points `(x, y)`, from zero; returns an SVG's address."""
   with mpl.rc_context(_STYLE):
     figure, axes = _figure(x_label, y_label)
     for number, curve in enumerate(curves):
@@ -238,7 +233,7 @@ def lines(
 def histogram(
   good: np.ndarray, defective: np.ndarray, threshold: float | None
 ) -> str:
-  """Returns an SVG picture's address: how scores are distributed."""
+  """Draws how scores are distributed; returns an SVG's address."""
   parts = [_finite(good), _finite(defective)]
   edges = np.histogram_bin_edges(np.concatenate(parts), 24)
   with mpl.rc_context(_STYLE):

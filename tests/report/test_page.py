@@ -5,7 +5,6 @@ import random
 import re
 import shutil
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from benchmarks.fuzzing import values
 from simplenet_jax import train
 from simplenet_jax.detection import file, thresholds
-from simplenet_jax.evaluation import metrics, run_files
+from simplenet_jax.evaluation import run_files
 from simplenet_jax.report import page, sections
 from tests import commands
 
@@ -47,18 +46,6 @@ def test_names_are_escaped(text):
   assert 'd:&#34;Öl&#34; &amp; rost' in text
 
 
-def test_what_the_page_shows_is_what_was_measured(run):
-  _, workdir, results = run
-  found = json.loads(run_files.report_path(workdir, 'gear').read_text())
-  x, y = np.transpose(found['pro'])
-  assert x[0] == y[0] == 0 and x[-1] == pytest.approx(0.3)
-  labels = [one['label'] for one in found['images']]
-  last = results['categories']['gear']['last']['image_auroc']['seeds']
-  scores = np.transpose([one['scores'] for one in found['images']])
-  for seed, auroc in enumerate(last):
-    assert metrics.auroc(labels, scores[seed]) == pytest.approx(auroc)
-
-
 def test_a_metric_that_is_undefined_keeps_its_column(run, tmp_path):
   found = json.loads((run[1] / 'results.json').read_text())
   undefined = {'mean': None, 'std': None, 'seeds': [None, None]}
@@ -76,7 +63,9 @@ def test_a_detectors_threshold_comes_first(copy):
   assert 'chosen on test' in sections.read(copy, 'gear').verdicts
   path = copy / 'detectors/gear.safetensors'
   card, weights = file.load(path)
-  held = thresholds.Thresholds(image=-1e6, promised=0.1, images=9, median=-2e6)
+  held = thresholds.Thresholds(
+    image=-1e6, guaranteed_rate=0.1, images=9, median=-2e6
+  )
   file.save(path, type(card)(**{**vars(card), 'thresholds': held}), weights)
   section = sections.read(copy, 'gear')
   assert section.threshold == -1e6
@@ -102,8 +91,8 @@ def test_the_command_makes_it_anew_and_replaces_nothing_else(run, tmp_path):
   assert output.read_bytes() == before
 
 
-def write_part(workdir, folder, names, **changes):
-  """Writes a run's results as those of a run of some categories."""
+def part_of(workdir, folder, *names, **changes):
+  """Makes of a run's directory that of a run of some of its categories."""
   part = json.loads((workdir / 'results.json').read_text())
   part.update(changes)
   for key in ('categories', 'selected_on_test'):
@@ -113,39 +102,30 @@ def write_part(workdir, folder, names, **changes):
   return folder
 
 
-def test_runs_that_share_a_category_are_compared(run, tmp_path):
-  config = json.loads((run[1] / 'results.json').read_text())['config']
-  config['train']['sigma'] = 0.5
-  other = write_part(run[1], tmp_path / 'noisier', ['gear'], config=config)
-  text = page.write(run[1], other, output=tmp_path / 'both.html').read_text()
-  assert 'run and noisier cannot be joined: gear is in both' in text
-  assert 'train.sigma' in text
-  assert 'noisier less run, over the categories of both, seed by seed:' in text
-  assert 'I-AUROC +0.0, standard error 0.0' in text
-  assert text.count('<h2>gear</h2>') == 2
-
-
 def test_runs_of_a_category_each_are_one_table(run, text, tmp_path):
   names = list(run[2]['categories'])
   folders = ['odd', *names[1:]]
   parts = [
-    write_part(run[1], tmp_path / folder, [name])
+    part_of(run[1], tmp_path / folder, name)
     for folder, name in zip(folders, names, strict=True)
   ]
   found = page.write(*parts, output=tmp_path / 'all.html').read_text()
   assert '<h1>odd, gear, untested</h1>' in found
-  assert 'not joined' not in found
 
   def table(text):
     return re.search('<table class="figures" id.*?</table>', text, re.S)[0]
 
   assert table(found) == table(text)
   assert found.count('<h2>gear</h2>') == found.count('<h2>untested</h2>') == 1
-  other = write_part(run[1], tmp_path / 'other', ['gear'], protocol='paper')
-  output = tmp_path / 'apart.html'
-  found = page.write(parts[0], other, output=output).read_text()
-  assert 'they differ in protocol (test and paper)' in found
-  assert 'Figures compared' not in found
+  other = part_of(run[1], tmp_path / 'other', 'gear', protocol='paper')
+  for second, reason in (
+    (other, 'they differ in protocol (test and paper)'),
+    (parts[0], 'name each work directory once'),
+  ):
+    done = commands.run('report', parts[0], second, f'--output={tmp_path}/no')
+    assert done.status == 1
+    assert reason in done.error
+    assert not (tmp_path / 'no').exists()
 
 
 @pytest.mark.parametrize('argument', [[], ['nowhere']])
@@ -161,6 +141,9 @@ def test_what_is_no_run_is_told(argument):
     ('results.json', '{'),
     ('results.json', '[]'),
     ('results.json', '[' * 100_000),
+    ('results.json', {'device': '~'}),
+    ('results.json', {'config': '~'}),
+    ('results.json', {'categories': '~'}),
     ('report/gear.json', '{"scores": 3}'),
     ('report/gear.json', '[' * 100_000),
     ('curves/gear.csv', 'a,b\n1,2\n'),
@@ -170,6 +153,8 @@ def test_what_is_no_run_is_told(argument):
   ],
 )
 def test_the_file_that_is_damaged_is_named(copy, name, content):
+  if isinstance(content, dict):
+    content = json.dumps(json.loads((copy / name).read_text()) | content)
   (copy / name).write_text(content)
   with pytest.raises(ValueError, match=rf'^\S+/{name}: ') as refused:
     page.write(copy)
@@ -183,31 +168,19 @@ def test_the_file_that_is_damaged_is_named(copy, name, content):
 )
 @given(st.integers(0, 2**32))
 def test_damaged_results_make_a_page_or_are_refused(run, tmp_path, seed):
+  output = tmp_path / 'page.html'
   whole = json.loads((run[1] / 'results.json').read_text())
-  other, output = tmp_path / 'other', tmp_path / 'page.html'
-  other.mkdir(exist_ok=True)
-  (other / 'results.json').write_text(json.dumps(whole))
   spoiled = values.spoiled(random.Random(seed), whole)
   (tmp_path / 'results.json').write_text(json.dumps(spoiled))
-  for workdirs in ((tmp_path,), (other, tmp_path)):
-    output.unlink(missing_ok=True)
-    try:
-      page.write(*workdirs, output=output)
-    except ValueError as error:
-      assert str(tmp_path / 'results.json') in str(error)
-      assert len(str(error).splitlines()) == 1
-      assert not output.exists()
-    else:
-      assert output.read_text().rstrip().endswith('</html>')
-
-
-@pytest.mark.parametrize('key', ['device', 'config', 'categories'])
-def test_a_part_of_another_kind_is_told(run, copy, key):
-  whole = json.loads((run[1] / 'results.json').read_text())
-  (copy / 'results.json').write_text(json.dumps({**whole, key: '~'}))
-  for workdirs in ((copy,), (run[1], copy)):
-    with pytest.raises(ValueError, match=r'results\.json: damaged'):
-      page.write(*workdirs, output=copy / 'page.html')
+  output.unlink(missing_ok=True)
+  try:
+    page.write(tmp_path, output=output)
+  except ValueError as error:
+    assert str(tmp_path / 'results.json') in str(error)
+    assert len(str(error).splitlines()) == 1
+    assert not output.exists()
+  else:
+    assert output.read_text().rstrip().endswith('</html>')
 
 
 def test_names_that_are_no_text_do_no_harm(copy):
