@@ -31,9 +31,7 @@ HEADLINES = {
   'aupro_30': 'AUPRO',
 }
 
-# The false positive rates at which MVTec 3D-AD's evaluator samples the PRO
-# curve.
-_THRESHOLDS = 100
+_THRESHOLDS = 100  # At which MVTec 3D-AD's evaluator samples the PRO curve.
 
 # Neighbours within an image, diagonals included, never across images.
 _EIGHT_CONNECTED = np.zeros((3, 3, 3), bool)
@@ -48,23 +46,21 @@ def evaluate(
 ) -> dict[str, float]:
   """Computes all metrics of one test set.
 
-  `aupro_30` and `aupro_05` take every threshold, as the evaluator of MVTec AD
-  does. The `_sampled` ones sample the PRO curve at 100 equally spaced false
-  positive rates, as the evaluator of MVTec 3D-AD does. Its coarse trapezoids
-  lie below a concave curve, so these are some thousandths lower up to .3 and
-  some hundredths up to .05.
+  `aupro_30` and `aupro_05` take every threshold, as MVTec AD's evaluator does,
+  the `_sampled` ones 100, as MVTec 3D-AD's does. Coarse trapezoids lie below a
+  concave curve: they are lower, up to .3 by thousandths, up to .05 by
+  hundredths.
 
   Args:
     labels: `[images]`, 1 for a defective image, 0 for a good one.
     scores: `[images]` float, higher means more anomalous.
-    masks: `[images, height, width]`, nonzero where a pixel is defective (all
-      zero for a good image), or None without ground truth.
+    masks: `[images, height, width]`, nonzero where a pixel is defective, or
+      None without ground truth.
     maps: Anomaly maps of that shape, float, or None.
 
   Returns:
-    The values of `METRICS`, each a fraction in [0, 1]. A metric is NaN where it
-    is undefined: image metrics with one class only; pixel metrics without
-    masks or maps, without a defective pixel or without a normal one.
+    The values of `METRICS`, fractions in [0, 1]; NaN where a metric is
+    undefined, for want of one kind of images or pixels.
 
   Raises:
     ValueError: If shapes disagree, a label is neither 0 nor 1, or a score is
@@ -77,8 +73,7 @@ def evaluate(
   labels, scores = np.asarray(labels), _finite('scores', scores)
   if labels.ndim != 1 or labels.shape != scores.shape:
     raise ValueError(
-      f'labels {labels.shape} and scores {scores.shape}: expected one of each '
-      'per image, [images]'
+      f'labels {labels.shape} and scores {scores.shape}: expected [images] both'
     )
   if not np.isin(labels, (0, 1)).all():
     raise ValueError(
@@ -98,17 +93,16 @@ def evaluate(
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
-  """Computes the area under the ROC curve of images or pixels.
+  """Computes the area under the ROC curve of images or pixels, in [0, 1].
 
-  It is counted in whole numbers, so that equal rankings give equal figures and
-  ties can be broken by them.
+  Pairs are counted in whole numbers: equal rankings give equal figures.
 
   Args:
     labels: Array of any shape, nonzero for the positives.
     scores: Float array of the same shape.
 
   Returns:
-    A fraction in [0, 1]; NaN without positives or without negatives.
+    The area; NaN without positives or without negatives.
   """
   positive, scores = np.asarray(labels) != 0, _finite('scores', scores)
   if positive.shape != scores.shape:
@@ -153,10 +147,9 @@ def _image_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 def best_f1(
   labels: np.ndarray, scores: np.ndarray
 ) -> tuple[float, float | None]:
-  """Returns the best F1 of images, and the threshold that gives it.
+  """Returns the best F1 of images and the threshold above which it is had.
 
-  An image is defective where it scores above. They are NaN and None with one
-  kind of images only.
+  With one kind of images only, they are NaN and None.
   """
   if labels.all() or not labels.any():
     return np.nan, None
@@ -191,22 +184,14 @@ def _pixel_metrics(defect: np.ndarray, maps: np.ndarray) -> dict[str, float]:
   return {name: float(value) for name, value in values.items()}
 
 
-class PixelCurves(NamedTuple):
-  """What thresholds on anomaly maps would do, float `[points]`.
-
-  Attributes:
-    alarms: Shares of normal pixels above each, ascending.
-    overlaps: The mean share of a defect region above each.
-    best: The threshold with the highest pixel F1; a pixel passes at it.
-  """
-
-  alarms: np.ndarray
-  overlaps: np.ndarray
-  best: float
-
-
-def pixel_curves(masks: ArrayLike, maps: ArrayLike) -> PixelCurves:
+def pixel_curves(
+  masks: ArrayLike, maps: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, float]:
   """Returns the PRO curve and the pixel threshold with the best F1.
+
+  Returns:
+    Shares of normal pixels above each threshold, ascending; the mean share of a
+    defect region above it; and the threshold, which a pixel passes at it.
 
   Raises:
     ValueError: If no pixel is defective, or none is normal.
@@ -215,7 +200,7 @@ def pixel_curves(masks: ArrayLike, maps: ArrayLike) -> PixelCurves:
   if defect.all() or not defect.any():
     raise ValueError('masks: expected defective and normal pixels')
   ranked = rank(defect, _finite('maps', maps))
-  return PixelCurves(
+  return (
     np.concatenate([[0], ranked.alarms / ranked.normals, [1]]),
     np.concatenate([[0], ranked.overlap, [1]]),
     float(ranked.values[ranked.f1().argmax()]),
@@ -223,30 +208,17 @@ def pixel_curves(masks: ArrayLike, maps: ArrayLike) -> PixelCurves:
 
 
 class Ranking(NamedTuple):
-  """Defect pixels ranked among normal ones, highest first.
+  """Defect pixels ranked among normal ones, highest first."""
 
-  Attributes:
-    values: The distinct values of defect pixels, descending.
-    hits: Defect pixels with this value or a higher one.
-    overlap: The mean share of a region that they cover.
-    alarms_above: Normal pixels with a higher value.
-    alarms: Normal pixels with this value or a higher one.
-    defects: Number of defect pixels.
-    normals: Number of normal pixels.
-    samples: Values of normal pixels at `_THRESHOLDS` equidistant ranks,
-      descending.
-    sample_alarms: Normal pixels with a rank above each of them.
-  """
-
-  values: np.ndarray
-  hits: np.ndarray
-  overlap: np.ndarray
-  alarms_above: np.ndarray
-  alarms: np.ndarray
-  defects: int
-  normals: int
-  samples: np.ndarray
-  sample_alarms: np.ndarray
+  values: np.ndarray  # Distinct values of defect pixels, descending.
+  hits: np.ndarray  # Defect pixels with this value or a higher one.
+  overlap: np.ndarray  # The mean share of a region that they cover.
+  alarms_above: np.ndarray  # Normal pixels with a higher value.
+  alarms: np.ndarray  # Normal pixels with this value or a higher one.
+  defects: int  # The number of defect pixels.
+  normals: int  # The number of normal pixels.
+  samples: np.ndarray  # Normal values at `_THRESHOLDS` even ranks, descending.
+  sample_alarms: np.ndarray  # Normal pixels that rank above each sample.
 
   def f1(self) -> np.ndarray:
     """Returns the F1 of a threshold at each value."""
@@ -269,7 +241,7 @@ class Ranking(NamedTuple):
     return _area(alarms, overlaps, self.normals, limit)
 
   def sampled_aupro(self, limit: float) -> float:
-    """Returns the AUPRO up to a false positive rate, from sampled ones."""
+    """Returns the AUPRO up to a false positive rate, from the samples."""
     # A region's pixel is found when it scores above the threshold.
     found = np.searchsorted(-self.values, -self.samples, 'left')
     overlap = np.append(0, self.overlap)[found]

@@ -22,16 +22,12 @@ OURS = 'ours'
 _TITLES = {**HEADLINES, 'image_ap': 'I-AP', 'pixel_ap': 'P-AP'}
 _PAIR = ('image_auroc', 'pixel_auroc')
 _DECIMALS = {table.name: table.decimals for table in TABLES}
-_LEGEND = (
-  f'{LAST_EPOCH}: chosen without test images; {SELECTED_ON_TEST}: the epoch '
-  'best on the test images, which flatters.'
-)
 
 Results = Mapping[str, Any]  # What results.json holds.
 
 
 class Cell(NamedTuple):
-  """A figure as it is shown, and in percent if it is defined."""
+  """A figure as it is shown, and its percentage if it is defined."""
 
   text: str = UNDEFINED
   value: float | None = None
@@ -47,8 +43,8 @@ class Column(NamedTuple):
 
   @property
   def is_last(self) -> bool:
-    """Whether it is ours of the last epoch."""
-    return (self.source, self.selection) == (OURS, LAST_EPOCH)
+    """Whether the figures are ours of the last epoch."""
+    return self[:2] == (OURS, LAST_EPOCH)
 
   @property
   def is_defined(self) -> bool:
@@ -81,21 +77,22 @@ def columns(results: Results) -> list[Column]:
   found = []
   for selection, each in ours.items():
     for metric in _TITLES if selection == LAST_EPOCH else _PAIR:
-      cells = [spread(each[name][metric]) for name in names]
+      summaries = (each[name][metric] for name in names)
+      cells = [_spread(one['mean'], one['std']) for one in summaries]
       found.append(Column(OURS, selection, _TITLES[metric], cells))
   for source in dict.fromkeys(row['table'] for row in results['published']):
     selection, theirs = _published(results, source)
     mine, form = ours.get(selection, {}), f'.{_DECIMALS.get(source, 1)}f'
     for metric in _PAIR:
+      published, differences = [], []
+      for name in names:
+        value = theirs.get(name, {}).get(metric)
+        published.append(_cell(value, form))
+        differences.append(_less(mine.get(name), metric, value))
       title = _TITLES[metric]
-      values = [theirs.get(name, {}).get(metric) for name in names]
-      cells = [_cell(value, form) for value in values]
-      found.append(Column(source, selection, title, cells))
-      cells = [
-        _less(mine.get(name), metric, value)
-        for name, value in zip(names, values, strict=True)
-      ]
-      found.append(Column(_difference(source), selection, title, cells))
+      found.append(Column(source, selection, title, published))
+      less = f'{OURS} - {source.split(" ")[0]}'
+      found.append(Column(less, selection, title, differences))
   return found
 
 
@@ -103,13 +100,11 @@ def _cell(value: float | None, form: str) -> Cell:
   return Cell() if value is None else Cell(format(value, form), value)
 
 
-def spread(summary: Mapping[str, Any]) -> Cell:
-  """Returns a summary over seeds in percent, with its deviation."""
-  if summary['mean'] is None:
+def _spread(mean: float | None, std: float | None = None) -> Cell:
+  if mean is None or math.isnan(mean):
     return Cell()
-  mean, std = 100 * summary['mean'], summary['std']
   more = '' if std is None else f'±{100 * std:.2f}'
-  return Cell(f'{mean:.2f}{more}', mean)
+  return Cell(f'{100 * mean:.2f}{more}', 100 * mean)
 
 
 def _published(results: Results, source: str) -> tuple[str, dict[str, Any]]:
@@ -117,11 +112,6 @@ def _published(results: Results, source: str) -> tuple[str, dict[str, Any]]:
   found = [row for row in results['published'] if row['table'] == source]
   by_category = {row['category']: row['percent'] for row in found}
   return (found[0]['selection'] if found else ''), by_category
-
-
-def _difference(source: str) -> str:
-  """Returns what ours less a published table's figures are called."""
-  return f'{OURS} - {source.split(" ")[0]}'
 
 
 def _less(ours: Any, metric: str, theirs: float | None) -> Cell:
@@ -132,11 +122,7 @@ def _less(ours: Any, metric: str, theirs: float | None) -> Cell:
 
 
 def format_table(results: Results, form: str = 'text') -> str:
-  """Returns the table of a run, in percent except as CSV.
-
-  A row per category, and for several their mean, has our last epoch, our best
-  test epoch and what was published, with the selection in each header; notes
-  stand below.
+  """Returns a run's table: our figures beside the published ones, in percent.
 
   Args:
     results: What `results.build` returns, or results.json holds.
@@ -157,20 +143,18 @@ def format_table(results: Results, form: str = 'text') -> str:
 
 def _grid(results: Results) -> tuple[list[list[str]], list[list[str]]]:
   """Returns source, selection and title of each column, and rows of text."""
-  found = columns(results)
-  shown = [
-    ([*one[:3]], [cell.text for cell in one.cells])
-    for one in found
-    if one.is_last and one.title in HEADLINES.values()
-  ]
-  for source in (OURS, PAPER.name, RELEASED_CODE.name, _difference(PAPER.name)):
+  found, shown = columns(results), []
+  for one in found:
+    if one.is_last and one.title in HEADLINES.values():
+      shown.append(([*one[:3]], [cell.text for cell in one.cells]))
+  for source in (OURS, PAPER.name, RELEASED_CODE.name, f'{OURS} - paper'):
     wanted = (source, SELECTED_ON_TEST)
     pair = [one for one in found if one[:2] == wanted]
     if any(one.is_defined for one in pair):
-      cells = zip(*(one.cells for one in pair), strict=True)
-      joined = [' / '.join(cell.text for cell in both) for both in cells]
-      undefined = f'{UNDEFINED} / {UNDEFINED}'
-      joined = [UNDEFINED if one == undefined else one for one in joined]
+      joined = []
+      for image, pixel in zip(*(one.cells for one in pair), strict=True):
+        neither = image.value is pixel.value is None
+        joined.append(UNDEFINED if neither else f'{image.text} / {pixel.text}')
       shown.append(([*wanted, 'I / P-AUROC'], joined))
   grid = zip(rows(results), *(cells for _, cells in shown), strict=True)
   return [header for header, _ in shown], [list(row) for row in grid]
@@ -180,12 +164,12 @@ def _text(results, header, body) -> str:
   heads = [
     (source, *rule.split(' ', 1), title) for source, rule, title in header
   ]
-  grid = [*zip(*[('', '', '', 'category'), *heads], strict=True), *body]
-  widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+  grid = [*zip(('', '', '', 'category'), *heads, strict=True), *body]
+  first, *widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
   lines = []
   for name, *cells in grid:
-    padded = [c.rjust(w) for c, w in zip(cells, widths[1:], strict=True)]
-    lines.append('  '.join([name.ljust(widths[0]), *padded]).rstrip())
+    padded = [c.rjust(w) for c, w in zip(cells, widths, strict=True)]
+    lines.append('  '.join([name.ljust(first), *padded]).rstrip())
   lines.insert(4, '-' * max(map(len, lines)))
   notes = [textwrap.fill(note, 118) for note in _notes(results)]
   return '\n'.join([*lines, '', *notes])
@@ -193,8 +177,7 @@ def _text(results, header, body) -> str:
 
 def _markdown(results, header, body) -> str:
   titles = [f'{source}, {rule}: {title}' for source, rule, title in header]
-  table = _markdown_rows(['category', *titles], body, 1)
-  parts = [table, *_notes(results)]
+  parts = [_markdown_rows(['category', *titles], body, 1), *_notes(results)]
   by_defect = [
     [name, *figures]
     for name, category in results['categories'].items()
@@ -215,7 +198,8 @@ def _markdown_rows(header, rows, names: int) -> str:
   return '\n'.join(f'| {" | ".join(row)} |' for row in [header, rule, *escaped])
 
 
-_LATEX = str.maketrans(
+_LATEX_FIGURE = str.maketrans({'-': '$-$', '±': r'$\pm$', UNDEFINED: '--'})
+_LATEX_NAME = str.maketrans(
   {
     '\\': r'\textbackslash{}',
     '^': r'\textasciicircum{}',
@@ -226,26 +210,23 @@ _LATEX = str.maketrans(
 
 
 def _latex(results, header, body) -> str:
-  heads = [['', *(one[i] for one in header)] for i in range(3)]
-  heads[2][0] = 'category'
-  rows = []
-  for name, *cells in body:
-    cells = [cell.replace('-', '$-$').replace('±', r'$\pm$') for cell in cells]
-    cells = [cell.replace(UNDEFINED, '--') for cell in cells]
-    rows.append([' '.join(name.translate(_LATEX).split()), *cells])
-  lines = [
-    f'\\begin{{tabular}}{{l{"r" * len(header)}}}',
-    r'\toprule',
-    *(f'{" & ".join(row)} \\\\' for row in heads),
-    r'\midrule',
-    *(f'{" & ".join(row)} \\\\' for row in rows),
-    r'\bottomrule',
-    r'\end{tabular}',
+  heads = zip(('', '', 'category'), *header, strict=True)
+  rows = [
+    [
+      ' '.join(name.translate(_LATEX_NAME).split()),
+      *(cell.translate(_LATEX_FIGURE) for cell in cells),
+    ]
+    for name, *cells in body
   ]
-  if len(rows) > 1:
-    lines.insert(-3, r'\midrule')  # The mean stands apart.
+  mean = [r'\midrule', rows.pop()] if len(rows) > 1 else []
+  parts = [r'\toprule', *heads, r'\midrule', *rows, *mean, r'\bottomrule']
   return '\n'.join(
-    [*lines, *(f'% {" ".join(note.split())}' for note in _notes(results))]
+    [
+      f'\\begin{{tabular}}{{l{"r" * len(header)}}}',
+      *(p if isinstance(p, str) else f'{" & ".join(p)} \\\\' for p in parts),
+      r'\end{tabular}',
+      *(f'% {" ".join(note.split())}' for note in _notes(results)),
+    ]
   )
 
 
@@ -264,22 +245,16 @@ def _csv(results: Results) -> str:
 
 
 def no_formula(text: str) -> str:
-  """Returns a folder's name so that no spreadsheet runs it."""
+  """Returns a folder's name so that no spreadsheet runs it as a formula."""
   return f"'{text}" if is_formula(text) else text
 
 
 def defects(category: Mapping[str, Any]) -> list[list[str]]:
   """Returns a row of text for each kind of defect of a category's results."""
   return [
-    [kind, str(one['images']), *(_percent(one[metric]) for metric in HEADLINES)]
+    [kind, str(one['images']), *(_spread(one[m]).text for m in HEADLINES)]
     for kind, one in category.get('kinds', {}).items()
   ]
-
-
-def _percent(value: float | None) -> str:
-  if value is None or math.isnan(value):
-    return UNDEFINED
-  return f'{100 * value:.2f}'
 
 
 def pixels(category: Mapping[str, Any]) -> str:
@@ -294,14 +269,11 @@ def pixels(category: Mapping[str, Any]) -> str:
 
 
 def weights(results: Results) -> list[str]:
-  """Returns what a run warned of its backbone's weights, or cannot tell."""
+  """Returns what a run warned of its backbone's weights."""
   used = results.get('weights', {})
   found = list(used.get('warnings', []))
   if results['published'] and used.get('recipe') == 'unknown':
-    found.append(
-      "they are not known to be torchvision's V1, to which the published "
-      'figures belong'
-    )
+    found.append("not known to be torchvision's V1, as published figures are")
   return found
 
 
@@ -309,7 +281,11 @@ def _notes(results: Results) -> list[str]:
   mean = results['mean']['last']
   seeds = len(mean['image_auroc']['seeds'])
   over = f'mean±std over {seeds} seeds' if seeds > 1 else 'one seed'
-  notes = [_LEGEND, *(f'Weights: {one}.' for one in weights(results))]
+  notes = [
+    f'{LAST_EPOCH}: chosen without test images; {SELECTED_ON_TEST}: the epoch '
+    'best on the test images, which flatters.',
+    *(f'Weights: {one}.' for one in weights(results)),
+  ]
   for name, category in results['categories'].items():
     notes += [f'Warning: {one}.' for one in category.get('cautions', [])]
     if note := pixels(category):
@@ -322,12 +298,12 @@ def _notes(results: Results) -> list[str]:
     theirs = _published(results, table.name)[1].get('mean')
     if table.selection == SELECTED_ON_TEST or not theirs:
       continue
+    ours = mean if table.selection == LAST_EPOCH else None
     parts = []
     for metric, title in HEADLINES.items():
       if (value := theirs[metric]) is not None:
-        alike = mean if table.selection == LAST_EPOCH else None
-        ours = _less(alike, metric, value)
-        said = '' if ours.value is None else f' (ours {ours.text})'
+        less = _less(ours, metric, value)
+        said = '' if less.value is None else f' (ours {less.text})'
         parts.append(f'{title} {value:.{table.decimals}f}{said}')
     notes.append(f'Mean, {table.selection}, {table.name}: {", ".join(parts)}.')
   return notes

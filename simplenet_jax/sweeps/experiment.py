@@ -264,9 +264,8 @@ def write_sheets(one: Outcome, folder: Path) -> Iterator[Path]:
     if test.masks is None or not test.masks.any():
       continue
     scores = record.scores[record.job.epochs]
-    threshold = metrics.pixel_curves(
-      test.masks, test.maps(scores[test.has_truth])
-    ).best
+    maps = test.maps(scores[test.has_truth])
+    *_, threshold = metrics.pixel_curves(test.masks, maps)
     path = folder / f'{inputs.name}.png'
     title = (
       f'{inputs.name}: image, truth, anomaly map; outlined is what scores '
