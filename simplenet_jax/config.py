@@ -7,7 +7,7 @@ import difflib
 import inspect
 import runpy
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +114,11 @@ def from_protocol(name: str | None = None) -> Config:
   return config
 
 
-def flatten(config: Config, prefix: str = '') -> dict[str, Any]:
-  """Returns every field's value by its path, such as 'train.epochs'."""
+def flatten(tree: Any, prefix: str = '') -> dict[str, Any]:
+  """Returns every leaf of nested mappings by its path, as 'train.epochs'."""
   found = {}
-  for name, value in config.items():
-    if isinstance(value, ConfigDict):
+  for name, value in tree.items():
+    if isinstance(value, Mapping | ConfigDict):
       found |= flatten(value, f'{prefix}{name}.')
     else:
       found[prefix + name] = value

@@ -2,8 +2,7 @@
 
 Every pixel metric changes only where a defect pixel sits in the ranking. So
 the normal pixels, nearly all of them, are merely sorted by value, and the few
-defect pixels are looked up among them. No pixel is left out, and only the
-`_sampled` metrics take a grid of thresholds: their definition does.
+defect pixels are looked up among them. No pixel is left out.
 """
 
 from typing import NamedTuple
@@ -67,8 +66,7 @@ def evaluate(
       not finite.
 
   References:
-    AUPRO: Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021, and
-      The MVTec 3D-AD Dataset, VISAPP 2022.
+    AUPRO: Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021.
   """
   labels, scores = np.asarray(labels), _finite('scores', scores)
   if labels.ndim != 1 or labels.shape != scores.shape:
@@ -95,14 +93,8 @@ def evaluate(
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
   """Computes the area under the ROC curve of images or pixels, in [0, 1].
 
-  Pairs are counted in whole numbers: equal rankings give equal figures.
-
-  Args:
-    labels: Array of any shape, nonzero for the positives.
-    scores: Float array of the same shape.
-
-  Returns:
-    The area; NaN without positives or without negatives.
+  `labels` are nonzero for the positives; the area is NaN without any or without
+  negatives. Counted in whole numbers, equal rankings give equal areas.
   """
   positive, scores = np.asarray(labels) != 0, _finite('scores', scores)
   if positive.shape != scores.shape:
@@ -121,7 +113,6 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def _finite(name: str, values: ArrayLike) -> np.ndarray:
-  """Returns the values as float32 or float64, exactly; refuses NaN and inf."""
   array = np.asarray(values)
   if array.dtype not in (np.float32, np.float64):
     array = array.astype(np.float64)
@@ -191,7 +182,7 @@ def pixel_curves(
 
   Returns:
     Shares of normal pixels above each threshold, ascending; the mean share of a
-    defect region above it; and the threshold, which a pixel passes at it.
+    defect region above it; and the best threshold, at which a pixel counts.
 
   Raises:
     ValueError: If no pixel is defective, or none is normal.
@@ -249,10 +240,9 @@ class Ranking(NamedTuple):
 
 
 def rank(defect: np.ndarray, maps: np.ndarray, more: ArrayLike = ()) -> Ranking:
-  """Ranks the pixels of `[images, height, width]`, of which some are defective.
+  """Ranks the defect pixels of `[images, height, width]` among the normal ones.
 
-  `more` are sorted scores of other images' normal pixels, which do not count
-  for `samples`.
+  `more` are sorted scores of further normal pixels, left out of `samples`.
   """
   regions = np.empty(defect.shape, np.int32)
   ndimage.label(defect, structure=_EIGHT_CONNECTED, output=regions)
@@ -290,7 +280,7 @@ def rank(defect: np.ndarray, maps: np.ndarray, more: ArrayLike = ()) -> Ranking:
 def _area(
   alarms: np.ndarray, overlaps: np.ndarray, normals: int, limit: float
 ) -> float:
-  """Integrates a PRO curve up to a false positive rate, as a share of it."""
+  """Returns a PRO curve's mean up to a false positive rate."""
   x = np.concatenate([[0], alarms / normals, [1]])
   y = np.concatenate([[0], overlaps, [1]])
   inside = x <= limit

@@ -1,6 +1,7 @@
 """Pictures of results: sheets, thumbnails and curves."""
 
 import base64
+import collections
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,13 +26,8 @@ _MOST_LINES, _MOST_POINTS = 100, 1_500  # Of the outlines on a thumbnail.
 
 
 def pick(defects: Sequence[str], count: int) -> list[int]:
-  """Picks test images to show: all defects in turn, each in file order.
-
-  Returns:
-    At most `count` indices, ascending; scores play no part in the choice.
-  """
-  seen = dict.fromkeys(defects, 0)
-  turns = []
+  """Picks at most `count` test images: all defects in turn, in file order."""
+  seen, turns = collections.Counter(), []
   for index, name in enumerate(defects):
     turns.append((seen[name], index))
     seen[name] += 1
@@ -43,7 +39,7 @@ def write_sheet(
   title: str,
   cells: Sequence[tuple[str, str, Sequence[Image.Image]]],
 ) -> None:
-  """Writes test images as one PNG: of each a caption, a score and pictures."""
+  """Writes a PNG of cells, each a caption, a score and pictures."""
   drawn = [_cell(*cell) for cell in cells]
   width = max(cell.width for cell in drawn) + 2 * _GAP
   height = max(cell.height for cell in drawn) + _GAP
@@ -78,7 +74,7 @@ def _cell(
 def write_curves(
   path: Path, title: str, history: Mapping[str, np.ndarray]
 ) -> None:
-  """Writes the course of training as PNG; see `run_files.write_curves`."""
+  """Writes how training went as PNG; see `run_files.write_curves`."""
   figure = Figure(figsize=(8, 3), layout='constrained')
   left, right = figure.subplots(1, 2)
   epochs = np.arange(1, history['loss'].shape[1] + 1)
@@ -105,20 +101,15 @@ def thumbnail(
   limits: Limits,
   threshold: float | None,
 ) -> dict[str, Any]:
-  """Makes what the report shows of a test image.
+  """Makes what the report shows of a test image, RGB of any size.
 
-  Args:
-    image: RGB, of any size.
-    heat: Its anomaly map, float32 `[height, width]`, NaN where nothing was
-      scored.
-    mask: Its defects, bool `[height, width]`, if they are known.
-    limits: Scores at both ends of the map's colours.
-    threshold: Of the map, to outline what lies above; None outlines nothing.
+  `heat` and `mask` are `[height, width]`; what scores above the threshold is
+  outlined.
 
   Returns:
-    `picture` and `heat` as addresses that hold the image, `truth` and `found`
-    as SVG paths in a square of side 100 (empty where there is nothing to
-    outline), and `size`: the image's width and height.
+    `picture` and `heat` as data URLs, `truth` and `found` as SVG paths in a
+    square of side 100 (empty without an outline), and `size`: the image's width
+    and height.
   """
   # Any filter but the nearest pixel would spread NaN.
   nearest = Image.Resampling.NEAREST

@@ -37,22 +37,15 @@ class Figures:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """A published table.
-
-  Attributes:
-    protocols: Our protocols that it compares with.
-    rows: Figures by category; 'mean' is over all of the data set.
-    data: The data set's categories.
-    decimals: Digits after the point, as published.
-  """
+  """A published table."""
 
   name: str
   source: str
   selection: Selection
-  protocols: tuple[str, ...]
-  rows: dict[str, Figures]
-  data: tuple[str, ...] = MVTEC_AD
-  decimals: int = 1
+  protocols: tuple[str, ...]  # Our protocols that it compares with.
+  rows: dict[str, Figures]  # By category; 'mean' is over all of the data set.
+  data: tuple[str, ...] = MVTEC_AD  # The data set's categories.
+  decimals: int = 1  # Digits after the point, as published.
 
 
 # Image and pixel AUROC of the paper; both and its own PRO of the released code.
@@ -118,7 +111,7 @@ SUPERSIMPLENET = Table(
   rows={'mean': Figures(98.4, 97.5, 91.1, image_auroc_std=0.1)},
 )
 
-PAPER_CIFAR10 = Table(
+CIFAR10 = Table(
   name='paper Table 5',
   source='Liu et al., SimpleNet, CVPR 2023, Table 5 (CIFAR-10, one class)',
   selection=NOT_STATED,
@@ -127,13 +120,7 @@ PAPER_CIFAR10 = Table(
   data=CLASSES,
 )
 
-TABLES = (
-  PAPER,
-  RELEASED_CODE,
-  EFFICIENTAD_AUTHORS,
-  SUPERSIMPLENET,
-  PAPER_CIFAR10,
-)
+TABLES = (PAPER, RELEASED_CODE, EFFICIENTAD_AUTHORS, SUPERSIMPLENET, CIFAR10)
 
 
 def comparable(
@@ -141,12 +128,8 @@ def comparable(
 ) -> list[dict[str, Any]]:
   """Returns the published rows that a run may stand beside.
 
-  Args:
-    categories: The run's categories: a table compares only where all are of its
-      data set, and its mean only where they are all of it.
-    backbone: The run's backbone; nothing compares but `BACKBONE`.
-    protocol: One of `config.PROTOCOLS`, or another name, with which no
-      table compares.
+  A table compares only where its data set has all of the run's categories, and
+  its mean only where the run has all of the data set's.
 
   Returns:
     `table`, `category`, `selection`, `percent` (see `Figures`) and `source` of

@@ -5,11 +5,11 @@ import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simplenet_jax.config import PROTOCOL_FIELDS
+from simplenet_jax.config import PROTOCOL_FIELDS, flatten
 from simplenet_jax.evaluation import metrics, published, tables
 from simplenet_jax.files import atomic_write
 
@@ -21,34 +21,24 @@ SELECTION_RULE = (
   'comparison with figures that were selected likewise, and are never mixed '
   'with the others.'
 )
-# What decides a run's figures, beside its images and weights.
 _DECISIVE = ('seeds', *PROTOCOL_FIELDS)
 
 
 @dataclasses.dataclass(frozen=True)
 class CategoryResult:
-  """One category's metrics, as fractions in [0, 1], NaN where undefined.
+  """One category's metrics, as fractions in [0, 1], NaN where undefined."""
 
-  Attributes:
-    last: Metrics of the last epoch, one mapping per seed; empty without test
-      images.
-    best: Metrics of the best test epoch, one mapping per seed in the same
-      order, each with its 'epoch'; empty if none was selected.
-    ensemble: Metrics of the mean of all seeds' scores at the last epoch; empty
-      for a single seed.
-    course: Epoch and AUROCs of every scoring, one list per seed; empty unless
-      asked for.
-    kinds: Figures of each kind of defect against the good images, mean over
-      seeds; see `TestSet.evaluate_defects`.
-    cautions: What is to be known before a figure is believed, one line each.
-    pixels: See `Inputs.known_pixels`.
-  """
-
+  # The last epoch's metrics, one mapping per seed; empty without test images.
   last: Sequence[Mapping[str, float]]
+  # The best test epoch's, each with its 'epoch'; empty if none was selected.
   best: Sequence[Mapping[str, float]] = ()
+  # Metrics of several seeds' mean scores at the last epoch.
   ensemble: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  # If asked for, epoch and AUROCs of every scoring, one list per seed.
   course: Sequence[Sequence[Mapping[str, float]]] = ()
+  # Figures of each kind of defect; see `TestSet.evaluate_defects`.
   kinds: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  # What a reader must know before believing a figure, one line each.
   cautions: Sequence[str] = ()
   pixels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -60,8 +50,7 @@ Summaries = dict[str, dict[str, Any]]
 def summarise(per_seed: Sequence[Mapping[str, float]]) -> Summaries:
   """Summarises each of `metrics.METRICS` over seeds, at least one.
 
-  `std` is None for a single seed; it and `mean` are None where a seed's metric
-  is undefined (NaN).
+  `std` is None for a single seed, and both where a seed's metric is NaN.
   """
   return {
     metric: _summary([float(seed[metric]) for seed in per_seed])
@@ -85,15 +74,9 @@ def build(
   """Builds the content of results.json.
 
   Args:
-    run: What the figures belong to: 'protocol', 'config' (as nested dicts) and
-      whatever else is to be kept.
+    run: What the figures belong to, kept as it is: 'protocol', 'config' (as
+      nested dicts) and more.
     categories: The metrics by category, in the order of the tables.
-
-  Returns:
-    `run`, `selection_rule`, `categories.<name>.last.<metric>` (beside `last`
-    what else a `CategoryResult` holds), `selected_on_test.<name>` (metrics, and
-    `epochs` of the seeds), `mean.last` and `mean.selected_on_test` over the
-    categories, and `published`: the figures that apply, in percent.
 
   Raises:
     ValueError: If there is no category, one is called 'mean', or has another
@@ -124,7 +107,6 @@ def build(
 
 
 def _undefined(count: int) -> list[dict[str, float]]:
-  """Returns the metrics of seeds of a category that has none."""
   return [dict.fromkeys(metrics.METRICS, math.nan)] * count
 
 
@@ -133,7 +115,7 @@ def _with_means(
   categories: Mapping[str, Any],
   selected: Mapping[str, Any],
 ) -> dict[str, Any]:
-  """Adds what follows from all categories together."""
+  """Adds means over the categories, and the published figures that apply."""
   count = len(run['config']['seeds'])
   mean = {'last': _mean([one['last'] for one in categories.values()])}
   if selected:
@@ -153,7 +135,6 @@ def _with_means(
 
 
 def _mean(categories: Sequence[Summaries]) -> Summaries:
-  """Averages over categories within each seed, then summarises the seeds."""
   found = {}
   for metric in metrics.METRICS:
     seeds = zip(*(one[metric]['seeds'] for one in categories), strict=True)
@@ -168,37 +149,37 @@ class NotJoinedError(ValueError):
 
 
 def join(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-  """Joins the results of runs of different categories into one table.
+  """Joins the results.json of runs of different categories, by the runs' names.
 
-  Args:
-    runs: What each run's results.json holds, by the run's name, at least one.
-
-  Returns:
-    What one run of all categories would have left; device, versions and what
-    else does not decide figures are the first run's, times are added.
+  What does not decide figures, as the device, is the first run's; times are
+  added.
 
   Raises:
     NotJoinedError: If two runs have the same category, or differ in settings
       that decide figures or in weights.
   """
   (first, table), *_ = runs.items()
+  decisive = _decisive(table)
   owners: dict[str, str] = {}
+  seconds = collections.Counter()
   for name, one in runs.items():
+    seconds.update(one['wall_seconds'])
     for category in one['categories']:
-      if category in owners:
+      if (owner := owners.setdefault(category, name)) != name:
         raise NotJoinedError(
-          f'{owners[category]} and {name} cannot be joined: {category} is in '
-          'both'
+          f'{owner} and {name} cannot be joined: {category} is in both'
         )
-      owners[category] = name
-    if differing := _differences(table, one):
+    theirs = _decisive(one)
+    differing = [
+      f'{field} ({decisive.get(field)} and {theirs.get(field)})'
+      for field in decisive | theirs
+      if decisive.get(field) != theirs.get(field)
+    ]
+    if differing:
       raise NotJoinedError(
         f'{first} and {name} cannot be joined: they differ in '
         f'{", ".join(differing)}'
       )
-  seconds = collections.Counter()
-  for one in runs.values():
-    seconds.update(one['wall_seconds'])
 
   def merged(key: str) -> dict[str, Any]:
     return {k: v for one in runs.values() for k, v in one[key].items()}
@@ -213,37 +194,14 @@ def join(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
   return _with_means(about, merged('categories'), merged('selected_on_test'))
 
 
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-  """Returns in what two runs differ that decides their figures."""
-  found = [
-    {
-      'protocol': table['protocol'],
-      'sha256 of the weights': table.get('weights', {}).get('sha256'),
-      **{
-        field: value
-        for field, value in flatten(table['config'])
-        if field.startswith(_DECISIVE)
-      },
-    }
-    for table in (one, other)
-  ]
-  mine, theirs = found
-  return [
-    f'{field} ({mine.get(field)} and {theirs.get(field)})'
-    for field in mine | theirs
-    if mine.get(field) != theirs.get(field)
-  ]
-
-
-def flatten(
-  tree: Mapping[str, Any], prefix: str = ''
-) -> Iterator[tuple[str, Any]]:
-  """Yields a nested mapping's leaves with their paths, as 'train.epochs'."""
-  for name, value in tree.items():
-    if isinstance(value, Mapping):
-      yield from flatten(value, f'{prefix}{name}.')
-    else:
-      yield prefix + name, value
+def _decisive(table: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what decides a run's figures, beside its images."""
+  config = flatten(table['config'])
+  return {
+    'protocol': table['protocol'],
+    'sha256 of the weights': table.get('weights', {}).get('sha256'),
+    **{k: v for k, v in config.items() if k.startswith(_DECISIVE)},
+  }
 
 
 def write(folder: Path, results: Mapping[str, Any]) -> None:

@@ -30,14 +30,10 @@ def write_curves(
   seeds: Sequence[int],
   history: Mapping[str, np.ndarray],
 ) -> None:
-  """Writes the course of a category's training, as a curve and as numbers.
+  """Writes how a category's training went, as `curves/<name>.png` and `.csv`.
 
-  Args:
-    workdir: The run's directory; `curves/<name>.png` and `.csv` are made.
-    name: The category's.
-    seeds: One per head.
-    history: `loss`, `p_normal`, `p_counterfeit`: the epochs' means, float
-      `[seeds, epochs]`.
+  `history` has the epochs' mean `loss`, `p_normal` and `p_counterfeit`, float
+  `[seeds, epochs]`.
   """
   pictures.write_curves(workdir / 'curves' / f'{name}.png', name, history)
   rows: list[list[object]] = [['seed', 'epoch', *history]]
@@ -53,7 +49,7 @@ def write_curves(
 
 
 def read_curves(workdir: Path, name: str) -> dict[str, np.ndarray]:
-  """Reads back epoch, loss and shares, `[epochs, 4]`, by seed if there."""
+  """Reads back epoch, loss and shares, `[epochs, 4]`, by seed."""
   path = workdir / 'curves' / f'{name}.csv'
   if not path.is_file():
     return {}
@@ -75,15 +71,8 @@ def write(
 ) -> None:
   """Writes a category's picture sheet, maps and report data, as configured.
 
-  All of them show the mean over seeds, as a detector does.
-
-  Args:
-    workdir: The run's directory.
-    inputs: The category.
-    test: Its test set.
-    scores: Patch scores `[images, H, W]` by seed, at least one.
-    evaluation: The section of a config.
-    images: Test images of the whole run, which share the page.
+  All of them show the mean of `scores` `[images, H, W]` over seeds, as a
+  detector does. The page is shared by the `images` test images of the run.
   """
   mean = np.mean(list(scores.values()), axis=0)
   if evaluation.pictures:
@@ -100,7 +89,7 @@ def write(
 
 
 def describe_seeds(seeds: Sequence[int]) -> str:
-  """Says whose scores are shown."""
+  """Returns whose scores are shown, in words."""
   names = ', '.join(map(str, seeds))
   return f'mean of seeds {names}' if len(seeds) > 1 else f'seed {names}'
 
@@ -115,16 +104,10 @@ def write_sheet(
   *,
   threshold: float | None = None,
 ) -> None:
-  """Writes a sheet of some test images: each, its ground truth and its map.
+  """Writes a PNG of at most `count` test images, their ground truth and maps.
 
-  Args:
-    path: The PNG file.
-    title: The line above; how the colours are to be read is added.
-    inputs: The category.
-    test: Its test set.
-    patch_scores: `[images, H, W]`.
-    count: How many images to show at most.
-    threshold: Of the map, to outline what lies above; None outlines nothing.
+  What lies above a threshold is outlined on the map, of `patch_scores`
+  `[images, H, W]`.
   """
   samples = inputs.category.test
   chosen = pictures.pick([sample.defect for sample in samples], count)
@@ -156,10 +139,10 @@ def write_sheet(
 def _write_maps(
   folder: Path, inputs: Inputs, test: TestSet, patch_scores: np.ndarray
 ) -> None:
-  """Writes anomaly maps in the original images' pixels.
+  """Writes maps in the original images' pixels for MVTec AD's evaluator.
 
-  They lie as the MVTec AD evaluator reads them, `<defect>/<stem>.tiff`. Where
-  two images of a defect differ in their suffix only, their maps keep it.
+  It reads `<defect>/<stem>.tiff`. Where two images of a defect differ in their
+  suffix only, their maps keep it.
   """
   samples = [(one.defect, place(one.path)) for one in inputs.category.test]
   names = collections.Counter((defect, path.stem) for defect, path in samples)
@@ -194,7 +177,6 @@ def _write_report_data(
   mean: np.ndarray,
   images: int,
 ) -> None:
-  by_seed = {seed: one.max(axis=(1, 2)) for seed, one in scores.items()}
   image_scores = mean.max(axis=(1, 2))
   pro = pixel_threshold = None
   if test.masks is not None and 0 < test.masks.mean() < 1:
@@ -208,7 +190,7 @@ def _write_report_data(
       'defect': sample.defect,
       'label': int(sample.label),
       'score': float(image_scores[index]),
-      'scores': [float(one[index]) for one in by_seed.values()],
+      'scores': [float(one[index].max()) for one in scores.values()],
     }
     for index, sample in enumerate(inputs.category.test)
   ]
@@ -243,11 +225,10 @@ def _write_report_data(
 def select_shown(
   labels: np.ndarray, scores: np.ndarray, count: int
 ) -> np.ndarray:
-  """Picks `count` images to show, at least one: the likeliest errors.
+  """Returns the ascending indices of `count` images, the likeliest errors.
 
-  Returns:
-    Their indices, ascending: the good ones that score highest and the defective
-    ones that score lowest, half of each where there are as many.
+  They are the good ones that score highest and the defective ones that score
+  lowest, half of each where there are as many.
   """
   count = max(count, 1)
   good, bad = np.flatnonzero(labels == 0), np.flatnonzero(labels)

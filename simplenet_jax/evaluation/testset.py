@@ -14,34 +14,26 @@ from simplenet_jax.models import simplenet
 
 BLOCK = 32  # Images whose maps are made at a time: memory holds no more.
 
-# A kind of defect's number of `images`, and `metrics.HEADLINES`: NaN where one
-# is undefined.
+# A kind of defect's number of `images` and its `metrics.HEADLINES`.
 Figures = dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
 class TestSet:
-  """The ground truth that scores are compared with.
-
-  Attributes:
-    labels: 0 for normal, 1 for defective images, int `[images]`.
-    defects: The names of their defects, or of good, str `[images]`.
-    has_truth: Which images' defective pixels are known, bool `[images]`: those
-      that are normal or have a mask. Pixel metrics are taken over these.
-    masks: Their masks, bool `[has_truth, *size]`; None where no defective image
-      has one, and pixel metrics are undefined.
-    size: Height and width of the network's input, in pixels.
-    smoothing: Sigma of the anomaly maps' Gaussian, in pixels.
-  """
+  """The ground truth that scores are compared with."""
 
   __test__ = False  # The name alone would make pytest collect it.
 
-  labels: np.ndarray
-  defects: np.ndarray
+  labels: np.ndarray  # 0 for normal, 1 for defective images, int `[images]`.
+  defects: np.ndarray  # Names of their defects, or of good, str `[images]`.
+  # Which images are normal or have a mask, bool `[images]`: those that pixel
+  # metrics are taken over.
   has_truth: np.ndarray
+  # Their masks, bool `[has_truth, *size]`; None where no defective image has
+  # one, and pixel metrics are undefined.
   masks: np.ndarray | None
-  size: tuple[int, int]
-  smoothing: float
+  size: tuple[int, int]  # Height and width of the network's input, in pixels.
+  smoothing: float  # Sigma of the anomaly maps' Gaussian, in pixels.
 
   @classmethod
   def read(cls, inputs: Inputs, smoothing: float) -> 'TestSet':
@@ -60,7 +52,7 @@ class TestSet:
 
   @property
   def can_select(self) -> bool:
-    """Whether the test images tell one epoch from another: both kinds exist."""
+    """Whether images of both kinds exist, to tell one epoch from another."""
     return 0 < self.labels.sum() < len(self.labels)
 
   def maps(self, patch_scores: np.ndarray) -> np.ndarray:
@@ -110,10 +102,10 @@ class TestSet:
     for defect in sorted(set(self.defects[~good])):
       has_defect = ~good & (self.defects == defect)
       compared = has_defect | good
-      values = dict.fromkeys(metrics.HEADLINES, math.nan)
-      values['image_auroc'] = metrics.auroc(
-        has_defect[compared], scores[compared]
-      )
+      values = {
+        **dict.fromkeys(metrics.HEADLINES, math.nan),
+        'image_auroc': metrics.auroc(has_defect[compared], scores[compared]),
+      }
       seen = has_defect[self.has_truth]
       if self.masks is not None and self.masks[seen].any():
         ranked = metrics.rank(self.masks[seen], maps[seen], normal)
@@ -137,10 +129,9 @@ def evaluate(
   """Evaluates the heads of one category.
 
   Args:
-    test: Its test set.
-    scores: Each seed's patch scores `[images, H, W]` by epoch, ascending, of
-      the last epoch and of those that may be the best one. Where a head was
-      given up there are none, and its metrics are undefined.
+    test: The category's test set.
+    scores: Each seed's patch scores `[images, H, W]` by epoch, ascending; none
+      of a head that was given up, whose metrics are undefined.
     course: Whether to return the AUROCs of every epoch.
 
   Returns:
@@ -168,7 +159,7 @@ def evaluate(
     best=best if test.can_select else [],
     ensemble=test.evaluate(np.mean(latest, axis=0)) if several else {},
     course=[_course(test, one) for one in scores] if course else [],
-    kinds=mean_over_seeds([test.evaluate_defects(one) for one in latest]),
+    kinds=_mean_over_seeds([test.evaluate_defects(one) for one in latest]),
   )
 
 
@@ -185,19 +176,16 @@ def _course(
   ]
 
 
-def mean_over_seeds(
+def _mean_over_seeds(
   per_seed: Sequence[Mapping[str, Figures]],
 ) -> dict[str, Figures]:
-  """Averages the figures of kinds of defects over seeds, at least one."""
-  return {
-    defect: {
-      name: value
-      if name == 'images'
-      else statistics.fmean(seed[defect][name] for seed in per_seed)
-      for name, value in figures.items()
+  means = {}
+  for defect, figures in per_seed[0].items():
+    means[defect] = {'images': figures['images']} | {
+      name: statistics.fmean(seed[defect][name] for seed in per_seed)
+      for name in metrics.HEADLINES
     }
-    for defect, figures in per_seed[0].items()
-  }
+  return means
 
 
 def select_best(
@@ -208,9 +196,8 @@ def select_best(
   """Picks the best test epoch, as the released code does.
 
   Returns:
-    The epoch with the best image AUROC, of several the one with the best pixel
-    AUROC (which only these are asked for), of those the earliest; NaN counts as
-    the lowest.
+    The epoch with the best image AUROC; of several the one with the best pixel
+    AUROC, computed for these only; of those the earliest. NaN is the lowest.
   """
   aurocs = [_or_lowest(value) for value in image_aurocs]
   best = max(aurocs)

@@ -6,6 +6,8 @@ from typing import Any
 
 import jinja2
 
+from simplenet_jax.config import flatten
+from simplenet_jax.console import duration
 from simplenet_jax.evaluation import results, tables
 from simplenet_jax.evaluation.metrics import HEADLINES
 from simplenet_jax.files import atomic_write, read_json
@@ -36,9 +38,16 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
   found = {str(workdir): read(workdir) for workdir in workdirs}
   if len(found) < len(workdirs):
     raise ValueError('name each work directory once')
+  template = jinja2.Environment(
+    loader=jinja2.PackageLoader('simplenet_jax.report'),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  ).get_template('page.html.j2')
   with sections.told(' or '.join(str(w / 'results.json') for w in workdirs)):
     joined = results.join(found) if len(found) > 1 else found[str(workdirs[0])]
-    text = _template().render(
+    text = template.render(
       **_context(joined, found),
       headlines=HEADLINES,
       defects=tables.defects,
@@ -72,16 +81,6 @@ def read(workdir: Path) -> _Results:
     for one in found['categories'].values():
       one['last']['image_auroc']['seeds']
     return found
-
-
-def _template() -> jinja2.Template:
-  return jinja2.Environment(
-    loader=jinja2.PackageLoader('simplenet_jax.report'),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  ).get_template('page.html.j2')
 
 
 def _context(table: _Results, runs: Mapping[str, _Results]) -> dict[str, Any]:
@@ -133,31 +132,22 @@ def _facts(found: _Results) -> list[tuple[str, str]]:
   ]
 
 
-def _durations(seconds: dict[str, float]) -> str:
-  phases = sorted(seconds.items(), key=lambda one: -one[1])
+def _durations(seconds: Mapping[str, float]) -> str:
   compiling = 'of which compilation'
+  phases = sorted(seconds.items(), key=lambda one: -one[1])
   text = ', '.join(
-    f'{name} {_duration(value)}'
+    f'{name} {duration(value)}'
     for name, value in phases
     if name != compiling and value >= 0.5
   )
-  compiled = _duration(seconds.get(compiling, 0.0))
+  compiled = duration(seconds.get(compiling, 0.0))
   return f'{text or "under a second"}; {compiling} {compiled}'
 
 
-def _duration(seconds: float) -> str:
-  if seconds < 600:
-    return f'{seconds:.0f} s'
-  minutes = round(seconds / 60)
-  hours = f'{minutes // 60} h ' if minutes >= 60 else ''
-  return f'{hours}{minutes % 60} min'
-
-
-def _settings(found: _Results) -> dict[str, str]:
-  parts = {
-    **dict(results.flatten(found['config'])),
+def _settings(found: _Results) -> dict[str, Any]:
+  return {
+    **flatten(found['config']),
     'sha256 of the weights': found['weights']['sha256'][:16],
-    **dict(results.flatten(found['device'], 'device, ')),
-    **dict(results.flatten(found['versions'], 'version of ')),
+    **flatten(found['device'], 'device, '),
+    **flatten(found['versions'], 'version of '),
   }
-  return {name: str(value) for name, value in parts.items()}

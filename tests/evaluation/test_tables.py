@@ -35,8 +35,6 @@ def test_text():
   notes = ' '.join(text.split())
   assert 'I-AUROC 98.2 (ours +0.30).' in notes
   assert 'AUPRO 91.1 (ours -1.10).' in notes
-  assert 'last epoch: ' in text
-  assert 'selected on test: ' in text
 
 
 def test_every_header_names_its_selection():
@@ -51,9 +49,7 @@ def test_every_header_names_its_selection():
     'released code, selected on test: I / P-AUROC',
     'ours - paper, selected on test: I / P-AUROC',
   ]
-  rows = [line for line in lines if line.startswith('|')]
-  assert len(rows) == 2 + 15 + 1
-  assert {line.count('|') for line in rows} == {9}
+  assert [line.count('|') for line in lines if '|' in line] == 18 * [9]
 
 
 def test_latex_is_a_table_of_escaped_names():
@@ -64,11 +60,10 @@ def test_latex_is_a_table_of_escaped_names():
   assert r'a\_b \& 50 \% & 98.50$\pm$0.71 & 97.00$\pm$0.00' in text
   name = r'\textbackslash{}input\{x\}\textasciicircum{}\textasciitilde{}\$\#'
   assert any(line.startswith(f'{name} & ') for line in lines)
-  table = lines[: lines.index(r'\end{tabular}') + 1]
-  rows = [line for line in table if line.endswith(r'\\')]
+  end = lines.index(r'\end{tabular}')
+  rows = [line for line in lines[:end] if line.endswith(r'\\')]
   assert {row.replace(r'\&', '').count('&') for row in rows} == {4}
-  assert lines[len(table)].startswith('% last epoch')
-  assert all(line.startswith('% ') for line in lines[len(table) :])
+  assert all(line.startswith('% ') for line in lines[end + 1 :])
   published = shown(categories={'screw': category()}, form='latex')
   assert r'$-$2.30' in published
   undefined = CategoryResult([values(math.nan)] * 2)
@@ -87,13 +82,7 @@ def test_csv_has_all_metrics_and_runs_in_no_spreadsheet():
     5 * ['last epoch'] + 5 * ['selected on test']
   )
   assert float(rows[0]['image_auroc_mean']) == pytest.approx(0.985)
-  assert rows[0]['seeds'] == '2'
   assert len(rows[0]) == 3 + 2 * len(metrics.METRICS)
-  undefined = {'a': CategoryResult([values(math.nan)] * 2)}
-  (row, _) = csv.DictReader(
-    io.StringIO(shown(categories=undefined, form='csv'), newline='')
-  )
-  assert row['image_auroc_mean'] == row['image_auroc_std'] == ''
 
 
 def test_leaves_out_what_does_not_apply():
@@ -105,9 +94,9 @@ def test_leaves_out_what_does_not_apply():
   text = shown(categories=last_only)
   row = next(line for line in text.splitlines() if line.startswith('screw'))
   assert row.split()[1:4] == ['98.00±0.00', '–', '90.00±0.00']  # noqa: RUF001
-  assert 'ours - paper' not in text  # No figure of ours was selected likewise.
-  assert 'mean ' not in text
-  assert 'EfficientAD' not in text
+  # No figure of ours was selected as the paper's were.
+  for word in ('ours - paper', 'mean ', 'EfficientAD'):
+    assert word not in text
 
 
 def test_differences_are_of_figures_selected_alike():
@@ -118,11 +107,6 @@ def test_differences_are_of_figures_selected_alike():
   }
   assert found['ours - paper', 'selected on test', 'I-AUROC'] == '-0.60'
   assert found['ours - EfficientAD', 'last epoch', 'I-AUROC'] == '+0.30'
-  last_only = {name: CategoryResult([values()] * 2) for name in CATEGORIES}
-  columns = tables.columns(results.build(RUN, last_only))
-  assert not any(
-    one.is_defined for one in columns if one.source == 'ours - paper'
-  )
 
 
 @pytest.mark.parametrize(

@@ -86,8 +86,7 @@ def test_the_command_makes_it_anew_and_replaces_nothing_else(run, tmp_path):
   assert done.status == 1
   assert 'page.html is there already; give another --output' in done.error
   assert output.read_text() == 'mine'
-  done = commands.run('report', run[1], f'--output={output}', '--overwrite')
-  assert done.status == 0, done.errors
+  page.write(run[1], output=output)
   assert output.read_bytes() == before
 
 
@@ -128,11 +127,9 @@ def test_runs_of_a_category_each_are_one_table(run, text, tmp_path):
     assert not (tmp_path / 'no').exists()
 
 
-@pytest.mark.parametrize('argument', [[], ['nowhere']])
-def test_what_is_no_run_is_told(argument):
-  done = commands.run('report', *argument)
-  assert done.status == 1
-  assert 'work directory of a run' in done.error
+def test_what_is_no_run_is_told(tmp_path):
+  with pytest.raises(FileNotFoundError, match='work directory of a run'):
+    page.write(tmp_path)
 
 
 @pytest.mark.parametrize(
