@@ -88,7 +88,7 @@ class World:
       (r'(?<=--input=)FOLDER\b', good),
       (r'\bFILE_OR_NAME\b', self.folder / 'resnet18.safetensors'),
       (r'(?<==)resnet18.safetensors', self.folder / 'resnet18.safetensors'),
-      (r'(?<==)(DIR|found|comparison.html)$', out / 'output'),
+      (r'(?<==)(DIR|found)$', out / 'output'),
       (r'(?<=workdir=)runs/\w+', out / 'run'),
     ):
       argument = re.sub(name, str(path), argument)
