@@ -74,8 +74,7 @@ def columns(results: Results) -> list[Column]:
   found = []
   for selection, each in ours.items():
     for metric in _TITLES if selection == LAST_EPOCH else _PAIR:
-      summaries = (each[name][metric] for name in names)
-      cells = [_spread(one['mean'], one['std']) for one in summaries]
+      cells = [spread(each[name][metric]) for name in names]
       found.append(Column(OURS, selection, _TITLES[metric], cells))
   for source in dict.fromkeys(row['table'] for row in results['published']):
     selection, theirs = _published(results, source)
@@ -97,7 +96,9 @@ def _cell(value: float | None, form: str) -> Cell:
   return Cell() if value is None else Cell(format(value, form), value)
 
 
-def _spread(mean: float | None, std: float | None = None) -> Cell:
+def spread(summary: Mapping[str, Any]) -> Cell:
+  """Returns a summary over seeds in percent, with its deviation."""
+  mean, std = summary['mean'], summary.get('std')
   if mean is None or math.isnan(mean):
     return Cell()
   more = '' if std is None else f'±{100 * std:.2f}'
@@ -243,9 +244,13 @@ def no_formula(text: str) -> str:
 def defects(category: Mapping[str, Any]) -> list[list[str]]:
   """Returns a row of text for each kind of defect of a category's results."""
   return [
-    [kind, str(one['images']), *(_spread(one[m]).text for m in HEADLINES)]
+    [kind, str(one['images']), *(_percent(one[m]) for m in HEADLINES)]
     for kind, one in category.get('kinds', {}).items()
   ]
+
+
+def _percent(value: float | None) -> str:
+  return spread({'mean': value}).text
 
 
 def pixels(category: Mapping[str, Any]) -> str:
