@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,9 @@ ScoreAgain = Callable[
 ]
 
 
+_PAGES = 20.0  # Between two pages, in units of what the first one took.
+
+
 @dataclasses.dataclass
 class RunResults:
   """What one process finds in a run, together with the others."""
@@ -52,6 +56,7 @@ class RunResults:
     self._shipper = Shipper(self.config, self.weights, self.work.path)
     self._told: set[tuple[str, str | None]] = set()
     self._evaluated: set[str] = set()
+    self._page_due = 0.0  # Of `time.monotonic`.
     self._failed: dict[str, str] = {}  # Detectors that could not be made.
 
   def left(self, jobs: Sequence[Job]) -> dict[Job, int]:
@@ -197,10 +202,21 @@ class RunResults:
         self.work.note_result(name, failed[0])
       with self.work.locked():
         self._report(self.work.results())
+        self._show()
       if not failed:
         with self._failing(name) as failed:
           self._ship(self._categories[name], heads)
         self._failed |= dict.fromkeys([name] if failed else [], *failed)
+
+  def _show(self) -> None:
+    """Writes the page while heads train, unless the last one is quite new."""
+    begun = time.monotonic()
+    if not self.config.evaluation.report or begun < self._page_due:
+      return
+    with contextlib.suppress(*FAILURES):  # In the end it is tried once more.
+      page.write(self.work.path)
+    took = time.monotonic() - begun
+    self._page_due = begun + _PAGES * took
 
   @contextlib.contextmanager
   def _failing(self, name: str):

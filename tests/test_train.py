@@ -325,7 +325,7 @@ def test_held_out_images_are_not_trained_on(held_out, tmp_path):
   found = Detector.load(tmp_path / 'work' / 'detectors' / 'part')
   for name, value in expected.weights.items():
     np.testing.assert_array_equal(found.weights[name], value, err_msg=name)
-  for field in ('image', 'pixel', 'median', 'images', 'promised'):
+  for field in ('image', 'pixel', 'median', 'images', 'guaranteed_rate'):
     assert getattr(found.thresholds, field) == getattr(
       expected.thresholds, field
     )

@@ -39,8 +39,9 @@ def shipped(tmp_path_factory):
   shipper = assembly.Shipper(config, loaded, workdir)
   heads = {0: detectors.make_head(0)}
   shipper.ship(one, heads, '80 train', ['it has learned nothing'])
-  assert shipper.has(one.name, [0])
-  assert not shipper.has(one.name, [0, 1])
+  assert shipper.has(one.name, [0], '80 train')
+  assert not shipper.has(one.name, [0, 1], '80 train')
+  assert not shipper.has(one.name, [0], '81 train')
   return Detector.load(workdir / 'detectors' / one.name), images
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import safetensors
+import safetensors.numpy
 
-from simplenet_jax import files
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.progress import HeadProgress, flat, unflat
 from tests.training.test_lanes import assert_equal, init, make_job
@@ -238,7 +238,7 @@ def test_a_save_that_failed_does_not_take_the_next_one_with_it(
 ):
   progress, checkpoints = grow(HeadProgress(JOB)), Checkpoints(tmp_path)
   with monkeypatch.context() as full:
-    full.setattr(files, 'save_file', fail)
+    full.setattr(safetensors.numpy, 'save_file', fail)
     checkpoints.save(progress, state_of(progress))
     checkpoints._thread.submit(int).result()  # It is through.
   grow(progress, epochs - 1)
@@ -257,7 +257,7 @@ def test_a_disk_that_stays_full_ends_the_run_and_loses_nothing(
   progress = grow(HeadProgress(JOB))
   save(tmp_path, progress)
   checkpoints = Checkpoints(tmp_path)
-  monkeypatch.setattr(files, 'save_file', fail)
+  monkeypatch.setattr(safetensors.numpy, 'save_file', fail)
   checkpoints.save(grow(progress), state_of(progress))
   with pytest.raises(OSError, match=r'arrays.safetensors: cannot be written'):
     checkpoints.save(grow(progress), state_of(progress))
