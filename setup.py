@@ -44,7 +44,7 @@ setuptools.setup(
     'flax>=0.12.5',
     'huggingface-hub>=0.30',
     'jinja2>=3.1',
-    'jax>=0.10.1,<0.12',
+    'jax>=0.10.1,<0.13',
     'matplotlib>=3.9',
     'ml-collections>=1.0',
     'numpy>=2.0',
@@ -59,8 +59,8 @@ setuptools.setup(
     'tensorboardX>=2.6.1',
   ],
   extras_require={
-    'cuda': ['jax[cuda12]>=0.10.1,<0.12'],
-    'tpu': ['jax[tpu]>=0.10.1,<0.12'],
+    'cuda': ['jax[cuda12]>=0.10.1,<0.13'],
+    'tpu': ['jax[tpu]>=0.10.1,<0.13'],
     'onnx': ONNX,
     'tfds': TFDS,
     'test': [
