@@ -9,6 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import demo, folder, mvtec, mvtec_fast
+from simplenet_jax import protocols
 from simplenet_jax.config import (
   PROTOCOLS,
   check_config,
@@ -62,6 +63,12 @@ def test_shipped_configs_pass_their_check(path):
   runs = expand(config) if 'variants' in config else {'': config}
   for run in runs.values():
     check_config(run)
+
+
+def test_config_files_call_protocols_by_name():
+  for name in ('reference', 'paper', 'fast'):
+    found = getattr(protocols, name)()
+    assert found.to_dict() == from_protocol(name).to_dict()
 
 
 def test_every_field_has_a_meaning_and_a_default_that_it_takes():
