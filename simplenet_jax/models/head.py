@@ -264,9 +264,14 @@ def apply(
   x += weights['head.first.bias']
   if 'head.second.kernel' in weights:
     kernel = weights['head.second.kernel']
-    x = nnx.leaky_relu(x, LEAK).reshape(*x.shape[:3], *kernel.shape[:2])
+    x = _leaky_relu(x).reshape(*x.shape[:3], *kernel.shape[:2])
     x = jax.vmap(lambda x, w: matmul(x, w, precision), (-2, 0), -2)(x, kernel)
     x += weights['head.second.bias']
     x = x.reshape(*x.shape[:3], -1)
   tail = weights['head.tail'][:, None]
-  return matmul(nnx.leaky_relu(x, LEAK), tail, precision)[..., 0]
+  return matmul(_leaky_relu(x), tail, precision)[..., 0]
+
+
+def _leaky_relu(x: jax.Array) -> jax.Array:
+  # Not Flax's, which is a program of its own: ONNX's converter takes none.
+  return jax.lax.max(x, LEAK * x)

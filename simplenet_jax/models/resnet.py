@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 LEVELS = (1, 2, 3)
@@ -109,7 +110,7 @@ def apply(
   convolve: Callable[[str, Any, int], Any],
   max_pool: Callable[[Any], Any],
   images: Any,
-  relu: Callable[[Any], Any] = jax.nn.relu,
+  relu: Callable[[Any], Any] = lambda x: jax.lax.max(x, jnp.zeros_like(x)),
 ) -> tuple[Any, ...]:
   """Computes the feature maps of the chosen levels.
 
