@@ -160,6 +160,9 @@ def train_and_evaluate(
     return results.conclude()
 
 
+_patch_scores = jax.jit(step.patch_scores, static_argnames='recipe')
+
+
 def _score_again(
   config: Config,
   extractor: bank.Extractor,
@@ -174,21 +177,18 @@ def _score_again(
   for seed, head in heads.items():
     outcome = unflat(dict(head), fresh.weights_to_score)
     states[seed] = step.HeadState(outcome['params'], outcome['stats'], ())
-
-  @jax.jit
-  def score(state, levels):
-    return step.patch_scores(recipe, state, levels)
-
   scores: dict[int, list[np.ndarray]] = {seed: [] for seed in heads}
   size, count = config.backbone.batch_size, len(one.test)
   pixels = loading.in_order(one.test_pixels, range(count), 2 * size)
-  for start in range(0, count, size):
-    some = [next(pixels) for _ in range(start, min(start + size, count))]
-    levels = bank.extract(
-      extractor, weights.state, bank.padded(np.stack(some), size)
-    )
-    for seed, state in states.items():
-      scores[seed].append(np.asarray(score(state, levels))[: len(some)])
+  with bank.computing(jax.local_devices()[0]) as device:
+    backbone, states = jax.device_put((weights.state, states), device)
+    for start in range(0, count, size):
+      some = [next(pixels) for _ in range(start, min(start + size, count))]
+      batch = bank.padded(np.stack(some), size)
+      levels = bank.extract(extractor, backbone, batch)
+      for seed, state in states.items():
+        found = _patch_scores(recipe, state, levels)
+        scores[seed].append(np.asarray(found)[: len(some)])
   return {seed: np.concatenate(parts) for seed, parts in scores.items()}
 
 

@@ -7,10 +7,11 @@ number of rows, one per image, that categories take and give back: programs that
 read it are compiled once, however many images a category has.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -96,7 +97,10 @@ def check_noise(
     count = min(2, len(one.train), backbone.batch_size)
     pixels = np.stack([one.train_pixels(i) for i in range(count)])
     batch = padded(pixels, backbone.batch_size)
-    levels = extract(extractor, loaded.state, batch)
+    # As training does it, so that the first device has its program already.
+    with computing(jax.local_devices()[0]) as device:
+      state = jax.device_put(loaded.state, device)
+      levels = extract(extractor, state, batch)
     return [np.asarray(level[:count], np.float32) for level in levels]
 
   backbone, train = config.backbone, config.train
@@ -106,6 +110,16 @@ def check_noise(
     logging.warning('%s: %s', loaded.name, line)
     return dataclasses.replace(loaded, warnings=(line,))
   return loaded
+
+
+@contextlib.contextmanager
+def computing(device: Any) -> Iterator[Any]:
+  """Computes on a device; the backbone and resizes do so in float32.
+
+  The heads' products have a precision of their own.
+  """
+  with jax.default_device(device), jax.default_matmul_precision('float32'):
+    yield device
 
 
 def row_bytes(shapes: Sequence[jax.ShapeDtypeStruct]) -> int:

@@ -86,11 +86,7 @@ def train_task(
   emit: Callable[[HeadProgress], None],
 ) -> None:
   """Trains the heads of one device and input size; see `started`."""
-  with (
-    jax.default_device(task.device),
-    # Backbone and resizes; the heads' products have their own.
-    jax.default_matmul_precision('float32'),
-  ):
+  with bank.computing(task.device):
     weights = jax.device_put(extraction.weights, task.device)
     home = bank.Bank(task.shapes, task.rows, task.device)
     store = FeatureStore(
