@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import runpy
 import shlex
 
 import pytest
@@ -150,3 +151,8 @@ def test_links_lead_somewhere(page):
   for link in LINK.findall(page.read_text()):
     if not link.startswith('http'):
       assert (page.parent / link).exists(), link
+
+
+def test_the_api_page_is_made_from_the_docstrings():
+  made = runpy.run_path(str(ROOT / 'docs/make_api.py'))['page']()
+  assert made == (ROOT / 'docs/api.md').read_text()
