@@ -42,7 +42,8 @@ def main() -> None:
   from simplenet_jax.data import tfds
   from simplenet_jax.data.download import ARCHIVES, obtain
 
-  dataset, manual = _DATASET.value or '', Path(_MANUAL_DIR.value or '')
+  dataset = _DATASET.value or ''
+  manual = Path(_MANUAL_DIR.value or '').expanduser()
   left = []
   for name in tfds.choose(dataset, _CATEGORIES.value):
     builder = tfds.builder(dataset, name, _TFDS_DIR.value)

@@ -17,6 +17,7 @@ import pytest
 from simplenet_jax.data import download as downloads
 from tests import commands
 from tests.data import serving
+from tests.data.test_unpack import contents
 
 RNG = np.random.default_rng(0)
 FILES = {
@@ -24,7 +25,6 @@ FILES = {
   'bolt/test/crack/0.png': RNG.bytes(150_000),
   'nut/train/good/0.png': RNG.bytes(1000),
 }
-MADE = sorted(['.download.json', *FILES])
 # As much as is written at once, so all that a server sent can be waited for.
 PIECE = downloads.CHUNK
 PART = 'downloads/images.tar.part'
@@ -78,18 +78,10 @@ def wait_for(part):
     time.sleep(0.01)
 
 
-def files_in(folder):
-  return sorted(
-    path.relative_to(folder).as_posix()
-    for path in folder.rglob('*')
-    if path.is_file()
-  )
-
-
 def assert_made(folder):
-  assert files_in(folder) == MADE
-  for name, content in FILES.items():
-    assert (folder / name).read_bytes() == content
+  made = contents(folder)
+  assert made.pop('.download.json')
+  assert made == FILES
 
 
 def test_it_downloads_and_unpacks_and_says_how_to_go_on(server, root):

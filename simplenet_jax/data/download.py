@@ -226,7 +226,9 @@ def _receive(url: str, file: IO[bytes], target: Path) -> None:
   try:
     response = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
   except (requests.ConnectionError, requests.Timeout) as error:
-    raise _Again(f'{host} cannot be reached ({error})') from error
+    cause = getattr(error.args[0] if error.args else error, 'reason', error)
+    reason = str(cause).rpartition(': ')[2]
+    raise _Again(f'{host} cannot be reached ({reason})') from error
   except requests.RequestException as error:
     raise _by_hand(str(error), url, target) from error
   with response:
@@ -246,7 +248,8 @@ def _receive(url: str, file: IO[bytes], target: Path) -> None:
     elif not found.get('Content-Range', '').startswith(f'bytes {have}-'):
       raise _Again(f'{host} answers with another part of the file')
     whole = found.get('Content-Range', '').rpartition('/')[2]
-    size = int(whole or found.get('Content-Length', 0))
+    rest = int(found.get('Content-Length', 0))
+    size = int(whole) if whole.isdigit() else have + rest
     verb, what = 'downloads', [amount(size)] if size else []
     if have:
       verb, what = 'goes on with', [f'{amount(have)} of {amount(size)}']

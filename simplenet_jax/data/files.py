@@ -200,10 +200,8 @@ def tell(given: Sequence[Row]) -> str:
   kinds = [row for row in given if row.use.startswith('defective test: ')]
   shown = list(given)
   if len(kinds) > _MOST_SHOWN:
-    use, count = (
-      f'defective test: {len(kinds)} kinds',
-      sum(k.count for k in kinds),
-    )
+    use = f'defective test: {len(kinds)} kinds'
+    count = sum(kind.count for kind in kinds)
     one = dataclasses.replace(kinds[0], use=use, count=count)
     shown.insert(shown.index(kinds[0]), one)
     shown = [row for row in shown if row not in kinds]

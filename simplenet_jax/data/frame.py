@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-MIN_SIDE = 32
+_MIN_SIDE, _MAX_ASPECT = 32, 4  # Of an input that shows a whole image.
 # Beyond this ratio of aspects an image is visibly squashed.
 ASPECT_TOLERANCE = 1.05
 
@@ -20,24 +20,19 @@ Size = tuple[int, int]
 MaskRule = Literal['reference', 'half']
 
 
-def whole_input_size(
-  original: Size, resize: int, max_aspect: float = 4
-) -> Size:
+def whole_input_size(original: Size, resize: int) -> Size:
   """Chooses the input size for an image of which nothing is cropped away.
 
-  The shorter side becomes `resize`, the longer keeps the aspect up to
-  `max_aspect * resize` and is squashed to that beyond: memory stays bounded.
+  The shorter side becomes `resize`, the longer keeps the aspect up to four
+  times that and is squashed beyond: memory stays bounded.
 
   Raises:
-    ValueError: If `resize` is below 32 or `max_aspect` below 1.
+    ValueError: If `resize` is below 32.
   """
-  if resize < MIN_SIDE or max_aspect < 1:
-    raise ValueError(
-      f'resize={resize}, max_aspect={max_aspect}: expected a resize of at'
-      f' least {MIN_SIDE} pixels and a max_aspect of at least 1'
-    )
+  if resize < _MIN_SIDE:
+    raise ValueError(f'resize={resize}: expected at least {_MIN_SIDE} pixels')
   short, long = sorted(original)
-  longer = int(min(resize * long / short, resize * max_aspect))
+  longer = int(min(resize * long / short, resize * _MAX_ASPECT))
   return (resize, longer) if original[0] <= original[1] else (longer, resize)
 
 

@@ -169,7 +169,7 @@ def examine(masks: Sequence[File], frame: Frame, rule: MaskRule) -> Truth:
   if not masks:
     return Truth(why=NO_MASK)
   try:
-    read = [decode(path, _to_mask) for path in masks]
+    read = [read_mask(path) for path in masks]
   except (ValueError, OSError):
     return Truth(why=UNREADABLE)
   if any(defect.shape != frame.original for defect, _ in read):
@@ -191,7 +191,7 @@ def examine(masks: Sequence[File], frame: Frame, rule: MaskRule) -> Truth:
   return Truth(defect, reduced, '', tuple(notes), cut)
 
 
-def read_mask(path: File | str) -> np.ndarray:
+def read_mask(path: File | str) -> tuple[np.ndarray, bool]:
   """Reads a defect mask; every pixel that is not black is a defect.
 
   So masks saved as 0/1, 0/255, class numbers, 16 bit, palette colours or RGB
@@ -200,13 +200,13 @@ def read_mask(path: File | str) -> np.ndarray:
   from half of the brightest up count. A JPEG as dark as noise is black.
 
   Returns:
-    `[height, width]` uint8, 0 or 255, as a viewer shows it.
+    The mask, bool `[height, width]`, as a viewer shows it; whether noise was
+    left out of it.
   """
-  return np.where(decode(path, _to_mask)[0], np.uint8(255), np.uint8(0))
+  return decode(path, _to_mask)
 
 
 def _to_mask(image: Image.Image) -> tuple[np.ndarray, bool]:
-  """Returns a mask, and whether noise was left out of it."""
   decoding.refuse_floats(image)
   lossy = image.format in ('JPEG', 'MPO')
   image = decoding.upright(image)

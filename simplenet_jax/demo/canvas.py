@@ -83,10 +83,10 @@ def noise(rng: Rng, grid: Grid, rows: int, columns: int = 0) -> Array:
   return np.asarray(image.resize(grid.x.shape, bicubic))
 
 
-def fractal(rng: Rng, grid: Grid, cells: int, octaves: int = 4) -> Array:
-  """Returns noise whose amplitude halves as its frequency doubles."""
+def fractal(rng: Rng, grid: Grid, cells: int) -> Array:
+  """Returns noise whose amplitude halves as its frequency doubles, twice."""
   total = np.zeros_like(grid.x)
-  for octave in range(octaves):
+  for octave in range(3):
     total += noise(rng, grid, cells << octave) / 2**octave
   return total
 

@@ -98,7 +98,7 @@ def perforated(rng: Rng, grid: Grid, flaw: Flaw) -> Surface:
     here = (m == float(m[spot])) & (k == float(k[spot]))
     if flaw.kind == 'blocked':
       distance = np.where(here, radius, distance)
-    elif flaw.kind == 'torn':
+    else:
       hx, hy = x - float(m[spot]) * pitch, y - float(k[spot]) * row
       hx, hy = c.turn(hx, hy, float(flaw.rng.integers(6)) * np.pi / 3)
       wave = 0.1 * radius * c.noise(flaw.rng, grid, 40)
@@ -175,7 +175,7 @@ def _posed(
 def _table(rng: Rng, grid: Grid, tone: tuple[float, float, float]) -> Array:
   """Returns a plain matt background, [n, n, 3]."""
   colour = c.varied(rng, tone, 0.008) * np.float32(rng.normal(1, 0.06))
-  mottle = 1 + 0.012 * c.fractal(rng, grid, 20, 3)
+  mottle = 1 + 0.012 * c.fractal(rng, grid, 20)
   return colour * mottle[..., None]
 
 
@@ -188,7 +188,7 @@ def gasket(rng: Rng, grid: Grid, flaw: Flaw) -> Surface:
   x, y = _posed(rng, grid, 0.014, lambda: rng.uniform(-0.2, 0.2))
   table = _table(rng, grid, (0.78, 0.79, 0.8))
   speckle = c.noise(rng, grid, 150)
-  cloud = c.fractal(rng, grid, 8, 3)
+  cloud = c.fractal(rng, grid, 8)
   colour = c.varied(rng, (0.17, 0.4, 0.34), 0.025)
 
   centre = np.hypot(x, y)
@@ -259,7 +259,7 @@ def capsule(rng: Rng, grid: Grid, flaw: Flaw) -> Surface:
   cream = c.varied(rng, (0.9, 0.85, 0.74), 0.015)
   seam = 0.02 + rng.normal(0, 0.006)
   roll = rng.normal(0, 0.008)
-  cloud = c.fractal(rng, grid, 6, 3)
+  cloud = c.fractal(rng, grid, 6)
 
   if flaw.kind == 'squeezed':
     side = float(flaw.rng.choice([-1, 1]))
@@ -337,7 +337,7 @@ def connector(rng: Rng, grid: Grid, flaw: Flaw) -> Surface:
   plastic = c.varied(rng, (0.83, 0.82, 0.77), 0.012)
   gold = c.varied(rng, (0.85, 0.66, 0.3), 0.015)
   grain = c.noise(rng, grid, 120)
-  cloud = c.fractal(rng, grid, 6, 3)
+  cloud = c.fractal(rng, grid, 6)
   sway = rng.normal(0, 0.008, _PINS).astype(np.float32)
 
   pins, ridge = _pins(x, y, sway, flaw)

@@ -59,7 +59,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     self.send_response(206 if first else 200)
     if first:
       rest = rest[: served.most]
-      range_ = f'bytes {first}-{first + len(rest) - 1}/{len(content)}'
+      whole = len(content) if served.length else '*'
+      range_ = f'bytes {first}-{first + len(rest) - 1}/{whole}'
       self.send_header('Content-Range', range_)
     if served.length:
       self.send_header('Content-Length', str(len(rest)))

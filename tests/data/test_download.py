@@ -171,7 +171,7 @@ def test_a_refusal_is_told_at_once(server, target, delays, status):
 def test_without_a_network_it_says_what_to_do(target):
   server = serving.Server(CONTENT)
   server.url = serving.closed_url()
-  message = fails(server, target, r'127\.0\.0\.1 cannot be reached')
+  message = fails(server, target, r'127\.0\.0\.1 cannot be reached \(\[Errno')
   assert message.endswith(
     f'get {server.url} by hand, put it at {target} (or give --archive=FILE) '
     'and start again'
@@ -196,6 +196,14 @@ def test_less_than_was_asked_for_is_completed(server, target):
   fetch(server, target)
   assert_whole(server, target)
   assert server.asked == [f'bytes={PIECE}-', f'bytes={2 * PIECE}-']
+
+
+def test_a_server_may_not_tell_how_long_the_file_is(server, target):
+  begin(server, target)
+  server.length = False
+  fetch(server, target)
+  assert_whole(server, target)
+  assert server.sent == [len(CONTENT) - PIECE]
 
 
 def test_bytes_are_stored_as_they_are(server, target):

@@ -6,6 +6,7 @@ from simplenet_jax.data import files, tree
 
 
 def touch(root, *names):
+  """Makes empty files below a folder; returns it."""
   for name in names:
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,20 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from simplenet_jax.data import category, dataset, folder, tree
-
-
-def _touch(root: Path, *names: str) -> Path:
-  for name in names:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-  return root
+from tests.data.test_files import touch
 
 
 @pytest.fixture
 def root(tmp_path):
   """Two categories, one of them with defects, and litter."""
-  return _touch(
+  return touch(
     tmp_path,
     *('nut/train/good/001.png', 'nut/train/good/000.png'),
     *('bolt/train/good/a.JPG', 'bolt/train/good/b.tiff'),
@@ -45,7 +38,7 @@ def _categories(root, *chosen):
 def _found(root, *names, **flags):
   """What is found where some files are, by their place below the root."""
   words = (flags.get(name, '') for name in ('normal', 'defects', 'masks'))
-  found = folder.find(_touch(root, *names), (), tree.Names.parse(*words))
+  found = folder.find(touch(root, *names), (), tree.Names.parse(*words))
   uses = {}
   for one in found.categories:
     uses |= dict.fromkeys(one.train, 'train')
@@ -95,7 +88,7 @@ def test_a_root_that_is_a_category(root, tmp_path, monkeypatch):
 
 
 def test_a_category_is_known_by_either_unicode_form(tmp_path):
-  _touch(tmp_path, 'Geha\u0308use/train/good/a.png')
+  touch(tmp_path, 'Geha\u0308use/train/good/a.png')
   assert _categories(tmp_path, 'Geh\u00e4use')[0].name == 'Geha\u0308use'
 
 
@@ -118,7 +111,7 @@ def test_symlink_cycles_are_harmless(root):
 
 
 def test_two_categories_may_link_one_folder(tmp_path):
-  _touch(tmp_path, 'shared/a.png')
+  touch(tmp_path, 'shared/a.png')
   for name in ('x', 'y'):
     (tmp_path / 'root' / name / 'train').mkdir(parents=True)
     (tmp_path / 'root' / name / 'train/good').symlink_to(tmp_path / 'shared')
@@ -127,7 +120,7 @@ def test_two_categories_may_link_one_folder(tmp_path):
 
 
 def test_a_file_of_two_names_is_used_once(tmp_path):
-  root = _touch(tmp_path, 'train/good/a.png', 'train/good/b.png')
+  root = touch(tmp_path, 'train/good/a.png', 'train/good/b.png')
   (root / 'val').mkdir()
   (root / 'val/c.png').symlink_to(root / 'train/good/a.png')
   (root / 'test').symlink_to(root / 'train')
@@ -142,7 +135,7 @@ def test_a_file_of_two_names_is_used_once(tmp_path):
 
 @pytest.mark.parametrize('link', [os.link, os.symlink])
 def test_a_file_that_is_good_and_defective_is_refused(tmp_path, link):
-  _touch(tmp_path, 'train/good/a.png', 'test/x/b.png')
+  touch(tmp_path, 'train/good/a.png', 'test/x/b.png')
   link(tmp_path / 'test/x/b.png', tmp_path / 'train/good/c.png')
   with pytest.raises(
     ValueError, match='are one file, good by one name and def'
@@ -216,7 +209,7 @@ def test_a_fifth_of_good_images_beside_defects_is_tested_on(tmp_path):
 
 
 def test_several_folders_of_images_are_a_category_each(tmp_path, caplog):
-  root = _touch(tmp_path, 'gasket/a.jpg', 'screw/b.jpg', 'empty/notes.txt')
+  root = touch(tmp_path, 'gasket/a.jpg', 'screw/b.jpg', 'empty/notes.txt')
   assert [one.name for one in _categories(root)] == ['gasket', 'screw']
   assert caplog.messages[0].startswith(
     f'{root}: each of gasket, screw is taken for a kind of part of its own'
@@ -232,7 +225,7 @@ def test_several_folders_of_images_are_a_category_each(tmp_path, caplog):
 
 def test_a_category_may_have_any_name(tmp_path):
   names = ['bad/train/good/a.png', 'ok/train/good/b.png', 'x/train/good/c.png']
-  found = _categories(_touch(tmp_path, *names))
+  found = _categories(touch(tmp_path, *names))
   assert [one.name for one in found] == ['bad', 'ok', 'x']
 
 
@@ -311,7 +304,7 @@ def test_masks_that_fit_no_image_or_several(root, names, message):
 def test_masks_deeper_down_belong_to_images_deeper_down(tmp_path):
   names = ['train/good/a.png', 'test/x/cam1/0.png', 'test/x/cam2/0.png']
   mask = tmp_path / 'masks/x/cam2/0.png'
-  (one,) = _categories(_touch(tmp_path, *names, 'masks/x/cam2/0.png'))
+  (one,) = _categories(touch(tmp_path, *names, 'masks/x/cam2/0.png'))
   assert [sample.masks for sample in one.test] == [(), (mask,)]
   (tmp_path / 'test/x/cam2/0.png').unlink()
   with pytest.raises(ValueError, match='a mask without an image'):
@@ -321,7 +314,7 @@ def test_masks_deeper_down_belong_to_images_deeper_down(tmp_path):
 def test_all_masks_in_a_folder_of_an_images_name_count(tmp_path):
   masks = ['ground_truth/x/0/000.png', 'ground_truth/x/0/001.png']
   (one,) = _categories(
-    _touch(tmp_path, 'train/good/a.png', 'test/x/0.png', *masks)
+    touch(tmp_path, 'train/good/a.png', 'test/x/0.png', *masks)
   )
   assert [mask.name for mask in one.test[0].masks] == ['000.png', '001.png']
 
@@ -345,7 +338,7 @@ def test_files_that_are_no_images_have_a_reason(tmp_path):
     'train/good/@eaDir/a.png/SYNO.png': tree.HIDDEN,
     '__MACOSX/._a.png': tree.HIDDEN,
   }
-  _touch(root, *expected)
+  touch(root, *expected)
   (root / 'train/good/e.png').symlink_to(root / 'none.png')
   os.mkfifo(root / 'train/good/f.png')
   links = {'train/good/e.png': tree.NOTHING, 'train/good/f.png': tree.NO_FILE}
@@ -357,7 +350,7 @@ def test_files_that_are_no_images_have_a_reason(tmp_path):
   [('a.jfif', 'JPEG'), ('a.ppm', 'PPM'), ('a.gif', 'GIF'), ('a', 'BMP')],
 )
 def test_images_are_known_by_their_content(tmp_path, name, form):
-  root = _touch(tmp_path, 'good/b.png')
+  root = touch(tmp_path, 'good/b.png')
   Image.new('RGB', (8, 8)).save(root / 'good' / name, form)
   assert _found(root)[f'good/{name}'] == 'train'
 

@@ -25,6 +25,14 @@ def opened(root, data, *images):
   return inputs.prepare(category, data)
 
 
+def save_defect(root, name, mask):
+  """Writes a mask, and as a test image the same."""
+  for place in ('test', 'masks'):
+    path = root / f'part/{place}/x/{name}.png'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(path)
+
+
 def deep(bits, side=40):
   rng = np.random.default_rng(bits)
   return rng.integers(0, 2**bits, (side, side)).astype(np.uint16)
@@ -70,21 +78,14 @@ def test_another_aspect_is_told(tmp_path, data, caplog):
 
 def test_pixels_that_are_not_known_are_told_and_counted(tmp_path, data, caplog):
   data.mask_rule = 'half'
-
-  def save(name, mask):
-    for folder_name, pixels in (('test', mask), ('ground_truth', mask)):
-      path = tmp_path / f'part/{folder_name}/x/{name}.png'
-      path.parent.mkdir(parents=True, exist_ok=True)
-      Image.fromarray(pixels).save(path)
-
   mask = np.zeros((64, 64), np.uint8)
-  save('black', mask)
+  save_defect(tmp_path, 'black', mask)
   mask[8:16, 8:16] = 255
-  save('right', mask)
-  save('inverted', 255 - mask)
+  save_defect(tmp_path, 'right', mask)
+  save_defect(tmp_path, 'inverted', 255 - mask)
   mask[:] = 0
   mask[40, 40] = 255
-  save('small', mask)
+  save_defect(tmp_path, 'small', mask)
   found = opened(tmp_path, data, np.zeros((64, 64), np.uint8))
   assert found.known_pixels() == {
     'images': 2,
@@ -112,10 +113,7 @@ def test_what_the_crop_leaves_out_is_told(tmp_path, data, caplog):
   for name, top in (('in', 30), ('out', 2), ('between', 14)):
     mask = np.zeros((64, 64), np.uint8)
     mask[top : top + 4, 30:34] = 255
-    for place in ('test', 'masks'):
-      path = tmp_path / f'part/{place}/x/{name}.png'
-      path.parent.mkdir(parents=True, exist_ok=True)
-      Image.fromarray(mask).save(path)
+    save_defect(tmp_path, name, mask)
   found = opened(tmp_path, data, np.zeros((64, 64), np.uint8))
   assert found.known_pixels()['left_out'] == {masks.OUTSIDE: 1}
   root = tmp_path / 'part/test/x'
