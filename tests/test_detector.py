@@ -92,11 +92,7 @@ COUNT = 13  # A multiple of no batch size.
 @pytest.fixture(scope='module')
 def alone(detector):
   """Each image alone, as CPUs compute."""
-  return [
-    found
-    for pixels in detectors.arrays(COUNT)
-    for found in detector.predict(pixels)
-  ]
+  return [next(detector.predict(one)) for one in detectors.arrays(COUNT)]
 
 
 @pytest.mark.parametrize(
@@ -211,13 +207,12 @@ def test_no_more_is_asked_for_than_is_allowed(
   most, done, sizes = 0, 0, []
   given = streaming(detector, batch)
   start = given._start
-  given._start = lambda pixels: sizes.append(len(pixels)) or start(pixels)
-  try:
-    for _ in given.predict(iter(stream), lookahead=lookahead):
-      most = max(most, stream.taken - done - 1)
-      done += 1
-  finally:
-    del given._start
+  monkeypatch.setattr(
+    given, '_start', lambda pixels: sizes.append(len(pixels)) or start(pixels)
+  )
+  for _ in given.predict(iter(stream), lookahead=lookahead):
+    most = max(most, stream.taken - done - 1)
+    done += 1
   assert done == 60
   busy = 4 * batch + 1
   assert min(allowed, busy, 59) - 3 <= most <= min(allowed, busy)

@@ -36,12 +36,15 @@ MODULES = {
 def imported(source):
   """Returns the modules of `MODULES` that a source imports."""
   for node in ast.walk(ast.parse(source)):
-    if isinstance(node, ast.Import):
-      yield from (name.name for name in node.names if name.name in MODULES)
-    elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
-      names = {name.name for name in node.names}
-      # What torch raises is harmless.
-      yield from (node.module for _ in names - {'UnpicklingError'})
+    match node:
+      case ast.Import(names=names):
+        found = [one.name for one in names]
+      case ast.ImportFrom(module=str(module), names=names):
+        # What torch raises is harmless.
+        found = [module for one in names if one.name != 'UnpicklingError']
+      case _:
+        found = []
+    yield from (one for one in found if one.split('.')[0] in MODULES)
 
 
 def test_nothing_but_a_config_file_is_run():

@@ -108,16 +108,12 @@ def _parse(kind: Any, value: Any) -> Any:
   arguments = typing.get_args(kind)
   if isinstance(value, dict) and kind in _CLASSES:
     hints = typing.get_type_hints(kind)
-    if kind is Thresholds:
-      hints = {_KEYS.get(name, name): hint for name, hint in hints.items()}
-    if value.keys() - hints.keys():
+    names = {_KEYS.get(name, name): name for name in hints}
+    if value.keys() - names.keys():
       raise _UnknownField
     found: dict[str, Any] = {
-      name: _parse(hints[name], one) for name, one in value.items()
+      names[key]: _parse(hints[names[key]], one) for key, one in value.items()
     }
-    if kind is Thresholds:
-      names = {key: name for name, key in _KEYS.items()}
-      found = {names.get(key, key): one for key, one in found.items()}
     return kind(**found)
   if isinstance(kind, types.UnionType):  # Always of a type and None.
     return None if value is None else _parse(arguments[0], value)

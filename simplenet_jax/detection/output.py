@@ -221,7 +221,8 @@ class Output:
 
 def make_room(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
   """Removes what predictions left in a folder, unless it holds `inputs`."""
-  left = [folder / name for name in (files.TABLE, *files.RESULTS)]
+  names = (files.TABLE, *files.RESULTS)
+  left = [one for name in names if os.path.lexists(one := folder / name)]
   for path in left:
     refuse_existing(path, overwrite)
     kept = path.resolve()
@@ -234,7 +235,7 @@ def make_room(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
     if path.is_dir() and not path.is_symlink():
       shutil.rmtree(path)
     else:
-      path.unlink(missing_ok=True)
+      path.unlink()
 
 
 @contextlib.contextmanager

@@ -18,23 +18,23 @@ DIM, HIDDEN = 24, 8
 
 
 @functools.cache
-def backbone(architecture='demo_resnet', levels=(2, 3)):
+def backbone(levels):
   """Returns a backbone's weights, every parameter and statistic random."""
-  tensors = torch_resnet.tensors(torch_resnet.fabricate(architecture))
-  return resnet.fold(tensors, architecture, levels)
+  tensors = torch_resnet.tensors(torch_resnet.fabricate('demo_resnet'))
+  return resnet.fold(tensors, 'demo_resnet', levels)
 
 
-def make_config(size=32, crop=0, adaptor='linear', padding='reflect'):
+def make_config(crop=0, adaptor='linear', padding='reflect'):
   config = from_protocol()
   config.backbone.name, config.backbone.padding = 'demo_resnet', padding
   config.backbone.probe = False
-  config.data.resize, config.data.crop = size + 8 * bool(crop), crop
+  config.data.resize, config.data.crop = 32 + 8 * bool(crop), crop
   config.patch.pretrain_dim = config.patch.target_dim = DIM
   config.head.hidden, config.head.adaptor = HIDDEN, adaptor
   return config
 
 
-def make_head(seed, adaptor='linear', bias=True):
+def make_head(seed, adaptor='linear'):
   """Returns a trained head's leaves, random, statistics included."""
   rng = np.random.default_rng(seed)
 
@@ -53,8 +53,7 @@ def make_head(seed, adaptor='linear', bias=True):
   }
   for i in range(count):
     head[f'params.adaptor.{i}.kernel'] = random(DIM, DIM, scale=DIM**-0.5)
-    if bias:
-      head[f'params.adaptor.{i}.bias'] = random(DIM)
+    head[f'params.adaptor.{i}.bias'] = random(DIM)
   return head
 
 
@@ -95,7 +94,7 @@ def assert_range(found, expected, share=1e-5):
   assert error < share * np.ptp(expected)
 
 
-def as_on_accelerators(detector, precision='float32', batch_size=64, **options):
+def as_on_accelerators(detector, precision='float32', batch_size=64):
   """Returns a detector that computes batches, with convolutions."""
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(jax, 'default_backend', lambda: 'gpu')
@@ -104,7 +103,6 @@ def as_on_accelerators(detector, precision='float32', batch_size=64, **options):
       detector.weights,
       precision=precision,
       batch_size=batch_size,
-      **options,
     )
 
 

@@ -103,6 +103,11 @@ def test_each_change_is_told_once_and_of_a_single_image(
   assert told(KNOWN, changed, caplog) == [line]
 
 
+def test_the_other_order_is_named(caplog):
+  (line,) = told(KNOWN, [NEW[0][..., ::-1]], caplog, channels='bgr')
+  assert "channels='rgb' (--channels=rgb) exchanges them" in line
+
+
 def test_gray_images_are_told_where_training_images_had_colours(caplog):
   gray = NEW[0].mean(-1, keepdims=True).repeat(3, -1).astype(np.uint8)
   assert 'image 0: is gray, but the training images have colours' in told(

@@ -42,7 +42,15 @@ def shipped(tmp_path_factory):
   assert shipper.has(one.name, [0], '80 train')
   assert not shipper.has(one.name, [0, 1], '80 train')
   assert not shipper.has(one.name, [0], '81 train')
-  return Detector.load(workdir / 'detectors' / one.name), images
+  path = workdir / 'detectors' / f'{one.name}.safetensors'
+  whole = path.read_bytes()
+  path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # As a disk may do.
+  later = assembly.Shipper(config, loaded, workdir)
+  assert not later.has(one.name, [0], '80 train')
+  path.unlink()
+  assert not shipper.has(one.name, [0], '80 train')
+  path.write_bytes(whole)
+  return Detector.load(path), images
 
 
 def test_it_knows_its_training_images(shipped):

@@ -76,7 +76,7 @@ def saved(tmp_path):
   return path
 
 
-def assert_refused(path, message=None):
+def assert_refused(path, message):
   with pytest.raises(ValueError, match=message) as caught:
     file.load(path)
   text = str(caught.value)

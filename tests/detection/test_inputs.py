@@ -27,6 +27,7 @@ def test_a_folder_gives_its_images_with_their_paths(folder):
   paths = sorted(folder.rglob('*.png'))
   for given in (folder, str(folder), folder / 'line'):
     assert list(inputs.sources(given)) == [(path, path) for path in paths]
+    assert inputs.is_counted(given)
 
 
 def test_arrays_and_pictures_are_numbered():
@@ -39,6 +40,8 @@ def test_arrays_and_pictures_are_numbered():
     ((name, item),) = inputs.sources(one)
     assert name == 0
     assert item is one
+    assert inputs.is_counted(one)
+    assert not inputs.is_counted(iter([one]))
 
 
 @pytest.mark.parametrize('batch_size', [1, 8, 64])
