@@ -63,11 +63,11 @@ class ShortRun:
     files = (folder / 'undisturbed').rglob('*')
     self.bytes = sum(path.stat().st_size for path in files if path.is_file())
 
-  def start(self, work: str, root: pathlib.Path | None = None):
+  def start(self, work: str) -> subprocess.Popen:
     """Begins a run in a work directory, or takes it up; ends one that hangs."""
     if self._running:
       self._running.kill()
-    settings = {**_SETTINGS, 'data.root': root or self.root}
+    settings = {**_SETTINGS, 'data.root': self.root}
     self._running = subprocess.Popen(  # noqa: S603 - our own.
       [
         *(sys.executable, '-m', 'simplenet_jax.main'),
@@ -91,11 +91,9 @@ class ShortRun:
     rest = process.stdout.read if process.stdout else str
     threading.Thread(target=rest, daemon=True).start()
 
-  def finish(
-    self, work: str, root: pathlib.Path | None = None
-  ) -> tuple[int, str, str]:
+  def finish(self, work: str) -> tuple[int, str, str]:
     """Runs to the end; returns its status, what it told and its errors."""
-    process = self.start(work, root)
+    process = self.start(work)
     told, errors = process.communicate(timeout=300)
     return process.returncode, told, errors
 

@@ -78,12 +78,11 @@ def finish(device: str) -> None:
     torch.cuda.synchronize()
 
 
-def aggregate(levels: Sequence[torch.Tensor], size: int = 3) -> torch.Tensor:
+def aggregate(levels: Sequence[torch.Tensor]) -> torch.Tensor:
   """Returns patch features as the released code makes them.
 
   Args:
     levels: `[batch, channels, h, w]`, the finest first.
-    size: The side of a patch.
 
   Returns:
     `[batch * H * W, DIM]`.
@@ -92,8 +91,8 @@ def aggregate(levels: Sequence[torch.Tensor], size: int = 3) -> torch.Tensor:
   pooled = []
   for level in levels:
     batch, channels, h, w = level.shape
-    patches = functional.unfold(level, size, padding=size // 2)
-    patches = patches.reshape(batch, channels * size**2, h, w)
+    patches = functional.unfold(level, 3, padding=1)
+    patches = patches.reshape(batch, channels * 9, h, w)
     if (h, w) != (height, width):
       patches = _resize(patches, (height, width))
     rows = patches.movedim(1, -1).reshape(batch * height * width, 1, -1)

@@ -12,6 +12,7 @@ import torch
 from safetensors import numpy as safetensors
 
 from simplenet_jax import demo
+from simplenet_jax.models.weights import files
 
 # Of a run that takes a second or two.
 SETTINGS = {
@@ -57,8 +58,6 @@ def training(
 
 def lay(folder: pathlib.Path) -> Ground:
   """Makes it all, below an empty folder."""
-  from simplenet_jax.models.weights import files
-
   root, run = folder / 'data', folder / 'run'
   demo.generate(root, categories=['gasket'], train=6, good=2, defective=3)
   (root / demo.MARKER).unlink()

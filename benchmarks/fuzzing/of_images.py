@@ -43,13 +43,12 @@ def names(chance: Random, known: Ground, folder: Path) -> Case:
   # Something must be there whatever was not taken for a name.
   shutil.copyfile(whole[0], shown / 'usual.png')
   pictures.entangle(chance, shown)
-  suffixes = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
   found = [
     Path(place, name)
     for place, _, names in os.walk(shown)
     if all(part[0] != '.' for part in Path(place).relative_to(shown).parts)
     for name in names
-    if name[0] != '.' and name.lower().endswith(suffixes)
+    if name[0] != '.' and name.lower().endswith(pictures.SUFFIXES)
   ]
   # Links to nothing and to devices are left out, and told.
   count = sum(path.is_file() for path in found)

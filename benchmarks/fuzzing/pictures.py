@@ -26,7 +26,7 @@ _MODES = {
   'EPS': ('L', 'RGB'),
   'PDF': ('L', 'RGB'),
 }
-_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 _SIDES = (1, 2, 3, 7, 31, 64, 100, 257)
 _PIECES = (
   'a', 'ü', '日本', '😀', '\u202egnp', 'e\u0301', ' ', '  ', '.', '..', '-',
@@ -51,7 +51,7 @@ def path(chance: Random, suffix: str = '') -> str:
 
 def suffix(chance: Random) -> str:
   """Returns how an image's name may end, whatever it is."""
-  found = chance.choice(_SUFFIXES)
+  found = chance.choice(SUFFIXES)
   return found.upper() if chance.random() < 0.2 else found
 
 

@@ -55,7 +55,7 @@ def detect(
   return maps, jnp.max(scores, axis=(1, 2))
 
 
-def _convolution(x, kernel: np.ndarray, stride=1, amount=0, groups=1):
+def _convolution(x, kernel: np.ndarray, stride, amount, groups=1):
   # Any: a traced array would be a node of its own.
   turned: Any = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
   return lax.conv_general_dilated(

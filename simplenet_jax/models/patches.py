@@ -43,8 +43,7 @@ def adaptive_pooling(inputs: int, outputs: int) -> sparse.csc_array:
   )
 
 
-# Equal only to itself: `pooling_for` returns the same objects for the same
-# sizes, and compiled functions are found again by them.
+# Equal only to itself: arrays are not compared.
 @dataclasses.dataclass(frozen=True, eq=False)
 class LevelPooling:
   """How one level contributes to dimensions `start` to `stop` of a patch.

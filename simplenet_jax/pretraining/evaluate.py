@@ -11,15 +11,14 @@ import pathlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 from absl import app, flags
 
 from simplenet_jax import files
 from simplenet_jax.evaluation import metrics
-from simplenet_jax.models import layers, patches, resnet, weights
-from simplenet_jax.pretraining import augment, learner, pool
+from simplenet_jax.models import patches, resnet, simplenet, weights
+from simplenet_jax.pretraining import learner, pool
 
 _ARCHITECTURE = 'demo_resnet'
 _FIRST = 1_000_000  # Recipes from this number on are never trained on.
@@ -43,32 +42,20 @@ def patch_features(state: Any, images: np.ndarray) -> np.ndarray:
   Returns:
     `[batch, h, w, dimensions]`, float32; the dimensions of both levels.
   """
-  spec = resnet.ARCHITECTURES[_ARCHITECTURE]
-  dims = spec.channels(max(learner.LEVELS))
+  starts = range(0, len(images), 16)
+  return np.concatenate([_embed(state, images[i : i + 16]) for i in starts])
 
-  @jax.jit
-  def run(weights, images):
-    def convolve(name, x, stride):
-      kernel, bias = weights[f'{name}.kernel'], weights[f'{name}.bias']
-      return layers.convolve(x, kernel, bias, stride, 'zeros', 'bfloat16')
 
-    return resnet.apply(
-      _ARCHITECTURE, learner.LEVELS, convolve, layers.max_pool, images
-    )
-
-  @jax.jit
-  def embed(image):
-    channels = tuple(level.shape[-1] for level in image)
-    pooling = patches.pooling_for(channels, 3, dims, 2 * dims)
-    pooled = list(map(patches.pool_level, image, pooling))
-    return patches.merge(pooled, [level.start for level in pooling], 2 * dims)
-
-  parts = []
-  for start in range(0, len(images), 16):
-    pixels = jnp.asarray(images[start : start + 16], jnp.float32) / 255
-    features = run(state, augment.normalise(pixels))
-    parts.append(jax.vmap(embed)(features))
-  return np.concatenate(parts)
+@jax.jit
+def _embed(state: Any, images: jax.Array) -> jax.Array:
+  dims = resnet.ARCHITECTURES[_ARCHITECTURE].channels(max(learner.LEVELS))
+  network = simplenet.FeatureNetwork(
+    _ARCHITECTURE, learner.LEVELS, 'zeros', 3, dims, 2 * dims
+  )
+  levels = simplenet.features(network, state, images)
+  return jax.vmap(
+    lambda *one: patches.merge(one, network.level_offsets, network.target_dim)
+  )(*levels)
 
 
 def nearest(train: np.ndarray, test: np.ndarray) -> np.ndarray:

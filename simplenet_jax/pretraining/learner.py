@@ -112,7 +112,7 @@ def _max_pool(x: jax.Array, axis: int) -> jax.Array:
 
 
 def features(model: network.ResNet, images: jax.Array) -> tuple[jax.Array, ...]:
-  """Does what `model(images, train=True)` does, faster on a CPU.
+  """Does what `model(images)` does, faster on a CPU.
 
   There, XLA is slow at convolutions of three channels and at the gradient of
   a max pool, which together take half of a step.
@@ -132,12 +132,12 @@ def features(model: network.ResNet, images: jax.Array) -> tuple[jax.Array, ...]:
     padding=((3, 3), (3, 3)),
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
   )
-  x = nnx.relu(model.bn1(x, use_running_average=False))
+  x = nnx.relu(model.bn1(x))
   x = _max_pool(_max_pool(x, 1), 2)
   result = []
   for level, blocks in enumerate(model.layers, start=1):
     for block in blocks:
-      x = block(x, train=True)
+      x = block(x)
     if level in model.levels:
       result.append(x)
   return tuple(result)

@@ -3,12 +3,10 @@
 What features are computed with is `models/resnet.py`, BatchNorms folded.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -29,17 +27,16 @@ def _conv(
   outputs: int,
   size: int,
   stride: int,
-  padding: str,
   rngs: nnx.Rngs,
 ) -> nnx.Conv:
-  # torch pads by size // 2 on both sides, and so does 'REFLECT'; 'SAME' pads an
-  # even input on the right only when the stride is 2.
+  # torch pads by size // 2 on both sides; 'SAME' pads an even input on the
+  # right only when the stride is 2.
   return nnx.Conv(
     inputs,
     outputs,
     (size, size),
     strides=stride,
-    padding='REFLECT' if padding == 'reflect' else size // 2,
+    padding=size // 2,
     use_bias=False,
     kernel_init=nnx.initializers.he_normal(),
     rngs=rngs,
@@ -60,12 +57,12 @@ class Shortcut(nnx.Module):
   """A 1x1 convolution and its norm, where a block changes the shape."""
 
   def __init__(self, inputs: int, outputs: int, stride: int, rngs: nnx.Rngs):
-    self.conv = _conv(inputs, outputs, 1, stride, 'zeros', rngs)
+    self.conv = _conv(inputs, outputs, 1, stride, rngs)
     self.bn = _norm(outputs, rngs)
 
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[batch, h, w, inputs]` to `[batch, h', w', outputs]`."""
-    return self.bn(self.conv(x), use_running_average=not train)
+    return self.bn(self.conv(x))
 
 
 class Block(nnx.Module):
@@ -77,7 +74,6 @@ class Block(nnx.Module):
     inputs: int,
     level: int,
     stride: int,
-    padding: str,
     rngs: nnx.Rngs,
   ):
     outputs = architecture.channels(level)
@@ -87,19 +83,19 @@ class Block(nnx.Module):
       shapes.append((inner, outputs, 1, 1))
     else:
       shapes = [(inputs, outputs, 3, stride), (outputs, outputs, 3, 1)]
-    self.convs = nnx.List([_conv(*shape, padding, rngs) for shape in shapes])
+    self.convs = nnx.List([_conv(*shape, rngs) for shape in shapes])
     self.bns = nnx.List([_norm(shape[1], rngs) for shape in shapes])
     reshapes = stride != 1 or inputs != outputs
     self.downsample = (
       Shortcut(inputs, outputs, stride, rngs) if reshapes else None
     )
 
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[batch, h, w, inputs]` to `[batch, h', w', outputs]`."""
-    residual = x if self.downsample is None else self.downsample(x, train)
+    residual = x if self.downsample is None else self.downsample(x)
     last = len(self.convs) - 1
     for i, (conv, bn) in enumerate(zip(self.convs, self.bns, strict=True)):
-      x = bn(conv(x), use_running_average=not train)
+      x = bn(conv(x))
       x = nnx.relu(x if i < last else x + residual)
     return x
 
@@ -120,26 +116,24 @@ class ResNet(nnx.Module):
   def __init__(
     self,
     architecture: str,
-    levels: Sequence[int] = (2, 3),
+    levels: Sequence[int],
     *,
-    padding: str = 'zeros',
     rngs: nnx.Rngs,
   ):
     """Builds the network, randomly initialised.
 
     Args:
-      architecture: A key of `ARCHITECTURES`.
+      architecture: A key of `resnet.ARCHITECTURES`.
       levels: Any of 1, 2 and 3; nothing above the highest is built.
-      padding: What convolutions see beyond the border, one of `PADDINGS`.
       rngs: Randomness for the initial weights.
 
     Raises:
-      ValueError: For an unknown architecture, level or padding.
+      ValueError: For an unknown architecture or level.
     """
-    resnet.check(architecture, levels, padding)
+    resnet.check(architecture, levels, 'zeros')
     spec = resnet.ARCHITECTURES[architecture]
     self.levels = tuple(levels)
-    self.conv1 = _conv(3, spec.width, 7, 2, padding, rngs)
+    self.conv1 = _conv(3, spec.width, 7, 2, rngs)
     self.bn1 = _norm(spec.width, rngs)
     inputs = spec.width
     layers = []
@@ -147,97 +141,37 @@ class ResNet(nnx.Module):
       blocks = []
       for index in range(spec.depths[level - 1]):
         stride = 2 if index == 0 and level > 1 else 1
-        blocks.append(Block(spec, inputs, level, stride, padding, rngs))
+        blocks.append(Block(spec, inputs, level, stride, rngs))
         inputs = spec.channels(level)
       layers.append(nnx.List(blocks))
     self.layers = nnx.List(layers)
 
-  def __call__(
-    self, images: jax.Array, train: bool = False
-  ) -> tuple[jax.Array, ...]:
-    """Computes the feature maps.
+  def __call__(self, images: jax.Array) -> tuple[jax.Array, ...]:
+    """Computes the feature maps, with the batch's statistics.
 
     Args:
       images: Normalised images `[batch, height, width, 3]`, float.
-      train: Whether BatchNorm uses and updates the batch's statistics; always
-        False for a frozen backbone.
 
     Returns:
       One `[batch, ceil(height / s), ceil(width / s), channels]` per level, with
       strides `s` of 4, 8 and 16.
     """
-    x = self.bn1(self.conv1(images), use_running_average=not train)
+    x = self.bn1(self.conv1(images))
     x = _max_pool(nnx.relu(x))
     features = []
     for level, blocks in enumerate(self.layers, start=1):
       for block in blocks:
-        x = block(x, train)
+        x = block(x)
       if level in self.levels:
         features.append(x)
     return tuple(features)
-
-
-def parameter_count(model: nnx.Module) -> int:
-  """Returns the number of trainable parameters (no running statistics)."""
-  return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
-
-
-def abstract(
-  architecture: str, levels: Sequence[int] = (2, 3), padding: str = 'zeros'
-) -> tuple[nnx.GraphDef, nnx.State]:
-  """Returns a network's structure and the shapes of its state.
-
-  Nothing is computed or allocated; weights are put in by `weights.load`.
-
-  Args:
-    architecture: A key of `ARCHITECTURES`.
-    levels: The levels to return.
-    padding: One of `PADDINGS`; the state does not depend on it.
-
-  Returns:
-    The graph definition (static, hashable) and a state of
-    `jax.ShapeDtypeStruct`, not to be changed: others get the same.
-  """
-  spec = resnet.ARCHITECTURES.get(architecture)
-  return _abstract(architecture, spec, tuple(levels), padding)
-
-
-@functools.cache  # Takes a second, and is asked for again and again.
-def _abstract(
-  architecture: str,
-  spec: resnet.Architecture | None,
-  levels: tuple[int, ...],
-  padding: str,
-) -> tuple[nnx.GraphDef, nnx.State]:
-  del spec  # Another one is another network, whatever it is called.
-
-  def build():
-    return ResNet(architecture, levels, padding=padding, rngs=nnx.Rngs(0))
-
-  return nnx.split(nnx.eval_shape(build))
-
-
-def apply(
-  graph: nnx.GraphDef, state: nnx.State, images: jax.Array
-) -> tuple[jax.Array, ...]:
-  """Runs a frozen backbone, as a pure function of its state.
-
-  Args:
-    graph: From `abstract`.
-    state: The weights, an argument and never a constant of a compiled program.
-    images: Normalised images `[batch, height, width, 3]`, float.
-
-  Returns:
-    The chosen levels' feature maps, as `ResNet` returns them.
-  """
-  return nnx.merge(graph, state)(jnp.asarray(images))
 
 
 def to_torch_names(state: nnx.State) -> dict[str, np.ndarray]:
   """Turns a backbone's state into tensors with torchvision's names.
 
   Args:
-    state: As from `from_torch_names`, whose exact inverse this is.
+    state: Of a `ResNet`, parameters and statistics.
 
   Returns:
     NumPy arrays in the state's type, kernels

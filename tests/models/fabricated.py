@@ -20,9 +20,9 @@ def tensors(architecture, whole=False):
   return dict(_made(architecture, whole))
 
 
-def untrained(architecture, levels=(1, 2, 3), seed=0):
+def untrained(architecture, levels=(1, 2, 3)):
   """Weights as an untrained network of torch has them; norms change nothing."""
-  rng = np.random.default_rng(seed)
+  rng = np.random.default_rng(0)
   found = {}
   layers = resnet.layers(architecture, levels)
   for layer, _, (size, _, inputs, outputs) in layers:

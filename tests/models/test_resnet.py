@@ -96,7 +96,7 @@ def test_probe_moves_statistics_as_torch_does_in_train_mode(architecture):
   for name, value in found.items():
     # torch divides rounding errors by the square root of epsilon, layer by
     # layer; the statistics themselves move by tenths.
-    np.testing.assert_allclose(value, expected[name], atol=4e-3, rtol=1e-4)
+    np.testing.assert_allclose(value, expected[name], atol=2e-3)
     assert (value != plain[name]).any()
 
 
