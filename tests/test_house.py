@@ -108,7 +108,7 @@ def test_no_module_imports_from_above(path, name):
       assert room(other) == room(name), f'{name} imports {other}'
 
 
-@pytest.mark.parametrize('brick', ['convolution', 'patches'])
+@pytest.mark.parametrize('brick', ['layers', 'patches'])
 def test_one_network(brick):
   """Training, detectors and exports take the network whole, from models."""
   for path, name in modules():
