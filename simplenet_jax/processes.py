@@ -11,6 +11,8 @@ from typing import Any
 
 from absl import flags
 
+from simplenet_jax.console import first_line
+
 
 @dataclasses.dataclass(frozen=True)
 class Processes:
@@ -53,7 +55,7 @@ def define_flags() -> None:
     ['process', 'processes', 'processes_on_host', 'multihost', 'workdir']
   )
   def _check(values: Mapping[str, Any]) -> bool:
-    several = values['multihost'] or find(values, os.environ).count > 1
+    several = find(values, os.environ).count > 1 or values['multihost']
     if several and not values['workdir']:
       raise flags.ValidationError(
         'several processes need --workdir, on storage that all of them share'
@@ -79,10 +81,9 @@ def from_flags() -> Processes:
     # would end the others.
     jax.distributed.shutdown()
   except (ValueError, TypeError, RuntimeError) as error:
-    reason = str(error).strip().splitlines()[0]
     raise ValueError(
-      f'--multihost: JAX found no cluster, or not all of it came ({reason}); '
-      'give --process and --processes'
+      '--multihost: JAX found no cluster, or not all of it came '
+      f'({first_line(error)}); give --process and --processes'
     ) from None
   return Processes(index, count, values['processes_on_host'] or 1)
 

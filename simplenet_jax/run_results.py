@@ -26,7 +26,7 @@ from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.job import Job
 from simplenet_jax.training.progress import METRICS, HeadProgress, unlearned
 from simplenet_jax.training.worker import FAILURES
-from simplenet_jax.workdir import Result, WorkDir, wait_for
+from simplenet_jax.workdir import Heads, Result, WorkDir, wait_for
 
 # Returns the last patch scores of heads, given by seed, on a category's images.
 ScoreAgain = Callable[
@@ -55,20 +55,16 @@ class RunResults:
     self._categories = {one.name: one for one in self.images.categories}
     self._shipper = Shipper(self.config, self.weights, self.work.path)
     self._told: set[tuple[str, str | None]] = set()
-    self._evaluated: set[str] = set()
+    self._through: set[str] = set()  # Categories that need no other look.
+    self._evaluated = False  # Whether this process has evaluated any.
     self._page_due = 0.0  # Of `time.monotonic`.
     self._failed: dict[str, str] = {}  # Detectors that could not be made.
 
   def left(self, jobs: Sequence[Job]) -> dict[Job, int]:
     """Returns which heads of this process are to be trained, from what step."""
-    left = {}
-    for job in jobs:
-      step = self.checkpoints.progress(job)
-      if step < job.steps:
-        left[job] = step
-      elif 'test' not in self.work.head(job.category, job.seed):
-        self.work.note_head(job.category, job.seed)
-    self.work.forget([(job.category, job.seed) for job in left])
+    steps = {job: self.checkpoints.progress(job) for job in jobs}
+    left = {job: step for job, step in steps.items() if step < job.steps}
+    self.work.take_up({(job.category, job.seed): job in left for job in jobs})
     return left
 
   def rank(self, name: str) -> Callable[[np.ndarray], float] | None:
@@ -76,7 +72,8 @@ class RunResults:
     if self.config.evaluation.course:
       return lambda scores: 0.0  # None is dropped in favour of another.
     labels = self._categories[name].labels
-    mixed = any(one.get('mixed') for one in self.work.heads(name).values())
+    heads = self.work.heads()[name]
+    mixed = any(one.get('mixed') for one in heads.values())
     if mixed or not 0 < labels.sum() < len(labels):
       return None
     return lambda scores: metrics.auroc(labels, scores.max(axis=(1, 2)))
@@ -103,12 +100,16 @@ class RunResults:
 
     They are left by processes that were killed, or by images that changed.
     """
+    complete = self.work.complete()
     with self.work.locked():
       known = self.work.results()
-    for name in self.work.complete():
-      is_known = known[name] and not isinstance(known[name], str)
-      if name not in self._evaluated and not (is_known and self._has(name)):
+    for name, heads in complete.items():
+      if name in self._through:
+        continue
+      is_known = isinstance(known[name], results.CategoryResult)
+      if not is_known or not self._has(name, heads):
         self._finish(name)
+      self._through.add(name)
 
   def conclude(self) -> dict[str, Any]:
     """Writes tables and page if all categories are there; tells what came.
@@ -140,13 +141,12 @@ class RunResults:
       if wants_page:
         console.print(f'Report: {path / page.NAME}')
       self._shipper.conclude()
-    failed = dict(self._failed)
+    failed, heads = dict(self._failed), self.work.heads()
     for name, one in found.items():
-      errors = [head.get('error') for head in self.work.heads(name).values()]
-      if (
-        told := one if isinstance(one, str) else next(filter(None, errors), '')
-      ):
-        failed[name] = told
+      errors = [head.get('error') for head in heads[name].values()]
+      error = one if isinstance(one, str) else next(filter(None, errors), '')
+      if error:
+        failed[name] = error
     if failed:
       names = [name for name in found if name in failed]
       raise ValueError(
@@ -164,14 +164,10 @@ class RunResults:
     )
     return [text for text in told if text]
 
-  def _has(self, name: str) -> bool:
+  def _has(self, name: str, heads: Heads) -> bool:
     """Returns whether a category's files are there that are asked for."""
     folder, asked = self.work.path, self.config.evaluation
-    whole = [
-      seed
-      for seed in self.config.seeds
-      if not self.work.head(name, seed).get('error')
-    ]
+    whole = [int(seed) for seed, one in heads.items() if not one['error']]
     if self.config.detector.save and not self._shipper.has(
       name, whole, self.work.detector_images(name)
     ):
@@ -187,7 +183,8 @@ class RunResults:
 
   def _finish(self, name: str) -> None:
     """Evaluates a category and makes its detector, unless another does."""
-    self._evaluated.add(name)
+    self._through.add(name)
+    self._evaluated = True
     with self.work.evaluating(name) as mine:
       if not mine:
         return
@@ -206,7 +203,8 @@ class RunResults:
       if not failed:
         with self._failing(name) as failed:
           self._ship(self._categories[name], heads)
-        self._failed |= dict.fromkeys([name] if failed else [], *failed)
+        if failed:
+          self._failed[name] = failed[0]
 
   def _show(self) -> None:
     """Writes the page while heads train, unless the last one is quite new."""
@@ -231,16 +229,15 @@ class RunResults:
 
   def _heads(self, name: str) -> list[HeadProgress]:
     """Returns the heads of a category, whichever process has trained them."""
-    found = []
+    found, heads, rank = [], self.work.heads()[name], self.rank(name)
     for job in (job for job in self.jobs if job.category == name):
-      known = self.work.head(name, job.seed)
-      head = HeadProgress(job)
-      head.error = known.get('error')
+      known, head = heads[str(job.seed)], HeadProgress(job)
+      head.error = known['error']
       if not head.error:
         # Scores of other images than those of now cannot be ranked.
-        rank = self.rank(name) if self.work.scored(name, known) else None
+        own = rank if self.work.scored(name, known) else None
         saved = wait_for(
-          lambda job=job, rank=rank: self._finished(job, rank),
+          lambda job=job, rank=own: self._finished(job, rank),
           f'a checkpoint of {name}',
         )
         if saved is None:
@@ -261,7 +258,7 @@ class RunResults:
     Where test images changed after they were scored, they are scored again by
     the heads as they are in the end.
     """
-    known = self.work.heads(inputs.name)
+    known = self.work.heads()[inputs.name]
     again = {
       head.job.seed: head.head or {}
       for head in whole

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+from absl import logging
 from ml_collections import ConfigDict
 
 from simplenet_jax.config import RESUMABLE, Config, flatten, from_protocol
@@ -32,6 +33,7 @@ POLL_ATTEMPTS = 60  # Looks at a file that another process wrote, 1 s apart.
 _LENGTH = ('--config.train.epochs', '--config.train.min_steps')
 
 Progress = dict[str, dict[str, Any]]
+Heads = dict[str, dict[str, Any]]  # What is known of a category's, by seed.
 # What was found of a category, why it failed, or None while it is to come.
 Result = CategoryResult | str | None
 
@@ -65,24 +67,24 @@ class WorkDir:
       yield free
 
   def progress(self) -> Progress:
-    """Returns `heads` by category and seed, `results` by category."""
+    """Returns `heads` by category and seed, `results` by category.
+
+    To be called under the lock.
+    """
     path = self.path / 'progress.json'
     if not path.exists():
       return {'heads': {}, 'results': {}}
     return _read(path)
 
-  def heads(self, name: str) -> dict[str, dict[str, Any]]:
-    """Returns what is known of a category's heads, by seed.
+  def heads(self) -> dict[str, Heads]:
+    """Returns what is known of all heads, by category and seed.
 
     Those that ended have `test`, the test images that they scored, and `error`,
     why they were given up; `mixed` says that these images changed meanwhile.
     """
     with self.locked():
-      return self.progress()['heads'].get(name, {})
-
-  def head(self, name: str, seed: int) -> dict[str, Any]:
-    """Returns what is known of a head; see `heads`."""
-    return self.heads(name).get(str(seed), {})
+      progress = self.progress()
+    return {name: self._known(progress, name) for name in self._images}
 
   def scored(self, name: str, head: Mapping[str, Any]) -> bool:
     """Returns whether a head has scored the test images as they are now."""
@@ -96,16 +98,23 @@ class WorkDir:
   def note_head(self, name: str, seed: int, error: str | None = None) -> bool:
     """Notes that a head ended; returns whether its category's all have."""
     with self._changed() as progress:
-      head = progress['heads'].setdefault(name, {}).setdefault(str(seed), {})
+      head = _head(progress, name, seed)
       head |= {'test': self._images[name]['test'], 'error': error}
-      return self._is_complete(progress, name)
+      return _have_ended(self._known(progress, name))
 
-  def forget(self, heads: Sequence[tuple[str, int]]) -> None:
-    """Drops why heads, given by category and seed, were given up before."""
+  def take_up(self, heads: Mapping[tuple[str, int], bool]) -> None:
+    """Notes of heads, by category and seed, whether they are to be trained.
+
+    Why these were given up before is dropped; the others have ended.
+    """
     with self._changed() as progress:
-      for name, seed in heads:
-        head = progress['heads'].get(name, {}).get(str(seed), {})
-        head.pop('test', None)
+      for (name, seed), is_left in heads.items():
+        head = _head(progress, name, seed)
+        if is_left:
+          head.pop('test', None)
+          head.pop('error', None)
+        elif 'test' not in head:
+          head |= {'test': self._images[name]['test'], 'error': None}
 
   def note_result(self, name: str, found: CategoryResult | str) -> None:
     """Notes what was found of a category, or why it failed."""
@@ -124,21 +133,19 @@ class WorkDir:
         found[name] = told if isinstance(told, str) else CategoryResult(**told)
     return found
 
-  def complete(self) -> list[str]:
-    """Returns the categories whose heads have all ended."""
-    with self.locked():
-      progress = self.progress()
-    return [one for one in self._images if self._is_complete(progress, one)]
+  def complete(self) -> dict[str, Heads]:
+    """Returns `heads` of the categories whose heads have all ended."""
+    heads = self.heads()
+    return {name: one for name, one in heads.items() if _have_ended(one)}
 
-  def _is_complete(self, progress: Progress, name: str) -> bool:
+  def _known(self, progress: Progress, name: str) -> Heads:
     heads = progress['heads'].get(name, {})
-    return all('test' in heads.get(seed, {}) for seed in self._seeds)
+    return {seed: heads.get(seed, {}) for seed in self._seeds}
 
   def _of(self, progress: Progress, name: str) -> dict[str, Any]:
     """Returns what a category's results rest on."""
-    heads = progress['heads'].get(name, {})
     return {
-      'heads': {seed: heads.get(seed) for seed in self._seeds},
+      'heads': self._known(progress, name),
       'images': self._images[name],
     }
 
@@ -175,11 +182,11 @@ class WorkDir:
     progress = self.progress()
     for name, images in self._images.items():
       if theirs['images'][name]['test'] != images['test']:
-        # Heads under way have scored images that are no longer the same.
-        heads = progress['heads'].setdefault(name, {})
+        # Heads to go on with have scored images that are no longer the same.
         for folder in (self.path / 'checkpoints' / name).glob('seed-*'):
-          seed = folder.name.removeprefix('seed-')
-          heads.setdefault(seed, {'mixed': True})
+          head = _head(progress, name, folder.name.removeprefix('seed-'))
+          if 'test' not in head or head['error']:
+            head['mixed'] = True
     _write(self.path / 'progress.json', progress)
     _write(path, mine)
 
@@ -304,6 +311,14 @@ def fingerprints(one: Inputs) -> dict[str, str]:
   }
 
 
+def _head(progress: Progress, name: str, seed: int | str) -> dict[str, Any]:
+  return progress['heads'].setdefault(name, {}).setdefault(str(seed), {})
+
+
+def _have_ended(heads: Heads) -> bool:
+  return all('test' in head for head in heads.values())
+
+
 def _digest(files: Sequence[File], of: Callable[[File], object]) -> str:
   digest = hashlib.sha256()
   for file in files:
@@ -354,8 +369,11 @@ def _hold(path: Path, *, wait: bool) -> Iterator[bool]:
   except filelock.Timeout:
     held = False
   except NotImplementedError:  # Some network file systems know no locks.
-    console.print(
-      f'  {path.name} cannot be locked: see that no other run is at work here'
+    logging.log_first_n(
+      logging.WARNING,
+      '%s cannot be locked: see that no other run is at work here',
+      1,
+      path,
     )
     held = True
   try:

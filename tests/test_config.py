@@ -1,6 +1,4 @@
 import re
-import subprocess
-import sys
 import types
 
 import jax
@@ -26,7 +24,7 @@ from simplenet_jax.training import layout
 from simplenet_jax.training.job import Job, step_operations
 from simplenet_jax.training.worker import HeadSettings
 
-# What orders have that no config knows.
+# What the settings of heads have that no config knows.
 OTHERS = ('test_images', 'rank', 'checkpoints', 'on_steps', 'stop')
 
 
@@ -247,19 +245,3 @@ def test_a_crop_that_fits_no_longer_is_told(resize, crop, told):
   assert re.match(told, found) if told else not found
   # A run of no protocol may crop as it likes.
   assert bool(crop_caution(data, None)) == (crop > resize)
-
-
-@pytest.mark.parametrize(
-  ('module', 'heavy'),
-  [
-    ('configs.mvtec', 'jax'),
-    ('simplenet_jax.cli, simplenet_jax.config', 'jax'),
-    ('simplenet_jax.main, simplenet_jax.__main__', 'jax'),
-    ('simplenet_jax.sweep', 'jax'),
-    ('simplenet_jax.detector', 'tensorflow_datasets'),
-    ('simplenet_jax.data.dataset', 'tensorflow_datasets'),
-  ],
-)
-def test_what_is_not_needed_is_not_loaded(module, heavy):
-  code = f'import sys, {module}; sys.exit("{heavy}" in sys.modules)'
-  subprocess.run([sys.executable, '-c', code], check=True, timeout=60)

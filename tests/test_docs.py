@@ -82,7 +82,7 @@ class World:
     detector = self.folder / 'run/detectors/gear'
     good = self.folder / 'data/gear/test/good'
     for name, path in (
-      (r'WORKDIR/detectors/gasket|runs/parts/detectors/parts', detector),
+      (r'runs/parts/detectors/parts', detector),
       (r'\bDETECTOR\b', detector),
       (r'\bWORKDIR\b', self.folder / 'run'),
       (r'\b(GOOD_IMAGES|NEW_IMAGES)\b', good),

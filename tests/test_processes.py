@@ -215,7 +215,6 @@ def test_who_a_process_is(given, environ, expected):
     ({'process': 0}, '--process needs --processes'),
     ({'processes': 2}, '--processes=2 needs --process'),
     ({'process': 2, 'processes': 2}, '--process=2 is none of 2'),
-    ({'multihost': True, 'process': 1}, '--multihost finds --process'),
   ],
 )
 def test_flags_that_do_not_go_together_are_refused(given, message):
@@ -224,11 +223,18 @@ def test_flags_that_do_not_go_together_are_refused(given, message):
 
 
 @pytest.mark.parametrize(
+  ('several', 'message'),
+  [
+    ('--process=0 --processes=2', 'several processes need --workdir'),
+    ('--multihost', 'several processes need --workdir'),
+    ('--multihost --process=1 --workdir=x', '--multihost finds --process'),
+  ],
+)
+@pytest.mark.parametrize(
   ('name', 'config'),
   [('main', 'configs/demo.py'), ('sweep', 'configs/paper/table1.py:demo')],
 )
-def test_several_processes_need_a_shared_directory(name, config):
-  several = ('--process=0', '--processes=2')
-  done = commands.run(name, f'--config={config}', *several)
+def test_commands_look_at_them_first(name, config, several, message):
+  done = commands.run(name, f'--config={config}', *several.split())
   assert done.status == 2
-  assert done.error.startswith('error: several processes need --workdir')
+  assert done.error.startswith(f'error: {message}')
