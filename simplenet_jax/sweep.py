@@ -1,11 +1,11 @@
-"""Runs an experiment: variants side by side, numbers and figures.
+"""Runs an experiment: a run per variant, numbers and figures.
 
   python -m simplenet_jax.sweep --config=configs/paper/table3.py
 
 Fields of every run are set as in --config.base.seeds=0,1, some variants
 chosen as in --config.only=3,2+3. Sweeps with the same --workdir and base share
-runs that have the same settings. With --multihost it is one of several
-processes, see launch/.
+runs that have the same settings. Several processes share a sweep by --process
+and --processes, see launch/.
 """
 
 from absl import flags

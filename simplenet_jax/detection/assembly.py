@@ -91,20 +91,16 @@ class Shipper:
     """Notes what the run's detectors have in common."""
     self._config, self._loaded = config, loaded
     self._folder = workdir / 'detectors'
-    self._whole: set[str] = set()  # Of which weights were read and checked.
 
   def _path(self, name: str) -> Path:
     return self._folder / f'{name}{file.SUFFIX}'
 
   def has(self, name: str, seeds: Sequence[int], fingerprint: str) -> bool:
     """Returns whether a category's detector is there, of seeds and images."""
-    path = self._path(name)
     try:
-      whole = name in self._whole
-      card = file.read_card(path) if whole else file.load(path)[0]
+      card, _ = file.load(self._path(name))
     except (FileNotFoundError, ValueError):
       return False
-    self._whole.add(name)
     told = card.provenance
     same_images = told.get('data', {}).get('images') == fingerprint
     return same_images and told.get('seeds') == list(seeds)

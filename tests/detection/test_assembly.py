@@ -45,8 +45,7 @@ def shipped(tmp_path_factory):
   path = workdir / 'detectors' / f'{one.name}.safetensors'
   whole = path.read_bytes()
   path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # As a disk may do.
-  later = assembly.Shipper(config, loaded, workdir)
-  assert not later.has(one.name, [0], '80 train')
+  assert not shipper.has(one.name, [0], '80 train')
   path.unlink()
   assert not shipper.has(one.name, [0], '80 train')
   path.write_bytes(whole)
