@@ -7,6 +7,7 @@ import itertools
 import os
 import pathlib
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
@@ -64,6 +65,9 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
       _fail(stopped.status, str(stopped), kind='stop')
     except KeyboardInterrupt:
       _fail(130, 'interrupted', kind='stop')
+    except BrokenPipeError:  # Whoever read the output has seen enough.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
       logging.debug('', exc_info=True)
       _fail(1, _of_system(error))

@@ -21,6 +21,7 @@ _STRICT = flags.DEFINE_bool(
   'strict', False, 'Whether an image that cannot be read ends the run.'
 )
 processes.define_flags()
+flags.adopt_module_key_flags(processes)
 cli.require('config')
 
 
