@@ -43,9 +43,14 @@ def main(workdirs: list[str]) -> None:
   output = cli.folder(_OUTPUT.value, '--output') if _OUTPUT.value else None
   if output:
     refuse_existing(output / 'results.json', _OVERWRITE.value)
-  tables = {name: _read(pathlib.Path(name)) for name in workdirs}
   if _WORKDIR.value:
-    tables = {_WORKDIR.value: _evaluate(pathlib.Path(_WORKDIR.value))}
+    workdir = cli.folder(_WORKDIR.value, '--workdir')
+    tables = {str(workdir): _evaluate(workdir)}
+  else:
+    from simplenet_jax.report import page
+
+    folders = {name: pathlib.Path(name).expanduser() for name in workdirs}
+    tables = {name: page.read(path) for name, path in folders.items()}
   from simplenet_jax.evaluation import results
   from simplenet_jax.evaluation.tables import format_table
 
@@ -54,13 +59,6 @@ def main(workdirs: list[str]) -> None:
     results.write(output, table)
   if workdirs or _FORMAT.value != 'text':  # The run has printed its own.
     print(format_table(table, _FORMAT.value))
-
-
-def _read(folder: pathlib.Path) -> dict[str, Any]:
-  path = folder.expanduser() / 'results.json'
-  if not path.is_file():
-    raise ValueError(f'{folder} holds no results of a run')
-  return read_json(path)
 
 
 def _evaluate(workdir: pathlib.Path) -> dict[str, Any]:
@@ -95,7 +93,8 @@ def _with_config(argv: list[str]) -> list[str]:
   for number, one in enumerate(argv):
     flag, equals, value = one.lstrip('-').partition('=')
     if one.startswith('-') and flag == 'workdir':
-      path = value if equals else ''.join(argv[number + 1 : number + 2])
+      given = value if equals else ''.join(argv[number + 1 : number + 2])
+      path = pathlib.Path(given).expanduser()
       return [argv[0], f'--config={path}', *argv[1:]]
   return argv
 

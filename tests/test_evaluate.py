@@ -87,3 +87,7 @@ def test_tables_are_joined_and_printed(work, tmp_path):
   twice = commands.run('evaluate', work, work.parent / 'work/../work')
   assert twice.status == 1
   assert 'cog is in both' in twice.error
+  (other / 'results.json').write_text('{')
+  damaged = commands.run('evaluate', other)
+  assert damaged.status == 1
+  assert f'{other}/results.json: damaged' in damaged.error

@@ -8,8 +8,6 @@ from pixels on the host to map and score on the host.
 
 from simplenet_jax.sweeps import settings
 
-BACKBONES = ('resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2')
-
 
 def get_config(base=None):
   """Returns the sweep; `base` is `reference` (default), `paper` or `demo`."""
@@ -17,6 +15,6 @@ def get_config(base=None):
     'figure2',
     'Speed and image AUROC (Figure 2)',
     settings.base(base),
-    {name: {'backbone.name': name} for name in BACKBONES},
+    {name: {'backbone.name': name} for name in settings.BACKBONES},
     view='speed',
   )

@@ -9,8 +9,6 @@ set --config.base.train.sigma, too.
 
 from simplenet_jax.sweeps import settings
 
-BACKBONES = ('resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2')
-
 
 def get_config(base=None):
   """Returns the sweep; `base` is `reference` (default), `paper` or `demo`."""
@@ -18,5 +16,5 @@ def get_config(base=None):
     'table4',
     'Backbones (Table 4)',
     settings.base(base),
-    {name: {'backbone.name': name} for name in BACKBONES},
+    {name: {'backbone.name': name} for name in settings.BACKBONES},
   )

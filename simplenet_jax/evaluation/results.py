@@ -40,6 +40,7 @@ class CategoryResult:
   kinds: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   # What a reader must know before believing a figure, one line each.
   cautions: Sequence[str] = ()
+  # Over how many images pixel metrics are; see `Inputs.known_pixels`.
   pixels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

@@ -3,7 +3,7 @@
 import io
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from simplenet_jax.evaluation.metrics import HEADLINES, METRICS
@@ -175,22 +175,23 @@ def _text(results, header, body) -> str:
 
 def _markdown(results, header, body) -> str:
   titles = [f'{source}, {rule}: {title}' for source, rule, title in header]
-  parts = [_markdown_rows(['category', *titles], body, 1), *_notes(results)]
+  parts = [markdown_rows([['category', *titles], *body]), *_notes(results)]
   categories = results['categories'].items()
   by_defect = [[name, *row] for name, one in categories for row in defects(one)]
   if by_defect:
     titles = ['category', 'kind of defect', 'images', *HEADLINES.values()]
     parts += [
       'Each kind of defect against the good test images, last epoch:',
-      _markdown_rows(titles, by_defect, 2),
+      markdown_rows([titles, *by_defect], 2),
     ]
   return '\n\n'.join(parts)
 
 
-def _markdown_rows(header, rows, names: int) -> str:
-  rule = ['---'] * names + ['---:'] * (len(header) - names)
-  escaped = [[cell.replace('|', '\\|') for cell in row] for row in rows]
-  return '\n'.join(f'| {" | ".join(row)} |' for row in [header, rule, *escaped])
+def markdown_rows(rows: Sequence[Sequence[str]], names: int = 1) -> str:
+  """Returns a table of a header and rows; the first columns are of names."""
+  rule = ['---'] * names + ['---:'] * (len(rows[0]) - names)
+  header, *body = [[cell.replace('|', '\\|') for cell in row] for row in rows]
+  return '\n'.join(f'| {" | ".join(row)} |' for row in [header, rule, *body])
 
 
 _LATEX_FIGURE = str.maketrans({'-': '$-$', '±': r'$\pm$', UNDEFINED: '--'})

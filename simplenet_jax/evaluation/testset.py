@@ -138,21 +138,23 @@ def evaluate(
     The metrics of every seed, without cautions and counts of pixels.
   """
   undefined = dict.fromkeys(metrics.METRICS, math.nan)
-  last, best = [], []
+  last, best, latest = [], [], []
   for by_epoch in scores:
     if not by_epoch:
       last.append(undefined)
       best.append({'epoch': None, **undefined})
       continue
-    last.append(test.evaluate(by_epoch[max(by_epoch)]))
+    end = max(by_epoch)
+    latest.append(by_epoch[end])
+    last.append(test.evaluate(by_epoch[end]))
     if test.can_select:
       epoch = select_best(
         list(by_epoch),
         [test.image_auroc(one) for one in by_epoch.values()],
         lambda epoch, by_epoch=by_epoch: test.pixel_auroc(by_epoch[epoch]),
       )
-      best.append({'epoch': epoch, **test.evaluate(by_epoch[epoch])})
-  latest = [by_epoch[max(by_epoch)] for by_epoch in scores if by_epoch]
+      found = last[-1] if epoch == end else test.evaluate(by_epoch[epoch])
+      best.append({'epoch': epoch, **found})
   several = len(latest) == len(scores) > 1
   return CategoryResult(
     last=last,

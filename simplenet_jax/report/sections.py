@@ -76,7 +76,6 @@ class Section:
   name: str
   notes: list[str] = dataclasses.field(default_factory=list)
   charts: list[Chart] = dataclasses.field(default_factory=list)
-  threshold: float | None = None  # An image that scores above it is defective.
   verdicts: str = ''  # The threshold's origin and what the verdicts come to.
   images: list[dict[str, Any]] = dataclasses.field(default_factory=list)
   # What images can be filtered by: a value, its name and how many.
@@ -127,7 +126,6 @@ def _add_images(
     if threshold is None
     else f'Threshold {threshold:.3f}, {origin}. At it {_outcome(images)}.'
   )
-  section.threshold = threshold
   section.whose = run_files.describe_seeds(found['seeds'])
   keys = [(_GOOD, 'good'), (_BAD, 'defective')]
   keys += [] if threshold is None else [(_THRESHOLD, 'threshold')]

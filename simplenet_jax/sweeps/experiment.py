@@ -187,16 +187,16 @@ def deviations(one: Outcome) -> dict[str, dict[str, list[float]]]:
     decoder = Decoder(inputs.pixels, len(inputs.train), 8)
     try:
       with jax.default_matmul_precision('float32'):  # As features are made.
-        parts = [
-          jax.device_get(_moments(extractor, dim, weights, layers, pixels))
-          for _, pixels in decoder
-        ]
+        parts = []
+        for _, pixels in decoder:
+          made = _moments(extractor, dim, weights, layers, pixels)
+          parts.append((len(pixels), *jax.device_get(made)))
     finally:
       decoder.close()
-    counts = [len(pixels) for pixels, _, _ in parts]
+    counts, before, after = zip(*parts, strict=True)
     found[inputs.name] = {
-      kind: _spread(counts, [part[place] for part in parts])
-      for place, kind in ((1, 'features'), (2, 'adapted'))
+      'features': _spread(counts, before),
+      'adapted': _spread(counts, after),
     }
   return found
 
@@ -212,8 +212,7 @@ def _moments(extractor: bank.Extractor, dim: int, weights, layers, pixels):
     x = nnx.leaky_relu(x, LEAK) if number else x
     x = jnp.matmul(x, kernel, precision='highest') + bias
   axes = (0, 1, 2)
-  moments = [(one.mean(axes), one.var(axes)) for one in (before, x)]
-  return pixels[:, 0, 0, 0], *moments
+  return [(one.mean(axes), one.var(axes)) for one in (before, x)]
 
 
 def _spread(counts, parts) -> list[float]:

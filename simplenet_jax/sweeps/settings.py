@@ -29,6 +29,9 @@ VIEWS = (
   'versus_best_epoch',
 )
 
+# The paper's.
+BACKBONES = ('resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2')
+
 # By label, the fields that a variant changes and their values.
 Variants = Mapping[str, Mapping[str, Any]]
 
@@ -76,9 +79,7 @@ def sweep(
       'axis': axis,
       'only': '',  # Labels of the variants to run, as in '1,2+3'; empty: all.
       # Files of backbones' weights; empty: as base.backbone.weights says.
-      'weights': dict.fromkeys(
-        ('resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2'), ''
-      ),
+      'weights': dict.fromkeys(BACKBONES, ''),
       'base': base,
       # What all variants set: the base's own values have no say in them.
       'varied': tuple(

@@ -7,11 +7,17 @@ from typing import TYPE_CHECKING, Any
 from simplenet_jax.config import Config, describe_protocol, flatten
 from simplenet_jax.console import counted
 from simplenet_jax.data.folder import MVTEC_AD
-from simplenet_jax.evaluation import metrics, results
-from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
+from simplenet_jax.evaluation import results
+from simplenet_jax.evaluation.metrics import HEADLINES, METRICS
+from simplenet_jax.evaluation.published import (
+  BACKBONE,
+  LAST_EPOCH,
+  SELECTED_ON_TEST,
+)
 from simplenet_jax.evaluation.tables import (
   UNDEFINED,
   by_selection,
+  markdown_rows,
   no_formula,
   spread,
 )
@@ -48,11 +54,6 @@ PAPER: dict[str, dict[str, tuple[float, float]]] = {
   },
 }
 
-_METRICS = {
-  'image_auroc': 'I-AUROC',
-  'pixel_auroc': 'P-AUROC',
-  'aupro_30': 'AUPRO',
-}
 _PAIR = ('image_auroc', 'pixel_auroc')
 
 
@@ -92,7 +93,7 @@ def collect(
 def _row(config: Config, one: 'Outcome') -> dict[str, Any]:
   figures = {
     selection: {
-      name: {metric: each[metric] for metric in metrics.METRICS}
+      name: {metric: each[metric] for metric in METRICS}
       for name, each in by_category.items()
     }
     for selection, by_category in by_selection(one.results).items()
@@ -116,7 +117,7 @@ def _paper(config: Config, one: 'Outcome', figures: Mapping[str, Any]):
   if pair is None:
     return None
   percent = dict(zip(_PAIR, pair, strict=True))
-  network = one.label if config.name == 'table4' else 'wide_resnet50_2'
+  network = one.label if config.name == 'table4' else BACKBONE
   comparable = (
     set(one.results['categories']) == set(MVTEC_AD)
     and one.config.backbone.name == network
@@ -141,23 +142,17 @@ def _paper(config: Config, one: 'Outcome', figures: Mapping[str, Any]):
 def markdown(collected: Mapping[str, Any]) -> str:
   """Returns the tables of a sweep, in percent, with notes below."""
   if collected['view'] != 'versus_best_epoch':
-    return f'{_table(_means(collected))}\n\n{_note(collected)}'
+    return f'{markdown_rows(_means(collected))}\n\n{_note(collected)}'
   parts = []
   for name in collected['categories']:
-    parts += [f'### {name}', _table(best_epoch.rows(collected, name))]
+    parts += [f'### {name}', markdown_rows(best_epoch.rows(collected, name))]
   note = best_epoch.note(collected['rows'][0]['label'])
   return '\n\n'.join([*parts, _note(collected, averaged=False), note])
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-  rule = ['---', *['---:'] * (len(rows[0]) - 1)]
-  lines = (rows[0], rule, *rows[1:])
-  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-
-
 def _means(collected: Mapping[str, Any]) -> list[list[str]]:
   """Returns header and rows: the means over categories."""
-  header = ['variant', *(f'{LAST_EPOCH}: {m}' for m in _METRICS.values())]
+  header = ['variant', *(f'{LAST_EPOCH}: {m}' for m in HEADLINES.values())]
   header += [f'{SELECTED_ON_TEST}: I / P-AUROC']
   with_paper = any(row['paper'] for row in collected['rows'])
   if with_paper:
@@ -166,17 +161,15 @@ def _means(collected: Mapping[str, Any]) -> list[list[str]]:
   for row in collected['rows']:
     last = row['figures'][LAST_EPOCH]['mean']
     best = row['figures'].get(SELECTED_ON_TEST, {}).get('mean')
-    cells = [row['label'], *(spread(last[m]).text for m in _METRICS)]
-    cells += [_pair(spread(best[m]).text for m in _PAIR) if best else UNDEFINED]
+    cells = [row['label'], *(spread(last[m]).text for m in HEADLINES)]
+    cells += [
+      ' / '.join(spread(best[m]).text for m in _PAIR) if best else UNDEFINED
+    ]
     if with_paper:
       theirs = row['paper'] and row['paper']['percent'].values()
-      cells += [_pair(map(str, theirs)) if theirs else UNDEFINED]
+      cells += [' / '.join(map(str, theirs)) if theirs else UNDEFINED]
     rows.append(cells)
   return rows
-
-
-def _pair(texts) -> str:
-  return ' / '.join(texts)
 
 
 def _note(collected: Mapping[str, Any], averaged: bool = True) -> str:

@@ -1,4 +1,4 @@
-"""What a category leaves for the page: curves, thresholds, small pictures."""
+"""Which test images a category leaves for the page, and as what pictures."""
 
 import numpy as np
 import pytest

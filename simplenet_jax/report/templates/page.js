@@ -87,19 +87,17 @@ for (const section of document.querySelectorAll('.category')) {
   }
 }
 
-if (large) {
-  for (const button of large.querySelectorAll('.step')) {
-    button.addEventListener('click', () => show(at + Number(button.value)));
-  }
-  large.addEventListener('keydown', (event) => {
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (step) {
-      event.preventDefault();
-      show(at + step);
-    }
-  });
-  large.addEventListener('click', (event) => {
-    if (event.target === large) large.close();
-  });
-  large.addEventListener('close', () => shown[at].focus());
+for (const button of large.querySelectorAll('.step')) {
+  button.addEventListener('click', () => show(at + Number(button.value)));
 }
+large.addEventListener('keydown', (event) => {
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (step) {
+    event.preventDefault();
+    show(at + step);
+  }
+});
+large.addEventListener('click', (event) => {
+  if (event.target === large) large.close();
+});
+large.addEventListener('close', () => shown[at].focus());
