@@ -200,7 +200,7 @@ def test_a_large_image_gets_a_smaller_picture(bare, tmp_path):
   done = predict(bare, tmp_path / 'large.png', tmp_path / 'out', '--maps')
   assert done.status == 0, done.errors
   out = tmp_path / 'out'
-  assert images.image_size(out / 'pictures/large.png') == (284, 1024)
+  assert images.check(out / 'pictures/large.png').size == (284, 1024)
   assert np.asarray(Image.open(out / 'maps/large.tiff')).shape == (500, 1800)
 
 

@@ -14,12 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# Naming the decoders keeps Pillow's others (PostScript, for one) off user
-# files.
-_FORMATS = (
-  *('AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF'),
-  'WEBP',
-)
 MAX_PIXELS = 2**28  # Of an image; 0.8 GB as RGB.
 GRAY16 = ('I;16', 'I;16B', 'I;16L', 'I;16N', 'I')
 CHANNELS = ('rgb', 'bgr')
@@ -27,7 +21,9 @@ CHANNELS = ('rgb', 'bgr')
 _T = TypeVar('_T')
 
 Image.init()
-FORMATS = tuple(name for name in _FORMATS if name in Image.OPEN)
+# Naming the decoders keeps Pillow's others (PostScript, for one) off files.
+_NAMES = 'AVIF BMP DIB GIF JPEG JPEG2000 PNG PPM TIFF WEBP'
+FORMATS = tuple(name for name in _NAMES.split() if name in Image.OPEN)
 # Pillow's own bound is about a line camera's image; it is raised to ours, which
 # `decode` reports in its own words.
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
@@ -56,12 +52,10 @@ def decode(
       pictures or more than `MAX_PIXELS`, or cannot be converted.
   """
   name = source if name is None else name
+  path = Path(source) if isinstance(source, str | os.PathLike) else None
   try:
-    if isinstance(source, str | os.PathLike):
-      path = Path(source)
-      if path.exists() and not path.is_file():
-        # Reading a pipe or a device may never end.
-        raise ValueError('not a file')
+    if path and path.exists() and not path.is_file():
+      raise ValueError('not a file')  # Reading a pipe may never end.
     with Image.open(source, formats=FORMATS) as image:
       if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
@@ -72,11 +66,10 @@ def decode(
   except (PermissionError, MemoryError):
     raise
   except UnidentifiedImageError as error:
-    if _is_empty(source):
-      raise ValueError(f'{name}: empty; replace or remove it') from error
+    size = path.stat().st_size if path else source.seek(0, os.SEEK_END)
+    expected = f'not a readable image, expected {", ".join(FORMATS)}'
     raise ValueError(
-      f'{name}: not a readable image, expected {", ".join(FORMATS)}; replace '
-      'or remove it'
+      f'{name}: {expected if size else "empty"}; replace or remove it'
     ) from error
   except (Image.DecompressionBombError, Image.DecompressionBombWarning):
     raise ValueError(
@@ -91,10 +84,10 @@ def decode(
 def to_rgb(image: Image.Image, bits: int = 16) -> Image.Image:
   """Converts a Pillow image to 8-bit RGB, turned as its EXIF data say.
 
-  8-bit images become what Pillow's `convert('RGB')` makes of them: gray is
-  repeated, palettes are looked up, alpha is dropped (not composited). 16-bit
-  gray keeps the upper eight of its `bits`, 8 to 16, as Pillow does for 16-bit
-  colour (all 16). Colour profiles are not applied.
+  8-bit images become what Pillow's `convert('RGB')` makes of them: alpha is
+  dropped, not composited. 16-bit gray keeps the upper eight of its `bits`, 8 to
+  16, as Pillow does for 16-bit colour (all 16). Colour profiles are not
+  applied.
 
   Raises:
     ValueError: If its pixels are floats or beyond `bits`, or if it holds
@@ -117,16 +110,13 @@ def to_rgb(image: Image.Image, bits: int = 16) -> Image.Image:
 def from_array(
   array: np.ndarray, bits: int = 16, channels: str = 'rgb'
 ) -> Image.Image:
-  """Makes an 8-bit RGB image of a frame.
+  """Makes an 8-bit RGB image of a camera's frame.
 
   Args:
     array: `[height, width]` or `[height, width, 1]` for gray, uint8 or uint16,
       or `[height, width, 3]`, uint8.
     bits: How many bits uint16 frames make use of, 8 to 16.
     channels: The order of three channels, 'rgb' or 'bgr' (OpenCV's).
-
-  Raises:
-    ValueError: For another shape, type or order, or values beyond `bits`.
   """
   if channels not in CHANNELS:
     raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")
@@ -157,12 +147,6 @@ def refuse_floats(image: Image.Image) -> None:
   """Raises a ValueError for an image whose pixels are floats."""
   if image.mode == 'F':
     raise ValueError('its pixels are floats, expected 8 or 16 bit integers')
-
-
-def _is_empty(source: Any) -> bool:
-  if isinstance(source, str | os.PathLike):
-    return Path(source).stat().st_size == 0
-  return source.seek(0, os.SEEK_END) == 0
 
 
 def _refuse_pages(image: Image.Image) -> None:

@@ -25,9 +25,6 @@ def whole_input_size(original: Size, resize: int) -> Size:
 
   The shorter side becomes `resize`, the longer keeps the aspect up to four
   times that and is squashed beyond: memory stays bounded.
-
-  Raises:
-    ValueError: If `resize` is below 32.
   """
   if resize < _MIN_SIDE:
     raise ValueError(f'resize={resize}: expected at least {_MIN_SIDE} pixels')
@@ -64,11 +61,8 @@ class Frame:
     """The paper's geometry, as torchvision's Resize and CenterCrop compute it.
 
     The shorter side becomes `resize`, the longer `int(resize * long / short)`
-    and the central `crop` x `crop` pixels are the input.
-
-    Raises:
-      ValueError: If a size is not positive, or the image is so elongated that
-        resizing it would take more than `PIL.Image.MAX_IMAGE_PIXELS`.
+    and the central `crop` x `crop` pixels are the input. An image that would
+    then have more than `PIL.Image.MAX_IMAGE_PIXELS` is refused.
     """
     cls(original, (resize, resize), (crop, crop))  # refuses sizes below 1
     short, long = sorted(original)
@@ -105,13 +99,7 @@ class Frame:
     )
 
   def image_to_input(self, image: Image.Image) -> np.ndarray:
-    """Resizes and crops an RGB image, bit for bit as torchvision does.
-
-    Returns:
-      `[*input, 3]` uint8.
-    """
-    if image.mode != 'RGB':
-      raise ValueError(f'expected an RGB image, got one of mode {image.mode}')
+    """Resizes and crops RGB as torchvision does, to uint8 `[*input, 3]`."""
     return np.array(self._to_input(image))
 
   def mask_to_input(
@@ -124,12 +112,12 @@ class Frame:
     half does, and of a region (8-connected) without one its most covered pixel.
 
     Args:
-      mask: `[*original]` uint8 or bool; nonzero is a defect.
+      mask: `[*original]`; nonzero is a defect.
       rule: One of the two.
 
     Returns:
-      `[*input]` bool, and how many regions have no pixel that lies inside, of
-      those that are not cropped away.
+      `[*input]` bool, and how many regions that are not cropped away have no
+      pixel that counts.
     """
     pixels = np.where(mask, np.uint8(255), np.uint8(0))
     shares = np.asarray(self._to_input(Image.fromarray(pixels)))
@@ -170,14 +158,9 @@ class Frame:
   def map_to_original(
     self, scores: np.ndarray, fill: float = np.nan
   ) -> np.ndarray:
-    """Resizes an anomaly map (bilinearly) back onto the original pixels.
+    """Resizes an anomaly map `[*input]` bilinearly to float32 `[*original]`.
 
-    Args:
-      scores: `[*input]` float32.
-      fill: Stands outside the box `scored`, where nothing was looked at.
-
-    Returns:
-      `[*original]` float32.
+    `fill` stands outside the box `scored`, where nothing was looked at.
     """
     if scores.shape != self.input:
       raise ValueError(

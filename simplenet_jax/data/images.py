@@ -96,18 +96,11 @@ def read_image(file: File | str, bits: int = 16) -> Image.Image:
   return decode(file, lambda image: decoding.to_rgb(image, bits))
 
 
-def image_size(file: File | str) -> Size:
-  """Returns (height, width) as a viewer shows an image, by its header."""
-  return check(file, whole=False).size
-
-
 def check(file: File | str, bits: int = 16, *, whole: bool = True) -> Checked:
-  """Looks whether an image is whole, in a fraction of the time of reading it.
+  """Finds what `read_image` would raise, in a fraction of its time.
 
-  Args:
-    file: The image; one in a data set's file is not looked at.
-    bits: See `read_image`, which raises the same errors.
-    whole: Whether to look at more than its header.
+  An image in a data set's file is not looked at. Where not the `whole` image
+  is, its header is.
   """
   if isinstance(file, EmbeddedImage):
     return Checked(file.size, False)
@@ -140,40 +133,50 @@ def viewed(image: Image.Image) -> Checked:
   return Checked(size, turn > 1)
 
 
+def _orientation(image: Any) -> int:
+  """Returns the turn that EXIF data ask for, 1 (none) to 8."""
+  try:
+    if image.format == 'PNG' and 'exif' not in image.info:
+      # Pillow would decode the image to look for EXIF data behind its pixels.
+      position = image.fp.tell()
+      image.fp.seek(0)
+      content = image.fp.read()
+      image.fp.seek(position)
+      if b'eXIf' not in content:
+        return 1
+    found = image.getexif().get(_ORIENTATION, 1)
+  except Exception:  # See `decoding.upright`.
+    return 1
+  return found if found in range(1, 9) else 1
+
+
 def used_bits(file: File | str, kind: str) -> int:
   """Returns how many bits a 16-bit image's values take; 0 for other images.
 
-  `kind` is 'gray' or 'colour'.
-
-  Pillow keeps the upper eight bits of 16-bit colour, so of these no fewer than
-  eight are found.
+  `kind` is 'gray' or 'colour'. Pillow keeps the upper eight bits of 16-bit
+  colour, so of these no fewer than eight are found.
   """
 
   def measure(image: Image.Image) -> int:
     if kind == 'gray':
       wide, lost = image.mode in decoding.GRAY16, 0
     else:
-      # The mode is that of 8-bit colour; how it is stored tells, until pixels
-      # are read.
-      stored = [part for tile in getattr(image, 'tile', ()) for part in tile]
-      wide = image.mode in ('RGB', 'RGBA') and ';16' in str(stored)
-      lost = 8
+      # The mode is that of 8-bit colour; until pixels are read, the tiles tell
+      # how it is stored.
+      stored = str(getattr(image, 'tile', ''))
+      wide, lost = image.mode in ('RGB', 'RGBA') and ';16' in stored, 8
     return lost + int(np.asarray(image).max()).bit_length() if wide else 0
 
   return decode(file, measure)
 
 
-def _normalized_table() -> np.ndarray:
-  values = np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
-  mean, std = np.array((IMAGENET_MEAN, IMAGENET_STD), np.float32)
-  table = (values - mean) / std
-  table.setflags(write=False)
-  return table
-
-
 # [256, 3] float32: the normalised value of each 8-bit value in each channel.
 # A table is exact on every device; XLA may turn `/ std` into `* (1 / std)`.
-NORMALIZED = _normalized_table()
+NORMALIZED = (
+  np.arange(256, dtype=np.float32)[:, None] / np.float32(255)
+  - np.array(IMAGENET_MEAN, np.float32)
+) / np.array(IMAGENET_STD, np.float32)
+NORMALIZED.setflags(write=False)
 
 
 def normalize(pixels: Any, table: Any = NORMALIZED) -> Any:
@@ -191,29 +194,3 @@ def normalize(pixels: Any, table: Any = NORMALIZED) -> Any:
   """
   channels = np.arange(3).reshape((1,) * (pixels.ndim - 1) + (3,))
   return table[pixels, channels]
-
-
-def _orientation(image: Image.Image) -> int:
-  """Returns the turn that EXIF data ask for, 1 (none) to 8."""
-  try:
-    # Pillow would decode a whole PNG to look for EXIF data behind the pixels.
-    unknown = image.format == 'PNG' and 'exif' not in image.info
-    if unknown and not _mentions_exif(image):
-      return 1
-    found = image.getexif().get(_ORIENTATION, 1)
-  except Exception:  # See `decoding.upright`.
-    return 1
-  return found if found in range(1, 9) else 1
-
-
-def _mentions_exif(image: Image.Image) -> bool:
-  """Returns whether a PNG's file holds EXIF data anywhere."""
-  file: Any = getattr(image, 'fp', None)
-  if file is None:
-    return True
-  before = file.tell()
-  try:
-    file.seek(0)
-    return b'eXIf' in file.read()
-  finally:
-    file.seek(before)

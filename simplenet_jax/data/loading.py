@@ -23,7 +23,7 @@ def in_order(
   ahead: int,
   workers: int | None = None,
 ) -> Generator[_Out, None, None]:
-  """Maps in threads, in order, never more than a few results ahead.
+  """Maps in threads, in order, never more than `ahead` results ahead.
 
   Args:
     function: Called from several threads; what it raises is raised here.
@@ -59,9 +59,10 @@ def _started(function, items, ahead, workers) -> Generator[Any, None, None]:
 class Decoder(Iterator[tuple[int, np.ndarray]]):
   """Yields batches of decoded images while later ones are being decoded.
 
-  Each item is `(start, images)`: the index of the batch's first image and the
-  stacked arrays, `[<= batch_size, ...]`. At most `(prefetch + 1) * batch_size`
-  images are held at a time. A consumer that stops early calls `close`.
+  Each item is the index of the batch's first image, and its images stacked,
+  `[<= batch_size, ...]`; `prefetch` batches are decoded ahead. `read` decodes
+  image `i` of `0 .. count - 1` in a thread; what it raises is raised with that
+  image's batch. A consumer that stops early calls `close`.
   """
 
   def __init__(
@@ -73,23 +74,11 @@ class Decoder(Iterator[tuple[int, np.ndarray]]):
     workers: int | None = None,
     prefetch: int = 2,
   ):
-    """Prepares; nothing is decoded before `start` or the first batch.
-
-    Args:
-      read: Decodes image `i` of `0 .. count - 1`; called from several threads.
-        What it raises is raised when the batch with that image is asked for.
-      count: The number of images.
-      batch_size: Images in a batch; the last one may be short.
-      workers: Threads; None for one per processor this process may use.
-      prefetch: Batches to decode ahead of the one handed out, at least 1.
-    """
-    self._count, self._size = count, batch_size
-    self._starts = iter(range(0, count, batch_size))
+    self._size, self._position, self._begun = batch_size, 0, False
     self._images = _started(read, range(count), prefetch * batch_size, workers)
-    self._begun = False
 
   def start(self) -> None:
-    """Begins to decode ahead."""
+    """Begins to decode ahead; else the first batch that is asked for does."""
     if not self._begun:
       self._begun = True
       next(self._images)
@@ -97,45 +86,20 @@ class Decoder(Iterator[tuple[int, np.ndarray]]):
   def __next__(self) -> tuple[int, np.ndarray]:
     """Returns the next batch, once it is decoded."""
     self.start()
-    start = next(self._starts, None)
-    if start is None:
-      self.close()
+    images = [*itertools.islice(self._images, self._size)]
+    if not images:
       raise StopIteration
-    # No name is bound to the batch: it is freed with the consumer's.
-    return start, self._stack(start)
+    start, self._position = self._position, self._position + len(images)
+    return start, np.stack(images)
 
   def close(self) -> None:
     """Ends the threads; what is being decoded is waited for."""
     self._images.close()
 
-  def _stack(self, start: int) -> np.ndarray:
-    """Copies a batch's images into one array, each as it comes."""
-    first = next(self._images)
-    batch = np.empty(
-      (min(self._size, self._count - start), *first.shape), first.dtype
-    )
-    batch[0] = first
-    for row in range(1, len(batch)):
-      image = next(self._images)
-      if image.shape != first.shape or image.dtype != first.dtype:
-        self.close()
-        raise ValueError(
-          f'image {start + row} is {image.dtype}{list(image.shape)}, but '
-          f'image {start} is {first.dtype}{list(first.shape)}; a batch needs '
-          'one size'
-        )
-      batch[row] = image
-    return batch
-
 
 def processors(neighbours: int = 1) -> int:
-  """Returns how many processors this process may use.
-
-  Args:
-    neighbours: Processes like it on this machine, itself included.
-  """
-  every = os.cpu_count() or 1
-  allowed = every
+  """Returns how many processors this one of `neighbours` processes may use."""
+  allowed = every = os.cpu_count() or 1
   if hasattr(os, 'sched_getaffinity'):
     allowed = len(os.sched_getaffinity(0))
   # Where a scheduler has divided them already, that is not done again.

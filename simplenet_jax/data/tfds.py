@@ -261,7 +261,7 @@ def _mask(sample: Sample) -> bytes:
       'each, in ground_truth'
     )
   file = io.BytesIO()
-  black = np.zeros(images.image_size(sample.path), np.uint8)
+  black = np.zeros(images.check(sample.path).size, np.uint8)
   Image.fromarray(black).save(file, 'png')
   return file.getvalue()
 

@@ -33,7 +33,7 @@ def test_pixels_are_those_of_the_class_in_order(written):
     expected = pixels[labels == label]
     for record, image in zip(one.train, expected, strict=True):
       np.testing.assert_array_equal(images.read_image(record), image)
-      assert images.image_size(record) == (32, 32)
+      assert images.check(record).size == (32, 32)
   test, labels = files['test_batch.bin']
   for sample, image, label in zip(one.test, test, labels, strict=True):
     np.testing.assert_array_equal(images.read_image(sample.path), image)
