@@ -8,7 +8,7 @@ import shlex
 import pytest
 import safetensors.numpy
 
-from simplenet_jax import train
+from simplenet_jax import __main__, train
 from tests import commands
 from tests.models import fabricated
 from tests.small import make_category, make_config
@@ -20,7 +20,9 @@ PAGES = sorted(
     *(ROOT / name for name in ('README.md', 'SECURITY.md', 'launch/README.md')),
   ]
 )
-COMMAND = re.compile(r'^(?:    )?(python -m simplenet_jax.*)$', re.MULTILINE)
+COMMAND = re.compile(
+  r'^(?:    )?((?:python -m simplenet_jax\.|simplenet [a-z]).*)$', re.MULTILINE
+)
 BENCHMARK = re.compile(r'python -m (benchmarks\.\w+)((?: --[^`\n]+)*)')
 LINK = re.compile(r'\]\(([^)#\s]+)(?:#[^)]*)?\)')
 
@@ -32,7 +34,7 @@ PARSED = (
   'import_released',
   'models.weights --weights=resnet50-0676ba61.pth',
   'main --config=configs/cifar10.py',
-  'main --config=configs/mvtec.py --config.data.source=tfds',
+  'main --config=mvtec --config.data.source=tfds',
 )
 # As `make_config` where it can be: then they share what is compiled.
 TINY = {
@@ -114,14 +116,18 @@ def world(tmp_path_factory, backbone):
 
 @pytest.mark.parametrize('command', found(COMMAND))
 def test_every_command_works(world, command, tmp_path):
-  _, _, name, *arguments = shlex.split(command, comments=True)
-  kind = name.removeprefix('simplenet_jax.')
+  program, *arguments = shlex.split(command, comments=True)
+  if program == 'simplenet':
+    kind = __main__.COMMANDS[arguments.pop(0)]
+  else:
+    kind = arguments[1].removeprefix('simplenet_jax.')
+    arguments = arguments[2:]
   if ' '.join([kind, *arguments]).startswith(PARSED):
-    assert commands.parse(name, *arguments) == []
+    assert commands.parse(f'simplenet_jax.{kind}', *arguments) == []
     return
   small = world.shrunk(kind, arguments)
-  if small:
-    commands.parse(name, *arguments)  # As it stands, before it is shrunk.
+  if small:  # The command as it stands, before it is shrunk.
+    commands.parse(f'simplenet_jax.{kind}', *arguments)
     replaced = tuple(argument.split('=')[0] + '=' for argument in small)
     arguments = [a for a in arguments if not a.startswith(replaced)]
     if not any(argument.startswith('--workdir') for argument in arguments):
