@@ -25,7 +25,7 @@ from simplenet_jax.config import (
   load_config,
   suggestion,
 )
-from simplenet_jax.stop import Stopped
+from simplenet_jax.console import Stopped
 
 flags.disclaim_key_flags()  # They belong to the command that defines them.
 

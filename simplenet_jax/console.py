@@ -1,10 +1,11 @@
-"""What a person sees while a run is under way."""
+"""What a person sees while a run is under way, and how it is asked to stop."""
 
 import contextlib
-import dataclasses
+import os
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich import console as rich_console
 from rich import progress as rich_progress
@@ -14,11 +15,26 @@ from rich import progress as rich_progress
 console = rich_console.Console(highlight=False, soft_wrap=True, markup=False)
 
 _EVERY = 60.0  # Seconds between lines where there is no terminal.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def first_line(error: BaseException) -> str:
   """Returns what an error says, in one line."""
   return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def counted(count: int, one: str, several: str = '') -> str:
+  """Returns a count as people say it: '1 seed', '3 seeds'."""
+  return f'{count} {one if count == 1 else several or one + "s"}'
+
+
+def duration(seconds: float) -> str:
+  """Returns a duration as people say it: '40 s', '12 min', '3.5 h'."""
+  if seconds < 90:
+    return f'{seconds:.0f} s'
+  if seconds < 5400:
+    return f'{seconds / 60:.0f} min'
+  return f'{seconds / 3600:.1f} h'
 
 
 class Board:
@@ -29,22 +45,18 @@ class Board:
   """
 
   def __init__(self):
-    """Prepares; lines are shown inside its context."""
-    columns = (
+    self._bars = rich_progress.Progress(
       rich_progress.TextColumn('  {task.description}', markup=False),
       rich_progress.BarColumn(bar_width=16),
       rich_progress.TextColumn('{task.fields[note]}', markup=False),
       rich_progress.TimeRemainingColumn(
         compact=True, elapsed_when_finished=True
       ),
-    )
-    self._bars = rich_progress.Progress(
-      *columns,
       console=console,
+      speed_estimate_period=10 * _EVERY,
       transient=True,
       disable=not console.is_terminal,
     )
-    self._lines: dict[str, _Line] = {}
     self._lock = threading.Lock()
 
   def __enter__(self) -> 'Board':
@@ -54,24 +66,23 @@ class Board:
   def __exit__(self, *_: object) -> None:
     self._bars.stop()
 
-  def show(self, name: str, done: float, total: float, note: str) -> None:
+  def _task(self, name: str) -> rich_progress.Task | None:
+    tasks = {task.description: task for task in self._bars.tasks}
+    return tasks.get(name)
+
+  def show(self, name: str, done: int, total: int, note: str) -> None:
     """Shows in a line of this name how much of a total is done."""
     with self._lock:
-      line = self._lines.get(name)
-      if line is None:
-        now = time.perf_counter()
-        task = self._bars.add_task(name, total=total, note=note)
-        line = self._lines[name] = _Line(task, now, now, done)
-      self._bars.update(line.task, completed=done, note=note)
-      now = time.perf_counter()
-      if done < line.first:  # It went back to what was saved.
-        line.start, line.first = now, done
-      if console.is_terminal or done >= total or now - line.told < _EVERY:
+      now, task = time.monotonic(), self._task(name)
+      if task is None:
+        self._bars.add_task(name, True, total, done, note=note, told=now)
         return
-      line.told = now
-      pace = (now - line.start) / max(done - line.first, 1e-9)
-      left = duration(pace * (total - done))
-      console.print(f'  {name}: {note}, {left} left')
+      self._bars.update(task.id, completed=done, note=note)
+      if console.is_terminal or now - task.fields['told'] < _EVERY:
+        return
+      self._bars.update(task.id, told=now)
+      if left := task.time_remaining:
+        console.print(f'  {name}: {note}, {duration(left)} left')
 
   def end(self, name: str, text: str = '') -> None:
     """Replaces a live line, if there is one, by one that stays.
@@ -80,26 +91,12 @@ class Board:
     nothing stays.
     """
     with self._lock:
-      line = self._lines.pop(name, None)
       spent = ''
-      if line:
-        self._bars.remove_task(line.task)
-        spent = f' in {time.perf_counter() - line.start:.1f} s'
+      if task := self._task(name):
+        spent = f' in {task.elapsed:.1f} s'
+        self._bars.remove_task(task.id)
       if text:
         console.print(f'  {name}: {text}{spent}')
-
-
-@dataclasses.dataclass
-class _Line:
-  task: rich_progress.TaskID
-  start: float
-  told: float
-  first: float
-
-
-def counted(count: int, one: str, several: str = '') -> str:
-  """Returns a count as people say it: '1 seed', '3 seeds'."""
-  return f'{count} {one if count == 1 else several or one + "s"}'
 
 
 class Clock:
@@ -134,10 +131,74 @@ class Clock:
       self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
-def duration(seconds: float) -> str:
-  """Returns a duration as people say it: '40 s', '12 min', '3.5 h'."""
-  if seconds < 90:
-    return f'{seconds:.0f} s'
-  if seconds < 5400:
-    return f'{seconds / 60:.0f} min'
-  return f'{seconds / 3600:.1f} h'
+class Stopped(Exception):  # noqa: N818 - nothing went wrong.
+  """A run was stopped and can go on later; `status` is its exit status."""
+
+  def __init__(self, message: str, status: int):
+    super().__init__(message)
+    self.status = status
+
+
+class Stop(threading.Event):
+  """Set when a signal arrived, whose number is `signal`."""
+
+  signal: int = 0
+
+
+@contextlib.contextmanager
+def caught(meanwhile: str = 'heads are saved') -> Iterator[Stop]:
+  """Sets the event that it yields when SIGTERM or SIGINT arrives.
+
+  A second signal ends the process at once; what was saved stays whole.
+  `meanwhile` tells what is done before the process ends.
+  """
+  stop = Stop()
+
+  def on_signal(number, frame):
+    del frame
+    if stop.signal:
+      console.show_cursor()
+      signal.signal(number, signal.SIG_DFL)
+      os.kill(os.getpid(), number)
+    stop.signal = number
+    stop.set()
+    console.print(f'  stopping, {meanwhile}; once more ends it at once')
+
+  with _handled_by(on_signal):
+    yield stop
+
+
+@contextlib.contextmanager
+def at_once(kept: Callable[[], str]) -> Iterator[None]:
+  """Turns SIGTERM and SIGINT into `Stopped`, wherever they arrive.
+
+  For work that cannot look at an event: waiting for a server takes minutes.
+  `kept` returns what is left and how it goes on, to be told.
+  """
+  numbers: list[int] = []
+
+  def on_signal(number, frame):
+    del frame
+    numbers.append(number)
+    raise KeyboardInterrupt
+
+  try:
+    with _handled_by(on_signal):
+      yield
+  except KeyboardInterrupt:
+    status = 128 + (numbers or [signal.SIGINT])[0]
+    raise Stopped(kept(), status) from None
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[..., None]) -> Iterator[None]:
+  """Has SIGTERM and SIGINT handled, which Python allows on its main thread."""
+  on_main = threading.current_thread() is threading.main_thread()
+  before = {
+    number: signal.signal(number, handler) for number in _SIGNALS if on_main
+  }
+  try:
+    yield
+  finally:
+    for number, old in before.items():
+      signal.signal(number, old)

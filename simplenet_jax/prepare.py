@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from simplenet_jax import cli
-from simplenet_jax.stop import at_once
+from simplenet_jax.console import at_once
 
 _DATASET = flags.DEFINE_enum(
   'dataset',

@@ -16,11 +16,11 @@ from simplenet_jax.console import Clock, console, counted, first_line
 from simplenet_jax.data.dataset import DataSet
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection.assembly import Shipper
+from simplenet_jax.environment import Processes
 from simplenet_jax.evaluation import metrics, results, run_files, testset
 from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.files import read_json
 from simplenet_jax.models.weights import Weights
-from simplenet_jax.processes import Processes
 from simplenet_jax.report import page
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.job import Job

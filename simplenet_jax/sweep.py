@@ -10,7 +10,7 @@ and --processes, see launch/.
 
 from absl import flags
 
-from simplenet_jax import cli, processes
+from simplenet_jax import cli, environment
 from simplenet_jax.sweeps import settings
 
 _CONFIG = cli.define_config('The settings of the sweep.', of_sweep=True)
@@ -20,8 +20,8 @@ _WORKDIR = flags.DEFINE_string(
 _STRICT = flags.DEFINE_bool(
   'strict', False, 'Whether an image that cannot be read ends the run.'
 )
-processes.define_flags()
-flags.adopt_module_key_flags(processes)
+environment.define_flags()
+flags.adopt_module_key_flags(environment)
 cli.require('config')
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     config.base.data.strict = True
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   settings.expand(config)
-  own = processes.from_flags()
+  own = environment.from_flags()
   with cli.workdir(_WORKDIR.value, config.name) as workdir:
     from simplenet_jax.sweeps import experiment
 

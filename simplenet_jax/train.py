@@ -19,13 +19,20 @@ from simplenet_jax.config import (
   describe_protocol,
   from_protocol,
 )
-from simplenet_jax.console import Board, Clock, console, counted, duration
+from simplenet_jax.console import (
+  Board,
+  Clock,
+  Stopped,
+  caught,
+  console,
+  counted,
+  duration,
+)
 from simplenet_jax.data import dataset, loading
 from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.models.weights import Weights
-from simplenet_jax.processes import SINGLE, Processes
 from simplenet_jax.run_results import RunResults
-from simplenet_jax.stop import Stopped, caught
 from simplenet_jax.training import bank, engine, layout, step, store
 from simplenet_jax.training.job import Job, assign, step_operations
 from simplenet_jax.training.progress import HeadProgress, Watch, unflat
@@ -57,7 +64,7 @@ def train_and_evaluate(
     ValueError: For settings, images or weights that cannot be used, in the end
       also if any category failed.
     OSError: If a file or folder is missing or cannot be written.
-    stop.Stopped: If a signal asked it to stop; everything is saved.
+    console.Stopped: If a signal asked it to stop; everything is saved.
   """
   check_config(config)
   clock = Clock()

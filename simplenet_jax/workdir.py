@@ -24,9 +24,9 @@ from simplenet_jax.config import RESUMABLE, Config, flatten, from_protocol
 from simplenet_jax.console import console
 from simplenet_jax.data.images import File, place, weight
 from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.evaluation.results import CategoryResult
 from simplenet_jax.files import atomic_write, read_json, tidy
-from simplenet_jax.processes import SINGLE, Processes
 
 POLL_ATTEMPTS = 60  # Looks at a file that another process wrote, 1 s apart.
 # What is trained anew, the old heads kept aside, where it is raised.

@@ -11,8 +11,8 @@ import time
 import pytest
 from absl import flags
 
-from simplenet_jax import processes
-from simplenet_jax.processes import Processes
+from simplenet_jax import environment
+from simplenet_jax.environment import Processes
 from tests import commands
 from tests.small import make_category
 
@@ -190,7 +190,7 @@ TASK = {'SLURM_PROCID': '5', 'SLURM_NTASKS': '8'}
 
 
 def find(given, environ):
-  return processes.find(dict.fromkeys(VALUES) | given, environ)
+  return environment.find(dict.fromkeys(VALUES) | given, environ)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from simplenet_jax.stop import caught
+from simplenet_jax.console import caught
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -40,7 +40,7 @@ def test_a_signal_sets_the_event(usual, number):
 
 STUCK = """
 import os, signal, threading
-from simplenet_jax.stop import caught
+from simplenet_jax.console import caught
 
 with caught() as stop:
   os.kill(os.getpid(), signal.{first})

@@ -7,8 +7,8 @@ import pytest
 from simplenet_jax import workdir
 from simplenet_jax.config import RESUMABLE, flatten
 from simplenet_jax.data import dataset
+from simplenet_jax.environment import Processes
 from simplenet_jax.evaluation.results import CategoryResult
-from simplenet_jax.processes import Processes
 from tests.small import make_category, make_config, picture
 
 

@@ -11,9 +11,8 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from simplenet_jax.console import Board, console, duration
+from simplenet_jax.console import Board, at_once, console, duration
 from simplenet_jax.data.unpack import amount, require_room, staged, unpack
-from simplenet_jax.stop import at_once
 
 MARKER = '.download.json'  # Lies in folders that `obtain` made whole.
 TRIES = 6  # Tries in a row that bring nothing new.
@@ -109,7 +108,7 @@ def obtain(
     ValueError: If another folder is in its place, the terms are not accepted,
       or the archive is not the published one.
     OSError: If it cannot be downloaded, read or written.
-    stop.Stopped: If a signal stopped it; the same call goes on later.
+    console.Stopped: If a signal stopped it; the same call goes on later.
   """
   target = root / archive.folder
   mark = json.dumps({'name': archive.name, 'sha256': archive.sha256})

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from simplenet_jax import stop as stopping
-from simplenet_jax.console import Board, console, counted
+from simplenet_jax.console import Board, Stopped, caught, console, counted
 from simplenet_jax.data import files, heatmaps, loading
 from simplenet_jax.detection import thresholds
 from simplenet_jax.detection.card import Card
@@ -55,7 +54,7 @@ def predict(
     ValueError: If the folder holds predictions that must stay, scores cannot be
       normalised, or (in the end, the others are written) an image cannot be
       used.
-    stop.Stopped: If a signal stopped it; what was done is written.
+    console.Stopped: If a signal stopped it; what was done is written.
   """
   if normalise:
     detector.thresholds.normalised(0.0)  # Raises where it cannot be done.
@@ -121,7 +120,7 @@ def _run(
   )
   anomalous, done, start = 0, 0, time.perf_counter()
   with (
-    stopping.caught('what is done is written') as stop,
+    caught('what is done is written') as stop,
     Board() as board,
     table(out.folder) as add,
     contextlib.closing(
@@ -150,7 +149,7 @@ def _run(
   )
   given = counted(len(paths), 'image')
   if stop.is_set() and done + len(errors) < len(paths):
-    raise stopping.Stopped(
+    raise Stopped(
       f'stopped after {done} of {given}; {path} holds them', 128 + stop.signal
     )
   if errors:

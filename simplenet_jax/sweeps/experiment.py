@@ -15,19 +15,19 @@ import numpy as np
 from flax import nnx
 from rich.markdown import Markdown
 
-from simplenet_jax import stop, train
+from simplenet_jax import train
 from simplenet_jax.config import Config
-from simplenet_jax.console import console, counted
+from simplenet_jax.console import Stopped, console, counted
 from simplenet_jax.data import dataset
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.loading import Decoder
 from simplenet_jax.detector import Detector
+from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.evaluation import metrics, run_files
 from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.evaluation.testset import TestSet
 from simplenet_jax.models import patches
 from simplenet_jax.models.head import LEAK
-from simplenet_jax.processes import SINGLE, Processes
 from simplenet_jax.sweeps import best_epoch, figures, settings, tables
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.checkpoint import Checkpoints
@@ -64,7 +64,7 @@ def run(
   Raises:
     ValueError: For settings that cannot be used, in the end also if a variant
       failed.
-    stop.Stopped: If a signal asked to stop; the same command goes on.
+    console.Stopped: If a signal asked to stop; the same command goes on.
   """
   outcomes, failures = run_all(config, workdir, processes)
   if not all(one.results for one in outcomes):
@@ -136,8 +136,8 @@ def run_all(
     console.print(f'\n{label}')
     try:
       found = train.train_and_evaluate(one, own, processes)
-    except stop.Stopped as stopped:
-      raise stop.Stopped(
+    except Stopped as stopped:
+      raise Stopped(
         f'stopped and saved; the same command with --workdir={workdir} goes on',
         stopped.status,
       ) from None
