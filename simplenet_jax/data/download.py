@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import time
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
@@ -18,30 +18,19 @@ MARKER = '.download.json'  # Lies in folders that `obtain` made whole.
 TRIES = 6  # Tries in a row that bring nothing new.
 DELAY = 1.0  # Seconds before the second try; each further delay doubles.
 TIMEOUT = (10.0, 60.0)  # Seconds to connect, and between two pieces.
-
 CHUNK = 1 << 16  # Bytes received at a time.
 
 
 class Archive(NamedTuple):
-  """The file that a data set is published as.
-
-  Attributes:
-    folder: The name of the data set's folder and of its config.
-    terms: The licence in one line.
-  """
+  """The file that a data set is published as."""
 
   name: str
   title: str
-  folder: str
+  folder: str  # The name of the data set's folder and of its config.
   url: str
   sha256: str
-  terms: str
+  terms: str  # The licence in one line.
   citation: str
-
-  @property
-  def file_name(self) -> str:
-    """The last part of the address."""
-    return PurePosixPath(urlsplit(self.url).path).name
 
 
 _LIMITS = ', no commercial use'  # Ends a licence that has to be accepted first.
@@ -95,7 +84,7 @@ def obtain(
   accepted: bool = False,
   keep: bool = False,
 ) -> Path:
-  """Makes a data set's folder, unless it is there.
+  """Makes a data set's folder below `root`, unless it is there.
 
   Args:
     archive: The data set.
@@ -116,19 +105,19 @@ def obtain(
     if (target / MARKER).read_text() == mark:
       console.print(f'{target}/ holds all of {archive.title} already')
       return target
-  console.print(
-    f'{archive.title} to {target}/\n  {archive.terms}\n'
-    f'  cite {archive.citation}'
-  )
+  console.print(f'{archive.title} to {target}/\n  {archive.terms}')
+  console.print(f'  cite {archive.citation}')
   if _LIMITS in archive.terms and not accepted:
     raise ValueError(
       f'{archive.name} comes under {archive.terms}; give --accept_license if '
       'you accept that'
     )
   if given:
-    verify(given, archive.sha256, 'give another --archive, or none')
-  file = given or root / 'downloads' / archive.file_name
-  with at_once(lambda: _kept(file)), staged(target) as aside:
+    _verify(given, archive.sha256, 'give another --archive, or none')
+  downloads = root / 'downloads'
+  file = given or downloads / archive.url.rpartition('/')[2]
+  stopped = f'stopped; what has come stays in {downloads}, start again to go on'
+  with at_once(lambda: stopped), staged(target) as aside:
     if not given:
       fetch(archive.url, archive.sha256, file)
     content = unpack(file, aside)
@@ -138,7 +127,7 @@ def obtain(
     console.print(f'  deletes {file} (--keep_archive keeps it)')
     file.unlink()
     with contextlib.suppress(OSError):  # Other archives may lie there.
-      file.parent.rmdir()
+      downloads.rmdir()
   return target
 
 
@@ -154,14 +143,14 @@ def fetch(url: str, sha256: str, target: Path) -> None:
       come is kept, and completed by the next call.
   """
   if target.exists():
-    return verify(target, sha256, 'delete it and start again')
-  part = _part(target)
+    return _verify(target, sha256, 'delete it and start again')
+  part = target.with_name(f'{target.name}.part')
   part.parent.mkdir(parents=True, exist_ok=True)
   try:
     with part.open('ab', buffering=0) as file:
       _complete(url, file, target)
     try:
-      verify(part, sha256, 'it is deleted, start again')
+      _verify(part, sha256, 'it is deleted, start again')
     except ValueError:
       part.unlink()
       raise
@@ -171,8 +160,7 @@ def fetch(url: str, sha256: str, target: Path) -> None:
       part.unlink()
 
 
-def verify(path: Path, sha256: str, mend: str) -> None:
-  """Raises a `ValueError` that ends with `mend` if a file is another one."""
+def _verify(path: Path, sha256: str, mend: str) -> None:
   with path.open('rb') as file:
     found = hashlib.file_digest(file, 'sha256').hexdigest()
   if found != sha256:
@@ -182,41 +170,22 @@ def verify(path: Path, sha256: str, mend: str) -> None:
     )
 
 
-def _part(target: Path) -> Path:
-  return target.with_name(f'{target.name}.part')
-
-
-def _kept(file: Path) -> str:
-  for path in (file, _part(file)):
-    if path.is_file():
-      size = amount(path.stat().st_size)
-      return f'stopped; {path} stays, {size}, start again to go on'
-  return 'stopped before anything came'
-
-
-class _Again(Exception):  # noqa: N818 - it is the caller's turn.
-  """This try failed, another may not."""
-
-
 def _complete(url: str, file: IO[bytes], target: Path) -> None:
   """Tries until nothing is missing, or until tries bring nothing new."""
   tries, most = 0, file.tell()
-  while True:
-    try:
-      return _receive(url, file, target)
-    except _Again as error:
-      tries = tries + 1 if file.tell() <= most else 1
-      most = max(most, file.tell())
-      if tries == TRIES:
-        kept = f', {amount(file.tell())} are kept' if file.tell() else ''
-        raise _by_hand(f'{error}, {tries} times{kept}', url, target) from None
-      delay = DELAY * 2 ** (tries - 1)
-      console.print(f'  {error}; tries again in {duration(delay)}')
-      time.sleep(delay)
+  while problem := _receive(url, file, target):
+    tries = tries + 1 if file.tell() <= most else 1
+    most = max(most, file.tell())
+    if tries == TRIES:
+      kept = f', {amount(file.tell())} are kept' if file.tell() else ''
+      raise _by_hand(f'{problem}, {tries} times{kept}', url, target)
+    delay = DELAY * 2 ** (tries - 1)
+    console.print(f'  {problem}; tries again in {duration(delay)}')
+    time.sleep(delay)
 
 
-def _receive(url: str, file: IO[bytes], target: Path) -> None:
-  """Asks once for what is missing, and appends what comes."""
+def _receive(url: str, file: IO[bytes], target: Path) -> str:
+  """Appends what is missing; returns the problem that another try may mend."""
   host, have = urlsplit(url).hostname, file.tell()
   # The bytes that are stored are those of the archive itself.
   headers = {'Accept-Encoding': 'identity'}
@@ -226,40 +195,36 @@ def _receive(url: str, file: IO[bytes], target: Path) -> None:
     response = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
   except (requests.ConnectionError, requests.Timeout) as error:
     cause = getattr(error.args[0] if error.args else error, 'reason', error)
-    reason = str(cause).rpartition(': ')[2]
-    raise _Again(f'{host} cannot be reached ({reason})') from error
+    return f'{host} cannot be reached ({str(cause).rpartition(": ")[2]})'
   except requests.RequestException as error:
     raise _by_hand(str(error), url, target) from error
   with response:
     status, found = response.status_code, response.headers
     if status == 416 and have:
-      return  # Nothing is missing.
+      return ''  # Nothing is missing.
     if status not in (200, 206):
-      said = f'{host} answers {status} {response.reason}'
+      problem = f'{host} answers {status} {response.reason}'
       if status >= 500 or status in (408, 425, 429):
-        raise _Again(said)
-      raise _by_hand(said, url, target)
+        return problem
+      raise _by_hand(problem, url, target)
     # The page of a hotel's network must not replace what has come.
     if 'html' in found.get('Content-Type', ''):
-      raise _Again(f'{host} answers with a web page')
+      return f'{host} answers with a web page'
+    part = found.get('Content-Range', '')
     if status == 200:
       file.truncate(have := file.seek(0))
-    elif not found.get('Content-Range', '').startswith(f'bytes {have}-'):
-      raise _Again(f'{host} answers with another part of the file')
-    whole = found.get('Content-Range', '').rpartition('/')[2]
-    rest = int(found.get('Content-Length', 0))
+    elif not part.startswith(f'bytes {have}-'):
+      return f'{host} answers with another part of the file'
+    whole, rest = part.rpartition('/')[2], int(found.get('Content-Length', 0))
     size = int(whole) if whole.isdigit() else have + rest
-    verb, what = 'downloads', [amount(size)] if size else []
-    if have:
-      verb, what = 'goes on with', [f'{amount(have)} of {amount(size)}']
-    console.print(f'  {verb} {", ".join([target.name, *what])}')
+    here = f', {amount(have)} are here' if have else ''
+    console.print(f'  downloads {target.name}, {amount(size)}{here}')
     require_room(target.parent, size - have, target.name)
     try:
       _append(file, size, response.raw)
     except urllib3.exceptions.HTTPError:
-      size = max(size, file.tell() + 1)
-  if file.tell() < size:
-    raise _Again(f'{host} broke off')
+      return f'{host} broke off'
+  return f'{host} broke off' if file.tell() < size else ''
 
 
 def _append(file: IO[bytes], size: int, raw: urllib3.BaseHTTPResponse) -> None:

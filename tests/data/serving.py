@@ -19,7 +19,7 @@ class Server:
     length: Whether it tells how long the file is.
     header: Further header lines.
     at_piece: Called at the end of a piece, before the connection ends.
-    requests: Header lines of each request.
+    asked: The range of each request.
     sent: Bytes of the file sent to each request.
   """
 
@@ -29,31 +29,24 @@ class Server:
     self.most = len(content)
     self.pieces, self.statuses, self.header = [], [], {}
     self.at_piece = lambda: None
-    self.requests, self.sent = [], []
+    self.asked, self.sent = [], []
     self.url = ''
 
   @property
   def sha256(self):
     return hashlib.sha256(self.content).hexdigest()
 
-  @property
-  def asked(self):
-    """The range of each request."""
-    return [request.get('Range') for request in self.requests]
-
 
 class _Handler(http.server.BaseHTTPRequestHandler):
   def do_GET(self):
-    served = self.server.served
-    served.requests.append(dict(self.headers))
-    if served.statuses:
+    served, content = self.server.served, self.server.served.content
+    asked = self.headers.get('Range')
+    served.asked.append(asked)
+    match = re.fullmatch(r'bytes=(\d+)-', asked or '')
+    first = int(match[1]) if served.ranges and match else 0
+    if served.statuses or first >= len(content) > 0:
       served.sent.append(0)
-      self.send_error(served.statuses.pop(0))
-      return
-    content, first = served.content, self._first(served)
-    if first >= len(content) > 0:
-      served.sent.append(0)
-      self.send_error(416)
+      self.send_error(served.statuses.pop(0) if served.statuses else 416)
       return
     rest = content[first:]
     self.send_response(206 if first else 200)
@@ -75,10 +68,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     if len(piece) < len(rest):
       served.at_piece()
 
-  def _first(self, served):
-    asked = re.fullmatch(r'bytes=(\d+)-', self.headers.get('Range', ''))
-    return int(asked[1]) if served.ranges and asked else 0
-
   def log_message(self, *_):
     pass
 
@@ -99,13 +88,15 @@ def serve(content):
       thread.join()
 
 
-def closed_url():
-  """Returns an address where nobody listens."""
-  with http.server.HTTPServer(('127.0.0.1', 0), _Handler) as server:
-    port = server.server_port
-  return f'http://127.0.0.1:{port}/set/images.tar'
-
-
 def listing(folder):
   """All names below a folder."""
   return sorted(p.relative_to(folder).as_posix() for p in folder.rglob('*'))
+
+
+def contents(folder):
+  """All files below a folder."""
+  return {
+    path.relative_to(folder).as_posix(): path.read_bytes()
+    for path in folder.rglob('*')
+    if path.is_file()
+  }

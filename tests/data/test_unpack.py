@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from simplenet_jax.data import unpack
-from tests.data.serving import listing
+from tests.data.serving import contents, listing
 
 RNG = np.random.default_rng(0)
 FILES = {
@@ -22,7 +22,6 @@ FILES = {
   'nut/empty.txt': b'',
   'license.txt': b'CC0',
 }
-SMALL = {'bolt/a.png': RNG.bytes(1000), 'b.png': RNG.bytes(100), 'c': b''}
 KINDS = ('tar', 'tar.gz', 'tar.bz2', 'tar.xz', 'zip')
 
 
@@ -41,17 +40,13 @@ def tar(path, *entries, **others):
   return path
 
 
-def zipped(path, *entries):
-  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
-    for name, content in entries:
-      archive.writestr(name, content)
-  return path
-
-
 def pack(path, *entries):
   """Packs pairs of a name, which ends with / for a folder, and content."""
   if path.suffix == '.zip':
-    return zipped(path, *entries)
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+      for name, content in entries:
+        archive.writestr(name, content)
+    return path
   kinds = {True: tarfile.DIRTYPE, False: tarfile.REGTYPE}
   return tar(
     path,
@@ -78,36 +73,15 @@ def refused(archive, target, match, *bounds):
   assert listing(target.parent) == []
 
 
-def contents(folder):
-  return {
-    path.relative_to(folder).as_posix(): path.read_bytes()
-    for path in folder.rglob('*')
-    if path.is_file()
-  }
-
-
-@pytest.mark.parametrize('prefix', ['', 'top/', './', './top/'])
+@pytest.mark.parametrize('prefix', ['', './top/'])
 @pytest.mark.parametrize('kind', KINDS)
 def test_every_kind_is_unpacked(tmp_path, target, kind, prefix):
-  entries = [(f'{prefix}{name}', content) for name, content in FILES.items()]
+  folders = [(f'{prefix}{name}', b'') for name in ('bolt/', './bolt/')]
+  files = [(f'{prefix}{name}', content) for name, content in FILES.items()]
   target.mkdir(parents=True)  # An empty folder is filled.
-  extract(pack(tmp_path / f'set.{kind}', *entries), target)
+  extract(pack(tmp_path / f'set.{kind}', *folders, *files), target)
   assert contents(target) == FILES
   assert {path.split('/')[0] for path in listing(target.parent)} == {'set'}
-
-
-@pytest.mark.parametrize('inner', ['train/good', 'test/good', 'Data/Images'])
-def test_a_category_is_not_taken_off(tmp_path, target, inner):
-  files = {f'bolt/{inner}/0.png': b'0', f'bolt/{inner}/1.png': b'1'}
-  extract(pack(tmp_path / 'set.tar', *files.items()), target)
-  assert contents(target) == files
-
-
-@pytest.mark.parametrize('kind', ['tar', 'zip'])
-def test_folders_may_be_named_and_named_again(tmp_path, target, kind):
-  folders = [(name, b'') for name in ('./', 'a/', 'a/b/', './a/')]
-  extract(pack(tmp_path / f'set.{kind}', *folders, ('a/b/c', b'c')), target)
-  assert contents(target) == {'b/c': b'c'}
 
 
 def test_modes_and_owners_of_the_archive_do_not_count(tmp_path, target):
@@ -136,27 +110,22 @@ def test_long_names_of_each_format(tmp_path, target, form):
 
 @pytest.mark.parametrize('kind', ['tar', 'tar.xz', 'zip'])
 @pytest.mark.parametrize(
-  ('name', 'match'),
+  'name',
   [
-    ('/etc/cron.d/job', 'leads elsewhere'),
-    ('../outside', 'leads elsewhere'),
-    ('a/../../outside', 'leads elsewhere'),
-    ('a/..', 'leads elsewhere'),
-    ('..\\outside', 'leads elsewhere'),
-    ('C:/outside', 'leads elsewhere'),
-    ('C:outside', 'leads elsewhere'),
-    ('a/b:stream', 'leads elsewhere'),
-    ('a\nb', 'not valid'),
-    ('a\x1b[2Jb', 'not valid'),
-    ('\u202egnp.exe', 'not valid'),
-    ('n' * 256, 'not valid'),
-    ('a/' * 130 + 'b', 'not valid'),
-    ('.', 'not valid'),
+    *(
+      '/etc/cron.d/job',
+      '../outside',
+      'a/../../outside',
+      'a/..',
+      '..\\outside',
+    ),
+    *('C:/outside', 'C:outside', 'a/b:stream', 'a\nb', 'a\x1b[2Jb'),
+    *('\u202egnp.exe', 'n' * 256, 'a/' * 130 + 'b', '.'),
   ],
 )
-def test_names_that_lead_elsewhere(tmp_path, target, kind, name, match):
+def test_names_that_lead_elsewhere(tmp_path, target, kind, name):
   archive = pack(tmp_path / f'set.{kind}', ('a/ok', b'0'), (name, b'1'))
-  refused(archive, target, match)
+  refused(archive, target, 'leads elsewhere')
   assert listing(tmp_path) == ['data', archive.name]
 
 
@@ -164,50 +133,31 @@ def test_names_that_lead_elsewhere(tmp_path, target, kind, name, match):
 def test_names_that_are_no_text(tmp_path, target, name):
   entry = tar_entry('x', b'0', pax_headers={'path': name})
   archive = tar(tmp_path / 'set.tar', entry, format=tarfile.PAX_FORMAT)
-  refused(archive, target, 'not valid')
-
-
-def test_a_zip_with_a_name_that_ends_early(tmp_path, target):
-  archive = zipped(tmp_path / 'set.zip', ('ok', '0'), ('a.exe_b.png', '1'))
+  refused(archive, target, 'leads elsewhere')
+  archive = pack(tmp_path / 'set.zip', ('ok', '0'), ('a.exe_b.png', '1'))
   content = archive.read_bytes()
   archive.write_bytes(content.replace(b'a.exe_b.png', b'a.exe\0b.png'))
-  refused(archive, target, 'not valid')
+  refused(archive, target, 'leads elsewhere')
 
 
 @pytest.mark.parametrize(
   'kind',
   [
-    tarfile.SYMTYPE,
-    tarfile.LNKTYPE,
-    tarfile.FIFOTYPE,
-    tarfile.CHRTYPE,
-    tarfile.BLKTYPE,
-    tarfile.GNUTYPE_SPARSE,
-    b'Z',
-    stat.S_IFLNK,
-    stat.S_IFIFO,
-    stat.S_IFCHR,
+    *(tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE),
+    *(tarfile.BLKTYPE, tarfile.GNUTYPE_SPARSE, b'Z'),
+    *(stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR),
   ],
 )
 def test_other_things_than_files_and_folders(tmp_path, target, kind):
   if isinstance(kind, int):
     odd = zipfile.ZipInfo('odd')
     odd.create_system, odd.external_attr = 3, (kind | 0o777) << 16
-    archive = zipped(tmp_path / 'set.zip', ('ok', '0'), (odd, '/etc/passwd'))
+    archive = pack(tmp_path / 'set.zip', ('ok', '0'), (odd, '/etc/passwd'))
   else:
     odd = tar_entry('a/odd', kind=kind, linkname='ok')
     after = tar_entry('a/odd/inside', b'1')
     archive = tar(tmp_path / 'set.tar', tar_entry('a/ok', b'0'), odd, after)
-  refused(archive, target, 'is a link or a device|damaged')
-
-
-def test_encrypted_zips(tmp_path, target):
-  archive = zipped(tmp_path / 'set.zip', ('ok', '0'))
-  content = bytearray(archive.read_bytes())
-  content[6] |= 1
-  content[content.index(b'PK\x01\x02') + 8] |= 1
-  archive.write_bytes(content)
-  refused(archive, target, 'is encrypted')
+  refused(archive, target, 'no whole tar or zip of plain files')
 
 
 @pytest.mark.parametrize('kind', ['tar', 'zip'])
@@ -223,64 +173,54 @@ def test_entries_in_each_others_place(tmp_path, target, kind, names):
 @pytest.mark.parametrize('kind', KINDS)
 def test_more_than_the_bounds(tmp_path, target, kind):
   archive = pack(tmp_path / f'set.{kind}', *FILES.items())
-  refused(archive, target, 'more than 500 kB in it', 500_000)
+  refused(archive, target, 'or 500 kB in it', 500_000)
   refused(archive, target, 'more than 3 entries', 10**9, 3)
-
-
-@pytest.mark.parametrize('kind', ['tar.gz', 'tar.xz', 'zip'])
-def test_bombs(tmp_path, target, kind):
-  archive = pack(tmp_path / f'set.{kind}', ('a', bytes(3_000_000)))
-  size = archive.stat().st_size
-  refused(archive, target, f'more than {size / 10:.0f} kB in it')
+  bomb = pack(tmp_path / f'bomb.{kind}', ('a', bytes(3_000_000)))
+  if kind != 'tar':
+    size = bomb.stat().st_size
+    refused(bomb, target, rf'or {100 * size / 1000:.0f} kB in it')
 
 
 @pytest.mark.parametrize(
-  ('kind', 'size', 'match'),
+  ('kind', 'size'),
   [
-    (tarfile.GNUTYPE_LONGNAME, 50_000_000, 'implausible size'),
-    (tarfile.REGTYPE, 10**12, 'damaged'),
-    (tarfile.REGTYPE, -512, 'damaged'),
+    (tarfile.GNUTYPE_LONGNAME, 50_000_000),
+    (tarfile.REGTYPE, 10**12),
+    (tarfile.REGTYPE, -512),
   ],
 )
-def test_a_header_that_lies_about_its_size(tmp_path, target, kind, size, match):
+def test_a_header_that_lies_about_its_size(tmp_path, target, kind, size):
   """Neither memory nor the disk fills by what a header promises."""
   lie = tarfile.TarInfo('a')
   lie.type, lie.size = kind, size
   archive = tmp_path / 'set.tar'
   archive.write_bytes(lie.tobuf(tarfile.GNU_FORMAT) + bytes(20_000))
-  refused(archive, target, match)
+  refused(archive, target, 'no whole tar or zip')
 
 
-@pytest.mark.parametrize('kind', KINDS)
-def test_an_archive_that_is_cut_off_or_damaged(tmp_path, target, kind):
-  archive = pack(tmp_path / f'set.{kind}', *SMALL.items())
+@pytest.mark.parametrize('kind', KINDS[1:])
+def test_an_archive_that_is_cut_off_damaged_or_empty(tmp_path, target, kind):
+  archive = pack(tmp_path / f'set.{kind}', *FILES.items())
   whole = archive.read_bytes()
-  # A plain tar ends with zeros; only the first 512 of them are missed.
-  end = 512 * 6 + 511 if kind == 'tar' else len(whole) - 1
-  for length in sorted({*range(0, end, 97), *range(0, end, 512), end}):
-    archive.write_bytes(whole[:length])
-    refused(archive, target, 'damaged|no files')
-  damaged = bytearray(whole)
-  # A plain tar has checksums in its headers alone, as in the second file's.
-  damaged[1536 if kind == 'tar' else len(whole) // 2] ^= 1
-  archive.write_bytes(damaged)
-  refused(archive, target, 'damaged')
+  middle = len(whole) // 2
+  flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+  for content in (b'', whole[:2], whole[:middle], whole[:-1], flipped):
+    archive.write_bytes(content)
+    refused(archive, target, 'no whole tar or zip')
+  refused(pack(archive, ('a/', b'')), target, 'no files in it')
 
 
-@pytest.mark.parametrize(
-  'content',
-  [b'', b'P', b'PK', b'not an archive' * 100, bytes(10_240), RNG.bytes(5000)],
-)
-def test_files_that_are_no_archives(tmp_path, target, content):
+def test_files_that_are_no_archives(tmp_path, target):
   archive = tmp_path / 'set.tar'
+  for content in (b'not an archive' * 100, bytes(10_240), RNG.bytes(5000)):
+    archive.write_bytes(content)
+    refused(archive, target, 'no whole tar or zip')
+  archive = pack(tmp_path / 'set.zip', ('ok', '0'))
+  content = bytearray(archive.read_bytes())
+  content[6] |= 1
+  content[content.index(b'PK\x01\x02') + 8] |= 1
   archive.write_bytes(content)
-  refused(archive, target, 'no tar or zip|no files in it')
-
-
-@pytest.mark.parametrize('kind', ['tar', 'zip'])
-def test_an_archive_without_files(tmp_path, target, kind):
-  archive = pack(tmp_path / f'set.{kind}', ('a/', b''))
-  refused(archive, target, 'no files in it')
+  refused(archive, target, 'is encrypted')
 
 
 @pytest.mark.parametrize('kind', ['folder', 'file', 'link', 'broken link'])
@@ -295,15 +235,13 @@ def test_what_is_there_is_left_as_it_is(tmp_path, target, kind):
       target.symlink_to(tmp_path if kind == 'link' else 'nowhere')
   before = listing(target.parent)
   with pytest.raises(ValueError, match='is there already') as caught:
-    extract(pack(tmp_path / 'set.tar', *SMALL.items()), target)
+    extract(pack(tmp_path / 'set.tar', *FILES.items()), target)
   assert str(target) in str(caught.value)
   assert listing(target.parent) == before
 
 
-def test_what_a_dead_run_left_is_removed_and_a_live_run_is_not(
-  tmp_path, target
-):
-  archive = pack(tmp_path / 'set.tar', *SMALL.items())
+def test_what_another_run_makes_is_left_until_it_ended(tmp_path, target):
+  archive = pack(tmp_path / 'set.tar', *FILES.items())
   left = target.with_name('.partial-set')
   (left / 'all/bolt').mkdir(parents=True)
   descriptor = os.open(left, os.O_RDONLY)
@@ -315,20 +253,8 @@ def test_what_a_dead_run_left_is_removed_and_a_live_run_is_not(
   assert listing(target.parent) == before
   os.close(descriptor)
   extract(archive, target)
-  assert contents(target) == SMALL
+  assert contents(target) == FILES
   assert not left.exists()
-
-
-@pytest.mark.parametrize('error', [KeyboardInterrupt, MemoryError])
-def test_an_interruption_leaves_nothing(tmp_path, target, monkeypatch, error):
-  def interrupted(self, *_):
-    assert any(target.parent.glob('.partial-*/all/bolt/a.png'))
-    raise error
-
-  monkeypatch.setattr(unpack.Board, 'show', interrupted)
-  with pytest.raises(error):
-    extract(pack(tmp_path / 'set.tar', *SMALL.items()), target)
-  assert listing(target.parent) == []
 
 
 @pytest.mark.parametrize('told', ['before', 'while'])
