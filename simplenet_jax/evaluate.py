@@ -13,7 +13,6 @@ its own.
 
 import pathlib
 import sys
-from typing import Any
 
 from absl import flags
 
@@ -45,24 +44,26 @@ def main(workdirs: list[str]) -> None:
     refuse_existing(output / 'results.json', _OVERWRITE.value)
   if _WORKDIR.value:
     workdir = cli.folder(_WORKDIR.value, '--workdir')
-    tables = {str(workdir): _evaluate(workdir)}
-  else:
-    from simplenet_jax.report import page
+    _check(workdir)
+    from simplenet_jax import train
 
-    folders = {name: pathlib.Path(name).expanduser() for name in workdirs}
-    tables = {name: page.read(path) for name, path in folders.items()}
+    tables = {str(workdir): train.train_and_evaluate(_CONFIG.value, workdir)}
   from simplenet_jax.evaluation import results
   from simplenet_jax.evaluation.tables import format_table
 
-  table = results.join(tables)
-  if output:
-    results.write(output, table)
-  if workdirs or _FORMAT.value != 'text':  # The run has printed its own.
-    print(format_table(table, _FORMAT.value))
+  if workdirs:
+    folders = {name: pathlib.Path(name).expanduser() for name in workdirs}
+    tables = {name: results.read(path) for name, path in folders.items()}
+  with results.naming(' or '.join(tables)):
+    table = results.join(tables)
+    if output:
+      results.write(output, table)
+    if workdirs or _FORMAT.value != 'text':  # The run has printed its own.
+      print(format_table(table, _FORMAT.value))
 
 
-def _evaluate(workdir: pathlib.Path) -> dict[str, Any]:
-  """Evaluates a run whose heads are finished, but for those of new seeds."""
+def _check(workdir: pathlib.Path) -> None:
+  """Raises ValueError for what more than new seeds would be trained for."""
   config = _CONFIG.value
   check_config(config)
   run, progress = (
@@ -81,9 +82,6 @@ def _evaluate(workdir: pathlib.Path) -> dict[str, Any]:
       'evaluate trains new seeds alone; give other --config.train.epochs to '
       'simplenet_jax.main'
     )
-  from simplenet_jax import train
-
-  return train.train_and_evaluate(config, workdir)
 
 
 def _with_config(argv: list[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -106,7 +105,7 @@ class RunResults:
     for name, heads in complete.items():
       if name in self._through:
         continue
-      is_known = isinstance(known[name], results.CategoryResult)
+      is_known = isinstance(known[name], dict)
       if not is_known or not self._has(name, heads):
         self._finish(name)
       self._through.add(name)
@@ -293,7 +292,8 @@ class RunResults:
       )
     if not inputs.test:
       console.print(f'  {name}: no test images, nothing to evaluate')
-      return results.CategoryResult(last=[], cautions=self._cautions(whole))
+      nothing = results.undefined(len(heads))
+      return {'last': nothing, 'cautions': self._cautions(whole)}
     with self.clock('evaluate'):
       scores, selectable = self._scores(inputs, whole)
       test = testset.TestSet.read(inputs, asked.smoothing)
@@ -303,7 +303,7 @@ class RunResults:
         course=asked.course and selectable,
       )
       if not selectable:
-        found = dataclasses.replace(found, best=[])
+        found.pop('selected_on_test', None)
     with self.clock('pictures'):
       epochs = heads[0].job.epochs
       run_files.write(
@@ -316,14 +316,14 @@ class RunResults:
       )
     figures = []
     for title, key in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc')):
-      mean = statistics.fmean(seed[key] for seed in found.last)
+      mean = found['last'][key]['mean']
       figures.append(
-        f'{title} {"undefined" if mean != mean else f"{mean:.1%}"}'
+        f'{title} {"undefined" if mean is None else f"{mean:.1%}"}'
       )
     console.print(f'  {name}: {", ".join(figures)}')
-    return dataclasses.replace(
-      found, cautions=self._cautions(whole), pixels=inputs.known_pixels()
-    )
+    found['cautions'] = self._cautions(whole)
+    found['pixels'] = inputs.known_pixels()
+    return found
 
   def _ship(self, inputs: Inputs, heads: Sequence[HeadProgress]) -> None:
     """Makes a category's detector of all its heads that were not given up."""
@@ -348,9 +348,7 @@ class RunResults:
     and the device that they took.
     """
     finished = {
-      name: one
-      for name, one in found.items()
-      if isinstance(one, results.CategoryResult)
+      name: one for name, one in found.items() if isinstance(one, dict)
     }
     if not finished:
       return {}

@@ -8,7 +8,6 @@ guards.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import time
@@ -119,8 +118,7 @@ class WorkDir:
   def note_result(self, name: str, found: CategoryResult | str) -> None:
     """Notes what was found of a category, or why it failed."""
     with self._changed() as progress:
-      told = found if isinstance(found, str) else dataclasses.asdict(found)
-      progress['results'][name] = {'of': self._of(progress, name), 'is': told}
+      progress['results'][name] = {'of': self._of(progress, name), 'is': found}
 
   def results(self) -> dict[str, Result]:
     """Returns what is known of each category; to be called under the lock."""
@@ -129,8 +127,7 @@ class WorkDir:
     for name in found:
       known = progress['results'].get(name)
       if known and known['of'] == self._of(progress, name):
-        told = known['is']
-        found[name] = told if isinstance(told, str) else CategoryResult(**told)
+        found[name] = known['is']
     return found
 
   def complete(self) -> dict[str, Heads]:

@@ -12,8 +12,8 @@ from benchmarks.fuzzing.mutations import Command
 from simplenet_jax.data import images
 from simplenet_jax.detection import assembly
 from simplenet_jax.detection import file as detectors
+from simplenet_jax.evaluation import results
 from simplenet_jax.models.weights import files as weights
-from simplenet_jax.report import page
 from simplenet_jax.training.checkpoint import Checkpoints
 from tests.training.test_lanes import make_job
 
@@ -105,7 +105,7 @@ def hostile(request, ran):
     ('ckpt.pth', lambda path: assembly.load_released(path, 64)),
     ('part.safetensors', detectors.load),
     ('part.safetensors', detectors.read_card),
-    ('results.json', lambda path: page.read(path.parent)),
+    ('results.json', lambda path: results.read(path.parent)),
     ('image.png', images.read_image),
   ],
 )

@@ -1,17 +1,17 @@
-"""From metrics per seed to results.json, results.csv and the tables shown."""
+"""From metrics per seed to results.json, and runs' results joined."""
 
 import collections
-import dataclasses
+import contextlib
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from simplenet_jax.config import PROTOCOL_FIELDS, flatten
 from simplenet_jax.evaluation import metrics, published, tables
-from simplenet_jax.files import atomic_write
+from simplenet_jax.files import atomic_write, read_json
 
 SELECTION_RULE = (
   'The headline is the last epoch, mean and sample standard deviation over '
@@ -23,29 +23,24 @@ SELECTION_RULE = (
 )
 _DECISIVE = ('seeds', *PROTOCOL_FIELDS)
 
-
-@dataclasses.dataclass(frozen=True)
-class CategoryResult:
-  """One category's metrics, as fractions in [0, 1], NaN where undefined."""
-
-  # The last epoch's metrics, one mapping per seed; empty without test images.
-  last: Sequence[Mapping[str, float]]
-  # The best test epoch's, each with its 'epoch'; empty if none was selected.
-  best: Sequence[Mapping[str, float]] = ()
-  # Metrics of several seeds' mean scores at the last epoch.
-  ensemble: Mapping[str, float] = dataclasses.field(default_factory=dict)
-  # If asked for, epoch and AUROCs of every scoring, one list per seed.
-  course: Sequence[Sequence[Mapping[str, float]]] = ()
-  # Figures of each kind of defect; see `TestSet.evaluate_defects`.
-  kinds: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  # What a reader must know before believing a figure, one line each.
-  cautions: Sequence[str] = ()
-  # Over how many images pixel metrics are; see `Inputs.known_pixels`.
-  pixels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
 # A metric's `mean`, sample standard deviation `std` and `seeds`, by its name.
-Summaries = dict[str, dict[str, Any]]
+Summaries = dict[str, Any]
+
+
+class CategoryResult(TypedDict, total=False):
+  """One category's figures, fractions in [0, 1], None where undefined."""
+
+  last: Summaries  # Of the last epoch.
+  selected_on_test: Summaries  # Of the best test epochs, with their `epochs`.
+  ensemble: Mapping[str, float]  # Metrics of several seeds' mean scores.
+  course: Sequence[Any]  # If asked for, every scoring's AUROCs, by seed.
+  kinds: Mapping[str, Any]  # By kind of defect; see `TestSet`.
+  cautions: Sequence[str]  # What a reader must know, one line each.
+  pixels: Mapping[str, Any]  # See `Inputs.known_pixels`.
+
+
+class ResultsError(ValueError):
+  """Results that cannot be used; the message names them and says why."""
 
 
 def summarise(per_seed: Sequence[Mapping[str, float]]) -> Summaries:
@@ -57,6 +52,11 @@ def summarise(per_seed: Sequence[Mapping[str, float]]) -> Summaries:
     metric: _summary([float(seed[metric]) for seed in per_seed])
     for metric in metrics.METRICS
   }
+
+
+def undefined(seeds: int) -> Summaries:
+  """Returns the summaries of seeds that cannot be measured."""
+  return summarise([dict.fromkeys(metrics.METRICS, math.nan)] * seeds)
 
 
 def _summary(values: list[float]) -> dict[str, Any]:
@@ -77,38 +77,14 @@ def build(
   Args:
     run: What the figures belong to, kept as it is: 'protocol', 'config' (as
       nested dicts) and more.
-    categories: The metrics by category, in the order of the tables.
-
-  Raises:
-    ValueError: If there is no category, one is called 'mean', or has another
-      number of seeds.
+    categories: At least one, in the order of the tables.
   """
-  if not categories:
-    raise ValueError('found no category to report, expected one or more')
-  if 'mean' in categories:
-    raise ValueError(
-      "found a category called 'mean', the name of the row over all; rename it"
-    )
-  count = len(run['config']['seeds'])
-  counts = {name: len(one.last) for name, one in categories.items() if one.last}
-  if set(counts.values()) - {count}:
-    raise ValueError(f'seeds per category: found {counts}, expected {count}')
   found, selected = {}, {}
   for name, one in categories.items():
-    more = {
-      field: value
-      for field in ('ensemble', 'course', 'kinds', 'cautions', 'pixels')
-      if (value := getattr(one, field))
-    }
-    found[name] = {'last': summarise(one.last or _undefined(count)), **more}
-    if one.best:
-      epochs = [seed['epoch'] for seed in one.best]
-      selected[name] = {'epochs': epochs, **summarise(one.best)}
+    found[name] = {key: value for key, value in one.items() if value}
+    if best := found[name].pop('selected_on_test', None):
+      selected[name] = best
   return _with_means(run, found, selected)
-
-
-def _undefined(count: int) -> list[dict[str, float]]:
-  return [dict.fromkeys(metrics.METRICS, math.nan)] * count
 
 
 def _with_means(
@@ -120,7 +96,7 @@ def _with_means(
   count = len(run['config']['seeds'])
   mean = {'last': _mean([one['last'] for one in categories.values()])}
   if selected:
-    none = {'epochs': [None] * count, **summarise(_undefined(count))}
+    none = {'epochs': [None] * count, **undefined(count)}
     selected = {name: selected.get(name, none) for name in categories}
     mean['selected_on_test'] = _mean(list(selected.values()))
   return {
@@ -145,10 +121,6 @@ def _mean(categories: Sequence[Summaries]) -> Summaries:
   return found
 
 
-class NotJoinedError(ValueError):
-  """Runs whose tables do not belong into one; says which and why."""
-
-
 def join(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
   """Joins the results.json of runs of different categories, by the runs' names.
 
@@ -156,28 +128,27 @@ def join(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
   added.
 
   Raises:
-    NotJoinedError: If two runs have the same category, or differ in settings
-      that decide figures or in weights.
+    ResultsError: If two runs have the same category, or differ in settings that
+      decide figures or in weights.
   """
   (first, table), *_ = runs.items()
-  decisive = _decisive(table)
   owners: dict[str, str] = {}
   seconds = collections.Counter()
   for name, one in runs.items():
     seconds.update(one['wall_seconds'])
     for category in one['categories']:
       if (owner := owners.setdefault(category, name)) != name:
-        raise NotJoinedError(
+        raise ResultsError(
           f'{owner} and {name} cannot be joined: {category} is in both'
         )
-    theirs = _decisive(one)
+    ours, theirs = _decisive(table), _decisive(one)
     differing = [
-      f'{field} ({decisive.get(field)} and {theirs.get(field)})'
-      for field in decisive | theirs
-      if decisive.get(field) != theirs.get(field)
+      f'{field} ({ours.get(field)} and {theirs.get(field)})'
+      for field in ours | theirs
+      if ours.get(field) != theirs.get(field)
     ]
     if differing:
-      raise NotJoinedError(
+      raise ResultsError(
         f'{first} and {name} cannot be joined: they differ in '
         f'{", ".join(differing)}'
       )
@@ -203,6 +174,37 @@ def _decisive(table: Mapping[str, Any]) -> dict[str, Any]:
     'sha256 of the weights': table.get('weights', {}).get('sha256'),
     **{k: v for k, v in config.items() if k.startswith(_DECISIVE)},
   }
+
+
+def read(workdir: Path) -> dict[str, Any]:
+  """Reads a run's results.json.
+
+  Raises:
+    FileNotFoundError: If there is none.
+    ResultsError: If it is no JSON.
+  """
+  path = workdir / 'results.json'
+  if not path.is_file():
+    raise FileNotFoundError(
+      f'{path}: missing; name the work directory of a run of '
+      'simplenet_jax.main that has finished a category'
+    )
+  with naming(path):
+    return read_json(path)
+
+
+@contextlib.contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+  """Turns whatever a damaged file leads to into one line that names it."""
+  try:
+    yield
+  except (ResultsError, OSError, MemoryError):
+    raise
+  except Exception as error:  # Anything may be missing or of another kind.
+    raise ResultsError(
+      f'{path}: damaged ({type(error).__name__}: {error}); delete it and start '
+      'the run again'
+    ) from None
 
 
 def write(folder: Path, results: Mapping[str, Any]) -> None:

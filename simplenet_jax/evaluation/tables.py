@@ -6,50 +6,27 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from simplenet_jax.evaluation import published
 from simplenet_jax.evaluation.metrics import HEADLINES, METRICS
-from simplenet_jax.evaluation.published import (
-  LAST_EPOCH,
-  PAPER,
-  RELEASED_CODE,
-  SELECTED_ON_TEST,
-  TABLES,
-)
+from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.files import is_formula, table_writer
 
-FORMATS = ('text', 'markdown', 'csv', 'latex')
 UNDEFINED = '–'  # noqa: RUF001
 OURS = 'ours'
+PAIR = ('image_auroc', 'pixel_auroc')
 _TITLES = {**HEADLINES, 'image_ap': 'I-AP', 'pixel_ap': 'P-AP'}
-_PAIR = ('image_auroc', 'pixel_auroc')
-_DECIMALS = {table.name: table.decimals for table in TABLES}
+_DECIMALS = {table.name: table.decimals for table in published.TABLES}
 
 Results = Mapping[str, Any]  # What results.json holds.
 
 
-class Cell(NamedTuple):
-  """A figure as it is shown, and its percentage if it is defined."""
-
-  text: str = UNDEFINED
-  value: float | None = None
-
-
 class Column(NamedTuple):
-  """One metric's figures by category, and where they come from."""
+  """One metric's figures by category, in percent, and where they come from."""
 
   source: str
   selection: str
   title: str
-  cells: list[Cell]
-
-  @property
-  def is_last(self) -> bool:
-    """Whether the figures are ours of the last epoch."""
-    return self[:2] == (OURS, LAST_EPOCH)
-
-  @property
-  def is_defined(self) -> bool:
-    """Whether any of the figures is defined."""
-    return any(cell.value is not None for cell in self.cells)
+  cells: list[str]
 
 
 def by_selection(results: Results) -> dict[str, dict[str, Any]]:
@@ -69,96 +46,94 @@ def rows(results: Results) -> list[str]:
 
 
 def columns(results: Results) -> list[Column]:
-  """Returns ours, published ones, and differences between like selections."""
-  ours, names = by_selection(results), rows(results)
-  found = []
+  """Returns ours, published ones, and differences between like selections.
+
+  Columns without a figure are left out, but for those of our last epoch where
+  anything was measured.
+  """
+  ours, names, found = by_selection(results), rows(results), []
+
+  def add(source: str, selection: str, metric: str, cells: list[str]) -> None:
+    own = source == OURS and selection == LAST_EPOCH
+    if own or set(cells) != {UNDEFINED}:
+      found.append(Column(source, selection, _TITLES[metric], cells))
+
   for selection, each in ours.items():
-    for metric in _TITLES if selection == LAST_EPOCH else _PAIR:
-      cells = [spread(each[name][metric]) for name in names]
-      found.append(Column(OURS, selection, _TITLES[metric], cells))
-  for source in dict.fromkeys(row['table'] for row in results['published']):
-    selection, theirs = _published(results, source)
-    mine, form = ours.get(selection, {}), f'.{_DECIMALS.get(source, 1)}f'
-    for metric in _PAIR:
-      published, differences = [], []
-      for name in names:
-        value = theirs.get(name, {}).get(metric)
-        published.append(_cell(value, form))
-        differences.append(_less(mine.get(name), metric, value))
-      title = _TITLES[metric]
-      found.append(Column(source, selection, title, published))
-      less = f'{OURS} - {source.split(" ")[0]}'
-      found.append(Column(less, selection, title, differences))
+    for metric in _TITLES if selection == LAST_EPOCH else PAIR:
+      add(OURS, selection, metric, [spread(each[n][metric]) for n in names])
+  if all(set(one.cells) == {UNDEFINED} for one in found):
+    return []
+  for source, (selection, theirs) in _published(results).items():
+    mine, less = ours.get(selection, {}), f'{OURS} - {source.split(" ")[0]}'
+    for metric in PAIR:
+      values = [(n, theirs.get(n, {}).get(metric)) for n in names]
+      figures = [_figure(source, value) for _, value in values]
+      add(source, selection, metric, figures)
+      differences = [_less(mine.get(n), metric, value) for n, value in values]
+      add(less, selection, metric, differences)
   return found
 
 
-def _cell(value: float | None, form: str) -> Cell:
-  return Cell() if value is None else Cell(format(value, form), value)
+def _published(results: Results) -> dict[str, tuple[str, dict[str, Any]]]:
+  """Returns the selection of each published table and its figures."""
+  found: dict[str, tuple[str, dict[str, Any]]] = {}
+  for row in results['published']:
+    _, figures = found.setdefault(row['table'], (row['selection'], {}))
+    figures[row['category']] = row['percent']
+  return found
 
 
-def spread(summary: Mapping[str, Any]) -> Cell:
+def _figure(source: str, value: float | None) -> str:
+  if value is None:
+    return UNDEFINED
+  return f'{value:.{_DECIMALS.get(source, 1)}f}'
+
+
+def _less(ours: Any, metric: str, theirs: float | None) -> str:
+  mean = ours[metric]['mean'] if ours else None
+  if mean is None or theirs is None:
+    return UNDEFINED
+  return f'{100 * mean - theirs:+z.2f}'
+
+
+def spread(summary: Mapping[str, Any]) -> str:
   """Returns a summary over seeds in percent, with its deviation."""
   mean, std = summary['mean'], summary.get('std')
   if mean is None or math.isnan(mean):
-    return Cell()
-  more = '' if std is None else f'±{100 * std:.2f}'
-  return Cell(f'{100 * mean:.2f}{more}', 100 * mean)
-
-
-def _published(results: Results, source: str) -> tuple[str, dict[str, Any]]:
-  """Returns a published table's selection, and its figures by category."""
-  found = [row for row in results['published'] if row['table'] == source]
-  by_category = {row['category']: row['percent'] for row in found}
-  return (found[0]['selection'] if found else ''), by_category
-
-
-def _less(ours: Any, metric: str, theirs: float | None) -> Cell:
-  mean = ours[metric]['mean'] if ours else None
-  if mean is None or theirs is None:
-    return Cell()
-  return _cell(100 * mean - theirs, '+z.2f')
-
-
-def format_table(results: Results, form: str = 'text') -> str:
-  """Returns a run's table: our figures beside the published ones, in percent.
-
-  Args:
-    results: What `results.build` returns, or results.json holds.
-    form: One of `FORMATS`. 'text' is aligned for 120 columns; 'csv' has all
-      metrics as fractions, a row per category and selection; 'latex' needs the
-      package booktabs.
-
-  Raises:
-    ValueError: For another form.
-  """
-  if form not in FORMATS:
-    raise ValueError(f'format is {form!r}; choose one of {", ".join(FORMATS)}')
-  if form == 'csv':
-    return _csv(results)
-  formats = {'text': _text, 'markdown': _markdown, 'latex': _latex}
-  return formats[form](results, *_grid(results))
+    return UNDEFINED
+  return f'{100 * mean:.2f}' + ('' if std is None else f'±{100 * std:.2f}')
 
 
 def _grid(results: Results) -> tuple[list[list[str]], list[list[str]]]:
   """Returns source, selection and title of each column, and rows of text."""
-  found, shown = columns(results), []
-  for one in found:
-    if one.is_last and one.title in HEADLINES.values():
-      shown.append(([*one[:3]], [cell.text for cell in one.cells]))
-  for source in (OURS, PAPER.name, RELEASED_CODE.name, f'{OURS} - paper'):
-    wanted = (source, SELECTED_ON_TEST)
-    pair = [one for one in found if one[:2] == wanted]
-    if any(one.is_defined for one in pair):
-      joined = []
-      for image, pixel in zip(*(one.cells for one in pair), strict=True):
-        neither = image.value is pixel.value is None
-        joined.append(UNDEFINED if neither else f'{image.text} / {pixel.text}')
-      shown.append(([*wanted, 'I / P-AUROC'], joined))
-  grid = zip(rows(results), *(cells for _, cells in shown), strict=True)
-  return [header for header, _ in shown], [list(row) for row in grid]
+  names, found = rows(results), columns(results)
+  shown = [
+    one
+    for one in found
+    if one[:2] == (OURS, LAST_EPOCH) and one.title in HEADLINES.values()
+  ]
+  cells = {one[:3]: one.cells for one in found}
+  nothing = [UNDEFINED] * len(names)
+  tables = published.PAPER.name, published.RELEASED_CODE.name
+  for source in (OURS, *tables, f'{OURS} - paper'):
+    image, pixel = (
+      cells.get((source, SELECTED_ON_TEST, _TITLES[metric]), nothing)
+      for metric in PAIR
+    )
+    joined = [
+      UNDEFINED if one == other == UNDEFINED else f'{one} / {other}'
+      for one, other in zip(image, pixel, strict=True)
+    ]
+    if joined != nothing:
+      shown.append(Column(source, SELECTED_ON_TEST, 'I / P-AUROC', joined))
+  body = [
+    [name, *(one.cells[row] for one in shown)] for row, name in enumerate(names)
+  ]
+  return [[*one[:3]] for one in shown], body
 
 
-def _text(results, header, body) -> str:
+def _text(results: Results) -> str:
+  header, body = _grid(results)
   heads = [
     (source, *rule.split(' ', 1), title) for source, rule, title in header
   ]
@@ -173,7 +148,8 @@ def _text(results, header, body) -> str:
   return '\n'.join([*lines, '', *notes])
 
 
-def _markdown(results, header, body) -> str:
+def _markdown(results: Results) -> str:
+  header, body = _grid(results)
   titles = [f'{source}, {rule}: {title}' for source, rule, title in header]
   parts = [markdown_rows([['category', *titles], *body]), *_notes(results)]
   categories = results['categories'].items()
@@ -205,7 +181,8 @@ _LATEX_NAME = str.maketrans(
 )
 
 
-def _latex(results, header, body) -> str:
+def _latex(results: Results) -> str:
+  header, body = _grid(results)
   heads = zip(('', '', 'category'), *header, strict=True)
   rows = []
   for name, *cells in body:
@@ -242,16 +219,27 @@ def no_formula(text: str) -> str:
   return f"'{text}" if is_formula(text) else text
 
 
+_FORMS = {'text': _text, 'markdown': _markdown, 'csv': _csv, 'latex': _latex}
+
+
+def format_table(results: Results, form: str = 'text') -> str:
+  """Returns a run's table: our figures beside the published ones, in percent.
+
+  Args:
+    results: What `results.build` returns, or results.json holds.
+    form: 'text' is aligned for 120 columns, 'markdown', 'latex' for the package
+      booktabs; 'csv' has all metrics as fractions, a row per category and
+      selection.
+  """
+  return _FORMS[form](results)
+
+
 def defects(category: Mapping[str, Any]) -> list[list[str]]:
   """Returns a row of text for each kind of defect of a category's results."""
   return [
-    [kind, str(one['images']), *(_percent(one[m]) for m in HEADLINES)]
+    [kind, str(one['images']), *(spread({'mean': one[m]}) for m in HEADLINES)]
     for kind, one in category.get('kinds', {}).items()
   ]
-
-
-def _percent(value: float | None) -> str:
-  return spread({'mean': value}).text
 
 
 def pixels(category: Mapping[str, Any]) -> str:
@@ -289,15 +277,14 @@ def _notes(results: Results) -> list[str]:
       notes.append(f'Pixel figures of {name} are {note}.')
   backbone = results['config']['backbone']['name']
   notes.append(f'Percent, {over}; protocol {results["protocol"]}, {backbone}.')
-  for table in TABLES:
-    theirs = _published(results, table.name)[1].get('mean')
-    if table.selection == SELECTED_ON_TEST or not theirs:
+  for source, (selection, figures) in _published(results).items():
+    if selection == SELECTED_ON_TEST or 'mean' not in figures:
       continue
-    ours, parts = mean if table.selection == LAST_EPOCH else None, []
+    ours, parts = mean if selection == LAST_EPOCH else None, []
     for metric, title in HEADLINES.items():
-      if (value := theirs[metric]) is not None:
+      if (value := figures['mean'][metric]) is not None:
         less = _less(ours, metric, value)
-        said = '' if less.value is None else f' (ours {less.text})'
-        parts.append(f'{title} {value:.{table.decimals}f}{said}')
-    notes.append(f'Mean, {table.selection}, {table.name}: {", ".join(parts)}.')
+        said = '' if less == UNDEFINED else f' (ours {less})'
+        parts.append(f'{title} {_figure(source, value)}{said}')
+    notes.append(f'Mean, {selection}, {source}: {", ".join(parts)}.')
   return notes

@@ -9,7 +9,7 @@ import numpy as np
 
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics
-from simplenet_jax.evaluation.results import CategoryResult
+from simplenet_jax.evaluation.results import CategoryResult, summarise
 from simplenet_jax.models import simplenet
 
 BLOCK = 32  # Images whose maps are made at a time: memory holds no more.
@@ -126,56 +126,53 @@ def evaluate(
   *,
   course: bool = False,
 ) -> CategoryResult:
-  """Evaluates the heads of one category.
+  """Evaluates the heads of one category, of which one at least has scores.
 
   Args:
     test: The category's test set.
     scores: Each seed's patch scores `[images, H, W]` by epoch, ascending; none
       of a head that was given up, whose metrics are undefined.
     course: Whether to return the AUROCs of every epoch.
-
-  Returns:
-    The metrics of every seed, without cautions and counts of pixels.
   """
   undefined = dict.fromkeys(metrics.METRICS, math.nan)
-  last, best, latest = [], [], []
+  last, best, epochs, latest = [], [], [], []
   for by_epoch in scores:
     if not by_epoch:
       last.append(undefined)
-      best.append({'epoch': None, **undefined})
+      best.append(undefined)
+      epochs.append(None)
       continue
-    end = max(by_epoch)
+    epoch = end = max(by_epoch)
     latest.append(by_epoch[end])
     last.append(test.evaluate(by_epoch[end]))
     if test.can_select:
       epoch = select_best(
-        list(by_epoch),
-        [test.image_auroc(one) for one in by_epoch.values()],
+        {epoch: test.image_auroc(one) for epoch, one in by_epoch.items()},
         lambda epoch, by_epoch=by_epoch: test.pixel_auroc(by_epoch[epoch]),
       )
-      found = last[-1] if epoch == end else test.evaluate(by_epoch[epoch])
-      best.append({'epoch': epoch, **found})
-  several = len(latest) == len(scores) > 1
-  return CategoryResult(
-    last=last,
-    best=best if test.can_select else [],
-    ensemble=test.evaluate(np.mean(latest, axis=0)) if several else {},
-    course=[_course(test, one) for one in scores] if course else [],
-    kinds=_mean_over_seeds([test.evaluate_defects(one) for one in latest]),
+    epochs.append(epoch)
+    best.append(last[-1] if epoch == end else test.evaluate(by_epoch[epoch]))
+  found: CategoryResult = {'last': summarise(last)}
+  if test.can_select:
+    found['selected_on_test'] = {'epochs': epochs, **summarise(best)}
+  if len(latest) == len(scores) > 1:
+    found['ensemble'] = test.evaluate(np.mean(latest, axis=0))
+  if course:
+    found['course'] = [
+      [
+        {
+          'epoch': epoch,
+          'image_auroc': test.image_auroc(one),
+          'pixel_auroc': test.pixel_auroc(one),
+        }
+        for epoch, one in by_epoch.items()
+      ]
+      for by_epoch in scores
+    ]
+  found['kinds'] = _mean_over_seeds(
+    [test.evaluate_defects(one) for one in latest]
   )
-
-
-def _course(
-  test: TestSet, by_epoch: Mapping[int, np.ndarray]
-) -> list[dict[str, float]]:
-  return [
-    {
-      'epoch': epoch,
-      'image_auroc': test.image_auroc(found),
-      'pixel_auroc': test.pixel_auroc(found),
-    }
-    for epoch, found in by_epoch.items()
-  ]
+  return found
 
 
 def _mean_over_seeds(
@@ -191,19 +188,15 @@ def _mean_over_seeds(
 
 
 def select_best(
-  epochs: Sequence[int],
-  image_aurocs: Sequence[float],
-  pixel_auroc: Callable[[int], float],
+  image_aurocs: Mapping[int, float], pixel_auroc: Callable[[int], float]
 ) -> int:
   """Picks the best test epoch, as the released code does.
 
-  Returns:
-    The epoch with the best image AUROC; of several the one with the best pixel
-    AUROC, computed for these only; of those the earliest. NaN is the lowest.
+  It has the best image AUROC; where several tie, the best pixel AUROC, which is
+  computed for these only; then it is the earliest. NaN is the lowest.
   """
-  aurocs = [_or_lowest(value) for value in image_aurocs]
-  best = max(aurocs)
-  tied = [e for e, auroc in zip(epochs, aurocs, strict=True) if auroc == best]
+  best = max(map(_or_lowest, image_aurocs.values()))
+  tied = [e for e, auroc in image_aurocs.items() if _or_lowest(auroc) == best]
   if len(tied) == 1:
     return tied[0]
   return max(tied, key=lambda epoch: _or_lowest(pixel_auroc(epoch)))

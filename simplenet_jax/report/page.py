@@ -1,41 +1,49 @@
 """The page of a run, or of several that join: one file, complete in itself."""
 
-from collections.abc import Mapping
+import base64
+import collections
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
 
 from simplenet_jax.config import flatten
 from simplenet_jax.console import duration
-from simplenet_jax.evaluation import results, tables
-from simplenet_jax.evaluation.metrics import HEADLINES
+from simplenet_jax.detection import file
+from simplenet_jax.evaluation import metrics, results, run_files, tables
 from simplenet_jax.files import atomic_write, read_json
-from simplenet_jax.report import sections
 
 NAME = 'report.html'
-_KEYS = (
-  *('protocol', 'config', 'weights', 'versions', 'device', 'wall_seconds'),
-  *('selection_rule', 'categories', 'mean', 'selected_on_test', 'published'),
-)
-_Results = dict[str, Any]  # What a results.json holds.
+_COLOURS = ('#3d85d1', '#d9772b', '#2f9e62', '#a463c9', '#d0483f', '#7b858f')
+_GOOD, _BAD, _THRESHOLD = _COLOURS[2], _COLOURS[4], _COLOURS[5]
+_INK = '#808890'  # Readable on light and on dark pages.
+_STYLE: dict[Any, Any] = {
+  'svg.fonttype': 'none',
+  'svg.hashsalt': 'simplenet',  # The same results make the same bytes.
+  'font.size': 9,
+  **{f'axes.spines.{side}': False for side in ('top', 'right')},
+  **dict.fromkeys(('text.color', 'axes.labelcolor', 'axes.edgecolor'), _INK),
+  **dict.fromkeys(('xtick.color', 'ytick.color'), _INK),
+}
 
 
 def write(*workdirs: Path, output: Path | None = None) -> Path:
   """Writes the page of one run, or the joined page of several.
 
-  Args:
-    *workdirs: The runs' directories, each with the results of a category.
-    output: The page; `report.html` in the first directory if not given.
-
-  Returns:
-    Where it is.
+  Returns where it is: in `output`, or report.html in the first directory.
 
   Raises:
     FileNotFoundError: If a directory holds no results.
     ValueError: If what a run left is damaged, or runs cannot be joined.
   """
-  found = {str(workdir): read(workdir) for workdir in workdirs}
+  found = {str(workdir): results.read(workdir) for workdir in workdirs}
   if len(found) < len(workdirs):
     raise ValueError('name each work directory once')
   template = jinja2.Environment(
@@ -45,11 +53,31 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
     trim_blocks=True,
     lstrip_blocks=True,
   ).get_template('page.html.j2')
-  with sections.told(' or '.join(str(w / 'results.json') for w in workdirs)):
-    joined = results.join(found) if len(found) > 1 else found[str(workdirs[0])]
+  paths = ' or '.join(str(workdir / 'results.json') for workdir in workdirs)
+  with results.naming(paths), mpl.rc_context(_STYLE):
+    table = results.join(found)
+    columns = tables.columns(table)
+    cells = [column.cells for column in columns]
+    names = [Path(name).resolve().name for name in found]
     text = template.render(
-      **_context(joined, found),
-      headlines=HEADLINES,
+      title=', '.join(names) if len(found) > 1 else table['config']['name'],
+      results=table,
+      seeds=table['config']['seeds'],
+      facts=_facts(table),
+      settings={
+        **flatten(table['config']),
+        'sha256 of the weights': table['weights']['sha256'][:16],
+        **flatten(table['device'], 'device, '),
+        **flatten(table['versions'], 'version of '),
+      },
+      columns=columns,
+      rows=zip(tables.rows(table), zip(*cells, strict=True), strict=False),
+      sections=[
+        section(Path(run), category)
+        for run, one in found.items()
+        for category in one['categories']
+      ],
+      headlines=metrics.HEADLINES,
       defects=tables.defects,
       pixels=tables.pixels,
     )
@@ -60,94 +88,189 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
   return output
 
 
-def read(workdir: Path) -> _Results:
-  """Reads a run's results.
-
-  Raises:
-    FileNotFoundError: If there is no `results.json`.
-    ValueError: If that is damaged.
-  """
-  path = workdir / 'results.json'
-  if not path.is_file():
-    raise FileNotFoundError(
-      f'{path}: missing; name the work directory of a run of '
-      'simplenet_jax.main that has finished a category'
-    )
-  with sections.told(path):
-    found = read_json(path)
-    # What all that follows needs; a file of something else lacks it.
-    for key in _KEYS:
-      found[key]
-    for one in found['categories'].values():
-      one['last']['image_auroc']['seeds']
-    return found
-
-
-def _context(table: _Results, runs: Mapping[str, _Results]) -> dict[str, Any]:
-  """Returns what the template shows of runs and their joined table."""
-  folders = {
-    category: Path(name)
-    for name, one in runs.items()
-    for category in one['categories']
-  }
-  columns = tables.columns(table)
-  measured = any(one.is_last and one.is_defined for one in columns)
-  shown = [
-    one for one in columns if one.is_defined or (measured and one.is_last)
-  ]
-  rows = zip(*(one.cells for one in shown), strict=True)
-  names = [Path(name).resolve().name for name in runs]
-  alone = table['config']['name'] if len(runs) == 1 else ''
-  return {
-    'title': alone or ', '.join(names),
-    'results': table,
-    'seeds': table['config']['seeds'],
-    'facts': _facts(table),
-    'settings': _settings(table),
-    'columns': shown,
-    'rows': list(zip(tables.rows(table), rows, strict=False)),
-    'sections': [sections.read(path, name) for name, path in folders.items()],
-  }
-
-
-def _facts(found: _Results) -> list[tuple[str, str]]:
-  config, device = found['config'], found['device']
+def _facts(table: Mapping[str, Any]) -> list[tuple[str, str]]:
+  config, device, weights = (
+    table[key] for key in ('config', 'device', 'weights')
+  )
   levels = '+'.join(map(str, config['backbone']['levels']))
-  recipe = found['weights'].get('recipe', 'unknown')
-  weights = found['weights']['name']
-  weights += '' if recipe == 'unknown' else f' ({recipe})'
-  least = config['train'].get('min_steps', 0)
+  recipe = weights.get('recipe', 'unknown')
+  named = weights['name'] + ('' if recipe == 'unknown' else f' ({recipe})')
   schedule = f'{config["train"]["epochs"]} epochs of all good images'
-  schedule += f', in at least {least:,} steps' if least else ''
+  if least := config['train'].get('min_steps', 0):
+    schedule += f', in at least {least:,} steps'
+  compiling = 'of which compilation'
+  seconds = dict(table['wall_seconds'])
+  compiled = seconds.pop(compiling, 0.0)
+  phases = sorted(seconds.items(), key=lambda one: -one[1])
+  times = [f'{name} {duration(one)}' for name, one in phases if one >= 0.5]
+  spent = ', '.join(times) or 'under a second'
   return [
-    ('Protocol', found['protocol']),
+    ('Protocol', table['protocol']),
     ('Backbone', f'{config["backbone"]["name"]}, levels {levels}'),
-    ('Weights', '; '.join([weights, *tables.weights(found)])),
-    ('Weights, sha256', found['weights']['sha256'][:16]),
+    ('Weights', '; '.join([named, *tables.weights(table)])),
+    ('Weights, sha256', weights['sha256'][:16]),
     ('Schedule', schedule),
     ('Seeds', ', '.join(map(str, config['seeds']))),
     ('Device', f'{device["count"]} × {device["kind"]}, {config["precision"]}'),  # noqa: RUF001
-    ('Made with', f'simplenet-jax {found["versions"]["simplenet-jax"]}'),
-    ('Wall time', _durations(found['wall_seconds'])),
+    ('Made with', f'simplenet-jax {table["versions"]["simplenet-jax"]}'),
+    ('Wall time', f'{spent}; {compiling} {duration(compiled)}'),
   ]
 
 
-def _durations(seconds: Mapping[str, float]) -> str:
-  compiling = 'of which compilation'
-  phases = sorted(seconds.items(), key=lambda one: -one[1])
-  text = ', '.join(
-    f'{name} {duration(value)}'
-    for name, value in phases
-    if name != compiling and value >= 0.5
-  )
-  compiled = duration(seconds.get(compiling, 0.0))
-  return f'{text or "under a second"}; {compiling} {compiled}'
+def section(workdir: Path, name: str) -> dict[str, Any]:
+  """Returns what the template shows of a category that a run left."""
+  found = {'name': name, 'charts': [], 'notes': [], 'images': []}
+  with results.naming(workdir / 'curves' / f'{name}.csv'):
+    if curves := run_files.read_curves(workdir, name):
+      losses = [one[:, :2] for one in curves.values()]
+      chart = _lines('Loss by epoch', 'epoch', 'loss', losses, curves)
+      found['charts'].append(chart)
+  path = run_files.report_path(workdir, name)
+  if not path.is_file():
+    found['notes'].append(
+      'No test images, or the run was told to leave nothing for this page '
+      '(--noconfig.evaluation.report).'
+    )
+    return found
+  threshold = _detector_threshold(workdir, name)
+  with results.naming(path):
+    _add_images(found, read_json(path), threshold)
+  return found
 
 
-def _settings(found: _Results) -> dict[str, Any]:
-  return {
-    **flatten(found['config']),
-    'sha256 of the weights': found['weights']['sha256'][:16],
-    **flatten(found['device'], 'device, '),
-    **flatten(found['versions'], 'version of '),
+def _detector_threshold(workdir: Path, name: str) -> tuple[float, str] | None:
+  """Returns the threshold of a category's detector and where it is from."""
+  path = workdir / 'detectors' / f'{name}{file.SUFFIX}'
+  if not path.is_file():
+    return None
+  try:
+    held = file.read_card(path).thresholds
+  except ValueError as error:  # It names the file.
+    raise results.ResultsError(str(error)) from None
+  if held.image is None:
+    return None
+  kind = f'from {held.images} good images that were held out'
+  origin = 'set by hand' if 'image' in held.manual else kind
+  return held.image, f"the detector's, {origin}"
+
+
+def _add_images(
+  section: dict[str, Any], data: Any, known: tuple[float, str] | None
+) -> None:
+  """Adds charts of all test images, and those that are shown with verdicts."""
+  images = sorted(data['images'], key=lambda one: -one['score'])
+  labels = np.array([bool(one['label']) for one in images])
+  scores = np.array([one['score'] for one in images], np.float64)
+  best = metrics.best_f1(labels, scores)[1]
+  own = best, 'the best F1 on these very images: chosen on test'
+  threshold, origin = known or own
+  for one in images:
+    words = ('miss', 'found') if one['label'] else ('passed', 'false alarm')
+    known_verdict = threshold is not None
+    one['verdict'] = words[one['score'] > threshold] if known_verdict else ''
+  shown = [one for one in images if 'picture' in one]
+  notes, charts = section['notes'], section['charts']
+  charts.append(_histogram(scores, labels, threshold))
+  rate = 'false positive rate'
+  if best is None:
+    notes.append('Test images of one kind only: no ROC curve, no AUROC.')
+  else:
+    seeds = zip(*(one['scores'] for one in images), strict=True)
+    curves = [np.stack(roc_curve(labels, one)[:2], 1) for one in seeds]
+    chart = _lines('ROC', rate, 'true positive rate', curves, data['seeds'], 1)
+    charts.append(chart)
+  if data['pro'] is None:
+    notes.append('No masks: what is measured in pixels is undefined.')
+  else:
+    overlap = 'mean overlap of regions'
+    chart = _lines('PRO, mean map', rate, overlap, [data['pro']], (), 0.3)
+    charts.append(chart)
+  if len(shown) < len(images):
+    notes.append(
+      f'Shown are {len(shown)} of {len(images)} test images: the good ones '
+      'that score highest and the defective ones that score lowest. Curves and '
+      'figures are of all.'
+    )
+  section |= {
+    'images': shown,
+    'kinds': _kinds(shown),
+    'verdicts': 'No threshold: the test images are of one kind.'
+    if threshold is None
+    else f'Threshold {threshold:.3f}, {origin}. At it {_outcome(images)}.',
+    'whose': run_files.describe_seeds(data['seeds']),
+    'outlined': data['pixel_threshold'] is not None,
   }
+
+
+def _outcome(images: Sequence[dict[str, Any]]) -> str:
+  counts = collections.Counter(one['verdict'] for one in images)
+  parts = []
+  if bad := counts['found'] + counts['miss']:
+    parts.append(f'{counts["found"]} of {bad} defective images are found')
+  if good := counts['passed'] + counts['false alarm']:
+    parts.append(f'{counts["false alarm"]} of {good} good ones raise an alarm')
+  return ', '.join(parts)
+
+
+def _kinds(images: Sequence[dict[str, Any]]) -> list[tuple[str, str, int]]:
+  """Returns what the images can be filtered by, errors first."""
+  verdicts = collections.Counter(one['verdict'] for one in images)
+  defects = collections.Counter(one['defect'] for one in images)
+  errors = (('miss', 'misses'), ('false alarm', 'false alarms'))
+  return [
+    *((f'v:{one}', name, verdicts[one]) for one, name in errors if verdicts),
+    *((f'd:{name}', name, defects[name]) for name in sorted(defects)),
+  ]
+
+
+def _lines(
+  title: str,
+  x_label: str,
+  y_label: str,
+  curves: Iterable[Any],
+  seeds: Iterable[object],
+  right: float | None = None,
+) -> dict[str, Any]:
+  """Returns a chart of curves of points `(x, y)`, from zero, one per seed."""
+  axes = _axes(x_label, y_label)
+  for number, curve in enumerate(curves):
+    colour = _COLOURS[number % len(_COLOURS)]
+    axes.plot(*np.transpose(curve), color=colour, linewidth=1.4)
+  axes.set(xlim=(0, right), ylim=(0, right and 1.02))
+  names = [f'seed {seed}' for seed in seeds]
+  few = 1 < len(names) <= len(_COLOURS)  # Many share their colours.
+  return _chart(title, axes, zip(_COLOURS, names, strict=False) if few else ())
+
+
+def _histogram(
+  scores: np.ndarray, labels: np.ndarray, threshold: float | None
+) -> dict[str, Any]:
+  """Returns a chart of how the scores of both kinds are distributed."""
+  axes = _axes('image score', 'images')
+  edges = np.histogram_bin_edges(scores, 24).tolist()
+  colours = [(_GOOD, 'good'), (_BAD, 'defective')]
+  for part, (colour, _) in zip((~labels, labels), colours, strict=True):
+    axes.hist(scores[part], edges, color=colour, alpha=0.6)
+  if threshold is not None:
+    axes.axvline(threshold, color=_THRESHOLD, linestyle='--')
+    colours.append((_THRESHOLD, 'threshold'))
+  return _chart('Scores', axes, colours)
+
+
+def _axes(x_label: str, y_label: str) -> Axes:
+  # Not Matplotlib's own layout, which takes longer than all else.
+  axes = Figure(figsize=(4, 2.6)).add_axes((0.15, 0.18, 0.82, 0.78))
+  axes.set(xlabel=x_label, ylabel=y_label)
+  axes.grid(axis='y', color=_INK, alpha=0.25)
+  return axes
+
+
+def _chart(
+  title: str, axes: Axes, colours: Iterable[tuple[str, str]]
+) -> dict[str, Any]:
+  """Returns what the template shows of a chart: an SVG, and its colours."""
+  data, options = io.BytesIO(), {'metadata': {'Date': None}}
+  axes.get_figure().savefig(data, format='svg', transparent=True, **options)
+  encoded = base64.b64encode(data.getvalue()).decode()
+  address = f'data:image/svg+xml;base64,{encoded}'
+  return {'title': title, 'address': address, 'colours': list(colours)}

@@ -165,7 +165,7 @@ def rows(collected: Mapping[str, Any], name: str) -> list[list[str]]:
     found, figures = row['versus_best_epoch'][name], row['figures']
     margins = found['margin'].values()
     last, best = (
-      _pair(spread(figures[which][name][metric]).text for metric in TOLERATED)
+      _pair(spread(figures[which][name][metric]) for metric in TOLERATED)
       for which in (LAST_EPOCH, SELECTED_ON_TEST)
     )
     late = _pair(f'{100 * value:.2f}' for value in found['spread'].values())

@@ -161,10 +161,8 @@ def _means(collected: Mapping[str, Any]) -> list[list[str]]:
   for row in collected['rows']:
     last = row['figures'][LAST_EPOCH]['mean']
     best = row['figures'].get(SELECTED_ON_TEST, {}).get('mean')
-    cells = [row['label'], *(spread(last[m]).text for m in HEADLINES)]
-    cells += [
-      ' / '.join(spread(best[m]).text for m in _PAIR) if best else UNDEFINED
-    ]
+    cells = [row['label'], *(spread(last[m]) for m in HEADLINES)]
+    cells += [' / '.join(spread(best[m]) for m in _PAIR) if best else UNDEFINED]
     if with_paper:
       theirs = row['paper'] and row['paper']['percent'].values()
       cells += [' / '.join(map(str, theirs)) if theirs else UNDEFINED]

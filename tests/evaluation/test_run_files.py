@@ -6,7 +6,7 @@ from PIL import Image
 
 from simplenet_jax.data import dataset
 from simplenet_jax.evaluation import pictures, run_files, testset
-from simplenet_jax.report import sections
+from simplenet_jax.report import page
 from tests.small import make_category, make_config
 
 
@@ -51,8 +51,8 @@ def test_of_too_many_images_some_are_shown(tmp_path, monkeypatch):
   run_files.write(
     tmp_path, inputs, test, {0: scores}, config.evaluation, images=600
   )
-  section = sections.read(tmp_path, 'gear')
-  assert len(section.images) == 4
-  assert any('4 of 6 test images' in note for note in section.notes)
-  assert 'of 3 defective' in section.verdicts
-  assert 'of 3 good' in section.verdicts
+  section = page.section(tmp_path, 'gear')
+  assert len(section['images']) == 4
+  assert any('4 of 6 test images' in note for note in section['notes'])
+  assert 'of 3 defective' in section['verdicts']
+  assert 'of 3 good' in section['verdicts']

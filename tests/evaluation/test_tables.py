@@ -8,16 +8,22 @@ import pytest
 
 from simplenet_jax.data.folder import MVTEC_AD as CATEGORIES
 from simplenet_jax.evaluation import metrics, results, tables
-from simplenet_jax.evaluation.results import CategoryResult
-from tests.evaluation.test_results import RUN, category, changed, values
+from tests.evaluation.test_results import (
+  RUN,
+  category,
+  measured,
+  undefined,
+  values,
+)
 
 
 def mvtec():
   return {name: category() for name in CATEGORIES}
 
 
-def shown(run=RUN, categories=None, form='text'):
-  return tables.format_table(results.build(run, categories or mvtec()), form)
+def shown(categories=None, form='text', **run):
+  table = results.build(RUN | run, categories or mvtec())
+  return tables.format_table(table, form)
 
 
 def test_text():
@@ -53,7 +59,7 @@ def test_every_header_names_its_selection():
 
 def test_latex_is_a_table_of_escaped_names():
   names = ['a_b & 50 %', r'\input{x}^~$#']
-  text = shown(categories={name: category() for name in names}, form='latex')
+  text = shown({name: category() for name in names}, 'latex')
   lines = text.splitlines()
   assert lines[0] == r'\begin{tabular}{lrrrr}'
   assert r'a\_b \& 50 \% & 98.50$\pm$0.71 & 97.00$\pm$0.00' in text
@@ -63,17 +69,14 @@ def test_latex_is_a_table_of_escaped_names():
   rows = [line for line in lines[:end] if line.endswith(r'\\')]
   assert {row.replace(r'\&', '').count('&') for row in rows} == {4}
   assert all(line.startswith('% ') for line in lines[end + 1 :])
-  published = shown(categories={'screw': category()}, form='latex')
-  assert r'$-$2.30' in published
-  undefined = {'a': CategoryResult([values(math.nan)] * 2)}
-  assert '& -- &' in shown(categories=undefined, form='latex')
-  with pytest.raises(ValueError, match="format is 'word'; choose one of text"):
-    shown(form='word')
+  assert r'$-$2.30' in shown({'screw': category()}, 'latex')
+  lacking = measured(*[values(pixel=math.nan)] * 2)
+  assert '& -- &' in shown({'a': lacking}, 'latex')
 
 
 def test_csv_has_all_metrics_and_runs_in_no_spreadsheet():
   names = ['=cmd()', 'a,"b"', '-1', 'plain\rname']
-  text = shown(categories={name: category() for name in names}, form='csv')
+  text = shown({name: category() for name in names}, 'csv')
   rows = list(csv.DictReader(io.StringIO(text, newline='')))
   safe = ["'=cmd()", 'a,"b"', "'-1", 'plain\rname', 'mean']
   assert [row['category'] for row in rows] == 2 * safe
@@ -85,12 +88,11 @@ def test_csv_has_all_metrics_and_runs_in_no_spreadsheet():
 
 
 def test_leaves_out_what_does_not_apply():
-  text = shown(categories={'a|b': category(), 'c': category()}, form='markdown')
+  text = shown({'a|b': category(), 'c': category()}, 'markdown')
   assert 'paper' not in text.split('Percent')[0]
   assert 'a\\|b' in text
   assert '\n| mean |' in text
-  last_only = {'screw': CategoryResult([values(pixel=math.nan)] * 2)}
-  text = shown(categories=last_only)
+  text = shown({'screw': measured(*[values(pixel=math.nan)] * 2)})
   row = next(line for line in text.splitlines() if line.startswith('screw'))
   assert row.split()[1:4] == ['98.00±0.00', '–', '90.00±0.00']  # noqa: RUF001
   # No figure of ours was selected as the paper's were.
@@ -99,13 +101,14 @@ def test_leaves_out_what_does_not_apply():
 
 
 def test_differences_are_of_figures_selected_alike():
-  columns = tables.columns(results.build(RUN, mvtec()))
   found = {
-    (one.source, one.selection, one.title): one.cells[-1].text
-    for one in columns
+    column[:3]: column.cells[-1]
+    for column in tables.columns(results.build(RUN, mvtec()))
   }
   assert found['ours - paper', 'selected on test', 'I-AUROC'] == '-0.60'
   assert found['ours - EfficientAD', 'last epoch', 'I-AUROC'] == '+0.30'
+  assert ('ours - EfficientAD', 'last epoch', 'P-AUROC') not in found
+  assert tables.columns(results.build(RUN, {'screw': undefined()})) == []
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,7 @@ def test_differences_are_of_figures_selected_alike():
 )
 def test_what_is_told_of_weights_stands_below(weights, names, told):
   categories = {name: category() for name in names}
-  text = shown(changed(weights=weights), categories, 'markdown')
+  text = shown(categories, 'markdown', weights=weights)
   assert ('\n\nWeights: ' in text) == bool(told)
   assert told in text
 
@@ -127,8 +130,8 @@ def test_what_is_told_of_weights_stands_below(weights, names, told):
 def test_kinds_of_defects_have_a_table_of_their_own():
   figures = {'images': 3, 'image_auroc': 0.85, 'pixel_auroc': 0.5}
   kinds = {'a|b': {**figures, 'aupro_30': math.nan}}
-  one = CategoryResult([values()] * 2, kinds=kinds)
-  last = shown(categories={'part': one}, form='markdown').splitlines()[-1]
+  one = measured(*[values()] * 2, kinds=kinds)
+  last = shown({'part': one}, 'markdown').splitlines()[-1]
   assert last == '| part | a\\|b | 3 | 85.00 | 50.00 | – |'  # noqa: RUF001
 
 
@@ -145,12 +148,12 @@ def test_kinds_of_defects_have_a_table_of_their_own():
   ],
 )
 def test_cautions_and_pixels_left_out_stand_below(left_out, pixel, told):
-  one = CategoryResult(
-    [values(pixel=pixel)] * 2,
+  one = measured(
+    *[values(pixel=pixel)] * 2,
     cautions=['part: the head of seed 0 has not learned'],
     pixels={'images': 40, 'of': 42, 'left_out': left_out},
   )
-  text = ' '.join(shown(categories={'part': one}).split())
+  text = ' '.join(shown({'part': one}).split())
   assert 'Warning: part: the head of seed 0 has not learned.' in text
   assert ('Pixel figures of part ' in text) == bool(told)
   assert told in text

@@ -13,7 +13,7 @@ from benchmarks.fuzzing import values
 from simplenet_jax import train
 from simplenet_jax.detection import file, thresholds
 from simplenet_jax.evaluation import run_files
-from simplenet_jax.report import page, sections
+from simplenet_jax.report import page
 from tests import commands
 
 
@@ -57,17 +57,17 @@ def test_a_metric_that_is_undefined_keeps_its_column(copy):
 
 
 def test_a_detectors_threshold_comes_first(copy):
-  assert 'chosen on test' in sections.read(copy, 'gear').verdicts
+  assert 'chosen on test' in page.section(copy, 'gear')['verdicts']
   path = copy / 'detectors/gear.safetensors'
   card, weights = file.load(path)
   held = thresholds.Thresholds(
     image=-1e6, guaranteed_rate=0.1, images=9, median=-2e6
   )
   file.save(path, type(card)(**{**vars(card), 'thresholds': held}), weights)
-  section = sections.read(copy, 'gear')
-  assert 'Threshold -1000000.000, ' in section.verdicts
-  assert '9 good images that were held out' in section.verdicts
-  verdicts = {one['verdict'] for one in section.images}
+  section = page.section(copy, 'gear')
+  assert 'Threshold -1000000.000, ' in section['verdicts']
+  assert '9 good images that were held out' in section['verdicts']
+  verdicts = {one['verdict'] for one in section['images']}
   assert verdicts == {'found', 'false alarm'}
 
 

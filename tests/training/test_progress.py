@@ -143,8 +143,7 @@ def test_what_is_selected_among_all_epochs_is_still_there(pairs):
 
   def select(epochs):
     return testset.select_best(
-      epochs,
-      [ranks[epoch - 1] for epoch in epochs],
+      {epoch: ranks[epoch - 1] for epoch in epochs},
       lambda epoch: others[epoch - 1],
     )
 

@@ -23,14 +23,14 @@ for (const button of document.querySelectorAll('.figures thead button')) {
     head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
     const body = head.closest('table').tBodies[0];
     const rows = [...body.rows].filter((row) => !row.classList.contains('mean'));
-    const value = (row) => row.cells[column].dataset.value;
+    const value = (row) => parseFloat(row.cells[column].innerText);
     rows.sort((a, b) => {
       if (column === 0) {
         const order = a.cells[0].innerText.localeCompare(b.cells[0].innerText);
         return up ? order : -order;
       }
       const [x, y] = [value(a), value(b)];
-      if (x === '' || y === '') return (x === '') - (y === '');
+      if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y);
       return up ? x - y : y - x;
     });
     body.prepend(...rows);
