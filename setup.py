@@ -32,7 +32,7 @@ setuptools.setup(
   package_dir={'simplenet_jax.configs': 'configs'},
   package_data={
     'simplenet_jax.configs': ['*.py', '*/*.py'],
-    'simplenet_jax.assets': ['*.safetensors', '*.md'],
+    'simplenet_jax': ['assets/*'],
     'simplenet_jax.report': ['templates/*'],
   },
   entry_points={'console_scripts': ['simplenet = simplenet_jax.__main__:main']},

@@ -22,7 +22,7 @@ STOREYS = (
     'files',
     'environment',
   ),
-  ('demo', 'assets'),
+  ('demo',),
   ('data',),
   ('models',),
   ('training', 'evaluation', 'detection', 'detector'),

@@ -7,12 +7,11 @@ to set thresholds by, good and defective parts to test on, exact masks.
     demo.generate(pathlib.Path('data/demo'))
 """
 
-import concurrent.futures
 import json
-import os
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,10 @@ import numpy as np
 import PIL.Image
 import scipy.ndimage
 
-from simplenet_jax.demo import canvas, defects, parts
-from simplenet_jax.demo.canvas import Flaw
+from simplenet_jax.demo import drawing, parts
 
 # Categories are functions of `parts`. Their defects are the part's own, or
-# functions of `defects`, which lie on any surface.
+# functions of `drawing`, which lie on any surface.
 FLAWS: Mapping[str, tuple[str, ...]] = {
   'weave': ('cut', 'snag', 'stain', 'thread'),
   'perforated': ('blocked', 'scratch', 'stain', 'torn'),
@@ -54,53 +52,39 @@ def generate(
   good: int = 12,
   defective: int = 24,
   size: int = 192,
-  workers: int | None = None,
 ) -> None:
   """Writes the demo data set, or finds it there already.
 
   Every picture is drawn from a generator of its own, so more pictures or
-  other categories leave the others as they are. The set appears under `root`
-  at once, when it is complete.
+  other categories leave the others as they are. The set appears at once, when
+  it is complete: RGB pictures and, for defective ones, masks, 255 on every
+  pixel that the defect altered and 0 elsewhere.
 
   Args:
-    root: The set's folder. Each category has train/good/000.png,
-      validation/good/000.png, test/good/000.png, test/<defect>/000.png, all
-      RGB, and ground_truth/<defect>/000_mask.png, 255 on every pixel that the
-      defect altered and 0 elsewhere.
+    root: The set's folder.
     seed: Another seed gives other pictures.
     categories: Some of `CATEGORIES`.
-    train: Good training pictures per category.
-    validation: Good pictures per category that are not trained on.
-    good: Good test pictures per category.
+    train: Good training pictures of a category.
+    validation: Good ones that are not trained on.
+    good: Good test pictures.
     defective: Defective ones, spread evenly over the kinds of defect.
     size: The side of the pictures, in pixels.
-    workers: Threads; by default one per core.
 
   Raises:
     ValueError: If a category is unknown, a number is out of range, or `root`
       holds something else.
   """
-  unknown = sorted(set(categories) - set(CATEGORIES))
-  if unknown or not categories:
+  if not categories or not set(categories) <= set(CATEGORIES):
     raise ValueError(
-      f'categories: found {unknown or "none"}, expected some of '
+      f'categories: found {list(categories)}, expected some of '
       f'{", ".join(CATEGORIES)}'
     )
-  wanted = {
-    'version': _VERSION,
-    'seed': seed,
-    'categories': sorted(set(categories)),
-    'train': train,
-    'validation': validation,
-    'good': good,
-    'defective': defective,
-    'size': size,
-  }
-  least = {'train': 1, 'size': 32}
-  for name in ('seed', 'train', 'validation', 'good', 'defective', 'size'):
-    bound = least.get(name, 0)
-    if wanted[name] < bound:
-      raise ValueError(f'{name}: found {wanted[name]}, expected >= {bound}')
+  numbers = {'seed': seed, 'train': train, 'validation': validation}
+  numbers |= {'good': good, 'defective': defective, 'size': size}
+  if train < 1 or size < 32 or min(numbers.values()) < 0:
+    raise ValueError(f'{numbers}: expected train >= 1, size >= 32, others >= 0')
+  known = {'version': _VERSION, 'categories': sorted(set(categories))}
+  wanted = {**known, **numbers}
   if _complete(root, wanted):
     return
   root.parent.mkdir(parents=True, exist_ok=True)
@@ -108,11 +92,18 @@ def generate(
     prefix=f'.{root.name}.', dir=root.parent
   ) as aside:
     made = Path(aside) / 'set'
+    jobs = []
+    for category in wanted['categories']:
+      splits = {'train': train, 'validation': validation, 'test': good}
+      for split, count in splits.items():
+        jobs += [(category, split, '', index) for index in range(count)]
+      flaws = FLAWS[category]
+      for index in range(defective):
+        number, kind = divmod(index, len(flaws))
+        jobs.append((category, 'test', flaws[kind], number))
     # NumPy and Pillow leave the interpreter lock alone while they work.
-    with concurrent.futures.ThreadPoolExecutor(
-      workers or os.cpu_count()
-    ) as pool:
-      list(pool.map(lambda job: _write(made, wanted, *job), _jobs(wanted)))
+    with futures.ThreadPoolExecutor() as pool:
+      list(pool.map(lambda job: _write(made, seed, size, *job), jobs))
     (made / MARKER).write_text(json.dumps(wanted, indent=2) + '\n')
     try:
       made.replace(root)
@@ -135,19 +126,19 @@ def draw(
   names = (zlib.crc32(name.encode()) for name in (category, split, flaw))
   sequence = np.random.SeedSequence([seed, *names, index])
   part_key, light_key, flaw_key, noise_key = sequence.spawn(4)
-  grid, flaw_rng = canvas.make_grid(size), np.random.default_rng(flaw_key)
+  grid, flaw_rng = drawing.Grid(size), np.random.default_rng(flaw_key)
 
   def picture(kind: str) -> np.ndarray:
     rng = np.random.default_rng(part_key)
-    surface = getattr(parts, category)(rng, grid, Flaw(kind, flaw_rng))
-    if damage := getattr(defects, kind, None):
+    surface = getattr(parts, category)(rng, grid, kind, flaw_rng)
+    if damage := drawing.DAMAGE.get(kind):
       damage(flaw_rng, grid, surface)
-    return canvas.photograph(np.random.default_rng(light_key), grid, surface)
+    return drawing.photograph(np.random.default_rng(light_key), grid, surface)
 
   image, mask = picture(''), np.zeros((size, size), bool)
   if flaw:
     image, mask = _spoil(image, lambda: picture(flaw))
-  return canvas.expose(np.random.default_rng(noise_key), image), mask
+  return drawing.expose(np.random.default_rng(noise_key), image), mask
 
 
 def _complete(root: Path, wanted: dict[str, Any]) -> bool:
@@ -165,38 +156,23 @@ def _complete(root: Path, wanted: dict[str, Any]) -> bool:
   )
 
 
-def _jobs(parameters: dict[str, Any]) -> Iterator[tuple[str, str, str, int]]:
-  """Yields category, split, flaw and number of each picture."""
-  for category in parameters['categories']:
-    for split, key in (
-      ('train', 'train'),
-      ('validation', 'validation'),
-      ('test', 'good'),
-    ):
-      for index in range(parameters[key]):
-        yield category, split, '', index
-    flaws = FLAWS[category]
-    for i in range(parameters['defective']):
-      yield category, 'test', flaws[i % len(flaws)], i // len(flaws)
-
-
 def _write(
   root: Path,
-  parameters: dict[str, Any],
+  seed: int,
+  size: int,
   category: str,
   split: str,
   flaw: str,
   number: int,
 ) -> None:
-  seed, size = parameters['seed'], parameters['size']
   image, mask = draw(seed, category, split, flaw, number, size)
-  path = root / category / split / (flaw or 'good') / f'{number:03}.png'
-  path.parent.mkdir(parents=True, exist_ok=True)
-  PIL.Image.fromarray(image).save(path)
+  pictures = {f'{split}/{flaw or "good"}/{number:03}': image}
   if flaw:
-    path = root / category / 'ground_truth' / flaw / f'{number:03}_mask.png'
+    pictures[f'ground_truth/{flaw}/{number:03}_mask'] = mask * np.uint8(255)
+  for name, pixels in pictures.items():
+    path = root / category / f'{name}.png'
     path.parent.mkdir(parents=True, exist_ok=True)
-    PIL.Image.fromarray(mask * np.uint8(255)).save(path)
+    PIL.Image.fromarray(pixels).save(path)
 
 
 def _spoil(
