@@ -5,7 +5,7 @@ import json
 import pytest
 
 from simplenet_jax import train
-from simplenet_jax.data import cifar10, tfds
+from simplenet_jax.data import public
 from simplenet_jax.detection import file
 from tests import small
 from tests.data import cifar
@@ -64,14 +64,14 @@ def classes(tmp_path_factory, backbone):
 
 def test_ten_classes_train_side_by_side(classes):
   root, _, found = classes
-  assert tuple(found['categories']) == cifar10.CLASSES
+  assert tuple(found['categories']) == public.CLASSES
   for one in found['categories'].values():
     assert 0 <= one['last']['image_auroc']['mean'] <= 1
     assert one['last']['pixel_auroc']['mean'] is None  # There are no masks.
   assert found['mean']['last']['image_auroc']['mean'] is not None
   written = json.loads((root / 'run/results.json').read_text())
-  assert tuple(written['categories']) == cifar10.CLASSES
-  for name in cifar10.CLASSES:
+  assert tuple(written['categories']) == public.CLASSES
+  for name in public.CLASSES:
     assert (root / f'run/detectors/{name}.safetensors').exists()
     assert (root / f'run/pictures/{name}.png').exists()
 
@@ -90,4 +90,3 @@ def test_a_missing_data_set_says_how_it_is_had(classes, tmp_path):
   config.data.source, config.data.tfds_dir = 'tfds', str(tmp_path)
   with pytest.raises(FileNotFoundError, match='cifar10 is not prepared there'):
     train.train_and_evaluate(config, tmp_path / 'run')
-  assert set(tfds.BUILDERS) == {'mvtec_ad', 'cifar10'}

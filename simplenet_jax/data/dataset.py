@@ -11,14 +11,13 @@ from simplenet_jax.config import Config
 from simplenet_jax.console import console
 from simplenet_jax.data import (
   category,
-  cifar10,
   files,
   folder,
   images,
   inputs,
   loading,
+  public,
   tree,
-  visa,
 )
 from simplenet_jax.data.category import Category
 from simplenet_jax.data.images import File
@@ -100,7 +99,7 @@ def _find(data: Config) -> tuple[Path, folder.Found]:
   """Returns the folder of the images, and what is in it."""
   root = Path(data.root).expanduser()
   names = tree.Names.parse(data.normal, data.defects, data.masks)
-  split = data.source == 'folder' and (root / visa.SPLIT).is_file()
+  split = data.source == 'folder' and (root / public.SPLIT).is_file()
   if names != tree.Names() and (data.source != 'folder' or split):
     raise ValueError(
       '--config.data.normal, .defects and .masks name folders of your own '
@@ -130,11 +129,10 @@ def _find(data: Config) -> tuple[Path, folder.Found]:
       '--config.data.root=FOLDER'
     )
   if data.source == 'cifar10':
-    return root, folder.Found(
-      cifar10.find_categories(root, data.categories), {}
-    )
+    found = public.find_cifar10(root, data.categories)
+    return root, folder.Found(found, {})
   if split:
-    return root, visa.find(root, data.categories)
+    return root, public.find_visa(root, data.categories)
   found = folder.find(root, data.categories, names)
   if data.source == 'demo':
     found.left_out.pop(root / demo.MARKER, None)  # It says how it was made.

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from simplenet_jax.console import Board
-from simplenet_jax.data import cifar10, decoding, folder, images
+from simplenet_jax.data import decoding, folder, images, public
 from simplenet_jax.data.category import Category, Sample
 from simplenet_jax.data.download import ARCHIVES, obtain
 from simplenet_jax.data.folder import MVTEC_AD
@@ -36,8 +36,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   DATA_SET = ''
   CATEGORIES: Sequence[str] = ()
   SIDE: int | None = None  # Of its images, in pixels; None: they differ.
-  DESCRIPTION = ''
-  HOMEPAGE = ''
+  MASKS = False
 
   def __init__(self, *, file_format: Any = None, **others: Any):
     # TFDS's default can be written by TensorFlow only.
@@ -55,32 +54,28 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       'defect': tfds.features.Text(),
       'filename': tfds.features.Text(),
     }
-    if isinstance(self, MvtecAd):
+    if self.MASKS:
       features['mask'] = image(1)
     return tfds.core.DatasetInfo(
       builder=self,
       features=tfds.features.FeaturesDict(features),
       supervised_keys=('image', 'label'),
       disable_shuffling=True,
-      description=self.DESCRIPTION,
-      homepage=self.HOMEPAGE,
+      description=self.__doc__,
       citation=ARCHIVES[self.DATA_SET].citation,
       license=ARCHIVES[self.DATA_SET].terms,
     )
 
-  def _find(self, dl_manager: Any, name: str) -> Sequence[Category]:
-    """Returns the categories of the config `name`, as files."""
+  def _find(self, dl_manager: Any) -> Sequence[Category]:
+    """Returns the config's categories, as files."""
     raise NotImplementedError
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    assert self.builder_config  # All of ours have several.
-    found = self._find(dl_manager, self.builder_config.name)
+    found = self._find(dl_manager)
     train = [(one, Sample(path, GOOD)) for one in found for path in one.train]
     test = [(one, sample) for one in found for sample in one.test]
-    return {
-      'train': self._generate_examples(train),
-      'test': self._generate_examples(test),
-    }
+    splits = {'train': train, 'test': test}
+    return {name: self._generate_examples(of) for name, of in splits.items()}
 
   def _generate_examples(
     self, samples: Iterable[tuple[Category, Sample]]
@@ -93,74 +88,60 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         'defect': sample.defect,
         'filename': '/'.join(images.place(sample.path).parts[-3:]),
       }
-      if isinstance(self, MvtecAd):
+      if self.MASKS:
         example['mask'] = _mask(sample)
       yield index, example
 
 
 class MvtecAd(_Builder):
-  """A config per category, and `all`, the default.
+  """Industrial parts and textures, a config per category, and `all`.
 
   Images and masks are stored as MVTec's files are, bit for bit; images come in
   the order of their names, test images by defect first. A good image's mask is
   black.
   """
 
-  DATA_SET = 'mvtec_ad'
-  CATEGORIES = MVTEC_AD
-  DESCRIPTION = (
-    'Industrial parts and textures: good images to train on, good and '
-    'defective ones with pixelwise masks to test on.'
-  )
-  HOMEPAGE = 'https://www.mvtec.com/company/research/datasets/mvtec-ad'
+  DATA_SET, CATEGORIES, MASKS = 'mvtec_ad', MVTEC_AD, True
   BUILDER_CONFIGS = [  # noqa: RUF012
     tfds.core.BuilderConfig(name=name) for name in (ALL, *MVTEC_AD)
   ]
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'MVTec AD may be used for non-commercial purposes only. '
     '`python -m simplenet_jax.download --dataset=mvtec_ad --accept_license` '
-    'puts it into data/mvtec; `manual_dir` is then data. Or put the extracted '
-    'categories (bottle, cable, ...) into `manual_dir` or its folder mvtec.'
+    'puts MVTec AD into data/mvtec; `manual_dir` is then data. Or put the '
+    'extracted categories into `manual_dir` or its folder mvtec.'
   )
 
-  def _find(self, dl_manager: Any, name: str) -> Sequence[Category]:
-    root = Path(dl_manager.manual_dir)
+  def _find(self, dl_manager: Any) -> Sequence[Category]:
+    root, name = Path(dl_manager.manual_dir), self.builder_config.name
     root = root / 'mvtec' if (root / 'mvtec').is_dir() else root
     return folder.find(root, MVTEC_AD if name == ALL else (name,)).categories
 
 
 class Cifar10OneClass(_Builder):
-  """A config per normal class.
+  """Small photographs, a config per normal class; the other nine are anomalies.
 
   `train` holds the images of the class, `test` all 10,000 test images, in the
   data set's order. `defect` is the name of an anomalous image's class.
   """
 
-  DATA_SET = 'cifar10'
-  CATEGORIES = cifar10.CLASSES
-  SIDE = cifar10.SIDE
-  DESCRIPTION = (
-    'Small photographs: those of one class are normal, those of the other '
-    'nine anomalous.'
-  )
-  HOMEPAGE = 'https://www.cs.toronto.edu/~kriz/cifar.html'
+  DATA_SET, CATEGORIES, SIDE = 'cifar10', public.CLASSES, public.SIDE
   BUILDER_CONFIGS = [  # noqa: RUF012
-    tfds.core.BuilderConfig(name=name) for name in cifar10.CLASSES
+    tfds.core.BuilderConfig(name=name) for name in public.CLASSES
   ]
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'Nothing is needed: the archive is downloaded. The binary files in the '
-    'folder cifar10 of `manual_dir`, where `python -m simplenet_jax.download '
-    '--dataset=cifar10` puts them, are taken instead.'
+    'Nothing is needed: the archive is downloaded, unless its binary files are '
+    'in the folder cifar10 of `manual_dir`.'
   )
 
-  def _find(self, dl_manager: Any, name: str) -> Sequence[Category]:
+  def _find(self, dl_manager: Any) -> Sequence[Category]:
     try:
       root = Path(dl_manager.manual_dir)
     except AssertionError:  # TFDS's way to say that there is no such directory.
       root = Path(dl_manager.download_dir)
     if not (root / 'cifar10').is_dir():
       obtain(ARCHIVES['cifar10'], root)
-    return cifar10.find_categories(root / 'cifar10', (name,))
+    names = (self.builder_config.name,)
+    return public.find_cifar10(root / 'cifar10', names)
 
 
 BUILDERS = {one.DATA_SET: one for one in (MvtecAd, Cifar10OneClass)}
@@ -182,7 +163,7 @@ def builder(dataset: str, config: str, tfds_dir: str = '') -> _Builder:
 def choose(dataset: str, names: Sequence[str]) -> list[str]:
   """Returns the configs to prepare: those named, else `all`, else every one."""
   known = [one.name for one in BUILDERS[dataset].BUILDER_CONFIGS]
-  _check(dataset, names, known)
+  public.require_known(dataset, names, known)
   return list(names) or [ALL] * (ALL in known) or known
 
 
@@ -200,8 +181,7 @@ def prepare(found: _Builder, manual: Path) -> None:
   download = tfds.download.DownloadConfig(manual_dir=manual)
   try:
     found.download_and_prepare(download_config=download)
-  # TFDS says in many ways that files are missing.
-  except Exception as error:
+  except Exception as error:  # TFDS says in many ways that files are missing.
     raise ValueError(f'{found.info.full_name}: {error}') from error
 
 
@@ -230,7 +210,7 @@ def find_categories(
       f'choose one of {", ".join(BUILDERS)} or --config.data.source=folder'
     )
   known = BUILDERS[dataset].CATEGORIES
-  _check(dataset, names, known)
+  public.require_known(dataset, names, known)
   configs = [one.name for one in BUILDERS[dataset].BUILDER_CONFIGS]
   every = {config: builder(dataset, config, tfds_dir) for config in configs}
   ready = [config for config, found in every.items() if is_ready(found)]
@@ -238,23 +218,22 @@ def find_categories(
   own = [name for name in wanted if name in ready]
   if ALL in ready and not (names and own == wanted):
     return tuple(one for one in _read_all(every[ALL]) if one.name in wanted)
-  if not own or (names and own != wanted):
-    missing = [name for name in wanted if name not in ready]
-    command = f'python -m simplenet_jax.prepare --dataset={dataset}'
-    if tfds_dir:
-      command += f' --tfds_dir={shlex.quote(str(tfds_dir))}'
-    raise FileNotFoundError(
-      f'{every[missing[0]].data_path.parents[2]}: {dataset} is not prepared '
-      f'there ({", ".join(missing)}); prepare it ({command}) or name another '
-      'place with --config.data.tfds_dir'
-    )
-  return tuple(_read_all(every[name])[0] for name in own)
+  if own and (not names or own == wanted):
+    return tuple(_read_all(every[name])[0] for name in own)
+  missing = [name for name in wanted if name not in ready]
+  command = f'python -m simplenet_jax.prepare --dataset={dataset}'
+  if tfds_dir:
+    command += f' --tfds_dir={shlex.quote(str(tfds_dir))}'
+  raise FileNotFoundError(
+    f'{every[missing[0]].data_path.parents[2]}: {dataset} is not prepared '
+    f'there ({", ".join(missing)}); prepare it ({command}) or name another '
+    'place with --config.data.tfds_dir'
+  )
 
 
 def _mask(sample: Sample) -> bytes:
   if sample.masks:
-    (mask,) = sample.masks
-    return mask.read_bytes()
+    return sample.masks[0].read_bytes()
   if sample.label:
     raise ValueError(
       f'{sample.path}: a defective image without a mask; MVTec AD has one for '
@@ -264,13 +243,6 @@ def _mask(sample: Sample) -> bytes:
   black = np.zeros(images.check(sample.path).size, np.uint8)
   Image.fromarray(black).save(file, 'png')
   return file.getvalue()
-
-
-def _check(dataset: str, names: Sequence[str], known: Sequence[str]) -> None:
-  if unknown := sorted(set(names) - set(known)):
-    raise ValueError(
-      f'{dataset} has no {", ".join(unknown)}; there are {", ".join(known)}'
-    )
 
 
 @contextlib.contextmanager
@@ -286,44 +258,40 @@ def _told(what: str) -> Iterator[None]:
     ) from error
 
 
-def _read_all(prepared: _Builder) -> list[Category]:
+def _read_all(prepared: Any) -> list[Category]:
   """Lists the categories in one builder's files."""
-  found = {}
+  parts, found = {'image', 'mask'} & {*prepared.info.features}, {}
+  encoded = dict.fromkeys(parts, tfds.decode.SkipDecoding())
   with _told(str(prepared.data_path)), Board() as board:
     for split in ('train', 'test'):
-      for name, sample in _samples(prepared, split, board):
+      source = prepared.as_data_source(split, decoders=encoded)
+      shown, total = f'{prepared.data_path.parent.name}, {split}', len(source)
+      for index in range(total):
+        board.show(shown, index, total, f'{index} of {total} read')
+        name, sample = _sample(prepared, source, index)
         found.setdefault(name, {'train': [], 'test': []})[split].append(sample)
+      board.end(shown)
   return [
     Category(name, tuple(one.path for one in of['train']), tuple(of['test']))
     for name, of in found.items()
   ]
 
 
-def _samples(
-  prepared: Any, split: str, board: Board
-) -> Iterator[tuple[str, Sample]]:
-  features = prepared.info.features
-  parts = {'image', 'mask'} & {*features}
-  encoded = {part: tfds.decode.SkipDecoding() for part in parts}
-  source = prepared.as_data_source(split, decoders=encoded)
-  total, name = len(source), f'{prepared.data_path.parent.name}, {split}'
-  origin = str(prepared.data_path)
+def _sample(prepared: Any, source: Any, index: int) -> tuple[str, Sample]:
+  """Returns an example's category and its images, as they are encoded."""
+  example, origin = source[index], str(prepared.data_path)
 
-  def embedded(index: int, part: str, place: PurePosixPath) -> EmbeddedImage:
-    read = lambda: source[index][part]  # noqa: E731
+  def embedded(part: str, place: PurePosixPath) -> EmbeddedImage:
     content, told = example[part], f'{origin}: {place}'
     header = decoding.decode(io.BytesIO(content), images.viewed, told)
+    read = lambda: source[index][part]  # noqa: E731
     return EmbeddedImage(place, origin, read, len(content), header.size)
 
-  for index in range(total):
-    board.show(name, index, total, f'{index} of {total} read')
-    example = source[index]
-    category = features['category'].int2str(example['category'])
-    defect = example['defect'].decode()
-    path = PurePosixPath(category, example['filename'].decode())
-    masks = ()
-    if _LABELS[example['label']] == 'anomalous' and 'mask' in parts:
-      place = f'{category}/ground_truth/{defect}/{path.stem}_mask.png'
-      masks = (embedded(index, 'mask', PurePosixPath(place)),)
-    yield category, Sample(embedded(index, 'image', path), defect, masks)
-  board.end(name)
+  label = prepared.info.features['category']
+  category, defect = label.int2str(example['category']), example['defect']
+  path, defect = example['filename'].decode(), defect.decode()
+  place, masks = PurePosixPath(category, path), ()
+  if _LABELS[example['label']] == 'anomalous' and 'mask' in example:
+    mask = f'{category}/ground_truth/{defect}/{place.stem}_mask.png'
+    masks = (embedded('mask', PurePosixPath(mask)),)
+  return category, Sample(embedded('image', place), defect, masks)

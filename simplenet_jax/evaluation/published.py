@@ -8,8 +8,8 @@ selection may be subtracted from one another, and none of which it is not known.
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from simplenet_jax.data.cifar10 import CLASSES
 from simplenet_jax.data.folder import MVTEC_AD
+from simplenet_jax.data.public import CLASSES
 
 SELECTED_ON_TEST = 'selected on test'
 LAST_EPOCH = 'last epoch'

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from simplenet_jax.data.cifar10 import CLASSES
 from simplenet_jax.data.folder import MVTEC_AD as CATEGORIES
+from simplenet_jax.data.public import CLASSES
 from simplenet_jax.evaluation import metrics, published, results, tables
 
 RUN = {

@@ -1,0 +1,225 @@
+"""Data sets in the layouts in which they are published: VisA and CIFAR-10.
+
+VisA has images and a file that splits them for training on normal ones only
+(Zou et al., SPot-the-Difference, ECCV 2022):
+
+```
+<root>/split_csv/1cls.csv      object, split, label, image, mask
+<root>/<object>/Data/Images/{Normal,Anomaly}/*.JPG
+<root>/<object>/Data/Masks/Anomaly/*.png
+```
+
+CIFAR-10's binary version (Krizhevsky, Learning Multiple Layers of Features from
+Tiny Images, 2009) becomes one-class problems: one class is normal, the other
+nine are anomalies. A record is a label and the red, green and blue planes of
+32 x 32 pixels:
+
+```
+<root>/data_batch_1.bin ...    50,000 images, of which one class is trained on
+<root>/test_batch.bin          10,000 images, all of them tested
+```
+"""
+
+import csv
+import functools
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from absl import logging
+from PIL import Image
+
+from simplenet_jax.data import tree
+from simplenet_jax.data.category import Category, Sample
+from simplenet_jax.data.folder import Found, leave_out_others
+from simplenet_jax.data.images import EmbeddedImage
+from simplenet_jax.data.tree import GOOD
+
+SPLIT = Path('split_csv', '1cls.csv')
+_COLUMNS = ('object', 'split', 'label', 'image', 'mask')
+_ANOMALOUS = 'anomaly'
+
+CLASSES = (
+  *('airplane', 'automobile', 'bird', 'cat', 'deer'),
+  *('dog', 'frog', 'horse', 'ship', 'truck'),
+)
+SIDE = 32
+TRAIN = tuple(f'data_batch_{number}.bin' for number in range(1, 6))
+TEST = ('test_batch.bin',)
+_BYTES = 1 + 3 * SIDE**2
+_IN_A_FILE = 10_000  # Images.
+
+
+def require_known(
+  where: object, names: Sequence[str], known: Sequence[str]
+) -> None:
+  """Raises a `ValueError` for names of categories that a data set lacks."""
+  if unknown := sorted(set(names) - set(known)):
+    raise ValueError(
+      f'{where} has no {", ".join(unknown)}; there are {", ".join(known)}'
+    )
+
+
+def find_visa(root: Path, names: Sequence[str] = ()) -> Found:
+  """Lists the images of every object, or of those named, sorted by name.
+
+  Raises:
+    FileNotFoundError: If an image or mask that the split names is not there.
+    ValueError: If the split file is not what it should be, or an object is not
+      in it.
+  """
+  try:
+    rows = list(_rows(root))
+  except (csv.Error, UnicodeDecodeError) as error:
+    raise ValueError(
+      f'{root / SPLIT}: no table in UTF-8 ({error}); get it anew'
+    ) from error
+  found = sorted({row['object'] for row in rows})
+  require_known(root / SPLIT, names, found)
+  categories = tuple(
+    _category(root, name, [row for row in rows if row['object'] == name])
+    for name in sorted(set(names)) or found
+  )
+  whole, left_out = tree.read(root)
+  known = [row[key] for row in rows for key in ('image', 'mask') if row[key]]
+  others = [_file(root, name) for name in known]
+  leave_out_others(whole, categories, others, left_out)
+  return Found(categories, left_out)
+
+
+def _rows(root: Path) -> Iterator[dict[str, str]]:
+  path, seen = root / SPLIT, set()
+  with path.open(newline='', encoding='utf-8-sig') as file:
+    reader = csv.DictReader(file)
+    columns = reader.fieldnames or ['none']
+    if tuple(columns) != _COLUMNS:
+      raise ValueError(
+        f'{path}: its columns are {", ".join(columns)}; expected '
+        f'{", ".join(_COLUMNS)}'
+      )
+    for row in reader:
+      # A row that is too long has the key None, a short one the value None.
+      whole = None not in (*row, *row.values()) and row['object']
+      whole = whole and row['image']
+      kinds = 'train normal', 'test normal', f'test {_ANOMALOUS}'
+      if not whole or f'{row["split"]} {row["label"]}' not in kinds:
+        raise ValueError(
+          f'{path}, line {reader.line_num}: expected an object, train or test, '
+          'normal or anomaly (none of these to train on), an image and a mask'
+        )
+      if (image := PurePosixPath(row['image'])) in seen:
+        raise ValueError(
+          f'{path}, line {reader.line_num}: {row["image"]} is there twice'
+        )
+      seen.add(image)
+      yield row
+  if not seen:
+    raise ValueError(f'{path}: no images in it')
+
+
+def _category(
+  root: Path, name: str, rows: Sequence[dict[str, str]]
+) -> Category:
+  train, test = [], []
+  for row in rows:
+    path = _file(root, row['image'])
+    masks = (_file(root, row['mask']),) if row['mask'] else ()
+    if row['split'] == 'train':
+      train.append(path)
+    elif row['label'] == _ANOMALOUS:
+      test.append(Sample(path, _ANOMALOUS, masks))
+    else:
+      test.append(Sample(path, GOOD))
+  if not train:
+    raise ValueError(f'{root / SPLIT}: no training images of {name}')
+  test.sort(key=lambda sample: (sample.defect, str(sample.path)))
+  return Category(name, tuple(sorted(train)), tuple(test))
+
+
+def _file(root: Path, name: str) -> Path:
+  if PurePosixPath(name).is_absolute() or '..' in PurePosixPath(name).parts:
+    raise ValueError(f'{root / SPLIT}: names a file outside {root}: {name}')
+  if not (root / name).is_file():
+    raise FileNotFoundError(
+      f'{root / name}: no such file, but {SPLIT} names it; is the data set '
+      'whole?'
+    )
+  return root / name
+
+
+def find_cifar10(root: Path, names: Sequence[str] = ()) -> tuple[Category, ...]:
+  """Lists the images of every normal class, or of those named.
+
+  Nothing but labels is read; pixels are, when they are asked for. All have the
+  same test images.
+
+  Raises:
+    FileNotFoundError: If a file is missing.
+    ValueError: If a file is not what it should be, or there is no such class.
+  """
+  require_known('CIFAR-10', names, CLASSES)
+  train, test = _images(root, TRAIN, 'train'), _images(root, TEST, 'test')
+  found = []
+  for name in [one for one in CLASSES if not names or one in names]:
+    own = tuple(image for image, label in train if label == name)
+    if not own:
+      raise ValueError(f'{root}: no training images of the class {name}')
+    tested = (Sample(i, GOOD if one == name else one) for i, one in test)
+    found.append(Category(name, own, tuple(tested)))
+  return tuple(found)
+
+
+def _images(
+  root: Path, files: Sequence[str], split: str
+) -> list[tuple[EmbeddedImage, str]]:
+  """Returns the training or the test images, each with its class."""
+  found = []
+  for path in (root / name for name in files):
+    records = _open(path)
+    if len(records) != _IN_A_FILE:
+      logging.warning(
+        f'{path}: {len(records)} images, CIFAR-10 has {_IN_A_FILE}; is it '
+        'whole?'
+      )
+    for row, label in enumerate(records[:, 0].tolist()):
+      place = f'cifar10/{split}/{CLASSES[label]}/{len(found):05}.png'
+      image = EmbeddedImage(
+        place=PurePosixPath(place),
+        origin=str(root),
+        read_bytes=functools.partial(_encode, records, row),
+        bytes=_BYTES,
+        size=(SIDE, SIDE),
+      )
+      found.append((image, CLASSES[label]))
+  return found
+
+
+def _encode(records: np.ndarray, row: int) -> bytes:
+  """Encodes a record as PNG."""
+  pixels = records[row, 1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)
+  file = io.BytesIO()
+  Image.fromarray(np.ascontiguousarray(pixels)).save(file, 'png')
+  return file.getvalue()
+
+
+def _open(path: Path) -> np.ndarray:
+  """Maps a file of records, uint8 `[images, 1 + 3 * 32 * 32]`."""
+  if not path.is_file():
+    raise FileNotFoundError(
+      f"{path}: no such file of CIFAR-10's binary version; python -m "
+      'simplenet_jax.download --dataset=cifar10 gets it'
+    )
+  size = path.stat().st_size
+  if not size or size % _BYTES:
+    raise ValueError(
+      f'{path}: {size} bytes are no whole number of images of {_BYTES}; the '
+      'file is damaged'
+    )
+  records = np.memmap(path, np.uint8, 'r').reshape(-1, _BYTES)
+  if (most := records[:, 0].max()) >= len(CLASSES):
+    raise ValueError(
+      f'{path}: holds the label {most}, expected 0 to {len(CLASSES) - 1}; the '
+      'file is damaged'
+    )
+  return records
