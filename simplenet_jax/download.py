@@ -20,12 +20,10 @@ _ROOT = flags.DEFINE_string('root', 'data', 'Where it goes, a folder.')
 _ARCHIVE = flags.DEFINE_string(
   'archive', None, 'The archive, a file, if it is there already; it stays.'
 )
-_ACCEPT = flags.DEFINE_bool(
+_ACCEPTED = flags.DEFINE_bool(
   'accept_license', False, 'Whether you accept terms without commercial use.'
 )
-_KEEP = flags.DEFINE_bool(
-  'keep_archive', False, 'Whether a downloaded archive stays.'
-)
+_KEEP = flags.DEFINE_bool('keep_archive', False, 'Whether the archive stays.')
 cli.require('dataset', 'root')
 flags.register_validator('archive', lambda x: x != '', 'must name a file')
 
@@ -35,11 +33,9 @@ def main() -> None:
   archive = ARCHIVES[_DATASET.value or '']
   root = Path(_ROOT.value or '').expanduser()
   given = Path(_ARCHIVE.value).expanduser() if _ARCHIVE.value else None
-  folder = obtain(
-    archive, root, given=given, accepted=_ACCEPT.value, keep=_KEEP.value
-  )
-  config = f'configs/{archive.folder}.py'
-  line = f'python -m simplenet_jax.main --config={config}'
+  options = {'accepted': _ACCEPTED.value, 'keep': _KEEP.value}
+  folder = obtain(archive, root, given=given, **options)
+  line = f'python -m simplenet_jax.main --config=configs/{archive.folder}.py'
   if folder != Path('data', archive.folder):
     line += f' --config.data.root={shlex.quote(str(folder))}'
   console.print(line)

@@ -43,17 +43,14 @@ def main() -> None:
   head = assembly.load_released(path, config.patch.target_dim)
   bank.make_extractor(config)  # Checks the settings.
   backbone = bank.load_backbone(config)
+  provenance = {
+    'weights': {'name': backbone.name, 'sha256': backbone.sha256},
+    'seeds': ['released'],
+    'checkpoint': str(path),
+  }
+  size = (config.data.crop, config.data.crop)
   detector = assembly.assemble(
-    config,
-    output.name.removesuffix('.safetensors'),
-    (config.data.crop, config.data.crop),
-    backbone.state,
-    [head],
-    {
-      'weights': {'name': backbone.name, 'sha256': backbone.sha256},
-      'seeds': ['released'],
-      'checkpoint': str(path),
-    },
+    config, output.stem, size, backbone.state, [head], provenance
   )
   detector.save(output)
   console.print(

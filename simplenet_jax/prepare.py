@@ -16,10 +16,7 @@ from simplenet_jax import cli
 from simplenet_jax.console import at_once
 
 _DATASET = flags.DEFINE_enum(
-  'dataset',
-  None,
-  ['mvtec_ad', 'cifar10'],
-  'Which one; cifar10 becomes cifar10_one_class.',
+  'dataset', None, ['mvtec_ad', 'cifar10'], 'cifar10 becomes cifar10_one_class.'
 )
 _CATEGORIES = flags.DEFINE_list(
   'categories',
@@ -44,14 +41,14 @@ def main() -> None:
 
   dataset = _DATASET.value or ''
   manual = Path(_MANUAL_DIR.value or '').expanduser()
-  left = []
-  for name in tfds.choose(dataset, _CATEGORIES.value):
-    builder = tfds.builder(dataset, name, _TFDS_DIR.value)
-    ready = tfds.is_ready(builder)
-    state = 'is prepared' if ready else 'to be prepared'
-    console.print(f'{dataset}, {name}: {builder.data_path} {state}')
-    if not ready:
-      left.append(builder)
+  builders = [
+    tfds.builder(dataset, name, _TFDS_DIR.value)
+    for name in tfds.choose(dataset, _CATEGORIES.value)
+  ]
+  left = [builder for builder in builders if not tfds.is_ready(builder)]
+  for builder in builders:
+    state = 'to be prepared' if builder in left else 'is prepared'
+    console.print(f'{builder.data_path} {state}')
   if left and dataset == 'cifar10' and not (manual / 'cifar10').is_dir():
     obtain(ARCHIVES[dataset], manual)
   for number, builder in enumerate(left):

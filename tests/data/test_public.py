@@ -114,7 +114,7 @@ def test_every_class_of_cifar10_is_normal_once(tmp_path):
     expected = pixels[labels == number]
     for record, image in zip(one.train, expected, strict=True):
       np.testing.assert_array_equal(images.read_image(record), image)
-      assert images.image_size(record) == (32, 32)
+      assert images.check(record).size == (32, 32)
     assert sum(sample.label == 0 for sample in one.test) == 2
     for sample, image, label in zip(one.test, test, tested, strict=True):
       np.testing.assert_array_equal(images.read_image(sample.path), image)
