@@ -62,9 +62,9 @@ _SEEDS = _several(
   lambda seed: type(seed) is int and 0 <= seed < 2**32,
   'one or more different whole numbers from 0 up, such as 0,1,2',
 )
-_LEVELS = _several(
-  lambda level: type(level) is int and 1 <= level <= 4,
-  'one or more different numbers from 1 to 4, such as 2,3',
+_LEVELS = Rule(
+  lambda x: len(x) > 0 and list(x) == [n for n in (1, 2, 3) if n in x],
+  'ascending numbers from 1 to 3, such as 2,3',
 )
 _NAMES = Rule(
   lambda x: all(isinstance(name, str) for name in x),
@@ -72,6 +72,9 @@ _NAMES = Rule(
 )
 _CROP = Rule(
   lambda x: x == 0 or 32 <= x <= _SIDE, f'0 (no crop), or from 32 to {_SIDE}'
+)
+_BACKBONES = _one_of(
+  'resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2', 'demo_resnet'
 )
 _SOURCES = _one_of('folder', 'cifar10', 'tfds', 'demo')
 _OPTIMIZERS = _one_of('adam', 'adamw')
@@ -129,16 +132,16 @@ FIELDS: dict[str, Field] = {
   'data.workers': Field(0, 'Decoding threads; 0: one per core.', _COUNT),
   # The backbone and its features.
   'backbone.name': Field(
-    'wide_resnet50_2',
-    'The network: resnet18, resnet50, resnet101, wide_resnet50_2 or the '
-    "demo's demo_resnet.",
+    'wide_resnet50_2', "The network; demo_resnet is the demo's.", _BACKBONES
   ),
   'backbone.weights': Field(
     '', "A file or a name on the hub; empty: torchvision's first weights."
   ),
   'backbone.levels': Field((2, 3), 'The levels of the features.', _LEVELS),
   'backbone.padding': Field(
-    'reflect', "The borders: reflect, or zeros as in the network's training."
+    'reflect',
+    "The borders: reflect, or zeros as in the network's training.",
+    _one_of('zeros', 'reflect'),
   ),
   'backbone.probe': Field(
     True, "Whether BatchNorm statistics are as after the released code's start."
@@ -173,7 +176,9 @@ FIELDS: dict[str, Field] = {
   'patch.size': Field(3, 'The side that is averaged.', _within(1, 255)),
   'patch.pretrain_dim': Field(1536, 'Dimensions of each level.', _POSITIVE),
   'patch.target_dim': Field(1536, "Dimensions of the head's input.", _POSITIVE),
-  'head.adaptor': Field('linear', 'The adaptor: linear, mlp or identity.'),
+  'head.adaptor': Field(
+    'linear', 'The adaptor.', _one_of('linear', 'mlp', 'identity')
+  ),
   'head.adaptor_bias': Field(True, 'Whether the adaptor has a bias.'),
   'head.hidden': Field(1024, "The discriminator's hidden width.", _POSITIVE),
   # Its training.
@@ -193,7 +198,9 @@ FIELDS: dict[str, Field] = {
     'so far; 0: the last weights count.',
     _NOT_NEGATIVE,
   ),
-  'train.loss': Field('truncated_l1', 'The loss: truncated_l1, cross_entropy.'),
+  'train.loss': Field(
+    'truncated_l1', 'The loss.', _one_of('truncated_l1', 'cross_entropy')
+  ),
   'train.margin': Field(0.5, "The loss's margin, in logits.", _NOT_NEGATIVE),
   'train.sigma': Field(
     0.015,

@@ -41,7 +41,6 @@ def main() -> None:
       '--config.data.crop is 0; the released code crops, set it to its crop'
     )
   head = assembly.load_released(path, config.patch.target_dim)
-  bank.make_extractor(config)  # Checks the settings.
   backbone = bank.load_backbone(config)
   provenance = {
     'weights': {'name': backbone.name, 'sha256': backbone.sha256},

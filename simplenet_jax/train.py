@@ -33,10 +33,9 @@ from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.run_results import RunResults
-from simplenet_jax.training import bank, engine, layout, step, store
+from simplenet_jax.training import bank, engine, layout, step
 from simplenet_jax.training.job import Job, assign, step_operations
 from simplenet_jax.training.progress import HeadProgress, Watch, unflat
-from simplenet_jax.training.worker import HeadSettings
 from simplenet_jax.workdir import open_or_resume
 
 _MINUTE = 60.0  # Seconds of training after which its rate is told.
@@ -87,8 +86,7 @@ def train_and_evaluate(
     mine,
     categories=images.categories,
     shapes=shapes,
-    step_flops=max(step_operations(config, one) for one in shapes.values()),
-    budget=layout.bank_budget(config, processes.on_host),
+    neighbours=processes.on_host,
   )
   plan(mine)  # What cannot be done is refused before a directory is taken.
 
@@ -131,23 +129,22 @@ def train_and_evaluate(
           watch.on_steps(record)
           rate.on_steps(record)
 
-        settings = HeadSettings(
+        run = layout.RunInputs(
           config,
+          extractor,
+          weights,
           recipe,
-          {one.name: len(one.test) for one in images.categories},
+          workdir,
           rank=results.rank,
           checkpoints=results.checkpoints,
+          on_batch=watch.on_batch,
           on_steps=on_steps,
           stop=stop,
-        )
-        extraction = store.extraction_settings(
-          config, extractor, weights, workdir, processes.on_host
+          neighbours=processes.on_host,
         )
         with (
           clock('train and score'),
-          engine.started(
-            schedule, settings, extraction, watch.on_batch
-          ) as trained,
+          engine.started(schedule, run) as trained,
         ):
           results.evaluate_ready()
           for record in trained:

@@ -21,11 +21,9 @@ from simplenet_jax.config import (
 from simplenet_jax.fields import FIELDS
 from simplenet_jax.sweeps.settings import expand
 from simplenet_jax.training import layout
-from simplenet_jax.training.job import Job, step_operations
-from simplenet_jax.training.worker import HeadSettings
+from simplenet_jax.training.job import Job, scoring_period, step_operations
 
 # What the settings of heads have that no config knows.
-OTHERS = ('test_images', 'rank', 'checkpoints', 'on_steps', 'stop')
 
 
 def test_reference_and_paper_differ_as_the_design_table_says():
@@ -112,10 +110,8 @@ def test_more_epochs_are_as_if_they_were_asked_for():
   assert (first.epochs, first.steps) == (334, 1002)
   assert (second.epochs, second.steps) == (120, 1560)
   # Scored as often: every fourth epoch of 120 is every eleventh of 334.
-  others = dict.fromkeys(OTHERS) | {'test_images': {'part': 1, 'other': 1}}
-  settings = HeadSettings(config, None, **others)
-  assert settings.period(first) == 11 * first.steps_per_epoch
-  assert settings.period(second) == 4 * second.steps_per_epoch
+  assert scoring_period(config, first) == 11 * first.steps_per_epoch
+  assert scoring_period(config, second) == 4 * second.steps_per_epoch
   config.train.epochs, config.train.min_steps = 334, 0
   assert layout.make_jobs(config, [few]) == [first]
 

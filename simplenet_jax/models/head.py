@@ -134,11 +134,6 @@ class Head(nnx.Module):
     `dim` is a patch's, `level_offsets` are the first of them that each level
     has; `precision` is that of matrix products, `dtype` that of parameters.
     """
-    if adaptor not in ADAPTORS:
-      raise ValueError(
-        f'--config.head.adaptor is {adaptor!r}; choose one of '
-        f'{", ".join(ADAPTORS)}'
-      )
     self.level_offsets = tuple(level_offsets)
     self.precision = precision
     self.adaptor = nnx.List(

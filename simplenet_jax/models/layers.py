@@ -14,8 +14,6 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from simplenet_jax.fields import PRECISIONS
-
 _CONVOLUTION_PRECISION = {
   'float32': lax.Precision.HIGHEST,
   'tensorfloat32': lax.Precision.HIGH,
@@ -58,12 +56,6 @@ _matmul.defvjp(_forward, _backward)
 
 
 def _product(x, w, dims, precision: str) -> jax.Array:
-  if precision not in PRECISIONS:
-    raise ValueError(
-      f'--config.precision is {precision!r}; choose one of '
-      f'{", ".join(PRECISIONS)}'
-    )
-
   def dot(x, w, precision: lax.Precision = lax.Precision.HIGHEST):
     return lax.dot_general(
       x,

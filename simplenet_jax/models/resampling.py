@@ -57,12 +57,35 @@ def resize(grid: jax.Array, size: Sequence[int]) -> jax.Array:
   return separable(grid, rows, bilinear_matrix(grid.shape[1], size[1]))
 
 
-def taps(inputs: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the two inputs, int `[2, outputs]`, that each output mixes.
+def gather(
+  level: jax.Array,
+  rows: jax.Array,
+  y: jax.Array,
+  x: jax.Array,
+  grid: tuple[int, int],
+) -> jax.Array:
+  """Returns positions of images `[rows, h, w, channels]`, resized to `grid`.
 
-  The second value is the weight of the second input, 0 at the borders.
+  Where a resize is needed, the four positions around each are gathered and
+  weighted: no image is resized as a whole. The result is `[*y.shape,
+  channels]`; `rows`, `y` and `x` are broadcast.
   """
+  if level.shape[1:3] == grid:
+    return level[rows, y, x]
+  top, bottom, down = _neighbours(level.shape[1], grid[0], y)
+  left, right, across = _neighbours(level.shape[2], grid[1], x)
+  above, below = (
+    (1 - across) * level[rows, at, left] + across * level[rows, at, right]
+    for at in (top, bottom)
+  )
+  return (1 - down) * above + down * below
+
+
+def _neighbours(inputs, outputs, at) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns the two inputs that outputs mix, and the weight of the second."""
   matrix = bilinear_matrix(inputs, outputs)
   first = np.argmax(matrix > 0, axis=1)
   second = 1 - np.take_along_axis(matrix, first[:, None], 1)[:, 0]
-  return np.stack([first, np.minimum(first + 1, inputs - 1)]), second
+  ends = jnp.asarray(np.stack([first, np.minimum(first + 1, inputs - 1)]))
+  one, other = ends[:, at]
+  return one, other, jnp.asarray(second, jnp.float32)[at, None]

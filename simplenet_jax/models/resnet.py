@@ -52,22 +52,6 @@ ARCHITECTURES = {
 }
 
 
-def check(architecture: str, levels: Sequence[int], padding: str) -> None:
-  """Raises a ValueError for an unknown architecture, level or padding."""
-  if not levels or list(levels) != sorted(set(levels) & set(LEVELS)):
-    raise ValueError(
-      f'--config.backbone.levels is {tuple(levels)}; give ascending levels '
-      f'out of {LEVELS}'
-    )
-  chosen = ('name', architecture, ARCHITECTURES), ('padding', padding, PADDINGS)
-  for field, value, known in chosen:
-    if value not in known:
-      raise ValueError(
-        f'--config.backbone.{field} is {value!r}; choose one of '
-        f'{", ".join(known)}'
-      )
-
-
 def layers(
   architecture: str, levels: Sequence[int]
 ) -> Iterator[tuple[str, int, tuple[int, int, int, int]]]:

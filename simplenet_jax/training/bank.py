@@ -21,7 +21,7 @@ from absl import logging
 
 from simplenet_jax.config import Config
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.models import resnet, simplenet, weights
+from simplenet_jax.models import simplenet, weights
 
 # Images that are written at a time: one program serves all, and larger blocks
 # would pad more.
@@ -42,9 +42,9 @@ class Extractor:
     return self.network.level_offsets
 
   def __call__(self, weights: Any, pixels: jax.Array) -> tuple[jax.Array, ...]:
-    """Returns features of pixels, RGB `[batch, height, width, 3]`, uint8.
+    """Returns each level's features, `[batch, h, w, channels]`.
 
-    They are `[batch, h, w, channels]` of each level; the weights are folded.
+    Pixels are RGB `[batch, height, width, 3]`, uint8; the weights are folded.
     """
     levels = simplenet.features(self.network, weights, pixels)
     return tuple(level.astype(self.dtype) for level in levels)
@@ -61,17 +61,11 @@ class Extractor:
 
 
 def make_extractor(config: Config) -> Extractor:
-  """Returns the way from pixels to pooled features.
-
-  Raises:
-    ValueError: For an unknown backbone or level, or sizes out of range.
-  """
+  """Returns the way from pixels to pooled features."""
   backbone, patch = config.backbone, config.patch
-  levels = tuple(backbone.levels)
-  resnet.check(backbone.name, levels, backbone.padding)
   network = simplenet.FeatureNetwork(
     architecture=backbone.name,
-    levels=levels,
+    levels=tuple(backbone.levels),
     padding=backbone.padding,
     patch_size=patch.size,
     pretrain_dim=patch.pretrain_dim,
@@ -92,18 +86,17 @@ def check_noise(
   config: Config, extractor: Extractor, loaded: weights.Weights, one: Inputs
 ) -> weights.Weights:
   """Returns the weights, with a warning if the noise does not fit features."""
+  backbone, train = config.backbone, config.train
 
   def features():
     count = min(2, len(one.train), backbone.batch_size)
     pixels = np.stack([one.train_pixels(i) for i in range(count)])
-    batch = padded(pixels, backbone.batch_size)
     # As training does it, so that the first device has its program already.
     with computing(jax.local_devices()[0]) as device:
       state = jax.device_put(loaded.state, device)
-      levels = extract(extractor, state, batch)
+      levels = extract(extractor, state, padded(pixels, backbone.batch_size))
     return [np.asarray(level[:count], np.float32) for level in levels]
 
-  backbone, train = config.backbone, config.train
   sigma = train.sigma if train.noise == 'absolute' else None
   levels = tuple(backbone.levels)
   if line := weights.misfit(loaded, backbone.name, levels, sigma, features):
@@ -122,17 +115,19 @@ def computing(device: Any) -> Iterator[Any]:
     yield device
 
 
-def row_bytes(shapes: Sequence[jax.ShapeDtypeStruct]) -> int:
-  """Returns the size of one image's features."""
-  return sum(shape.size * shape.dtype.itemsize for shape in shapes)
-
-
 @functools.partial(jax.jit, static_argnames='extractor')
 def extract(
   extractor: Extractor, weights: Any, pixels: jax.Array
 ) -> tuple[jax.Array, ...]:
   """Computes pooled features, compiled; see `Extractor`."""
   return extractor(weights, pixels)
+
+
+def row_type(shapes: Sequence[jax.ShapeDtypeStruct]) -> np.dtype:
+  """Returns the type of one image's features on the host, a field per level."""
+  return np.dtype(
+    [(f'level{i}', one.dtype, one.shape) for i, one in enumerate(shapes)]
+  )
 
 
 @functools.partial(jax.jit, donate_argnames='levels')
@@ -148,20 +143,17 @@ class Bank:
   """Rows of features on one device."""
 
   def __init__(
-    self,
-    shapes: Sequence[jax.ShapeDtypeStruct],
-    rows: int,
-    device: Any = None,
+    self, shapes: Sequence[jax.ShapeDtypeStruct], rows: int, device: Any = None
   ):
     """Allocates `rows` rows of `shapes`, which come from `Extractor.shapes`."""
     self.device = device or jax.devices()[0]
+    self.rows, self.row_type = rows, row_type(shapes)
     # [rows, h, w, channels] each. Every write replaces them (the old ones are
     # donated), so they must be read anew each time.
     self.levels = tuple(
       jnp.zeros((rows, *shape.shape), shape.dtype, device=self.device)
       for shape in shapes
     )
-    self.rows = rows
     self._free = list(range(rows))
 
   @property
@@ -170,9 +162,7 @@ class Bank:
     return len(self._free)
 
   def take(self, count: int) -> np.ndarray:
-    """Returns `count` rows that are free, int32, and marks them as taken."""
-    if count > self.free:
-      raise ValueError(f'{count} rows asked for, {self.free} are free')
+    """Returns `count` of the free rows, int32, and marks them as taken."""
     taken, self._free = self._free[:count], self._free[count:]
     return np.array(taken, np.int32)
 
@@ -189,21 +179,21 @@ class Bank:
     rows = np.pad(rows, (0, missing), constant_values=self.rows)
     self.levels = _put(self.levels, tuple(values), rows)
 
-  def write(self, values: Sequence[np.ndarray], rows: np.ndarray) -> None:
+  def write(self, levels: Sequence[np.ndarray], rows: np.ndarray) -> None:
     """Copies features `[images, h, w, channels]` of each level to rows."""
     for start in range(0, len(rows), BLOCK):
       part = slice(start, start + BLOCK)
-      self.put([padded(value[part], BLOCK) for value in values], rows[part])
+      self.put([padded(level[part], BLOCK) for level in levels], rows[part])
 
 
 @jax.jit
 def _moments(levels, rows):
-  """Returns each image's mean and variance over its positions, by level."""
+  """Returns each image's mean and variance over its positions, `[rows, c]`."""
   found = []
   for level in levels:
     values = jnp.take(level, rows, axis=0, mode='clip').astype(jnp.float32)
     found.append((values.mean((1, 2)), values.var((1, 2))))
-  return found
+  return [jnp.concatenate(parts, axis=1) for parts in zip(*found, strict=True)]
 
 
 def spread(home: Bank, parts: Iterable[np.ndarray]) -> float:
@@ -225,22 +215,17 @@ def spread(home: Bank, parts: Iterable[np.ndarray]) -> float:
   for rows in parts:
     for start in range(0, len(rows), BLOCK):
       some = rows[start : start + BLOCK]
-      found = jax.device_get(_moments(home.levels, padded(some, BLOCK)))
-      if not all(np.isfinite(one).all() for pair in found for one in pair):
-        raise ValueError(
-          'its features are not finite; use --config.bank.dtype=float32'
-        )
-      moments.append([[one[: len(some)] for one in pair] for pair in found])
-  variances, squares = [], []
-  for level in zip(*moments, strict=True):
-    means, inner = (
-      np.concatenate([pair[place] for pair in level]).astype(np.float64)
-      for place in (0, 1)
+      found = _moments(home.levels, padded(some, BLOCK))
+      moments.append([np.asarray(one)[: len(some)] for one in found])
+  means, inner = (
+    np.concatenate(one).astype(np.float64) for one in zip(*moments, strict=True)
+  )
+  if not (np.isfinite(means).all() and np.isfinite(inner).all()):
+    raise ValueError(
+      'its features are not finite; use --config.bank.dtype=float32'
     )
-    variances.append(inner.mean(0) + means.var(0))
-    squares.append(np.square(means).mean(0))
-  variance = float(np.concatenate(variances).mean())
-  if variance <= _ROUNDING**2 * float(np.concatenate(squares).mean()):
+  variance = float((inner.mean(0) + means.var(0)).mean())
+  if variance <= _ROUNDING**2 * float(np.square(means).mean()):
     raise ValueError(
       'its features do not vary; give other images, or '
       '--config.train.noise=absolute'

@@ -1,33 +1,27 @@
 """Features on disk that runs share, by what they were made of.
 
-A file holds the features of one category. Its name is a digest of all that they
-depend on, so files are never out of date; several processes can fill, read and
-trim the same folder.
+A file holds the features of one category and their checksum. Its name is a
+digest of all that they depend on, so files are never out of date; several
+processes can fill, read and trim the same folder.
 """
 
 import contextlib
 import fcntl
 import hashlib
-import json
-import math
 import os
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from simplenet_jax.console import console, first_line
 from simplenet_jax.data.images import EmbeddedImage
 from simplenet_jax.data.inputs import Inputs
 
-_HEADER = 4096  # Bytes before the features: their shapes and checksum.
+_CHECKSUM = 4  # Bytes after the features.
 _PARTIAL = '.partial-'
-
-Levels = list[np.ndarray]
-Shapes = Sequence[jax.ShapeDtypeStruct]  # `[images, h, w, channels]` each.
 
 
 def key(inputs: Inputs, made_by: str) -> str:
@@ -47,7 +41,10 @@ def key(inputs: Inputs, made_by: str) -> str:
 
 
 class FeatureCache:
-  """A folder of features, of which the least recently used go first."""
+  """A folder of features, of which the least recently used go first.
+
+  Features are arrays of records, one per image, see `bank.row_type`.
+  """
 
   def __init__(self, folder: Path, gigabytes: float):
     """Makes the folder; its files together take `gigabytes` at most."""
@@ -58,18 +55,18 @@ class FeatureCache:
     """Returns whether there is a file, whole or not."""
     return self._path(key).exists()
 
-  def read(self, key: str, shapes: Shapes) -> Levels | None:
+  def read(self, key: str, kind: np.dtype, images: int) -> np.ndarray | None:
     """Maps features into memory where their checksum is right, else None.
 
     A file that is damaged is told and removed.
     """
     path = self._path(key)
     try:
-      with path.open('rb') as file:
-        header = json.loads(file.read(_HEADER))
-        data = np.memmap(file, np.uint8, 'r')
-      levels = _views(data, shapes)
-      if header != _described(data, shapes):
+      content = np.memmap(path, np.uint8, 'r')
+      data, checksum = content[:-_CHECKSUM], content[-_CHECKSUM:]
+      if len(data) != images * kind.itemsize:
+        raise ValueError(f'{len(content)} bytes are too few or too many')
+      if _checksum(data) != checksum.tobytes():
         raise ValueError('its checksum is another than when it was written')
       os.utime(path)
     except FileNotFoundError:
@@ -78,42 +75,43 @@ class FeatureCache:
       console.print(f'  {path} is damaged and made again ({first_line(error)})')
       path.unlink(missing_ok=True)
       return None
-    return levels
+    return data.view(kind)
 
   @contextlib.contextmanager
-  def filled(self, key: str, shapes: Shapes) -> Iterator[Levels | None]:
-    """Yields arrays to fill, which stay valid, and keeps them as a file.
+  def filled(
+    self, key: str, kind: np.dtype, images: int
+  ) -> Iterator[np.ndarray | None]:
+    """Yields an array to fill, which stays valid, and keeps it as a file.
 
     Where there is no room that is told, and None is yielded.
     """
-    size = _HEADER + sum(map(_bytes, shapes))
-    file = None
-    try:
-      self._make_room(size)
-      file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - renamed below.
-        prefix=_PARTIAL, dir=self._folder, delete=False
-      )
-      # Held until this process ends: others tell by it what a kill has left.
-      fcntl.flock(file, fcntl.LOCK_EX)
-      os.posix_fallocate(file.fileno(), 0, size)
-    except (OSError, ValueError) as error:
-      console.print(
-        f'  features are not kept in the cache: {first_line(error)}'
-      )
-      if file:
-        _drop(file)
-      yield None
-      return
-    try:
-      data = np.memmap(file, np.uint8, 'r+')
-      yield _views(data, shapes)
-      header = json.dumps(_described(data, shapes)).encode()
-      data[:_HEADER] = np.frombuffer(header.ljust(_HEADER), np.uint8)
-      data.flush()
+    size = images * kind.itemsize + _CHECKSUM
+    with contextlib.ExitStack() as opened:
+      try:
+        self._make_room(size)
+        file = opened.enter_context(
+          tempfile.NamedTemporaryFile(
+            prefix=_PARTIAL, dir=self._folder, delete=False
+          )
+        )
+        opened.callback(Path(file.name).unlink, missing_ok=True)
+        # Held until this process ends: others tell by it what a kill has left.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        os.posix_fallocate(file.fileno(), 0, size)
+      except (OSError, ValueError) as error:
+        console.print(
+          f'  features are not kept in the cache: {first_line(error)}'
+        )
+        yield None
+        return
+      content = np.memmap(file, np.uint8, 'r+')
+      data = content[:-_CHECKSUM]
+      yield data.view(kind)
+      content[-_CHECKSUM:] = np.frombuffer(_checksum(data), np.uint8)
+      content.flush()
+      # Another process may have taken it for what a kill has left.
       with contextlib.suppress(FileNotFoundError):
         Path(file.name).replace(self._path(key))
-    finally:
-      _drop(file)
 
   def _path(self, key: str) -> Path:
     return self._folder / f'{key}.features'
@@ -142,27 +140,5 @@ class FeatureCache:
       taken -= one
 
 
-def _drop(file) -> None:
-  file.close()
-  Path(file.name).unlink(missing_ok=True)
-
-
-def _bytes(shape: jax.ShapeDtypeStruct) -> int:
-  return math.prod(shape.shape) * shape.dtype.itemsize
-
-
-def _views(data: np.ndarray, shapes: Shapes) -> Levels:
-  if len(data) != _HEADER + sum(map(_bytes, shapes)):
-    raise ValueError(f'{len(data)} bytes are too few or too many')
-  ends = np.cumsum([_HEADER, *map(_bytes, shapes)]).tolist()
-  return [
-    data[start:end].view(shape.dtype).reshape(shape.shape)
-    for shape, start, end in zip(shapes, ends[:-1], ends[1:], strict=True)
-  ]
-
-
-def _described(data: np.ndarray, shapes: Shapes) -> dict[str, object]:
-  return {
-    'levels': [[*shape.shape, str(shape.dtype)] for shape in shapes],
-    'crc32': zlib.crc32(data[_HEADER:].data),
-  }
+def _checksum(data: np.ndarray) -> bytes:
+  return zlib.crc32(data.data).to_bytes(_CHECKSUM, 'big')

@@ -93,32 +93,29 @@ class Checkpoints:
       ),
     )
     self._saves: dict[Job, futures.Future] = {}
-    self._broken: set[tuple[Job, int]] = set()
+    self._told: set[Path] = set()  # Files that cannot be read.
     # Orbax numbers its operations in a way that two threads upset.
     self._thread = futures.ThreadPoolExecutor(1, 'checkpoints')
 
   def save(self, progress: HeadProgress, state: State | None = None) -> None:
     """Saves a head as it is, in the background; a finished head at once.
 
-    Earlier checkpoints of a finished head are deleted. A save that failed is
-    told as a warning where the next one succeeds.
-
-    Args:
-      progress: The head's, of at least one step.
-      state: All that goes on changing, by name; None of a finished head.
+    `state` is all that goes on changing, by name; a finished head has none, and
+    its earlier checkpoints are deleted. A save that failed is told as a warning
+    where the next one succeeds.
 
     Raises:
       OSError: If a finished head, or a head twice in a row, could not be
         written.
     """
-    job = progress.job
-    what = {'metrics': progress.metrics[:, : progress.step].copy()}
-    what |= {f'scores/{epoch}': one for epoch, one in progress.scores.items()}
-    group = 'state' if state else 'head'
+    job, group = progress.job, 'state' if state else 'head'
+    arrays = {'metrics': progress.metrics[:, : progress.step].copy()}
+    for epoch, scores in progress.scores.items():
+      arrays[f'scores/{epoch}'] = scores
     for name, array in (state or progress.head or {}).items():
-      what[f'{group}/{name}'] = array
+      arrays[f'{group}/{name}'] = array
     before = self._saves.pop(job, None)
-    save = self._thread.submit(self._write, job, progress.step, what)
+    save = self._thread.submit(self._write, job, progress.step, arrays)
     if state:
       self._saves[job] = save
     failed = before.exception() if before else None
@@ -138,16 +135,17 @@ class Checkpoints:
 
     One that cannot be read is told, and the one before it taken.
     """
-    for step in self._steps(job):
-      path = self._path(job) / str(step)
+    for step in reversed(self._steps(job)):
+      path = self._path(job) / str(step) / _FILE
       try:
-        return _restored(_load(path / _FILE), job, rank)
+        return _restored(_load(path), job, rank)
       except (OSError, ValueError, KeyError, safetensors.SafetensorError) as e:
-        console.print(
-          f'  {path} cannot be read ({first_line(e)[:120]}); '
-          'the one before it is taken'
-        )
-        self._broken.add((job, step))
+        if path not in self._told:
+          console.print(
+            f'  {path.parent} cannot be read ({first_line(e)[:120]}); '
+            'the one before it is taken'
+          )
+        self._told.add(path)
     return None
 
   def progress(self, job: Job) -> int:
@@ -158,61 +156,53 @@ class Checkpoints:
     saved = self.load(job)
     step = saved[0].step if saved else 0
     if step == job.steps:
-      self._tidy(job, keep=1)
+      self._tidy(job, [step])
     return step
 
   def close(self) -> None:
     """Waits until everything is saved; raises the first error afterwards."""
-    errors = [save.exception() for save in self._saves.values()]
     self._thread.shutdown()
     self._saver.close()
-    for error in errors:
-      if error:
-        raise error
+    for save in self._saves.values():
+      save.result()
 
   def _path(self, job: Job) -> Path:
     return self._folder / job.category / f'seed-{job.seed}'
 
   def _steps(self, job: Job) -> list[int]:
-    """Returns the checkpoints that were not found broken, latest first."""
     # Not the saver's list: other processes may have written since it was made.
     names = [path.name for path in self._path(job).glob('[0-9]*')]
-    found = {int(name) for name in names if name.isdecimal()}
-    return sorted(
-      (step for step in found if (job, step) not in self._broken), reverse=True
-    )
+    return sorted(int(name) for name in names if name.isdecimal())
 
   def _write(self, job: Job, step: int, arrays: State) -> None:
-    if step not in self._steps(job):
-      path = self._path(job) / str(step)
-      self._saver.save(path, args=_Arrays(arrays), force=True)
-      self._broken.discard((job, step))
-    self._tidy(job, keep=1 if step == job.steps else 2)
+    path = self._path(job) / str(step)
+    self._saver.save(path, args=_Arrays(arrays), force=True)
+    # Later ones, from which the head was not resumed, could not be read.
+    known = [one for one in self._steps(job) if one <= step]
+    self._tidy(job, known[-1:] if step == job.steps else known[-2:])
 
-  def _tidy(self, job: Job, keep: int) -> None:
-    """Removes all but the latest checkpoints, and what is not whole."""
-    folder = self._path(job)
-    kept = {str(step) for step in self._steps(job)[:keep]}
-    for path in list(folder.glob('[0-9]*')):
-      if path.name.isdecimal() and path.name not in kept:
+  def _tidy(self, job: Job, kept: list[int]) -> None:
+    """Removes all other checkpoints, and what is not whole."""
+    for path in list(self._path(job).glob('[0-9]*')):
+      if path.name.isdecimal() and int(path.name) not in kept:
         # So that none is ever half there under its name.
         path.rename(path.with_name(path.name + _PARTIAL))
-    for path in folder.glob(f'*{_PARTIAL}'):
+    for path in self._path(job).glob(f'*{_PARTIAL}'):
       shutil.rmtree(path, ignore_errors=True)
 
 
 def _restored(
   arrays: State, job: Job, rank: Rank | None
 ) -> tuple[HeadProgress, State]:
-  groups: dict[str, State] = {'scores': {}, 'state': {}, 'head': {}}
-  for name, array in arrays.items():
-    group, _, key = name.partition('/')
-    if key:
-      groups[group][key] = array
+  def group(name: str) -> State:
+    start = f'{name}/'
+    found = [key for key in arrays if key.startswith(start)]
+    return {key.removeprefix(start): arrays[key] for key in found}
+
   progress = HeadProgress(job, rank)
   progress.add_metrics(arrays['metrics'])
-  progress.resumed = progress.step
-  for epoch in sorted(map(int, groups['scores'])):
-    progress.add_scores(epoch, groups['scores'][str(epoch)])
-  progress.head = groups['head'] or None
-  return progress, groups['state']
+  scores = group('scores')
+  for epoch in sorted(map(int, scores)):
+    progress.add_scores(epoch, scores[str(epoch)])
+  progress.head = group('head') or None
+  return progress, group('state')

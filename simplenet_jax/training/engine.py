@@ -6,116 +6,81 @@ waits for another.
 """
 
 import contextlib
-import dataclasses
 import queue
-import threading
-from collections.abc import Callable, Iterator, Sequence
-
-import jax
+from collections.abc import Iterator, Sequence
+from concurrent import futures
 
 from simplenet_jax import environment
 from simplenet_jax.console import counted
 from simplenet_jax.training import bank
-from simplenet_jax.training.layout import DeviceTask
+from simplenet_jax.training.layout import DeviceTask, RunInputs
 from simplenet_jax.training.progress import HeadProgress
-from simplenet_jax.training.store import ExtractionSettings, FeatureStore
-from simplenet_jax.training.worker import DeviceLoop, HeadSettings
+from simplenet_jax.training.store import FeatureStore
+from simplenet_jax.training.worker import DeviceLoop
 
 
 @contextlib.contextmanager
 def started(
-  schedule: Sequence[Sequence[DeviceTask]],
-  settings: HeadSettings,
-  extraction: ExtractionSettings,
-  on_batch: Callable[[str, int, int], None],
+  schedule: Sequence[Sequence[DeviceTask]], run: RunInputs
 ) -> Iterator[Iterator[HeadProgress]]:
   """Works off the tasks of each device in the background.
 
-  Errors set the `stop` of the settings, so that all other heads are saved.
+  An error sets `run.stop`, so that all other heads are saved, and is raised.
 
   Yields:
     The progress of every head, as it ends; none of those that were under way
     when they were told to stop.
   """
-  ended: queue.Queue[HeadProgress | BaseException | None] = queue.Queue()
-  stop = settings.stop
+  ended: queue.Queue[HeadProgress | None] = queue.Queue()
 
   def work_off(tasks: Sequence[DeviceTask]) -> None:
-    for task in tasks:
-      if stop.is_set():
-        break
-      try:
-        train_task(task, settings, extraction, on_batch, ended.put)
-      except BaseException as error:
-        stop.set()
-        ended.put(_explained(error, task))
-    ended.put(None)
+    try:
+      for task in tasks:
+        if not run.stop.is_set():
+          _train(task, run, ended)
+    except BaseException:
+      run.stop.set()
+      raise
+    finally:
+      ended.put(None)
 
-  def heads() -> Iterator[HeadProgress]:
-    working = len(schedule)
-    while working:
-      head = ended.get()
-      if isinstance(head, BaseException):
-        raise head
-      if head is None:
-        working -= 1
-      else:
-        yield head
+  with futures.ThreadPoolExecutor(max(1, len(schedule))) as pool:
+    working = [pool.submit(work_off, tasks) for tasks in schedule]
 
-  threads = [
-    threading.Thread(target=work_off, args=(tasks,), name=str(tasks[0].device))
-    for tasks in schedule
-  ]
-  for thread in threads:
-    thread.start()
-  try:
-    yield heads()
-  except BaseException:
-    stop.set()
-    raise
-  finally:
-    for thread in threads:
-      thread.join()
+    try:
+      yield (head for _ in working for head in iter(ended.get, None))
+    except BaseException:
+      run.stop.set()
+      raise
+    for device in working:
+      device.result()
 
 
-def train_task(
-  task: DeviceTask,
-  settings: HeadSettings,
-  extraction: ExtractionSettings,
-  on_batch: Callable[[str, int, int], None],
-  emit: Callable[[HeadProgress], None],
+def _train(
+  task: DeviceTask, run: RunInputs, ended: 'queue.Queue[HeadProgress | None]'
 ) -> None:
-  """Trains the heads of one device and input size; see `started`."""
-  with bank.computing(task.device):
-    weights = jax.device_put(extraction.weights, task.device)
-    home = bank.Bank(task.shapes, task.rows, task.device)
-    store = FeatureStore(
-      home,
-      dataclasses.replace(extraction, weights=weights),
-      task.categories,
-      task.lanes,
-      on_batch,
-      settings.stop,
-    )
-    with contextlib.closing(store):
-      DeviceLoop(settings, store, home, task.jobs, task.lanes, emit).run()
+  """Trains the heads of one device and input size.
 
-
-def _explained(error: BaseException, task: DeviceTask) -> BaseException:
-  """Returns an error that names the flags which help, where memory is short."""
-  if isinstance(error, MemoryError):
-    return ValueError(
+  Where memory is short, the error names the flags which help.
+  """
+  try:
+    with (
+      bank.computing(task.device),
+      contextlib.closing(FeatureStore(run, task)) as store,
+    ):
+      DeviceLoop(run, task, store, ended.put).run()
+  except MemoryError:
+    raise ValueError(
       'this machine is out of memory; lower --config.bank.host_gb or '
       '--config.data.workers; the same command goes on from what is saved'
-    )
-  if not environment.is_out_of_memory(error):
-    return error
-  settings = ['bank.device_gb', 'engine.lanes', 'backbone.batch_size']
-  if task.lanes == 1:
-    settings.remove('engine.lanes')
-  lower = ' or '.join(f'--config.{name}' for name in settings)
-  return ValueError(
-    f'{task.device} is out of memory with {task.bank_bytes / 1e9:.1f} GB of '
-    f'features and {counted(task.lanes, "head")} at a time; lower {lower}; the '
-    'same command goes on from what is saved'
-  )
+    ) from None
+  except RuntimeError as error:
+    if not environment.is_out_of_memory(error):
+      raise
+    lanes = '--config.engine.lanes or ' if task.lanes > 1 else ''
+    raise ValueError(
+      f'{task.device} is out of memory with {task.bank_bytes / 1e9:.1f} GB of '
+      f'features and {counted(task.lanes, "head")} at a time; lower '
+      f'--config.bank.device_gb or {lanes}--config.backbone.batch_size; the '
+      'same command goes on from what is saved'
+    ) from None

@@ -1,10 +1,12 @@
-"""Which head trains where and when; no device is touched here.
+"""One head's schedule, and how heads are shared out; no device is touched here.
 
 A head is one category with one seed. Its cost is its number of steps: steps of
 different categories take the same time, as batches have the same shape.
 """
 
+import collections
 import dataclasses
+import heapq
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -39,22 +41,21 @@ class Job:
     """Steps of the whole schedule."""
     return self.steps_per_epoch * self.epochs
 
-  @property
-  def entropy(self) -> tuple[int, int]:
-    """What all draws of this head derive from: its seed and its category."""
-    return self.seed, zlib.crc32(self.category.encode())
+
+def scoring_period(config: Config, job: Job) -> int:
+  """Returns the steps between evaluations: as often as in the config's epochs.
+
+  After the last step there is one more, if it is none of these.
+  """
+  every = config.evaluation.every * job.epochs
+  return every // config.train.epochs * job.steps_per_epoch or job.steps
 
 
 def batches(job: Job, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the images of some steps.
+  """Returns the images of `count` steps from step `first`, which is from 0, on.
 
   Every epoch goes through all images in an order of its own, that depends on
   the head and the epoch alone: a schedule can be cut anywhere.
-
-  Args:
-    job: The head.
-    first: The first step, from 0.
-    count: How many steps.
 
   Returns:
     Image indices, int32 `[count, batch_size]`, and 1 where they count or 0
@@ -77,18 +78,23 @@ def batches(job: Job, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
   )
 
 
+def shuffled(job: Job, epoch: int) -> np.ndarray:
+  """Returns the order of an epoch's images, int32 `[images]`."""
+  entropy = job.seed, zlib.crc32(job.category.encode()), epoch
+  bits = np.random.Philox(np.random.SeedSequence(entropy))
+  # Raw bits are the same in every release of NumPy; permutations need not be.
+  order = np.argsort(bits.random_raw(job.images), kind='stable')
+  return order.astype(np.int32)
+
+
 def rates(
   job: Job, first: int, count: int, *, schedule: str, warmup: float
 ) -> np.ndarray:
-  """Returns the factors of the learning rates of some steps.
+  """Returns the factors of the learning rates of `count` steps from `first` on.
 
-  Args:
-    job: The head.
-    first: The first step, from 0.
-    count: How many steps.
-    schedule: `constant`, or `cosine`: to zero after the last step (Loshchilov
-      and Hutter, "SGDR", 2017, equation 5, without restarts).
-    warmup: Share of the steps in which they rise from near zero, linearly.
+  The `warmup` is the share of the steps in which they rise from near zero,
+  linearly. Then they are `constant`, or fall as `cosine` to zero after the last
+  step (Loshchilov and Hutter, "SGDR", 2017, equation 5, without restarts).
 
   Returns:
     float32 `[count]`, in (0, 1].
@@ -102,14 +108,6 @@ def rates(
   return factors.astype(np.float32)
 
 
-def shuffled(job: Job, epoch: int) -> np.ndarray:
-  """Returns the order of an epoch's images, int32 `[images]`."""
-  bits = np.random.Philox(np.random.SeedSequence((*job.entropy, epoch)))
-  # Raw bits are the same in every release of NumPy; permutations need not be.
-  order = np.argsort(bits.random_raw(job.images), kind='stable')
-  return order.astype(np.int32)
-
-
 def assign(jobs: Sequence[Job], bins: int) -> list[list[Job]]:
   """Distributes heads over processes or devices, longest first.
 
@@ -119,22 +117,20 @@ def assign(jobs: Sequence[Job], bins: int) -> list[list[Job]]:
   Returns:
     The heads of each, longest first, a category's seeds in a row.
   """
-  by_category: dict[str, list[Job]] = {}
+  groups = collections.defaultdict(list)
   for job in jobs:
-    by_category.setdefault(job.category, []).append(job)
+    groups[job.category].append(job)
   plans = []
-  for size in range(max(map(len, by_category.values())), 0, -1):
+  for size in range(max(map(len, groups.values()), default=1), 0, -1):
     blocks = [
       group[start : start + size]
-      for group in by_category.values()
+      for group in groups.values()
       for start in range(0, len(group), size)
     ]
-    parts, loads = [[] for _ in range(bins)], [0] * bins
-    for block in sorted(blocks, key=lambda block: -_steps(block)):
-      least = loads.index(min(loads))
-      parts[least] += block
-      loads[least] += _steps(block)
-    plans.append((max(loads), parts))
+    parts: list[list[Job]] = [[] for _ in range(bins)]
+    for block in sorted(blocks, key=_steps, reverse=True):
+      min(parts, key=_steps).extend(block)
+    plans.append((max(map(_steps, parts)), parts))
   fewest = min(fullest for fullest, _ in plans)
   chosen = next(parts for most, parts in plans if most <= _TOLERANCE * fewest)
   return [
@@ -147,33 +143,21 @@ def _steps(jobs: Sequence[Job]) -> int:
   return sum(job.steps for job in jobs)
 
 
-def makespan(jobs: Sequence[Job], lanes: int) -> int:
-  """Returns the steps until a device's heads are done, in their order.
+def waste(jobs: Sequence[Job], lanes: int) -> float:
+  """Returns the share of head-steps, in [0, 1), in which a lane has no head.
 
-  So many train side by side; a lane that is done takes the next head.
+  Lanes take one head after another, in this order.
   """
   ends = [0] * lanes
   for job in jobs:
-    first = ends.index(min(ends))
-    ends[first] += job.steps
-  return max(ends)
-
-
-def waste(jobs: Sequence[Job], lanes: int) -> float:
-  """Returns the share of head-steps, in [0, 1), in which a lane has no head."""
-  if not jobs:
-    return 0.0
-  return 1 - sum(job.steps for job in jobs) / (lanes * makespan(jobs, lanes))
+    heapq.heapreplace(ends, ends[0] + job.steps)
+  return 1 - sum(ends) / (lanes * max(ends))
 
 
 def widest(jobs: Sequence[Job], most: int) -> int:
   """Returns the most lanes, up to `most`, that idle 5 % of the time or less."""
-  fitting = (
-    lanes
-    for lanes in range(min(most, len(jobs)), 1, -1)
-    if waste(jobs, lanes) <= _WASTE
-  )
-  return next(fitting, 1)
+  several = range(min(most, len(jobs)), 1, -1)
+  return next((n for n in several if waste(jobs, n) <= _WASTE), 1)
 
 
 def step_operations(config: Config, shapes: Sequence[Any]) -> float:
@@ -181,9 +165,8 @@ def step_operations(config: Config, shapes: Sequence[Any]) -> float:
 
   The discriminator multiplies the patches of every level and the noise by its
   first matrix, forwards and for that matrix's gradient; the adaptor is
-  multiplied into it once, with the gradients of both.
-
-  `shapes` are one image's features, `[h, w, channels]` of each level.
+  multiplied into it once, with the gradients of both. `shapes` are one image's
+  features, `[h, w, channels]` of each level.
   """
   patches, dim = config.train.patches, config.patch.target_dim
   positions = [patches or one.shape[0] * one.shape[1] for one in shapes]

@@ -6,18 +6,23 @@ the bank and numbers of steps, not categories: each is compiled once.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from simplenet_jax.models import resampling
-from simplenet_jax.training import noise, step
+from simplenet_jax.training import step
 from simplenet_jax.training.step import HeadState, Recipe, StepMetrics
 
 # Images whose patches are scored by one call, at most; fewer cost less.
 SCORED = 128
 _BLOCK = 8  # Images scored at a time.
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Threefry's.
+_PARITY = np.uint32(0x1BD11BDA)
 
 Levels = tuple[jax.Array, ...]  # The bank's, `[rows, h, w, channels]` each.
 
@@ -49,9 +54,7 @@ def _side_by_side(function: Callable, lanes: int) -> Callable:
   return alone
 
 
-@functools.partial(
-  jax.jit, static_argnames=('recipe',), donate_argnames='states'
-)
+@functools.partial(jax.jit, static_argnames='recipe', donate_argnames='states')
 def advance(
   recipe: Recipe,
   states: HeadState,
@@ -74,13 +77,13 @@ def advance(
   lanes, steps, _ = inputs.rows.shape
 
   def one_step(state, rows, valid, key, number, sigma, rate):
-    key = noise.fold_in(key, number)
+    key = fold_in(key, number)
     if recipe.patches:
       batch = draw_patches(levels, rows, key, recipe.patches)
     else:
       batch = [jnp.take(level, rows, axis=0) for level in levels]
-    drawn = sigma * noise.normal(key, (*batch[0].shape[:3], recipe.dim))
-    state, metrics = step.train_step(recipe, state, batch, valid, drawn, rate)
+    noise = sigma * normal(key, (*batch[0].shape[:3], recipe.dim))
+    state, metrics = step.train_step(recipe, state, batch, valid, noise, rate)
     if recipe.average:
       state = step.averaged(recipe, state, number)
     return state, metrics
@@ -106,7 +109,7 @@ def advance(
   return jax.lax.fori_loop(0, count, body, start)
 
 
-@functools.partial(jax.jit, static_argnames=('recipe',))
+@functools.partial(jax.jit, static_argnames='recipe')
 def score(
   recipe: Recipe,
   states: HeadState,
@@ -117,9 +120,8 @@ def score(
 ) -> jax.Array:
   """Scores the images in the first `count` of `rows`, `[SCORED]`, by one lane.
 
-  Returns:
-    Patch scores `[SCORED, H, W]`, see `step.patch_scores`; zero from the first
-    block beyond `count` on.
+  Returns patch scores `[SCORED, H, W]`, see `step.patch_scores`; zero from the
+  first block beyond `count` on.
   """
   state = take(states, lane)
 
@@ -154,37 +156,79 @@ def draw_patches(
   """Draws patches of images, each position of the finest grid as likely.
 
   Neighbouring patches are alike, so a step learns more from patches of many
-  images than from as many of a few. Of a coarse level, the four positions
-  around a patch are gathered and weighted: no image is resized as a whole.
+  images than from as many of a few.
 
   Returns:
     `[batch, count, 1, channels]` of each level: grids of one column that need
     no resize.
   """
-  height, width = levels[0].shape[1:3]
-  places = noise.integers(key, (len(rows), count), height * width)
-  y, x = places // width, places % width
+  grid = levels[0].shape[1:3]
+  places = integers(key, (len(rows), count), math.prod(grid))
+  y, x = places // grid[1], places % grid[1]
   return [
-    _at(level, rows[:, None], y, x, (height, width))[:, :, None]
+    resampling.gather(level, rows[:, None], y, x, grid)[:, :, None]
     for level in levels
   ]
 
 
-def _at(level, rows, y, x, grid) -> jax.Array:
-  """Gathers positions of `grid` from a level, resized there if need be."""
-  if level.shape[1:3] == grid:
-    return level[rows, y, x]
-  top, bottom, down = _neighbours(level.shape[1], grid[0], y)
-  left, right, across = _neighbours(level.shape[2], grid[1], x)
-  above, below = (
-    (1 - across) * level[rows, at, left] + across * level[rows, at, right]
-    for at in (top, bottom)
+# Draws are Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random
+# numbers: as easy as 1, 2, 3", 2011) of a key and a counter. `jax.random` has
+# it too; here the rounds are laid out flat, so that they fuse with what comes
+# next, and both output words are used. A draw depends on its key alone, under
+# `vmap` as well. The counter's second word is 0 for normals, 1 for derived keys
+# and 2 for integers.
+
+
+def threefry(
+  key: jax.Array, high: jax.Array, low: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Enciphers counters of two words, uint32 each, with a key, uint32 `[2]`."""
+  schedule = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
+  high, low = high + schedule[0], low + schedule[1]
+  for group in range(5):
+    for by in _ROTATIONS[group % 2]:
+      high = high + low
+      low = ((low << np.uint32(by)) | (low >> np.uint32(32 - by))) ^ high
+    high = high + schedule[(group + 1) % 3]
+    low = low + schedule[(group + 2) % 3] + np.uint32(group + 1)
+  return high, low
+
+
+def fold_in(key: jax.Array, number: jax.Array | int) -> jax.Array:
+  """Derives a key, uint32 `[2]`, from another and a number below 2**32."""
+  number = jnp.asarray(number, jnp.uint32)
+  return jnp.stack(threefry(key, number, jnp.uint32(1)))
+
+
+def _unit(word: jax.Array) -> jax.Array:
+  """Maps words to numbers from 0 to below 1, float32."""
+  ones = np.uint32(0x3F800000)  # The bits of 1.0: the word fills its mantissa.
+  bits = (word >> np.uint32(9)) | ones
+  return jax.lax.bitcast_convert_type(bits, jnp.float32) - 1
+
+
+def _normal(word: jax.Array) -> jax.Array:
+  """Maps words to normals by the inverse of the distribution function."""
+  # In (-1, 1), symmetric about zero, neither end included.
+  return np.float32(math.sqrt(2)) * jax.lax.erf_inv(
+    2 * _unit(word) - np.float32(1 - 2**-23)
   )
-  return (1 - down) * above + down * below
 
 
-def _neighbours(inputs, outputs, at) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Returns both neighbours along an axis, and the weight of the second."""
-  ends, second = resampling.taps(inputs, outputs)
-  first, other = jnp.asarray(ends)[:, at]
-  return first, other, jnp.asarray(second, jnp.float32)[at, None]
+def normal(key: jax.Array, shape: Sequence[int]) -> jax.Array:
+  """Draws fewer than 2**33 standard normals, float32, below 5.4 in size."""
+  size = math.prod(shape)
+  counters = jax.lax.iota(jnp.uint32, -(-size // 2))
+  words = threefry(key, counters, jnp.uint32(0))
+  drawn = jnp.concatenate([_normal(word) for word in words])
+  return drawn[:size].reshape(shape)
+
+
+def integers(key: jax.Array, shape: Sequence[int], end: int) -> jax.Array:
+  """Draws int32 numbers from 0 to below `end`, which is 2**23 at most.
+
+  Likelihoods differ by less than one in 2**23 / end.
+  """
+  counters = jax.lax.iota(jnp.uint32, math.prod(shape))
+  drawn, _ = threefry(key, counters, jnp.uint32(2))
+  return (_unit(drawn) * end).astype(jnp.int32).reshape(shape)

@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ import numpy as np
 
 from simplenet_jax.config import Config
 from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.models.weights import Weights
 from simplenet_jax.training import bank
-from simplenet_jax.training.job import Job, assign, widest
+from simplenet_jax.training.checkpoint import Checkpoints
+from simplenet_jax.training.job import Job, assign, step_operations, widest
+from simplenet_jax.training.progress import HeadProgress, Rank
+from simplenet_jax.training.step import Recipe
 
 # Matrix products of a step below which an accelerator waits for its host; more
 # heads side by side then cost little.
@@ -20,6 +25,25 @@ _FULL_STEP = 2e10
 
 Size = tuple[int, int]  # Height and width of an input, in pixels.
 Shapes = tuple[jax.ShapeDtypeStruct, ...]  # One image's features, by level.
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInputs:
+  """What all devices of this process have in common."""
+
+  config: Config
+  extractor: bank.Extractor
+  weights: Weights  # The backbone's.
+  recipe: Recipe
+  workdir: Path  # Features that fit into no memory go there.
+  rank: Callable[[str], Rank | None]  # By category, for `HeadProgress`.
+  checkpoints: Checkpoints | None  # None to save nothing.
+  # Called with a category's name, how many of its images are through the
+  # backbone, and their number.
+  on_batch: Callable[[str, int, int], None]
+  on_steps: Callable[[HeadProgress], None]  # Called when a head has grown.
+  stop: threading.Event  # When it is set, devices save their heads and end.
+  neighbours: int = 1  # Processes on this machine, this one included.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +60,7 @@ class DeviceTask:
   @property
   def bank_bytes(self) -> int:
     """Size of the features on the device."""
-    return self.rows * bank.row_bytes(self.shapes)
+    return self.rows * bank.row_type(self.shapes).itemsize
 
   @property
   def streamed(self) -> list[str]:
@@ -66,49 +90,86 @@ def lay_out(
   left: Sequence[Job],
   categories: Sequence[Inputs],
   shapes: Mapping[Size, Shapes],
-  step_flops: float,
-  budget: int,
+  neighbours: int = 1,
 ) -> list[list[DeviceTask]]:
   """Returns the tasks of each device that has work, one for each input size.
 
   Args:
-    config: The settings; `engine` is read.
+    config: The settings; `engine` and `bank` are read.
     jobs: All heads, which decide on the lanes: a resumed run has as many.
     left: The heads that are left to train.
     categories: All heads' categories.
     shapes: One image's features, by input size.
-    step_flops: Operations of one head's step, about.
-    budget: Bytes that features may take on a device, see `bank_budget`.
+    neighbours: Processes on this machine, this one included.
 
   Raises:
     ValueError: If a device cannot hold the images of a step.
   """
   named = {one.name: one for one in categories}
-  devices = chosen_devices(config)
-  if not jobs:  # More processes than heads.
-    return []
-  everything = assign(jobs, len(devices))
-  parts = assign(left, len(devices)) if left else []
+  devices, budget = chosen_devices(config), bank_budget(config, neighbours)
+  room = {
+    size: budget // bank.row_type(one).itemsize for size, one in shapes.items()
+  }
+
+  def by_size(part: Sequence[Job]) -> dict[Size, list[Job]]:
+    groups = {}
+    for job in part:
+      groups.setdefault(named[job.category].size, []).append(job)
+    return groups
+
+  def categories_of(part: Sequence[Job]) -> tuple[Inputs, ...]:
+    return tuple(
+      named[name] for name in dict.fromkeys(j.category for j in part)
+    )
+
+  def lanes_for(part: Sequence[Job]) -> int:
+    fitting = len(part)
+    for size, group in by_size(part).items():
+      fits = _fitting(group, categories_of(group), room[size])
+      if not fits:
+        raise ValueError(
+          f'{devices[0]} has room for the features of {room[size]} images, a '
+          f'step needs {group[0].batch_size}; raise --config.bank.device_gb '
+          f'(now {budget / 1e9:.3g})'
+        )
+      fitting = min(fitting, fits)
+    if config.engine.lanes:
+      return min(config.engine.lanes, fitting)
+    if devices[0].platform == 'cpu':
+      return 1  # Side by side, products take longer than one after the other.
+    flops = max(step_operations(config, one) for one in shapes.values())
+    return widest(part, min(fitting, int(_FULL_STEP // flops) + 1))
+
+  def task(device, group: Sequence[Job], size: Size) -> DeviceTask:
+    inputs = categories_of(group)
+    images = sorted((one.images for one in inputs), reverse=True)
+    rows = min(room[size], sum(images[:lanes]))
+    return DeviceTask(device, tuple(group), inputs, lanes, rows, shapes[size])
+
   lanes = min(
-    _lanes(config, device, part, named, shapes, step_flops, budget)
-    for device, part in zip(devices, everything, strict=True)
-    if part
+    (lanes_for(part) for part in assign(jobs, len(devices)) if part), default=1
   )
   return [
-    [
-      _task(device, of_size, named, shapes[size], lanes, budget)
-      for size, of_size in _by_size(part, named).items()
-    ]
-    for device, part in zip(devices, parts, strict=False)
+    [task(device, group, size) for size, group in by_size(part).items()]
+    for device, part in zip(devices, assign(left, len(devices)), strict=True)
     if part
   ]
 
 
-def _by_size(jobs, named) -> dict[Size, list[Job]]:
-  groups: dict[Size, list[Job]] = {}
-  for job in jobs:
-    groups.setdefault(named[job.category].size, []).append(job)
-  return groups
+def _fitting(
+  jobs: Sequence[Job], categories: Sequence[Inputs], room: int
+) -> int:
+  """Returns how many heads can train at a time with so many images' features.
+
+  Where a category is streamed each needs room for a batch.
+  """
+  images = sorted((one.images for one in categories), reverse=True)
+  if images[0] > room:
+    return room // jobs[0].batch_size
+  seeds = max(
+    sum(job.category == one.name for job in jobs) for one in categories
+  )
+  return int(np.searchsorted(np.cumsum(images), room, side='right')) * seeds
 
 
 def chosen_devices(config: Config) -> list[Any]:
@@ -125,56 +186,19 @@ def chosen_devices(config: Config) -> list[Any]:
   return devices[: asked or None]
 
 
-def _lanes(config, device, jobs, named, shapes, step_flops, budget) -> int:
-  """Returns how many heads of these a device trains side by side."""
-  batch, most = max(job.batch_size for job in jobs), len(jobs)
-  for size, of_size in _by_size(jobs, named).items():
-    room = budget // bank.row_bytes(shapes[size])
-    names = dict.fromkeys(job.category for job in of_size)
-    images = sorted((named[name].images for name in names), reverse=True)
-    if images[0] > room:  # Streamed: each lane needs room for a batch.
-      fitting = room // batch
-      if not fitting:
-        raise ValueError(
-          f'{device} has room for the features of {room} images, a step needs '
-          f'{batch}; raise --config.bank.device_gb (now {budget / 1e9:.3g})'
-        )
-    else:
-      seeds = max(sum(j.category == name for j in of_size) for name in names)
-      together = np.searchsorted(np.cumsum(images), room, side='right')
-      fitting = int(together) * seeds
-    most = min(most, fitting)
-  if config.engine.lanes:
-    return min(config.engine.lanes, most)
-  if device.platform == 'cpu':
-    return 1  # Side by side, products take longer than one after the other.
-  return widest(jobs, min(most, int(_FULL_STEP // step_flops) + 1))
-
-
-def _task(device, jobs, named, shapes, lanes, budget) -> DeviceTask:
-  names = dict.fromkeys(job.category for job in jobs)
-  categories = tuple(named[name] for name in names)
-  sizes = sorted((one.images for one in categories), reverse=True)
-  rows = min(budget // bank.row_bytes(shapes), sum(sizes[:lanes]))
-  return DeviceTask(device, tuple(jobs), categories, lanes, rows, shapes)
-
-
 def bank_budget(config: Config, neighbours: int = 1) -> int:
-  """Returns the bytes that features may take on each device of this process.
-
-  So many `neighbours`, this process included, share the machine.
-  """
+  """Returns the bytes that features may take on each device of this process."""
   if config.bank.device_gb:
     return int(config.bank.device_gb * 1e9)
-  return min(_free(device, neighbours) for device in chosen_devices(config))
 
+  def free(device: Any) -> int:
+    stats = device.memory_stats()
+    if stats and 'bytes_limit' in stats:
+      limit = stats['bytes_limit']
+      return int(max(limit / 2, limit - 8e9))  # The rest is for the steps.
+    return host_memory() // 4 // jax.local_device_count() // neighbours
 
-def _free(device: Any, neighbours: int) -> int:
-  stats = device.memory_stats()
-  if stats and 'bytes_limit' in stats:
-    limit = stats['bytes_limit']
-    return int(max(limit / 2, limit - 8e9))  # The rest is for the steps.
-  return host_memory() // 4 // jax.local_device_count() // neighbours
+  return min(map(free, chosen_devices(config)))
 
 
 def host_memory() -> int:

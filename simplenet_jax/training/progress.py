@@ -1,5 +1,6 @@
 """Heads in training: their losses and scores, and how people follow them."""
 
+import collections
 import math
 import threading
 from collections.abc import Callable, Sequence
@@ -31,7 +32,6 @@ class HeadProgress:
     """
     self.job = job
     self.step = 0  # Steps known so far.
-    self.resumed = 0  # How many of these were read from a checkpoint.
     # Each step's, in the order of `METRICS`; zero from `step` on.
     self.metrics = np.zeros((len(METRICS), job.steps), np.float32)
     # Patch scores of the test images, float32 [images, H, W], by epoch: of the
@@ -56,8 +56,8 @@ class HeadProgress:
     """
     wrong = np.flatnonzero(~np.isfinite(values[0]))
     if len(wrong):
-      at = self.step + wrong[0]
-      epoch, within = divmod(int(at), self.job.steps_per_epoch)
+      at = self.step + int(wrong[0])
+      epoch, within = divmod(at, self.job.steps_per_epoch)
       raise ValueError(
         f'the loss of seed {self.job.seed} is {values[0, wrong[0]]} at step '
         f'{within + 1} of epoch {epoch + 1}; lower the learning rates'
@@ -160,12 +160,11 @@ class Watch:
     """Follows `jobs` on a board, and in a folder of TensorBoard's if wanted."""
     self._board, self._tensorboard = board, tensorboard
     self._lock = threading.Lock()
-    self._seeds: dict[str, int] = {}
-    for job in jobs:
-      self._seeds[job.category] = self._seeds.get(job.category, 0) + 1
-    self._seen: dict[str, dict[int, HeadProgress]] = {}
+    self._seeds = collections.Counter(job.category for job in jobs)
+    # Heads by category and seed.
+    self._seen = collections.defaultdict[str, dict[int, HeadProgress]](dict)
     self._writers: dict[Job, tensorboardX.SummaryWriter] = {}
-    self._written: dict[Job, int] = {}
+    self._written = collections.Counter[Job]()  # Epochs.
 
   def __enter__(self) -> 'Watch':
     return self
@@ -183,56 +182,56 @@ class Watch:
 
   def on_steps(self, progress: HeadProgress) -> None:
     """Shows a category's progress and writes its new epochs."""
-    name, seed = progress.job.category, progress.job.seed
+    job = progress.job
     with self._lock:
-      self._seen.setdefault(name, {})[seed] = progress
-      heads = list(self._seen[name].values())
-      done = sum(head.step for head in heads)
-      total = progress.job.steps * self._seeds[name]
-      self._board.show(name, done, total, _note(heads, self._seeds[name]))
+      self._seen[job.category][job.seed] = progress
+      heads = list(self._seen[job.category].values())
+      done, seeds = sum(head.step for head in heads), self._seeds[job.category]
+      note = _note(heads, seeds)
+      self._board.show(job.category, done, job.steps * seeds, note)
       if self._tensorboard:
-        self._write(self._tensorboard / name / f'seed-{seed}', progress)
+        self._write(self._tensorboard, progress)
 
   def end(self, name: str) -> None:
     """Replaces the lines of a category by what came of it, if anything."""
-    seen = self._seen.pop(name, {}).values()
-    heads = [head for head in seen if head.finished]
+    heads = [
+      head for head in self._seen.pop(name, {}).values() if head.finished
+    ]
     self._board.end(f'{name}, features')
     self._board.end(name, _note(heads, len(heads)) if heads else '')
 
   def _write(self, folder: Path, progress: HeadProgress) -> None:
-    job, epochs = progress.job, progress.epochs()
-    first, known = self._written.get(job, 0), len(epochs['loss'])
-    if known == first:
-      return
+    job = progress.job
     if job not in self._writers:
       # Where PyTorch is installed this imports it, which takes seconds.
       import tensorboardX
 
       # A run that goes on writes all of it anew: what was written before it was
       # interrupted can have gaps.
-      self._writers[job] = tensorboardX.SummaryWriter(str(folder), purge_step=1)
-    writer = self._writers[job]
-    for epoch in range(first, known):
-      for name, values in epochs.items():
+      self._writers[job] = tensorboardX.SummaryWriter(
+        str(folder / job.category / f'seed-{job.seed}'), purge_step=1
+      )
+    writer, epochs = self._writers[job], progress.epochs()
+    for name, values in epochs.items():
+      for epoch in range(self._written[job], len(values)):
         writer.add_scalar(name, float(values[epoch]), epoch + 1)
-    self._written[job] = known
+    self._written[job] = len(epochs['loss'])
     if progress.finished:
       writer.close()
 
 
-def _note(heads: list[HeadProgress], seeds: int) -> str:
+def _note(heads: Sequence[HeadProgress], seeds: int) -> str:
   """Describes the heads' latest epochs (or steps, where no epoch is whole)."""
-  epochs = [head.step / head.job.steps_per_epoch for head in heads]
+  job = heads[0].job  # They have as many steps in an epoch.
+  epochs = min(head.step for head in heads) / job.steps_per_epoch
   lately = [
-    head.metrics[:, max(0, head.step - head.job.steps_per_epoch) : head.step]
+    head.metrics[:, max(0, head.step - job.steps_per_epoch) : head.step]
     for head in heads
   ]
-  means = np.mean([part.mean(1) for part in lately], axis=0)
-  loss, normal, counterfeit = means.tolist()
+  loss, normal, counterfeit = np.mean([part.mean(1) for part in lately], axis=0)
   ended = sum(head.finished for head in heads)
   through = f', {ended} of {seeds} seeds through' if seeds > 1 else ''
   return (
-    f'epoch {min(epochs):.0f}/{heads[0].job.epochs}{through}, loss {loss:.3f}, '
+    f'epoch {epochs:.0f}/{job.epochs}{through}, loss {loss:.3f}, '
     f'beyond margin {normal:.0%} / {counterfeit:.0%}'
   )

@@ -6,29 +6,21 @@ are read, so it never waits for the host.
 
 import collections
 import dataclasses
-import threading
+import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from simplenet_jax.config import Config
 from simplenet_jax.console import first_line
-from simplenet_jax.training import bank, lanes, step
-from simplenet_jax.training.checkpoint import Checkpoints
-from simplenet_jax.training.job import Job, batches, rates
-from simplenet_jax.training.progress import (
-  METRICS,
-  HeadProgress,
-  Rank,
-  flat,
-  unflat,
-)
-from simplenet_jax.training.step import HeadState, Recipe, StepMetrics
+from simplenet_jax.training import lanes, step
+from simplenet_jax.training.job import Job, batches, rates, scoring_period
+from simplenet_jax.training.layout import DeviceTask, RunInputs
+from simplenet_jax.training.progress import METRICS, HeadProgress, flat, unflat
+from simplenet_jax.training.step import HeadState, StepMetrics, Tree
 from simplenet_jax.training.store import Features, FeatureStore, Interrupted
 
 # What makes a category fail and lets the others go on.
@@ -38,42 +30,17 @@ STEPS = 512  # Steps that one chunk can have.
 _SECONDS = 1.0  # How long a chunk should take: people watch, signals arrive.
 
 
-@dataclasses.dataclass(frozen=True)
-class HeadSettings:
-  """How all heads of a run are trained, scored and saved."""
-
-  config: Config
-  recipe: Recipe  # From `step.make_recipe`.
-  test_images: Mapping[str, int]  # How many each category has.
-  rank: Callable[[str], Rank | None]  # By category, for `HeadProgress`.
-  checkpoints: Checkpoints | None  # None to save nothing.
-  on_steps: Callable[[HeadProgress], None]  # Called when a head has grown.
-  stop: threading.Event  # When it is set, devices save their heads and end.
-
-  def init(self, job: Job) -> HeadState:
-    """Returns a fresh head's state."""
-    return step.init_head(self.recipe, step.head_key(job.seed, job.category))
-
-  def period(self, job: Job) -> int:
-    """Returns a head's steps between evaluations; the last step is one."""
-    if not self.test_images[job.category]:
-      return job.steps
-    # As often as in as many epochs as the config has.
-    every = self.config.evaluation.every * job.epochs
-    return every // self.config.train.epochs * job.steps_per_epoch or job.steps
-
-
 @dataclasses.dataclass
 class ActiveHead:
-  """A head in a lane; `step` counts what the device was told to do."""
+  """A head in a lane."""
 
   lane: int
   progress: HeadProgress
   features: Features
   key: np.ndarray
   sigma: float
-  period: int
-  step: int
+  period: int  # Steps between evaluations.
+  step: int  # How many the device was told to do.
 
   @property
   def job(self) -> Job:
@@ -90,17 +57,17 @@ class ActiveHead:
     return until if limit is None else min(until, limit // self.job.batch_size)
 
 
-@dataclasses.dataclass(frozen=True)
-class PendingChunk:
-  """What the device was told to do for some heads, and what will come of it."""
+@dataclasses.dataclass
+class Outcome:
+  """What will come of a chunk of steps for one head."""
 
-  count: int  # Steps.
-  metrics: StepMetrics
-  heads: Sequence[ActiveHead]
-  # By lane, where an evaluation was due: how many images, their padded scores.
-  scores: dict[int, list[tuple[int, jax.Array]]]
-  states: dict[int, HeadState]  # By lane, to be saved.
-  finished: dict[int, dict[str, Any]]  # By lane: the weights of heads that end.
+  head: ActiveHead
+  scores: list[jax.Array]  # Of the test images where an evaluation was due.
+  state: HeadState | None = None  # To be saved.
+  weights: Tree | None = None  # Of a head that ends.
+
+
+Chunk = tuple[int, StepMetrics, list[Outcome]]  # The first are its steps.
 
 
 class DeviceLoop:
@@ -108,29 +75,28 @@ class DeviceLoop:
 
   def __init__(
     self,
-    settings: HeadSettings,
+    run: RunInputs,
+    task: DeviceTask,
     store: FeatureStore,
-    home: bank.Bank,
-    jobs: Sequence[Job],
-    width: int,
     emit: Callable[[HeadProgress], None],
   ):
-    """Prepares to train `jobs` in this order, in `width` lanes.
+    """Prepares to train a task's heads, with the features of a store.
 
     `emit` is called with the progress of every head that ended, whole or not.
     """
-    self._settings, self._store, self._bank = settings, store, home
-    self._queue, self._emit = list(jobs), emit
-    self._lanes: list[ActiveHead | None] = [None] * width
-    self._shapes = jax.eval_shape(lambda: settings.init(jobs[0]))
+    self._run, self._store, self._emit = run, store, emit
+    self._queue = list(task.jobs)
+    self._tests = {one.name: len(one.test) for one in task.categories}
+    self._lanes: list[ActiveHead | None] = [None] * task.lanes
+    self._shapes = jax.eval_shape(lambda: self._fresh(task.jobs[0]))
     self._states = jax.tree.map(
       # On its device from the first call on, which would else be compiled anew.
       lambda leaf: jnp.zeros(
-        (width, *leaf.shape), leaf.dtype, device=home.device
+        (task.lanes, *leaf.shape), leaf.dtype, device=task.device
       ),
       self._shapes,
     )
-    self._pending: collections.deque[PendingChunk] = collections.deque()
+    self._pending: collections.deque[Chunk] = collections.deque()
     self._chunk, self._read, self._saved = 1, time.monotonic(), time.monotonic()
 
   def run(self) -> None:
@@ -138,13 +104,13 @@ class DeviceLoop:
     try:
       self._train()
     except BaseException:
-      self._attempt_to_save()
+      self._rescue()
       raise
     for head in self._active():
-      self._save(head.progress, self._take(head))
+      self._save_lane(head)
 
   def _train(self) -> None:
-    while not self._settings.stop.is_set():
+    while not self._run.stop.is_set():
       self._fill_lanes()
       if not any(self._lanes):
         break
@@ -154,26 +120,32 @@ class DeviceLoop:
     while self._pending:
       self._collect(self._pending.popleft())
 
-  def _attempt_to_save(self) -> None:
+  def _rescue(self) -> None:
     """Saves the heads under way after an error, which must not be hidden."""
-    for chunk in self._pending:
-      self._attempt(lambda chunk=chunk: self._collect(chunk))
-    for head in self._active():
-      # After an error a state can be ahead of its progress.
-      if head.progress.step == head.step:
-        self._attempt(
-          lambda head=head: self._save(head.progress, self._take(head))
+    saves = [functools.partial(self._collect, one) for one in self._pending]
+    saves += [
+      functools.partial(self._save_lane, head) for head in self._active()
+    ]
+    for save in saves:
+      try:
+        save()
+      except Exception as error:
+        logging.warning(
+          '%s: heads under way could not be saved (%s)',
+          self._store.home.device,
+          first_line(error),
         )
 
-  def _attempt(self, save: Callable[[], None]) -> None:
-    try:
-      save()
-    except Exception as error:
-      logging.warning(
-        '%s: heads under way could not be saved (%s)',
-        self._bank.device,
-        first_line(error),
-      )
+  def _save_lane(self, head: ActiveHead) -> None:
+    # After an error a state can be ahead of its progress.
+    if head.progress.step == head.step:
+      self._save(head.progress, self._take(head))
+
+  def _save(
+    self, progress: HeadProgress, state: HeadState | None = None
+  ) -> None:
+    if self._run.checkpoints and progress.step:
+      self._run.checkpoints.save(progress, flat(state) if state else None)
 
   def _active(self) -> list[ActiveHead]:
     return [head for head in self._lanes if head]
@@ -181,9 +153,13 @@ class DeviceLoop:
   def _take(self, head: ActiveHead) -> HeadState:
     return lanes.take(self._states, jnp.int32(head.lane))
 
+  def _fresh(self, job: Job) -> HeadState:
+    key = step.head_key(job.seed, job.category)
+    return step.init_head(self._run.recipe, key)
+
   def _fill_lanes(self) -> None:
     for lane, head in enumerate(self._lanes):
-      while head is None and not self._settings.stop.is_set():
+      while head is None and not self._run.stop.is_set():
         ready = [j for j in self._queue if self._store.can_open(j.category)]
         if not ready:
           break
@@ -191,9 +167,11 @@ class DeviceLoop:
 
   def _enter(self, lane: int, job: Job) -> ActiveHead | None:
     """Puts a head into a lane, with its features; None if there are none."""
+    train = self._run.config.train
     try:
-      features = self._store.open(job.category)
-      sigma = self._sigma(lane, job, features)
+      features, sigma = self._store.open(job.category), train.sigma
+      if train.noise == 'relative':
+        sigma *= features.measure_spread(lane, job.images)
       progress, state = self._resume(job)
     except Interrupted:
       return None
@@ -209,79 +187,59 @@ class DeviceLoop:
     self._queue.remove(job)
     self._states = lanes.put(self._states, jnp.int32(lane), state)
     key = jax.random.key_data(step.head_key(job.seed, job.category))
-    period = self._settings.period(job)
+    period = job.steps
+    if self._tests[job.category]:
+      period = scoring_period(self._run.config, job)
     return ActiveHead(
       lane, progress, features, np.asarray(key), sigma, period, progress.step
     )
 
-  def _sigma(self, lane: int, job: Job, features: Features) -> float:
-    """Returns the standard deviation of a head's noise."""
-    train = self._settings.config.train
-    if train.noise == 'absolute':
-      return train.sigma
-    if features.spread is None:
-      size = features.limit or job.images
-      features.spread = bank.spread(
-        self._bank,
-        (
-          features.rows(lane, np.arange(start, min(start + size, job.images)))
-          for start in range(0, job.images, size)
-        ),
-      )
-    return train.sigma * features.spread
-
   def _resume(self, job: Job) -> tuple[HeadProgress, HeadState]:
-    rank = self._settings.rank(job.category)
-    checkpoints = self._settings.checkpoints
+    rank, checkpoints = self._run.rank(job.category), self._run.checkpoints
     saved = checkpoints.load(job, rank) if checkpoints else None
     if not saved:
-      return HeadProgress(job, rank), self._settings.init(job)
+      return HeadProgress(job, rank), self._fresh(job)
     progress, leaves = saved
-    try:
-      return progress, unflat(leaves, self._shapes)
-    except ValueError as error:
-      raise ValueError(
-        f'the checkpoint of seed {job.seed} does not fit: {error}; give '
-        'another --workdir'
-      ) from None
+    return progress, unflat(leaves, self._shapes)
 
-  def _advance(self) -> PendingChunk:
+  def _advance(self) -> Chunk:
     """Tells the device what to do next."""
     heads = self._active()
     count = min(self._chunk, STEPS, *(head.most_steps for head in heads))
     inputs = self._inputs(heads, count)  # Can write to the bank.
     self._states, metrics = lanes.advance(
-      self._settings.recipe,
+      self._run.recipe,
       self._states,
-      self._bank.levels,
+      self._store.home.levels,
       inputs,
       jnp.int32(count),
     )
-    chunk = PendingChunk(count, metrics, heads, {}, {}, {})
-    seconds = self._settings.config.engine.checkpoint_seconds
-    due = time.monotonic() - self._saved >= seconds
+    now, seconds = time.monotonic(), self._run.config.engine.checkpoint_seconds
+    due = now - self._saved >= seconds
+    if due:
+      self._saved = now
+    outcomes = []
     for head in heads:
       head.step += count
-      if head.step % head.period == 0 or head.step == head.job.steps:
-        chunk.scores[head.lane] = self._score(head)
-      if head.step == head.job.steps:
-        chunk.finished[head.lane] = self._take(head).weights_to_score
+      ends = head.step == head.job.steps
+      scored = ends or head.step % head.period == 0
+      one = Outcome(head, self._score(head) if scored else [])
+      if ends:
+        one.weights = self._take(head).weights_to_score
         self._leave(head)
       elif due:
-        chunk.states[head.lane] = self._take(head)
-    if due:
-      self._saved = time.monotonic()
-    results = (metrics, chunk.scores, chunk.states, chunk.finished)
-    for leaf in jax.tree.leaves(results):
-      if isinstance(leaf, jax.Array):
-        leaf.copy_to_host_async()
-    return chunk
+        one.state = self._take(head)
+      outcomes.append(one)
+    parts = [(one.scores, one.state, one.weights) for one in outcomes]
+    for leaf in jax.tree.leaves((metrics, parts)):
+      leaf.copy_to_host_async()
+    return count, metrics, outcomes
 
   def _inputs(
     self, heads: Sequence[ActiveHead], count: int
   ) -> lanes.StepInputs:
     """Returns what the lanes do next; streamed images are copied."""
-    width, train = len(self._lanes), self._settings.config.train
+    width, train = len(self._lanes), self._run.config.train
     shape = (width, STEPS, train.batch_size)
     # A lane without a head trains what nobody reads, on whatever there is.
     rows, valid = np.zeros(shape, np.int32), np.ones(shape, np.float32)
@@ -289,38 +247,33 @@ class DeviceLoop:
     sigma = np.ones(width, np.float32)
     rate = np.ones((width, STEPS), np.float32)
     for head in heads:
-      images, counted = batches(head.job, head.step, count)
-      rows[head.lane, :count] = head.features.rows(head.lane, images)
-      valid[head.lane, :count] = counted
-      keys[head.lane], first[head.lane] = head.key, head.step
-      sigma[head.lane] = head.sigma
-      rate[head.lane, :count] = rates(
-        head.job,
-        head.step,
-        count,
-        schedule=train.schedule,
-        warmup=train.warmup,
+      lane, begun = head.lane, head.step
+      images, valid[lane, :count] = batches(head.job, begun, count)
+      rows[lane, :count] = head.features.rows(lane, images)
+      keys[lane], first[lane], sigma[lane] = head.key, begun, head.sigma
+      rate[lane, :count] = rates(
+        head.job, begun, count, schedule=train.schedule, warmup=train.warmup
       )
     found = (rows, valid, keys, first, sigma, rate)
     return lanes.StepInputs(*map(jnp.asarray, found))
 
-  def _score(self, head: ActiveHead) -> list[tuple[int, jax.Array]]:
+  def _score(self, head: ActiveHead) -> list[jax.Array]:
     """Scores the test images, a few at a time where they are streamed."""
     train, scores = head.job.images, []
-    test = self._settings.test_images[head.job.category]
+    test = self._tests[head.job.category]
     size = min(lanes.SCORED, head.features.limit or lanes.SCORED)
     for start in range(0, test, size):
       images = np.arange(train + start, train + min(start + size, test))
       rows = head.features.rows(head.lane, images)
       found = lanes.score(
-        self._settings.recipe,
+        self._run.recipe,
         self._states,
         jnp.int32(head.lane),
-        self._bank.levels,
+        self._store.home.levels,
         jnp.asarray(np.pad(rows, (0, lanes.SCORED - len(rows)))),
         jnp.int32(len(rows)),
       )
-      scores.append((len(rows), found))
+      scores.append(found[: len(rows)])
     return scores
 
   def _leave(self, head: ActiveHead) -> None:
@@ -333,50 +286,41 @@ class DeviceLoop:
     if all(job.category != category for job in left):
       self._store.release(category)
 
-  def _collect(self, chunk: PendingChunk) -> None:
+  def _collect(self, chunk: Chunk) -> None:
     """Reads what has come of a chunk, a few moments later."""
-    values = np.stack([np.asarray(getattr(chunk.metrics, n)) for n in METRICS])
+    count, metrics, outcomes = chunk
+    values = np.stack([np.asarray(getattr(metrics, n)) for n in METRICS])
     now = time.monotonic()
-    per_step, self._read = (now - self._read) / chunk.count, now
+    per_step, self._read = (now - self._read) / count, now
     # Not more than double: the first call compiles.
     self._chunk = max(1, min(int(_SECONDS / per_step), 2 * self._chunk))
-    going_on = [head for head in chunk.heads if not head.progress.error]
+    going_on = [one for one in outcomes if not one.head.progress.error]
     # All heads' metrics first: an error while one is saved leaves the others
     # whole, and they can be saved.
-    for head in going_on:
-      self._add(chunk, head, values[:, head.lane, : chunk.count])
-    for head in going_on:
-      if not head.progress.error:
-        self._note(chunk, head)
+    for one in going_on:
+      self._add(one, values[:, one.head.lane, :count])
+    for one in going_on:
+      progress = one.head.progress
+      if progress.error:
+        continue
+      if one.state:
+        self._save(progress, one.state)
+      self._run.on_steps(progress)
+      if one.weights:
+        progress.head = flat(one.weights)
+        self._save(progress)
+        self._emit(progress)
 
-  def _add(
-    self, chunk: PendingChunk, head: ActiveHead, values: np.ndarray
-  ) -> None:
+  def _add(self, one: Outcome, values: np.ndarray) -> None:
     """Adds to a head's progress; gives it up where that is not finite."""
-    progress = head.progress
+    head, progress = one.head, one.head.progress
     try:
       progress.add_metrics(values)
-      if scores := chunk.scores.get(head.lane):
-        found = np.concatenate([np.asarray(part)[:n] for n, part in scores])
-        progress.add_scores(progress.step // head.job.steps_per_epoch, found)
+      if one.scores:
+        epoch = progress.step // head.job.steps_per_epoch
+        progress.add_scores(epoch, np.concatenate(one.scores))
     except ValueError as error:
       progress.error = str(error)
       if self._lanes[head.lane] is head:
         self._leave(head)
       self._emit(progress)
-
-  def _note(self, chunk: PendingChunk, head: ActiveHead) -> None:
-    if head.lane in chunk.states:
-      self._save(head.progress, chunk.states[head.lane])
-    self._settings.on_steps(head.progress)
-    if head.lane in chunk.finished:
-      head.progress.head = flat(chunk.finished[head.lane])
-      self._save(head.progress)
-      self._emit(head.progress)
-
-  def _save(
-    self, progress: HeadProgress, state: HeadState | None = None
-  ) -> None:
-    checkpoints = self._settings.checkpoints
-    if checkpoints and progress.step:
-      checkpoints.save(progress, flat(state) if state else None)

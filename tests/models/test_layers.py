@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from simplenet_jax.fields import PRECISIONS
 from simplenet_jax.models import layers
 
 OUTPUTS = 5
@@ -108,7 +109,7 @@ def matmul_and_gradients(x, w, gradient, name):
 
 
 @pytest.mark.parametrize('rows', [(), (5,), (2, 3, 4)])
-@pytest.mark.parametrize('name', layers.PRECISIONS)
+@pytest.mark.parametrize('name', PRECISIONS)
 def test_factors_are_rounded_and_products_summed_in_float32(name, rows):
   factors = make_factors(rows)
   found = matmul_and_gradients(*factors, name)
@@ -135,9 +136,3 @@ def test_float64_stays_float64():
     for value, exact in zip(found, multiply(*factors), strict=True):
       assert value.dtype == np.float64
       np.testing.assert_allclose(value, exact, rtol=1e-12, atol=1e-12)
-
-
-def test_an_unknown_precision_is_refused():
-  x, w, _ = make_factors((6,))
-  with pytest.raises(ValueError, match=r"--config\.precision is 'float16'; ch"):
-    layers.matmul(x, w, 'float16')

@@ -15,8 +15,3 @@ def test_bilinear_matrix_matches_torch(inputs, outputs):
   )[0].T
   matrix = resampling.bilinear_matrix(inputs, outputs)
   np.testing.assert_allclose(matrix, expected.numpy(), atol=1e-12)
-  ends, second = resampling.taps(inputs, outputs)
-  taps = np.zeros_like(matrix)
-  np.add.at(taps, (np.arange(outputs), ends[0]), 1 - second)
-  np.add.at(taps, (np.arange(outputs), ends[1]), second)
-  np.testing.assert_allclose(taps, matrix, atol=1e-12)

@@ -1,13 +1,17 @@
 """The folded backbone against torch's, with its norms; golden sizes."""
 
 import functools
+import re
 
 import jax
 import numpy as np
 import pytest
 import torch
 
+from simplenet_jax.config import check_config, from_protocol
 from simplenet_jax.models import layers, resnet, weights
+from simplenet_jax.models.head import ADAPTORS
+from simplenet_jax.models.losses import LOSSES
 from tests.models import fabricated, torch_resnet
 
 LEVELS = (1, 2, 3)
@@ -135,14 +139,26 @@ def test_levels_give_their_shapes(levels):
   assert [f.shape for f in features] == [shapes[level] for level in levels]
 
 
+@pytest.mark.parametrize(
+  ('field', 'known'),
+  [
+    ('backbone.name', resnet.ARCHITECTURES),
+    ('backbone.padding', resnet.PADDINGS),
+    ('head.adaptor', ADAPTORS),
+    ('train.loss', LOSSES),
+  ],
+)
+def test_settings_take_the_names_of_what_there_is(field, known):
+  config = from_protocol()
+  config.update_from_flattened_dict({field: 'other'})
+  said = f"{field} is 'other', expected one of {', '.join(known)}"
+  with pytest.raises(ValueError, match=re.escape(said)):
+    check_config(config)
+
+
 @pytest.mark.parametrize('levels', [(), (0, 1), (4,), (3, 2), (2, 2)])
 def test_wrong_levels_are_refused(levels):
-  with pytest.raises(ValueError, match=r'backbone\.levels is'):
-    resnet.check('resnet18', levels, 'zeros')
-
-
-def test_unknown_names_are_refused():
-  with pytest.raises(ValueError, match=r"'same'; choose one of zeros, reflect"):
-    resnet.check('resnet18', (2, 3), 'same')
-  with pytest.raises(ValueError, match=r"'resnet19'; choose one of resnet18"):
-    resnet.check('resnet19', (2, 3), 'zeros')
+  config = from_protocol()
+  config.backbone.levels = levels
+  with pytest.raises(ValueError, match=r'backbone\.levels is .* ascending'):
+    check_config(config)

@@ -3,12 +3,13 @@
 import threading
 from pathlib import Path
 
+import jax
 import numpy as np
+import pytest
 
 from simplenet_jax.data import dataset
-from simplenet_jax.training import bank, engine, layout, step, store
+from simplenet_jax.training import bank, engine, layout, step, worker
 from simplenet_jax.training.checkpoint import Checkpoints
-from simplenet_jax.training.worker import HeadSettings
 
 
 def rank(scores):
@@ -26,7 +27,7 @@ class Ran:
     Args:
       config: The settings.
       workdir: Where checkpoints go, if anywhere.
-      init: Makes a head's state in place of `HeadSettings.init`.
+      init: Makes a head's state of the one that it would have.
       stop_after: Calls of `on_steps` after which it is told to stop.
       on_batch: Called as `engine.started` does, and with the event that stops.
     """
@@ -35,11 +36,13 @@ class Ran:
     weights = bank.load_backbone(config)
     self.jobs = layout.make_jobs(config, self.categories)
     checkpoints = Checkpoints(workdir) if workdir else None
-    ended, left = [], self.jobs
+    saved = []
     if checkpoints:
       saved = [checkpoints.load(job, rank) for job in self.jobs]
-      ended = [one[0] for one in saved if one and one[0].finished]
-      left = [job for job in self.jobs if job not in {r.job for r in ended}]
+      saved = [one[0] for one in saved if one]
+    ended = [head for head in saved if head.finished]
+    left = [job for job in self.jobs if job not in {r.job for r in ended}]
+    self.resumed = len(saved) - len(ended)
     sizes = {one.size for one in self.categories}
     self.schedule = layout.lay_out(
       config,
@@ -47,8 +50,6 @@ class Ran:
       left,
       self.categories,
       {size: extractor.shapes(weights.state, size) for size in sizes},
-      1e9,
-      layout.bank_budget(config),
     )
     self.steps, stop, calls = {}, threading.Event(), []
 
@@ -56,29 +57,29 @@ class Ran:
       calls.append(progress)
       if len(calls) == stop_after:
         stop.set()
-      worker = threading.current_thread().name
-      self.steps.setdefault(worker, {})[progress.job] = progress.step
+      device = jax.config.jax_default_device
+      self.steps.setdefault(device, {})[progress.job] = progress.step
 
-    settings = HeadSettings(
+    run = layout.RunInputs(
       config,
+      extractor,
+      weights,
       step.make_recipe(config, extractor.level_offsets),
-      {one.name: len(one.test) for one in self.categories},
+      Path(config.data.root).parent,
       rank=lambda name: rank,
       checkpoints=checkpoints,
+      on_batch=lambda *what: on_batch and on_batch(stop, *what),
       on_steps=on_steps,
       stop=stop,
     )
-    if init:
-      own = settings.init
-      object.__setattr__(settings, 'init', lambda job: init(job, own(job)))
-    extraction = store.extraction_settings(
-      config, extractor, weights, Path(config.data.root).parent
-    )
-    told = (
-      (lambda *what: on_batch(stop, *what)) if on_batch else lambda *_: None
-    )
-    with engine.started(self.schedule, settings, extraction, told) as heads:
-      self.heads = {head.job: head for head in (*ended, *heads)}
+    with pytest.MonkeyPatch.context() as patched:
+      if init:
+        own = worker.DeviceLoop._fresh
+        patched.setattr(
+          worker.DeviceLoop, '_fresh', lambda of, job: init(job, own(of, job))
+        )
+      with engine.started(self.schedule, run) as heads:
+        self.heads = {head.job: head for head in (*ended, *heads)}
     if checkpoints:
       checkpoints.close()
 

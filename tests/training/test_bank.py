@@ -78,8 +78,7 @@ def test_rows_are_taken_and_given_back(extractor, weights):
   home = bank.Bank(extractor.shapes(weights, (40, 48)), 5)
   first, second = home.take(2), home.take(3)
   assert set(first) | set(second) == set(range(5))
-  with pytest.raises(ValueError, match='1 rows asked for, 0 are free'):
-    home.take(1)
+  assert home.free == 0
   home.give(first)
   assert home.free == 2
   np.testing.assert_array_equal(home.take(2), first)
@@ -106,7 +105,9 @@ def test_features_can_be_halved(weights):
   half = bank.make_extractor(config)
   config.bank.dtype = 'float32'
   full = bank.make_extractor(config)
-  sizes = [bank.row_bytes(e.shapes(weights, (40, 48))) for e in (half, full)]
+  sizes = [
+    bank.row_type(e.shapes(weights, (40, 48))).itemsize for e in (half, full)
+  ]
   assert 2 * sizes[0] == sizes[1]
   for a, b in zip(*(e(weights, PIXELS) for e in (half, full)), strict=True):
     np.testing.assert_allclose(a.astype('float32'), b, rtol=2**-8)

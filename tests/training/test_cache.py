@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 from simplenet_jax.data import dataset
-from simplenet_jax.training import bank, cache, store
+from simplenet_jax.training import bank, cache, layout, store
 from tests.small import make_categories, make_config
 from tests.training.ran import Ran
 
 SHAPES = [
-  jax.ShapeDtypeStruct((6, 4, 4, 3), np.float32),
-  jax.ShapeDtypeStruct((6, 2, 2, 5), jax.numpy.bfloat16),
+  jax.ShapeDtypeStruct((4, 4, 3), np.float32),
+  jax.ShapeDtypeStruct((2, 2, 5), jax.numpy.bfloat16),
 ]
-BYTES = 4096 + 6 * (4 * 4 * 3 * 4 + 2 * 2 * 5 * 2)
+IMAGES, KIND = 6, bank.row_type(SHAPES)
+BYTES = 4 + 6 * (4 * 4 * 3 * 4 + 2 * 2 * 5 * 2)
 
 
 @pytest.fixture(scope='module')
@@ -33,23 +34,24 @@ def config(root, backbone, tmp_path):
   return config
 
 
-def levels_of(seed):
-  rng = np.random.default_rng(seed)
-  return [rng.normal(size=one.shape).astype(one.dtype) for one in SHAPES]
+def features(seed):
+  rng, made = np.random.default_rng(seed), np.empty(IMAGES, KIND)
+  for name in KIND.names:
+    made[name] = rng.normal(size=made[name].shape)
+  return made
 
 
 def fill(folder, key, seed, gigabytes=1.0):
-  with cache.FeatureCache(folder, gigabytes).filled(key, SHAPES) as levels:
-    if levels:
-      for level, value in zip(levels, levels_of(seed), strict=True):
-        level[:] = value
-  return levels
+  kept = cache.FeatureCache(folder, gigabytes)
+  with kept.filled(key, KIND, IMAGES) as empty:
+    if empty is not None:
+      empty[:] = features(seed)
+  return empty
 
 
 def assert_read(folder, key, seed):
-  levels = cache.FeatureCache(folder, 1.0).read(key, SHAPES)
-  for level, value in zip(levels, levels_of(seed), strict=True):
-    np.testing.assert_array_equal(level, value)
+  found = cache.FeatureCache(folder, 1.0).read(key, KIND, IMAGES)
+  np.testing.assert_array_equal(found, features(seed))
 
 
 @pytest.mark.parametrize('device_gb', [0.0, 5e-6], ids=['held', 'streamed'])
@@ -64,26 +66,29 @@ def test_a_second_run_makes_no_features(config, monkeypatch, device_gb):
     Ran(config)
 
 
-@pytest.mark.parametrize('damage', ['flipped', 'short', 'header', 'empty'])
+@pytest.mark.parametrize('damage', ['flipped', 'short', 'checksum', 'empty'])
 def test_a_damaged_file_is_told_and_made_again(tmp_path, capsys, damage):
   fill(tmp_path, 'a', 1)
   (path,) = tmp_path.iterdir()
   content = bytearray(path.read_bytes())
-  content[0 if damage == 'header' else -1] ^= 1
+  content[-1 if damage == 'checksum' else 0] ^= 1
   size = {'short': -5, 'empty': 0}.get(damage)
   path.write_bytes(content[:size])
-  assert cache.FeatureCache(tmp_path, 1.0).read('a', SHAPES) is None
+  assert cache.FeatureCache(tmp_path, 1.0).read('a', KIND, IMAGES) is None
   assert f'{path} is damaged and made again' in capsys.readouterr().out
   fill(tmp_path, 'a', 2)
   assert_read(tmp_path, 'a', 2)
 
 
-def key_of(config, tmp_path):
+def key_of(config):
   (one,) = dataset.open_categories(config.data).categories
   weights = bank.load_backbone(config)
-  extractor = bank.make_extractor(config)
-  made_by = store.extraction_settings(config, extractor, weights, tmp_path)
-  return cache.key(one, made_by.made_by)
+  run = layout.RunInputs(
+    config, bank.make_extractor(config), weights, *[None] * 7
+  )
+  home = bank.Bank(SHAPES, 1)
+  task = layout.DeviceTask(home.device, (), (one,), 1, 1, SHAPES)
+  return store.FeatureStore(run, task)._key(one)
 
 
 @pytest.mark.parametrize(
@@ -101,22 +106,22 @@ def test_keys_are_of_what_changes_features(
   config, tmp_path, field, value, same
 ):
   config.data.categories, config.backbone.probe = ('nut',), False
-  known = key_of(config, tmp_path)
+  known = key_of(config)
   config.update_from_flattened_dict({field: value})
-  assert (key_of(config, tmp_path) == known) == same
+  assert (key_of(config) == known) == same
 
 
 def test_images_that_moved_have_their_features_and_others_do_not(
   config, tmp_path
 ):
   config.data.categories = ('bolt',)
-  known, moved = key_of(config, tmp_path), tmp_path / 'elsewhere'
+  known, moved = key_of(config), tmp_path / 'elsewhere'
   shutil.copytree(config.data.root, moved)
   config.data.root = str(moved)
-  assert key_of(config, tmp_path) == known
+  assert key_of(config) == known
   good = moved / 'bolt/train/good'
   shutil.copy(good / '1.png', good / '0.png')
-  assert key_of(config, tmp_path) != known
+  assert key_of(config) != known
 
 
 def test_the_least_recently_used_goes_first(tmp_path, capsys):

@@ -72,7 +72,7 @@ def test_a_head_under_way_goes_on_from_where_it_was(tmp_path):
   checkpoints.save(progress, flat(state))
   checkpoints.close()
   found, leaves = load(tmp_path)
-  assert (found.job, found.step, found.resumed) == (JOB, 9, 9)
+  assert (found.job, found.step) == (JOB, 9)
   np.testing.assert_array_equal(found.metrics, progress.metrics)
   assert list(found.scores) == [1, 3]
   assert_same(found.scores, progress.scores)
@@ -94,7 +94,7 @@ def test_a_finished_head_comes_back_whole(tmp_path):
   save(tmp_path, progress)
   found, state = load(tmp_path)
   assert found.finished
-  assert (found.resumed, state) == (12, {})
+  assert (found.step, state) == (12, {})
   np.testing.assert_array_equal(found.metrics, progress.metrics)
   assert_same(found.scores, progress.scores)
   assert_same(found.head, progress.head)

@@ -5,7 +5,7 @@ import pytest
 from jax.extend import random as jax_random
 from scipy import stats
 
-from simplenet_jax.training import noise
+from simplenet_jax.training import lanes as noise
 
 KEY = jnp.array([7, 0xDEADBEEF], jnp.uint32)
 

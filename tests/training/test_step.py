@@ -116,8 +116,3 @@ def test_optimizers_match_torch(name):
       updates, state = ours.update(4 * x**3, state, x)
       x = x + updates
     np.testing.assert_allclose(x, parameter.detach().numpy(), atol=1e-10)
-
-
-def test_an_unknown_optimizer_is_refused():
-  with pytest.raises(ValueError, match="'sgd'; choose 'adam' or 'adamw'"):
-    step.make_optimizer('sgd', 0.1, 0.0)
