@@ -23,9 +23,9 @@ _SETTINGS = {
   'patch.target_dim': 24,
   'head.hidden': 8,
   'seeds': '0,1',
-  'train.epochs': 120,
+  'train.epochs': 300,
   'train.batch_size': 4,
-  'evaluation.every': 40,
+  'evaluation.every': 100,
   'evaluation.pictures': 2,
   'engine.checkpoint_seconds': 0.2,
 }
@@ -96,6 +96,11 @@ class ShortRun:
     process = self.start(work)
     told, errors = process.communicate(timeout=300)
     return process.returncode, told, errors
+
+  def checkpoints(self, work: str) -> list[pathlib.Path]:
+    """Returns the checkpoints of a run that are whole."""
+    found = (self.folder / work / 'checkpoints').rglob('*.safetensors')
+    return sorted(path for path in found if path.parent.name.isdigit())
 
   def left(self, work: str) -> dict[str, Any]:
     """Returns what must be the same: figures, curves, heads, detectors."""
