@@ -16,7 +16,7 @@ from PIL import Image
 from configs import mvtec
 from simplenet_jax import train
 from simplenet_jax.config import from_protocol
-from simplenet_jax.data import dataset, files, folder, masks
+from simplenet_jax.data import dataset, files, folder, inputs
 from simplenet_jax.detection import assembly
 from simplenet_jax.detection.thresholds import NONE
 from simplenet_jax.detector import Detector
@@ -452,7 +452,7 @@ def test_masks_that_tell_nothing_and_broken_images_are_counted(
   assert part['pixels'] == {
     'images': 4,
     'of': 6,
-    'left_out': {masks.OTHER_SIZE: 1, masks.UNREADABLE: 1},
+    'left_out': {inputs.OTHER_SIZE: 1, inputs.UNREADABLE: 1},
   }
   assert part['last']['pixel_auroc']['mean'] is not None
   left_out = [row for row in table['files'] if row['left_out']]

@@ -1,8 +1,9 @@
 """Where a run's images come from, by the `data` section of its config."""
 
 import dataclasses
-import math
+import itertools
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
@@ -10,7 +11,6 @@ from simplenet_jax import demo
 from simplenet_jax.config import Config
 from simplenet_jax.console import console
 from simplenet_jax.data import (
-  category,
   files,
   folder,
   images,
@@ -19,11 +19,14 @@ from simplenet_jax.data import (
   public,
   tree,
 )
-from simplenet_jax.data.category import Category
+from simplenet_jax.data.category import Category, hold_out
 from simplenet_jax.data.images import File
 
 _DEMO_VALIDATION = 20  # Good images of each demo category for its threshold.
 _TOLD = 5  # Images that cannot be read of which each has a line, at most.
+_LONGEST_NAME = (
+  200  # Bytes of a category's name; of 255 that file systems take.
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +40,8 @@ class DataSet:
 def open_categories(data: Config, *, whole: bool = True) -> DataSet:
   """Finds the categories, checks all their files and says what they are.
 
-  A demo set is generated where it is missing.
-
-  Args:
-    data: The `data` section of a config.
-    whole: Whether to look at more of an image than its header. Where each of
-      many processes did, they would read the data set as many times.
+  A demo set is generated where it is missing. Where not the `whole` image is
+  looked at, its header is: many processes would read all images as many times.
 
   Raises:
     FileNotFoundError: If the data set is not there.
@@ -51,11 +50,10 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
       `strict`, an image cannot be read.
   """
   root, found = _find(data)
-  left_out = dict(found.left_out)
-  opened, drawn = [], []
+  opened = []
   for one in found.categories:
-    _check_name(data.root, one.name)
-    readable, checked = _check(one, data, left_out, whole=whole)
+    _check_name(root, one.name)
+    readable, checked = _check(one, data, found.left_out, whole=whole)
     held = hold_out(readable, data.held_out, data.held_out_least)
     if data.held_out and not held.validation:
       logging.warning(
@@ -63,12 +61,10 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
         'to hold one out, so there is no threshold and no verdict; four are '
         'needed'
       )
-    if not readable.validation:
-      drawn.append(held.name)
     opened.append(inputs.prepare(held, data, checked))
-  uses = files.uses([one.category for one in opened], drawn)
-  rows = files.rows(uses, left_out, root)
-  files.warn(left_out, root)
+  uses = files.uses(one.category for one in opened)
+  rows = files.rows(uses, found.left_out, root)
+  files.warn(found.left_out, root)
   where = data.dataset if data.source == 'tfds' else root
   console.print(f'Images of {where}\n{files.tell(rows)}')
   for one in found.categories:
@@ -80,27 +76,12 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
   return DataSet(opened, rows)
 
 
-def hold_out(whole: Category, share: float, least: int) -> Category:
-  """Keeps training images back to set thresholds by.
-
-  They are drawn at random, the same ones each time: a `share` of them, at least
-  `least`, but never more than a quarter. A category that has images for
-  validation is left as it is.
-  """
-  count = len(whole.train)
-  kept_back = min(max(math.floor(share * count), least), count // 4)
-  if whole.validation or not share or not kept_back:
-    return whole
-  train, drawn = category.draw(whole.name, whole.train, kept_back)
-  return dataclasses.replace(whole, train=tuple(train), validation=tuple(drawn))
-
-
 def _find(data: Config) -> tuple[Path, folder.Found]:
   """Returns the folder of the images, and what is in it."""
   root = Path(data.root).expanduser()
-  names = tree.Names.parse(data.normal, data.defects, data.masks)
+  names = tree.parse_names(data.normal, data.defects, data.masks)
   split = data.source == 'folder' and (root / public.SPLIT).is_file()
-  if names != tree.Names() and (data.source != 'folder' or split):
+  if names and (data.source != 'folder' or split):
     raise ValueError(
       '--config.data.normal, .defects and .masks name folders of your own '
       f'images, but what {"VisA" if split else data.source} holds is known; '
@@ -120,10 +101,8 @@ def _find(data: Config) -> tuple[Path, folder.Found]:
     demo.generate(root, seed=data.demo_seed, validation=_DEMO_VALIDATION)
   elif not root.is_dir():
     how = 'put images there, one folder per category with train/good in it,'
-    if data.dataset:
-      how = (
-        f'get it (python -m simplenet_jax.download --dataset={data.dataset})'
-      )
+    if name := data.dataset:
+      how = f'get it (python -m simplenet_jax.download --dataset={name})'
     raise FileNotFoundError(
       f'{root}: no such folder; {how} or name another with '
       '--config.data.root=FOLDER'
@@ -139,8 +118,22 @@ def _find(data: Config) -> tuple[Path, folder.Found]:
   return root, found
 
 
+def _check_name(root: Path, name: str) -> None:
+  # Results are files of this name, and a row of their table is `mean`.
+  if name in ('', 'mean') or name.startswith('.') or {*name} & {*'/\\'}:
+    raise ValueError(
+      f'{root}: a category is called {name!r}, as none of its results can be; '
+      'rename it, or choose others with --config.data.categories'
+    )
+  if len(name.encode(errors='surrogateescape')) > _LONGEST_NAME:
+    raise ValueError(
+      f'{root}: {name}: its name is too long for files that are named after '
+      f'it; at most {_LONGEST_NAME} bytes'
+    )
+
+
 def _check(
-  one: Category, data: Config, left_out: dict[Path, str], *, whole: bool
+  one: Category, data: Config, left_out: dict[Any, str], *, whole: bool
 ) -> tuple[Category, dict[File, images.Checked]]:
   """Returns a category's images that can be read, and what is known of them."""
 
@@ -150,21 +143,20 @@ def _check(
     except (OSError, ValueError) as error:
       return error
 
-  checked, broken, paths = {}, set(), list(one.images())
+  paths, checked, broken = [*one.images()], {}, {}
   for path, found in zip(paths, loading.in_order(look, paths, 64), strict=True):
     if isinstance(found, images.Checked):
       checked[path] = found
-      continue
-    if data.strict:
+    elif data.strict:
       raise ValueError(f'{found}; with --strict such an image ends the run')
-    assert isinstance(path, Path)
-    left_out[path] = files.UNREADABLE
-    broken.add(path)
-    if len(broken) <= _TOLD:
-      logging.warning(f'{one.name}: left out: {found}')
-  if len(broken) > _TOLD:
-    more = f'{len(broken) - _TOLD} more images that cannot be read'
-    logging.warning(f'{one.name}: left out: {more}')
+    else:
+      broken[path] = found
+  for found in itertools.islice(broken.values(), _TOLD):
+    logging.warning(f'{one.name}: left out: {found}')
+  if (more := len(broken) - _TOLD) > 0:
+    logging.warning(
+      f'{one.name}: left out: {more} more images that cannot be read'
+    )
   if turned := [path for path, found in checked.items() if found.turned]:
     console.print(
       f'  {one.name}: {len(turned)} of {len(checked)} images are turned '
@@ -176,21 +168,8 @@ def _check(
       f'{one.train[0]}: none of the {len(one.train)} training images '
       f'of {one.name} can be read'
     )
+  left_out |= dict.fromkeys(broken, files.UNREADABLE)
   for sample in one.test:
     if sample.path in broken:
-      reason = 'a mask of an image that cannot be read'
-      left_out |= {m: reason for m in sample.masks if isinstance(m, Path)}
+      left_out |= dict.fromkeys(sample.masks, files.MASK_OF_UNREADABLE)
   return kept, checked
-
-
-def _check_name(root: str, name: str) -> None:
-  if name == 'mean':
-    raise ValueError(
-      f"{root}: a category is called 'mean', as the tables' row over all is; "
-      'rename it, or choose others with --config.data.categories'
-    )
-  # Results are files of this name.
-  if not name or name.startswith('.') or set(name) & set('/\\'):
-    raise ValueError(
-      f'{root}: a category is called {name!r}, which names no file; rename it'
-    )

@@ -52,6 +52,7 @@ def decode(
       pictures or more than `MAX_PIXELS`, or cannot be converted.
   """
   name = source if name is None else name
+  opened: Any = source
   path = Path(source) if isinstance(source, str | os.PathLike) else None
   try:
     if path and path.exists() and not path.is_file():
@@ -66,7 +67,7 @@ def decode(
   except (PermissionError, MemoryError):
     raise
   except UnidentifiedImageError as error:
-    size = path.stat().st_size if path else source.seek(0, os.SEEK_END)
+    size = path.stat().st_size if path else opened.seek(0, os.SEEK_END)
     expected = f'not a readable image, expected {", ".join(FORMATS)}'
     raise ValueError(
       f'{name}: {expected if size else "empty"}; replace or remove it'

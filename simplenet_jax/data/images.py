@@ -1,9 +1,8 @@
-"""Images as files, or inside a data set's files; normalising their pixels.
+"""Images as files, or inside a data set's files; anomaly maps as pictures.
 
-Files become pixels in `decoding.py`, geometry is in `frame.py`, masks in
-`masks.py`. Everything happens on PIL images and 8-bit pixels, because that is
-where the released code resizes; only `normalize` leaves them. Sizes are
-(height, width), rows before columns.
+Files become pixels in `decoding.py`, geometry is in `frame.py`. Everything
+happens on PIL images and 8-bit pixels, because that is where the released code
+resizes; only `normalize` leaves them. Sizes are (height, width).
 """
 
 import dataclasses
@@ -15,16 +14,20 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
+from scipy import ndimage
 
 from simplenet_jax.data import decoding
 from simplenet_jax.data.frame import Size
+from simplenet_jax.files import atomic_write
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _SPLITS = ('train', 'validation', 'test', 'ground_truth')
 _ORIENTATION = 0x0112  # EXIF's tag.
+_OUTLINE = (0, 255, 110)
 
+Limits = tuple[float, float]  # Scores at the cold and the hot end of colours.
 _T = TypeVar('_T')
 
 
@@ -32,19 +35,15 @@ _T = TypeVar('_T')
 class EmbeddedImage:
   """An image, or a mask, inside a file that holds many.
 
-  Attributes:
-    place: Where it would lie in a folder of MVTec's layout, such as
-      'bottle/test/good/003.png'.
-    origin: The data set that it lies in, for messages.
-    read_bytes: Returns it as an image file's content.
-    bytes: How many it takes where it lies.
-    size: (height, width) of the image, in pixels.
+  Its `place` is where it would lie in a folder of MVTec's layout, such as
+  'bottle/test/good/003.png', its `origin` the data set, for messages.
+  `read_bytes` returns it as an image file's content.
   """
 
   place: PurePosixPath
   origin: str = dataclasses.field(repr=False)
   read_bytes: Callable[[], bytes] = dataclasses.field(repr=False)
-  bytes: int
+  bytes: int  # That it takes where it lies.
   size: Size
 
   def __str__(self) -> str:
@@ -194,3 +193,58 @@ def normalize(pixels: Any, table: Any = NORMALIZED) -> Any:
   """
   channels = np.arange(3).reshape((1,) * (pixels.ndim - 1) + (3,))
   return table[pixels, channels]
+
+
+def colour_limits(maps: np.ndarray) -> Limits:
+  """Returns the limits of the colours that anomaly maps are shown with."""
+  return float(np.median(maps)), float(maps.max())
+
+
+def heated(image: Image.Image, heat: np.ndarray, limits: Limits) -> Image.Image:
+  """Colours an RGB image by its map, `[height, width]` of the same aspect.
+
+  What was not scored, NaN, is hatched.
+  """
+  nearest = Image.Resampling.NEAREST
+  values = Image.fromarray(heat.astype(np.float32)).resize(image.size, nearest)
+  heat = np.asarray(values)
+  gray = np.asarray(image, np.float32).mean(-1, keepdims=True)
+  blend = 0.45 * gray + 0.55 * coloured(heat, limits)
+  row, column = np.indices(heat.shape)
+  hatch = np.less((row + column) % 8, 2)[..., None]
+  unscored = np.where(hatch, 128, 0.5 * gray + 110)
+  blend = np.where(np.isnan(heat)[..., None], unscored, blend)
+  return Image.fromarray(blend.clip(0, 255).astype(np.uint8))
+
+
+def coloured(heat: np.ndarray, limits: Limits) -> np.ndarray:
+  """Returns a map's colours, uint8 `[height, width, 3]`."""
+  from matplotlib import colormaps  # Slow to import.
+
+  low, high = limits
+  level = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
+  return colormaps['turbo'](np.nan_to_num(level), bytes=True)[..., :3]
+
+
+def outlined(image: Image.Image, mask: np.ndarray) -> Image.Image:
+  """Draws a line around what a mask of the same aspect marks, on RGB."""
+  # Any defect pixel marks its pixel of the smaller picture.
+  coverage = Image.fromarray(mask.astype(np.float32)).resize(
+    image.size, Image.Resampling.BOX
+  )
+  inside = np.asarray(coverage) > 0
+  pixels = np.array(image)
+  grown = np.asarray(ndimage.binary_dilation(inside, iterations=2), bool)
+  pixels[grown & ~inside] = _OUTLINE
+  return Image.fromarray(pixels)
+
+
+def write_map(path: Path, heat: np.ndarray, lowest: float) -> None:
+  """Writes an anomaly map, float `[height, width]`, as compressed float32 TIFF.
+
+  Where nothing was scored, NaN, it holds the `lowest` score: the MVTec AD
+  evaluator, which sorts all pixels, knows no NaN.
+  """
+  whole = Image.fromarray(np.nan_to_num(heat, nan=lowest))
+  with atomic_write(path) as aside:
+    whole.save(aside, compression='tiff_adobe_deflate')

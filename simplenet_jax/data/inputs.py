@@ -2,14 +2,14 @@
 
 import collections
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from absl import logging
 from PIL import Image
 
 from simplenet_jax.config import Config
-from simplenet_jax.data import images, loading, masks
+from simplenet_jax.data import decoding, images, loading
 from simplenet_jax.data.category import Category
 from simplenet_jax.data.frame import (
   ASPECT_TOLERANCE,
@@ -20,7 +20,46 @@ from simplenet_jax.data.frame import (
 )
 from simplenet_jax.data.images import File
 
+# Why the pixels of a defective image are not known.
+NO_MASK = 'no mask'
+BLACK = 'mask all black'
+INVERTED = 'mask of most of the image, perhaps inverted'
+OTHER_SIZE = 'mask of another size'
+UNREADABLE = 'mask that cannot be read'
+OUTSIDE = 'defect outside the crop'
+VANISHED = 'defect that vanishes in the input'
+
+# What was done about masks that count all the same.
+NOISY = 'compression noise: pixels count from half of the brightest up'
+SMALL = 'regions that would vanish in the input, of which one pixel is kept'
+LOST = 'regions that vanish in the input, as in the released code'
+CUT = 'defective pixels outside the crop'
+TURNED = 'turned by EXIF data; masks are taken as drawn on what a viewer shows'
+
+# A mask of more than the first share of an image is taken for an inverted one,
+# and so is one of more than the second and of most of the image's border.
+_ALL, _MOST, _BORDER = 0.9, 0.5, 0.8
+_DARK = 31  # Up to this value, a JPEG of a black picture may have noise.
 _LOOKED_AT = 16  # Images whose values are looked at beforehand, at most.
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+  """What is known of a defective image's pixels.
+
+  Attributes:
+    original: Its defect, bool `[height, width]` of the image; None if unknown.
+    reduced: The same in the input's pixels, bool `[*input]`.
+    why: Why it is unknown, or ''.
+    notes: What was done about its masks.
+    cut: Defective pixels of the image that the crop leaves out.
+  """
+
+  original: np.ndarray | None = None
+  reduced: np.ndarray | None = None
+  why: str = ''
+  notes: tuple[str, ...] = ()
+  cut: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +72,7 @@ class Inputs:
     test: Frame of each test image.
     mask_rule: See `Frame.mask_to_input`.
     bits: See `images.read_image`.
-    unknown: Why the pixels of which defective test images are unknown, by
-      index; see `masks`.
+    unknown: Why the pixels of which defective test images are unknown.
   """
 
   category: Category
@@ -64,8 +102,10 @@ class Inputs:
     """0 for normal, 1 for defective test images, int `[test]`."""
     return np.array([sample.label for sample in self.category.test], int)
 
-  def train_pixels(self, index: int) -> np.ndarray:
-    """Returns a training image, uint8 `[*size, 3]`."""
+  def pixels(self, index: int) -> np.ndarray:
+    """Returns one of all images, training first, as uint8 `[*size, 3]`."""
+    if index >= len(self.train):
+      return self.test_pixels(index - len(self.train))
     image = images.read_image(self.category.train[index], self.bits)
     return self.train[index].image_to_input(image)
 
@@ -73,32 +113,16 @@ class Inputs:
     """Returns a test image, uint8 `[*size, 3]`."""
     return self.test[index].image_to_input(self.test_image(index))
 
-  def pixels(self, index: int) -> np.ndarray:
-    """Returns one of all images, uint8 `[*size, 3]`."""
-    split = len(self.train)
-    if index < split:
-      return self.train_pixels(index)
-    return self.test_pixels(index - split)
-
   def test_image(self, index: int) -> Image.Image:
     """Returns a test image as a viewer shows it, RGB."""
     return images.read_image(self.category.test[index].path, self.bits)
 
-  def original_mask(self, index: int) -> np.ndarray | None:
-    """Returns a test image's defect in its own pixels, bool `[height, width]`.
-
-    All are False for a normal image; None for a defective one whose pixels are
-    unknown.
-    """
-    if not self.category.test[index].label:
-      return np.zeros(self.test[index].original, bool)
-    return self._truth(index).original
-
-  def mask(self, index: int) -> np.ndarray | None:
-    """Returns the same in the input's pixels, bool `[*size]`."""
-    if not self.category.test[index].label:
-      return np.zeros(self.size, bool)
-    return self._truth(index).reduced
+  def truth(self, index: int) -> Truth:
+    """Returns what is known of a test image's pixels."""
+    sample, frame = self.category.test[index], self.test[index]
+    if sample.label:
+      return examine(sample.masks, frame, self.mask_rule)
+    return Truth(np.zeros(frame.original, bool), np.zeros(frame.input, bool))
 
   def known_pixels(self) -> dict[str, object]:
     """Returns over how many test images pixel figures are, and why not all."""
@@ -108,10 +132,6 @@ class Inputs:
       'left_out': dict(collections.Counter(self.unknown.values())),
     }
 
-  def _truth(self, index: int) -> masks.Truth:
-    files, frame = self.category.test[index].masks, self.test[index]
-    return masks.examine(files, frame, self.mask_rule)
-
 
 def prepare(
   category: Category,
@@ -120,31 +140,38 @@ def prepare(
 ) -> Inputs:
   """Lays out the frames of a category's images, and looks at its masks.
 
-  What is doubtful is told before anything is computed. What `images.check`
-  does not say of them in `checked` is read. `data` is a config's section.
+  What is doubtful is told before anything is computed. `data` is a config's
+  section, `checked` what `images.check` has found already.
   """
-  known = dict(checked or {})
-  for path in category.images():
-    if path not in known:
-      known[path] = images.check(path, whole=False)
+  known = checked or {
+    path: images.check(path, whole=False) for path in category.images()
+  }
+  sizes = collections.Counter(known[path].size for path in category.train)
+  shape = whole_input_size(sizes.most_common(1)[0][0], data.resize)
   # There are few sizes, and images of one size share a frame.
-  sizes = {one.size for one in known.values()}
-  if data.crop:
-    frames = {
-      size: Frame.protocol(size, data.resize, data.crop) for size in sizes
-    }
-  else:
-    counts = collections.Counter(known[path].size for path in category.train)
-    shape = whole_input_size(counts.most_common(1)[0][0], data.resize)
-    frames = {size: Frame.whole(size, shape) for size in sizes}
+  frames = {}
+  for size in {one.size for one in known.values()}:
+    frames[size] = (
+      Frame.protocol(size, data.resize, data.crop)
+      if data.crop
+      else Frame.whole(size, shape)
+    )
   train = {path: frames[known[path].size] for path in category.train}
   test = {one.path: frames[known[one.path].size] for one in category.test}
   if not data.crop:
     _warn_if_squashed(category.name, train | test)
   _warn_of_unused_bits(category, data.bits)
-  truths = _look_at_masks(category, test, data.mask_rule)
-  turned = {path for path, one in known.items() if one.turned}
-  _warn_of_masks(category, truths, turned)
+
+  def look(index: int) -> Truth:
+    sample = category.test[index]
+    found = examine(sample.masks, test[sample.path], data.mask_rule)
+    # The masks themselves would take too much memory.
+    return dataclasses.replace(found, original=None, reduced=None)
+
+  defective = [i for i, sample in enumerate(category.test) if sample.label]
+  looked = loading.in_order(look, defective, ahead=64)
+  truths = dict(zip(defective, looked, strict=True))
+  _warn_of_masks(category, truths, known)
   return Inputs(
     category,
     tuple(train.values()),
@@ -155,41 +182,25 @@ def prepare(
   )
 
 
-def _look_at_masks(
-  category: Category, frames: Mapping[File, Frame], rule: MaskRule
-) -> dict[int, masks.Truth]:
-  """Returns what is known of defective test images, without their pixels."""
-
-  def look(index: int) -> masks.Truth:
-    sample = category.test[index]
-    found = masks.examine(sample.masks, frames[sample.path], rule)
-    # The masks themselves would take too much memory.
-    return dataclasses.replace(found, original=None, reduced=None)
-
-  defective = [i for i, sample in enumerate(category.test) if sample.label]
-  looked = loading.in_order(look, defective, ahead=64)
-  return dict(zip(defective, looked, strict=True))
-
-
 def _warn_of_masks(
-  category: Category, truths: Mapping[int, masks.Truth], turned: set[File]
+  category: Category,
+  truths: Mapping[int, Truth],
+  known: Mapping[File, images.Checked],
 ) -> None:
   """Tells what is wrong with masks, and what was done about it."""
   noted, cut = collections.defaultdict(list), collections.Counter()
   for index, truth in truths.items():
     sample = category.test[index]
-    notes = [note for note in (truth.why, *truth.notes) if note]
-    if sample.masks and sample.path in turned:
-      notes.append(masks.TURNED)
-    for note in notes:
+    turned = sample.masks and known[sample.path].turned
+    for note in filter(None, (truth.why, *truth.notes, turned and TURNED)):
       noted[note].append(sample.path)
       cut[note] += truth.cut
-  if len(noted.get(masks.NO_MASK, ())) == len(truths):
-    noted.pop(masks.NO_MASK, None)  # There are no masks at all.
-  unknown = {truth.why for truth in truths.values()}
+  if len(noted.get(NO_MASK, ())) == len(truths):  # There are no masks at all.
+    noted.pop(NO_MASK, None)
   for note, found in noted.items():
-    out = '; left out of pixel figures' if note in unknown else ''
-    if note in (masks.OUTSIDE, masks.CUT):
+    left_out = note in {truth.why for truth in truths.values()}
+    out = '; left out of pixel figures' if left_out else ''
+    if note in (OUTSIDE, CUT):
       out += f' ({cut[note]} defective pixels in all)'
     logging.warning(
       f'{category.name}: {len(found)} of {len(truths)} defective images: {note}'
@@ -201,10 +212,8 @@ def _warn_of_unused_bits(category: Category, bits: int) -> None:
   some = category.train[:: -(-len(category.train) // _LOOKED_AT)]
   of_gray = '--config.data.bits=12 reads a camera of 12 bits'
   of_colour = 'save them as 8 bit, or with their values in the upper bits'
-  for kind, held, remedy in (
-    ('gray', bits, of_gray),
-    ('colour', 16, of_colour),
-  ):
+  kinds = (('gray', bits, of_gray), ('colour', 16, of_colour))
+  for kind, held, remedy in kinds:
     used = max(images.used_bits(path, kind) for path in some)
     if 0 < used < held - 1:  # At most a quarter of the range.
       logging.warning(
@@ -221,9 +230,87 @@ def _warn_if_squashed(name: str, frames: Mapping[File, Frame]) -> None:
 
   squashed = [p for p, f in frames.items() if stretch(f) > ASPECT_TOLERANCE]
   if squashed:
-    size = text(frames[squashed[0]].input)
     logging.warning(
       f'{name}: {len(squashed)} of {len(frames)} images have another aspect '
-      f'than the input ({size}) and are squashed to it, the first is '
-      f'{squashed[0]}'
+      f'than the input ({text(frames[squashed[0]].input)}) and are squashed to '
+      f'it, the first is {squashed[0]}'
     )
+
+
+def examine(masks: Sequence[File], frame: Frame, rule: MaskRule) -> Truth:
+  """Reads all masks of a defective image, and says what they are good for."""
+  if not masks:
+    return Truth(why=NO_MASK)
+  try:
+    read = [read_mask(path) for path in masks]
+  except (ValueError, OSError):
+    return Truth(why=UNREADABLE)
+  if any(defect.shape != frame.original for defect, _ in read):
+    return Truth(why=OTHER_SIZE)
+  defect = np.any([one for one, _ in read], axis=0)
+  if not defect.any():
+    return Truth(why=BLACK)
+  border = np.r_[defect[0], defect[-1], defect[1:-1, 0], defect[1:-1, -1]]
+  share = defect.mean()
+  if share > _ALL or (share > _MOST and border.mean() > _BORDER):
+    return Truth(why=INVERTED)
+  top, left, bottom, right = frame.scored
+  cut = int(defect.sum() - defect[top:bottom, left:right].sum())
+  reduced, lost = frame.mask_to_input(defect, rule)
+  if not reduced.any():
+    return Truth(why=OUTSIDE if cut == defect.sum() else VANISHED, cut=cut)
+  notes = [NOISY] if any(noisy for _, noisy in read) else []
+  notes += [LOST if rule == 'reference' else SMALL] if lost else []
+  notes += [CUT] if cut else []
+  return Truth(defect, reduced, '', tuple(notes), cut)
+
+
+def read_mask(path: File) -> tuple[np.ndarray, bool]:
+  """Reads a defect mask; every pixel that is not black is a defect.
+
+  So masks saved as 0/1, 0/255, class numbers, 16 bit, palette colours or RGB
+  are all understood; alpha is ignored. Compression leaves noise around black
+  and white: in a JPEG, or where the gray levels look like a JPEG's, only pixels
+  from half of the brightest up count. A JPEG as dark as noise is black.
+
+  Returns:
+    The mask, bool `[height, width]`, as a viewer shows it; whether noise was
+    left out of it.
+  """
+  return images.decode(path, _to_mask)
+
+
+def _to_mask(image: Image.Image) -> tuple[np.ndarray, bool]:
+  decoding.refuse_floats(image)
+  lossy = image.format in ('JPEG', 'MPO')
+  image = decoding.upright(image)
+  image.info.pop('transparency', None)  # Pillow warns when it drops it itself.
+  if image.mode == 'LA':
+    image = image.convert('L')
+  elif image.mode not in ('1', 'L', *decoding.GRAY16):
+    image = image.convert('RGB')
+  values = np.asarray(image)
+  if values.ndim == 3:
+    values = values.max(axis=-1)
+  bound = _noise(values, lossy)
+  defect = values > bound
+  return defect, bool(bound) and bool((~defect & (values > 0)).any())
+
+
+def _noise(values: np.ndarray, lossy: bool) -> int:
+  """Returns up to which value a mask's pixels are noise; 0 if there is none."""
+  peak = int(values.max())
+  if lossy:
+    return max(peak // 2, _DARK)
+  if values.dtype == bool or peak < 128:
+    return 0
+  levels, counts = np.unique(values, return_counts=True)
+  share = levels / peak
+  # Noise lies close to black and to white, numbers of classes anywhere.
+  near_black = (share > 0) & (share < 0.2)
+  near_white = share > 0.8
+  between = counts[(share >= 0.2) & (share <= 0.8)].sum()
+  noisy = near_white.sum() > 1 + (near_black.sum() < 2)
+  if noisy and near_black.any() and between <= 0.25 * counts[near_white].sum():
+    return peak // 2
+  return 0

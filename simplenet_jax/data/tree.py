@@ -8,18 +8,30 @@ import dataclasses
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from simplenet_jax.data import decoding
 
 # Taken for images by their names alone, until they are read.
 EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+# Pictures that Pillow does not know, or knows the preview of alone.
+_UNREAD = (
+  *('.arw', '.cr2', '.cr3', '.dng', '.nef', '.orf', '.raf', '.rw2'),
+  *('.dcm', '.exr', '.hdr', '.heic', '.heif', '.ico', '.jxl', '.psd', '.tga'),
+)
+_SYSTEM = (
+  *('$recycle.bin', '#recycle', '@eadir', '@recycle', '__macosx'),
+  *('desktop.ini', 'ehthumbs.db', 'lost+found', 'thumbs.db'),
+  'system volume information',
+)
 
 # Why a file is left out.
 HIDDEN = "hidden, or a system's own"
+HIDDEN_IMAGE = 'a hidden image'
 NOTHING = 'a link to nothing'
 LOOP = 'a link to a folder that is read already'
 NO_FILE = 'no file but a pipe, a socket or a device'
@@ -27,18 +39,6 @@ NO_IMAGE = 'no image by its content'
 UNREAD = 'a kind of image that is not read; save it as PNG or JPEG'
 FORBIDDEN = 'may not be read'
 TWICE = 'another name of an image that is used already'
-
-# Photographs that Pillow does not know, or knows the preview of alone.
-_RAW = (
-  *('.arw', '.cr2', '.cr3', '.dng', '.nef', '.orf', '.raf', '.rw2'),
-  *('.dcm', '.exr', '.hdr', '.heic', '.heif', '.jxl'),
-)
-_DOCUMENTS = ('.bufr', '.grib', '.h5', '.hdf', '.mpeg', '.mpg', '.pdf')
-_SYSTEM = (
-  *('$recycle.bin', '#recycle', '@eadir', '@recycle', '__macosx'),
-  *('desktop.ini', 'ehthumbs.db', 'lost+found', 'thumbs.db'),
-  'system volume information',
-)
 
 # What a folder holds by its name: its role.
 GOOD, BAD, MASK = 'good', 'bad', 'mask'
@@ -63,64 +63,35 @@ _ROLES = {
 # Words that may name a role, or not.
 _HINTS = ('negative', 'negatives', 'positive', 'positives')
 
+# The roles of folders that a user names, each perhaps with those above it.
+Names = Mapping[str, str]
 
-@dataclasses.dataclass(frozen=True)
-class Names:
-  """Names of folders that a user has given, each perhaps with those above it.
 
-  Where there are names of `defects`, no other folder beside a good one holds
-  defects.
-  """
+def parse_names(normal: str = '', defects: str = '', masks: str = '') -> Names:
+  """Returns the roles of the names that flags give, separated by commas."""
+  return {
+    name.strip(' /'): role
+    for role, given in ((GOOD, normal), (BAD, defects), (MASK, masks))
+    for name in given.split(',')
+    if name.strip(' /')
+  }
 
-  normal: tuple[str, ...] = ()
-  defects: tuple[str, ...] = ()
-  masks: tuple[str, ...] = ()
 
-  @classmethod
-  def parse(cls, *given: str) -> 'Names':
-    """Reads names separated by commas, in the order of the attributes."""
-    return cls(
-      *(
-        tuple(name.strip().strip('/') for name in names.split(',') if name)
-        for names in given
-      )
-    )
-
-  def role(self, folder: Path) -> str:
-    """Returns what a folder holds by its name; '' if the name does not say."""
-    for role, names in (
-      (GOOD, self.normal),
-      (BAD, self.defects),
-      (MASK, self.masks),
-    ):
-      if any(_ends_with(folder, name) for name in names):
-        return role
-    words = _words(folder.name)
-    if len(words) > 1 and words[-1] in ('mask', 'masks'):  # Such as hole_mask.
-      return MASK
-    plain = ''.join(words)
-    for end in ('dir', 'folder', 'images', 'image', 'imgs', 'parts', 'samples'):
-      if plain != end:
-        plain = plain.removesuffix(end)
-    return _ROLES.get(plain, '')
-
-  def unmatched(self, root: 'Folder') -> list[str]:
-    """Returns the names that no folder at or below `root` has."""
-    folders = [folder.path for folder in root.below()]
-    return [
-      name
-      for name in (*self.normal, *self.defects, *self.masks)
-      if not any(_ends_with(folder, name) for folder in folders)
-    ]
+def role_of(folder: Path, names: Names | None = None) -> str:
+  """Returns what a folder holds by its name; '' if the name does not say."""
+  for name, role in (names or {}).items():
+    if ends_with(folder, name):
+      return role
+  words = _words(folder.name)
+  if len(words) > 1 and words[-1] in ('mask', 'masks'):  # Such as hole_mask.
+    return MASK
+  suffixes = '(?<=.)(dir|folder|images?|imgs|parts|samples)+$'
+  return _ROLES.get(re.sub(suffixes, '', ''.join(words)), '')
 
 
 @dataclasses.dataclass
 class Folder:
-  """A folder, its role by its name (or ''), and what is in it, sorted.
-
-  Images are such by name or content; hidden folders and a system's are left
-  out.
-  """
+  """A folder, its role by its name (or ''), and what is in it, sorted."""
 
   path: Path
   role: str = ''
@@ -151,26 +122,28 @@ class Folder:
     return found
 
 
+def filled(folders: Iterable[Folder]) -> list[Folder]:
+  """Returns the folders that have images in them or below."""
+  return [one for one in folders if one.all_images()]
+
+
+def listed(folders: Iterable[Folder]) -> str:
+  """Returns folders' names for a message."""
+  return ', '.join(one.name for one in folders)
+
+
 def read(
   root: Path, names: Names | None = None
 ) -> tuple[Folder, dict[Path, str]]:
-  """Looks at everything below a folder.
+  """Returns a folder, with all below it, and why files in it are no images.
 
-  Links to folders are followed, below each of the root's folders once by a link
-  and once by their own name, so that links in circles end.
-
-  Args:
-    root: The folder.
-    names: What a user says of folders whose names do not tell.
-
-  Returns:
-    It, and why which files and links below it are no images that can be used.
+  Links to folders are followed, hidden folders and a system's are left out.
   """
-  names = names or Names()
   left_out: dict[Path, str] = {}
 
-  def enter(path: Path, above: tuple[str, ...], linked: set[str]) -> Folder:
-    folder, own = Folder(path, names.role(path)), os.path.realpath(path)
+  def enter(path: Path, above: tuple[str, ...]) -> Folder:
+    folder = Folder(path, role_of(path, names))
+    above = (*above, os.path.realpath(path))
     try:
       entries = sorted(path.iterdir())
     except OSError:
@@ -178,77 +151,60 @@ def read(
       return folder
     for entry in entries:
       if entry.name.startswith('.') or entry.name.lower() in _SYSTEM:
-        left_out.update(dict.fromkeys(_files(entry), HIDDEN))
-      elif entry.is_dir():
-        real = os.path.realpath(entry)
-        if real in (*above, own) or (entry.is_symlink() and real in linked):
-          left_out[entry] = LOOP
-          continue
-        # Two categories can have folders of the same target in them.
-        seen = linked if above else set()
-        if entry.is_symlink():
-          seen.add(real)
-        folder.folders.append(enter(entry, (*above, own), seen))
-      elif reason := why_no_image(entry):
-        left_out[entry] = reason
+        for file in _files(entry):
+          image = file.suffix.lower() in (*EXTENSIONS, *_UNREAD)
+          left_out[file] = HIDDEN_IMAGE if image else HIDDEN
+      elif not entry.is_dir():
+        if why := why_no_image(entry):
+          left_out[entry] = why
+        else:
+          folder.images.append(entry)
+      elif os.path.realpath(entry) in above:
+        left_out[entry] = LOOP
       else:
-        folder.images.append(entry)
+        folder.folders.append(enter(entry, above))
     return folder
 
-  return enter(root, (), set()), left_out
+  return enter(root, ()), left_out
 
 
 def why_no_image(path: Path) -> str:
   """Returns why a file, by its name or content, is no image, or ''."""
-  suffix = path.suffix.lower()
   try:
-    if not path.exists():
-      return NOTHING
     if not path.is_file():
-      return NO_FILE
-    if suffix in EXTENSIONS:
-      return ''
-    if suffix in _RAW:
+      return NO_FILE if path.exists() else NOTHING
+    if path.suffix.lower() in _UNREAD:
       return UNREAD
-    decoding.decode(path, lambda image: None)
+    if path.suffix.lower() not in EXTENSIONS:
+      decoding.decode(path, lambda image: None)
   except OSError:
     return FORBIDDEN
   except ValueError as error:
-    if not isinstance(error.__cause__, UnidentifiedImageError):
-      return ''  # An image; what is wrong with it is told when it is read.
-    return UNREAD if may_be_image(path) else NO_IMAGE
+    # What else is wrong with an image is told when it is read.
+    if isinstance(error.__cause__, UnidentifiedImageError):
+      return NO_IMAGE
   return ''
 
 
-def may_be_image(path: Path) -> bool:
-  """Returns whether a file that was left out is an image by its name."""
-  suffix = path.suffix.lower()
-  known = suffix in _RAW or suffix in Image.registered_extensions()
-  return known and suffix not in _DOCUMENTS
-
-
-def repeated(paths: Iterable[Path]) -> dict[Path, Path]:
+def repeated(paths: Iterable[Any]) -> dict[Path, Path]:
   """Returns the first name of each file, by its further names through links."""
-  first: dict[object, Path] = {}
-  again = {}
+  first, again = {}, {}
   for path in paths:
     found = path.stat()
     file = (found.st_dev, found.st_ino) if found.st_ino else path.resolve()
-    known = first.setdefault(file, path)
-    if known != path:
-      again[path] = known
+    if path != first.setdefault(file, path):
+      again[path] = first[file]
   return again
 
 
-def masks_beside(images: Iterable[Path]) -> set[Path]:
+def masks_beside(images: Collection[Path]) -> set[Path]:
   """Returns images that are called as another one beside them, and `_mask`."""
-  images = list(images)
   known = {image.with_suffix('') for image in images}
   return {
     image
     for image in images
-    if image.stem.lower().endswith('_mask')
-    and image.with_name(image.stem[: -len('_mask')]) in known
+    if re.search('_mask$', image.stem, re.IGNORECASE)
+    and image.with_name(image.stem[:-5]) in known
   }
 
 
@@ -263,21 +219,19 @@ def hints(folder: Folder) -> bool:
   return any(word in _ROLES or word in _HINTS for word in words)
 
 
+def ends_with(folder: Path, name: str) -> bool:
+  """Returns whether a folder has a name, perhaps with those above it."""
+  wanted = PurePosixPath(unicodedata.normalize('NFC', name)).parts
+  found = PurePosixPath(unicodedata.normalize('NFC', folder.as_posix())).parts
+  return found[-len(wanted) :] == wanted
+
+
 def _words(name: str) -> list[str]:
   plain = unicodedata.normalize('NFKC', name).casefold()
   return [word for word in re.split(r'[\s_.-]+', plain) if word]
 
 
-def _ends_with(folder: Path, name: str) -> bool:
-  wanted = PurePosixPath(unicodedata.normalize('NFC', name)).parts
-  found = tuple(unicodedata.normalize('NFC', part) for part in folder.parts)
-  return bool(wanted) and found[-len(wanted) :] == wanted
-
-
-def _files(path: Path) -> Iterator[Path]:
-  """Yields a file, or all files below a folder; no links are followed."""
-  if path.is_symlink() or not path.is_dir():
-    yield path
-    return
-  for folder, _, names in os.walk(path):
-    yield from (Path(folder, name) for name in names)
+def _files(path: Path) -> list[Path]:
+  """Returns a file, or all files below a folder; no links are followed."""
+  below = [] if path.is_symlink() else path.rglob('*')
+  return [one for one in (path, *below) if one.is_symlink() or not one.is_dir()]

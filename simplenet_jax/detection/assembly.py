@@ -163,7 +163,7 @@ def _look_at_training(detector: Detector, one: Inputs) -> None:
   chosen = np.rint(np.linspace(0, count - 1, min(count, appearance.LOOKED_AT)))
   thumbnails, scored = [], []
   for number, index in enumerate(chosen):
-    pixels = one.train_pixels(int(index))
+    pixels = one.pixels(int(index))
     thumbnails.append(appearance.thumbnail(pixels))
     # A few suffice for the ends of the colours of heat maps.
     if number % -(-len(chosen) // _SCORED) == 0:

@@ -14,7 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 from simplenet_jax.console import Board, Stopped, caught, console, counted
-from simplenet_jax.data import files, heatmaps, loading
+from simplenet_jax.data import files, loading
+from simplenet_jax.data.images import heated, outlined, write_map
 from simplenet_jax.detection import thresholds
 from simplenet_jax.detection.card import Card
 from simplenet_jax.detection.thresholds import Prediction
@@ -201,7 +202,7 @@ class Output:
         self._picture(found).save(aside)
     if self.maps:
       target = self.folder / files.MAPS / place.parent / f'{place.name}.tiff'
-      heatmaps.write_map(target, found.map, found.input_map.min())
+      write_map(target, found.map, found.input_map.min())
 
   def _picture(self, found: Prediction) -> Image.Image:
     """Draws the heat map over an image, and a line around the defect."""
@@ -212,10 +213,8 @@ class Output:
       found.frame, original=(image.height, image.width)
     )
     heat = frame.map_to_original(found.input_map)
-    picture = heatmaps.heated(image, heat, self.limits)
-    return (
-      picture if limit is None else heatmaps.outlined(picture, heat > limit)
-    )
+    picture = heated(image, heat, self.limits)
+    return picture if limit is None else outlined(picture, heat > limit)
 
 
 def make_room(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:

@@ -13,7 +13,7 @@ from matplotlib import ticker
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from simplenet_jax.data.heatmaps import Limits, coloured
+from simplenet_jax.data.images import Limits, coloured
 from simplenet_jax.files import atomic_write
 
 SHEET_SIDE = 208  # Of a picture on a sheet, its longer side, in pixels.

@@ -11,8 +11,14 @@ from absl import logging
 from PIL import Image
 
 from simplenet_jax.config import Config
-from simplenet_jax.data import heatmaps, loading
-from simplenet_jax.data.images import place
+from simplenet_jax.data import loading
+from simplenet_jax.data.images import (
+  colour_limits,
+  heated,
+  outlined,
+  place,
+  write_map,
+)
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics, pictures, results
 from simplenet_jax.evaluation.testset import TestSet
@@ -112,24 +118,24 @@ def write_sheet(
   samples = inputs.category.test
   chosen = pictures.pick([sample.defect for sample in samples], count)
   maps = test.maps(patch_scores[chosen])
-  low, high = limits = heatmaps.limits(maps)
+  low, high = limits = colour_limits(maps)
   cells = []
   for index, one in zip(chosen, maps, strict=True):
-    sample, mask = samples[index], inputs.original_mask(index)
+    sample, mask = samples[index], inputs.truth(index).original
     heat = inputs.test[index].map_to_original(one)
     image = inputs.test_image(index)
     scale = pictures.SHEET_SIDE / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     image = image.resize((width, height), Image.Resampling.LANCZOS)
-    shown = heatmaps.heated(image, heat, limits)
+    shown = heated(image, heat, limits)
     if threshold is not None:
-      shown = heatmaps.outlined(shown, heat >= threshold)
+      shown = outlined(shown, heat >= threshold)
     caption = f'{sample.defect}/{place(sample.path).stem}'
     truth = image.convert('L').convert('RGB')
     if mask is None:
       caption += ', no ground truth'
     else:
-      truth = heatmaps.outlined(image, mask)
+      truth = outlined(image, mask)
     score = f'{patch_scores[index].max():.3f}'
     cells.append((caption, score, [image, truth, shown]))
   title = f'{title} Colours from {low:.2f} (blue) to {high:.2f} (red).'
@@ -154,7 +160,7 @@ def _write_maps(
     unscored += np.count_nonzero(np.isnan(heat))
     pixels += heat.size
     name = path.stem if names[defect, path.stem] == 1 else path.name
-    heatmaps.write_map(folder / defect / f'{name}.tiff', heat, one.min())
+    write_map(folder / defect / f'{name}.tiff', heat, one.min())
   if unscored:
     logging.warning(
       "%s: the crop leaves %.0f %% of the maps' pixels unscored; they are "
@@ -197,14 +203,14 @@ def _write_report_data(
   share = len(rows) * min(images, MOST_SHOWN) // images
   shown = select_shown(test.labels, image_scores, share)
   maps = test.maps(mean[shown])
-  limits = heatmaps.limits(maps)
+  limits = colour_limits(maps)
 
   def thumbnail(position: int) -> dict[str, Any]:
     index = int(shown[position])
     return pictures.thumbnail(
       inputs.test_image(index),
       inputs.test[index].map_to_original(maps[position]),
-      inputs.original_mask(index),
+      inputs.truth(index).original,
       limits,
       pixel_threshold,
     )

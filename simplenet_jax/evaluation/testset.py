@@ -38,7 +38,7 @@ class TestSet:
   @classmethod
   def read(cls, inputs: Inputs, smoothing: float) -> 'TestSet':
     """Reads a category's masks."""
-    masks = [inputs.mask(index) for index in range(len(inputs.test))]
+    masks = [inputs.truth(index).reduced for index in range(len(inputs.test))]
     known = [mask for mask in masks if mask is not None]
     has_truth = np.array([mask is not None for mask in masks], bool)
     return cls(

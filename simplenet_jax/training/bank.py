@@ -90,7 +90,7 @@ def check_noise(
 
   def features():
     count = min(2, len(one.train), backbone.batch_size)
-    pixels = np.stack([one.train_pixels(i) for i in range(count)])
+    pixels = np.stack([one.pixels(i) for i in range(count)])
     # As training does it, so that the first device has its program already.
     with computing(jax.local_devices()[0]) as device:
       state = jax.device_put(loaded.state, device)

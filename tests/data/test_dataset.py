@@ -122,6 +122,13 @@ def test_a_category_without_a_readable_image_is_refused(data, part):
     dataset.open_categories(data)
 
 
+def test_a_name_that_is_too_long_for_files_is_refused(data):
+  data.root = str(Path(data.root) / ('é' * 101))
+  _save(data, 'train/good/0.png')
+  with pytest.raises(ValueError, match=r'name is too long .* at most 200 byt'):
+    dataset.open_categories(data)
+
+
 @pytest.mark.parametrize(('count', 'held'), [(3, 0), (4, 1)])
 def test_too_few_good_images_for_a_threshold_are_told(
   data, caplog, count, held

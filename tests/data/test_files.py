@@ -40,8 +40,8 @@ def test_a_folder_gives_all_images_in_it_sorted(root):
   assert files.locate(str(root), '--input') == found
   assert left_out(root, found) == {
     'deep/notes.txt': tree.NO_IMAGE,
-    'deep/.hidden.png': tree.HIDDEN,
-    '.cache/e.png': tree.HIDDEN,
+    'deep/.hidden.png': tree.HIDDEN_IMAGE,
+    '.cache/e.png': tree.HIDDEN_IMAGE,
     'Thumbs.db': tree.HIDDEN,
     'png': tree.NO_IMAGE,
   }
@@ -51,12 +51,12 @@ def test_what_is_given_is_told(root, caplog):
   lines = files.find(root).tell('image to predict').splitlines()
   assert lines[0] == '        5  image to predict, such as a.JPG'
   assert lines[1:] == [
-    "        3  left out: hidden, or a system's own, such as .cache/e.png",
+    '        2  left out: a hidden image, such as .cache/e.png',
+    "        1  left out: hidden, or a system's own, such as Thumbs.db",
     '        2  left out: no image by its content, such as deep/notes.txt',
   ]
   assert caplog.messages == [
-    f"{root}: left out: hidden, or a system's own: 2 in .cache, deep, such as "
-    '.cache/e.png'
+    f'{root}: left out: a hidden image: 2 in .cache, deep, such as .cache/e.png'
   ]
 
 

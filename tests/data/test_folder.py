@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from simplenet_jax.data import category, dataset, folder, tree
+from simplenet_jax.data import category, folder, tree
 from tests.data.test_files import touch
 
 
@@ -38,7 +38,7 @@ def _categories(root, *chosen):
 def _found(root, *names, **flags):
   """What is found where some files are, by their place below the root."""
   words = (flags.get(name, '') for name in ('normal', 'defects', 'masks'))
-  found = folder.find(touch(root, *names), (), tree.Names.parse(*words))
+  found = folder.find(touch(root, *names), (), tree.parse_names(*words))
   uses = {}
   for one in found.categories:
     uses |= dict.fromkeys(one.train, 'train')
@@ -178,7 +178,7 @@ LAYOUTS = {
 }
 REASONS = {
   'UNREAD': tree.UNREAD,
-  'UNUSED': category.UNUSED_MASK,
+  'UNUSED': folder.UNUSED_MASK,
   'OUTSIDE': folder.OUTSIDE,
 }
 
@@ -232,7 +232,7 @@ def test_a_category_may_have_any_name(tmp_path):
 MAY_BE = 'may be the name of what a folder holds'
 REFUSED = [
   ([], r'no categories; expected .*train/good'),
-  (['IMG_1.HEIC', 'IMG_2.heic'], r'no categories.* it holds 2, such as'),
+  (['IMG_1.HEIC', 'IMG_2.heic'], 'no categories.* it holds 2 of a kind of'),
   (['train_good/a.png', 'test_good/b.png', 'test_defect/c.png'], MAY_BE),
   (['good_2024/a.png', 'scratch/b.png'], MAY_BE),
   (['negative/a.png', 'positive/b.png'], MAY_BE),
@@ -242,12 +242,11 @@ REFUSED = [
   (['train/good/0.png', 'val/a/1.png'], 'say what a in it holds'),
   (['train/a.png', 'train/x/b.png'], 'no folder called good; say what x'),
   (['train/good/0.png', 'test/7.png'], r'7\.png: a test image belongs in'),
-  (['train/a.png', 'training/a.png'], 'both names of the images for train'),
+  (['train/a.png', 'training/a.png'], 'all names of the images for train'),
   (['good/a.png', 'bad/x/b.png', 'x/c.png'], 'images is called x; rename one'),
   (['n/train/good/0.png', 'b/train/bad/0.png'], 'b: no training images'),
   (['n/train/good/0.png', 'b/train/good/0.txt'], 'b: no training images'),
   (['n/train/good/0.png', 'b/test/ok/0.png'], 'b: no training images'),
-  (['é' * 101 + '/train/good/0.png'], r'name is too long .* at most 200 bytes'),
 ]
 
 
@@ -292,7 +291,7 @@ def test_where_masks_can_lie(tmp_path, masks):
     (['ground_truth/bent/9_mask.png'], 'bent/9_mask.png: a mask without an im'),
     (['ground_truth/worn/0_mask.png'], 'worn/0_mask.png: a mask without an im'),
     (['test/bent/2.jpg'], r'2_mask\.png: .* 2\.jpg, 2\.png in'),
-    (['ground_truth/bent/2.png'], r'two masks, 2\.png and 2_mask\.png'),
+    (['ground_truth/bent/2.png'], r'two masks, .*2\.png and .*2_mask\.png'),
     (['test/bent/2_mask.png'], r'two masks, .*ground_truth/bent/2_mask'),
   ],
 )
@@ -335,8 +334,8 @@ def test_files_that_are_no_images_have_a_reason(tmp_path):
     'train/good/c.pdf': tree.NO_IMAGE,
     'train/good/d': tree.NO_IMAGE,
     'train/good/Thumbs.db': tree.HIDDEN,
-    'train/good/@eaDir/a.png/SYNO.png': tree.HIDDEN,
-    '__MACOSX/._a.png': tree.HIDDEN,
+    'train/good/@eaDir/a.png/SYNO.png': tree.HIDDEN_IMAGE,
+    '__MACOSX/._a.png': tree.HIDDEN_IMAGE,
   }
   touch(root, *expected)
   (root / 'train/good/e.png').symlink_to(root / 'none.png')
@@ -368,7 +367,7 @@ def _made(count, name='bolt', validation=0):
 )
 def test_images_are_held_out_by_their_share(count, share, least):
   whole = _made(count)
-  found = dataset.hold_out(whole, share, least)
+  found = category.hold_out(whole, share, least)
   # As many as are asked for, up to a quarter.
   held = min(max(math.floor(share * count), least), count // 4) * bool(share)
   assert len(found.validation) == held
@@ -377,12 +376,12 @@ def test_images_are_held_out_by_their_share(count, share, least):
   assert sorted(found.train + found.validation) == list(whole.train)
   assert list(found.train) == sorted(found.train)
   assert list(found.validation) == sorted(found.validation)
-  assert found == dataset.hold_out(whole, share, least)
+  assert found == category.hold_out(whole, share, least)
 
 
 def test_images_are_drawn_at_random_by_the_categorys_name():
   first, second = (
-    dataset.hold_out(_made(400, name), 0.1, 0).validation
+    category.hold_out(_made(400, name), 0.1, 0).validation
     for name in ('bolt', 'nut')
   )
   assert first != second
@@ -394,4 +393,4 @@ def test_images_are_drawn_at_random_by_the_categorys_name():
 
 def test_nothing_is_held_out_where_there_is_a_validation_set():
   whole = _made(100, validation=2)
-  assert dataset.hold_out(whole, 0.5, 20) == whole
+  assert category.hold_out(whole, 0.5, 20) == whole

@@ -12,7 +12,7 @@ from PIL import Image
 
 from simplenet_jax.data import decoding, images
 from simplenet_jax.data.frame import Frame
-from simplenet_jax.data.masks import read_mask
+from simplenet_jax.data.inputs import read_mask
 
 RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (13, 17), np.uint8)

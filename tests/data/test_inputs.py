@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from simplenet_jax.config import from_protocol
-from simplenet_jax.data import folder, inputs, masks
+from simplenet_jax.data import folder, inputs
 from tests.data.test_images import write_wide
 
 
@@ -56,7 +56,7 @@ def test_a_camera_that_uses_its_range_is_not(
   assert not caplog.messages
   expected = Image.fromarray((deep(used) >> (bits - 8)).astype(np.uint8))
   expected = expected.convert('RGB').resize((32, 32), Image.Resampling.BILINEAR)
-  np.testing.assert_array_equal(found.train_pixels(0), expected)
+  np.testing.assert_array_equal(found.pixels(0), expected)
 
 
 def test_12_bit_colour_is_told(tmp_path, data, caplog):
@@ -90,21 +90,23 @@ def test_pixels_that_are_not_known_are_told_and_counted(tmp_path, data, caplog):
   assert found.known_pixels() == {
     'images': 2,
     'of': 4,
-    'left_out': {masks.BLACK: 1, masks.INVERTED: 1},
+    'left_out': {inputs.BLACK: 1, inputs.INVERTED: 1},
   }
   names = [sample.path.stem for sample in found.category.test]
-  reduced = {name: found.mask(index) for index, name in enumerate(names)}
+  reduced = {
+    name: found.truth(index).reduced for index, name in enumerate(names)
+  }
   assert reduced['black'] is None
   assert reduced['inverted'] is None
   assert np.argwhere(reduced['small']).tolist() == [[20, 20]]
   assert reduced['right'].sum() == 16
   root = tmp_path / 'part/test/x'
   assert caplog.messages == [
-    f'part: 1 of 4 defective images: {masks.BLACK}; left out of pixel figures; '
-    f'such as {root}/black.png',
-    f'part: 1 of 4 defective images: {masks.INVERTED}; left out of pixel '
+    f'part: 1 of 4 defective images: {inputs.BLACK}; left out of pixel '
+    f'figures; such as {root}/black.png',
+    f'part: 1 of 4 defective images: {inputs.INVERTED}; left out of pixel '
     f'figures; such as {root}/inverted.png',
-    f'part: 1 of 4 defective images: {masks.SMALL}; such as {root}/small.png',
+    f'part: 1 of 4 defective images: {inputs.SMALL}; such as {root}/small.png',
   ]
 
 
@@ -115,11 +117,11 @@ def test_what_the_crop_leaves_out_is_told(tmp_path, data, caplog):
     mask[top : top + 4, 30:34] = 255
     save_defect(tmp_path, name, mask)
   found = opened(tmp_path, data, np.zeros((64, 64), np.uint8))
-  assert found.known_pixels()['left_out'] == {masks.OUTSIDE: 1}
+  assert found.known_pixels()['left_out'] == {inputs.OUTSIDE: 1}
   root = tmp_path / 'part/test/x'
   assert caplog.messages == [
-    f'part: 1 of 3 defective images: {masks.CUT} (8 defective pixels in all); '
+    f'part: 1 of 3 defective images: {inputs.CUT} (8 defective pixels in all); '
     f'such as {root}/between.png',
-    f'part: 1 of 3 defective images: {masks.OUTSIDE}; left out of pixel '
+    f'part: 1 of 3 defective images: {inputs.OUTSIDE}; left out of pixel '
     f'figures (16 defective pixels in all); such as {root}/out.png',
   ]
