@@ -50,8 +50,7 @@ class Frame:
 
   def __post_init__(self):
     for name in ('original', 'resized', 'input'):
-      size = getattr(self, name)
-      if len(size) != 2 or min(size) < 1:
+      if min(size := getattr(self, name)) < 1:
         raise ValueError(
           f'{name} must be (height, width), both positive; got {size}'
         )
@@ -75,7 +74,11 @@ class Frame:
       )
     wide = original[0] <= original[1]
     resized = (resize, longer) if wide else (longer, resize)
-    top, left = (_crop_start(side, crop) for side in resized)
+    # torchvision pads the larger half at the end and rounds halves to even.
+    top, left = (
+      -((crop - side) // 2) if crop > side else round((side - crop) / 2)
+      for side in resized
+    )
     return cls(original, resized, (crop, crop), top, left)
 
   @classmethod
@@ -85,7 +88,7 @@ class Frame:
 
   @property
   def scored(self) -> tuple[int, int, int, int]:
-    """The (top, left, bottom, right) of the original pixels the input shows.
+    """(top, left, bottom, right) of original pixels that the input shows.
 
     Bottom and right are exclusive; pixels shown in part are inside.
     """
@@ -111,13 +114,9 @@ class Frame:
     code's truncation to integers does; 'half' counts those of which at least
     half does, and of a region (8-connected) without one its most covered pixel.
 
-    Args:
-      mask: `[*original]`; nonzero is a defect.
-      rule: One of the two.
-
     Returns:
-      `[*input]` bool, and how many regions that are not cropped away have no
-      pixel that counts.
+      `[*input]` bool for a mask `[*original]`, and of how many of its regions,
+      of those that are not cropped away, no pixel lies inside.
     """
     pixels = np.where(mask, np.uint8(255), np.uint8(0))
     shares = np.asarray(self._to_input(Image.fromarray(pixels)))
@@ -133,27 +132,21 @@ class Frame:
     self, mask: np.ndarray, reduced: np.ndarray
   ) -> Iterator[np.ndarray]:
     """Yields the input's pixels, flat, of regions of which none is left."""
-    if not np.any(mask):
-      return
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    if not len(rows):
+      return
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    found: Any = ndimage.label(mask[box], np.ones((3, 3)))
-    labels, count = found
-    y, x = np.nonzero(labels)
-    region = labels[y, x]
-    y = (y + rows[0]) * self.resized[0] // self.original[0] - self.top
-    x = (x + columns[0]) * self.resized[1] // self.original[1] - self.left
+    labels: Any = ndimage.label(mask[box], np.ones((3, 3)))[0]
     height, width = self.input
-    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    pixels, region = (y * width + x)[inside], region[inside]
-    kept = np.zeros(count + 1, bool)
-    kept[region[reduced.flat[pixels]]] = True
-    gone = ~kept[region]
-    pixels, region = pixels[gone], region[gone]
-    order = np.argsort(region, kind='stable')
-    cuts = np.flatnonzero(np.diff(region[order])) + 1
-    for one in np.split(pixels[order], cuts) if len(order) else ():
-      yield np.unique(one)
+    for label, part in enumerate(ndimage.find_objects(labels), start=1):
+      y, x = np.nonzero(labels[part] == label)
+      y, x = y + rows[0] + part[0].start, x + columns[0] + part[1].start
+      y = y * self.resized[0] // self.original[0] - self.top
+      x = x * self.resized[1] // self.original[1] - self.left
+      inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+      pixels = np.unique((y * width + x)[inside])
+      if len(pixels) and not reduced.flat[pixels].any():
+        yield pixels
 
   def map_to_original(
     self, scores: np.ndarray, fill: float = np.nan
@@ -195,10 +188,10 @@ class Frame:
     )
 
   def _to_input(self, image: Image.Image) -> Image.Image:
-    if (image.height, image.width) != self.original:
+    if (size := (image.height, image.width)) != self.original:
       raise ValueError(
-        f'got {text((image.height, image.width))} pixels, expected'
-        f' {text(self.original)}, the size this frame was made for'
+        f'got {text(size)} pixels, expected {text(self.original)}, the size '
+        'this frame was made for'
       )
     height, width = self.input
     box = (self.left, self.top, self.left + width, self.top + height)
@@ -206,13 +199,7 @@ class Frame:
 
 
 def _resize(image: Image.Image, size: Size) -> Image.Image:
-  height, width = size
-  return image.resize((width, height), Image.Resampling.BILINEAR)
-
-
-def _crop_start(side: int, crop: int) -> int:
-  # torchvision pads the larger half at the end and rounds halves to even.
-  return -((crop - side) // 2) if crop > side else round((side - crop) / 2)
+  return image.resize(size[::-1], Image.Resampling.BILINEAR)
 
 
 def text(size: tuple[int, ...]) -> str:
