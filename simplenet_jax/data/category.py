@@ -14,9 +14,9 @@ import numpy as np
 
 from simplenet_jax.data import tree
 from simplenet_jax.data.images import File
-from simplenet_jax.data.tree import BAD, GOOD, MASK, TEST, Folder
+from simplenet_jax.data.tree import GOOD, MASK, TRAIN, VALIDATION, Folder
 
-Parts = tuple[str, ...]
+Parts = tuple[str, ...]  # Kind of defect, folders in it, name without suffix.
 _T = TypeVar('_T')
 
 
@@ -36,23 +36,14 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Category:
-  """The images of one kind of object.
-
-  Attributes:
-    name: The folder's name.
-    train: Normal images to train on, sorted by name.
-    test: Test images, sorted by defect, then name; may be empty.
-    validation: Normal images to set thresholds by; may be empty.
-    drawn: How many good test images were drawn from the folder of good ones.
-    held_out: Whether `validation` was drawn from the images to train on.
-  """
+  """The images of one kind of object; only those to train on are required."""
 
   name: str
-  train: tuple[File, ...]
-  test: tuple[Sample, ...]
-  validation: tuple[File, ...] = ()
-  drawn: int = 0
-  held_out: bool = False
+  train: tuple[File, ...]  # Normal images, sorted by name.
+  test: tuple[Sample, ...]  # Sorted by defect, then name.
+  validation: tuple[File, ...] = ()  # Normal images to set thresholds by.
+  drawn: int = 0  # Good test images that were drawn from a folder of good ones.
+  held_out: bool = False  # Whether these were drawn from `train`.
 
   def images(self) -> Iterator[File]:
     """Yields its images: to train on, for thresholds, to test on."""
@@ -68,13 +59,11 @@ class Category:
 
   def describe(self) -> str:
     """Counts images: '213 train, 20 held out, 100 test (40 defective, ...)'."""
+    held = f'{len(self.validation)} held out, ' if self.validation else ''
     defective = sum(sample.label for sample in self.test)
     masks = sum(bool(sample.masks) for sample in self.test)
-    held = f'{len(self.validation)} held out, ' if self.validation else ''
-    return (
-      f'{len(self.train)} train, {held}{len(self.test)} test '
-      f'({defective} defective, {masks} masks)'
-    )
+    tested = f'{len(self.test)} test ({defective} defective, {masks} masks)'
+    return f'{len(self.train)} train, {held}{tested}'
 
   def without(self, files: Container[File]) -> 'Category':
     """Returns it without some images."""
@@ -99,10 +88,9 @@ def draw(
 
 
 def hold_out(whole: Category, share: float, least: int) -> Category:
-  """Keeps a `share` of the training images back to set thresholds by.
+  """Keeps a share of the training images back, where none are for thresholds.
 
-  They are at least `least`, but never more than a quarter, drawn at random, the
-  same ones each time. A category with images for validation is left as it is.
+  They are at least `least`, but never more than a quarter.
   """
   count = len(whole.train)
   kept_back = min(max(math.floor(share * count), least), count // 4)
@@ -117,57 +105,38 @@ def hold_out(whole: Category, share: float, least: int) -> Category:
 def find_masks(
   category: Folder, kinds: Mapping[str, Folder]
 ) -> dict[Path, Parts]:
-  """Returns a category's masks, and what of their places names their images.
-
-  `kinds` are the folders of its kinds of defects.
-  """
+  """Returns masks, and what of their places below `category` names images."""
   found: dict[Path, Parts] = {}
 
-  def gather(folder: Folder, names: Parts, *, top: bool = True) -> None:
-    found.update({image: (*names, image.stem) for image in folder.images})
-    for one in folder.folders:
-      if top and one.role in (TEST, BAD) and one.name not in kinds:
-        # Folders that hold all kinds, or all that is tested, name no image.
-        gather(one, names)
-      elif one.role != GOOD:
-        gather(one, (*names, one.name), top=False)
+  def enter(folder: Folder, names: Parts, inside: bool) -> None:
+    if inside:
+      found.update({image: (*names, image.stem) for image in folder.images})
+    for one in folder.outside(GOOD, TRAIN, VALIDATION):
+      # Folders that hold all kinds, or all that is tested, name no image.
+      own = (one.name,) if one.name in kinds or not one.role else ()
+      if one.role == MASK:  # Such as hole_mask, for a kind of defect.
+        called = re.sub('[-_ .]masks?$', '', tree.same(one.name))
+        own = tuple(kind for kind in kinds if tree.same(kind) == called)
+      if inside or names or one.role or own[0] in kinds:
+        enter(one, (*names, *own), inside or one.role == MASK)
 
-  for part in (category, *category.inside(TEST, BAD)):
-    for one in part.inside(MASK):
-      # A folder such as hole_mask is called after a kind of defect.
-      called = re.sub('[-_ .]masks?$', '', tree.same(one.name))
-      own = called != tree.same(one.name)
-      gather(one, tuple(k for k in kinds if own and tree.same(k) == called))
-  for kind, folder in kinds.items():
-    for one in folder.below():
-      if one is not folder and one.role == MASK:
-        gather(one, (kind, *one.path.relative_to(folder.path).parts[:-1]))
+  enter(category, (), False)
   return found
 
 
 def pair(
   images: Mapping[Path, Parts],
   masks: Mapping[Path, Parts],
-  gone: Set[str] = frozenset(),
-  good: Set[str] = frozenset(),
+  gone: Set[str],
+  good: Set[str],
 ) -> dict[Path, tuple[Path, ...]]:
   """Finds the masks of each defective image.
 
   A mask is called as its image is, or so with `_mask` behind it, and lies in a
   folder that is called as the image's kind of defect, or in none. Several masks
   of one image lie in a folder that is called as the image is (MVTec LOCO AD).
-  Case and Unicode form do not matter.
-
-  Args:
-    images: By path: kind of defect, folders below it, name without suffix.
-    masks: By path: folders below the masks' own, name without suffix.
-    gone: Names of images that are left out, see `tree.same`; masks of none but
-      these are passed over.
-    good: Names of good images; so are masks of these in no folder.
-
-  Raises:
-    ValueError: For a mask of no image or of several, or an image with two masks
-      that lie in no folder of its own.
+  Case and Unicode form do not matter. Anything else is refused, but masks of
+  images that are `gone`, or, in no folder, of `good` ones; see `tree.same`.
   """
   # A mask's folders may be all of its image's, the kind's alone, or none.
   index = collections.defaultdict(list)
@@ -187,11 +156,10 @@ def pair(
     if passed and not fitting:
       continue
     image = _fitting(mask, parts, fitting, images)
-    if found[image] and (by_name or found[image][0].parent != mask.parent):
-      raise ValueError(
-        f'{image}: two masks, {found[image][0]} and {mask}; keep one'
-      )
-    found[image].append(mask)
+    others = found[image]
+    if others and (by_name or others[0].parent != mask.parent):
+      raise ValueError(f'{image}: two masks, {others[0]} and {mask}; keep one')
+    others.append(mask)
   return {image: tuple(some) for image, some in found.items()}
 
 
@@ -209,12 +177,8 @@ def _fitting(
     found = [i for i in found if images[i][-1] in (parts[-1], stem)] or found
   if not found:
     place = Path('test', *parts[:-1], stem)
-    raise ValueError(
-      f'{mask}: a mask without an image; expected {place} (.png or the like)'
-    )
+    raise ValueError(f'{mask}: a mask without an image; expected {place}.png')
   if len(found) > 1:
-    raise ValueError(
-      f'{mask}: could belong to {", ".join(sorted(i.name for i in found))} in '
-      f'{found[0].parent}; rename all but one'
-    )
+    names = ', '.join(sorted(image.name for image in found))
+    raise ValueError(f'{mask}: could belong to {names}; rename all but one')
   return found[0]

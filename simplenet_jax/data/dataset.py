@@ -1,7 +1,7 @@
 """Where a run's images come from, by the `data` section of its config."""
 
 import dataclasses
-import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,24 +42,23 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
 
   A demo set is generated where it is missing. Where not the `whole` image is
   looked at, its header is: many processes would read all images as many times.
-
-  Raises:
-    FileNotFoundError: If the data set is not there.
-    ValueError: If the root is not set, a category is not there or has no
-      training images, it cannot be told which images are good, or, with
-      `strict`, an image cannot be read.
+  Raises what `folder.find` does, and with `strict` for what cannot be read.
   """
   root, found = _find(data)
   opened = []
   for one in found.categories:
-    _check_name(root, one.name)
+    if not _names_files(one.name):
+      raise ValueError(
+        f'{root}: a category is called {one.name!r}, as its results cannot be; '
+        f'rename it (at most {_LONGEST_NAME} bytes), or choose others with '
+        '--config.data.categories'
+      )
     readable, checked = _check(one, data, found.left_out, whole=whole)
     held = hold_out(readable, data.held_out, data.held_out_least)
     if data.held_out and not held.validation:
       logging.warning(
         f'{held.name}: {len(held.train)} good images to train on are too few '
-        'to hold one out, so there is no threshold and no verdict; four are '
-        'needed'
+        'to hold one out for a threshold and verdicts; four are needed'
       )
     opened.append(inputs.prepare(held, data, checked))
   uses = files.uses(one.category for one in opened)
@@ -70,8 +69,8 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
   for one in found.categories:
     if one.drawn:
       console.print(
-        f'  {one.name}: {one.drawn} of its good images, drawn at random by its '
-        'name, are tested on beside the defects (a fifth)'
+        f'  {one.name}: {one.drawn} of its good images (a fifth), drawn at '
+        'random by its name, are tested on beside the defects'
       )
   return DataSet(opened, rows)
 
@@ -83,9 +82,8 @@ def _find(data: Config) -> tuple[Path, folder.Found]:
   split = data.source == 'folder' and (root / public.SPLIT).is_file()
   if names and (data.source != 'folder' or split):
     raise ValueError(
-      '--config.data.normal, .defects and .masks name folders of your own '
-      f'images, but what {"VisA" if split else data.source} holds is known; '
-      'leave them out'
+      '--config.data.normal, .defects and .masks are for your own images; what '
+      f'{"VisA" if split else data.source} holds is known; leave them out'
     )
   if data.source == 'tfds':
     from simplenet_jax.data import tfds  # Slow to import.
@@ -104,8 +102,7 @@ def _find(data: Config) -> tuple[Path, folder.Found]:
     if name := data.dataset:
       how = f'get it (python -m simplenet_jax.download --dataset={name})'
     raise FileNotFoundError(
-      f'{root}: no such folder; {how} or name another with '
-      '--config.data.root=FOLDER'
+      f'{root}: no such folder; {how} or set --config.data.root to another'
     )
   if data.source == 'cifar10':
     found = public.find_cifar10(root, data.categories)
@@ -118,18 +115,10 @@ def _find(data: Config) -> tuple[Path, folder.Found]:
   return root, found
 
 
-def _check_name(root: Path, name: str) -> None:
-  # Results are files of this name, and a row of their table is `mean`.
-  if name in ('', 'mean') or name.startswith('.') or {*name} & {*'/\\'}:
-    raise ValueError(
-      f'{root}: a category is called {name!r}, as none of its results can be; '
-      'rename it, or choose others with --config.data.categories'
-    )
-  if len(name.encode(errors='surrogateescape')) > _LONGEST_NAME:
-    raise ValueError(
-      f'{root}: {name}: its name is too long for files that are named after '
-      f'it; at most {_LONGEST_NAME} bytes'
-    )
+def _names_files(name: str) -> bool:
+  # The tables' row over all categories is `mean`.
+  plain = name not in ('', 'mean') and name[0] != '.' and not {*name} & {*'/\\'}
+  return plain and len(os.fsencode(name)) <= _LONGEST_NAME
 
 
 def _check(
@@ -151,22 +140,20 @@ def _check(
       raise ValueError(f'{found}; with --strict such an image ends the run')
     else:
       broken[path] = found
-  for found in itertools.islice(broken.values(), _TOLD):
+  for found in [*broken.values()][:_TOLD]:
     logging.warning(f'{one.name}: left out: {found}')
-  if (more := len(broken) - _TOLD) > 0:
-    logging.warning(
-      f'{one.name}: left out: {more} more images that cannot be read'
-    )
+  if len(broken) > _TOLD:
+    logging.warning(f'{one.name}: left out: {len(broken) - _TOLD} more like it')
   if turned := [path for path, found in checked.items() if found.turned]:
     console.print(
-      f'  {one.name}: {len(turned)} of {len(checked)} images are turned '
-      f'as their EXIF orientation says, such as {turned[0]}'
+      f'  {one.name}: {len(turned)} of {len(checked)} images are turned as '
+      f'their EXIF orientation says, such as {turned[0]}'
     )
   kept = one.without(broken)
   if not kept.train:
     raise ValueError(
-      f'{one.train[0]}: none of the {len(one.train)} training images '
-      f'of {one.name} can be read'
+      f'{one.train[0]}: none of the {len(one.train)} training images of '
+      f'{one.name} can be read'
     )
   left_out |= dict.fromkeys(broken, files.UNREADABLE)
   for sample in one.test:

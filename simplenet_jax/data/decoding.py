@@ -41,15 +41,8 @@ def decode(
 ) -> _T:
   """Opens an image file and converts it; each error is one line.
 
-  Args:
-    source: A path, or an open binary file.
-    convert: Called with the opened image, of which only the header is read.
-    name: What messages call it; the source itself if not given.
-
-  Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If it is no image file of `FORMATS`, is damaged, holds several
-      pictures or more than `MAX_PIXELS`, or cannot be converted.
+  `source` is a path or an open binary file, called `name` in messages, and
+  `convert` gets the opened image, of which only the header is read.
   """
   name = source if name is None else name
   opened: Any = source
@@ -73,9 +66,9 @@ def decode(
       f'{name}: {expected if size else "empty"}; replace or remove it'
     ) from error
   except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    most = f'{MAX_PIXELS / 1e6:.0f} million pixels'
     raise ValueError(
-      f'{name}: holds more than {MAX_PIXELS / 1e6:.0f} million pixels; make it '
-      'smaller, or cut it into parts'
+      f'{name}: holds more than {most}; make it smaller, or cut it into parts'
     ) from None
   except Exception as error:  # Pillow's decoders raise almost anything.
     reason = ' '.join(str(error).split()) or type(error).__name__
@@ -88,11 +81,7 @@ def to_rgb(image: Image.Image, bits: int = 16) -> Image.Image:
   8-bit images become what Pillow's `convert('RGB')` makes of them: alpha is
   dropped, not composited. 16-bit gray keeps the upper eight of its `bits`, 8 to
   16, as Pillow does for 16-bit colour (all 16). Colour profiles are not
-  applied.
-
-  Raises:
-    ValueError: If its pixels are floats or beyond `bits`, or if it holds
-      several pictures.
+  applied. Floats and values beyond `bits` are refused.
   """
   _refuse_pages(image)
   refuse_floats(image)
@@ -113,11 +102,9 @@ def from_array(
 ) -> Image.Image:
   """Makes an 8-bit RGB image of a camera's frame.
 
-  Args:
-    array: `[height, width]` or `[height, width, 1]` for gray, uint8 or uint16,
-      or `[height, width, 3]`, uint8.
-    bits: How many bits uint16 frames make use of, 8 to 16.
-    channels: The order of three channels, 'rgb' or 'bgr' (OpenCV's).
+  Gray is uint8 or uint16 `[height, width]` or `[height, width, 1]`, of which
+  uint16 makes use of `bits`, 8 to 16. Colour is uint8 `[height, width, 3]`, of
+  which `channels` is the order, 'rgb' or 'bgr' (OpenCV's).
   """
   if channels not in CHANNELS:
     raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")

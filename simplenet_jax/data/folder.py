@@ -22,14 +22,7 @@ from pathlib import Path
 from absl import logging
 
 from simplenet_jax.data import tree
-from simplenet_jax.data.category import (
-  Category,
-  Parts,
-  Sample,
-  draw,
-  find_masks,
-  pair,
-)
+from simplenet_jax.data.category import Category, Sample, draw, find_masks, pair
 from simplenet_jax.data.tree import BAD, GOOD, MASK, TEST, TRAIN, Folder
 
 MVTEC_AD = (
@@ -59,12 +52,10 @@ class Found:
 def find(
   root: Path | str, chosen: Sequence[str] = (), names: tree.Names | None = None
 ) -> Found:
-  """Lists the images of every category below a folder.
+  """Lists the images of all categories, or those chosen, below a folder.
 
-  Args:
-    root: The folder of the categories, or of one category.
-    chosen: The categories wanted; empty for all.
-    names: What a user says of folders whose names do not tell.
+  The root may also be that of one category. `names` is what a user says of
+  folders whose names do not tell.
 
   Raises:
     FileNotFoundError: If the root is not a folder.
@@ -75,9 +66,8 @@ def find(
   if not root.is_dir():
     raise FileNotFoundError(f'{root}: no such folder')
   whole, left_out = tree.read(root, names)
-  paths = [one.path for one in whole.below()]
   for name in names:
-    if not any(tree.ends_with(path, name) for path in paths):
+    if not any(tree.ends_with(one.path, name) for one in whole.below()):
       raise ValueError(
         f'{root}: no folder in it is called {name}, which '
         '--config.data.normal, .defects or .masks name'
@@ -85,14 +75,13 @@ def find(
   try:
     folders = _categories(whole)
   except ValueError as error:
-    unread = [path for path, why in left_out.items() if why == tree.UNREAD]
-    hint = f'; it holds {len(unread)} of {tree.UNREAD}' if unread else ''
+    unread = [*left_out.values()].count(tree.UNREAD)
+    hint = f'; it holds {unread} of {tree.UNREAD}' if unread else ''
     raise ValueError(f'{error}{hint}') from None
   if len(folders) > 1 and all(one.images for one in folders.values()):
     logging.warning(
       f'{root}: each of {", ".join([*folders][:8])} is taken for a kind of '
-      'part of its own, with good images in it; if some hold defects, say so '
-      f'with {_WHICH}'
+      f'part with good images in it; if some hold defects, say so with {_WHICH}'
     )
   forms = {unicodedata.normalize('NFC', name): name for name in folders}
   wanted = {unicodedata.normalize('NFC', name) for name in chosen}
@@ -104,7 +93,7 @@ def find(
   categories = tuple(
     _read(folders[name], name, names, left_out) for name in taken
   )
-  others = [i for n in set(folders) - {*taken} for i in folders[n].all_images()]
+  others = [i for n in {*folders} - {*taken} for i in folders[n].all_images()]
   leave_out_others(whole, categories, others, left_out)
   return Found(categories, left_out)
 
@@ -116,29 +105,25 @@ def leave_out_others(
   left_out: dict[Path, str],
 ) -> None:
   """Notes why other images are not used."""
-  used = {file for one in categories for file in one.files()}
-  images = [image for image in whole.all_images() if image not in used]
-  masks = tree.masks_beside(whole.all_images())
+  reasons = dict.fromkeys(whole.all_images(), OUTSIDE)
+  reasons |= dict.fromkeys(tree.masks_beside(reasons), UNUSED_MASK)
   for one in whole.below():
     if one.role == MASK:
-      masks |= {*one.all_images()}
-  not_chosen = {*not_chosen}
-  for image in images:
-    why = UNUSED_MASK if image in masks else OUTSIDE
-    left_out.setdefault(image, NOT_CHOSEN if image in not_chosen else why)
+      reasons |= dict.fromkeys(one.all_images(), UNUSED_MASK)
+  reasons |= dict.fromkeys(not_chosen, NOT_CHOSEN)
+  used = {file for one in categories for file in one.files()}
+  for image in reasons.keys() - used - left_out.keys():
+    left_out[image] = reasons[image]
 
 
 def _categories(root: Folder) -> dict[str, Folder]:
   """Returns the folder of each category, by its name."""
 
-  def is_split(folder: Folder) -> bool:
-    # One with test images alone is meant as a category too, and is refused by
-    # name later; passing over it would leave it out of a table.
-    return bool(folder.inside(TRAIN, TEST, GOOD))
-
   def is_category(folder: Folder) -> bool:
+    # One with test images alone is refused by name later; passing over it would
+    # leave it out of a table.
     beside_bad = folder.images and tree.filled(folder.inside(BAD))
-    return is_split(folder) or bool(beside_bad)
+    return bool(folder.inside(TRAIN, TEST, GOOD) or beside_bad)
 
   inside = [one for one in root.inside('') if is_category(one)]
   # A category can have any name, if `train` in it says where good images are.
@@ -149,7 +134,7 @@ def _categories(root: Folder) -> dict[str, Folder]:
   ]
   if root.inside(TRAIN, TEST) or (not inside and is_category(root)):
     return {root.name: root}
-  if any(is_split(one) for one in inside):
+  if any(one.inside(TRAIN, TEST, GOOD) for one in inside):
     # Beside folders with `train` or `good`, loose images may be anything.
     return {one.name: one for one in inside}
   unknown = tree.filled(root.inside(''))
@@ -157,8 +142,7 @@ def _categories(root: Folder) -> dict[str, Folder]:
     if unknown:
       raise ValueError(
         f'{root.path} holds images, and so does {tree.listed(unknown)} in it; '
-        f'say what these folders hold with {_WHICH} (images beside folders of '
-        'defects are good)'
+        f'say what these folders hold with {_WHICH}'
       )
     return {root.name: root}
   inside += [
@@ -168,9 +152,8 @@ def _categories(root: Folder) -> dict[str, Folder]:
   ]
   if not inside:
     raise ValueError(
-      f'{root.path}: no categories; expected <category>/train/{GOOD} or '
-      f'train/{GOOD} in it, with images, or nothing but good images '
-      f'{_EXPECTED}; name other folders with {_WHICH}'
+      f'{root.path}: no categories; expected <category>/train/good, or nothing '
+      f'but good images {_EXPECTED}; name other folders with {_WHICH}'
     )
   if bad := tree.filled(root.inside(BAD)):
     raise ValueError(
@@ -180,8 +163,8 @@ def _categories(root: Folder) -> dict[str, Folder]:
   if telling := [one for one in inside if tree.hints(one)]:
     raise ValueError(
       f'{root.path}: {tree.listed(telling)} may be the name of what a folder '
-      'holds or of a kind of part; say which folders hold good images with '
-      f'{_WHICH}, or put those of each kind of part into its own train/{GOOD}'
+      f'holds or of a kind of part; say which are good with {_WHICH}, or put '
+      'those of each kind of part into a folder train/good of its own'
     )
   return {one.name: one for one in inside}
 
@@ -193,20 +176,19 @@ def _read(
   part, held, tested = (
     _one(folder, role) for role in (TRAIN, tree.VALIDATION, TEST)
   )
-  train = sorted(_good_in(part) if part else _good(folder))
+  train = sorted(_good(part or folder, whole=bool(part)))
   if not train:
     raise ValueError(
-      f'{folder.path}: no training images; expected train/{GOOD}/* {_EXPECTED}'
+      f'{folder.path}: no training images; expected train/good/* {_EXPECTED}'
     )
   good, drawn, kinds = [], 0, {}
   if tested:
     if tested.images:
       raise ValueError(
-        f'{tested.images[0]}: a test image belongs in test/{GOOD} or '
-        'test/<defect>'
+        f'{tested.images[0]}: belongs in test/good or test/<kind>'
       )
     good = sorted(_good(tested))
-    kinds = _kinds(f for f in tested.folders if f.role not in (GOOD, MASK))
+    kinds = _kinds(tested.outside(GOOD, MASK))
   elif not part:
     # Beside loose good images a folder's own name must say that it is bad.
     any_name = folder.inside(GOOD) and BAD not in names.values()
@@ -214,13 +196,13 @@ def _read(
     if tree.filled(kinds.values()):
       drawn = max(1, len(train) // _TESTED) if len(train) > 3 else 0
       train, good = draw(name, train, drawn)
-  test = _samples(good, kinds, find_masks(folder, kinds), left_out)
-  validation = sorted(_good_in(held)) if held else ()
-  found = Category(name, tuple(train), tuple(test), tuple(validation), drawn)
+  test = tuple(_samples(folder, good, kinds, left_out))
+  validation = tuple(sorted(_good(held, whole=True))) if held else ()
+  found = Category(name, tuple(train), test, validation, drawn)
   again = tree.repeated(found.images())
-  tested = {sample.path: sample.label for sample in found.test}
+  bad = {sample.path for sample in test if sample.label}
   for path, first in again.items():
-    if tested.get(path, 0) != tested.get(first, 0):
+    if (path in bad) != (first in bad):
       raise ValueError(
         f'{path} and {first} are one file, good by one name and defective by '
         'the other; remove one'
@@ -240,46 +222,44 @@ def _one(folder: Folder, role: str) -> Folder | None:
   return found[0] if found else None
 
 
-def _good_in(part: Folder) -> list[Path]:
-  """Returns the good images of `train` or `validation`."""
-  others = [one for one in part.folders if one.role not in (BAD, MASK)]
-  if not part.inside(GOOD) and (unknown := tree.filled(others)):
+def _good(part: Folder, *, whole: bool = False) -> list[Path]:
+  """Returns the images in folders called good, else those in none.
+
+  If these must be the whole part, no other folder may hold images.
+  """
+  found = part.images
+  if folders := part.inside(GOOD):
+    found = [i for one in folders for i in one.all_images(MASK, BAD)]
+  elif whole and (unknown := tree.filled(part.outside(BAD, MASK))):
     raise ValueError(
       f'{part.path} has no folder called good; say what {tree.listed(unknown)} '
       f'in it holds with {_WHICH}'
     )
-  return _good(part)
-
-
-def _good(part: Folder) -> list[Path]:
-  """Returns the images in folders called good, else those in none."""
-  found = part.images
-  if folders := part.inside(GOOD):
-    found = [i for one in folders for i in one.all_images(MASK, BAD)]
   beside = tree.masks_beside(found)
   return [image for image in found if image not in beside]
 
 
 def _samples(
+  category: Folder,
   good: Sequence[Path],
   kinds: Mapping[str, Folder],
-  found: dict[Path, Parts],
   left_out: Iterable[Path],
 ) -> Iterator[Sample]:
-  """Yields test images by kind, with those of the masks that are theirs."""
+  """Yields test images by kind, with their masks."""
   below = {k: sorted(f.all_images(MASK, GOOD)) for k, f in kinds.items()}
   images = {
     image: (kind, *image.relative_to(kinds[kind].path).with_suffix('').parts)
     for kind, some in below.items()
     for image in some
   }
-  found |= {one: images.pop(one) for one in tree.masks_beside(images)}
+  masks = find_masks(category, kinds)
+  masks |= {one: images.pop(one) for one in tree.masks_beside(images)}
   gone = {
     tree.same(path.stem)
     for path in left_out
     if any(path.is_relative_to(one.path) for one in kinds.values())
   }
-  own = pair(images, found, gone, {tree.same(image.stem) for image in good})
+  own = pair(images, masks, gone, {tree.same(image.stem) for image in good})
   for kind, some in sorted((below | {GOOD: good}).items()):
     for image in some:
       if kind == GOOD or image in images:
@@ -290,14 +270,12 @@ def _kinds(folders: Iterable[Folder]) -> dict[str, Folder]:
   """Returns the folder of each kind of defect."""
   kinds = {}
   for one in folders:
-    inner = []
-    if one.role == BAD and not one.images:
-      inner = tree.filled(one.inside('', BAD))
-    for kind in inner or [one]:
+    inner = tree.filled(one.inside('', BAD)) if one.role == BAD else []
+    for kind in [one] if one.images or not inner else inner:
       if kind.name in kinds or kind.name == GOOD:
         raise ValueError(
-          f'{kind.path}: another folder of test images is called '
-          f'{kind.name}; rename one'
+          f'{kind.path}: another folder of test images is called {kind.name}; '
+          'rename one'
         )
       kinds[kind.name] = kind
   return kinds

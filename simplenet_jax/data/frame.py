@@ -101,6 +101,12 @@ class Frame:
       -(-right * width // columns),
     )
 
+  @property
+  def is_squashed(self) -> bool:
+    """Whether the image's aspect is visibly another one in the input."""
+    ratios = [a / b for a, b in zip(self.resized, self.original, strict=True)]
+    return max(ratios) / min(ratios) > ASPECT_TOLERANCE
+
   def image_to_input(self, image: Image.Image) -> np.ndarray:
     """Resizes and crops RGB as torchvision does, to uint8 `[*input, 3]`."""
     return np.array(self._to_input(image))

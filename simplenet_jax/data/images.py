@@ -1,10 +1,10 @@
 """Images as files, or inside a data set's files; anomaly maps as pictures.
 
-Files become pixels in `decoding.py`, geometry is in `frame.py`. Everything
-happens on PIL images and 8-bit pixels, because that is where the released code
-resizes; only `normalize` leaves them. Sizes are (height, width).
+Everything but `normalize` keeps 8-bit pixels, because the released code resizes
+these. Sizes are (height, width).
 """
 
+import contextlib
 import dataclasses
 import io
 from collections.abc import Callable
@@ -55,10 +55,12 @@ File: TypeAlias = Path | EmbeddedImage
 
 
 class Checked(NamedTuple):
-  """(height, width) as a viewer shows an image; whether EXIF data turn it."""
+  """What is known of an image without reading it as RGB."""
 
-  size: Size
-  turned: bool
+  size: Size  # As a viewer shows it.
+  turned: bool  # By EXIF data.
+  gray_bits: int = 0  # That the values of 16-bit gray take.
+  colour_bits: int = 0  # Or of 16-bit colour; Pillow keeps the upper eight.
 
 
 def place(file: File) -> PurePosixPath:
@@ -84,89 +86,60 @@ def decode(file: File | str, convert: Callable[[Image.Image], _T]) -> _T:
 def read_image(file: File | str, bits: int = 16) -> Image.Image:
   """Reads an image as 8-bit RGB, as a viewer shows it.
 
-  Args:
-    file: The image.
-    bits: The camera's: how many 16-bit gray images make use of, 8 to 16.
-
-  Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If it cannot be read. One line, with the path.
+  `bits` are the camera's: how many 16-bit gray images make use of, 8 to 16. If
+  it cannot be read, the error is one line, with the path.
   """
   return decode(file, lambda image: decoding.to_rgb(image, bits))
 
 
 def check(file: File | str, bits: int = 16, *, whole: bool = True) -> Checked:
-  """Finds what `read_image` would raise, in a fraction of its time.
+  """Raises what `read_image` would, in a fraction of its time.
 
-  An image in a data set's file is not looked at. Where not the `whole` image
-  is, its header is.
+  Where not the `whole` image is looked at, only its header is.
   """
   if isinstance(file, EmbeddedImage):
     return Checked(file.size, False)
 
-  def look(image: Image.Image) -> Checked:
+  def look(image: Any) -> Checked:
     decoding.refuse_floats(image)
-    found = viewed(image)
+    gray = image.mode in decoding.GRAY16
+    # The mode is that of 8-bit colour; until pixels are read, tiles tell more.
+    wide = image.mode in ('RGB', 'RGBA') and ';16' in str(image.tile)
+    size, turned, *_ = viewed(image)
     if not whole:
-      return found
-    if image.mode in decoding.GRAY16:
+      return Checked(size, turned)
+    if gray:
       decoding.to_rgb(image, bits)  # Its values may be too large.
-    elif isinstance(image, PngImageFile) and image.tile:
+    elif isinstance(image, PngImageFile) and image.tile and not wide:
       # Its chunks have checksums; a search for EXIF data has not decoded it.
       image.verify()
+      return Checked(size, turned)
     else:
       # A JPEG can be decoded at an eighth of its size.
       image.draft(None, (image.width // 8, image.height // 8))
       image.load()
-    return found
+    peak = int(np.asarray(image).max()).bit_length() if gray or wide else 0
+    return Checked(size, turned, gray * peak, wide * (8 + peak))
 
   return decode(file, look)
 
 
-def viewed(image: Image.Image) -> Checked:
+def viewed(image: Any) -> Checked:
   """Returns how a viewer shows an opened image, by its header alone."""
-  turn, size = _orientation(image), (image.height, image.width)
-  # From 5 on sides are exchanged; Pillow has done so with a TIFF's already.
-  if image.format != 'TIFF' and turn >= 5:
-    size = image.width, image.height
-  return Checked(size, turn > 1)
-
-
-def _orientation(image: Any) -> int:
-  """Returns the turn that EXIF data ask for, 1 (none) to 8."""
-  try:
-    if image.format == 'PNG' and 'exif' not in image.info:
+  turn, size = 1, (image.height, image.width)
+  with contextlib.suppress(Exception):  # Viewers ignore damaged EXIF data, too.
+    found = image.format != 'PNG' or 'exif' in image.info
+    if not found:
       # Pillow would decode the image to look for EXIF data behind its pixels.
       position = image.fp.tell()
       image.fp.seek(0)
-      content = image.fp.read()
+      found = b'eXIf' in image.fp.read()
       image.fp.seek(position)
-      if b'eXIf' not in content:
-        return 1
-    found = image.getexif().get(_ORIENTATION, 1)
-  except Exception:  # See `decoding.upright`.
-    return 1
-  return found if found in range(1, 9) else 1
-
-
-def used_bits(file: File | str, kind: str) -> int:
-  """Returns how many bits a 16-bit image's values take; 0 for other images.
-
-  `kind` is 'gray' or 'colour'. Pillow keeps the upper eight bits of 16-bit
-  colour, so of these no fewer than eight are found.
-  """
-
-  def measure(image: Image.Image) -> int:
-    if kind == 'gray':
-      wide, lost = image.mode in decoding.GRAY16, 0
-    else:
-      # The mode is that of 8-bit colour; until pixels are read, the tiles tell
-      # how it is stored.
-      stored = str(getattr(image, 'tile', ''))
-      wide, lost = image.mode in ('RGB', 'RGBA') and ';16' in stored, 8
-    return lost + int(np.asarray(image).max()).bit_length() if wide else 0
-
-  return decode(file, measure)
+    turn = image.getexif().get(_ORIENTATION, 1) if found else 1
+  # From 5 on sides are exchanged; Pillow has done so with a TIFF's already.
+  if image.format != 'TIFF' and turn in range(5, 9):
+    size = size[::-1]
+  return Checked(size, turn in range(2, 9))
 
 
 # [256, 3] float32: the normalised value of each 8-bit value in each channel.
@@ -179,17 +152,10 @@ NORMALIZED.setflags(write=False)
 
 
 def normalize(pixels: Any, table: Any = NORMALIZED) -> Any:
-  """ImageNet-normalises pixels, bit for bit as torchvision does.
+  """ImageNet-normalises uint8 `[..., 3]` RGB to float32, -2.12 to 2.64.
 
-  `(pixels / 255 - mean) / std` in float32 (ToTensor, then Normalize). Inside
-  `jax.jit` pass `table=jnp.asarray(NORMALIZED)`.
-
-  Args:
-    pixels: `[..., 3]` uint8 RGB, NumPy or JAX.
-    table: `NORMALIZED`, as an array of the same library as `pixels`.
-
-  Returns:
-    `[..., 3]` float32, about -2.12 to 2.64.
+  That is `(pixels / 255 - mean) / std`, bit for bit as torchvision's ToTensor
+  and Normalize compute it. For JAX arrays, `table` is a JAX array too.
   """
   channels = np.arange(3).reshape((1,) * (pixels.ndim - 1) + (3,))
   return table[pixels, channels]
@@ -201,13 +167,9 @@ def colour_limits(maps: np.ndarray) -> Limits:
 
 
 def heated(image: Image.Image, heat: np.ndarray, limits: Limits) -> Image.Image:
-  """Colours an RGB image by its map, `[height, width]` of the same aspect.
-
-  What was not scored, NaN, is hatched.
-  """
-  nearest = Image.Resampling.NEAREST
-  values = Image.fromarray(heat.astype(np.float32)).resize(image.size, nearest)
-  heat = np.asarray(values)
+  """Colours an RGB image by a map of the same aspect; hatches what is NaN."""
+  values = Image.fromarray(heat.astype(np.float32))
+  heat = np.asarray(values.resize(image.size, Image.Resampling.NEAREST))
   gray = np.asarray(image, np.float32).mean(-1, keepdims=True)
   blend = 0.45 * gray + 0.55 * coloured(heat, limits)
   row, column = np.indices(heat.shape)
@@ -232,18 +194,17 @@ def outlined(image: Image.Image, mask: np.ndarray) -> Image.Image:
   coverage = Image.fromarray(mask.astype(np.float32)).resize(
     image.size, Image.Resampling.BOX
   )
-  inside = np.asarray(coverage) > 0
-  pixels = np.array(image)
+  inside, pixels = np.asarray(coverage) > 0, np.array(image)
   grown = np.asarray(ndimage.binary_dilation(inside, iterations=2), bool)
   pixels[grown & ~inside] = _OUTLINE
   return Image.fromarray(pixels)
 
 
 def write_map(path: Path, heat: np.ndarray, lowest: float) -> None:
-  """Writes an anomaly map, float `[height, width]`, as compressed float32 TIFF.
+  """Writes an anomaly map as compressed float32 TIFF.
 
-  Where nothing was scored, NaN, it holds the `lowest` score: the MVTec AD
-  evaluator, which sorts all pixels, knows no NaN.
+  Where it is NaN the file holds the `lowest` score: the MVTec AD evaluator,
+  which sorts all pixels, knows no NaN.
   """
   whole = Image.fromarray(np.nan_to_num(heat, nan=lowest))
   with atomic_write(path) as aside:

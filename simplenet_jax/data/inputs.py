@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,13 +12,7 @@ from PIL import Image
 from simplenet_jax.config import Config
 from simplenet_jax.data import decoding, images, loading
 from simplenet_jax.data.category import Category
-from simplenet_jax.data.frame import (
-  ASPECT_TOLERANCE,
-  Frame,
-  MaskRule,
-  text,
-  whole_input_size,
-)
+from simplenet_jax.data.frame import Frame, MaskRule, text, whole_input_size
 from simplenet_jax.data.images import File
 
 # Why the pixels of a defective image are not known.
@@ -40,46 +35,29 @@ TURNED = 'turned by EXIF data; masks are taken as drawn on what a viewer shows'
 # and so is one of more than the second and of most of the image's border.
 _ALL, _MOST, _BORDER = 0.9, 0.5, 0.8
 _DARK = 31  # Up to this value, a JPEG of a black picture may have noise.
-_LOOKED_AT = 16  # Images whose values are looked at beforehand, at most.
 
 
 @dataclasses.dataclass(frozen=True)
 class Truth:
-  """What is known of a defective image's pixels.
+  """What is known of which of an image's pixels are defective."""
 
-  Attributes:
-    original: Its defect, bool `[height, width]` of the image; None if unknown.
-    reduced: The same in the input's pixels, bool `[*input]`.
-    why: Why it is unknown, or ''.
-    notes: What was done about its masks.
-    cut: Defective pixels of the image that the crop leaves out.
-  """
-
-  original: np.ndarray | None = None
-  reduced: np.ndarray | None = None
-  why: str = ''
-  notes: tuple[str, ...] = ()
-  cut: int = 0
+  original: np.ndarray | None = None  # bool `[height, width]` of the image.
+  reduced: np.ndarray | None = None  # The same in the input's pixels.
+  why: str = ''  # Why both are unknown.
+  notes: tuple[str, ...] = ()  # What was done about the masks.
+  cut: int = 0  # Defective pixels of the image that the crop leaves out.
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-  """A category's images, all brought to one input size.
-
-  Attributes:
-    category: The files.
-    train: Frame of each training image.
-    test: Frame of each test image.
-    mask_rule: See `Frame.mask_to_input`.
-    bits: See `images.read_image`.
-    unknown: Why the pixels of which defective test images are unknown.
-  """
+  """A category's images, all brought to one input size."""
 
   category: Category
-  train: tuple[Frame, ...]
+  train: tuple[Frame, ...]  # Of each training image.
   test: tuple[Frame, ...]
   mask_rule: MaskRule
-  bits: int
+  bits: int  # See `images.read_image`.
+  # Why which test images' defective pixels are unknown.
   unknown: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
   @property
@@ -138,29 +116,25 @@ def prepare(
   data: Config,
   checked: Mapping[File, images.Checked] | None = None,
 ) -> Inputs:
-  """Lays out the frames of a category's images, and looks at its masks.
+  """Lays out the frames of a category's images, and tells what is doubtful.
 
-  What is doubtful is told before anything is computed. `data` is a config's
-  section, `checked` what `images.check` has found already.
+  `data` is a config's section, `checked` what `images.check` found already.
   """
-  known = checked or {
-    path: images.check(path, whole=False) for path in category.images()
-  }
-  sizes = collections.Counter(known[path].size for path in category.train)
-  shape = whole_input_size(sizes.most_common(1)[0][0], data.resize)
+  known = checked or {path: images.check(path) for path in category.images()}
   # There are few sizes, and images of one size share a frame.
-  frames = {}
-  for size in {one.size for one in known.values()}:
-    frames[size] = (
-      Frame.protocol(size, data.resize, data.crop)
-      if data.crop
-      else Frame.whole(size, shape)
-    )
+  sizes = collections.Counter(known[path].size for path in category.train)
+  frame = functools.partial(Frame.protocol, resize=data.resize, crop=data.crop)
+  if not data.crop:
+    shape = whole_input_size(sizes.most_common(1)[0][0], data.resize)
+    frame = functools.partial(Frame.whole, input=shape)
+  frames = {size: frame(size) for size in {one.size for one in known.values()}}
   train = {path: frames[known[path].size] for path in category.train}
   test = {one.path: frames[known[one.path].size] for one in category.test}
   if not data.crop:
     _warn_if_squashed(category.name, train | test)
-  _warn_of_unused_bits(category, data.bits)
+  some = [known[path] for path in category.train]
+  _warn_of_bits(category, data.bits, 'gray', max(one.gray_bits for one in some))
+  _warn_of_bits(category, 16, 'colour', max(one.colour_bits for one in some))
 
   def look(index: int) -> Truth:
     sample = category.test[index]
@@ -187,7 +161,6 @@ def _warn_of_masks(
   truths: Mapping[int, Truth],
   known: Mapping[File, images.Checked],
 ) -> None:
-  """Tells what is wrong with masks, and what was done about it."""
   noted, cut = collections.defaultdict(list), collections.Counter()
   for index, truth in truths.items():
     sample = category.test[index]
@@ -208,27 +181,20 @@ def _warn_of_masks(
     )
 
 
-def _warn_of_unused_bits(category: Category, bits: int) -> None:
-  some = category.train[:: -(-len(category.train) // _LOOKED_AT)]
-  of_gray = '--config.data.bits=12 reads a camera of 12 bits'
-  of_colour = 'save them as 8 bit, or with their values in the upper bits'
-  kinds = (('gray', bits, of_gray), ('colour', 16, of_colour))
-  for kind, held, remedy in kinds:
-    used = max(images.used_bits(path, kind) for path in some)
-    if 0 < used < held - 1:  # At most a quarter of the range.
-      logging.warning(
-        f'{category.name}: its 16-bit {kind} images seem to use {used} bits of '
-        f'{held}, which leaves them {2 ** max(used - held + 8, 0)} levels; '
-        f'{remedy}'
-      )
+def _warn_of_bits(category: Category, bits: int, kind: str, used: int) -> None:
+  remedy = 'save them as 8 bit, or with their values in the upper bits'
+  if kind == 'gray':
+    remedy = '--config.data.bits=12 reads a camera of 12 bits'
+  if 0 < used < bits - 1:  # At most a quarter of the range.
+    logging.warning(
+      f'{category.name}: its 16-bit {kind} images seem to use {used} bits of '
+      f'{bits}, which leaves them {2 ** max(used - bits + 8, 0)} levels; '
+      f'{remedy}'
+    )
 
 
 def _warn_if_squashed(name: str, frames: Mapping[File, Frame]) -> None:
-  def stretch(frame: Frame) -> float:
-    ratios = [a / b for a, b in zip(frame.input, frame.original, strict=True)]
-    return max(ratios) / min(ratios)
-
-  squashed = [p for p, f in frames.items() if stretch(f) > ASPECT_TOLERANCE]
+  squashed = [path for path, frame in frames.items() if frame.is_squashed]
   if squashed:
     logging.warning(
       f'{name}: {len(squashed)} of {len(frames)} images have another aspect '
@@ -266,16 +232,12 @@ def examine(masks: Sequence[File], frame: Frame, rule: MaskRule) -> Truth:
 
 
 def read_mask(path: File) -> tuple[np.ndarray, bool]:
-  """Reads a defect mask; every pixel that is not black is a defect.
+  """Reads a defect mask, bool `[height, width]`; says if it had noise.
 
-  So masks saved as 0/1, 0/255, class numbers, 16 bit, palette colours or RGB
-  are all understood; alpha is ignored. Compression leaves noise around black
-  and white: in a JPEG, or where the gray levels look like a JPEG's, only pixels
-  from half of the brightest up count. A JPEG as dark as noise is black.
-
-  Returns:
-    The mask, bool `[height, width]`, as a viewer shows it; whether noise was
-    left out of it.
+  Every pixel that is not black is a defect, whatever the format; alpha is
+  ignored. Compression leaves noise around black and white: in a JPEG, or where
+  the gray levels look like a JPEG's, only pixels from half of the brightest up
+  count. A JPEG as dark as noise is black.
   """
   return images.decode(path, _to_mask)
 
@@ -298,7 +260,7 @@ def _to_mask(image: Image.Image) -> tuple[np.ndarray, bool]:
 
 
 def _noise(values: np.ndarray, lossy: bool) -> int:
-  """Returns up to which value a mask's pixels are noise; 0 if there is none."""
+  """Returns up to which value pixels are noise; 0 if there is none."""
   peak = int(values.max())
   if lossy:
     return max(peak // 2, _DARK)

@@ -23,13 +23,10 @@ def in_order(
   ahead: int,
   workers: int | None = None,
 ) -> Generator[_Out, None, None]:
-  """Maps in threads, in order, never more than `ahead` results ahead.
+  """Maps in threads, in order, with at most `ahead` under way or waiting.
 
-  Args:
-    function: Called from several threads; what it raises is raised here.
-    items: Taken one by one, as results are; need not end.
-    ahead: How many may be under way or waiting.
-    workers: Threads; None for one per processor this process may use.
+  Items are taken one by one, as results are, and need not end. Without
+  `workers` there is a thread for each processor that this process may use.
   """
   results = _started(function, items, ahead, workers)
   next(results)
@@ -60,9 +57,8 @@ class Decoder(Iterator[tuple[int, np.ndarray]]):
   """Yields batches of decoded images while later ones are being decoded.
 
   Each item is the index of the batch's first image, and its images stacked,
-  `[<= batch_size, ...]`; `prefetch` batches are decoded ahead. `read` decodes
-  image `i` of `0 .. count - 1` in a thread; what it raises is raised with that
-  image's batch. A consumer that stops early calls `close`.
+  `[<= batch_size, ...]`. `read` decodes image `i` of `0 .. count - 1`; what it
+  raises is raised with that batch. A consumer that stops early calls `close`.
   """
 
   def __init__(

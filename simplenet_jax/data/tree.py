@@ -5,6 +5,7 @@ Names tell images of the usual suffixes; other files are opened, and those that
 """
 
 import dataclasses
+import itertools
 import os
 import re
 import unicodedata
@@ -113,13 +114,14 @@ class Folder:
     """Returns the folders in it of some roles."""
     return [folder for folder in self.folders if folder.role in roles]
 
+  def outside(self, *roles: str) -> list['Folder']:
+    """Returns the folders in it of any other role."""
+    return [folder for folder in self.folders if folder.role not in roles]
+
   def all_images(self, *without: str) -> list[Path]:
     """Returns the images in it and below, without folders of some roles."""
-    found = list(self.images)
-    for folder in self.folders:
-      if folder.role not in without:
-        found += folder.all_images(*without)
-    return found
+    below = (one.all_images(*without) for one in self.outside(*without))
+    return [*self.images, *itertools.chain.from_iterable(below)]
 
 
 def filled(folders: Iterable[Folder]) -> list[Folder]:

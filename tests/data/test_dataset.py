@@ -125,7 +125,7 @@ def test_a_category_without_a_readable_image_is_refused(data, part):
 def test_a_name_that_is_too_long_for_files_is_refused(data):
   data.root = str(Path(data.root) / ('é' * 101))
   _save(data, 'train/good/0.png')
-  with pytest.raises(ValueError, match=r'name is too long .* at most 200 byt'):
+  with pytest.raises(ValueError, match='at most 200 bytes'):
     dataset.open_categories(data)
 
 
@@ -148,7 +148,7 @@ def test_turned_images_and_drawn_ones_are_told(data, capsys):
   Image.open(path).save(path, exif=exif)
   dataset.open_categories(data)
   told = capsys.readouterr().out
-  assert 'part: 2 of its good images, drawn at random' in told
+  assert 'part: 2 of its good images (a fifth), drawn at random' in told
   assert 'part: 1 of 11 images are turned as their EXIF orientation' in told
 
 

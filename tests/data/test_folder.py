@@ -212,7 +212,7 @@ def test_several_folders_of_images_are_a_category_each(tmp_path, caplog):
   root = touch(tmp_path, 'gasket/a.jpg', 'screw/b.jpg', 'empty/notes.txt')
   assert [one.name for one in _categories(root)] == ['gasket', 'screw']
   assert caplog.messages[0].startswith(
-    f'{root}: each of gasket, screw is taken for a kind of part of its own'
+    f'{root}: each of gasket, screw is taken for a kind of part '
   )
   # Beside a category they may be anything.
   assert _found(root, 'nut/train/good/c.jpg') == {
@@ -241,7 +241,7 @@ REFUSED = [
   (['train/a/0.png', 'train/b/1.png'], 'no folder called good; say what a, b'),
   (['train/good/0.png', 'val/a/1.png'], 'say what a in it holds'),
   (['train/a.png', 'train/x/b.png'], 'no folder called good; say what x'),
-  (['train/good/0.png', 'test/7.png'], r'7\.png: a test image belongs in'),
+  (['train/good/0.png', 'test/7.png'], r'7\.png: belongs in test.good'),
   (['train/a.png', 'training/a.png'], 'all names of the images for train'),
   (['good/a.png', 'bad/x/b.png', 'x/c.png'], 'images is called x; rename one'),
   (['n/train/good/0.png', 'b/train/bad/0.png'], 'b: no training images'),
@@ -290,7 +290,7 @@ def test_where_masks_can_lie(tmp_path, masks):
   [
     (['ground_truth/bent/9_mask.png'], 'bent/9_mask.png: a mask without an im'),
     (['ground_truth/worn/0_mask.png'], 'worn/0_mask.png: a mask without an im'),
-    (['test/bent/2.jpg'], r'2_mask\.png: .* 2\.jpg, 2\.png in'),
+    (['test/bent/2.jpg'], r'2_mask\.png: .* 2\.jpg, 2\.png; rename'),
     (['ground_truth/bent/2.png'], r'two masks, .*2\.png and .*2_mask\.png'),
     (['test/bent/2_mask.png'], r'two masks, .*ground_truth/bent/2_mask'),
   ],

@@ -93,7 +93,6 @@ def test_16_bit_gray_keeps_the_upper_eight_of_its_bits(
   np.testing.assert_array_equal(
     images.read_image(path, bits), _gray_as_rgb((GRAY16 >> 8).astype(np.uint8))
   )
-  assert images.used_bits(path, 'gray') == bits
   with pytest.raises(ValueError, match=f'expected at most {bits - 1} bits'):
     decoding.to_rgb(Image.open(path), bits - 1)
 
@@ -131,7 +130,7 @@ def test_images_are_turned_as_a_viewer_shows_them(
   expected = plain.transpose(turn) if turn is not None else plain
   np.testing.assert_array_equal(images.read_image(path), expected)
   size = (17, 13) if orientation > 4 else (13, 17)
-  assert images.check(path) == (size, orientation > 1)
+  assert images.check(path)[:2] == (size, orientation > 1)
   assert read_mask(path)[0].shape == size
 
 
@@ -144,13 +143,13 @@ def test_exif_data_behind_a_pngs_pixels_count(tmp_path):
   path.write_bytes(
     content[:end] + chunk(b'eXIf', exif.tobytes()[6:]) + content[end:]
   )
-  assert images.check(path) == ((17, 13), True)
+  assert images.check(path)[:2] == ((17, 13), True)
   assert images.read_image(path).size == (13, 17)
 
 
 def test_damaged_exif_data_are_none(tmp_path):
   path = _save(tmp_path / 'a.jpg', COLOUR, exif=b'Exif\0\0MM\0\x2a\xff')
-  assert images.check(path) == ((13, 17), False)
+  assert images.check(path)[:2] == ((13, 17), False)
   assert images.read_image(path).size == (17, 13)
 
 
