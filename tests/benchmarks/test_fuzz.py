@@ -22,23 +22,14 @@ def outcome(status=0, errors='', out='', seconds=1.0, peak=0):
 
 
 @pytest.mark.parametrize(
-  'found',
-  [
-    outcome(),
-    outcome(out='2 images\n', errors='WARNING of something\n'),
-    outcome(1, LINE),
-    outcome(2, f'a warning\n{LINE}\n'),
-    outcome(143, 'stop: stopped and saved', seconds=6.0),
-    outcome(-signal.SIGTERM, seconds=6.0),
-  ],
-)
-def test_what_may_happen(tmp_path, found):
-  assert judge.wrong(CASE, found, tmp_path) is None
-
-
-@pytest.mark.parametrize(
   ('found', 'why'),
   [
+    (outcome(), None),
+    (outcome(out='2 images\n', errors='WARNING of something\n'), None),
+    (outcome(1, LINE), None),
+    (outcome(2, f'a warning\n{LINE}\n'), None),
+    (outcome(143, 'stop: stopped and saved', seconds=6.0), None),
+    (outcome(-signal.SIGTERM, seconds=6.0), None),
     (outcome(-signal.SIGSEGV), 'status -11'),
     (outcome(-signal.SIGKILL, seconds=70.0), 'status -9'),
     (outcome(3, LINE), 'status 3'),
@@ -53,8 +44,9 @@ def test_what_may_happen(tmp_path, found):
     (outcome(peak=judge.MEMORY + 1), 'MiB of memory'),
   ],
 )
-def test_what_may_not(tmp_path, found, why):
-  assert why in judge.wrong(CASE, found, tmp_path)
+def test_what_may_happen_and_what_may_not(tmp_path, found, why):
+  wrong = judge.wrong(CASE, found, tmp_path)
+  assert wrong is None if why is None else why in wrong
 
 
 def test_what_else_is_seen(tmp_path):
@@ -64,9 +56,7 @@ def test_what_else_is_seen(tmp_path):
   case = judge.Case(['x'], 'a case', check=lambda found: found.out or None)
   assert judge.wrong(case, outcome(out='odd'), tmp_path) == 'odd'
   (tmp_path / '.partial-1-x.png').touch()
-  assert judge.wrong(CASE, outcome(), tmp_path) == (
-    'left behind: .partial-1-x.png'
-  )
+  assert 'left behind: .partial' in judge.wrong(CASE, outcome(), tmp_path)
 
 
 @pytest.mark.parametrize(
