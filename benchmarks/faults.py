@@ -14,7 +14,7 @@ fails if anything did; 100 kills take about forty minutes on two CPU cores.
 
 import collections
 import contextlib
-import functools
+import math
 import pathlib
 import random
 import shutil
@@ -33,15 +33,11 @@ from simplenet_jax import cli
 _COUNT = flags.DEFINE_integer(
   'count',
   100,
-  'Kills; of stops a tenth, of disks an eighth, of damages a fifth of it.',
+  'Kills; a tenth of stops, an eighth of disks, a fifth of damages.',
   1,
 )
 _SECONDS = flags.DEFINE_float('seconds', 1e9, 'After which none is begun.')
 _ONLY = flags.DEFINE_list('only', [], 'Which kinds; all if not given.')
-
-# Makes something happen; returns what came of it, or raises `Wrong`, or
-# `LeftOut` where it cannot be made to happen here.
-Fault = Callable[[], str]
 
 
 class Wrong(Exception):  # noqa: N818 - a finding.
@@ -92,26 +88,23 @@ def interrupt(
     moment *= 0.8
 
 
-def signals(
-  run: ShortRun, count: int, number: signal.Signals
-) -> Iterator[Fault]:
-  """Yields signals at random moments, each to a run of its own."""
-  chance = random.Random(int(number))  # noqa: S311
+def kill(run: ShortRun, work: str, part: float) -> str:
+  """Kills a run after a part of its time."""
+  interrupt(run, work, part * run.seconds, signal.SIGKILL)
+  resumes(run, work)
+  return f'in the {"first" if part < 0.5 else "second"} half, resumed'
 
-  def signalled(work: str, part: float) -> str:
-    interrupt(run, work, part * run.seconds, number)
-    resumes(run, work)
-    return f'in the {"first" if part < 0.5 else "second"} half, resumed'
 
-  for index in range(count):
-    yield functools.partial(
-      signalled, f'{number.name} {index}', chance.random()
-    )
+def stop(run: ShortRun, work: str, part: float) -> str:
+  """Asks a run to stop after a part of its time."""
+  interrupt(run, work, part * run.seconds, signal.SIGTERM)
+  resumes(run, work)
+  return 'resumed'
 
 
 @contextlib.contextmanager
-def disk(folder: pathlib.Path, size: str) -> Iterator[Callable[[str], None]]:
-  """Mounts a file system of some size; yields what changes its options."""
+def disk(folder: pathlib.Path, size: int) -> Iterator[Callable[[str], None]]:
+  """Mounts a file system of some bytes; yields what changes its options."""
   folder.mkdir()
 
   def mount(options: str) -> None:
@@ -131,83 +124,55 @@ def disk(folder: pathlib.Path, size: str) -> Iterator[Callable[[str], None]]:
     subprocess.run(['umount', '-l', str(folder)], check=True)  # noqa: S603, S607
 
 
-def full_disks(run: ShortRun, count: int) -> Iterator[Fault]:
-  """Disks that fill up, the earlier the smaller they are, then grow."""
-
-  def filled(place: str, size: int) -> str:
-    with disk(run.folder / place, str(size)) as change:
-      status, _, errors = run.finish(f'{place}/run')
-      final = [x for x in errors.splitlines() if x.startswith('error: ')]
-      expect(status == 1, f'status {status}: {errors}')
-      expect(len(final) == 1, f'not one line that says why: {errors}')
-      expect('No space left' in final[0], f'does not say why: {errors}')
-      expect('Traceback' not in errors, f'a traceback: {errors}')
-      change('size=1g')
-      resumes(run, f'{place}/run')
-    return 'refused in one line, resumed'
-
-  for index in range(count):
-    size = int(run.bytes * (index + 1) / (count + 1)) // 4096 * 4096
-    yield functools.partial(filled, f'disk {index}', max(size, 4096))
+def fill(run: ShortRun, work: str, part: float) -> str:
+  """Gives a run a disk for a part of what it writes; later the disk grows."""
+  size = int(run.bytes * part) // 4096 * 4096
+  with disk(run.folder / work, max(size, 4096)) as change:
+    status, _, errors = run.finish(f'{work}/run')
+    final = [x for x in errors.splitlines() if x.startswith('error: ')]
+    expect(status == 1, f'status {status}: {errors}')
+    expect(len(final) == 1, f'not one line that says why: {errors}')
+    expect('No space left' in final[0], f'does not say why: {errors}')
+    expect('Traceback' not in errors, f'a traceback: {errors}')
+    change('size=1g')
+    resumes(run, f'{work}/run')
+  return 'refused in one line, resumed'
 
 
-def checkpoints(run: ShortRun, count: int) -> Iterator[Fault]:
-  """Checkpoints with a changed byte, or cut short."""
-  chance = random.Random(2)  # noqa: S311
-
-  def damaged(index: int) -> str:
-    work = f'damage {index}'
-    process = run.start(work)
-    while not run.checkpoints(work):
-      expect(process.poll() is None, 'no checkpoint of a whole run')
-      time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
-    path = chance.choice(run.checkpoints(work))
-    content = bytearray(path.read_bytes())
-    if index % 2:
-      content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
-    else:
-      content = content[: len(content) // 2]
-    path.write_bytes(content)
-    steps = [one.name for one in path.parent.parent.iterdir()]
-    latest = max(steps, key=lambda name: (len(name), name))
-    told = resumes(run, work, damaged=True)
-    # An older checkpoint than the latest need not be read at all.
-    if path.parent.name == latest:
-      expect('cannot be read' in told, f'does not say so: {told}')
-    return 'changed byte' if index % 2 else 'cut short'
-
-  for index in range(count):
-    yield functools.partial(damaged, index)
+def damage(run: ShortRun, work: str, part: float) -> str:
+  """Changes a byte of a checkpoint, or cuts one short."""
+  chance = random.Random(part)  # noqa: S311
+  process = run.start(work)
+  while not run.checkpoints(work):
+    expect(process.poll() is None, 'no checkpoint of a whole run')
+    time.sleep(0.02)
+  process.send_signal(signal.SIGTERM)
+  process.communicate(timeout=120)
+  path = chance.choice(run.checkpoints(work))
+  way = chance.choice(('changed byte', 'cut short'))
+  content = bytearray(path.read_bytes())
+  if way == 'changed byte':
+    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+  else:
+    content = content[: len(content) // 2]
+  path.write_bytes(content)
+  steps = [one.name for one in path.parent.parent.iterdir()]
+  latest = max(steps, key=lambda name: (len(name), name))
+  told = resumes(run, work, damaged=True)
+  # An older checkpoint than the latest need not be read at all.
+  if path.parent.name == latest:
+    expect('cannot be read' in told, f'does not say so: {told}')
+  return way
 
 
-KINDS: dict[str, Callable[[ShortRun, int], Iterator[Fault]]] = {
-  'kills': lambda run, count: signals(run, count, signal.SIGKILL),
-  'stops': lambda run, count: signals(run, -(-count // 10), signal.SIGTERM),
-  'disks': lambda run, count: full_disks(run, -(-count // 8)),
-  'damages': lambda run, count: checkpoints(run, -(-count // 5)),
+# What makes a fault happen in a work directory, given a random part in [0, 1);
+# it returns what came of it, or raises. For how many kills there is one.
+KINDS: dict[str, tuple[Callable[[ShortRun, str, float], str], int]] = {
+  'kills': (kill, 1),
+  'stops': (stop, 10),
+  'disks': (fill, 8),
+  'damages': (damage, 5),
 }
-
-
-def inject(
-  faults: Iterator[Fault], until: float, wrong: list[str]
-) -> dict[str, int]:
-  """Makes faults happen; returns what came of how many, and notes findings."""
-  found: collections.Counter[str] = collections.Counter()
-  for number, fault in enumerate(faults):
-    if time.monotonic() > until:
-      break
-    try:
-      found[fault()] += 1
-    except LeftOut as reason:
-      found[f'left out: {reason}'] += 1
-      break
-    except (Wrong, OSError, subprocess.TimeoutExpired) as error:
-      wrong.append(f'number {number}: {error}')
-      found['wrong'] += 1
-      print(f'WRONG {wrong[-1]}')
-  return dict(sorted(found.items()))
 
 
 def main() -> None:
@@ -218,11 +183,23 @@ def main() -> None:
   until = time.monotonic() + _SECONDS.value
   with tempfile.TemporaryDirectory() as folder:
     run = ShortRun(pathlib.Path(folder))
-    for name, kind in KINDS.items():
-      if not _ONLY.value or name in _ONLY.value:
-        findings: list[str] = []
-        found[name] = inject(kind(run, _COUNT.value), until, findings)
-        wrong += [f'{name}, {finding}' for finding in findings]
+    for name in [one for one in KINDS if not _ONLY.value or one in _ONLY.value]:
+      fault, kills = KINDS[name]
+      ends = collections.Counter[str]()
+      for number in range(math.ceil(_COUNT.value / kills)):
+        if time.monotonic() > until:
+          break
+        work = f'{name} {number}'
+        try:
+          ends[fault(run, work, random.Random(work).random())] += 1  # noqa: S311
+        except LeftOut as reason:
+          ends[f'left out: {reason}'] += 1
+          break
+        except (Wrong, OSError, subprocess.TimeoutExpired) as error:
+          ends['wrong'] += 1
+          wrong.append(f'{work}: {error}')
+          print(f'WRONG {wrong[-1]}')
+      found[name] = dict(sorted(ends.items()))
   timing.write(
     'faults',
     {

@@ -19,11 +19,9 @@ import pathlib
 import random
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent import futures
-from typing import Any
+from typing import NamedTuple
 
 from absl import flags
 
@@ -37,7 +35,7 @@ _FIRST = flags.DEFINE_integer('first', 0, 'The first number.', 0)
 _ONLY = flags.DEFINE_list('only', [], 'Which kinds; all if not given.')
 _KEEP = flags.DEFINE_string('keep', 'runs/fuzz', 'Where findings go, a folder.')
 
-_JUDGES = 2  # At work at once.
+_AT_ONCE = 2  # Commands.
 
 # Kinds, and how many of them are tried for one of the rarest.
 KINDS = {
@@ -53,6 +51,15 @@ KINDS = {
 }
 
 
+class Tried(NamedTuple):
+  """A kind's case, how many inputs it was, its end, and what was wrong."""
+
+  kind: str
+  inputs: int
+  outcome: judge.Outcome
+  wrong: str | None
+
+
 def order(kinds: Sequence[str], first: int) -> Iterator[tuple[str, int]]:
   """Yields kinds and numbers without end, the frequent kinds more often."""
   numbers = dict.fromkeys(kinds, first)
@@ -63,38 +70,30 @@ def order(kinds: Sequence[str], first: int) -> Iterator[tuple[str, int]]:
         numbers[kind] += 1
 
 
-def work_off(
-  known: ground.Ground, left: Iterator[tuple[str, int]], found: list[Any]
-) -> None:
-  """Makes cases, runs them, notes how they end, keeps those that end wrong."""
-  run, end = judge.started(known.folder / 'compiled')
-  try:
-    for kind, number in left:
-      label = f'{kind}-{number}'
-      folder = known.folder / 'cases' / label
-      folder.mkdir(parents=True)
-      make, _ = KINDS[kind]
-      case = make(random.Random(label), known, folder)  # noqa: S311
-      outcome = run(case, folder)
-      wrong = judge.wrong(case, outcome, folder)
-      if wrong:
-        wrong = f'{label}: {wrong} ({case.told[:200]})'
-        print(f'WRONG {wrong!a}')
-        keep(folder, pathlib.Path(_KEEP.value) / label)
-      found.append((kind, case.inputs, outcome, wrong))
-      shutil.rmtree(folder)
-  finally:
-    end()
+def begin(kind: str, number: int, known: ground.Ground) -> judge.Fork:
+  """Makes a case and starts its command."""
+  label = f'{kind}-{number}'
+  folder = known.folder / 'cases' / label
+  folder.mkdir(parents=True)
+  case = KINDS[kind][0](random.Random(label), known, folder)  # noqa: S311
+  return judge.Fork(case, folder)
 
 
-def keep(folder: pathlib.Path, kept: pathlib.Path) -> None:
-  """Copies a case, but for its pipes: nothing ever comes out of them."""
-
-  def pipes(place: str, names: list[str]) -> list[str]:
-    return [name for name in names if pathlib.Path(place, name).is_fifo()]
-
-  shutil.rmtree(kept, ignore_errors=True)
-  shutil.copytree(folder, kept, symlinks=True, ignore=pipes)
+def judged(fork: judge.Fork, outcome: judge.Outcome) -> Tried:
+  """Notes how a case ended, and keeps it if that was wrong."""
+  label, case = fork.folder.name, fork.case
+  wrong = judge.wrong(case, outcome, fork.folder)
+  if wrong:
+    wrong = f'{label}: {wrong} ({case.told[:200]})'
+    print(f'WRONG {wrong!a}')
+    for path in fork.folder.rglob('*'):  # Nothing ever comes out of pipes.
+      if path.is_fifo():
+        path.unlink()
+    kept = pathlib.Path(_KEEP.value) / label
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(fork.folder, kept, symlinks=True)
+  shutil.rmtree(fork.folder)
+  return Tried(label.partition('-')[0], case.inputs, outcome, wrong)
 
 
 def main() -> None:
@@ -102,53 +101,51 @@ def main() -> None:
   if unknown := sorted(set(_ONLY.value) - set(KINDS)):
     raise ValueError(f'--only names {unknown[0]}; choose of {", ".join(KINDS)}')
   kinds = [kind for kind in KINDS if not _ONLY.value or kind in _ONLY.value]
-  found: list[tuple[str, int, judge.Outcome, str | None]] = []
-  wrong, lock = [], threading.Lock()
   numbers, until = order(kinds, _FIRST.value), time.monotonic() + _SECONDS.value
-
-  def left() -> Iterator[tuple[str, int]]:
-    while sum(n for _, n, _, _ in found) < _COUNT.value:
-      if time.monotonic() > until:
-        return
-      with lock:
-        drawn = next(numbers)
-      yield drawn
-
-  with tempfile.TemporaryDirectory() as folder:
-    known = ground.lay(pathlib.Path(folder))
-    with futures.ThreadPoolExecutor(_JUDGES) as pool:
-      for ended in [
-        pool.submit(work_off, known, left(), found) for _ in range(_JUDGES)
-      ]:
-        try:
-          ended.result()
-        except Exception as error:  # What was tried is told all the same.
-          wrong.append(f'a judge gave up: {error}')
-  wrong += [one for _, _, _, one in found if one]
-  if not found:
+  tried, running = list[Tried](), list[judge.Fork]()
+  # Forks would remove a `TemporaryDirectory` as they end.
+  folder = pathlib.Path(tempfile.mkdtemp())
+  try:
+    known = ground.lay(folder)
+    judge.load(known.folder / 'compiled')
+    while True:
+      count = sum(one.inputs for one in tried)
+      left = count < _COUNT.value and time.monotonic() < until
+      if left and len(running) < _AT_ONCE:
+        running.append(begin(*next(numbers), known))
+      elif not running:
+        break
+      for fork in list(running):
+        if outcome := fork.poll():
+          running.remove(fork)
+          tried.append(judged(fork, outcome))
+      time.sleep(0.005)
+  finally:
+    shutil.rmtree(folder)
+  wrong = [one.wrong for one in tried if one.wrong]
+  if not tried:
     wrong.append('nothing was tried in that time')
   inputs, ends = collections.Counter[str](), collections.Counter[str]()
-  for kind, count, outcome, _ in found:
-    inputs[kind] += count
-    ends[f'{kind}, status {outcome.status}'] += 1
+  for one in tried:
+    inputs[one.kind] += one.inputs
+    ends[f'{one.kind}, status {one.outcome.status}'] += 1
+  outcomes = [one.outcome for one in tried]
   timing.write(
     'fuzz',
     {
       'what': 'hostile inputs by kind, and how the commands ended',
-      'cases': len(found),
+      'cases': len(tried),
       'inputs': inputs.total(),
       'inputs_by_kind': dict(sorted(inputs.items())),
       'ends': dict(sorted(ends.items())),
-      'slowest_seconds': max(
-        (one.seconds for _, _, one, _ in found), default=0
-      ),
-      'most_memory_bytes': max((one.peak for _, _, one, _ in found), default=0),
+      'slowest_seconds': max((one.seconds for one in outcomes), default=0),
+      'most_memory_bytes': max((one.peak for one in outcomes), default=0),
       'wrong': wrong,
     },
   )
   if wrong:
     raise ValueError(
-      f'{len(wrong)} of {len(found)} cases ended otherwise; the first, '
+      f'{len(wrong)} of {len(tried)} cases ended otherwise; the first, '
       f'{wrong[0]}'
     )
 

@@ -47,12 +47,9 @@ def onnx(function: Any, images: int | str, pixels: np.ndarray) -> Any:
   shape: Any = types.SimpleNamespace(
     shape=(images, *pixels.shape[1:]), dtype=pixels.dtype
   )
-  model = jax2onnx.to_onnx(
-    function, [shape], opset=21, input_names=['pixels'], output_names=['a', 'b']
-  )
-  session = onnxruntime.InferenceSession(
-    model.SerializeToString(), providers=['CPUExecutionProvider']
-  )
+  names: Any = {'input_names': ['pixels'], 'output_names': ['a', 'b']}
+  model = jax2onnx.to_onnx(function, [shape], opset=21, **names)
+  session = onnxruntime.InferenceSession(model.SerializeToString())
   return lambda: session.run(None, {'pixels': pixels})
 
 
@@ -70,11 +67,8 @@ def measure(name: str) -> dict[str, float]:
   first = functools.partial(channels_first.detect, network, weights)
   calls['ONNX Runtime, channels first'] = onnx(first, 'images', pixels)
   calls['ONNX Runtime, channels last'] = onnx(plain, 1, pixels)
-  seconds = timing.in_turns(calls, ROUNDS)
-  return {
-    kind: round(1e3 * statistics.median(all_), 1)
-    for kind, all_ in seconds.items()
-  }
+  seconds = timing.in_turns(calls, ROUNDS).items()
+  return {kind: round(1e3 * statistics.median(s), 1) for kind, s in seconds}
 
 
 def main() -> None:

@@ -27,9 +27,7 @@ _WHAT = flags.DEFINE_multi_enum(
   'what', ['images', 'pixels'], ['images', 'pixels'], 'What to measure.'
 )
 _WEIGHTS = flags.DEFINE_string(
-  'weights',
-  '',
-  "ImageNet's ResNet18: a file, or a name on the hub; empty: torchvision's.",
+  'weights', '', "ImageNet's ResNet18: a file, or a name on the hub."
 )
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Number of generated sets.', 1)
 _IMAGES = flags.DEFINE_multi_integer(
@@ -44,6 +42,12 @@ _SIDE = 768  # Of the pictures with defects of known size.
 _DIAMETERS = (6, 12, 24, 48)  # Of these defects, in the picture's pixels.
 _DARKER = 0.4  # By this share.
 _TESTED = 16  # Pictures of each kind.
+_TOLD = {
+  'images': 'I-AUROC by the number of good images, trained for equally many '
+  "steps, the demo's backbone",
+  'pixels': 'I-AUROC by the side of the input and the diameter of dark dots in '
+  f"pictures of {_SIDE} pixels, ImageNet's ResNet18",
+}
 
 
 def resnet18() -> Config:
@@ -70,11 +74,8 @@ def run(
   config.data.root = str(root)
   config.evaluation.pictures = 0
   config.evaluation.every = config.train.epochs
-  table = train.train_and_evaluate(config, workdir)
-  return {
-    category: found['last']['image_auroc']['mean']
-    for category, found in table['categories'].items()
-  }
+  found = train.train_and_evaluate(config, workdir)['categories'].items()
+  return {name: one['last']['image_auroc']['mean'] for name, one in found}
 
 
 def of_images(count: int, seed: int, folder: pathlib.Path) -> dict[str, float]:
@@ -93,14 +94,9 @@ def of_images(count: int, seed: int, folder: pathlib.Path) -> dict[str, float]:
 
 def of_pixels(side: int, seed: int, folder: pathlib.Path) -> dict[str, float]:
   """Returns I-AUROC by the diameter of dark dots, in the picture's pixels."""
-  root = folder / 'dots'
+  root, one = folder / 'dots', [_CATEGORY]
   demo.generate(
-    root,
-    seed=seed,
-    categories=[_CATEGORY],
-    defective=0,
-    good=_TESTED,
-    size=_SIDE,
+    root, seed=seed, categories=one, defective=0, good=_TESTED, size=_SIDE
   )
   rng = np.random.default_rng(seed)
   for diameter in _DIAMETERS:
@@ -145,9 +141,12 @@ def main() -> None:
   path = timing.RESULTS / 'own_data.json'
   result = json.loads(path.read_text()) if path.exists() else {}
   for name in _WHAT.value:
-    of_one = of_images if name == 'images' else of_pixels
+    of_one, values = {
+      'images': (of_images, _IMAGES.value),
+      'pixels': (of_pixels, _SIDES.value),
+    }[name]
     figures = {}
-    for value in (_IMAGES if name == 'images' else _SIDES).value:
+    for value in values:
       sets = []
       for seed in range(_SEEDS.value):
         with tempfile.TemporaryDirectory() as folder:
@@ -156,12 +155,7 @@ def main() -> None:
         key: statistics.fmean(one[key] for one in sets) for key in sets[0]
       }
     result[name] = {
-      'what': {
-        'images': 'I-AUROC by the number of good images, trained for equally '
-        "many steps, the demo's backbone",
-        'pixels': 'I-AUROC by the side of the input and the diameter of dark '
-        f"dots in pictures of {_SIDE} pixels, ImageNet's ResNet18",
-      }[name],
+      'what': _TOLD[name],
       'image_auroc': figures,
       'generated_sets': _SEEDS.value,
       'versions': environment.versions(),

@@ -31,12 +31,7 @@ from simplenet_jax import cli, train
 from simplenet_jax.detector import Detector
 
 _BACKBONE = flags.DEFINE_string('backbone', 'wide_resnet50_2', 'Which ResNet.')
-_PRECISION = flags.DEFINE_enum(
-  'precision',
-  'float32',
-  ['float32', 'tensorfloat32', 'bfloat16'],
-  'Of lean and ours.',
-)
+_PRECISION = timing.define_precision('Of lean and ours.')
 _BATCHES = flags.DEFINE_list(
   'batches', ['1', '16'], 'Sizes of a batch; for GPUs add 64.'
 )
@@ -109,11 +104,10 @@ def measure(functions: dict[str, Any], batch: int, rounds: int) -> dict:
   """Times calls in turns."""
   times = timing.in_turns(functions, rounds)
   medians = {name: statistics.median(each) for name, each in times.items()}
+  slow = {name: np.quantile(each, 0.95) for name, each in times.items()}
   return {
     'milliseconds_median': {n: 1e3 * value for n, value in medians.items()},
-    'milliseconds_p95': {
-      name: 1e3 * float(np.quantile(each, 0.95)) for name, each in times.items()
-    },
+    'milliseconds_p95': {n: 1e3 * float(value) for n, value in slow.items()},
     'images_per_second': {n: batch / value for n, value in medians.items()},
     'over_ours': {n: value / medians['ours'] for n, value in medians.items()},
   }

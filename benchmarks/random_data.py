@@ -37,12 +37,7 @@ def make_config(
 ) -> Any:
   """Writes images and weights; returns the reference protocol's settings.
 
-  Args:
-    folder: An empty folder.
-    sizes: Training, normal and defective test images of each category.
-    backbone: The architecture.
-    precision: Of the heads' products.
-    crop: The side of an input, in pixels.
+  `sizes` are training, normal and defective test images of each category.
   """
   write_images(folder / 'data', sizes)
   path = folder / 'weights.safetensors'

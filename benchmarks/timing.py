@@ -9,10 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from absl import flags
 
 from simplenet_jax import environment
 from simplenet_jax.evaluation import results
 
+flags.disclaim_key_flags()  # They belong to the benchmark that defines them.
+
+_PRECISIONS = ['float32', 'tensorfloat32', 'bfloat16']
 RESULTS = pathlib.Path(__file__).parent / 'results'
 
 
@@ -21,9 +25,7 @@ def in_turns(
 ) -> dict[str, list[float]]:
   """Returns each function's seconds; turns share the machine's moods.
 
-  Args:
-    functions: Each must return only when its work is done.
-    rounds: How often each is called, after one call that is not counted.
+  Each is called once before, and returns when its work is done.
   """
   seconds = {name: [] for name in functions}
   for function in functions.values():
@@ -36,12 +38,13 @@ def in_turns(
   return seconds
 
 
-def torch_device(precision: str) -> str:
-  """Has PyTorch use all cores and a precision; returns where it runs.
+def define_precision(of: str) -> flags.FlagHolder[str]:
+  """Defines --precision."""
+  return flags.DEFINE_enum('precision', 'float32', _PRECISIONS, of)
 
-  Raises:
-    ValueError: If JAX would run elsewhere.
-  """
+
+def torch_device(precision: str) -> str:
+  """Has PyTorch use all cores and a precision; returns where it runs."""
   import torch
 
   device = 'cuda' if torch.cuda.is_available() else 'cpu'

@@ -39,9 +39,8 @@ class Head(nn.Module):
     adapted = self.adaptor(patches)
     both = self.discriminate(torch.cat([adapted, adapted + noise]))
     normal, counterfeit = both.chunk(2)
-    return (0.5 - normal).clamp(min=0).mean() + (0.5 + counterfeit).clamp(
-      min=0
-    ).mean()
+    miss = functional.relu(0.5 - normal).mean()
+    return miss + functional.relu(0.5 + counterfeit).mean()
 
   def discriminate(self, adapted: torch.Tensor) -> torch.Tensor:
     """Returns logits, `[patches, 1]`."""
@@ -81,11 +80,8 @@ def finish(device: str) -> None:
 def aggregate(levels: Sequence[torch.Tensor]) -> torch.Tensor:
   """Returns patch features as the released code makes them.
 
-  Args:
-    levels: `[batch, channels, h, w]`, the finest first.
-
-  Returns:
-    `[batch * H * W, DIM]`.
+  Levels are `[batch, channels, h, w]`, the finest first; features
+  `[batch * H * W, DIM]`.
   """
   height, width = levels[0].shape[2:]
   pooled = []
@@ -106,9 +102,8 @@ class Features(nn.Module):
 
   def __init__(self, backbone: str):
     super().__init__()
-    self.network: Any = torch_resnet.pad(
-      torch_resnet.fabricate(backbone), 'reflect'
-    )
+    fabricated = torch_resnet.fabricate(backbone)
+    self.network: Any = torch_resnet.pad(fabricated, 'reflect')
     # Where layer2 and layer3 end: blocks are counted after the stem.
     depths = torch_resnet.SPECS[backbone][1]
     self.ends = (sum(depths[:2]), sum(depths[:3]))
@@ -137,11 +132,8 @@ class Released(nn.Module):
     self.head: Any = Head().eval()
 
   def predict(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maps pixels uint8 `[batch, side, side, 3]` to maps and scores.
-
-    Batches of 8 at most, as the released code has them: of 64 images it would
-    resize more numbers than PyTorch counts.
-    """
+    """Maps pixels uint8 `[batch, side, side, 3]` to maps and scores."""
+    # As the released code: PyTorch cannot resize what 64 images have at once.
     starts = range(0, len(pixels), 8)
     parts = [self._predict(pixels[start : start + 8]) for start in starts]
     maps, scores = zip(*parts, strict=True)
@@ -187,14 +179,13 @@ class Lean(nn.Module):
     """Maps pixels uint8 `[batch, side, side, 3]` to maps and scores."""
     x = (pixels.movedim(-1, 1).float() / 255 - self.mean) / self.std
     x = x.to(self.head.first.weight.dtype, memory_format=torch.channels_last)
-    fine, coarse = (
-      functional.conv2d(
-        level, kernel, padding=1, groups=level.shape[1] // kernel.shape[1]
-      )
-      for level, kernel in zip(
-        self.features.levels(x), self.kernels, strict=True
-      )
-    )
+    pooled = []
+    for level, kernel in zip(
+      self.features.levels(x), self.kernels, strict=True
+    ):
+      groups = level.shape[1] // kernel.shape[1]
+      pooled.append(functional.conv2d(level, kernel, padding=1, groups=groups))
+    fine, coarse = pooled
     grid = fine.shape[2:]
     rows = torch.cat([fine, _resize(coarse, grid)], 1)
     rows = rows.movedim(1, -1).flatten(0, 2)

@@ -35,12 +35,7 @@ from simplenet_jax.data import frame, images
 from simplenet_jax.evaluation import results
 
 _BACKBONE = flags.DEFINE_string('backbone', 'wide_resnet50_2', 'Which ResNet.')
-_PRECISION = flags.DEFINE_enum(
-  'precision',
-  'float32',
-  ['float32', 'tensorfloat32', 'bfloat16'],
-  'Of matrix products, in all three.',
-)
+_PRECISION = timing.define_precision('Of matrix products, in all three.')
 _IMAGES = flags.DEFINE_integer('images', 24, 'Images of an epoch.', 8)
 _ROUNDS = flags.DEFINE_integer('rounds', 3, 'Each time is the median of.', 1)
 _EPOCHS = flags.DEFINE_integer('epochs', 5, 'Of ours, in each round.', 1)
@@ -87,17 +82,14 @@ def compare(
     return frame.Frame.protocol(size, side + 41, side).image_to_input(image)
 
   features = torch_simplenet.Features(backbone).to(device)
-  released, lean = (
-    torch_simplenet.make_step(device, compiled) for compiled in (False, True)
-  )
+  released = torch_simplenet.make_step(device, compiled=False)
+  lean = torch_simplenet.make_step(device, compiled=True)
 
   def placed(pixels: list[np.ndarray]) -> torch.Tensor:
     x = torch.tensor(images.normalize(np.stack(pixels))).movedim(-1, 1)
     return x.to(device)
 
-  decoded = [
-    placed([read(path) for path in files[i : i + batch]]) for i in starts
-  ]
+  decoded = [placed(list(map(read, files[i : i + batch]))) for i in starts]
   cached = [features(pixels) for pixels in decoded]
 
   def of_files():

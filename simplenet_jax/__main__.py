@@ -7,7 +7,7 @@ import ast
 import difflib
 import importlib.util
 import pathlib
-import runpy
+import runpy  # noqa: TID251
 import sys
 
 from simplenet_jax import __version__

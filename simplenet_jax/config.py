@@ -5,7 +5,7 @@ Nothing here imports jax.
 
 import difflib
 import inspect
-import runpy
+import runpy  # noqa: TID251
 import traceback
 from collections.abc import Collection, Mapping
 from pathlib import Path

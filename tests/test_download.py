@@ -5,8 +5,6 @@ import json
 import os
 import runpy
 import signal
-import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -51,10 +49,9 @@ def server(monkeypatch):
 
 
 def offer(monkeypatch, server):
+  served = {'url': server.url, 'sha256': server.sha256}
   for name in ('mvtec_ad', 'visa'):
-    archive = downloads.ARCHIVES[name]._replace(
-      url=server.url, sha256=server.sha256
-    )
+    archive = downloads.ARCHIVES[name]._replace(**served)
     monkeypatch.setitem(downloads.ARCHIVES, name, archive)
 
 
@@ -213,50 +210,3 @@ def test_a_stopped_download_goes_on(server, root, number):
   download(root)
   assert server.asked == [None, f'bytes={PIECE}-']
   assert_made(root / 'visa')
-
-
-CHILD = """
-import pathlib, sys
-from simplenet_jax.data import download, unpack
-
-url, sha256, root = sys.argv[1:]
-write = unpack._write
-
-def slow(*arguments):
-  write(*arguments)
-  print('unpacks', flush=True)
-  sys.stdin.read()
-
-unpack._write = slow
-archive = download.ARCHIVES['visa']._replace(url=url, sha256=sha256)
-download.obtain(archive, pathlib.Path(root))
-"""
-
-
-def test_a_killed_download_and_a_killed_extraction_go_on(server, root):
-  def kill_when(ready):
-    child = subprocess.Popen(
-      [sys.executable, '-c', CHILD, server.url, server.sha256, str(root)],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-    )
-    try:
-      ready(child)
-    finally:
-      child.kill()
-      child.communicate()
-
-  killed = threading.Event()
-  server.pieces, server.at_piece = [PIECE], lambda: killed.wait(300)
-  kill_when(lambda _: wait_for(root / PART))
-  killed.set()
-  kill_when(
-    lambda child: next(line for line in child.stdout if b'unpacks' in line)
-  )
-  assert server.asked == [None, f'bytes={PIECE}-']
-  assert listing(root)[0] == '.partial-visa'
-  assert not (root / 'visa').exists()
-  download(root)
-  assert len(server.asked) == 2
-  assert_made(root / 'visa')
-  assert [path.name for path in root.iterdir()] == ['visa']

@@ -46,8 +46,8 @@ def training(
   root: pathlib.Path, work: pathlib.Path, **others: object
 ) -> list[str]:
   """Returns a small run's command line; `others` are settings, __ for a dot."""
-  more = {name.replace('__', '.'): value for name, value in others.items()}
-  settings = {**SETTINGS, 'data.root': root, **more}
+  settings = {**SETTINGS, 'data.root': root}
+  settings |= {name.replace('__', '.'): value for name, value in others.items()}
   return [
     'simplenet_jax.main',
     '--config=configs/demo.py',
@@ -68,18 +68,11 @@ def lay(folder: pathlib.Path) -> Ground:
   )
   copied, converted = folder / 'demo.safetensors', folder / 'demo.pth'
   shutil.copyfile(files.locate('demo', '--weights'), copied)
-  tensors = safetensors.load_file(copied)
-  torch.save(
-    {n: torch.from_numpy(t.copy()) for n, t in tensors.items()}, converted
-  )
-  return Ground(
-    folder,
-    root,
-    run,
-    run / 'detectors' / 'gasket.safetensors',
-    (copied, converted),
-    write_released(folder / 'ckpt.pth'),
-  )
+  tensors = safetensors.load_file(copied).items()
+  torch.save({n: torch.from_numpy(t.copy()) for n, t in tensors}, converted)
+  detector = run / 'detectors' / 'gasket.safetensors'
+  released = write_released(folder / 'ckpt.pth')
+  return Ground(folder, root, run, detector, (copied, converted), released)
 
 
 def write_released(path: pathlib.Path) -> pathlib.Path:
@@ -93,14 +86,14 @@ def write_released(path: pathlib.Path) -> pathlib.Path:
     'tail.weight': (1, hidden),
   }
   adaptor = {'layers.0fc.weight': (dim, dim), 'layers.0fc.bias': (dim,)}
-  parts = {'discriminator': discriminator, 'pre_projection': adaptor}
-  torch.save(
-    {
-      part: {name: torch.ones(shape) for name, shape in shapes.items()}
-      for part, shapes in parts.items()
-    },
-    path,
-  )
+  content = {
+    part: {name: torch.ones(shape) for name, shape in shapes.items()}
+    for part, shapes in (
+      ('discriminator', discriminator),
+      ('pre_projection', adaptor),
+    )
+  }
+  torch.save(content, path)
   return path
 
 

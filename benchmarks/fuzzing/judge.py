@@ -1,7 +1,6 @@
 """Runs commands on hostile input and says what is wrong with how they end.
 
-As a module of its own, `python -m benchmarks.fuzzing.judge` is a process that
-has everything loaded and runs commands in forks of itself. A fork starts in
+Commands run in forks of a process that has everything loaded. A fork starts in
 milliseconds and is a process like any: it has its own flags, prints, leaves a
 status, crashes and hangs alone.
 """
@@ -9,19 +8,20 @@ status, crashes and hangs alone.
 import atexit
 import dataclasses
 import gc
-import json
 import os
 import pathlib
 import resource
 import runpy
 import signal
-import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import IO, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
+
+import jax
+from absl import flags
 
 # Bytes of memory that no small input may lead to, beside what is loaded.
 MEMORY = 6 << 30
@@ -41,92 +41,91 @@ class Outcome(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """One command and what it is given.
+  """One command and what it is given."""
 
-  Attributes:
-    argv: The module, and its arguments.
-    told: What makes the input hostile, for whoever looks into a finding.
-    inputs: How many inputs are tried at once.
-    seconds: After which it is told to stop.
-    trains: Whether it may take longer than that, and stops when it is told to.
-    check: Says what else is wrong, given how it ended.
-  """
-
-  argv: Sequence[str]
-  told: str
-  inputs: int = 1
-  seconds: float = 60.0
-  trains: bool = False
+  argv: Sequence[str]  # The module, and its arguments.
+  told: str  # What makes the input hostile, for whoever looks into a finding.
+  inputs: int = 1  # How many are tried at once.
+  seconds: float = 60.0  # After which it is told to stop.
+  trains: bool = False  # Whether it may take longer, and stops when told to.
+  # Says what else is wrong, given how it ended.
   check: Callable[[Outcome], str | None] = lambda outcome: None
 
 
-Run = Callable[[Case, pathlib.Path], Outcome]
+def load(compiled: pathlib.Path) -> None:
+  """Loads what commands import, but not them: each defines its flags.
 
-
-def started(compiled: pathlib.Path) -> tuple[Run, Callable[[], object]]:
-  """Starts a process that forks; returns what runs a case, and what ends it.
-
-  Args:
-    compiled: Where compiled programs are kept from case to case.
+  Compiled programs are kept in a folder from case to case.
   """
-  process = subprocess.Popen(
-    [sys.executable, '-m', 'benchmarks.fuzzing.judge'],
-    env={
-      **os.environ,
-      'COLUMNS': '200',
-      'JAX_COMPILATION_CACHE_DIR': str(compiled),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-      'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '0',
-    },
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-  )
-  read: IO[str] = process.stdout  # type: ignore[assignment]
-  write: IO[str] = process.stdin  # type: ignore[assignment]
-  if read.readline().strip() != 'ready':
-    raise ValueError('the process that forks did not start')
+  import torch  # noqa: F401 - of files of weights.
 
-  def run(case: Case, folder: pathlib.Path) -> Outcome:
-    print(
-      json.dumps([list(case.argv), str(folder), case.seconds]),
-      file=write,
-      flush=True,
-    )
-    status, seconds, peak = json.loads(read.readline())
-    out, errors = (
-      (folder / name).read_text(encoding='utf-8', errors='surrogateescape')
-      for name in ('stdout', 'stderr')
-    )
-    return Outcome(status, out, errors, seconds, peak)
+  from simplenet_jax import cli, detector, train  # noqa: F401
+  from simplenet_jax.data import download  # noqa: F401
 
-  return run, process.terminate
+  os.environ['COLUMNS'] = '200'
+  jax.config.update('jax_compilation_cache_dir', str(compiled))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+  jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
+  # Else every fork would copy all there is to look for what is not needed.
+  gc.collect()
+  gc.freeze()
+
+
+class Fork:
+  """A case under way; it is asked to stop, then killed, if it takes long."""
+
+  def __init__(self, case: Case, folder: pathlib.Path):
+    self.case, self.folder = case, folder
+    self._begun, self._stop = time.monotonic(), case.seconds
+    self._signals = [signal.SIGTERM, signal.SIGKILL]
+    sys.stdout.flush()  # Or the fork would print it too.
+    self._child = os.fork()
+    if not self._child:
+      try:
+        _become(list(case.argv), folder)
+      finally:  # The fork must not go on as the judge.
+        os._exit(70)
+
+  def poll(self) -> Outcome | None:
+    """Returns how it ended; None while it has not."""
+    found, status, usage = os.wait4(self._child, os.WNOHANG)
+    passed = time.monotonic() - self._begun
+    if found:
+      code, peak = os.waitstatus_to_exitcode(status), usage.ru_maxrss << 10
+      out, errors = (
+        (self.folder / name).read_text('utf-8', 'surrogateescape')
+        for name in ('stdout', 'stderr')
+      )
+      return Outcome(code, out, errors, passed, peak)
+    if self._signals and passed > self._stop:
+      os.kill(self._child, self._signals.pop(0))
+      self._stop += _KILL
+    return None
 
 
 def wrong(case: Case, outcome: Outcome, folder: pathlib.Path) -> str | None:
   """Returns what is wrong with how a case in a folder ended, if anything."""
   status, lines = outcome.status, outcome.errors.splitlines()
   final = [line for line in lines if line.startswith(('error: ', 'stop: '))]
+  last = final[0] if final else ''
   # It says so where there is something to save, and else ends by the signal.
   told_to = outcome.seconds >= case.seconds
   stopped = told_to and status in (143, -signal.SIGTERM)
-  if told_to and not case.trains:
-    return f'not done after {case.seconds:.0f} s'
-  if status not in (0, 1, 2) and not stopped:
-    return f'status {status}'
-  if 'Traceback' in outcome.errors + outcome.out:
-    return 'a traceback'
-  if len(final) != (status > 0):
-    return f'status {status} and {len(final)} lines that say why'
-  if final and lines[-1] != final[0]:
-    return 'the line that says why is not the last'
-  if final and len(final[0]) > 2000:
-    return f'a line of {len(final[0])} characters'
-  if outcome.peak > MEMORY:
-    return f'{outcome.peak >> 20} MiB of memory'
-  if left := list(folder.rglob('.partial-*')):
-    return f'left behind: {left[0].name}'
-  return case.check(outcome)
+  left = [path.name for path in folder.rglob('.partial-*')]
+  findings = {
+    f'not done after {case.seconds:.0f} s': told_to and not case.trains,
+    f'status {status}': status not in (0, 1, 2) and not stopped,
+    'a traceback': 'Traceback' in outcome.errors + outcome.out,
+    f'status {status} and {len(final)} lines that say why': (
+      len(final) != (status > 0)
+    ),
+    'the line that says why is not the last': last and lines[-1] != last,
+    f'a line of {len(last)} characters': len(last) > 2000,
+    f'{outcome.peak >> 20} MiB of memory': outcome.peak > MEMORY,
+    f'left behind: {left}': left,
+  }
+  found = [why for why, holds in findings.items() if holds]
+  return found[0] if found else case.check(outcome)
 
 
 def run_module(module: str) -> int:
@@ -152,6 +151,9 @@ def _become(argv: list[str], folder: pathlib.Path) -> NoReturn:
   os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
   resource.setrlimit(resource.RLIMIT_AS, (_ROOM, _ROOM))
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+  for name in list(flags.FLAGS):
+    if 'fuzz' in str(flags.FLAGS.find_module_defining_flag(name)):
+      delattr(flags.FLAGS, name)
   sys.argv = argv
   status = run_module(argv[0])
   # As an interpreter ends, up to where it frees what it holds.
@@ -160,42 +162,3 @@ def _become(argv: list[str], folder: pathlib.Path) -> NoReturn:
   for stream in (sys.stdout, sys.stderr):
     stream.flush()
   os._exit(status)
-
-
-def _wait(child: int, stop: float) -> tuple[int, float, int]:
-  """Waits for a fork; asks it to stop, then kills it, if it takes long."""
-  start, signals = time.monotonic(), [signal.SIGTERM, signal.SIGKILL]
-  while True:
-    found, status, usage = os.wait4(child, os.WNOHANG)
-    passed = time.monotonic() - start
-    if found:
-      code = os.waitstatus_to_exitcode(status)
-      return code, passed, usage.ru_maxrss << 10
-    if signals and passed > stop:
-      os.kill(child, signals.pop(0))
-      stop += _KILL
-    time.sleep(0.005)
-
-
-def _serve() -> None:
-  """Runs a case for each line of the input, until that ends."""
-  # What commands import, but not they: each defines its flags.
-  import torch  # noqa: F401 - of files of weights.
-
-  from simplenet_jax import cli, detector, train  # noqa: F401
-  from simplenet_jax.data import download  # noqa: F401
-
-  # Else every fork would copy all there is to look for what is not needed.
-  gc.collect()
-  gc.freeze()
-  print('ready', flush=True)
-  for line in sys.stdin:
-    argv, folder, seconds = json.loads(line)
-    child = os.fork()
-    if not child:
-      _become(argv, pathlib.Path(folder))
-    print(json.dumps(_wait(child, seconds)), flush=True)
-
-
-if __name__ == '__main__':
-  _serve()

@@ -15,11 +15,9 @@ class Command:
   """Pickled, it is a command that runs when it is read by what trusts it."""
 
   def __init__(self, line: str):
-    """Notes a command line."""
     self.line = line
 
   def __reduce__(self):
-    """Has whoever reads it run the line."""
     return os.system, (self.line,)
 
 
@@ -43,13 +41,7 @@ def strangers(line: str) -> list[bytes]:
 
 
 def mutated(chance: Random, content: bytes, line: str = ':') -> bytes:
-  """Returns a file's content, changed in one to three ways.
-
-  Args:
-    chance: Where randomness comes from.
-    content: What the file held.
-    line: A command line that must not run.
-  """
+  """Returns changed content, or a stranger's; `line` must never be run."""
   if chance.random() < 0.1:
     return chance.choice(strangers(line))
   for _ in range(chance.choice((1, 1, 1, 2, 3))):

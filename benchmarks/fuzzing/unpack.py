@@ -7,7 +7,7 @@ from simplenet_jax.data.unpack import staged, unpack
 
 
 def main(names: list[str]) -> None:
-  """Unpacks."""
+  """Unpacks within narrow bounds."""
   archive, target = map(pathlib.Path, names)
   with staged(target) as aside:
     unpack(archive, aside, 10**6, 100).rename(target)

@@ -56,7 +56,7 @@ def test_what_else_is_seen(tmp_path):
   case = judge.Case(['x'], 'a case', check=lambda found: found.out or None)
   assert judge.wrong(case, outcome(out='odd'), tmp_path) == 'odd'
   (tmp_path / '.partial-1-x.png').touch()
-  assert 'left behind: .partial' in judge.wrong(CASE, outcome(), tmp_path)
+  assert "left behind: ['.partial" in judge.wrong(CASE, outcome(), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -8,29 +8,17 @@ import threading
 
 
 class Server:
-  """What it serves, and how.
-
-  Attributes:
-    content: The file, whatever the path.
-    ranges: Whether it knows ranges at all.
-    pieces: Bytes that each request gets before the connection ends.
-    statuses: What each request is answered instead.
-    most: Bytes that a range has at most.
-    length: Whether it tells how long the file is.
-    header: Further header lines.
-    at_piece: Called at the end of a piece, before the connection ends.
-    asked: The range of each request.
-    sent: Bytes of the file sent to each request.
-  """
+  """What it serves, and how."""
 
   def __init__(self, content):
-    self.content = content
-    self.ranges = self.length = True
-    self.most = len(content)
-    self.pieces, self.statuses, self.header = [], [], {}
-    self.at_piece = lambda: None
-    self.asked, self.sent = [], []
-    self.url = ''
+    self.content, self.url = content, ''  # The file, whatever the path.
+    self.ranges = self.length = True  # Whether it knows them.
+    self.most = len(content)  # Bytes that a range has at most.
+    self.pieces = []  # Bytes that a request gets before the connection ends.
+    self.at_piece = lambda: None  # Called before it ends.
+    self.statuses = []  # What each request is answered instead.
+    self.header = {}  # Further header lines.
+    self.asked, self.sent = [], []  # Ranges and numbers of bytes.
 
   @property
   def sha256(self):

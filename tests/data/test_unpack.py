@@ -84,28 +84,21 @@ def test_every_kind_is_unpacked(tmp_path, target, kind, prefix):
   assert {path.split('/')[0] for path in listing(target.parent)} == {'set'}
 
 
-def test_modes_and_owners_of_the_archive_do_not_count(tmp_path, target):
+@pytest.mark.parametrize('form', [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_names_may_be_long_and_modes_do_not_count(tmp_path, target, form):
   odd = {'mode': 0o7777, 'uid': 12345, 'gid': 12345}
   entries = [
     tar_entry('a', kind=tarfile.DIRTYPE, **odd),
     tar_entry('b', kind=tarfile.DIRTYPE, mode=0),
     tar_entry('a/x', b'x', **odd),
-    tar_entry('b/y', b'y', mode=0o400),
+    tar_entry(f'{"f" * 120}/{"n" * 120}', b'y', mode=0o400),
   ]
-  extract(tar(tmp_path / 'set.tar', *entries), target)
+  extract(tar(tmp_path / 'set.tar', *entries, format=form), target)
+  assert sorted(contents(target).values()) == [b'x', b'y']
   for path in [target, *target.rglob('*')]:
     assert not path.stat().st_mode & (stat.S_ISUID | stat.S_IWOTH)
     assert path.stat().st_mode & stat.S_IWUSR
     assert path.stat().st_uid == os.getuid()
-
-
-@pytest.mark.parametrize('form', [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_long_names_of_each_format(tmp_path, target, form):
-  name = f'{"f" * 120}/{"n" * 120}'
-  archive = tmp_path / 'set.tar'
-  tar(archive, tar_entry(name, b'0'), tar_entry('x', b''), format=form)
-  extract(archive, target)
-  assert contents(target)[name] == b'0'
 
 
 @pytest.mark.parametrize('kind', ['tar', 'tar.xz', 'zip'])
@@ -129,11 +122,10 @@ def test_names_that_lead_elsewhere(tmp_path, target, kind, name):
   assert listing(tmp_path) == ['data', archive.name]
 
 
-@pytest.mark.parametrize('name', ['a\0b', 'a\udcffb'])
-def test_names_that_are_no_text(tmp_path, target, name):
-  entry = tar_entry('x', b'0', pax_headers={'path': name})
-  archive = tar(tmp_path / 'set.tar', entry, format=tarfile.PAX_FORMAT)
-  refused(archive, target, 'leads elsewhere')
+def test_names_that_are_no_text(tmp_path, target):
+  for name in ('a\0b', 'a\udcffb'):
+    entry = tar_entry('x', b'0', pax_headers={'path': name})
+    refused(tar(tmp_path / 'set.tar', entry), target, 'leads elsewhere')
   archive = pack(tmp_path / 'set.zip', ('ok', '0'), ('a.exe_b.png', '1'))
   content = archive.read_bytes()
   archive.write_bytes(content.replace(b'a.exe_b.png', b'a.exe\0b.png'))
@@ -181,21 +173,15 @@ def test_more_than_the_bounds(tmp_path, target, kind):
     refused(bomb, target, rf'or {100 * size / 1000:.0f} kB in it')
 
 
-@pytest.mark.parametrize(
-  ('kind', 'size'),
-  [
-    (tarfile.GNUTYPE_LONGNAME, 50_000_000),
-    (tarfile.REGTYPE, 10**12),
-    (tarfile.REGTYPE, -512),
-  ],
-)
-def test_a_header_that_lies_about_its_size(tmp_path, target, kind, size):
+@pytest.mark.parametrize('size', [50_000_000, 10**12, -512])
+def test_a_header_that_lies_about_its_size(tmp_path, target, size):
   """Neither memory nor the disk fills by what a header promises."""
-  lie = tarfile.TarInfo('a')
-  lie.type, lie.size = kind, size
-  archive = tmp_path / 'set.tar'
-  archive.write_bytes(lie.tobuf(tarfile.GNU_FORMAT) + bytes(20_000))
-  refused(archive, target, 'no whole tar or zip')
+  for kind in (tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME):
+    lie = tarfile.TarInfo('a')
+    lie.type, lie.size = kind, size
+    archive = tmp_path / 'set.tar'
+    archive.write_bytes(lie.tobuf(tarfile.GNU_FORMAT) + bytes(20_000))
+    refused(archive, target, 'no whole tar or zip')
 
 
 @pytest.mark.parametrize('kind', KINDS[1:])
@@ -223,21 +209,23 @@ def test_files_that_are_no_archives(tmp_path, target):
   refused(archive, target, 'is encrypted')
 
 
-@pytest.mark.parametrize('kind', ['folder', 'file', 'link', 'broken link'])
-def test_what_is_there_is_left_as_it_is(tmp_path, target, kind):
+def test_what_is_there_is_left_as_it_is(tmp_path, target):
+  archive = pack(tmp_path / 'set.tar', *FILES.items())
   target.parent.mkdir()
-  match kind:
-    case 'folder':
-      (target / 'mine').mkdir(parents=True)
-    case 'file':
-      target.touch()
-    case _:
-      target.symlink_to(tmp_path if kind == 'link' else 'nowhere')
-  before = listing(target.parent)
-  with pytest.raises(ValueError, match='is there already') as caught:
-    extract(pack(tmp_path / 'set.tar', *FILES.items()), target)
-  assert str(target) in str(caught.value)
-  assert listing(target.parent) == before
+  for make in (
+    target.touch,
+    lambda: target.symlink_to('nowhere'),
+    lambda: target.symlink_to(tmp_path),
+    lambda: (target / 'mine').mkdir(parents=True),
+  ):
+    make()
+    before = listing(target.parent)
+    with pytest.raises(ValueError, match='is there already') as caught:
+      extract(archive, target)
+    assert str(target) in str(caught.value)
+    assert listing(target.parent) == before
+    if not (target / 'mine').exists():
+      target.unlink()
 
 
 def test_what_another_run_makes_is_left_until_it_ended(tmp_path, target):
@@ -247,9 +235,8 @@ def test_what_another_run_makes_is_left_until_it_ended(tmp_path, target):
   descriptor = os.open(left, os.O_RDONLY)
   fcntl.flock(descriptor, fcntl.LOCK_EX)
   before = listing(target.parent)
-  with pytest.raises(ValueError, match='another run makes it') as caught:
+  with pytest.raises(ValueError, match='set: another run makes it'):
     extract(archive, target)
-  assert str(target) in str(caught.value)
   assert listing(target.parent) == before
   os.close(descriptor)
   extract(archive, target)
@@ -257,20 +244,14 @@ def test_what_another_run_makes_is_left_until_it_ended(tmp_path, target):
   assert not left.exists()
 
 
-@pytest.mark.parametrize('told', ['before', 'while'])
-def test_a_full_disk_leaves_nothing(
-  tmp_path, target, monkeypatch, file_limit, told
-):
+def test_a_full_disk_leaves_nothing(tmp_path, target, monkeypatch, file_limit):
   archive = pack(tmp_path / 'set.tar', *FILES.items())
-  if told == 'before':
-    usage = types.SimpleNamespace(free=1000)
-    monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage)
-    match = r'needs \d+ kB, 1 kB are free'
-  else:
-    file_limit(650_000)
-    match = 'File too large while'
-  with pytest.raises(OSError, match=match) as caught:
+  file_limit(650_000)
+  with pytest.raises(OSError, match='data: File too large while'):
     extract(archive, target)
-  assert '\n' not in str(caught.value)
-  assert str(target.parent) in str(caught.value)
+  assert listing(target.parent) == []
+  usage = types.SimpleNamespace(free=1000)
+  monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage)
+  with pytest.raises(OSError, match=r'needs \d+ kB, 1 kB are free'):
+    extract(archive, target)
   assert listing(target.parent) == []
