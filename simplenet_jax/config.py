@@ -316,27 +316,24 @@ def suggestion(path: str, known: Collection[str]) -> str:
   return f'; did you mean --config.{close[0]}?' if close else ''
 
 
-def crop_caution(data: Config, protocols: Config | None) -> str:
+def crop_caution(config: Config) -> str:
   """Returns what a crop leaves out or adds, where it does not fit the resize.
-
-  Args:
-    data: The `data` section of checked settings.
-    protocols: The same section of the protocol that they follow, or None.
 
   Returns:
     A sentence with the remedy; nothing where as much of an image is seen as the
     protocol lets see, or all of it.
   """
-  resize, crop = data.resize, data.crop
+  resize, crop = config.data.resize, config.data.crop
   remedy = 'set both, or --config.data.crop=0 to see the whole image'
   if crop > resize:
     return (
       f'resize {resize} is smaller than crop {crop}: every image gets a black '
       f'frame of {(crop - resize + 1) // 2} pixels; {remedy}'
     )
-  if not crop or not protocols or crop == resize:
+  if not crop or crop == resize or config.protocol not in PROTOCOLS:
     return ''
-  if abs(crop / resize - protocols.crop / protocols.resize) < 0.005:
+  usual = from_protocol(config.protocol).data
+  if abs(crop / resize - usual.crop / usual.resize) < 0.005:
     return ''
   return (
     f'crop is {crop} of an image whose shorter side is resized to {resize}: '

@@ -66,13 +66,10 @@ def _check(workdir: pathlib.Path) -> None:
   """Raises ValueError for what more than new seeds would be trained for."""
   config = _CONFIG.value
   check_config(config)
-  run, progress = (
-    read_json(workdir / f'{name}.json') for name in ('run', 'progress')
-  )
+  run = read_json(workdir / 'run.json')
   for name in run['images']:
-    heads = progress['heads'].get(name, {})
     for seed in run['config']['seeds']:
-      if 'test' not in heads.get(str(seed), {}):
+      if not run['heads'].get(f'{name}/{seed}', {}).get('ended'):
         raise ValueError(
           f'{workdir}: the head of {name} with seed {seed} is not finished; '
           'start simplenet_jax.main again'

@@ -1,8 +1,8 @@
 """A run from top to bottom: read, extract, train, evaluate, report."""
 
+import contextlib
 import functools
-import threading
-import time
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,10 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax.config import (
-  PROTOCOLS,
   Config,
   check_config,
   crop_caution,
   describe_protocol,
-  from_protocol,
 )
 from simplenet_jax.console import (
   Board,
@@ -26,7 +24,6 @@ from simplenet_jax.console import (
   caught,
   console,
   counted,
-  duration,
 )
 from simplenet_jax.data import dataset, loading
 from simplenet_jax.data.inputs import Inputs
@@ -34,11 +31,9 @@ from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.run_results import RunResults
 from simplenet_jax.training import bank, engine, layout, step
-from simplenet_jax.training.job import Job, assign, step_operations
+from simplenet_jax.training.job import assign, step_operations
 from simplenet_jax.training.progress import HeadProgress, Watch, unflat
 from simplenet_jax.workdir import open_or_resume
-
-_MINUTE = 60.0  # Seconds of training after which its rate is told.
 
 
 def train_and_evaluate(
@@ -68,66 +63,54 @@ def train_and_evaluate(
   check_config(config)
   clock = Clock()
   images = dataset.open_categories(config.data, whole=processes.count == 1)
+  categories = images.categories
   extractor = bank.make_extractor(config)
   recipe = step.make_recipe(config, extractor.level_offsets)
   with clock('load weights'):
     weights = bank.load_backbone(config)
-    first = images.categories[0]
-    weights = bank.check_noise(config, extractor, weights, first)
-  jobs = layout.make_jobs(config, images.categories)
+    weights = bank.check_noise(config, extractor, weights, categories[0])
+  jobs = layout.make_jobs(config, categories)
   mine = assign(jobs, processes.count)[processes.index]
-  shapes = {
-    one.size: extractor.shapes(weights.state, one.size)
-    for one in images.categories
-  }
+  sizes = {one.size for one in categories}
+  shapes = {size: extractor.shapes(weights.state, size) for size in sizes}
   plan = functools.partial(
     layout.lay_out,
     config,
     mine,
-    categories=images.categories,
+    categories=categories,
     shapes=shapes,
     neighbours=processes.on_host,
   )
   plan(mine)  # What cannot be done is refused before a directory is taken.
 
   with open_or_resume(
-    workdir, config, weights.sha256, images.categories, processes
+    workdir, config, weights.sha256, categories, processes
   ) as work:
+    again = functools.partial(_score_again, config, extractor, recipe, weights)
     results = RunResults(
-      config,
-      work,
-      images,
-      weights,
-      jobs,
-      clock,
-      processes,
-      functools.partial(_score_again, config, extractor, recipe, weights),
+      config, work, images, weights, jobs, clock, processes.count, again
     )
-    try:
+    with contextlib.closing(results.checkpoints):
       left = results.left(mine)
       schedule = plan(list(left))
-      _announce(
-        config, weights, images.categories, schedule, workdir, processes
-      )
-      if work.resumed:
-        ended = len(mine) - len(left)
-        under_way = sum(step > 0 for step in left.values())
-        console.print(
-          f'  resumes   {counted(ended, "head")} finished, '
-          f'{under_way} under way'
-        )
-      rate, tensorboard = _Rate(left), workdir / 'tensorboard'
+      _announce(config, weights, categories, schedule, workdir, processes)
+      ended, under_way = len(mine) - len(left), sum(map(bool, left.values()))
+      if ended or under_way:
+        heads = counted(ended, 'head')
+        console.print(f'  resumes   {heads} finished, {under_way} under way')
+      scalars = workdir / 'tensorboard' if config.engine.tensorboard else None
+      done, total = dict(left), sum(job.steps for job in left)
       with (
         caught() as stop,
         Board() as board,
-        Watch(
-          board, list(left), tensorboard if config.engine.tensorboard else None
-        ) as watch,
+        Watch(board, list(left), scalars) as watch,
       ):
 
-        def on_steps(record: HeadProgress) -> None:
-          watch.on_steps(record)
-          rate.on_steps(record)
+        def on_steps(head: HeadProgress) -> None:
+          watch.on_steps(head)
+          done[head.job] = head.step
+          steps = sum(done.values())
+          board.show('all heads', steps, total, f'{steps:,} of {total:,} steps')
 
         run = layout.RunInputs(
           config,
@@ -147,15 +130,14 @@ def train_and_evaluate(
           engine.started(schedule, run) as trained,
         ):
           results.evaluate_ready()
-          for record in trained:
-            if results.take(record):
-              watch.end(record.job.category)
+          for head in trained:
+            if results.take(head):
+              results.evaluate_ready()
+              watch.end(head.job.category)
             if stop.is_set():
               break
         if not stop.is_set():
           results.evaluate_ready()
-    finally:
-      results.checkpoints.close()
     if stop.is_set():
       raise Stopped(
         f'stopped and saved; the same command with --workdir={workdir} goes on',
@@ -173,48 +155,26 @@ def _score_again(
   recipe: step.Recipe,
   weights: Weights,
   one: Inputs,
-  heads: Mapping[int, Mapping[str, np.ndarray]],
+  heads: Mapping[int, HeadProgress],
 ) -> dict[int, np.ndarray]:
   """Returns the patch scores `[images, H, W]` of finished heads, by seed."""
   fresh = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
   states = {}
-  for seed, head in heads.items():
-    outcome = unflat(dict(head), fresh.weights_to_score)
-    states[seed] = step.HeadState(outcome['params'], outcome['stats'], ())
+  for seed, progress in heads.items():
+    head = unflat(progress.head or {}, fresh.weights_to_score)
+    states[seed] = step.HeadState(head['params'], head['stats'], ())
   scores: dict[int, list[np.ndarray]] = {seed: [] for seed in heads}
-  size, count = config.backbone.batch_size, len(one.test)
-  pixels = loading.in_order(one.test_pixels, range(count), 2 * size)
+  size = config.backbone.batch_size
+  pixels = loading.in_order(one.test_pixels, range(len(one.test)), 2 * size)
   with bank.computing(jax.local_devices()[0]) as device:
     backbone, states = jax.device_put((weights.state, states), device)
-    for start in range(0, count, size):
-      some = [next(pixels) for _ in range(start, min(start + size, count))]
+    while some := list(itertools.islice(pixels, size)):
       batch = bank.padded(np.stack(some), size)
       levels = bank.extract(extractor, backbone, batch)
       for seed, state in states.items():
         found = _patch_scores(recipe, state, levels)
         scores[seed].append(np.asarray(found)[: len(some)])
   return {seed: np.concatenate(parts) for seed, parts in scores.items()}
-
-
-class _Rate:
-  """Says once, after a minute of training, how long the rest takes."""
-
-  def __init__(self, left: Mapping[Job, int]):
-    self._done, self._total = dict(left), sum(job.steps for job in left)
-    self._lock, self._start = threading.Lock(), None
-
-  def on_steps(self, record: HeadProgress) -> None:
-    """Notes how far a head is; called from several threads."""
-    with self._lock:
-      self._done[record.job] = record.step
-      now, done = time.monotonic(), sum(self._done.values())
-      if self._start is None:
-        self._start = now, done
-      begun, first = self._start
-      if self._total and now - begun > _MINUTE:
-        left = (self._total - done) * (now - begun) / max(1, done - first)
-        self._total = 0
-        console.print(f'  about {duration(left)} left to train')
 
 
 def _announce(
@@ -226,34 +186,31 @@ def _announce(
   processes: Processes,
 ) -> None:
   """Says what a run will do, on what and where it goes."""
-  several = f', {len(schedule)} of them' if len(schedule) > 1 else ''
-  device = jax.local_devices()[0]
-  seeds = counted(len(config.seeds), 'seed')
+  backbone, epochs = config.backbone, config.train.epochs
+  seeds, device = counted(len(config.seeds), 'seed'), jax.local_devices()[0]
   if len(config.seeds) == 1 and config.seeds[0]:
     seeds = f'1 seed (the one with number {config.seeds[0]})'
+  several = f', {len(schedule)} of them' if len(schedule) > 1 else ''
   lines = [
     f'SimpleNet, protocol {describe_protocol(config, weights.other)}: '
     f'{counted(len(categories), "category", "categories")} x {seeds}, '
-    f'{counted(config.train.epochs, "epoch")}',
-    f'  backbone  {config.backbone.name}, levels '
-    f'{"+".join(map(str, config.backbone.levels))}, {weights.path}',
+    f'{counted(epochs, "epoch")}',
+    f'  backbone  {backbone.name}, levels '
+    f'{"+".join(map(str, backbone.levels))}, {weights.path}',
     f'  device    {device.device_kind} ({device.platform}){several}, '
     f'{config.precision}',
   ]
   if processes.count > 1:
     lines.append(f'  process   {processes.index} of {processes.count}, from 0')
-  tasks = [task for tasks in schedule for task in tasks]
-  if tasks:
-    jobs = [job for task in tasks for job in task.jobs]
+  if tasks := [task for tasks in schedule for task in tasks]:
+    heads = [(job, task) for task in tasks for job in task.jobs]
     operations = sum(
-      job.steps * step_operations(config, task.shapes)
-      for task in tasks
-      for job in task.jobs
+      job.steps * step_operations(config, task.shapes) for job, task in heads
     )
     streamed = dict.fromkeys(n for task in tasks for n in task.streamed)
     most = max(task.bank_bytes for task in tasks) / 1e6
     lines += [
-      f'  trains    {counted(len(jobs), "head")}, {tasks[0].lanes} at a time '
+      f'  trains    {counted(len(heads), "head")}, {tasks[0].lanes} at a time '
       f'per device, {operations / 1e12:.3g} TFLOP',
       f'  holds     {most:.0f} MB of features ({config.bank.dtype}) per device '
       f'at most{"; streamed: " + ", ".join(streamed) if streamed else ""}',
@@ -264,17 +221,14 @@ def _announce(
     lines.append(
       f'  {one.name}: {one.category.describe()}, input {height} x {width}'
     )
-    usual, images = config.train.epochs, len(one.train)
-    epochs = layout.epochs_of(config, images)
-    if epochs != usual:
-      steps = -(-images // config.train.batch_size)
+    longer = layout.epochs_of(config, len(one.train))
+    if longer != epochs:
+      steps = -(-len(one.train) // config.train.batch_size)
       lines.append(
-        f'  {one.name}: {counted(usual * steps, "step")} in '
-        f'{counted(usual, "epoch")} are few; trains {epochs:,} epochs, '
-        f'{epochs * steps:,} steps (--config.train.min_steps)'
+        f'  {one.name}: {counted(epochs * steps, "step")} in '
+        f'{counted(epochs, "epoch")} are few; trains {longer:,} epochs, '
+        f'{longer * steps:,} steps (--config.train.min_steps)'
       )
   console.print('\n'.join(lines))
-  known = config.protocol in PROTOCOLS
-  protocol = from_protocol(config.protocol).data if known else None
-  if caution := crop_caution(config.data, protocol):
+  if caution := crop_caution(config):
     logging.warning('%s', caution)

@@ -46,15 +46,18 @@ class WorkDir:
   def __init__(self, path: Path, config: Config, categories: Sequence[Inputs]):
     self.path, self._seeds = path, [str(seed) for seed in config.seeds]
     self.images = {one.name: fingerprints(one) for one in categories}
+    self._lock = filelock.FileLock(path / '.lock')
+    asked = config.evaluation
+    self._asked = [asked.pictures, asked.maps, asked.report]
 
   @contextlib.contextmanager
   def locked(self) -> Iterator[State]:
     """Yields `run.json`, which no other process reads or writes meanwhile.
 
-    What is changed in it is written.
+    What is changed in it is written. A thread can take the lock twice.
     """
     path = self.path / 'run.json'
-    with _hold(self.path / '.lock', wait=True):
+    with _held(self._lock, wait=True):
       try:
         state = read_json(path) if path.exists() else {}
       except ValueError as error:
@@ -69,29 +72,31 @@ class WorkDir:
   @contextlib.contextmanager
   def evaluating(self, name: str) -> Iterator[bool]:
     """Yields whether no other process evaluates a category meanwhile."""
-    with _hold(self.path / '.locks/categories' / name, wait=False) as free:
-      yield free
+    lock = filelock.FileLock(self.path / '.locks/categories' / name)
+    with _held(lock) as is_free:
+      yield is_free
 
-  def heads(self, state: State) -> dict[str, Heads]:
-    """Returns what is known of all heads, by category and seed."""
+  def heads(self) -> dict[str, Heads]:
+    """Returns what is known of the run's heads, by category."""
+    with self.locked() as state:
+      return {name: self._heads(state, name) for name in self.images}
+
+  def _heads(self, state: State, name: str) -> Heads:
     known = state['heads']
-    return {
-      name: {seed: known.get(f'{name}/{seed}', _NEW) for seed in self._seeds}
-      for name in self.images
-    }
+    return {seed: known.get(f'{name}/{seed}', _NEW) for seed in self._seeds}
 
-  def results(self, state: State) -> dict[str, Result]:
+  def results(self) -> dict[str, Result]:
     """Returns what is known of each category, with these heads and images."""
-    found: dict[str, Result] = {}
-    for name in self.images:
-      known = state['results'].get(name, {'of': None})
-      told = known['is'] if known['of'] == self._basis(state, name) else None
-      found[name] = CategoryResult(**told) if isinstance(told, dict) else told
-    return found
+    with self.locked() as state:
+      known, found = state['results'], {}
+      for name in self.images:
+        of, result = known.get(name, (None, None))
+        found[name] = result if of == self._basis(state, name) else None
+      return found
 
-  def _basis(self, state: State, name: str) -> State:
+  def _basis(self, state: State, name: str) -> list[Any]:
     """Returns what a category's results rest on."""
-    return {'heads': self.heads(state)[name], 'images': self.images[name]}
+    return [self._heads(state, name), self.images[name], self._asked]
 
   def take_up(self, steps: Mapping[Job, int]) -> None:
     """Notes how many steps of these heads are saved; they are to go on."""
@@ -110,15 +115,13 @@ class WorkDir:
     with self.locked() as state:
       head = state['heads'][f'{job.category}/{job.seed}']
       head |= {'ended': True, 'error': error}
-      heads = self.heads(state)[job.category]
+      heads = self._heads(state, job.category)
       return all(head['ended'] for head in heads.values())
 
   def note_result(self, name: str, found: CategoryResult | str) -> None:
     """Notes what was found of a category, or why it failed."""
-    told = found if isinstance(found, str) else dataclasses.asdict(found)
     with self.locked() as state:
-      of = self._basis(state, name)
-      state['results'][name] = {'of': of, 'is': told}
+      state['results'][name] = [self._basis(state, name), found]
 
   def _claim(self, state: State, mine: State, alone: bool) -> None:
     """Takes the directory for this run, or takes the run up again.
@@ -205,15 +208,15 @@ def open_or_resume(
     with work.locked() as state:
       busy = []
       for lock in locks.iterdir():
-        with _hold(lock, wait=False) as free:
-          busy += [] if free else [lock.name]
+        with _held(filelock.FileLock(lock)) as is_free:
+          busy += [] if is_free else [lock.name]
       of_run = f'-of-{processes.count}'
       if own in busy or not all(name.endswith(of_run) for name in busy):
         raise ValueError(
           f'another run is at work in {path}; wait for it, stop it, or give '
           'another --workdir'
         )
-      held.enter_context(_hold(locks / own, wait=False))
+      held.enter_context(_held(filelock.FileLock(locks / own)))
       if not busy:
         tidy(path)  # Of what killed processes left half-written.
       mine = {
@@ -270,16 +273,16 @@ def _damaged(path: Path, error: Exception) -> ValueError:
 
 
 @contextlib.contextmanager
-def _hold(path: Path, *, wait: bool) -> Iterator[bool]:
+def _held(lock: filelock.BaseFileLock, wait: bool = False) -> Iterator[bool]:
   """Holds a lock, which ends with the process; yields whether it is held."""
-  lock, is_held = filelock.FileLock(path), True
+  is_held = True
   try:
     lock.acquire(timeout=-1 if wait else 0)
   except filelock.Timeout:
     is_held = False
   except NotImplementedError:  # Some network file systems know no locks.
     told = '%s cannot be locked: see that no other run is at work here'
-    logging.log_first_n(logging.WARNING, told, 1, path)
+    logging.log_first_n(logging.WARNING, told, 1, lock.lock_file)
   try:
     yield is_held
   finally:

@@ -235,9 +235,9 @@ def test_whole_numbers_are_numbers():
   ],
 )
 def test_a_crop_that_fits_no_longer_is_told(resize, crop, told):
-  data, usual = from_protocol().data, from_protocol().data
-  data.resize, data.crop = resize, crop
-  found = crop_caution(data, usual)
+  config = from_protocol()
+  config.data.resize, config.data.crop = resize, crop
+  found = crop_caution(config)
   assert re.match(told, found) if told else not found
-  # A run of no protocol may crop as it likes.
-  assert bool(crop_caution(data, None)) == (crop > resize)
+  config.protocol = 'mine'  # A run of no protocol may crop as it likes.
+  assert bool(crop_caution(config)) == (crop > resize)

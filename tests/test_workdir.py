@@ -8,7 +8,12 @@ from simplenet_jax import workdir
 from simplenet_jax.config import RESUMABLE, flatten
 from simplenet_jax.data import dataset
 from simplenet_jax.environment import Processes
+from simplenet_jax.evaluation import results
+from simplenet_jax.training.job import Job
 from tests.small import make_category, make_config, picture
+
+FOUND = {'last': results.undefined(1)}
+JOBS = [Job('part', seed, 5, 4, 3) for seed in (0, 1, 2)]
 
 
 @pytest.fixture
@@ -18,18 +23,23 @@ def root(tmp_path):
 
 
 @pytest.fixture
+def work(tmp_path):
+  return tmp_path / 'work'
+
+
+@pytest.fixture
 def config(root):
   return make_config(root, 'some.safetensors')
 
 
 @pytest.fixture
-def opened(tmp_path, config):
+def opened(work, config):
   """Returns a function that takes the work directory, as a run does."""
 
   def opened(weights='abc123', **processes):
     categories = dataset.open_categories(config.data).categories
     return workdir.open_or_resume(
-      tmp_path / 'work', config, weights, categories, Processes(**processes)
+      work, config, weights, categories, Processes(**processes)
     )
 
   return opened
@@ -37,11 +47,11 @@ def opened(tmp_path, config):
 
 @pytest.fixture
 def claim(opened):
-  """Returns a function that does so and says whether the run had begun."""
+  """Returns a function that takes and leaves it, and returns what it wrote."""
 
   def claim(weights='abc123'):
-    with opened(weights) as work:
-      return work.resumed
+    with opened(weights) as one:
+      return (one.path / 'run.json').read_bytes()
 
   return claim
 
@@ -55,46 +65,46 @@ def changed(value):
   return (*value, 7) if isinstance(value, tuple) else value + 1
 
 
-def train_a_head(tmp_path):
-  (tmp_path / 'work/checkpoints/part/seed-0/3').mkdir(parents=True)
+def train_a_head(work):
+  (work / 'checkpoints/part/seed-0/3').mkdir(parents=True)
 
 
-def test_the_same_run_is_taken_up_again(claim, tmp_path):
-  assert claim() is False
-  before = (tmp_path / 'work/run.json').read_bytes()
-  assert claim() is True
-  (tmp_path / 'work/results.json').touch()
-  assert claim() is True
-  assert (tmp_path / 'work/run.json').read_bytes() == before
+def test_the_same_run_is_taken_up_again(claim, work):
+  before = claim()
+  assert claim() == before
+  (work / 'results.json').touch()
+  assert claim() == before
 
 
 def test_a_run_of_before_a_setting_did_as_the_reference_does(
-  claim, config, tmp_path
+  claim, config, work
 ):
-  claim()
-  path = tmp_path / 'work/run.json'
-  noted = json.loads(path.read_text())
+  noted = json.loads(claim())
   del noted['config']['train']['patches'], noted['config']['train']['schedule']
-  path.write_text(json.dumps(noted))
-  assert claim() is True
+  (work / 'run.json').write_text(json.dumps(noted))
+  claim()
   config.train.patches = 5
-  path.write_text(json.dumps(noted))
+  (work / 'run.json').write_text(json.dumps(noted))
   with pytest.raises(ValueError, match=r'patches was 0, is 5'):
     claim()
 
 
-def test_what_differs_is_named_with_both_values(claim, config):
+def test_what_differs_is_named_with_both_values(claim, config, root):
   claim()
   config.train.epochs, config.train.sigma = 2, 0.5
+  make_category(root / 'new')
+  shutil.rmtree(root / 'part')
   with pytest.raises(ValueError, match='work holds another run: ') as raised:
     claim('def456')
   for difference in (
     '--config.train.epochs was 3, is 2',
     '--config.train.sigma was 0.015, is 0.5',
     "the weights' sha256 was 'abc123', is 'def456'",
+    'training images of new was None, is ',
+    'is None;',
   ):
     assert difference in str(raised.value)
-  assert str(raised.value).count(' was ') == 3
+  assert str(raised.value).count(' was ') == 5
 
 
 def test_where_images_and_weights_lie_and_free_settings_may_differ(
@@ -110,12 +120,12 @@ def test_where_images_and_weights_lie_and_free_settings_may_differ(
   config.update_from_flattened_dict(free)
   root.rename(tmp_path / 'moved')
   config.data.root = f'{tmp_path / "moved"}/'
-  assert claim() is True
+  claim()
 
 
-def test_every_other_setting_binds(tmp_path, config):
+def test_every_other_setting_binds(work, config):
   def open_with(own):
-    with workdir.open_or_resume(tmp_path / 'work', own, '', []):
+    with workdir.open_or_resume(work, own, '', []):
       pass
 
   open_with(config)
@@ -128,19 +138,26 @@ def test_every_other_setting_binds(tmp_path, config):
         open_with(other)
 
 
-def test_other_seeds_are_the_same_run(config, opened):
-  with opened() as work:
-    assert work.note_head('part', 0) is False
-    assert work.note_head('part', 1) is True
-    work.note_result('part', {'last': {}})
-    assert work.results()['part'] == {'last': {}}
-  config.seeds = (0, 1, 2)
-  with opened() as work:
-    assert work.results()['part'] is None
-    assert work.note_head('part', 2) is True
+def test_other_seeds_and_pictures_are_the_same_run(config, opened):
+  with opened() as one:
+    one.take_up({JOBS[0]: 0, JOBS[1]: 3})
+    assert one.note_end(JOBS[0]) is False
+    assert one.note_end(JOBS[1], 'too large') is True
+    one.note_result('part', FOUND)
+    assert one.results() == {'part': FOUND}
+  config.evaluation.maps = True
+  with opened() as one:
+    assert one.results() == {'part': None}
+  config.evaluation.maps, config.seeds = False, (0, 1, 2)
+  with opened() as one:
+    assert one.results() == {'part': None}
+    one.take_up({JOBS[2]: 6})
+    assert [head['ended'] for head in one.heads()['part'].values()] == [
+      True
+    ] * 3
   config.seeds = (1,)
-  with opened() as work:
-    assert list(work.complete()['part']) == ['1']
+  with opened() as one:
+    assert one.heads()['part']['1']['error'] == 'too large'
   with opened(count=2, index=0):
     config.seeds = (1, 2)
     with (
@@ -150,29 +167,30 @@ def test_other_seeds_are_the_same_run(config, opened):
       pass
 
 
-def test_what_was_trained_for_fewer_epochs_is_kept(claim, config, tmp_path):
-  claim()
-  train_a_head(tmp_path)
+def test_what_was_trained_for_fewer_epochs_is_kept(claim, config, work):
+  before = claim()
+  train_a_head(work)
   config.train.epochs = 5
-  assert claim() is True
-  assert (tmp_path / 'work/of-3-epochs/checkpoints/part/seed-0/3').is_dir()
-  assert not (tmp_path / 'work/checkpoints').exists()
+  claim()
+  aside = work / 'of-3-epochs'
+  assert (aside / 'checkpoints/part/seed-0/3').is_dir()
+  assert (aside / 'run.json').read_bytes() == before
+  assert not (work / 'checkpoints').exists()
 
 
 @pytest.mark.parametrize('name', ['train/good/0.png', 'train/good/9.png'])
-def test_other_training_images_are_another_run(claim, root, tmp_path, name):
+def test_other_training_images_are_another_run(claim, root, work, name):
   claim()
   picture(root / 'part' / name, size=(44, 32))
-  assert claim()  # They can be mended before a head was trained.
-  train_a_head(tmp_path)
-  before = (tmp_path / 'work/run.json').read_bytes()
+  before = claim()  # They can be mended before a head was trained.
+  train_a_head(work)
   picture(root / 'part' / name, size=(64, 32))
   picture(root / 'part/train/good/10.png')
   with pytest.raises(
-    ValueError, match=r"run: training images of part was '\d.*', is '\d.*; set"
+    ValueError, match=r"run: training images of part was '\d.*, is '\d.*; set"
   ):
     claim()
-  assert (tmp_path / 'work/run.json').read_bytes() == before
+  assert (work / 'run.json').read_bytes() == before
 
 
 def add_image(part):
@@ -195,69 +213,52 @@ def correct_mask(part):
 
 @pytest.mark.parametrize(
   ('change', 'is_scored'),
-  [
-    (add_image, False),
-    (relabel, False),
-    (unmask, True),
-    (correct_mask, True),
-  ],
+  [(add_image, False), (relabel, False), (unmask, True), (correct_mask, True)],
 )
 def test_other_test_images_and_masks_are_evaluated_again(
-  opened, root, tmp_path, change, is_scored
+  opened, root, change, is_scored
 ):
-  with opened() as work:
-    for seed in (0, 1):
-      work.note_head('part', seed)
-    work.note_result('part', {'last': {}})
+  with opened() as one:
+    one.take_up(dict.fromkeys(JOBS[:2], 6))
+    one.note_result('part', FOUND)
   change(root / 'part')
-  with opened() as work:
-    assert work.results() == {'part': None}
-    heads = work.complete()['part']
-    assert work.scored('part', heads['0']) == is_scored
+  with opened() as one:
+    assert one.results() == {'part': None}
+    scored = one.heads()['part']['0']['test']
+    assert (scored == one.images['part']['test']) == is_scored
 
 
 @pytest.mark.parametrize('given_up', [False, True])
-def test_heads_under_way_have_scored_other_images(
-  opened, root, tmp_path, given_up
-):
-  with opened() as work:
-    train_a_head(tmp_path)
+def test_heads_under_way_have_scored_other_images(opened, root, given_up):
+  with opened() as one:
+    one.take_up({JOBS[0]: 0})
     if given_up:
-      work.note_head('part', 0, 'too large')
+      one.note_end(JOBS[0], 'too large')
   add_image(root / 'part')
-  with opened() as work:
-    work.take_up({('part', 0): True})
-    assert work.heads()['part'] == {'0': {'mixed': True}, '1': {}}
-    work.note_head('part', 0)
-    assert work.heads()['part']['0']['mixed']
+  with opened() as one:
+    one.take_up({JOBS[0]: 3, JOBS[1]: 0})
+    one.note_end(JOBS[0])
+    heads = one.heads()['part']
+    assert heads['0'] == {'test': workdir.MIXED, 'ended': True, 'error': None}
+    assert heads['1']['test'] == one.images['part']['test']
 
 
-def test_categories_that_come_or_go_are_named(claim, root):
-  claim()
-  make_category(root / 'new')
-  shutil.rmtree(root / 'part')
-  with pytest.raises(
-    ValueError, match=r"images of new was None, is '.*'; .* was '.*', is None;"
-  ):
-    claim()
-
-
-def test_results_of_another_program_are_not_overwritten(claim, tmp_path):
-  (tmp_path / 'work').mkdir()
-  (tmp_path / 'work/results.json').write_text('{}')
+def test_results_of_another_program_are_not_overwritten(claim, work):
+  work.mkdir()
+  (work / 'results.json').write_text('{}')
   with pytest.raises(
     ValueError, match='work holds the results of another run; give another'
   ):
     claim()
-  assert not (tmp_path / 'work/run.json').exists()
+  assert not (work / 'run.json').exists()
 
 
 @pytest.mark.parametrize(
   'content', [b'', b'{"config": 3', b'\xff\xfe', b'[]', b'null', b'{}']
 )
-def test_a_damaged_file_is_told_by_name(claim, tmp_path, content):
+def test_a_damaged_file_is_told_by_name(claim, work, content):
   claim()
-  path = tmp_path / 'work/run.json'
+  path = work / 'run.json'
   path.write_bytes(content)
   with pytest.raises(
     ValueError, match=re.escape(f'{path}: not as a run leaves it')
@@ -267,33 +268,37 @@ def test_a_damaged_file_is_told_by_name(claim, tmp_path, content):
   assert path.read_bytes() == content
 
 
-def test_a_directory_is_one_runs_at_a_time(opened, tmp_path):
-  for one, other in (
+@pytest.mark.parametrize(
+  ('one', 'other'),
+  [
     ({}, {}),
     ({'count': 3, 'index': 1}, {'count': 3, 'index': 1}),
     ({'count': 3, 'index': 1}, {}),
+  ],
+)
+def test_a_directory_is_one_runs_at_a_time(opened, one, other):
+  with (
+    opened(**one),
+    pytest.raises(ValueError, match='another run is at work in'),
+    opened(**other),
   ):
-    with (
-      opened(**one),
-      pytest.raises(ValueError, match='another run is at work in'),
-      opened(**other),
-    ):
-      pass
+    pass
 
 
-def test_processes_share_a_directory(opened, tmp_path):
-  left = tmp_path / 'work/report/.partial-123-part.json'
+def test_processes_share_a_directory(opened, work):
+  left = work / 'report/.partial-123-part.json'
   with opened(count=2, index=0) as first:
     left.parent.mkdir()
     left.write_text('{"half')
     with opened(count=2, index=1) as second:
       assert left.exists()  # The other one may be at it.
-      first.note_head('part', 0)
-      assert second.note_head('part', 1)
-      with first.evaluating('part') as free:
-        assert free
-        with second.evaluating('part') as free:
-          assert not free
+      first.take_up({JOBS[0]: 6})
+      second.take_up({JOBS[1]: 0})
+      assert second.note_end(JOBS[1])
+      with first.evaluating('part') as is_free:
+        assert is_free
+        with second.evaluating('part') as is_free:
+          assert not is_free
   with opened():
     assert not left.exists()
 
@@ -305,11 +310,3 @@ def test_where_there_are_no_locks_that_is_told(claim, monkeypatch, caplog):
   monkeypatch.setattr(workdir.filelock.FileLock, 'acquire', refuse)
   claim()
   assert caplog.text.count('cannot be locked') == 1
-
-
-def test_what_another_machine_wrote_is_waited_for(monkeypatch, capsys):
-  monkeypatch.setattr(workdir.time, 'sleep', lambda _: None)
-  looks = iter([None, None, 'there'])
-  assert workdir.wait_for(lambda: next(looks), 'a file') == 'there'
-  assert capsys.readouterr().out.count('waits for a file') == 1
-  assert workdir.wait_for(lambda: None, 'a file') is None
