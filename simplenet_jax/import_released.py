@@ -30,8 +30,7 @@ def main() -> None:
   check_config(config)
   path = Path(_CHECKPOINT.value or '').expanduser()
   output = Path(_OUTPUT.value or '').expanduser()
-  if output.suffix != '.safetensors':
-    output = Path(f'{output}.safetensors')
+  output = Path(f'{str(output).removesuffix(".safetensors")}.safetensors')
   refuse_existing(output, _OVERWRITE.value)
   from simplenet_jax.detection import assembly
   from simplenet_jax.training import bank

@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import flags
 
 from simplenet_jax import cli
-from simplenet_jax.console import at_once
+from simplenet_jax.console import console
 
 _DATASET = flags.DEFINE_enum(
   'dataset', None, ['mvtec_ad', 'cifar10'], 'cifar10 becomes cifar10_one_class.'
@@ -35,26 +35,11 @@ cli.require('dataset', 'manual_dir')
 def main() -> None:
   """Prepares the configs that are not prepared yet."""
   # Wrong flags are told at once, not after the seconds that imports take.
-  from simplenet_jax.console import console
   from simplenet_jax.data import tfds
-  from simplenet_jax.data.download import ARCHIVES, obtain
 
-  dataset = _DATASET.value or ''
   manual = Path(_MANUAL_DIR.value or '').expanduser()
-  builders = [
-    tfds.builder(dataset, name, _TFDS_DIR.value)
-    for name in tfds.choose(dataset, _CATEGORIES.value)
-  ]
-  left = [builder for builder in builders if not tfds.is_ready(builder)]
-  for builder in builders:
-    state = 'to be prepared' if builder in left else 'is prepared'
-    console.print(f'{builder.data_path} {state}')
-  if left and dataset == 'cifar10' and not (manual / 'cifar10').is_dir():
-    obtain(ARCHIVES[dataset], manual)
-  for number, builder in enumerate(left):
-    rest = f'{len(left) - number} not prepared; the same command goes on'
-    with at_once(lambda rest=rest: f'stopped, {rest}'):
-      tfds.prepare(builder, manual)
+  dataset, names = _DATASET.value or '', _CATEGORIES.value
+  tfds.prepare(dataset, names, _TFDS_DIR.value, manual)
   console.print(
     'Reads as tfds.builder(...).as_data_source(), and with '
     '--config.data.source=tfds'

@@ -105,8 +105,7 @@ def _find(data: Config) -> tuple[Path, folder.Found]:
       f'{root}: no such folder; {how} or set --config.data.root to another'
     )
   if data.source == 'cifar10':
-    found = public.find_cifar10(root, data.categories)
-    return root, folder.Found(found, {})
+    return root, public.find_cifar10(root, data.categories)
   if split:
     return root, public.find_visa(root, data.categories)
   found = folder.find(root, data.categories, names)

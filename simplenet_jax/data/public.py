@@ -65,9 +65,8 @@ def find_visa(root: Path, names: Sequence[str] = ()) -> Found:
   """Lists the images of every object, or of those named, sorted by name.
 
   Raises:
-    FileNotFoundError: If an image or mask that the split names is not there.
-    ValueError: If the split file is not what it should be, or an object is not
-      in it.
+    ValueError, FileNotFoundError: If the split or a file that it names is not
+      what it should be, or an object is not in it.
   """
   try:
     rows = list(_rows(root))
@@ -148,15 +147,14 @@ def _file(root: Path, name: str) -> Path:
   return root / name
 
 
-def find_cifar10(root: Path, names: Sequence[str] = ()) -> tuple[Category, ...]:
+def find_cifar10(root: Path, names: Sequence[str] = ()) -> Found:
   """Lists the images of every normal class, or of those named.
 
-  Nothing but labels is read; pixels are, when they are asked for. All have the
-  same test images.
+  Nothing but labels is read; pixels are, when they are asked for.
 
   Raises:
-    FileNotFoundError: If a file is missing.
-    ValueError: If a file is not what it should be, or there is no such class.
+    ValueError, FileNotFoundError: If a file is not what it should be, or there
+      is no such class.
   """
   require_known('CIFAR-10', names, CLASSES)
   train, test = _images(root, TRAIN, 'train'), _images(root, TEST, 'test')
@@ -167,13 +165,12 @@ def find_cifar10(root: Path, names: Sequence[str] = ()) -> tuple[Category, ...]:
       raise ValueError(f'{root}: no training images of the class {name}')
     tested = (Sample(i, GOOD if one == name else one) for i, one in test)
     found.append(Category(name, own, tuple(tested)))
-  return tuple(found)
+  return Found(tuple(found), {})
 
 
 def _images(
   root: Path, files: Sequence[str], split: str
 ) -> list[tuple[EmbeddedImage, str]]:
-  """Returns the training or the test images, each with its class."""
   found = []
   for path in (root / name for name in files):
     records = _open(path)
@@ -183,20 +180,15 @@ def _images(
         'whole?'
       )
     for row, label in enumerate(records[:, 0].tolist()):
-      place = f'cifar10/{split}/{CLASSES[label]}/{len(found):05}.png'
-      image = EmbeddedImage(
-        place=PurePosixPath(place),
-        origin=str(root),
-        read_bytes=functools.partial(_encode, records, row),
-        bytes=_BYTES,
-        size=(SIDE, SIDE),
-      )
-      found.append((image, CLASSES[label]))
+      name = CLASSES[label]
+      place = PurePosixPath(f'cifar10/{split}/{name}/{len(found):05}.png')
+      read = functools.partial(_png, records, row)
+      image = EmbeddedImage(place, str(root), read, _BYTES, (SIDE, SIDE))
+      found.append((image, name))
   return found
 
 
-def _encode(records: np.ndarray, row: int) -> bytes:
-  """Encodes a record as PNG."""
+def _png(records: np.ndarray, row: int) -> bytes:
   pixels = records[row, 1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)
   file = io.BytesIO()
   Image.fromarray(np.ascontiguousarray(pixels)).save(file, 'png')

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from simplenet_jax.console import Board
+from simplenet_jax.console import Board, at_once, console
 from simplenet_jax.data import decoding, folder, images, public
 from simplenet_jax.data.category import Category, Sample
 from simplenet_jax.data.download import ARCHIVES, obtain
@@ -32,7 +32,6 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """What the builders have in common."""
 
   VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES = {'1.0.0': 'First version.'}  # noqa: RUF012 - as TFDS has it.
   DATA_SET = ''
   CATEGORIES: Sequence[str] = ()
   SIDE: int | None = None  # Of its images, in pixels; None: they differ.
@@ -96,9 +95,8 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 class MvtecAd(_Builder):
   """Industrial parts and textures, a config per category, and `all`.
 
-  Images and masks are stored as MVTec's files are, bit for bit; images come in
-  the order of their names, test images by defect first. A good image's mask is
-  black.
+  Images and masks are MVTec's files, bit for bit, in the order of their names;
+  a good image's mask is black.
   """
 
   DATA_SET, CATEGORIES, MASKS = 'mvtec_ad', MVTEC_AD, True
@@ -120,8 +118,7 @@ class MvtecAd(_Builder):
 class Cifar10OneClass(_Builder):
   """Small photographs, a config per normal class; the other nine are anomalies.
 
-  `train` holds the images of the class, `test` all 10,000 test images, in the
-  data set's order. `defect` is the name of an anomalous image's class.
+  `defect` is the name of an anomalous image's class.
   """
 
   DATA_SET, CATEGORIES, SIDE = 'cifar10', public.CLASSES, public.SIDE
@@ -141,52 +138,57 @@ class Cifar10OneClass(_Builder):
     if not (root / 'cifar10').is_dir():
       obtain(ARCHIVES['cifar10'], root)
     names = (self.builder_config.name,)
-    return public.find_cifar10(root / 'cifar10', names)
+    return public.find_cifar10(root / 'cifar10', names).categories
 
 
 BUILDERS = {one.DATA_SET: one for one in (MvtecAd, Cifar10OneClass)}
 
 
 def builder(dataset: str, config: str, tfds_dir: str = '') -> _Builder:
-  """Returns the builder of one config of a key of `BUILDERS`.
-
-  Prepared data sets lie in `tfds_dir`; empty: TFDS's own place.
-
-  Raises:
-    ValueError: If what is prepared is damaged.
-  """
+  """Returns a config's builder; prepared data lies in TFDS's place, or here."""
   place = str(Path(tfds_dir).expanduser()) if tfds_dir else None
   with _told(f'{place or "what TFDS prepared"}: {dataset}/{config}'):
     return BUILDERS[dataset](config=config, data_dir=place)
 
 
-def choose(dataset: str, names: Sequence[str]) -> list[str]:
-  """Returns the configs to prepare: those named, else `all`, else every one."""
-  known = [one.name for one in BUILDERS[dataset].BUILDER_CONFIGS]
-  public.require_known(dataset, names, known)
-  return list(names) or [ALL] * (ALL in known) or known
+def prepare(
+  dataset: str, names: Sequence[str], tfds_dir: str, manual: Path
+) -> None:
+  """Prepares configs that are not yet, each whole or not at all.
 
-
-def prepare(found: _Builder, manual: Path) -> None:
-  """Prepares one config, whole or not at all, from TFDS's manual directory.
+  They are those named, else `all`, else every one. CIFAR-10 is downloaded into
+  TFDS's `manual` directory where it is not there.
 
   Raises:
-    ValueError: If its files are missing or not what they should be, or
-      something half-made is in its place.
+    ValueError: If there is no such config, its files are missing or not what
+      they should be, or something half-made is in its place.
+    console.Stopped: If a signal stopped it; the same call goes on later.
   """
-  if found.data_path.exists():
-    raise ValueError(
-      f'{found.data_path} is half-made; delete it and start again'
-    )
+  known = [one.name for one in BUILDERS[dataset].BUILDER_CONFIGS]
+  public.require_known(dataset, names, known)
+  names = names or [ALL] * (ALL in known) or known
+  builders = [builder(dataset, name, tfds_dir) for name in names]
+  left = [found for found in builders if not _is_ready(found)]
+  for found in builders:
+    state = 'to be prepared' if found in left else 'is prepared'
+    console.print(f'{found.data_path} {state}')
+  if left and dataset == 'cifar10' and not (manual / 'cifar10').is_dir():
+    obtain(ARCHIVES[dataset], manual)
   download = tfds.download.DownloadConfig(manual_dir=manual)
-  try:
-    found.download_and_prepare(download_config=download)
-  except Exception as error:  # TFDS says in many ways that files are missing.
-    raise ValueError(f'{found.info.full_name}: {error}') from error
+  for number, found in enumerate(left):
+    if found.data_path.exists():
+      raise ValueError(
+        f'{found.data_path} is half-made; delete it and start again'
+      )
+    rest = f'{len(left) - number} not prepared; the same command goes on'
+    with at_once(lambda rest=rest: f'stopped, {rest}'):
+      try:
+        found.download_and_prepare(download_config=download)
+      except Exception as error:  # TFDS has many kinds for files not there.
+        raise ValueError(f'{found.info.full_name}: {error}') from error
 
 
-def is_ready(found: _Builder) -> bool:
-  """Returns whether a builder's files are there, by its own record of them."""
+def _is_ready(found: _Builder) -> bool:
   return found.data_path.exists() and {'train', 'test'} <= {*found.info.splits}
 
 
@@ -195,9 +197,8 @@ def find_categories(
 ) -> tuple[Category, ...]:
   """Lists the images of a prepared data set's categories, or of those named.
 
-  Categories asked for by name are taken from their own configs where these are
-  prepared, else from `all`. The records are read through once, for the names
-  and sizes in them.
+  Those named are taken from their own configs where these are prepared, else
+  from `all`. Records are read once, for the names and sizes in them.
 
   Raises:
     FileNotFoundError: If one is not prepared.
@@ -213,7 +214,7 @@ def find_categories(
   public.require_known(dataset, names, known)
   configs = [one.name for one in BUILDERS[dataset].BUILDER_CONFIGS]
   every = {config: builder(dataset, config, tfds_dir) for config in configs}
-  ready = [config for config, found in every.items() if is_ready(found)]
+  ready = [config for config, found in every.items() if _is_ready(found)]
   wanted = [name for name in known if not names or name in names]
   own = [name for name in wanted if name in ready]
   if ALL in ready and not (names and own == wanted):
@@ -222,8 +223,7 @@ def find_categories(
     return tuple(_read_all(every[name])[0] for name in own)
   missing = [name for name in wanted if name not in ready]
   command = f'python -m simplenet_jax.prepare --dataset={dataset}'
-  if tfds_dir:
-    command += f' --tfds_dir={shlex.quote(str(tfds_dir))}'
+  command += f' --tfds_dir={shlex.quote(str(tfds_dir))}' if tfds_dir else ''
   raise FileNotFoundError(
     f'{every[missing[0]].data_path.parents[2]}: {dataset} is not prepared '
     f'there ({", ".join(missing)}); prepare it ({command}) or name another '

@@ -53,32 +53,22 @@ def generate(
   defective: int = 24,
   size: int = 192,
 ) -> None:
-  """Writes the demo data set, or finds it there already.
+  """Writes the demo data set into a folder, or finds it there already.
 
   Every picture is drawn from a generator of its own, so more pictures or
   other categories leave the others as they are. The set appears at once, when
-  it is complete: RGB pictures and, for defective ones, masks, 255 on every
-  pixel that the defect altered and 0 elsewhere.
-
-  Args:
-    root: The set's folder.
-    seed: Another seed gives other pictures.
-    categories: Some of `CATEGORIES`.
-    train: Good training pictures of a category.
-    validation: Good ones that are not trained on.
-    good: Good test pictures.
-    defective: Defective ones, spread evenly over the kinds of defect.
-    size: The side of the pictures, in pixels.
+  it is complete: RGB pictures, `size` pixels wide, and masks, 255 on every
+  pixel that a defect altered and 0 elsewhere. Numbers of pictures are those of
+  a category: good ones to train on, for thresholds and to test on, and
+  defective ones, spread evenly over the kinds of defect.
 
   Raises:
     ValueError: If a category is unknown, a number is out of range, or `root`
       holds something else.
   """
   if not categories or not set(categories) <= set(CATEGORIES):
-    raise ValueError(
-      f'categories: found {list(categories)}, expected some of '
-      f'{", ".join(CATEGORIES)}'
-    )
+    some = f'expected some of {", ".join(CATEGORIES)}'
+    raise ValueError(f'categories: found {list(categories)}, {some}')
   numbers = {'seed': seed, 'train': train, 'validation': validation}
   numbers |= {'good': good, 'defective': defective, 'size': size}
   if train < 1 or size < 32 or min(numbers.values()) < 0:
@@ -88,11 +78,9 @@ def generate(
   if _complete(root, wanted):
     return
   root.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(
-    prefix=f'.{root.name}.', dir=root.parent
-  ) as aside:
+  prefix, jobs = f'.{root.name}.', []
+  with tempfile.TemporaryDirectory(prefix=prefix, dir=root.parent) as aside:
     made = Path(aside) / 'set'
-    jobs = []
     for category in wanted['categories']:
       splits = {'train': train, 'validation': validation, 'test': good}
       for split, count in splits.items():
@@ -103,7 +91,7 @@ def generate(
         jobs.append((category, 'test', flaws[kind], number))
     # NumPy and Pillow leave the interpreter lock alone while they work.
     with futures.ThreadPoolExecutor() as pool:
-      list(pool.map(lambda job: _write(made, seed, size, *job), jobs))
+      list(pool.map(lambda job: _write(made, seed, *job, size), jobs))
     (made / MARKER).write_text(json.dumps(wanted, indent=2) + '\n')
     try:
       made.replace(root)
@@ -157,28 +145,20 @@ def _complete(root: Path, wanted: dict[str, Any]) -> bool:
 
 
 def _write(
-  root: Path,
-  seed: int,
-  size: int,
-  category: str,
-  split: str,
-  flaw: str,
-  number: int,
+  root: Path, seed: int, category: str, split: str, flaw: str, i: int, size: int
 ) -> None:
-  image, mask = draw(seed, category, split, flaw, number, size)
-  pictures = {f'{split}/{flaw or "good"}/{number:03}': image}
+  image, mask = draw(seed, category, split, flaw, i, size)
+  pictures = {f'{split}/{flaw or "good"}/{i:03}': image}
   if flaw:
-    pictures[f'ground_truth/{flaw}/{number:03}_mask'] = mask * np.uint8(255)
+    pictures[f'ground_truth/{flaw}/{i:03}_mask'] = mask * np.uint8(255)
   for name, pixels in pictures.items():
     path = root / category / f'{name}.png'
     path.parent.mkdir(parents=True, exist_ok=True)
     PIL.Image.fromarray(pixels).save(path)
 
 
-def _spoil(
-  good: np.ndarray, flawed: Callable[[], np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-  """Draws flaws until one is large enough to be seen."""
+def _spoil(good: np.ndarray, flawed: Callable[[], np.ndarray]):
+  """Draws flaws until one is large enough to be seen, and its mask."""
   for _ in range(_ATTEMPTS):
     bad = flawed()
     # Without gaps and specks.

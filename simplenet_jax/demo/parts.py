@@ -1,7 +1,6 @@
 """Six parts: a fabric, a plate, wood; a gasket, a capsule, a connector.
 
-Each public function draws a part. A `kind` of flaw that is the part's own, as
-its docstring names it, takes its shape from `odd`.
+A function draws its part, with the flaws that it names; `odd` shapes them.
 """
 
 from collections.abc import Callable
@@ -11,29 +10,20 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from simplenet_jax.demo.drawing import (
-  Array,
-  Grid,
-  Rng,
-  Surface,
-  box,
-  cover,
-  shadow,
-  turn,
-  varied,
-)
+from simplenet_jax.demo import drawing as c
+from simplenet_jax.demo.drawing import Array, Grid, Rng, Surface
 
 
 def weave(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
   """Draws a twill of blue warp, light weft; a 'snag' pulls threads together."""
   pitch = rng.uniform(0.043, 0.047)
-  x, y = turn(grid.x, grid.y, rng.normal(0, 0.05))
+  x, y = c.turn(grid.x, grid.y, rng.normal(0, 0.05))
   x = x + 0.003 * grid.noise(rng, 5) + rng.uniform(0, 4 * pitch)
   y = y + 0.003 * grid.noise(rng, 5) + rng.uniform(0, 4 * pitch)
   shade = rng.normal(0, 0.08, (2, 64)).astype(np.float32)
   tone = np.float32(rng.uniform(0.82, 1.08))
-  blue = varied(rng, (0.2, 0.33, 0.53), 0.025) * tone
-  light = varied(rng, (0.78, 0.75, 0.68), 0.02) * tone
+  blue = c.varied(rng, (0.2, 0.33, 0.53), 0.025) * tone
+  light = c.varied(rng, (0.78, 0.75, 0.68), 0.02) * tone
   if kind == 'snag':
     dx, dy = grid.turned(odd, odd.uniform(-0.33, 0.33, 2).astype(np.float32))
     reach = odd.uniform(0.035, 0.05)
@@ -48,7 +38,7 @@ def weave(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
   weft = 0.6 * -np.sin(bend * (j - u + 0.5) + bend / 2)
   warp = warp + np.sqrt(np.maximum(1 - (2.05 * (u - i - 0.5)) ** 2, 0))
   weft = weft + np.sqrt(np.maximum(1 - (2.05 * (v - j - 0.5)) ** 2, 0))
-  above = cover(weft - warp, 0.25)
+  above = c.cover(weft - warp, 0.25)
   height = np.maximum(np.maximum(warp, weft), -0.2)
   hue = above[..., None] * blue + (1 - above[..., None]) * light
   bank = np.where(above > 0.5, shade[0, i.astype(int)], shade[1, j.astype(int)])
@@ -68,27 +58,25 @@ def perforated(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
   """
   pitch = rng.uniform(0.1, 0.106)
   row = pitch * 3**0.5 / 2
-  x, y = turn(grid.x, grid.y, rng.normal(0, 0.03))
+  x, y = c.turn(grid.x, grid.y, rng.normal(0, 0.03))
   x = x + rng.uniform(0, pitch) + 20 * pitch
   y = y + rng.uniform(0, 2 * row) + 20 * row
   radius = pitch * rng.uniform(0.295, 0.31)
   brushed = grid.noise(rng, 140, 6) + grid.noise(rng, 60, 3)
   cloud = grid.noise(rng, 4)
-  steel = varied(rng, (0.66, 0.67, 0.68), 0.006)
+  steel = c.varied(rng, (0.66, 0.67, 0.68), 0.006)
   steel += np.float32(rng.normal(0, 0.02))
   behind = rng.uniform(0.1, 0.18)
 
   # Every second row is offset by half a pitch: two rectangular lattices.
-  lattices = []
-  for shift in (0, 1):
-    k = np.round((y - shift * row) / (2 * row)) * 2 + shift
-    m = np.round(x / pitch - shift / 2) + shift / 2
-    lattices.append((np.hypot(x - m * pitch, y - k * row), m, k))
-  even, odd_rows = lattices
-  first = even[0] < odd_rows[0]
-  centre, m, k = (
-    np.where(first, a, b) for a, b in zip(even, odd_rows, strict=True)
-  )
+  centre, m, k = (np.full_like(x, np.inf) for _ in range(3))
+  for shift in (1, 0):
+    its_k = np.round((y - shift * row) / (2 * row)) * 2 + shift
+    its_m = np.round(x / pitch - shift / 2) + shift / 2
+    its_centre = np.hypot(x - its_m * pitch, y - its_k * row)
+    nearer = its_centre < centre
+    centre = np.where(nearer, its_centre, centre)
+    m, k = np.where(nearer, its_m, m), np.where(nearer, its_k, k)
   distance = centre - radius
   if kind in ('blocked', 'torn'):
     at = odd.uniform(-0.32, 0.32, 2)
@@ -98,12 +86,12 @@ def perforated(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
       distance = np.where(here, radius, distance)
     else:
       hx, hy = x - float(m[spot]) * pitch, y - float(k[spot]) * row
-      hx, hy = turn(hx, hy, float(odd.integers(6)) * np.pi / 3)
+      hx, hy = c.turn(hx, hy, float(odd.integers(6)) * np.pi / 3)
       wave = 0.1 * radius * grid.noise(odd, 40)
-      slot = box(hx - pitch / 2, hy, pitch, 2 * radius, 0.3 * radius)
+      slot = c.box(hx - pitch / 2, hy, pitch, 2 * radius, 0.3 * radius)
       distance = np.minimum(distance, slot + wave)
 
-  hole = cover(distance, 2 * grid.step)
+  hole = c.cover(distance, 2 * grid.step)
   rim = np.clip(distance / (0.14 * pitch), -1, 1)
   finish = 1 + 0.035 * brushed + 0.02 * cloud
   # The plate's thickness shows on the lower right wall of each hole.
@@ -116,7 +104,7 @@ def perforated(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
 
 def wood(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
   """Draws rings, rays and pores of planed wood; a 'knot' turns the grain."""
-  y = turn(grid.x, grid.y, rng.normal(0, 0.04))[1]
+  y = c.turn(grid.x, grid.y, rng.normal(0, 0.04))[1]
   sway = 0.012 * grid.noise(rng, 5, 3)
   sway += 0.004 * grid.noise(rng, 14, 4)
   rings = rng.uniform(10, 12.5)
@@ -124,24 +112,24 @@ def wood(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
   depth = (y + sway) * rings + drift + rng.uniform(0, 1)
   grain, pores = grid.noise(rng, 150, 7), grid.noise(rng, 170, 22)
   tone = np.float32(rng.uniform(0.72, 1.08))
-  early = varied(rng, (0.82, 0.63, 0.44), 0.015) * tone
-  late = varied(rng, (0.46, 0.28, 0.16), 0.015) * tone
+  early = c.varied(rng, (0.82, 0.63, 0.44), 0.015) * tone
+  late = c.varied(rng, (0.46, 0.28, 0.16), 0.015) * tone
   knot = np.zeros_like(y)
   if kind == 'knot':
     at = odd.uniform(-0.34, 0.34, 2).astype(np.float32)
     radius = odd.uniform(0.032, 0.048)
     far = np.hypot((grid.x - at[0]) / 1.35, grid.y - at[1])
     far = far * (1 + 0.07 * grid.noise(odd, 12))
-    knot = cover(far - radius, 0.35 * radius)
+    knot = c.cover(far - radius, 0.35 * radius)
     bulge = np.exp(-((far / radius) ** 2) / 5)
     depth = depth + bulge * np.tanh((grid.y - at[1]) / (0.7 * radius))
     depth = depth + (far * 65 - depth) * knot
 
   cycle = depth - np.floor(depth)
-  band = cycle**2.2 * cover(cycle - 0.97, 0.08)
+  band = cycle**2.2 * c.cover(cycle - 0.97, 0.08)
   mixture = np.clip(0.85 * band + 0.06 * grain, 0, 1)[..., None]
   albedo = early + (late - early) * mixture
-  pore = cover(1.5 - pores, 0.8) * (0.45 + 0.5 * band)
+  pore = c.cover(1.5 - pores, 0.8) * (0.45 + 0.5 * band)
   albedo = albedo * (1 - 0.28 * pore[..., None])
   dark = np.array([0.38, 0.46, 0.5], np.float32)
   albedo = albedo * (1 - knot[..., None] * dark)
@@ -151,14 +139,14 @@ def wood(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
 def _posed(rng: Rng, grid: Grid, spread: float, angle: Callable[[], float]):
   """Returns the coordinates of a part that is moved, turned and scaled."""
   x, y = grid.x - rng.normal(0, spread), grid.y - rng.normal(0, spread)
-  x, y = turn(x, y, angle())
+  x, y = c.turn(x, y, angle())
   scale = rng.uniform(0.95, 1.04)
   return x / scale, y / scale
 
 
 def _table(rng: Rng, grid: Grid, tone: tuple[float, float, float]) -> Array:
   """Returns a plain matt background, [n, n, 3]."""
-  colour = varied(rng, tone, 0.008) * np.float32(rng.normal(1, 0.06))
+  colour = c.varied(rng, tone, 0.008) * np.float32(rng.normal(1, 0.06))
   mottle = 1 + 0.012 * grid.fractal(rng, 20)
   return colour * mottle[..., None]
 
@@ -171,7 +159,7 @@ def gasket(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
   x, y = _posed(rng, grid, 0.014, lambda: rng.uniform(-0.2, 0.2))
   table = _table(rng, grid, (0.78, 0.79, 0.8))
   speckle, cloud = grid.noise(rng, 150), grid.fractal(rng, 8)
-  colour = varied(rng, (0.17, 0.4, 0.34), 0.025)
+  colour = c.varied(rng, (0.17, 0.4, 0.34), 0.025)
 
   centre = np.hypot(x, y)
   bolts = [(0.265 * a, 0.265 * b) for a in (-1, 1) for b in (-1, 1)]
@@ -193,9 +181,9 @@ def gasket(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
 
   fibre = 1 + 0.07 * speckle + 0.03 * cloud
   if unpunched >= 0:  # Pressed fibre is darker.
-    fibre *= 1 - 0.4 * cover(ears[unpunched] - 0.037, 0.01)
-  part = cover(shape, 2 * grid.step)
-  albedo = table * shadow(shape, 0.012, 0.5)
+    fibre *= 1 - 0.4 * c.cover(ears[unpunched] - 0.037, 0.01)
+  part = c.cover(shape, 2 * grid.step)
+  albedo = table * c.shadow(shape, 0.012, 0.5)
   albedo += (colour * fibre[..., None] - albedo) * part[..., None]
   bead = np.exp(-(((centre - 0.225) / 0.009) ** 2))
   edge = np.clip(-shape / 0.012, 0, 1)
@@ -221,8 +209,8 @@ def capsule(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
   angle = lambda: float(rng.integers(2)) * np.pi + rng.normal(0, 0.07)  # noqa: E731
   x, y = _posed(rng, grid, 0.014, angle)  # It may lie either way round.
   table = _table(rng, grid, (0.72, 0.75, 0.79))
-  red = varied(rng, (0.55, 0.08, 0.12), 0.02)
-  cream = varied(rng, (0.9, 0.85, 0.74), 0.015)
+  red = c.varied(rng, (0.55, 0.08, 0.12), 0.02)
+  cream = c.varied(rng, (0.9, 0.85, 0.74), 0.015)
   seam, roll = 0.02 + rng.normal(0, 0.006), rng.normal(0, 0.008)
   cloud = grid.fractal(rng, 6)
   if kind == 'squeezed':
@@ -235,23 +223,22 @@ def capsule(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
   axis = np.hypot(np.maximum(np.abs(x) - 0.22, 0), y)
   shape = axis - radius
   height = np.sqrt(np.maximum(radius**2 - axis**2, 0))
-  cap = cover(x - seam, 2 * grid.step)[..., None]
+  cap = c.cover(x - seam, 2 * grid.step)[..., None]
   colour = cream + (red - cream) * cap
   colour = colour * (1 + 0.012 * cloud[..., None])
   # The edge of a rounded body turns away from the light: a darker rim.
   colour = colour * (0.72 + 0.28 * np.sqrt(height / 0.145))[..., None]
   around = np.arcsin(np.clip(y / radius, -1, 1)) * radius - roll
   u, v = (x + 0.13) / 0.115, around / 0.115
+  smear = 0.0
   if kind == 'misprint':
-    u, v = turn(u, v, odd.uniform(-0.5, 0.5))
+    u, v = c.turn(u, v, odd.uniform(-0.5, 0.5))
     v = v + float(odd.choice([-1, 1])) * odd.uniform(0.3, 0.5)
-  ink = _stamped(u, v)
-  if kind == 'misprint':
-    ink = np.maximum(ink, 0.7 * _stamped(u + 0.18, v))
-  ink = 0.85 * ink[..., None]
+    smear = 0.7 * _stamped(u + 0.18, v)
+  ink = 0.85 * np.maximum(_stamped(u, v), smear)[..., None]
   colour = colour * (1 - ink) + np.array([0.9, 0.88, 0.82], np.float32) * ink
-  part = cover(shape, 2 * grid.step)
-  albedo = table * shadow(shape, 0.03, 0.55, drop=0.018)
+  part = c.cover(shape, 2 * grid.step)
+  albedo = table * c.shadow(shape, 0.03, 0.55, drop=0.018)
   albedo += (colour - albedo) * part[..., None]
   return Surface(albedo, 0.55 * height, 0.9 * part, shape + 0.02)
 
@@ -263,7 +250,7 @@ def _pin(x: Array, y: Array, length: float) -> tuple[Array, Array]:
   """Returns the distance to a pin about x = 0 and its relief, [n, n] each."""
   y = y - (0.03 + length / 2)
   taper = 0.012 * np.clip((y - length / 2 + 0.05) / 0.05, 0, 1)
-  distance = box(x, y, 0.036, length, 0.004) + taper
+  distance = c.box(x, y, 0.036, length, 0.004) + taper
   relief = np.sqrt(np.maximum(1 - (x / 0.018) ** 2, 0)) * (distance < 0)
   return distance, relief
 
@@ -275,8 +262,8 @@ def connector(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
   """
   x, y = _posed(rng, grid, 0.012, lambda: rng.normal(0, 0.04))
   table = _table(rng, grid, (0.27, 0.33, 0.4))
-  plastic = varied(rng, (0.83, 0.82, 0.77), 0.012)
-  gold = varied(rng, (0.85, 0.66, 0.3), 0.015)
+  plastic = c.varied(rng, (0.83, 0.82, 0.77), 0.012)
+  gold = c.varied(rng, (0.85, 0.66, 0.3), 0.015)
   grain, cloud = grid.noise(rng, 120), grid.fractal(rng, 6)
   sway = rng.normal(0, 0.008, _PINS).astype(np.float32)
 
@@ -296,21 +283,19 @@ def connector(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
       other, its_ridge = _pin(px, y, length)
       pins, ridge = np.minimum(pins, other), np.maximum(ridge, its_ridge)
 
-  housing = box(x, y + 0.145, 0.8, 0.33, 0.025)
-  latch = box(x, y + 0.225, 0.26, 0.11, 0.015)
+  housing = c.box(x, y + 0.145, 0.8, 0.33, 0.025)
+  latch = c.box(x, y + 0.225, 0.26, 0.11, 0.015)
   at = (-0.31, -0.22, 0.22, 0.31)
-  ribs = [box(x - s, y + 0.145, 0.035, 0.25, 0.012) for s in at]
-  ribs = np.minimum.reduce(ribs)
-  metal, body = cover(pins, 2 * grid.step), cover(housing, 2 * grid.step)
-  light = shadow(pins, 0.012, 0.45) * shadow(housing, 0.02, 0.5)
-  albedo = table * light
+  ribs = [c.box(x - s, y + 0.145, 0.035, 0.25, 0.012) for s in at]
+  metal, body = c.cover(pins, 2 * grid.step), c.cover(housing, 2 * grid.step)
+  albedo = table * (c.shadow(pins, 0.012, 0.45) * c.shadow(housing, 0.02, 0.5))
   albedo += (gold - albedo) * metal[..., None]
   finish = 1 + 0.012 * grain + 0.01 * cloud
   finish = finish * (1 - 0.35 * np.exp(-np.abs(latch) / 0.006))
   albedo += (plastic * finish[..., None] - albedo) * body[..., None]
   height = 0.012 * ridge * (1 - body)
   height += 0.02 * np.sqrt(np.clip(-housing / 0.02, 0, 1))
-  height += 0.01 * np.sqrt(np.clip(-ribs / 0.01, 0, 1))
+  height += 0.01 * np.sqrt(np.clip(-np.minimum.reduce(ribs) / 0.01, 0, 1))
   height += 0.012 * np.sqrt(np.clip(-latch / 0.012, 0, 1))
   gloss = 0.8 * metal + (0.35 - 0.8 * metal) * body
   return Surface(albedo, height, gloss, housing)

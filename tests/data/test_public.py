@@ -108,7 +108,7 @@ def test_every_class_of_cifar10_is_normal_once(tmp_path):
   pixels = np.concatenate([files[name][0] for name in public.TRAIN])
   labels = np.concatenate([files[name][1] for name in public.TRAIN])
   test, tested = files['test_batch.bin']
-  found = public.find_cifar10(tmp_path)
+  found = public.find_cifar10(tmp_path).categories
   assert tuple(one.name for one in found) == public.CLASSES
   for number, one in enumerate(found):
     expected = pixels[labels == number]
@@ -121,7 +121,7 @@ def test_every_class_of_cifar10_is_normal_once(tmp_path):
       name = public.CLASSES[label]
       assert sample.defect == ('good' if name == one.name else name)
       assert not sample.masks
-  found = public.find_cifar10(tmp_path, ['truck', 'cat'])
+  found = public.find_cifar10(tmp_path, ['truck', 'cat']).categories
   assert [one.name for one in found] == ['cat', 'truck']
   with pytest.raises(ValueError, match='has no lorry; there are airplane, '):
     public.find_cifar10(tmp_path, ['lorry'])

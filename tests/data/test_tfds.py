@@ -182,7 +182,7 @@ def test_cifar10_is_downloaded_where_it_is_not_there(
     tensorflow_datasets.builder(
       'cifar10_one_class/cat', data_dir=tmp_path / 'tfds'
     ).download_and_prepare()
-  [one] = public.find_cifar10(tmp_path / 'manual/cifar10', ['cat'])
+  [one] = public.find_cifar10(tmp_path / 'manual/cifar10', ['cat']).categories
   [other] = tfds.find_categories('cifar10', f'{tmp_path}/tfds')
   assert [s.defect for s in one.test] == [s.defect for s in other.test]
   for ours, theirs in zip(one.images(), other.images(), strict=True):
