@@ -6,7 +6,14 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Container, Iterator, Mapping, Sequence, Set
+from collections.abc import (
+  Container,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+  Set,
+)
 from pathlib import Path
 from typing import TypeVar
 
@@ -138,47 +145,40 @@ def pair(
   Case and Unicode form do not matter. Anything else is refused, but masks of
   images that are `gone`, or, in no folder, of `good` ones; see `tree.same`.
   """
-  # A mask's folders may be all of its image's, the kind's alone, or none.
-  index = collections.defaultdict(list)
+  by_stem = collections.defaultdict(list)
   for image, parts in images.items():
     *place, stem = map(tree.same, parts)
-    for folders in {tuple(place), tuple(place[:1]), ()}:
-      fit = image, len(folders) == len(place)
-      index[folders, stem].append(fit)
-      index[*folders, stem].append(fit)  # A folder of its own.
-  found: dict[Path, list[Path]] = collections.defaultdict(list)
+    by_stem[stem].append((place, image))
+
+  def fitting(folders: list[str], stems: Iterable[str]) -> list[Path]:
+    # They may be all folders of an image, the kind's alone, or none.
+    some = [one for stem in stems for one in by_stem[stem]]
+    some = [one for one in some if folders in (one[0], one[0][:1], [])]
+    exact = [image for place, image in some if place == folders]
+    return exact or [image for _, image in some]
+
+  own: dict[Path, list[Path]] = collections.defaultdict(list)
   for mask, parts in sorted(masks.items()):
     *folders, stem = map(tree.same, parts)
     stems = {stem, stem.removesuffix('_mask')}
-    by_name = [fit for one in stems for fit in index[tuple(folders), one]]
-    fitting = by_name or index[tuple(folders)]
+    by_name = fitting(folders, stems)
+    found = by_name or fitting(folders[:-1], folders[-1:])
     passed = {*stems, *folders[-1:]} & gone or (not folders and stems & good)
-    if passed and not fitting:
+    if passed and not found:
       continue
-    image = _fitting(mask, parts, fitting, images)
-    others = found[image]
+    plain = parts[-1].removesuffix('_mask')
+    if len(found) > 1:  # Some file systems tell case apart.
+      found = [i for i in found if images[i][-1] in (parts[-1], plain)] or found
+    if not found:
+      place = Path('test', *parts[:-1], plain)
+      raise ValueError(f'{mask}: a mask without an image; expected {place}.png')
+    if len(found) > 1:
+      names = ', '.join(sorted(image.name for image in found))
+      raise ValueError(f'{mask}: could belong to {names}; rename all but one')
+    others = own[found[0]]
     if others and (by_name or others[0].parent != mask.parent):
-      raise ValueError(f'{image}: two masks, {others[0]} and {mask}; keep one')
+      raise ValueError(
+        f'{found[0]}: two masks, {others[0]} and {mask}; keep one'
+      )
     others.append(mask)
-  return {image: tuple(some) for image, some in found.items()}
-
-
-def _fitting(
-  mask: Path,
-  parts: Parts,
-  fitting: Sequence[tuple[Path, bool]],
-  images: Mapping[Path, Parts],
-) -> Path:
-  """Returns the image that fits a mask, rather one of all the same folders."""
-  stem = parts[-1].removesuffix('_mask')
-  exact = [image for image, exact in fitting if exact]
-  found = exact or [image for image, _ in fitting]
-  if len(found) > 1:  # Some file systems tell case apart.
-    found = [i for i in found if images[i][-1] in (parts[-1], stem)] or found
-  if not found:
-    place = Path('test', *parts[:-1], stem)
-    raise ValueError(f'{mask}: a mask without an image; expected {place}.png')
-  if len(found) > 1:
-    names = ', '.join(sorted(image.name for image in found))
-    raise ValueError(f'{mask}: could belong to {names}; rename all but one')
-  return found[0]
+  return {image: tuple(some) for image, some in own.items()}

@@ -62,10 +62,9 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
       )
     opened.append(inputs.prepare(held, data, checked))
   uses = files.uses(one.category for one in opened)
-  rows = files.rows(uses, found.left_out, root)
-  files.warn(found.left_out, root)
+  rows, lines = files.tell(uses, found.left_out, root)
   where = data.dataset if data.source == 'tfds' else root
-  console.print(f'Images of {where}\n{files.tell(rows)}')
+  console.print(f'Images of {where}\n{lines}')
   for one in found.categories:
     if one.drawn:
       console.print(

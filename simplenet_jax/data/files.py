@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import glob
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,8 +43,7 @@ class Given(NamedTuple):
 
   def tell(self, use: str) -> str:
     """Warns of images that are left out, and returns all as lines."""
-    warn(self.left_out, self.root)
-    return tell(rows(dict.fromkeys(self.images, use), self.left_out, self.root))
+    return tell(dict.fromkeys(self.images, use), self.left_out, self.root)[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +62,6 @@ def find(root: Path, *, good: bool = False) -> Given:
   Masks are left out, and pictures and maps beside a table of predictions. For
   `good` images that were not trained on, so are folders called bad or train,
   and all beside one called good.
-
-  Raises:
-    FileNotFoundError: If there are none.
   """
   whole, left_out = tree.read(root)
   images: list[Path] = []
@@ -96,10 +92,7 @@ def find(root: Path, *, good: bool = False) -> Given:
 
 
 def locate(given: str, flag: str, *, good: bool = False) -> Given:
-  """Returns the images that a flag names: a file, a folder or a pattern.
-
-  A pattern is such as `parts/*.png`. For the rest see `find`.
-  """
+  """Finds the images that a flag names: a file, a folder, or `parts/*.png`."""
   if not given:
     raise FileNotFoundError(f'{flag} is empty; give a file or a folder')
   # Leaves a name alone that only begins with a tilde.
@@ -135,8 +128,8 @@ def _once(
   again = tree.repeated(images)
   left_out |= dict.fromkeys(again, tree.TWICE)
   if not images:
-    example = [f'; {p} is left out: {why}' for p, why in left_out.items()][:1]
-    raise FileNotFoundError(''.join([missing, *example]))
+    others = [f'; {p} is left out: {why}' for p, why in left_out.items()]
+    raise FileNotFoundError(''.join([missing, *others[:1]]))
   return Given(tuple(p for p in images if p not in again), left_out, root)
 
 
@@ -154,10 +147,14 @@ def uses(categories: Iterable[Category]) -> dict[File, str]:
   return found
 
 
-def rows(
+def tell(
   uses: Mapping[File, str], left_out: Mapping[Path, str], root: Path
-) -> tuple[Row, ...]:
-  """Counts files: a row for each use in its order, then one for each reason."""
+) -> tuple[tuple[Row, ...], str]:
+  """Counts files by use, and warns of images that are not used.
+
+  Returns a row for each use, then one for each reason; the same as text, in
+  which those of many kinds of defects are one.
+  """
 
   def rank(item: tuple[File, str]) -> tuple[int, str]:
     return _ORDER.find(item[1].partition(':')[0]), item[1]
@@ -165,45 +162,30 @@ def rows(
   found = collections.defaultdict(list)
   for file, use in sorted(uses.items(), key=rank):
     found[use, False].append(_below(file, root))
-  for path, reason in sorted(left_out.items()):
-    found[reason, True].append(_below(path, root))
-  return tuple(
-    Row(use, len(files), files[0], out) for (use, out), files in found.items()
-  )
-
-
-def tell(given: Sequence[Row]) -> str:
-  """Returns rows as lines for a terminal, those of many defects as one."""
-  kinds = [row for row in given if row.use.startswith('defective test: ')]
+  for path, why in sorted(left_out.items()):
+    found[why, True].append(_below(path, root))
+  for (why, out), names in found.items():
+    if out and why not in _EXPECTED:
+      folders = {name.rpartition('/')[0] or '.': None for name in names}
+      places = ', '.join([*folders][:_MOST_SHOWN])
+      places += ' and others' * (len(folders) > _MOST_SHOWN)
+      logging.warning(
+        f'{root}: left out: {why}: {len(names)} in {places}, such as {names[0]}'
+      )
+  rows = [Row(use, len(n), n[0], out) for (use, out), n in found.items()]
+  shown = list(rows)
+  kinds = [row for row in rows if row.use.startswith('defective test: ')]
   if len(kinds) > _MOST_SHOWN:
-    use, count = (
-      f'defective test: {len(kinds)} kinds',
-      sum(row.count for row in kinds),
-    )
-    whole = Row(use, count, kinds[0].example, False)
-    rest = (row for row in given if row not in kinds[1:])
-    given = [whole if row == kinds[0] else row for row in rest]
-  return '\n'.join(
+    use = f'defective test: {len(kinds)} kinds'
+    count = sum(kind.count for kind in kinds)
+    shown[rows.index(kinds[0])] = Row(use, count, kinds[0].example, False)
+    shown = [row for row in shown if row not in kinds]
+  lines = (
     f'  {row.count:7,}  {"left out: " if row.left_out else ""}{row.use}, such '
     f'as {row.example}'
-    for row in given
+    for row in shown
   )
-
-
-def warn(left_out: Mapping[Path, str], root: Path) -> None:
-  """Warns of images that are not used, a line for each reason."""
-  by_reason = collections.defaultdict(list)
-  for path, reason in sorted(left_out.items()):
-    if reason not in _EXPECTED:
-      by_reason[reason].append(_below(path, root))
-  for reason, paths in by_reason.items():
-    folders = list(dict.fromkeys(p.rpartition('/')[0] or '.' for p in paths))
-    places = ', '.join(folders[:_MOST_SHOWN])
-    places += ' and others' * (len(folders) > _MOST_SHOWN)
-    logging.warning(
-      f'{root}: left out: {reason}: {len(paths)} in {places}, such as '
-      f'{paths[0]}'
-    )
+  return tuple(rows), '\n'.join(lines)
 
 
 def _below(file: File, root: Path) -> str:

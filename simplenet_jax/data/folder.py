@@ -8,10 +8,9 @@
 <root>/<category>/ground_truth/<defect>/<stem>_mask.png
 ```
 
-Only the first is required. `tree` has the other names that these folders can
-have. Instead, a category can be a folder `good` beside folders of defects and
-of masks, of whose good images a fifth is drawn to test on, or a folder of
-nothing but good images.
+Only the first is required; `tree` has other names of these folders. A category
+can also be a folder `good` beside folders of defects and masks, of whose images
+a fifth is drawn to test on, or a folder of nothing but good images.
 """
 
 import dataclasses
@@ -52,15 +51,10 @@ class Found:
 def find(
   root: Path | str, chosen: Sequence[str] = (), names: tree.Names | None = None
 ) -> Found:
-  """Lists the images of all categories, or those chosen, below a folder.
+  """Lists the images of all categories, or those chosen, in a folder or of one.
 
-  The root may also be that of one category. `names` is what a user says of
-  folders whose names do not tell.
-
-  Raises:
-    FileNotFoundError: If the root is not a folder.
-    ValueError: If a name is not there, a category has no training images, it
-      cannot be told which images are good, or a mask fits no image or several.
+  Refuses names that are not there, categories without training images, folders
+  of which it cannot be told what they hold, and masks of no image or several.
   """
   root, names = Path(root), names or {}
   if not root.is_dir():

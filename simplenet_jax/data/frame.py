@@ -23,8 +23,7 @@ MaskRule = Literal['reference', 'half']
 def whole_input_size(original: Size, resize: int) -> Size:
   """Chooses the input size for an image of which nothing is cropped away.
 
-  The shorter side becomes `resize`, the longer keeps the aspect up to four
-  times that and is squashed beyond: memory stays bounded.
+  The longer side is at most four times the shorter, so that memory is bounded.
   """
   if resize < _MIN_SIDE:
     raise ValueError(f'resize={resize}: expected at least {_MIN_SIDE} pixels')
@@ -60,8 +59,7 @@ class Frame:
     """The paper's geometry, as torchvision's Resize and CenterCrop compute it.
 
     The shorter side becomes `resize`, the longer `int(resize * long / short)`
-    and the central `crop` x `crop` pixels are the input. An image that would
-    then have more than `PIL.Image.MAX_IMAGE_PIXELS` is refused.
+    and the central `crop` x `crop` pixels are the input.
     """
     cls(original, (resize, resize), (crop, crop))  # refuses sizes below 1
     short, long = sorted(original)
@@ -88,10 +86,7 @@ class Frame:
 
   @property
   def scored(self) -> tuple[int, int, int, int]:
-    """(top, left, bottom, right) of original pixels that the input shows.
-
-    Bottom and right are exclusive; pixels shown in part are inside.
-    """
+    """Top, left, bottom and right of the original's part in the input."""
     (top, bottom), (left, right) = self._window
     (height, width), (rows, columns) = self.original, self.resized
     return (
@@ -119,10 +114,7 @@ class Frame:
     'reference' counts pixels that lie wholly inside the defect, as the released
     code's truncation to integers does; 'half' counts those of which at least
     half does, and of a region (8-connected) without one its most covered pixel.
-
-    Returns:
-      `[*input]` bool for a mask `[*original]`, and of how many of its regions,
-      of those that are not cropped away, no pixel lies inside.
+    Returns bool `[*input]`, and how many regions would have no pixel left.
     """
     pixels = np.where(mask, np.uint8(255), np.uint8(0))
     shares = np.asarray(self._to_input(Image.fromarray(pixels)))

@@ -33,15 +33,11 @@ _T = TypeVar('_T')
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddedImage:
-  """An image, or a mask, inside a file that holds many.
+  """An image, or a mask, inside a file that holds many."""
 
-  Its `place` is where it would lie in a folder of MVTec's layout, such as
-  'bottle/test/good/003.png', its `origin` the data set, for messages.
-  `read_bytes` returns it as an image file's content.
-  """
-
-  place: PurePosixPath
-  origin: str = dataclasses.field(repr=False)
+  place: PurePosixPath  # In MVTec's layout: 'bottle/test/good/003.png'.
+  origin: str = dataclasses.field(repr=False)  # The data set, for messages.
+  # Returns it as an image file's content.
   read_bytes: Callable[[], bytes] = dataclasses.field(repr=False)
   bytes: int  # That it takes where it lies.
   size: Size
@@ -93,10 +89,7 @@ def read_image(file: File | str, bits: int = 16) -> Image.Image:
 
 
 def check(file: File | str, bits: int = 16, *, whole: bool = True) -> Checked:
-  """Raises what `read_image` would, in a fraction of its time.
-
-  Where not the `whole` image is looked at, only its header is.
-  """
+  """Raises what `read_image` would, sooner; if not `whole`, by the header."""
   if isinstance(file, EmbeddedImage):
     return Checked(file.size, False)
 

@@ -132,9 +132,10 @@ def prepare(
   test = {one.path: frames[known[one.path].size] for one in category.test}
   if not data.crop:
     _warn_if_squashed(category.name, train | test)
-  some = [known[path] for path in category.train]
-  _warn_of_bits(category, data.bits, 'gray', max(one.gray_bits for one in some))
-  _warn_of_bits(category, 16, 'colour', max(one.colour_bits for one in some))
+  gray = max(known[path].gray_bits for path in category.train)
+  colour = max(known[path].colour_bits for path in category.train)
+  _warn_of_bits(category.name, 'gray', gray, data.bits)
+  _warn_of_bits(category.name, 'colour', colour, 16)
 
   def look(index: int) -> Truth:
     sample = category.test[index]
@@ -171,8 +172,8 @@ def _warn_of_masks(
   if len(noted.get(NO_MASK, ())) == len(truths):  # There are no masks at all.
     noted.pop(NO_MASK, None)
   for note, found in noted.items():
-    left_out = note in {truth.why for truth in truths.values()}
-    out = '; left out of pixel figures' if left_out else ''
+    unknown = any(note == truth.why for truth in truths.values())
+    out = '; left out of pixel figures' if unknown else ''
     if note in (OUTSIDE, CUT):
       out += f' ({cut[note]} defective pixels in all)'
     logging.warning(
@@ -181,21 +182,19 @@ def _warn_of_masks(
     )
 
 
-def _warn_of_bits(category: Category, bits: int, kind: str, used: int) -> None:
-  remedy = 'save them as 8 bit, or with their values in the upper bits'
-  if kind == 'gray':
+def _warn_of_bits(name: str, kind: str, used: int, held: int) -> None:
+  if 0 < used < held - 1:  # At most a quarter of the range.
     remedy = '--config.data.bits=12 reads a camera of 12 bits'
-  if 0 < used < bits - 1:  # At most a quarter of the range.
+    if kind == 'colour':
+      remedy = 'save them as 8 bit, or with their values in the upper bits'
     logging.warning(
-      f'{category.name}: its 16-bit {kind} images seem to use {used} bits of '
-      f'{bits}, which leaves them {2 ** max(used - bits + 8, 0)} levels; '
-      f'{remedy}'
+      f'{name}: its 16-bit {kind} images seem to use {used} bits of {held}, '
+      f'which leaves them {2 ** max(used - held + 8, 0)} levels; {remedy}'
     )
 
 
 def _warn_if_squashed(name: str, frames: Mapping[File, Frame]) -> None:
-  squashed = [path for path, frame in frames.items() if frame.is_squashed]
-  if squashed:
+  if squashed := [path for path, one in frames.items() if one.is_squashed]:
     logging.warning(
       f'{name}: {len(squashed)} of {len(frames)} images have another aspect '
       f'than the input ({text(frames[squashed[0]].input)}) and are squashed to '
@@ -232,12 +231,11 @@ def examine(masks: Sequence[File], frame: Frame, rule: MaskRule) -> Truth:
 
 
 def read_mask(path: File) -> tuple[np.ndarray, bool]:
-  """Reads a defect mask, bool `[height, width]`; says if it had noise.
+  """Reads a defect mask, bool `[height, width]`; says whether it had noise.
 
-  Every pixel that is not black is a defect, whatever the format; alpha is
-  ignored. Compression leaves noise around black and white: in a JPEG, or where
-  the gray levels look like a JPEG's, only pixels from half of the brightest up
-  count. A JPEG as dark as noise is black.
+  Every pixel that is not black is a defect, in any format; alpha is ignored.
+  In a JPEG, or where gray levels look like the noise of one, only pixels from
+  half of the brightest up count; a JPEG as dark as noise is black.
   """
   return images.decode(path, _to_mask)
 
@@ -247,13 +245,10 @@ def _to_mask(image: Image.Image) -> tuple[np.ndarray, bool]:
   lossy = image.format in ('JPEG', 'MPO')
   image = decoding.upright(image)
   image.info.pop('transparency', None)  # Pillow warns when it drops it itself.
-  if image.mode == 'LA':
-    image = image.convert('L')
-  elif image.mode not in ('1', 'L', *decoding.GRAY16):
-    image = image.convert('RGB')
+  if image.mode not in ('1', 'L', *decoding.GRAY16):
+    image = image.convert('L' if image.mode == 'LA' else 'RGB')
   values = np.asarray(image)
-  if values.ndim == 3:
-    values = values.max(axis=-1)
+  values = values.max(axis=-1) if values.ndim == 3 else values
   bound = _noise(values, lossy)
   defect = values > bound
   return defect, bool(bound) and bool((~defect & (values > 0)).any())

@@ -5,12 +5,13 @@ Names tell images of the usual suffixes; other files are opened, and those that
 """
 
 import dataclasses
+import functools
 import itertools
 import os
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from PIL import UnidentifiedImageError
@@ -137,10 +138,7 @@ def listed(folders: Iterable[Folder]) -> str:
 def read(
   root: Path, names: Names | None = None
 ) -> tuple[Folder, dict[Path, str]]:
-  """Returns a folder, with all below it, and why files in it are no images.
-
-  Links to folders are followed, hidden folders and a system's are left out.
-  """
+  """Returns a folder, with all below it, and why files in it are no images."""
   left_out: dict[Path, str] = {}
 
   def enter(path: Path, above: tuple[str, ...]) -> Folder:
@@ -223,9 +221,8 @@ def hints(folder: Folder) -> bool:
 
 def ends_with(folder: Path, name: str) -> bool:
   """Returns whether a folder has a name, perhaps with those above it."""
-  wanted = PurePosixPath(unicodedata.normalize('NFC', name)).parts
-  found = PurePosixPath(unicodedata.normalize('NFC', folder.as_posix())).parts
-  return found[-len(wanted) :] == wanted
+  form = functools.partial(unicodedata.normalize, 'NFC')
+  return form(f'/{folder.as_posix()}').endswith(form(f'/{name}'))
 
 
 def _words(name: str) -> list[str]:

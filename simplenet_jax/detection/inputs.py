@@ -70,7 +70,7 @@ def sources(given: Any) -> Iterator[tuple[Source, Any]]:
 def _within(folder: Path) -> Sequence[Path]:
   """Returns a folder's images, and warns of those that are left out."""
   found = files.find(folder)
-  files.warn(found.left_out, found.root)
+  found.tell('image')
   return found.images
 
 
