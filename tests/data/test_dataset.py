@@ -1,13 +1,17 @@
 """What becomes of every file that a run is given."""
 
+import itertools
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from simplenet_jax.config import from_protocol
-from simplenet_jax.data import dataset, files, tree
+from simplenet_jax.data import category, dataset, files, tree
 
 
 @pytest.fixture
@@ -170,3 +174,40 @@ def test_other_categories_are_no_warning(data, part, caplog):
     'other/train/good/0.png',
   )
   assert 'not chosen' not in caplog.text
+
+
+def _made(count, name='bolt', validation=0):
+  train, held = (
+    tuple(Path(f'{kind}/{i:04}.png') for i in range(number))
+    for kind, number in (('train', count), ('validation', validation))
+  )
+  return category.Category(name, train, (), held)
+
+
+@given(
+  st.integers(1, 300), st.floats(0, 1, exclude_max=True), st.integers(0, 40)
+)
+def test_images_are_held_out_by_their_share(count, share, least):
+  whole = _made(count)
+  found = category.hold_out(whole, share, least)
+  # As many as are asked for, up to a quarter.
+  held = min(max(math.floor(share * count), least), count // 4) * bool(share)
+  text = f'{held} held out, ' if held else ''
+  assert found.describe().startswith(f'{count - held} train, {text}0 test')
+  assert sorted(found.train + found.validation) == list(whole.train)
+  assert list(found.train) == sorted(found.train)
+  assert found == category.hold_out(whole, share, least)
+  given = _made(count, validation=2)
+  assert category.hold_out(given, share, least) == given
+
+
+def test_images_are_drawn_at_random_by_the_categorys_name():
+  first, second = (
+    category.hold_out(_made(400, name), 0.1, 0).validation
+    for name in ('bolt', 'nut')
+  )
+  assert first != second
+  numbers = [int(path.stem) for path in first]
+  # Not the first or the last ones, nor every tenth.
+  assert 120 < sum(numbers) / len(numbers) < 280
+  assert len({b - a for a, b in itertools.pairwise(numbers)}) > 5

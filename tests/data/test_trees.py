@@ -25,6 +25,7 @@ class Maker:
     self.root, self.random = root, random
     self.trained, self.files, self.names = set(), set(), 0
     self.images_of = {}  # Of each mask.
+    self.loose = random.random() < 0.4  # Good images in no folder of their own.
 
   def one_of(self, names):
     """A name in some case and some Unicode form."""
@@ -37,8 +38,7 @@ class Maker:
     path.parent.mkdir(parents=True, exist_ok=True)
     if self.random.random() < 0.1:
       self.names += 1
-      target = self.root.parent / 'elsewhere' / f'{self.names}{path.suffix}'
-      target.parent.mkdir(exist_ok=True)
+      target = self.root.parent / f'{self.names}{path.suffix}'
       target.touch()
       path.symlink_to(target)
     else:
@@ -46,48 +46,36 @@ class Maker:
     self.files.add(path)
     return path
 
-  def images(self, place, most=6):
+  def images(self, place, deep=('', '', '', 'monday', 'line 1/shift 2')):
     """Makes images in a folder, some deeper down."""
     made = []
-    for _ in range(self.random.randint(1, most)):
+    for _ in range(self.random.randint(1, 8)):
       self.names += 1
-      deep = self.random.choice(['', '', '', 'monday', 'line 1/shift 2'])
-      suffix = self.random.choice(SUFFIXES)
-      made.append(self.touch(place / deep / f'{self.names:03}{suffix}'))
+      name = f'{self.names:03}{self.random.choice(SUFFIXES)}'
+      made.append(self.touch(place / self.random.choice(deep) / name))
     return made
 
   def flat(self, place):
-    """Makes images in a folder, none deeper down."""
-    return [
-      self.touch(place / f'{i}{self.random.choice(SUFFIXES)}')
-      for i in range(self.random.randint(1, 6))
-    ]
+    return self.images(place, [''])
 
-  def defects(self, place, masks):
+  def defects(self, place, tested):
     """Makes folders of defects, and masks for some of their images."""
-    mask_folder = place / self.one_of(MASKS)
+    masks = place / self.one_of(MASKS)
     for kind in self.random.sample(KINDS, self.random.randint(1, 3)):
-      for image in self.images(masks / kind):
-        style = self.random.choice(
-          ['none', 'mask', 'same', 'beside', 'loco', 'flat']
-        )
-        inside = mask_folder / image.parent.relative_to(masks)
+      for image in self.images(tested / kind):
+        inside = str(masks / image.parent.relative_to(tested))
         form = self.random.choice(['NFC', 'NFD'])
-        inside = Path(unicodedata.normalize(form, str(inside)))
-        match style:
-          case 'mask':
-            made = [inside / f'{image.stem}_mask.png']
-          case 'same':
-            made = [inside / f'{image.stem}.png']
-          case 'beside':
-            made = [image.with_name(f'{image.stem}_mask.png')]
-          case 'loco':
-            made = [inside / image.stem / f'00{i}.png' for i in range(2)]
-          case 'flat':
-            made = [mask_folder / f'{image.stem}.png']
-          case _:
-            made = []
-        self.images_of |= {self.touch(mask): image for mask in made}
+        inside, stem = Path(unicodedata.normalize(form, inside)), image.stem
+        styles = (
+          [],
+          [inside / f'{stem}_mask.png'],
+          [inside / f'{stem}.png'],
+          [image.with_name(f'{stem}_mask.png')],
+          [inside / stem / f'00{i}.png' for i in range(2)],  # As LOCO has it.
+          [masks / f'{stem}.png'],
+        )
+        for mask in self.random.choice(styles):
+          self.images_of[self.touch(mask)] = image
 
   def mvtec(self, place):
     """Makes train, test and perhaps more."""
@@ -98,8 +86,8 @@ class Maker:
         self.images(train / self.one_of(BAD))
     else:
       self.trained.update(self.flat(train))
-    test = place / self.one_of(['test', 'testing'])
     if self.random.random() < 0.8:
+      test = place / self.one_of(['test', 'testing'])
       self.images(test / self.one_of(GOOD))
       self.defects(place, test)
     if self.random.random() < 0.3:
@@ -107,101 +95,67 @@ class Maker:
       self.images(held / self.one_of(GOOD))
 
   def beside(self, place):
-    """Makes a folder of good images beside folders of defects."""
-    self.trained.update(self.images(place / self.one_of(GOOD), 12))
-    if self.random.random() < 0.7:
+    """Makes good images, in a folder or in none, beside defects."""
+    if self.loose:
+      self.trained.update(self.flat(place))
+    else:
+      self.trained.update(self.images(place / self.one_of(GOOD)))
+    if not self.loose and self.random.random() < 0.7:
       self.defects(place, place)
     if self.random.random() < 0.3:
       self.images(place / self.one_of(BAD))
 
-  def loose_images(self, place):
-    """Makes good images in a folder, perhaps with a folder of bad ones."""
-    self.trained.update(self.flat(place))
-    if self.random.random() < 0.4:
-      self.images(place / self.one_of(BAD))
-
   def unclear(self, place):
     """Makes a tree in which names do not tell which images are good."""
-    what = self.random.randrange(4)
-    names = self.random.sample(KINDS, 2)
-    if what == 0:
-      self.flat(place)
-      self.images(place / names[0])
-    elif what == 1:
-      for name in names:
-        self.images(place / 'train' / name)
-    elif what == 2:
-      self.flat(place / self.one_of(BAD))
-      self.flat(place / names[0])
-    else:
-      self.flat(place / 'train')
-      self.images(place / 'train' / names[0])
+    first, second = self.random.sample(KINDS, 2)
+    bad, train = place / self.one_of(BAD), place / 'train'
+    folders = ((place, place / first), (train / first, train / second))
+    folders += ((bad, place / first), (train, train / second))
+    for one in self.random.choice(folders):
+      self.flat(one)
 
   def litter(self):
     """Makes what no run can use."""
     folders = [self.root, *(p for p in self.root.rglob('*') if p.is_dir())]
-    for _ in range(self.random.randint(0, 4)):
-      place = self.random.choice(folders)
-      name = self.random.choice(LITTER)
-      if not os.path.lexists(place / name):
-        self.touch(place / name)
-    if self.random.random() < 0.3:
-      link = self.random.choice(folders) / 'gone.png'
-      link.symlink_to(self.root / 'nowhere.png')
-      self.files.add(link)
-    if self.random.random() < 0.3:
-      link = self.random.choice(folders) / 'up'
-      link.symlink_to(self.root, target_is_directory=True)
-      self.files.add(link)
+    for name in self.random.sample(LITTER, self.random.randint(0, 4)):
+      place = self.random.choice(folders) / name
+      if not os.path.lexists(place):
+        self.touch(place)
+    for name, target in (('gone.png', 'nowhere.png'), ('up', '')):
+      if self.random.random() < 0.3:
+        link = self.random.choice(folders) / name
+        link.symlink_to(self.root / target)
+        self.files.add(link)
 
 
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_every_file_has_one_use_and_none_but_good_images_are_trained_on(random):
   with tempfile.TemporaryDirectory() as temporary:
-    root = Path(temporary, 'root')
-    root.mkdir()
-    maker = Maker(root, random)
-    makers = [maker.mvtec, maker.beside, maker.loose_images, maker.unclear]
-    make = random.choices(makers, [4, 4, 3, 2])[0]
-    several = random.random() < 0.4
-    for name in ('valve', 'plate')[: 1 + several]:
-      make(root / name if several else root)
+    maker = Maker(Path(temporary, 'root'), random)
+    maker.root.mkdir()
+    makers = (maker.mvtec, maker.beside, maker.unclear)
+    make = random.choices(makers, [4, 7, 2])[0]
+    for name in random.choice(((), ('valve', 'plate'))) or ('',):
+      make(maker.root / name)
     maker.litter()
     clear = make != maker.unclear
     try:
-      found = folder.find(root)
+      found = folder.find(maker.root)
     except ValueError as error:
       assert not clear, error
       assert 'NAME' in str(error) or 'no training images' in str(error), error
       return
     used = [file for one in found.categories for file in one.files()]
-    # Every file is used or left out, once.
     assert len(used) == len(set(used))
     assert not set(used) & found.left_out.keys()
     assert {*used, *found.left_out} == maker.files
     trained = {file for one in found.categories for file in one.train}
     assert trained <= maker.trained
-    paired = {
-      mask: sample.path
-      for one in found.categories
-      for sample in one.test
-      for mask in sample.masks
-    }
+    tested = [sample for one in found.categories for sample in one.test]
+    paired = {mask: sample.path for sample in tested for mask in sample.masks}
     assert paired.items() <= maker.images_of.items()
     if clear:
       assert paired == maker.images_of
-      tested = {
-        sample.path
-        for one in found.categories
-        for sample in one.test
-        if not sample.label
-      }
-      assert maker.trained <= trained | tested
-      defective = {
-        sample.path
-        for one in found.categories
-        for sample in one.test
-        if sample.label
-      }
-      assert not defective & maker.trained
+      assert maker.trained <= trained | {s.path for s in tested if not s.label}
+      assert not maker.trained & {s.path for s in tested if s.label}
