@@ -1,20 +1,10 @@
 """Adaptor and discriminator: what SimpleNet trains (paper, 3.2 and 3.4).
 
-A head reads patch features level by level, each at its own resolution. The
-adaptor's last layer and the discriminator's first are both linear, so they are
-multiplied into one matrix; that matrix is applied to a coarse level before the
-level is resized; and noise on the adapted features passes through the
-discriminator's first matrix alone. The numbers, gradients included, are those
-of forming the adapted features, at less than half the cost.
-
-Detectors take heads as `fold` leaves them: a flat dictionary, in which several
-heads, whose scores are averaged, are one with the hidden units of all.
-
-  head.first.kernel   [dim, heads * width]     head.first.bias   [heads * width]
-  head.second.kernel  [heads, width, hidden]   head.second.bias  [heads, hidden]
-  head.tail           [heads * hidden]         from hidden units to patch scores
-
-The second layer is there for the non-linear adaptor only.
+The adaptor's last layer and the discriminator's first are both linear, so they
+are multiplied into one matrix; it is applied to a coarse level before the level
+is resized; noise on the adapted features passes through the discriminator's
+first matrix alone. The numbers, gradients included, are those of forming the
+adapted features, at less than half the cost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,10 +65,8 @@ class BatchNorm(nnx.Module):
   ) -> list[jax.Array]:
     """Normalises with the batch's statistics and moves the running ones.
 
-    Args:
-      parts: The batch in arrays `[..., features]` of one shape; stacking them
-        would cost a copy.
-      valid: 0 or 1 per row, `[..., 1]`, broadcastable to a part.
+    The batch comes in parts `[..., features]`, as stacking them would cost a
+    copy; `valid` is 0 or 1 per row, `[..., 1]`, broadcastable to a part.
     """
     rows = tuple(range(parts[0].ndim - 1))
     every = jnp.broadcast_to(valid, (*parts[0].shape[:-1], 1))
@@ -129,10 +117,10 @@ class Head(nnx.Module):
     precision: str = 'float32',
     rngs: nnx.Rngs,
   ):
-    """Builds a head with torch's initial distributions.
+    """Builds a head for patches of `dim` dimensions.
 
-    `dim` is a patch's, `level_offsets` are the first of them that each level
-    has; `precision` is that of matrix products, `dtype` that of parameters.
+    Each level has those from its offset on; the `precision` is that of matrix
+    products, the `dtype` that of parameters.
     """
     self.level_offsets = tuple(level_offsets)
     self.precision = precision
@@ -159,10 +147,8 @@ class Head(nnx.Module):
   ) -> tuple[jax.Array, jax.Array]:
     """Returns logits of patches and of counterfeits, each `[batch, H, W]`.
 
-    Args:
-      levels: `[batch, h, w, channels]` of each level, finest first.
-      noise: Added to the adapted features (equation 6), `[batch, H, W, dim]`.
-      valid: 1 for the images of the batch, 0 for padding, `[batch]`.
+    `noise`, `[batch, H, W, dim]`, is added to the adapted features (equation
+    6); `valid`, `[batch]`, is 1 for images and 0 for padding.
     """
     discriminator = self.discriminator
     normal = self._hidden(levels)
@@ -207,7 +193,15 @@ def _project(
 
 
 def fold(heads: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-  """Folds the layers of heads, given by dotted path as they are saved."""
+  """Folds the layers of heads, given by dotted path as they are saved.
+
+  Several heads, whose scores are averaged, become one with the hidden units of
+  all. It has a second layer where the adaptor is not linear:
+
+    head.first    kernel [dim, heads * width], bias [heads * width]
+    head.second   kernel [heads, width, hidden], bias [heads, hidden]
+    head.tail     [heads * hidden], from hidden units to patch scores
+  """
   layers, tails = zip(*map(_fold_one, heads), strict=True)
   first, *second = zip(*layers, strict=True)
   weights = {
@@ -223,9 +217,7 @@ def fold(heads: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
   return {name: value.astype(np.float32) for name, value in weights.items()}
 
 
-def _fold_one(
-  head: Mapping[str, np.ndarray],
-) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+def _fold_one(head: Mapping[str, np.ndarray]) -> tuple[list, np.ndarray]:
   """Returns a head's linear layers, as few as can be, and its tail."""
   get = {name: np.asarray(value, np.float64) for name, value in head.items()}
   layers = []
@@ -250,10 +242,7 @@ def apply(
   level_offsets: Sequence[int],
   precision: str,
 ) -> jax.Array:
-  """Scores patches: the mean over heads of `-D(adaptor(z))` (equation 9).
-
-  Weights come from `fold`; returns `[batch, H, W]`, float32.
-  """
+  """Returns patch scores `[batch, H, W]`, float32, by weights from `fold`."""
   kernel = weights['head.first.kernel']
   x = _project(levels, kernel, level_offsets, precision)
   x += weights['head.first.bias']

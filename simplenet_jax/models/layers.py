@@ -27,8 +27,7 @@ def matmul(x: jax.Array, w: jax.Array, precision: str) -> jax.Array:
   """Multiplies rows `[..., inputs]` by a matrix `[inputs, outputs]`.
 
   The factors, and those of the gradients, are rounded to the precision, and
-  products are summed in float32 at least. CPUs have no TensorFloat-32, so there
-  the rounding is imitated; TPUs reach it with three bfloat16 products.
+  products are summed in float32 at least.
   """
   return jnp.asarray(_matmul(x, w, precision))
 
@@ -65,6 +64,7 @@ def _product(x, w, dims, precision: str) -> jax.Array:
       preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
     )
 
+  # CPUs have no TensorFloat-32; TPUs reach it with three bfloat16 products.
   def imitated(x, w):
     x, w = (lax.reduce_precision(factor, 8, 10) for factor in (x, w))
     return dot(x, w)
@@ -85,16 +85,11 @@ def convolve(
   padding: str,
   precision: str,
 ) -> jax.Array:
-  """Convolves images, padded by `size // 2` pixels.
+  """Convolves images `[batch, height, width, inputs]`, padded by `size // 2`.
 
-  Args:
-    x: `[batch, height, width, inputs]`, float.
-    kernel: `[size, size, inputs, outputs]` with an odd size, or
-      `[16, inputs, outputs]` from `to_winograd`, for which stride is 1.
-    bias: `[outputs]`.
-    stride: In both directions.
-    padding: One of `resnet.PADDINGS`.
-    precision: One of `PRECISIONS`; kernels from `to_winograd` have float32.
+  The kernel is `[size, size, inputs, outputs]` with an odd size, or `[16,
+  inputs, outputs]` from `to_winograd`: then the stride is 1, the precision
+  float32.
   """
   if kernel.ndim == 3:
     return bias + _winograd(x, kernel, padding)
@@ -121,10 +116,7 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def to_winograd(kernel: np.ndarray, stride: int) -> np.ndarray:
-  """Returns a kernel as tiles take it, `[16, inputs, outputs]`.
-
-  Kernels that gain nothing, or are not 3x3, are returned as they are.
-  """
+  """Returns a kernel for tiles, `[16, inputs, outputs]`, where that gains."""
   if kernel.shape[0] != 3 or stride != 1 or kernel.shape[2] < 16:
     return kernel
   tiles = np.einsum('ik,jl,klco->ijco', _KERNEL, _KERNEL, kernel)

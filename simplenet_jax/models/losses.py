@@ -12,13 +12,10 @@ Loss = Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]
 def truncated_l1(
   normal: jax.Array, counterfeit: jax.Array, weights: jax.Array, margin: float
 ) -> jax.Array:
-  """The paper's loss (equation 7): zero beyond the margins.
+  """Returns the paper's loss (equation 7), zero beyond the margins.
 
-  Args:
-    normal: Logits of the patches, positive for normal.
-    counterfeit: Those of the patches with noise added, same shape.
-    weights: Broadcastable to `normal` and summing to 1 over it.
-    margin: `th`, in logits.
+  Logits are positive for normal; `weights` are broadcastable to them and sum to
+  1; `margin` is `th`, in logits.
   """
   return jnp.sum(
     weights * (jax.nn.relu(margin - normal) + jax.nn.relu(margin + counterfeit))
@@ -49,10 +46,7 @@ LOSSES: dict[str, Loss] = {
 def shares_beyond_margin(
   normal: jax.Array, counterfeit: jax.Array, weights: jax.Array, margin: float
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns the shares of patches that the truncated loss no longer pulls.
-
-  They are `p_true` and `p_fake` of the released code.
-  """
+  """Returns the released code's `p_true` and `p_fake`."""
   return (
     jnp.sum(weights * (normal >= margin)),
     jnp.sum(weights * (counterfeit < -margin)),

@@ -5,10 +5,10 @@ column), are average-pooled adaptively to `pretrain_dim`; coarser levels are
 resized to the first one's grid; the levels are stacked and pooled again to
 `target_dim` (paper, 3.1; the released `PatchMaker` to `Aggregator`).
 
-All of it is linear, so here the two poolings are one sparse matrix per level.
-It repeats itself along the channels, and each of its columns holds few entries:
-an output is a weighted sum of a few shifted views of the feature map. Pooling
-commutes with the resize, so a level is pooled at its own resolution.
+Here the two poolings are one sparse matrix per level, which repeats itself
+along the channels: an output is a weighted sum of a few shifted views of the
+feature map. Pooling commutes with the resize: a level is pooled at its own
+resolution.
 """
 
 import dataclasses
@@ -28,10 +28,8 @@ _MAX_TAPS = 256
 
 
 def adaptive_pooling(inputs: int, outputs: int) -> sparse.csc_array:
-  """Returns torch's `adaptive_avg_pool1d` as a matrix `[inputs, outputs]`.
-
-  Output `i` of `n` averages inputs `floor(i L / n)` to `ceil((i+1) L / n)`.
-  """
+  """Returns torch's `adaptive_avg_pool1d` as a matrix `[inputs, outputs]`."""
+  # Output `i` of `n` averages inputs `floor(i L / n)` to `ceil((i+1) L / n)`.
   index = np.arange(outputs)
   start = index * inputs // outputs
   counts = -(-(index + 1) * inputs // outputs) - start
@@ -136,10 +134,7 @@ def pool_level(features: jax.Array, pooling: LevelPooling) -> jax.Array:
 def merge(
   pooled: Sequence[jax.Array], level_offsets: Sequence[int], target_dim: int
 ) -> jax.Array:
-  """Resizes pooled levels of an image to the first one's grid and joins them.
-
-  Returns `[h, w, target_dim]`; the offsets are the levels' first dimensions.
-  """
+  """Joins an image's levels in the first one's grid, `[h, w, target_dim]`."""
   joined = 0
   for level, offset in zip(pooled, level_offsets, strict=True):
     resized = resampling.resize(level, pooled[0].shape[:2])

@@ -14,10 +14,7 @@ from scipy import ndimage
 
 @functools.lru_cache(maxsize=64)
 def bilinear_matrix(inputs: int, outputs: int) -> np.ndarray:
-  """Returns torch's `interpolate(mode='bilinear')` of a row, as a matrix.
-
-  float64 `[outputs, inputs]`: half-pixel centres, clamped at the borders.
-  """
+  """Returns torch's bilinear `interpolate` of a row, `[outputs, inputs]`."""
   centres = (np.arange(outputs) + 0.5) * inputs / outputs - 0.5
   centres = np.clip(centres, 0, inputs - 1)
   distance = np.abs(centres[:, None] - np.arange(inputs)[None, :])
@@ -26,10 +23,9 @@ def bilinear_matrix(inputs: int, outputs: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def upsampling_matrix(inputs: int, outputs: int, sigma: float) -> np.ndarray:
-  """Returns the matrix of a bilinear resize and a Gaussian filter.
+  """Returns the matrix of a bilinear resize and scipy's Gaussian filter.
 
-  Sigma is in positions of the output, 0 for no filter; the edges are those of
-  `scipy.ndimage.gaussian_filter`.
+  Sigma is in positions of the output, 0 for no filter.
   """
   resize = bilinear_matrix(inputs, outputs)
   if not sigma:
@@ -39,10 +35,8 @@ def upsampling_matrix(inputs: int, outputs: int, sigma: float) -> np.ndarray:
 
 
 def separable(grid: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:
-  """Multiplies a grid `[height, width, ...]` along its height and width.
-
-  Precision is full: the matrices are tiny, their errors seen in every score.
-  """
+  """Multiplies a grid `[height, width, ...]` along its height and width."""
+  # The matrices are tiny, their errors seen in every score.
   highest = jax.lax.Precision.HIGHEST
   a, b = (jnp.asarray(m, grid.dtype) for m in (rows, cols))
   grid = jnp.einsum('ih,hw...->iw...', a, grid, precision=highest)
@@ -66,9 +60,8 @@ def gather(
 ) -> jax.Array:
   """Returns positions of images `[rows, h, w, channels]`, resized to `grid`.
 
-  Where a resize is needed, the four positions around each are gathered and
-  weighted: no image is resized as a whole. The result is `[*y.shape,
-  channels]`; `rows`, `y` and `x` are broadcast.
+  The four positions around each are gathered and weighted: no image is resized
+  as a whole. `rows`, `y` and `x` are broadcast.
   """
   if level.shape[1:3] == grid:
     return level[rows, y, x]

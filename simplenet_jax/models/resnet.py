@@ -1,9 +1,9 @@
 """ResNet backbones, from the stem to the last level in use.
 
 The networks are torchvision's (v1.5: the stride of a bottleneck sits on its 3x3
-convolution), so its weights fit; `layer4` and the classifier are never built. A
-backbone is frozen, so its BatchNorms are folded into its convolutions; weights
-are a flat dictionary, `<torchvision's layer>.kernel` and `.bias`.
+convolution). A backbone is frozen, so its BatchNorms are folded into its
+convolutions; weights are a flat dictionary, `<torchvision's layer>.kernel` and
+`.bias`.
 """
 
 import dataclasses
@@ -24,16 +24,12 @@ NORM_LEAVES = ('weight', 'bias', 'running_mean', 'running_var')
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-  """What tells one ResNet from another.
-
-  `depths` counts the blocks of layer1 to layer3, `width` the stem's channels;
-  `inner_factor` widens the 3x3 convolutions of bottlenecks.
-  """
+  """What tells one ResNet from another."""
 
   bottleneck: bool
-  depths: tuple[int, int, int]
-  width: int = 64
-  inner_factor: int = 1
+  depths: tuple[int, int, int]  # Blocks of layer1 to layer3.
+  width: int = 64  # Channels of the stem.
+  inner_factor: int = 1  # Widens the 3x3 convolutions of bottlenecks.
 
   def channels(self, level: int) -> int:
     """Returns how many channels level 1, 2 or 3 puts out."""
@@ -96,15 +92,10 @@ def apply(
   images: Any,
   relu: Callable[[Any], Any] = lambda x: jax.lax.max(x, jnp.zeros_like(x)),
 ) -> tuple[Any, ...]:
-  """Computes the feature maps of the chosen levels.
+  """Computes the feature maps of the chosen levels, which ascend.
 
-  Args:
-    architecture: A key of `ARCHITECTURES`.
-    levels: Those to return, ascending.
-    convolve: Maps a layer's name, its input and stride to its output.
-    max_pool: Of 3x3, with a stride of 2.
-    images: Normalised images, float, in the layout that the functions take.
-    relu: The activation.
+  `convolve` maps a layer's name, its input and stride to its output. Images are
+  normalised, in the layout that the functions take.
   """
   spec = ARCHITECTURES[architecture]
 
@@ -163,14 +154,12 @@ def _layer(tensors: Mapping[str, np.ndarray], name: str) -> list[np.ndarray]:
 def _probed(
   tensors: Mapping[str, np.ndarray], architecture: str, levels: Sequence[int]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """Returns BatchNorm's statistics after the released code's start, by layer.
-
-  The released code (`common.py`, `feature_dimensions`) passes one image of ones
-  through the network in train mode, so every running statistic takes one step
-  of torch's momentum, .1, towards that image's. With padding `reflect` each
-  feature map is constant: its variance is 0 and its normalised value the bias.
-  That is computed here exactly; the pass itself amplifies rounding.
-  """
+  """Returns BatchNorms' statistics after the released code's start."""
+  # The released code (`common.py`, `feature_dimensions`) passes one image of
+  # ones through the network in train mode, so every running statistic takes one
+  # step of torch's momentum, .1, towards that image's. With padding `reflect`
+  # each feature map is constant: its variance is 0 and its normalised value the
+  # bias. That is computed here exactly; the pass itself amplifies rounding.
   moved = {}
 
   def convolve(name, x, stride):

@@ -22,11 +22,7 @@ Weights = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class FeatureNetwork:
-  """The way from pixels to pooled features; static, without the weights.
-
-  The architecture and padding are those of `resnet`, levels ascend; each is
-  pooled to `pretrain_dim`, all of them to `target_dim`.
-  """
+  """The way from pixels to pooled features; static, without the weights."""
 
   architecture: str
   levels: tuple[int, ...]
@@ -64,10 +60,7 @@ def prepare(
   precision: str = 'float32',
   winograd: bool = False,
 ) -> dict[str, Any]:
-  """Returns folded float32 weights as `detect` takes them.
-
-  With `winograd` 3x3 convolutions become matrix products, as suits CPUs.
-  """
+  """Returns folded weights as `detect` takes them; `winograd` suits CPUs."""
   dtype = jnp.bfloat16 if precision == 'bfloat16' else jnp.float32
   prepared: dict[str, Any] = dict(weights)
   for name, stride, _ in resnet.layers(network.architecture, network.levels):
@@ -117,7 +110,7 @@ def image_scores(patch_scores: ArrayLike) -> jax.Array:
 def anomaly_map(
   patch_scores: jax.Array, size: tuple[int, int], sigma: float
 ) -> jax.Array:
-  """Upsamples patch scores `[height, width]` to `size` and smooths them.
+  """Upsamples patch scores `[height, width]` and smooths them.
 
   This is the released `RescaleSegmentor`; sigma is in pixels, 0 for none.
   """
@@ -142,17 +135,10 @@ def detect(
   pixels: jax.Array,
   precision: str = 'float32',
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes anomaly maps and image scores.
+  """Computes anomaly maps `[batch, *size]` and image scores `[batch]`.
 
-  Args:
-    network: What to compute.
-    weights: From `prepare`, for the same precision.
-    pixels: RGB `[batch, *size, 3]`, uint8.
-    precision: One of `layers.PRECISIONS`.
-
-  Returns:
-    Maps `[batch, *size]` and scores `[batch]`, float32, unbounded; higher is
-    more anomalous.
+  Both are float32, unbounded, and higher is more anomalous. Weights come from
+  `prepare`, for the same precision; pixels are RGB `[batch, *size, 3]`, uint8.
   """
   levels = features(network, weights, pixels, precision)
   scores = head.apply(weights, levels, network.level_offsets, precision)

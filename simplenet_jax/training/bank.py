@@ -1,10 +1,9 @@
 """The feature bank: every image passes the frozen backbone once.
 
-The backbone is frozen and images are not augmented, so features never change.
-They are aggregated and kept on the device, coarse levels at their own
-resolution, and every head, epoch and evaluation reads them. A bank has a fixed
-number of rows, one per image, that categories take and give back: programs that
-read it are compiled once, however many images a category has.
+Images are not augmented, so features never change. They are kept on the device,
+coarse levels at their own resolution, and every head, epoch and evaluation
+reads them. A bank has a fixed number of rows, one per image, that categories
+take and give back: programs that read it are compiled once.
 """
 
 import contextlib
@@ -42,10 +41,7 @@ class Extractor:
     return self.network.level_offsets
 
   def __call__(self, weights: Any, pixels: jax.Array) -> tuple[jax.Array, ...]:
-    """Returns each level's features, `[batch, h, w, channels]`.
-
-    Pixels are RGB `[batch, height, width, 3]`, uint8; the weights are folded.
-    """
+    """Returns each level's `[batch, h, w, channels]`, see `features`."""
     levels = simplenet.features(self.network, weights, pixels)
     return tuple(level.astype(self.dtype) for level in levels)
 
@@ -58,6 +54,9 @@ class Extractor:
       jax.ShapeDtypeStruct(level.shape[1:], level.dtype)
       for level in jax.eval_shape(self, weights, pixels)
     )
+
+
+extract = jax.jit(Extractor.__call__, static_argnums=0)
 
 
 def make_extractor(config: Config) -> Extractor:
@@ -87,6 +86,7 @@ def check_noise(
 ) -> weights.Weights:
   """Returns the weights, with a warning if the noise does not fit features."""
   backbone, train = config.backbone, config.train
+  levels = tuple(backbone.levels)
 
   def features():
     count = min(2, len(one.train), backbone.batch_size)
@@ -94,11 +94,10 @@ def check_noise(
     # As training does it, so that the first device has its program already.
     with computing(jax.local_devices()[0]) as device:
       state = jax.device_put(loaded.state, device)
-      levels = extract(extractor, state, padded(pixels, backbone.batch_size))
-    return [np.asarray(level[:count], np.float32) for level in levels]
+      found = extract(extractor, state, padded(pixels, backbone.batch_size))
+    return [np.asarray(level[:count], np.float32) for level in found]
 
   sigma = train.sigma if train.noise == 'absolute' else None
-  levels = tuple(backbone.levels)
   if line := weights.misfit(loaded, backbone.name, levels, sigma, features):
     logging.warning('%s: %s', loaded.name, line)
     return dataclasses.replace(loaded, warnings=(line,))
@@ -107,20 +106,9 @@ def check_noise(
 
 @contextlib.contextmanager
 def computing(device: Any) -> Iterator[Any]:
-  """Computes on a device; the backbone and resizes do so in float32.
-
-  The heads' products have a precision of their own.
-  """
+  """Computes on a device, in float32 but for the heads' products."""
   with jax.default_device(device), jax.default_matmul_precision('float32'):
     yield device
-
-
-@functools.partial(jax.jit, static_argnames='extractor')
-def extract(
-  extractor: Extractor, weights: Any, pixels: jax.Array
-) -> tuple[jax.Array, ...]:
-  """Computes pooled features, compiled; see `Extractor`."""
-  return extractor(weights, pixels)
 
 
 def row_type(shapes: Sequence[jax.ShapeDtypeStruct]) -> np.dtype:
@@ -154,33 +142,25 @@ class Bank:
       jnp.zeros((rows, *shape.shape), shape.dtype, device=self.device)
       for shape in shapes
     )
-    self._free = list(range(rows))
-
-  @property
-  def free(self) -> int:
-    """How many rows can be taken."""
-    return len(self._free)
+    self.free = list(range(rows))
 
   def take(self, count: int) -> np.ndarray:
     """Returns `count` of the free rows, int32, and marks them as taken."""
-    taken, self._free = self._free[:count], self._free[count:]
+    taken, self.free = self.free[:count], self.free[count:]
     return np.array(taken, np.int32)
 
   def give(self, rows: np.ndarray) -> None:
     """Marks rows as free."""
-    self._free = sorted([*self._free, *rows.tolist()])
+    self.free = sorted([*self.free, *rows.tolist()])
 
   def put(self, values: Sequence[Any], rows: np.ndarray) -> None:
-    """Writes features `[batch, h, w, channels]` of each level to rows.
-
-    Where rows are fewer, the end of the batch is padding.
-    """
+    """Writes a batch's features to rows; beyond these it is padding."""
     missing = len(values[0]) - len(rows)
     rows = np.pad(rows, (0, missing), constant_values=self.rows)
     self.levels = _put(self.levels, tuple(values), rows)
 
   def write(self, levels: Sequence[np.ndarray], rows: np.ndarray) -> None:
-    """Copies features `[images, h, w, channels]` of each level to rows."""
+    """Copies features of images from the host to rows."""
     for start in range(0, len(rows), BLOCK):
       part = slice(start, start + BLOCK)
       self.put([padded(level[part], BLOCK) for level in levels], rows[part])
@@ -201,12 +181,8 @@ def spread(home: Bank, parts: Iterable[np.ndarray]) -> float:
 
   It is the root mean square, over the dimensions of all levels, of the standard
   deviation over all positions of all images. In units of it, noise is as strong
-  for weights of any scale, as with the released code's `auto_noise`.
-
-  Args:
-    home: Where the features are.
-    parts: Their rows, int32 `[images]` each, read before the next are asked
-      for. How images are divided among them changes nothing.
+  for weights of any scale, as with the released code's `auto_noise`. The
+  images' rows come in parts, of which one is read before the next is asked for.
 
   Raises:
     ValueError: If features are not finite, or do not vary.

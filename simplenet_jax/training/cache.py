@@ -1,8 +1,8 @@
 """Features on disk that runs share, by what they were made of.
 
-A file holds the features of one category and their checksum. Its name is a
-digest of all that they depend on, so files are never out of date; several
-processes can fill, read and trim the same folder.
+A file holds the features of one category and their checksum, under a digest of
+all that they depend on: files are never out of date. Several processes can
+fill, read and trim the same folder.
 """
 
 import contextlib
@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from simplenet_jax.console import console, first_line
-from simplenet_jax.data.images import EmbeddedImage
 from simplenet_jax.data.inputs import Inputs
 
 _CHECKSUM = 4  # Bytes after the features.
@@ -25,17 +24,12 @@ _PARTIAL = '.partial-'
 
 
 def key(inputs: Inputs, made_by: str) -> str:
-  """Returns a digest of the bytes of a category's images and of `made_by`.
-
-  The latter names settings, weights and versions that change features.
-  """
+  """Returns a digest of a category's images and of what made their features."""
   digest = hashlib.sha256(made_by.encode())
   test = [sample.path for sample in inputs.category.test]
   frames = [*inputs.train, *inputs.test]
   for file, frame in zip([*inputs.category.train, *test], frames, strict=True):
-    embedded = isinstance(file, EmbeddedImage)
-    content = file.read_bytes() if embedded else Path(file).read_bytes()
-    found = hashlib.sha256(content).hexdigest()
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
     digest.update(f'{found} {frame}\n'.encode())
   return digest.hexdigest()
 

@@ -1,16 +1,15 @@
 """Heads on disk: the only place that knows orbax.
 
-Every head has a folder of its own, `<folder>/<category>/seed-<seed>/<step>`, in
-which orbax keeps one safetensors file. Files hold no device's name, and every
-process writes its own heads, so that heads can be resumed on any number of
-devices and processes that share the folder.
+Orbax keeps each head in `<folder>/<category>/seed-<seed>/<step>`, in one
+safetensors file without any device's name: heads are resumed on any number of
+devices, and of processes that share the folder.
 """
 
 import dataclasses
 import hashlib
 import shutil
-from collections.abc import Mapping
-from concurrent import futures
+import threading
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +41,10 @@ class _Handler(ocp.CheckpointHandler):
   """Writes arrays to one file; orbax's own do so from process 0 only."""
 
   def save(self, directory: Any, args: '_Arrays') -> None:
-    """Writes; the folder is renamed when it is whole."""
     path = Path(directory, _FILE)
     write_arrays(path, args.arrays, {'sha256': _digest(args.arrays)})
 
   def restore(self, directory: Any, args: Any = None) -> State:
-    """Reads; `Checkpoints.load` does so without orbax."""
     return _load(Path(directory, _FILE))
 
 
@@ -92,41 +89,43 @@ class Checkpoints:
         primary_host=own, active_processes={own}
       ),
     )
-    self._saves: dict[Job, futures.Future] = {}
-    self._told: set[Path] = set()  # Files that cannot be read.
     # Orbax numbers its operations in a way that two threads upset.
-    self._thread = futures.ThreadPoolExecutor(1, 'checkpoints')
+    self._lock = threading.Lock()
+    self._failed: set[Job] = set()  # Heads whose last save failed.
+    self._unreadable: set[Path] = set()
 
   def save(self, progress: HeadProgress, state: State | None = None) -> None:
-    """Saves a head as it is, in the background; a finished head at once.
+    """Saves a head as it is; a save that failed once is told as a warning.
 
     `state` is all that goes on changing, by name; a finished head has none, and
-    its earlier checkpoints are deleted. A save that failed is told as a warning
-    where the next one succeeds.
+    its earlier checkpoints are deleted.
 
     Raises:
       OSError: If a finished head, or a head twice in a row, could not be
         written.
     """
-    job, group = progress.job, 'state' if state else 'head'
-    arrays = {'metrics': progress.metrics[:, : progress.step].copy()}
-    for epoch, scores in progress.scores.items():
-      arrays[f'scores/{epoch}'] = scores
+    job, step, group = progress.job, progress.step, 'state' if state else 'head'
+    arrays = {'metrics': progress.metrics[:, :step]}
+    arrays |= {f'scores/{at}': one for at, one in progress.scores.items()}
     for name, array in (state or progress.head or {}).items():
       arrays[f'{group}/{name}'] = array
-    before = self._saves.pop(job, None)
-    save = self._thread.submit(self._write, job, progress.step, arrays)
-    if state:
-      self._saves[job] = save
-    failed = before.exception() if before else None
-    if failed or not state:
-      save.result()
-    if failed:
-      logging.warning(
-        '%s: a checkpoint could not be saved (%s); the one after it was',
-        self._path(job),
-        first_line(failed),
-      )
+    with self._lock:
+      try:
+        path = self._path(job) / str(step)
+        self._saver.save(path, args=_Arrays(arrays), force=True)
+        # Later ones, from which the head was not resumed, could not be read.
+        whole = [one for one in self._steps(job) if one <= step]
+        self._tidy(job, whole[-2:] if state else whole[-1:])
+        self._failed.discard(job)
+      except OSError as error:
+        if not state or job in self._failed:
+          raise
+        self._failed.add(job)
+        logging.warning(
+          '%s: a checkpoint could not be saved (%s); the next one is tried',
+          self._path(job),
+          first_line(error),
+        )
 
   def load(
     self, job: Job, rank: Rank | None = None
@@ -136,16 +135,16 @@ class Checkpoints:
     One that cannot be read is told, and the one before it taken.
     """
     for step in reversed(self._steps(job)):
-      path = self._path(job) / str(step) / _FILE
+      path = self._path(job) / str(step)
       try:
-        return _restored(_load(path), job, rank)
+        return _restored(_load(path / _FILE), job, rank)
       except (OSError, ValueError, KeyError, safetensors.SafetensorError) as e:
-        if path not in self._told:
+        if path not in self._unreadable:
           console.print(
-            f'  {path.parent} cannot be read ({first_line(e)[:120]}); '
+            f'  {path} cannot be read ({first_line(e)[:120]}); '
             'the one before it is taken'
           )
-        self._told.add(path)
+        self._unreadable.add(path)
     return None
 
   def progress(self, job: Job) -> int:
@@ -160,33 +159,22 @@ class Checkpoints:
     return step
 
   def close(self) -> None:
-    """Waits until everything is saved; raises the first error afterwards."""
-    self._thread.shutdown()
+    """Ends orbax."""
     self._saver.close()
-    for save in self._saves.values():
-      save.result()
 
   def _path(self, job: Job) -> Path:
     return self._folder / job.category / f'seed-{job.seed}'
 
   def _steps(self, job: Job) -> list[int]:
-    # Not the saver's list: other processes may have written since it was made.
     names = [path.name for path in self._path(job).glob('[0-9]*')]
     return sorted(int(name) for name in names if name.isdecimal())
 
-  def _write(self, job: Job, step: int, arrays: State) -> None:
-    path = self._path(job) / str(step)
-    self._saver.save(path, args=_Arrays(arrays), force=True)
-    # Later ones, from which the head was not resumed, could not be read.
-    known = [one for one in self._steps(job) if one <= step]
-    self._tidy(job, known[-1:] if step == job.steps else known[-2:])
-
-  def _tidy(self, job: Job, kept: list[int]) -> None:
+  def _tidy(self, job: Job, kept: Iterable[int]) -> None:
     """Removes all other checkpoints, and what is not whole."""
-    for path in list(self._path(job).glob('[0-9]*')):
-      if path.name.isdecimal() and int(path.name) not in kept:
-        # So that none is ever half there under its name.
-        path.rename(path.with_name(path.name + _PARTIAL))
+    for step in set(self._steps(job)) - set(kept):
+      path = self._path(job) / str(step)
+      # So that none is ever half there under its name.
+      path.rename(path.with_name(path.name + _PARTIAL))
     for path in self._path(job).glob(f'*{_PARTIAL}'):
       shutil.rmtree(path, ignore_errors=True)
 
@@ -194,15 +182,14 @@ class Checkpoints:
 def _restored(
   arrays: State, job: Job, rank: Rank | None
 ) -> tuple[HeadProgress, State]:
-  def group(name: str) -> State:
-    start = f'{name}/'
-    found = [key for key in arrays if key.startswith(start)]
-    return {key.removeprefix(start): arrays[key] for key in found}
-
+  groups: dict[str, State] = {'scores': {}, 'state': {}, 'head': {}}
+  for name, array in arrays.items():
+    group, _, key = name.partition('/')
+    if key:
+      groups[group][key] = array
   progress = HeadProgress(job, rank)
   progress.add_metrics(arrays['metrics'])
-  scores = group('scores')
-  for epoch in sorted(map(int, scores)):
-    progress.add_scores(epoch, scores[str(epoch)])
-  progress.head = group('head') or None
-  return progress, group('state')
+  for epoch in sorted(map(int, groups['scores'])):
+    progress.add_scores(epoch, groups['scores'][str(epoch)])
+  progress.head = groups['head'] or None
+  return progress, groups['state']

@@ -43,10 +43,7 @@ class Job:
 
 
 def scoring_period(config: Config, job: Job) -> int:
-  """Returns the steps between evaluations: as often as in the config's epochs.
-
-  After the last step there is one more, if it is none of these.
-  """
+  """Returns the steps between evaluations, as often as in the usual epochs."""
   every = config.evaluation.every * job.epochs
   return every // config.train.epochs * job.steps_per_epoch or job.steps
 
@@ -62,20 +59,13 @@ def batches(job: Job, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     where they pad an epoch's last batch, float32 of that shape.
   """
   per_epoch = job.steps_per_epoch
-  padding = per_epoch * job.batch_size - job.images
-  valid = np.pad(np.ones(job.images, np.float32), (0, padding))
-  first_epoch, last_epoch = first // per_epoch, (first + count - 1) // per_epoch
-  orders = [
-    np.pad(shuffled(job, epoch), (0, padding))
-    for epoch in range(first_epoch, last_epoch + 1)
-  ]
-  start = first - first_epoch * per_epoch
-  cut = slice(start, start + count)
+  padding = (0, per_epoch * job.batch_size - job.images)
+  epochs = range(first // per_epoch, (first + count - 1) // per_epoch + 1)
+  orders = [np.pad(shuffled(job, epoch), padding) for epoch in epochs]
+  valid = np.tile(np.pad(np.ones(job.images, np.float32), padding), len(epochs))
+  cut = slice(first % per_epoch, first % per_epoch + count)
   shape = (-1, job.batch_size)
-  return (
-    np.concatenate(orders).reshape(shape)[cut],
-    np.tile(valid, len(orders)).reshape(shape)[cut],
-  )
+  return np.concatenate(orders).reshape(shape)[cut], valid.reshape(shape)[cut]
 
 
 def shuffled(job: Job, epoch: int) -> np.ndarray:
@@ -90,14 +80,11 @@ def shuffled(job: Job, epoch: int) -> np.ndarray:
 def rates(
   job: Job, first: int, count: int, *, schedule: str, warmup: float
 ) -> np.ndarray:
-  """Returns the factors of the learning rates of `count` steps from `first` on.
+  """Returns factors of the learning rates, float32 `[count]` in (0, 1].
 
-  The `warmup` is the share of the steps in which they rise from near zero,
-  linearly. Then they are `constant`, or fall as `cosine` to zero after the last
-  step (Loshchilov and Hutter, "SGDR", 2017, equation 5, without restarts).
-
-  Returns:
-    float32 `[count]`, in (0, 1].
+  In a share `warmup` of the steps they rise linearly from near zero. Then they
+  are `constant`, or fall as a `cosine` to zero after the last step (Loshchilov
+  and Hutter, "SGDR", 2017, equation 5, without restarts).
   """
   number = np.arange(first, first + count, dtype=np.float64)
   rising = warmup * job.steps
@@ -113,9 +100,6 @@ def assign(jobs: Sequence[Job], bins: int) -> list[list[Job]]:
 
   Seeds of a category share its features, so they are kept together as far as
   the balance allows: as whole categories, or as few blocks of seeds.
-
-  Returns:
-    The heads of each, longest first, a category's seeds in a row.
   """
   groups = collections.defaultdict(list)
   for job in jobs:
@@ -144,10 +128,7 @@ def _steps(jobs: Sequence[Job]) -> int:
 
 
 def waste(jobs: Sequence[Job], lanes: int) -> float:
-  """Returns the share of head-steps, in [0, 1), in which a lane has no head.
-
-  Lanes take one head after another, in this order.
-  """
+  """Returns the share of time in which lanes that take turns have no head."""
   ends = [0] * lanes
   for job in jobs:
     heapq.heapreplace(ends, ends[0] + job.steps)
@@ -163,10 +144,7 @@ def widest(jobs: Sequence[Job], most: int) -> int:
 def step_operations(config: Config, shapes: Sequence[Any]) -> float:
   """Returns the operations of one head's step, within a few percent.
 
-  The discriminator multiplies the patches of every level and the noise by its
-  first matrix, forwards and for that matrix's gradient; the adaptor is
-  multiplied into it once, with the gradients of both. `shapes` are one image's
-  features, `[h, w, channels]` of each level.
+  `shapes` are one image's features, `[h, w, channels]` of each level.
   """
   patches, dim = config.train.patches, config.patch.target_dim
   positions = [patches or one.shape[0] * one.shape[1] for one in shapes]
@@ -176,5 +154,8 @@ def step_operations(config: Config, shapes: Sequence[Any]) -> float:
     for count, one in zip(positions, shapes, strict=True)
   )
   hidden = config.head.hidden
+  # The discriminator multiplies the patches of every level and the noise by its
+  # first matrix, forwards and for that matrix's gradient; the adaptor is
+  # multiplied into it once, with the gradients of both.
   adaptor = 6 * dim**2 * hidden if config.head.adaptor != 'identity' else 0
   return 4 * config.train.batch_size * rows * dim * hidden + adaptor

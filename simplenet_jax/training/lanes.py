@@ -17,9 +17,7 @@ from simplenet_jax.models import resampling
 from simplenet_jax.training import step
 from simplenet_jax.training.step import HeadState, Recipe, StepMetrics
 
-# Images whose patches are scored by one call, at most; fewer cost less.
-SCORED = 128
-_BLOCK = 8  # Images scored at a time.
+SCORED = 8  # Images whose patches are scored at a time.
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Threefry's.
 _PARITY = np.uint32(0x1BD11BDA)
@@ -62,17 +60,11 @@ def advance(
   inputs: StepInputs,
   count: jax.Array,
 ) -> tuple[HeadState, StepMetrics]:
-  """Trains every lane's head for some steps.
+  """Trains every lane's head for `count` of the steps of `inputs`.
 
-  Args:
-    recipe: What to minimise and how.
-    states: All lanes', each leaf with the lanes axis first. Donated.
-    levels: The bank's.
-    inputs: Of at least `count` steps.
-    count: How many steps to do, int32; not static, so one program serves all.
-
-  Returns:
-    The new states, and metrics `[lanes, steps]`, zero from `count` on.
+  The states, each leaf with the lanes axis first, are donated. `count`, int32,
+  is not static: one program serves all. Returns the new states, and metrics
+  `[lanes, steps]`, zero from `count` on.
   """
   lanes, steps, _ = inputs.rows.shape
 
@@ -90,14 +82,9 @@ def advance(
 
   def body(i, carry):
     states, logged = carry
+    rows, valid, rate = inputs.rows[:, i], inputs.valid[:, i], inputs.rate[:, i]
     states, metrics = _side_by_side(one_step, lanes)(
-      states,
-      inputs.rows[:, i],
-      inputs.valid[:, i],
-      inputs.keys,
-      inputs.first + i,
-      inputs.sigma,
-      inputs.rate[:, i],
+      states, rows, valid, inputs.keys, inputs.first + i, inputs.sigma, rate
     )
     logged = jax.tree.map(
       lambda table, value: table.at[:, i].set(value), logged, metrics
@@ -116,24 +103,10 @@ def score(
   lane: jax.Array,
   levels: Levels,
   rows: jax.Array,
-  count: jax.Array,
 ) -> jax.Array:
-  """Scores the images in the first `count` of `rows`, `[SCORED]`, by one lane.
-
-  Returns patch scores `[SCORED, H, W]`, see `step.patch_scores`; zero from the
-  first block beyond `count` on.
-  """
-  state = take(states, lane)
-
-  def body(i, scores):
-    some = jax.lax.dynamic_slice_in_dim(rows, i * _BLOCK, _BLOCK)
-    images = [jnp.take(level, some, axis=0) for level in levels]
-    return jax.lax.dynamic_update_slice_in_dim(
-      scores, step.patch_scores(recipe, state, images), i * _BLOCK, axis=0
-    )
-
-  scores = jnp.zeros((SCORED, *levels[0].shape[1:3]), jnp.float32)
-  return jax.lax.fori_loop(0, (count + _BLOCK - 1) // _BLOCK, body, scores)
+  """Returns a lane's patch scores `[SCORED, H, W]` of the images in `rows`."""
+  images = [jnp.take(level, rows, axis=0) for level in levels]
+  return step.patch_scores(recipe, take(states, lane), images)
 
 
 @jax.jit
@@ -155,12 +128,9 @@ def draw_patches(
 ) -> list[jax.Array]:
   """Draws patches of images, each position of the finest grid as likely.
 
-  Neighbouring patches are alike, so a step learns more from patches of many
-  images than from as many of a few.
-
-  Returns:
-    `[batch, count, 1, channels]` of each level: grids of one column that need
-    no resize.
+  Neighbouring patches are alike: a step learns more from patches of many images
+  than from as many of a few. Returns grids of one column, which need no resize,
+  `[batch, count, 1, channels]` of each level.
   """
   grid = levels[0].shape[1:3]
   places = integers(key, (len(rows), count), math.prod(grid))
@@ -225,10 +195,7 @@ def normal(key: jax.Array, shape: Sequence[int]) -> jax.Array:
 
 
 def integers(key: jax.Array, shape: Sequence[int], end: int) -> jax.Array:
-  """Draws int32 numbers from 0 to below `end`, which is 2**23 at most.
-
-  Likelihoods differ by less than one in 2**23 / end.
-  """
+  """Draws int32 numbers from 0 to below `end`, which is far below 2**23."""
   counters = jax.lax.iota(jnp.uint32, math.prod(shape))
   drawn, _ = threefry(key, counters, jnp.uint32(2))
   return (_unit(drawn) * end).astype(jnp.int32).reshape(shape)

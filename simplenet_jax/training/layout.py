@@ -94,82 +94,70 @@ def lay_out(
 ) -> list[list[DeviceTask]]:
   """Returns the tasks of each device that has work, one for each input size.
 
-  Args:
-    config: The settings; `engine` and `bank` are read.
-    jobs: All heads, which decide on the lanes: a resumed run has as many.
-    left: The heads that are left to train.
-    categories: All heads' categories.
-    shapes: One image's features, by input size.
-    neighbours: Processes on this machine, this one included.
+  All `jobs` decide on the lanes, of which a resumed run has as many; `left` are
+  to be trained. `shapes` are by input size; `neighbours` as in `RunInputs`.
 
   Raises:
     ValueError: If a device cannot hold the images of a step.
   """
   named = {one.name: one for one in categories}
-  devices, budget = chosen_devices(config), bank_budget(config, neighbours)
-  room = {
-    size: budget // bank.row_type(one).itemsize for size, one in shapes.items()
-  }
+  devices, room = chosen_devices(config), {}
+  for size, one in shapes.items():
+    room[size] = _budget(config, neighbours) // bank.row_type(one).itemsize
 
-  def by_size(part: Sequence[Job]) -> dict[Size, list[Job]]:
-    groups = {}
-    for job in part:
-      groups.setdefault(named[job.category].size, []).append(job)
-    return groups
-
-  def categories_of(part: Sequence[Job]) -> tuple[Inputs, ...]:
-    return tuple(
-      named[name] for name in dict.fromkeys(j.category for j in part)
-    )
+  def groups(part: Sequence[Job]) -> list[tuple[list[Job], list[Inputs]]]:
+    """Divides heads by input size, with their categories."""
+    found = []
+    for size in dict.fromkeys(named[job.category].size for job in part):
+      heads = [job for job in part if named[job.category].size == size]
+      names = dict.fromkeys(job.category for job in heads)
+      found.append((heads, [named[name] for name in names]))
+    return found
 
   def lanes_for(part: Sequence[Job]) -> int:
-    fitting = len(part)
-    for size, group in by_size(part).items():
-      fits = _fitting(group, categories_of(group), room[size])
-      if not fits:
-        raise ValueError(
-          f'{devices[0]} has room for the features of {room[size]} images, a '
-          f'step needs {group[0].batch_size}; raise --config.bank.device_gb '
-          f'(now {budget / 1e9:.3g})'
-        )
-      fitting = min(fitting, fits)
+    """Returns how many heads of these a device trains side by side."""
+    most = min(_fitting(*one, room[one[1][0].size]) for one in groups(part))
     if config.engine.lanes:
-      return min(config.engine.lanes, fitting)
+      return min(config.engine.lanes, most)
     if devices[0].platform == 'cpu':
       return 1  # Side by side, products take longer than one after the other.
     flops = max(step_operations(config, one) for one in shapes.values())
-    return widest(part, min(fitting, int(_FULL_STEP // flops) + 1))
-
-  def task(device, group: Sequence[Job], size: Size) -> DeviceTask:
-    inputs = categories_of(group)
-    images = sorted((one.images for one in inputs), reverse=True)
-    rows = min(room[size], sum(images[:lanes]))
-    return DeviceTask(device, tuple(group), inputs, lanes, rows, shapes[size])
+    return widest(part, min(most, int(_FULL_STEP // flops) + 1))
 
   lanes = min(
     (lanes_for(part) for part in assign(jobs, len(devices)) if part), default=1
   )
+
+  def task(device: Any, heads: list[Job], inputs: list[Inputs]) -> DeviceTask:
+    size = inputs[0].size
+    images = sorted((one.images for one in inputs), reverse=True)
+    rows = min(room[size], sum(images[:lanes]))
+    return DeviceTask(
+      device, tuple(heads), tuple(inputs), lanes, rows, shapes[size]
+    )
+
+  parts = assign(left, len(devices))
   return [
-    [task(device, group, size) for size, group in by_size(part).items()]
-    for device, part in zip(devices, assign(left, len(devices)), strict=True)
+    [task(device, *one) for one in groups(part)]
+    for device, part in zip(devices, parts, strict=True)
     if part
   ]
 
 
-def _fitting(
-  jobs: Sequence[Job], categories: Sequence[Inputs], room: int
-) -> int:
-  """Returns how many heads can train at a time with so many images' features.
-
-  Where a category is streamed each needs room for a batch.
-  """
-  images = sorted((one.images for one in categories), reverse=True)
-  if images[0] > room:
-    return room // jobs[0].batch_size
-  seeds = max(
-    sum(job.category == one.name for job in jobs) for one in categories
-  )
-  return int(np.searchsorted(np.cumsum(images), room, side='right')) * seeds
+def _fitting(jobs: Sequence[Job], inputs: Sequence[Inputs], room: int) -> int:
+  """Returns how many heads can train on the features of `room` images."""
+  images = sorted((one.images for one in inputs), reverse=True)
+  if images[0] <= room:
+    seeds = max(sum(j.category == one.name for j in jobs) for one in inputs)
+    return int(np.searchsorted(np.cumsum(images), room, side='right')) * seeds
+  # Streamed: each lane needs room for a batch.
+  batch = jobs[0].batch_size
+  if room < batch:
+    raise ValueError(
+      f'a device has room for the features of {room} images, a step needs '
+      f'{batch}; raise --config.bank.device_gb'
+    )
+  return room // batch
 
 
 def chosen_devices(config: Config) -> list[Any]:
@@ -186,19 +174,19 @@ def chosen_devices(config: Config) -> list[Any]:
   return devices[: asked or None]
 
 
-def bank_budget(config: Config, neighbours: int = 1) -> int:
-  """Returns the bytes that features may take on each device of this process."""
+def _budget(config: Config, neighbours: int) -> int:
+  """Returns the bytes that features may take on each device."""
   if config.bank.device_gb:
     return int(config.bank.device_gb * 1e9)
-
-  def free(device: Any) -> int:
-    stats = device.memory_stats()
-    if stats and 'bytes_limit' in stats:
-      limit = stats['bytes_limit']
-      return int(max(limit / 2, limit - 8e9))  # The rest is for the steps.
-    return host_memory() // 4 // jax.local_device_count() // neighbours
-
-  return min(map(free, chosen_devices(config)))
+  free = []
+  for device in chosen_devices(config):
+    limit = (device.memory_stats() or {}).get('bytes_limit')
+    free.append(
+      int(max(limit / 2, limit - 8e9))  # The rest is for the steps.
+      if limit
+      else host_memory() // 4 // jax.local_device_count() // neighbours
+    )
+  return min(free)
 
 
 def host_memory() -> int:

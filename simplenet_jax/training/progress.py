@@ -18,18 +18,17 @@ if TYPE_CHECKING:
   import tensorboardX
 
 METRICS = ('loss', 'p_normal', 'p_counterfeit')
+_LEARNED_LOSS = 0.95  # Of guessing's; what lies below has learned something.
+_LEARNED_SHARE = 0.05  # Of patches beyond their margin, of one kind at least.
 
-Rank = Callable[[np.ndarray], float]
+Rank = Callable[[np.ndarray], float]  # How good an epoch's patch scores are.
 
 
 class HeadProgress:
   """What is known so far of a head in training."""
 
   def __init__(self, job: Job, rank: Rank | None = None):
-    """Starts empty; `rank` tells of an epoch's patch scores how good they are.
-
-    Without a rank, only the latest scores are kept.
-    """
+    """Starts empty; without a rank, only the latest scores are kept."""
     self.job = job
     self.step = 0  # Steps known so far.
     # Each step's, in the order of `METRICS`; zero from `step` on.
@@ -49,11 +48,7 @@ class HeadProgress:
     return self.step == self.job.steps and not self.error
 
   def add_metrics(self, values: np.ndarray) -> None:
-    """Appends the metrics of the next steps, `[3, steps]`.
-
-    Raises:
-      ValueError: If a loss is not finite; names its step.
-    """
+    """Appends the metrics `[3, steps]`; raises where a loss is not finite."""
     wrong = np.flatnonzero(~np.isfinite(values[0]))
     if len(wrong):
       at = self.step + int(wrong[0])
@@ -94,10 +89,6 @@ class HeadProgress:
     return dict(zip(METRICS, known.mean(-1), strict=True))
 
 
-_LEARNED_LOSS = 0.95  # Of guessing's; what lies below has learned something.
-_LEARNED_SHARE = 0.05  # Of patches beyond their margin, of one kind at least.
-
-
 def unlearned(progress: HeadProgress, loss: str, margin: float) -> str:
   """Returns a warning where a head's last epoch shows that it learned nothing.
 
@@ -112,19 +103,23 @@ def unlearned(progress: HeadProgress, loss: str, margin: float) -> str:
   better = value < _LEARNED_LOSS * guessing or not guessing
   if better and max(normal, counterfeit) >= _LEARNED_SHARE:
     return ''
-  job = progress.job
   return (
-    f'{job.category}: the head of seed {job.seed} has not learned '
-    f'to tell good patches from noisy ones: its loss is {value:.3g}, that of '
-    f'guessing {guessing:.3g}, and {normal:.0%} and {counterfeit:.0%} of them '
-    'lie beyond their margins; train longer (--config.train.epochs)'
+    f'{progress.job.category}: the head of seed {progress.job.seed} has not '
+    f'learned to tell good patches from noisy ones: its loss is {value:.3g}, '
+    f'that of guessing {guessing:.3g}, and {normal:.0%} and {counterfeit:.0%} '
+    'of them lie beyond their margins; train longer (--config.train.epochs)'
   )
+
+
+def _named(tree: Tree) -> tuple[dict[str, Tree], jax.tree_util.PyTreeDef]:
+  paths, structure = jax.tree_util.tree_flatten_with_path(tree)
+  keystr = jax.tree_util.keystr
+  return {keystr(p, simple=True, separator='.'): x for p, x in paths}, structure
 
 
 def flat(tree: HeadState | dict) -> dict[str, np.ndarray]:
   """Returns a tree's leaves on the host, by their path."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {_name(path): np.asarray(leaf) for path, leaf in leaves}
+  return {name: np.asarray(leaf) for name, leaf in _named(tree)[0].items()}
 
 
 def unflat(leaves: dict[str, np.ndarray], like: Tree) -> Tree:
@@ -133,19 +128,15 @@ def unflat(leaves: dict[str, np.ndarray], like: Tree) -> Tree:
   Raises:
     ValueError: If a leaf is missing or has another shape.
   """
-  paths, structure = jax.tree_util.tree_flatten_with_path(like)
-  found = []
-  for path, leaf in paths:
-    value = leaves.get(_name(path))
-    if value is None or value.shape != leaf.shape:
-      shape = None if value is None else value.shape
-      raise ValueError(f'{_name(path)} is {shape}, expected {leaf.shape}')
-    found.append(value)
-  return jax.tree.unflatten(structure, found)
-
-
-def _name(path) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator='.')
+  expected, structure = _named(like)
+  for name, leaf in expected.items():
+    shape = leaves[name].shape if name in leaves else None
+    if shape != leaf.shape:
+      raise ValueError(
+        f'a checkpoint does not fit: {name} is {shape}, expected {leaf.shape}; '
+        'give another --workdir'
+      )
+  return jax.tree.unflatten(structure, [leaves[name] for name in expected])
 
 
 class Watch:
@@ -182,26 +173,24 @@ class Watch:
 
   def on_steps(self, progress: HeadProgress) -> None:
     """Shows a category's progress and writes its new epochs."""
-    job = progress.job
+    job, name = progress.job, progress.job.category
     with self._lock:
-      self._seen[job.category][job.seed] = progress
-      heads = list(self._seen[job.category].values())
-      done, seeds = sum(head.step for head in heads), self._seeds[job.category]
-      note = _note(heads, seeds)
-      self._board.show(job.category, done, job.steps * seeds, note)
+      self._seen[name][job.seed] = progress
+      heads, seeds = list(self._seen[name].values()), self._seeds[name]
+      done = sum(head.step for head in heads)
+      self._board.show(name, done, job.steps * seeds, _note(heads, seeds))
       if self._tensorboard:
         self._write(self._tensorboard, progress)
 
   def end(self, name: str) -> None:
     """Replaces the lines of a category by what came of it, if anything."""
-    heads = [
-      head for head in self._seen.pop(name, {}).values() if head.finished
-    ]
+    seen = self._seen.pop(name, {}).values()
+    heads = [head for head in seen if head.finished]
     self._board.end(f'{name}, features')
     self._board.end(name, _note(heads, len(heads)) if heads else '')
 
   def _write(self, folder: Path, progress: HeadProgress) -> None:
-    job = progress.job
+    job, epochs = progress.job, progress.epochs()
     if job not in self._writers:
       # Where PyTorch is installed this imports it, which takes seconds.
       import tensorboardX
@@ -211,19 +200,17 @@ class Watch:
       self._writers[job] = tensorboardX.SummaryWriter(
         str(folder / job.category / f'seed-{job.seed}'), purge_step=1
       )
-    writer, epochs = self._writers[job], progress.epochs()
     for name, values in epochs.items():
       for epoch in range(self._written[job], len(values)):
-        writer.add_scalar(name, float(values[epoch]), epoch + 1)
+        self._writers[job].add_scalar(name, float(values[epoch]), epoch + 1)
     self._written[job] = len(epochs['loss'])
     if progress.finished:
-      writer.close()
+      self._writers[job].close()
 
 
 def _note(heads: Sequence[HeadProgress], seeds: int) -> str:
   """Describes the heads' latest epochs (or steps, where no epoch is whole)."""
-  job = heads[0].job  # They have as many steps in an epoch.
-  epochs = min(head.step for head in heads) / job.steps_per_epoch
+  job, step = heads[0].job, min(head.step for head in heads)
   lately = [
     head.metrics[:, max(0, head.step - job.steps_per_epoch) : head.step]
     for head in heads
@@ -232,6 +219,6 @@ def _note(heads: Sequence[HeadProgress], seeds: int) -> str:
   ended = sum(head.finished for head in heads)
   through = f', {ended} of {seeds} seeds through' if seeds > 1 else ''
   return (
-    f'epoch {epochs:.0f}/{job.epochs}{through}, loss {loss:.3f}, '
-    f'beyond margin {normal:.0%} / {counterfeit:.0%}'
+    f'epoch {step / job.steps_per_epoch:.0f}/{job.epochs}{through}, loss '
+    f'{loss:.3f}, beyond margin {normal:.0%} / {counterfeit:.0%}'
   )

@@ -56,7 +56,6 @@ class Recipe:
   optimizer: optax.GradientTransformation
   loss: losses.Loss
   margin: float  # `th` of the loss, in logits.
-  batch_size: int  # Images per step.
   patches: int = 0  # Drawn of each image of a step; 0: all of them.
   average: float = 0.0  # How much the latest steps count, see `averaged`.
 
@@ -71,23 +70,16 @@ def make_optimizer(
   return optax.chain(decay, optax.adam(learning_rate))
 
 
-def join_optimizers(
-  adaptor: optax.GradientTransformation,
-  discriminator: optax.GradientTransformation,
-) -> optax.GradientTransformation:
-  """Returns one transformation that gives each part its own optimiser."""
-  return optax.multi_transform(
-    {'adaptor': adaptor, 'discriminator': discriminator},
-    lambda params: {part: part for part in params},
-  )
-
-
 # Functions are equal only if they are the same ones: these two are made once,
 # so that runs which differ in seeds or noise share their compiled programs.
 @functools.cache
-def _optimizer(adaptor, discriminator) -> optax.GradientTransformation:
-  return join_optimizers(
-    make_optimizer(**dict(adaptor)), make_optimizer(**dict(discriminator))
+def join_optimizers(**parts: tuple) -> optax.GradientTransformation:
+  """Returns one transformation with an optimiser for each part."""
+  return optax.multi_transform(
+    {
+      part: make_optimizer(**dict(settings)) for part, settings in parts.items()
+    },
+    lambda params: {part: part for part in params},
   )
 
 
@@ -106,12 +98,12 @@ def make_recipe(config: Config, level_offsets: Sequence[int]) -> Recipe:
     new_head=new_head,
     graph=split(nnx.eval_shape(lambda: new_head(nnx.Rngs(0))))[0],
     dim=dim,
-    optimizer=_optimizer(
-      tuple(train.adaptor.items()), tuple(train.discriminator.items())
+    optimizer=join_optimizers(
+      adaptor=tuple(train.adaptor.items()),
+      discriminator=tuple(train.discriminator.items()),
     ),
     loss=losses.LOSSES[train.loss],
     margin=train.margin,
-    batch_size=train.batch_size,
     patches=train.patches,
     average=train.average,
   )
@@ -134,7 +126,7 @@ def split(head: Head) -> tuple[nnx.GraphDef, Tree, Tree]:
 @functools.partial(jax.jit, static_argnames='recipe')
 def init_head(recipe: Recipe, key: jax.Array) -> HeadState:
   """Returns a fresh head's state, drawn from a key of `head_key`."""
-  # Steps draw from counters that are folded in otherwise, see `noise`.
+  # Steps draw from counters that are folded in otherwise, see `lanes`.
   head = recipe.new_head(nnx.Rngs(jax.random.fold_in(key, 0)))
   _, params, stats = split(head)
   average = {'params': params, 'stats': stats} if recipe.average else None

@@ -1,8 +1,8 @@
 """Where the features of categories live: on the device, or streamed to it.
 
-A category that fits the bank is extracted into rows of its own. One that does
-not is kept in host memory, or in a file where that is too small, and the images
-of the next steps are copied to the device while it computes.
+A category that fits the bank is extracted into rows of its own. Another is kept
+in host memory, or in a file where that is too small, and the images of the next
+steps are copied to the device while it computes.
 """
 
 import collections
@@ -56,9 +56,8 @@ class Features:
   def rows(self, lane: int, images: np.ndarray) -> np.ndarray:
     """Returns the rows of images, int32 of the shape of `images`.
 
-    Where features are streamed, they are copied to the lane's window. What was
-    there before is overwritten once programs that were started earlier have
-    read it.
+    Streamed features are copied to the lane's window, once programs that were
+    started earlier have read what was there.
     """
     if self.levels is None or self.limit is None:
       return self.taken[images]
@@ -105,8 +104,8 @@ class FeatureStore:
       return True
     images = self._waiting[name].images
     if images > self.home.rows:  # Streamed, with the device to itself.
-      return self.home.free == self.home.rows
-    return images <= self.home.free
+      return len(self.home.free) == self.home.rows
+    return images <= len(self.home.free)
 
   def open(self, name: str) -> Features:
     """Returns the features of a category for which `can_open` holds.
@@ -137,7 +136,7 @@ class FeatureStore:
     if not fits:
       levels = levels or self._on_host(inputs)
       window = home.rows // self._lanes
-      return Features(home, home.take(home.free), levels, window)
+      return Features(home, home.take(home.rows), levels, window)
     features = Features(home, home.take(inputs.images))
     try:
       if levels:
@@ -164,17 +163,12 @@ class FeatureStore:
   def _key(self, inputs: Inputs) -> str:
     if inputs.name not in self._keys:
       config, versions = self._run.config, environment.versions()
-      backbone = config.backbone.to_dict()
-      del backbone['weights']  # A name; their checksum counts.
-      made_by = {
-        'weights': self._run.weights.sha256,
-        'backbone': backbone,
-        'patch': config.patch.to_dict(),
-        'dtype': config.bank.dtype,
-        'bits': config.data.bits,
-        'versions': [versions[name] for name in _PACKAGES],
-        'device': self.home.device.device_kind,
-      }
+      backbone = config.backbone.to_dict() | {'weights': ''}  # A mere name.
+      made_by = [
+        *(self._run.weights.sha256, backbone, config.patch.to_dict()),
+        *(config.bank.dtype, config.data.bits, self.home.device.device_kind),
+        *(versions[name] for name in _PACKAGES),
+      ]
       described = json.dumps(made_by, sort_keys=True)
       self._keys[inputs.name] = cache.key(inputs, described)
     return self._keys[inputs.name]

@@ -6,9 +6,9 @@ are read, so it never waits for the host.
 
 import collections
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax.console import first_line
-from simplenet_jax.training import lanes, step
+from simplenet_jax.training import bank, lanes, step
 from simplenet_jax.training.job import Job, batches, rates, scoring_period
 from simplenet_jax.training.layout import DeviceTask, RunInputs
 from simplenet_jax.training.progress import METRICS, HeadProgress, flat, unflat
@@ -34,6 +34,7 @@ _SECONDS = 1.0  # How long a chunk should take: people watch, signals arrive.
 class ActiveHead:
   """A head in a lane."""
 
+  job: Job
   lane: int
   progress: HeadProgress
   features: Features
@@ -43,18 +44,12 @@ class ActiveHead:
   step: int  # How many the device was told to do.
 
   @property
-  def job(self) -> Job:
-    """Which head."""
-    return self.progress.job
-
-  @property
   def most_steps(self) -> int:
     """Steps that its evaluations and streamed images allow in one chunk."""
-    until = min(
-      self.period - self.step % self.period, self.job.steps - self.step
-    )
-    limit = self.features.limit
-    return until if limit is None else min(until, limit // self.job.batch_size)
+    to_evaluation = self.period - self.step % self.period
+    limit = self.features.limit or self.job.batch_size * STEPS
+    to_end = self.job.steps - self.step
+    return min(to_evaluation, to_end, limit // self.job.batch_size)
 
 
 @dataclasses.dataclass
@@ -71,7 +66,10 @@ Chunk = tuple[int, StepMetrics, list[Outcome]]  # The first are its steps.
 
 
 class DeviceLoop:
-  """Trains the heads of one device."""
+  """Trains the heads of one device.
+
+  `emit` is called with the progress of every head that ended, whole or not.
+  """
 
   def __init__(
     self,
@@ -80,10 +78,7 @@ class DeviceLoop:
     store: FeatureStore,
     emit: Callable[[HeadProgress], None],
   ):
-    """Prepares to train a task's heads, with the features of a store.
-
-    `emit` is called with the progress of every head that ended, whole or not.
-    """
+    """Prepares to train a task's heads, with the features of a store."""
     self._run, self._store, self._emit = run, store, emit
     self._queue = list(task.jobs)
     self._tests = {one.name: len(one.test) for one in task.categories}
@@ -102,48 +97,36 @@ class DeviceLoop:
   def run(self) -> None:
     """Trains all heads, or until it is told to stop; saves what is left."""
     try:
-      self._train()
+      while not self._run.stop.is_set():
+        self._fill_lanes()
+        if not any(self._lanes):
+          break
+        self._pending.append(self._advance())
+        if len(self._pending) > 1:
+          self._collect(self._pending.popleft())
+      while self._pending:
+        self._collect(self._pending.popleft())
     except BaseException:
-      self._rescue()
+      for chunk in self._pending:
+        self._attempt(self._collect, chunk)
+      for head in self._active():
+        # A state can be ahead of its progress.
+        if head.progress.step == head.step:
+          self._attempt(self._save, head.progress, self._take(head))
       raise
     for head in self._active():
-      self._save_lane(head)
-
-  def _train(self) -> None:
-    while not self._run.stop.is_set():
-      self._fill_lanes()
-      if not any(self._lanes):
-        break
-      self._pending.append(self._advance())
-      if len(self._pending) > 1:
-        self._collect(self._pending.popleft())
-    while self._pending:
-      self._collect(self._pending.popleft())
-
-  def _rescue(self) -> None:
-    """Saves the heads under way after an error, which must not be hidden."""
-    saves = [functools.partial(self._collect, one) for one in self._pending]
-    saves += [
-      functools.partial(self._save_lane, head) for head in self._active()
-    ]
-    for save in saves:
-      try:
-        save()
-      except Exception as error:
-        logging.warning(
-          '%s: heads under way could not be saved (%s)',
-          self._store.home.device,
-          first_line(error),
-        )
-
-  def _save_lane(self, head: ActiveHead) -> None:
-    # After an error a state can be ahead of its progress.
-    if head.progress.step == head.step:
       self._save(head.progress, self._take(head))
 
-  def _save(
-    self, progress: HeadProgress, state: HeadState | None = None
-  ) -> None:
+  def _attempt(self, save: Callable[..., None], *what: Any) -> None:
+    """Saves after an error, which must not be hidden by another one."""
+    try:
+      save(*what)
+    except Exception as error:
+      logging.warning(
+        'heads under way could not be saved (%s)', first_line(error)
+      )
+
+  def _save(self, progress: HeadProgress, state: HeadState | None) -> None:
     if self._run.checkpoints and progress.step:
       self._run.checkpoints.save(progress, flat(state) if state else None)
 
@@ -167,44 +150,40 @@ class DeviceLoop:
 
   def _enter(self, lane: int, job: Job) -> ActiveHead | None:
     """Puts a head into a lane, with its features; None if there are none."""
-    train = self._run.config.train
+    run, name = self._run, job.category
     try:
-      features, sigma = self._store.open(job.category), train.sigma
-      if train.noise == 'relative':
+      features, sigma = self._store.open(name), run.config.train.sigma
+      if run.config.train.noise == 'relative':
         sigma *= features.measure_spread(lane, job.images)
-      progress, state = self._resume(job)
+      saved = None
+      if run.checkpoints:
+        saved = run.checkpoints.load(job, run.rank(name))
+      if saved:
+        progress, state = saved[0], unflat(saved[1], self._shapes)
+      else:
+        progress, state = HeadProgress(job, run.rank(name)), self._fresh(job)
     except Interrupted:
       return None
     except FAILURES as error:
-      for failed in [j for j in self._queue if j.category == job.category]:
+      for failed in [one for one in self._queue if one.category == name]:
         self._queue.remove(failed)
         progress = HeadProgress(failed)
         # The text alone: the error would keep the features alive.
         progress.error = first_line(error)
         self._emit(progress)
-      self._close_if_done(job.category)
+      self._close_if_done(name)
       return None
     self._queue.remove(job)
     self._states = lanes.put(self._states, jnp.int32(lane), state)
-    key = jax.random.key_data(step.head_key(job.seed, job.category))
-    period = job.steps
-    if self._tests[job.category]:
-      period = scoring_period(self._run.config, job)
+    key = np.asarray(jax.random.key_data(step.head_key(job.seed, name)))
+    period = scoring_period(run.config, job) if self._tests[name] else job.steps
     return ActiveHead(
-      lane, progress, features, np.asarray(key), sigma, period, progress.step
+      job, lane, progress, features, key, sigma, period, progress.step
     )
-
-  def _resume(self, job: Job) -> tuple[HeadProgress, HeadState]:
-    rank, checkpoints = self._run.rank(job.category), self._run.checkpoints
-    saved = checkpoints.load(job, rank) if checkpoints else None
-    if not saved:
-      return HeadProgress(job, rank), self._fresh(job)
-    progress, leaves = saved
-    return progress, unflat(leaves, self._shapes)
 
   def _advance(self) -> Chunk:
     """Tells the device what to do next."""
-    heads = self._active()
+    heads, now = self._active(), time.monotonic()
     count = min(self._chunk, STEPS, *(head.most_steps for head in heads))
     inputs = self._inputs(heads, count)  # Can write to the bank.
     self._states, metrics = lanes.advance(
@@ -214,8 +193,7 @@ class DeviceLoop:
       inputs,
       jnp.int32(count),
     )
-    now, seconds = time.monotonic(), self._run.config.engine.checkpoint_seconds
-    due = now - self._saved >= seconds
+    due = now - self._saved >= self._run.config.engine.checkpoint_seconds
     if due:
       self._saved = now
     outcomes = []
@@ -258,30 +236,29 @@ class DeviceLoop:
     return lanes.StepInputs(*map(jnp.asarray, found))
 
   def _score(self, head: ActiveHead) -> list[jax.Array]:
-    """Scores the test images, a few at a time where they are streamed."""
+    """Scores the test images, a few at a time."""
     train, scores = head.job.images, []
-    test = self._tests[head.job.category]
+    end = train + self._tests[head.job.category]
     size = min(lanes.SCORED, head.features.limit or lanes.SCORED)
-    for start in range(0, test, size):
-      images = np.arange(train + start, train + min(start + size, test))
-      rows = head.features.rows(head.lane, images)
+    for start in range(train, end, size):
+      images = np.arange(start, min(start + size, end))
+      rows = bank.padded(head.features.rows(head.lane, images), lanes.SCORED)
       found = lanes.score(
         self._run.recipe,
         self._states,
         jnp.int32(head.lane),
         self._store.home.levels,
-        jnp.asarray(np.pad(rows, (0, lanes.SCORED - len(rows)))),
-        jnp.int32(len(rows)),
+        jnp.asarray(rows),
       )
-      scores.append(found[: len(rows)])
+      scores.append(found[: len(images)])
     return scores
 
   def _leave(self, head: ActiveHead) -> None:
-    """Frees a lane, and the rows of a category of which nothing is left."""
     self._lanes[head.lane] = None
     self._close_if_done(head.job.category)
 
   def _close_if_done(self, category: str) -> None:
+    """Frees the rows of a category of which nothing is left."""
     left = [head.job for head in self._active()] + self._queue
     if all(job.category != category for job in left):
       self._store.release(category)
@@ -308,7 +285,7 @@ class DeviceLoop:
       self._run.on_steps(progress)
       if one.weights:
         progress.head = flat(one.weights)
-        self._save(progress)
+        self._save(progress, None)
         self._emit(progress)
 
   def _add(self, one: Outcome, values: np.ndarray) -> None:

@@ -78,9 +78,9 @@ def test_rows_are_taken_and_given_back(extractor, weights):
   home = bank.Bank(extractor.shapes(weights, (40, 48)), 5)
   first, second = home.take(2), home.take(3)
   assert set(first) | set(second) == set(range(5))
-  assert home.free == 0
+  assert not home.free
   home.give(first)
-  assert home.free == 2
+  assert len(home.free) == 2
   np.testing.assert_array_equal(home.take(2), first)
 
 

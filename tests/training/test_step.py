@@ -44,9 +44,10 @@ def from_torch(golden, prefix, dtype):
 def train(golden, dtype):
   """Repeats the recorded steps; each row of features is an image of 1 x 1."""
   head = Head(DIM, hidden=HIDDEN, dtype=dtype, rngs=nnx.Rngs(0))
+  names = ('optimizer', 'learning_rate', 'weight_decay')
   optimizer = step.join_optimizers(
-    step.make_optimizer('adamw', 1e-4, 1e-2),
-    step.make_optimizer('adam', 2e-4, 1e-5),
+    adaptor=tuple(zip(names, ('adamw', 1e-4, 1e-2), strict=True)),
+    discriminator=tuple(zip(names, ('adam', 2e-4, 1e-5), strict=True)),
   )
   recipe = step.Recipe(
     new_head=lambda rngs: head,
@@ -55,7 +56,6 @@ def train(golden, dtype):
     optimizer=optimizer,
     loss=losses.truncated_l1,
     margin=0.5,
-    batch_size=ROWS,
   )
   params, stats = from_torch(golden, '', dtype)
   state = step.HeadState(params, stats, optimizer.init(params))

@@ -1,13 +1,13 @@
 """Pretrained backbone weights: found, read, checked and folded.
 
-The files carry torchvision's tensor names, as timm's ResNets do, and kernels
-`[outputs, inputs, height, width]`. Loading is strict: every tensor of the
-network is filled, and every tensor of the file is used or known to belong to a
-part that is not built.
+The files carry torchvision's tensor names, as timm's ResNets do. Loading is
+strict: every tensor of the network is filled, and every tensor of the file is
+used or known to belong to a part that is not built.
 
 `python -m simplenet_jax.models.weights --weights=FILE` tells what a file is.
 """
 
+import collections
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -57,18 +57,14 @@ _TOLERANCE = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-  """Weights that fit a network, folded, and where they came from.
-
-  `name` is the source as asked for; `recipe` the training they come from: `V1`,
-  `V2`, `UNKNOWN` or other words; `warnings` say where the noise may not fit.
-  """
+  """Weights that fit a network, folded, and where they came from."""
 
   state: dict[str, np.ndarray]
   path: Path
   sha256: str
-  name: str
-  recipe: str = UNKNOWN
-  warnings: tuple[str, ...] = ()
+  name: str  # The source as asked for.
+  recipe: str = UNKNOWN  # Their training: V1, V2, UNKNOWN or other words.
+  warnings: tuple[str, ...] = ()  # Where the noise may not fit.
 
   @property
   def other(self) -> str:
@@ -79,16 +75,12 @@ class Weights:
 def load(
   source: str, architecture: str, levels: Sequence[int], probe: bool = False
 ) -> Weights:
-  """Loads pretrained weights for a backbone.
+  """Loads pretrained weights for a backbone; see `resnet.fold`.
 
-  Args:
-    source: A `.safetensors` file; a `.pth` or `.pt` file (needs PyTorch);
-      `demo`, the weights that come with this package; or a Hugging Face name
-      such as `timm/wide_resnet50_2.tv_in1k`, downloaded once to the cache of
-      `huggingface_hub` (which obeys `HF_ENDPOINT` and `HF_HUB_OFFLINE`).
-    architecture: A key of `resnet.ARCHITECTURES`.
-    levels: The levels in use; layers above the highest are left out.
-    probe: See `resnet.fold`.
+  The source is a `.safetensors` file; a `.pth` or `.pt` file (needs PyTorch);
+  `demo`, the weights that come with this package; or a Hugging Face name such
+  as `timm/wide_resnet50_2.tv_in1k`, downloaded once to the cache of
+  `huggingface_hub` (which obeys `HF_ENDPOINT` and `HF_HUB_OFFLINE`).
 
   Raises:
     FileNotFoundError: If there is no such file, or it cannot be downloaded.
@@ -119,18 +111,16 @@ def identify(
 
 
 def recognise(tensors: Tensors) -> list[str]:
-  """Returns the architectures that tensors can belong to, maybe none.
-
-  Missing or damaged tensors do not matter; a short file can fit several.
-  """
+  """Returns the architectures that tensors, whole or not, can belong to."""
   stem, inner = (
     np.shape(tensors.get(name, 0))[:1]
     for name in ('conv1.weight', 'layer1.0.conv1.weight')
   )
-  layer = re.compile(r'^layer([123])\.(\d+)\.(\w+)', re.MULTILINE)
-  blocks = layer.findall('\n'.join(tensors))
-  bottleneck = any(part == 'conv3' for _, _, part in blocks)
-  depths = [len({b for at, b, _ in blocks if at == str(i)}) for i in (1, 2, 3)]
+  blocks = set(re.findall(r'(?m)^layer([123])\.(\d+)\.', '\n'.join(tensors)))
+  bottleneck = any(
+    re.match(r'layer[123]\.\d+\.conv3', name) for name in tensors
+  )
+  depths = [sum(level == str(i) for level, _ in blocks) for i in (1, 2, 3)]
   if not (blocks or stem):
     return []
   return [
@@ -150,10 +140,7 @@ def check(
   levels: Sequence[int],
   origin: str = 'the given tensors',
 ) -> None:
-  """Raises a ValueError that names all that does not fit a network.
-
-  The message begins with `origin`, where the tensors are from.
-  """
+  """Raises a ValueError that names all that does not fit a network."""
   actual = recognise(tensors)
   if actual and architecture not in actual:
     choice = f'={actual[0]}' if len(actual) == 1 else ''
@@ -169,49 +156,45 @@ def check(
     shapes[kernel] = (outputs, inputs, size, size)
     for leaf in resnet.NORM_LEAVES:
       shapes[f'{norm}.{leaf}'] = (outputs,)
-  if problems := _problems(tensors, shapes, max(levels)):
+  found = collections.defaultdict(list)
+  unbuilt = rf'layer[{max(levels) + 1}-4]\.|fc\.|.*\.num_batches_tracked$'
+  for name in sorted(shapes.keys() | tensors.keys()):
+    kind, details = _problem(name, tensors.get(name), shapes.get(name))
+    if kind and not (kind == 'unexpected' and re.match(unbuilt, name)):
+      found[kind].append(name + details)
+  if found:
     hint = '' if actual else ', nor is it another ResNet that is built here'
+    told = '; '.join(
+      f'{kind} ({len(names)}): {", ".join(names[:3])}'
+      + (f' and {len(names) - 3} more' if len(names) > 3 else '')
+      for kind, names in found.items()
+    )
     raise ValueError(
       f'{origin} does not fit {architecture} with levels {tuple(levels)}{hint}:'
-      f' {"; ".join(problems)}'
+      f' {told}'
     )
 
 
-def _problems(
-  tensors: Tensors, shapes: Mapping[str, tuple[int, ...]], last_level: int
-) -> list[str]:
-  """Describes, a line for each kind, how tensors differ from what is needed."""
-  unbuilt = rf'layer[{last_level + 1}-4]\.|fc\.|.*\.num_batches_tracked$'
-  problems = {
-    'missing': [name for name in shapes if name not in tensors],
-    'unexpected': [
-      n for n in tensors if n not in shapes and not re.match(unbuilt, n)
-    ],
-    'wrong shape': [],
-    'not floating point': [],
-    'not finite in float32': [],
-    'negative variance': [],
-  }
-  for name in shapes.keys() & tensors.keys():
-    value, shape = tensors[name], shapes[name]
-    if value.shape != shape:
-      found = f'{name} (found {list(value.shape)}, expected {list(shape)})'
-      problems['wrong shape'].append(found)
-    elif not jnp.issubdtype(value.dtype, jnp.floating):
-      problems['not floating point'].append(f'{name} ({value.dtype})')
-    else:
-      with np.errstate(over='ignore'):
-        value = np.asarray(value, np.float32)
-      if not np.isfinite(value).all():
-        problems['not finite in float32'].append(name)
-      elif name.endswith('.running_var') and value.min() < 0:
-        problems['negative variance'].append(name)
-  return [
-    f'{kind} ({len(names)}): {", ".join(sorted(names)[:3])}'
-    + (f' and {len(names) - 3} more' if len(names) > 3 else '')
-    for kind, names in problems.items()
-    if names
-  ]
+def _problem(
+  name: str, value: np.ndarray | None, shape: tuple[int, ...] | None
+) -> tuple[str, str]:
+  """Returns what kind of problem a tensor has, or '', and its details."""
+  if value is None:
+    return 'missing', ''
+  if shape is None:
+    return 'unexpected', ''
+  if value.shape != shape:
+    sides = f' (found {list(value.shape)}, expected {list(shape)})'
+    return 'wrong shape', sides
+  if not jnp.issubdtype(value.dtype, jnp.floating):
+    return 'not floating point', f' ({value.dtype})'
+  with np.errstate(over='ignore'):
+    value = np.asarray(value, np.float32)
+  if not np.isfinite(value).all():
+    return 'not finite in float32', ''
+  if name.endswith('.running_var') and value.min() < 0:
+    return 'negative variance', ''
+  return '', ''
 
 
 def misfit(

@@ -4,7 +4,6 @@ import hashlib
 import importlib.resources
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251
 from typing import Any
@@ -93,22 +92,11 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], str]:
     ValueError: If the file is damaged, holds other things than tensors, or
       needs PyTorch and there is none.
   """
-  _refuse_others(path)
-  with path.open('rb') as file:
-    sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
-  given = re.search(r'-([0-9a-f]{8})\.pth?$', path.name)
-  if given and not sha256.startswith(given[1]):
-    raise ValueError(
-      f'{path}: its sha256 begins with {sha256[:8]}, expected {given[1]} by '
-      'its name; get it again, or rename it if it was made otherwise'
-    )
-  return _without_prefix(_open(path)), sha256
-
-
-def _refuse_others(path: Path) -> None:
-  """Raises for what is often found in place of weights."""
   with path.open('rb') as file:
     start = file.read(512).lstrip()
+    file.seek(0)
+    sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
+  given = re.search(r'-([0-9a-f]{8})\.pth?$', path.name)
   problem = ''
   if not start:
     problem = 'empty; get it again'
@@ -116,31 +104,47 @@ def _refuse_others(path: Path) -> None:
     problem = 'a web page, expected weights; get the file itself'
   elif start.startswith(b'version https://git-lfs'):
     problem = 'a pointer of Git LFS, expected weights; run git lfs pull'
+  elif given and not sha256.startswith(given[1]):
+    problem = (
+      f'its sha256 begins with {sha256[:8]}, expected {given[1]} by its name; '
+      'get it again, or rename it if it was made otherwise'
+    )
   if problem:
     raise ValueError(f'{path}: {problem}')
-
-
-def _open(path: Path) -> dict[str, np.ndarray]:
   try:
-    if path.suffix != '.safetensors':
-      return _unwrapped(read_torch(path))
+    return _without_prefix(_tensors(path)), sha256
+  except Exception as error:  # A damaged file can fail anywhere in a reader.
+    raise ValueError(f'{path}: {_damage(error)}') from error
+
+
+def _damage(error: Exception) -> str:
+  if isinstance(error, ImportError):
+    return 'needs PyTorch to be read; install torch, or use .safetensors'
+  if isinstance(error, UnpicklingError):
+    # torch's own message tells how to run what is in the file.
+    return (
+      'damaged, or not a file of named tensors alone (Python objects are never '
+      'loaded, they could run code); save a state_dict'
+    )
+  return f'damaged, or not a file of named tensors ({_brief(error)})'
+
+
+def _tensors(path: Path) -> dict[str, np.ndarray]:
+  if path.suffix == '.safetensors':
     with safetensors.safe_open(path, 'numpy') as file:
       return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-  except ImportError as error:
-    raise ValueError(
-      f'{path}: needs PyTorch to be read; install torch, or use .safetensors'
-    ) from error
-  # torch's own message tells how to run what is in the file.
-  except UnpicklingError as error:
-    raise ValueError(
-      f'{path}: damaged, or not a file of named tensors alone (Python objects '
-      'are never loaded, they could run code); save a state_dict'
-    ) from error
-  # A damaged file can fail anywhere in a reader.
-  except Exception as error:
-    raise ValueError(
-      f'{path}: damaged, or not a file of named tensors ({_brief(error)})'
-    ) from error
+  found = read_torch(path)
+  inside = [key for key in _WRAPPERS if isinstance(found.get(key), dict)]
+  if len(inside) > 1:
+    raise TypeError(f'holds {" and ".join(inside)}, only one is expected')
+  tensors = found[inside[0]] if inside else found
+  for name, value in tensors.items():
+    if not isinstance(value, np.ndarray):
+      raise TypeError(
+        f'holds other things than tensors: {name} ({type(value).__name__}); '
+        f'tensors are looked for at the top and in {" or ".join(_WRAPPERS)}'
+      )
+  return tensors
 
 
 def read_torch(path: Path) -> dict[str, Any]:
@@ -166,21 +170,6 @@ def read_torch(path: Path) -> dict[str, Any]:
   if not isinstance(found, dict):
     raise TypeError('holds no named tensors')
   return found
-
-
-def _unwrapped(found: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """Returns the tensors of a checkpoint, without what else was saved."""
-  inside = [key for key in _WRAPPERS if isinstance(found.get(key), dict)]
-  if len(inside) > 1:
-    raise TypeError(f'holds {" and ".join(inside)}, only one is expected')
-  tensors = dict(found[inside[0]] if inside else found)
-  for name, value in tensors.items():
-    if not isinstance(value, np.ndarray):
-      raise TypeError(
-        f'holds other things than tensors: {name} ({type(value).__name__}); '
-        f'tensors are looked for at the top and in {" or ".join(_WRAPPERS)}'
-      )
-  return tensors
 
 
 def _without_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
