@@ -3,9 +3,8 @@
   python -m benchmarks.fuzz --count=10000
   python -m benchmarks.fuzz --seconds=60 --only=detector,settings
 
-Images, masks, names, links, settings, weights, detectors, checkpoints, work
-directories and archives are made, then damaged, forged or replaced. Each
-command must end in success, or in one line that says why and status 1 or 2:
+Images, masks, names, links, settings, weights, detectors, checkpoints and work
+directories are made, then damaged, forged or replaced. Each command must end in success, or in one line that says why and status 1 or 2:
 with no traceback, in time, within bounds of memory, with nothing half-written
 left behind, and without having run what a file holds. Writes
 benchmarks/results/fuzz.json and fails if a command did otherwise; what led to
@@ -45,7 +44,6 @@ KINDS = {
   'detector': (of_files.detector, 16),
   'released': (of_files.released, 9),
   'workdir': (of_files.workdir, 6),
-  'archive': (of_files.archive, 16),
   'images': (of_images.images, 2),  # Forty inputs each, as names.
   'names': (of_images.names, 2),
 }

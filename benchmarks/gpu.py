@@ -23,17 +23,12 @@ COMMANDS = (
 
 def main() -> None:
   """Runs all."""
-  environment = {**os.environ, 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
+  os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'
   failed = []
   for command in COMMANDS:
     print(f'python -m benchmarks.{command}', flush=True)
-    name, *arguments = command.split()
-    done = subprocess.run(  # noqa: S603 - our own.
-      [sys.executable, '-m', f'benchmarks.{name}', *arguments],
-      env=environment,
-      check=False,
-    )
-    if done.returncode:
+    arguments = f'-m benchmarks.{command}'.split()
+    if subprocess.run([sys.executable, *arguments], check=False).returncode:  # noqa: S603
       failed.append(command)
   if failed:
     raise ValueError(f'failed: {", ".join(failed)}')

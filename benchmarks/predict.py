@@ -60,13 +60,9 @@ def onnx(detector: pathlib.Path, folder: pathlib.Path) -> Callable[..., Any]:
   """Exports a detector; returns a call of ONNX Runtime."""
   import onnxruntime
 
-  subprocess.run(  # noqa: S603
-    [
-      *(sys.executable, '-m', 'simplenet_jax.export', '--format=onnx'),
-      *(f'--detector={detector}', f'--output={folder}'),
-    ],
-    check=True,
-  )
+  command = [sys.executable, '-m', 'simplenet_jax.export', '--format=onnx']
+  command += [f'--detector={detector}', f'--output={folder}']
+  subprocess.run(command, check=True)  # noqa: S603
   session = onnxruntime.InferenceSession(folder / 'model.onnx')
   [name] = [one.name for one in session.get_inputs()]
   return lambda pixels: session.run(None, {name: pixels})

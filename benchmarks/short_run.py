@@ -13,22 +13,8 @@ from typing import Any
 import safetensors
 from PIL import Image
 
+from benchmarks.fuzzing import ground
 from simplenet_jax import demo
-
-_SETTINGS = {
-  'data.categories': 'gasket,wood',
-  'data.resize': 64,
-  'data.source': 'folder',
-  'patch.pretrain_dim': 24,
-  'patch.target_dim': 24,
-  'head.hidden': 8,
-  'seeds': '0,1',
-  'train.epochs': 300,
-  'train.batch_size': 4,
-  'evaluation.every': 100,
-  'evaluation.pictures': 2,
-  'engine.checkpoint_seconds': 0.2,
-}
 
 
 class ShortRun:
@@ -36,7 +22,6 @@ class ShortRun:
 
   Attributes:
     folder: The folder that holds everything.
-    root: The images.
     whole: What an undisturbed run leaves.
     seconds: How long it takes, from its first line of progress to its end.
     bytes: How much room it takes.
@@ -44,14 +29,9 @@ class ShortRun:
 
   def __init__(self, folder: pathlib.Path):
     """Makes the images and runs twice without disturbance: once to compile."""
-    self.folder, self.root = folder, folder / 'data'
-    demo.generate(self.root, train=10, good=4, defective=6)
+    self.folder = folder
+    demo.generate(folder / 'data', train=10, good=4, defective=6)
     self._running: subprocess.Popen | None = None
-    self._environment = {
-      **os.environ,
-      'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    }
     for work in ('first', 'undisturbed'):
       process = self.start(work)
       self.wait_for_begin(process)
@@ -67,15 +47,24 @@ class ShortRun:
     """Begins a run in a work directory, or takes it up; ends one that hangs."""
     if self._running:
       self._running.kill()
-    settings = {**_SETTINGS, 'data.root': self.root}
+    settings = {
+      'data.categories': 'gasket,wood',
+      'data.resize': 64,
+      'seeds': '0,1',
+      'train.epochs': 300,
+      'evaluation.every': 100,
+      'engine.checkpoint_seconds': 0.2,
+      'engine.tensorboard': True,
+    }
+    place = self.folder / 'data', self.folder / work
+    arguments = ground.training(*place, **settings)
+    cache = {
+      'JAX_COMPILATION_CACHE_DIR': str(self.folder / 'compiled'),
+      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    }
     self._running = subprocess.Popen(  # noqa: S603 - our own.
-      [
-        *(sys.executable, '-m', 'simplenet_jax.main'),
-        '--config=configs/demo.py',
-        f'--workdir={self.folder / work}',
-        *(f'--config.{field}={value}' for field, value in settings.items()),
-      ],
-      env=self._environment,
+      [sys.executable, '-m', *arguments],
+      env={**os.environ, **cache},
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,

@@ -1,10 +1,10 @@
 """SimpleNet in PyTorch, to measure this project against.
 
-`released_step` and `Released` do what the released code does, written anew from
-its description: the backbone in every step, patches unfolded, adapted features
-formed; at prediction also the backbone's last layer, and features enlarged to
-the image's size for nothing. `lean_step` and `Lean` are what a good engineer
-would make of it in PyTorch: features cached once, layers folded, compiled.
+`make_step` and `Released` do what the released code does, written anew from its
+description: the backbone in every step, patches unfolded, adapted features
+formed; at prediction also features enlarged to the image's size for nothing.
+`Lean` and a compiled step on cached features are what a good engineer would
+make of it in PyTorch.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,35 +54,27 @@ def make_step(
   """Returns a training step on patches `[patches, DIM]` with a fresh head."""
   head = Head().to(device)
   forward = torch.compile(head) if compiled else head
-  adaptor = torch.optim.AdamW(head.adaptor.parameters(), lr=1e-4)
   others = [p for n, p in head.named_parameters() if 'adaptor' not in n]
-  discriminator = torch.optim.Adam(others, lr=2e-4, weight_decay=1e-5)
+  optimizers = (
+    torch.optim.AdamW(head.adaptor.parameters(), lr=1e-4),
+    torch.optim.Adam(others, lr=2e-4, weight_decay=1e-5),
+  )
 
   def step(patches: torch.Tensor) -> torch.Tensor:
     noise = torch.randn(patches.shape, device=device) * 0.015
-    adaptor.zero_grad()
-    discriminator.zero_grad()
+    for optimizer in optimizers:
+      optimizer.zero_grad()
     loss = forward(patches, noise)
     loss.backward()
-    adaptor.step()
-    discriminator.step()
+    for optimizer in optimizers:
+      optimizer.step()
     return loss.detach()
 
   return step
 
 
-def finish(device: str) -> None:
-  """Waits until a device is done."""
-  if device != 'cpu':
-    torch.cuda.synchronize()
-
-
 def aggregate(levels: Sequence[torch.Tensor]) -> torch.Tensor:
-  """Returns patch features as the released code makes them.
-
-  Levels are `[batch, channels, h, w]`, the finest first; features
-  `[batch * H * W, DIM]`.
-  """
+  """Maps levels `[batch, channels, h, w]` to patches `[batch * H * W, DIM]`."""
   height, width = levels[0].shape[2:]
   pooled = []
   for level in levels:
@@ -179,13 +171,13 @@ class Lean(nn.Module):
     """Maps pixels uint8 `[batch, side, side, 3]` to maps and scores."""
     x = (pixels.movedim(-1, 1).float() / 255 - self.mean) / self.std
     x = x.to(self.head.first.weight.dtype, memory_format=torch.channels_last)
-    pooled = []
+    levels = []
     for level, kernel in zip(
       self.features.levels(x), self.kernels, strict=True
     ):
       groups = level.shape[1] // kernel.shape[1]
-      pooled.append(functional.conv2d(level, kernel, padding=1, groups=groups))
-    fine, coarse = pooled
+      levels.append(functional.conv2d(level, kernel, padding=1, groups=groups))
+    fine, coarse = levels
     grid = fine.shape[2:]
     rows = torch.cat([fine, _resize(coarse, grid)], 1)
     rows = rows.movedim(1, -1).flatten(0, 2)
@@ -205,9 +197,8 @@ def _pooling(channels: int) -> torch.Tensor:
   Each output averages as many consecutive entries (channel, row, column); that
   repeats itself after some channels and outputs.
   """
-  outputs = DIM // 2
-  groups = int(np.gcd(channels, outputs))
-  inputs, rows = channels // groups, outputs // groups
+  groups = int(np.gcd(channels, DIM // 2))
+  inputs, rows = channels // groups, DIM // 2 // groups
   if 9 * inputs % rows:
     raise ValueError('the lean PyTorch is written for wider backbones')
   kernel = torch.eye(rows).repeat_interleave(9 * inputs // rows, 1)
@@ -216,9 +207,8 @@ def _pooling(channels: int) -> torch.Tensor:
 
 
 def _resize(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-  return functional.interpolate(
-    x, tuple(size), mode='bilinear', align_corners=False
-  )
+  options: Any = {'mode': 'bilinear', 'align_corners': False}
+  return functional.interpolate(x, tuple(size), **options)
 
 
 def compiled(

@@ -45,15 +45,21 @@ _SHARE = flags.DEFINE_float('share', 1.0, 'Share of its images.', 0.0, 1.0)
 _CROP = flags.DEFINE_integer('crop', 288, 'Side of an image, in pixels.', 32)
 
 
+def seconds_of(work: Callable[[], object]) -> float:
+  """Returns the seconds that work takes."""
+  start = time.perf_counter()
+  work()
+  return time.perf_counter() - start
+
+
 def one_epoch(config: Any, folder: pathlib.Path) -> float:
   """Returns the seconds of an epoch of ours."""
 
   def run(epochs: int) -> float:
     config.train.epochs = config.evaluation.every = epochs
-    with tempfile.TemporaryDirectory(dir=folder) as workdir:
-      start = time.perf_counter()
-      train.train_and_evaluate(config, pathlib.Path(workdir))
-      return time.perf_counter() - start
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+      workdir = pathlib.Path(name)
+      return seconds_of(lambda: train.train_and_evaluate(config, workdir))
 
   short = run(1)
   return (run(1 + _EPOCHS.value) - short) / _EPOCHS.value
@@ -69,21 +75,21 @@ def compare(
 
   count, backbone = _IMAGES.value, _BACKBONE.value
   folder.mkdir()
+  sizes = {'part': (count, 1, 1)}
   config = random_data.make_config(
-    folder, {'part': (count, 1, 1)}, backbone, _PRECISION.value, side
+    folder, sizes, backbone, _PRECISION.value, side
   )
   config.train.batch_size = batch
   files = sorted((folder / 'data/part/train/good').iterdir())
   starts = range(0, count, batch)
+  features = torch_simplenet.Features(backbone).to(device)
+  released = torch_simplenet.make_step(device, compiled=False)
+  lean = torch_simplenet.make_step(device, compiled=True)
 
   def read(path: pathlib.Path) -> np.ndarray:
     image = images.read_image(path)
     size = (image.height, image.width)
     return frame.Frame.protocol(size, side + 41, side).image_to_input(image)
-
-  features = torch_simplenet.Features(backbone).to(device)
-  released = torch_simplenet.make_step(device, compiled=False)
-  lean = torch_simplenet.make_step(device, compiled=True)
 
   def placed(pixels: list[np.ndarray]) -> torch.Tensor:
     x = torch.tensor(images.normalize(np.stack(pixels))).movedim(-1, 1)
@@ -106,27 +112,26 @@ def compare(
     for patches in cached:
       lean(patches)
 
+  def finished(epoch: Callable[[], object]) -> None:
+    epoch()
+    if device != 'cpu':
+      torch.cuda.synchronize()
+
   epochs = {
     'released, with decoding': of_files,
     'released': of_pixels,
     'lean PyTorch': of_features,
   }
-
-  def timed(epoch: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    epoch()
-    torch_simplenet.finish(device)
-    return time.perf_counter() - start
-
-  timed(epochs['lean PyTorch'])  # Compiles.
+  finished(of_features)  # Compiles.
   one_epoch(config, folder)
   found: dict[str, list[float]] = {name: [] for name in (*epochs, 'ours')}
   for _ in range(_ROUNDS.value):
     for name, epoch in epochs.items():
-      found[name].append(timed(epoch))
+      found[name].append(seconds_of(lambda epoch=epoch: finished(epoch)))
     found['ours'].append(one_epoch(config, folder))
   seconds = {name: statistics.median(each) for name, each in found.items()}
   patches = batch * (side // 8) ** 2
+  flops = operations(patches).items()
   return {
     'images': count,
     'side': side,
@@ -135,9 +140,7 @@ def compare(
     'median_seconds_of_an_epoch': seconds,
     'seconds_of_a_step': {n: s / len(starts) for n, s in seconds.items()},
     'over_ours': {n: s / seconds['ours'] for n, s in seconds.items()},
-    'gflop_of_a_step': {
-      name: flop / 1e9 for name, flop in operations(patches).items()
-    },
+    'gflop_of_a_step': {name: flop / 1e9 for name, flop in flops},
   }
 
 
@@ -158,7 +161,7 @@ def operations(patches: int, dim: int = 1536, hidden: int = 1024) -> dict:
 def whole_data_set(folder: pathlib.Path) -> None:
   """Times MVTec AD's sizes from files to the table; adds it to the results."""
   sizes = {
-    name: tuple(max(2, round(count * _SHARE.value)) for count in counts)
+    name: [max(2, round(count * _SHARE.value)) for count in counts]
     for name, counts in random_data.MVTEC.items()
   }
   config = random_data.make_config(
@@ -189,7 +192,7 @@ def whole_data_set(folder: pathlib.Path) -> None:
 def main() -> None:
   """Runs the benchmark, prints it and writes its result."""
   with tempfile.TemporaryDirectory() as name:
-    folder = pathlib.Path(name)
+    folder, side = pathlib.Path(name), _CROP.value
     if _MVTEC.value:
       return whole_data_set(folder)
     device = timing.torch_device(_PRECISION.value)
@@ -201,8 +204,8 @@ def main() -> None:
         'rounds': _ROUNDS.value,
         'precision': _PRECISION.value,
         'backbone': _BACKBONE.value,
-        'released': compare(device, folder / 'released', 8, _CROP.value),
-        'paper': compare(device, folder / 'paper', 4, _CROP.value * 7 // 9),
+        'released': compare(device, folder / 'released', 8, side),
+        'paper': compare(device, folder / 'paper', 4, side * 7 // 9),
       },
     )
 

@@ -45,9 +45,8 @@ class Ground(NamedTuple):
 def training(
   root: pathlib.Path, work: pathlib.Path, **others: object
 ) -> list[str]:
-  """Returns a small run's command line; `others` are settings, __ for a dot."""
-  settings = {**SETTINGS, 'data.root': root}
-  settings |= {name.replace('__', '.'): value for name, value in others.items()}
+  """Returns a small run's command line; `others` are settings."""
+  settings = {**SETTINGS, 'data.root': root, **others}
   return [
     'simplenet_jax.main',
     '--config=configs/demo.py',

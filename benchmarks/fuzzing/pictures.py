@@ -58,13 +58,7 @@ def suffix(chance: Random) -> str:
 def image(
   chance: Random, mode: str | None = None, side: int | None = None
 ) -> Image.Image:
-  """Returns an image of a mode, or of any that some format knows.
-
-  Args:
-    chance: Where randomness comes from.
-    mode: Pillow's name of it.
-    side: Height and width in pixels; None for any.
-  """
+  """Returns an image of a mode and a side, or of any that some format knows."""
   mode = mode or chance.choice([m for form in _MODES.values() for m in form])
   rng = np.random.default_rng(chance.getrandbits(32))
   height, width = (side or chance.choice(_SIDES) for _ in range(2))
@@ -111,17 +105,12 @@ def vast(chance: Random) -> bytes:
   # What is claimed is there only where that is written in no time.
   real = line * height if line * height < 2e8 else 10_000
   header = struct.pack('>IIBBBBB', width, height, depth, colour, 0, 0, 0)
-  return b'\x89PNG\r\n\x1a\n' + b''.join(
-    struct.pack('>I', len(body))
-    + kind
-    + body
-    + struct.pack('>I', zlib.crc32(kind + body))
-    for kind, body in (
-      (b'IHDR', header),
-      (b'IDAT', zlib.compress(bytes(real), 1)),
-      (b'IEND', b''),
-    )
-  )
+  pixels, content = zlib.compress(bytes(real), 1), b'\x89PNG\r\n\x1a\n'
+  for kind, body in ((b'IHDR', header), (b'IDAT', pixels), (b'IEND', b'')):
+    checksum = zlib.crc32(kind + body)
+    content += struct.pack('>I', len(body)) + kind + body
+    content += struct.pack('>I', checksum)
+  return content
 
 
 def hostile(chance: Random, side: int | None = None) -> bytes:

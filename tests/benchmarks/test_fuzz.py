@@ -1,6 +1,5 @@
 """The judge of hostile input: it must see what it is there to see."""
 
-import itertools
 import json
 import pathlib
 import signal
@@ -57,29 +56,6 @@ def test_what_else_is_seen(tmp_path):
   assert judge.wrong(case, outcome(out='odd'), tmp_path) == 'odd'
   (tmp_path / '.partial-1-x.png').touch()
   assert "left behind: ['.partial" in judge.wrong(CASE, outcome(), tmp_path)
-
-
-@pytest.mark.parametrize(
-  ('script', 'status'),
-  [
-    ('raise SystemExit', 0),
-    ('raise SystemExit(2)', 2),
-    ('raise SystemExit("why")', 1),
-    ('raise RuntimeError', 1),
-    ('', 0),
-  ],
-)
-def test_forks_end_as_processes_do(tmp_path, monkeypatch, script, status):
-  (tmp_path / 'made_up.py').write_text(script)
-  monkeypatch.syspath_prepend(tmp_path)
-  assert judge.run_module('made_up') == status
-
-
-def test_kinds_take_turns(monkeypatch):
-  monkeypatch.setattr(fuzz, 'KINDS', {'a': (None, 1), 'b': (None, 3)})
-  found = list(itertools.islice(fuzz.order(['a', 'b'], 7), 8))
-  assert found[:5] == [('a', 7), ('b', 7), ('b', 8), ('b', 9), ('a', 8)]
-  assert found[5:] == [('b', 10), ('b', 11), ('b', 12)]
 
 
 @pytest.mark.slow
