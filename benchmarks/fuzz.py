@@ -4,11 +4,12 @@
   python -m benchmarks.fuzz --seconds=60 --only=detector,settings
 
 Images, masks, names, links, settings, weights, detectors, checkpoints and work
-directories are made, then damaged, forged or replaced. Each command must end in success, or in one line that says why and status 1 or 2:
-with no traceback, in time, within bounds of memory, with nothing half-written
-left behind, and without having run what a file holds. Writes
-benchmarks/results/fuzz.json and fails if a command did otherwise; what led to
-that is kept in --keep. A case is made anew by its kind and number:
+directories are made, then damaged, forged or replaced. Each command must end in
+success, or in one line that says why and status 1 or 2: with no traceback, in
+time, within bounds of memory, with nothing half-written left behind, and
+without having run what a file holds. Writes benchmarks/results/fuzz.json and
+fails if a command did otherwise; what led to that is kept in --keep. A case is
+made anew by its kind and number:
 
   python -m benchmarks.fuzz --only=detector --first=1234 --count=1
 """

@@ -90,7 +90,7 @@ def test_it_downloads_and_unpacks_once_and_says_how_to_go_on(server, root):
   assert mark == {'name': 'visa', 'sha256': server.sha256}
   lines = done.told.splitlines()
   assert lines[:2] == [
-    f'VisA to {root}/visa/',
+    f'visa to {root}/visa/',
     '  CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)',
   ]
   assert lines[2].startswith('  cite Zou et al., ')
@@ -101,7 +101,7 @@ def test_it_downloads_and_unpacks_once_and_says_how_to_go_on(server, root):
     f"--config.data.root='{root}/visa'"
   )
   again = download(root)
-  assert again.told.startswith(f'{root}/visa/ holds all of VisA already\n')
+  assert again.told.startswith(f'{root}/visa/ holds all of visa already\n')
   assert again.told.splitlines()[-1] == lines[-1]
   assert len(server.asked) == 1
 

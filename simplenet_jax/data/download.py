@@ -25,7 +25,6 @@ class Archive(NamedTuple):
   """The file that a data set is published as."""
 
   name: str
-  title: str
   folder: str  # The name of the data set's folder and of its config.
   url: str
   sha256: str
@@ -38,7 +37,6 @@ _BY_NC_SA = f'CC BY-NC-SA 4.0{_LIMITS} (https://creativecommons.org/licenses/by-
 _ARCHIVES = (
   Archive(
     'mvtec_ad',
-    'MVTec AD',
     'mvtec',
     'https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/mvtec_anomaly_detection.tar.xz',
     'cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d',
@@ -47,7 +45,6 @@ _ARCHIVES = (
   ),
   Archive(
     'visa',
-    'VisA',
     'visa',
     'https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar',
     '2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362',
@@ -56,7 +53,6 @@ _ARCHIVES = (
   ),
   Archive(
     'btad',
-    'BTAD',
     'btad',
     'https://avires.dimi.uniud.it/papers/btad/btad.zip',
     '461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a',
@@ -65,7 +61,6 @@ _ARCHIVES = (
   ),
   Archive(
     'cifar10',
-    'CIFAR-10',
     'cifar10',
     'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz',
     'c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd',
@@ -86,12 +81,7 @@ def obtain(
 ) -> Path:
   """Makes a data set's folder below `root`, unless it is there.
 
-  Args:
-    archive: The data set.
-    root: The folder that gets the data set's folder.
-    given: The archive, if it is on this disk already; it stays.
-    accepted: Whether the user accepts the terms.
-    keep: Whether a downloaded archive stays.
+  The archive may be `given`, then it stays; one that is downloaded may be kept.
 
   Raises:
     ValueError: If another folder is in its place, the terms are not accepted,
@@ -103,9 +93,9 @@ def obtain(
   mark = json.dumps({'name': archive.name, 'sha256': archive.sha256})
   with contextlib.suppress(OSError, ValueError):
     if (target / MARKER).read_text() == mark:
-      console.print(f'{target}/ holds all of {archive.title} already')
+      console.print(f'{target}/ holds all of {archive.name} already')
       return target
-  console.print(f'{archive.title} to {target}/\n  {archive.terms}')
+  console.print(f'{archive.name} to {target}/\n  {archive.terms}')
   console.print(f'  cite {archive.citation}')
   if _LIMITS in archive.terms and not accepted:
     raise ValueError(

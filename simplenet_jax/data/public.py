@@ -1,7 +1,6 @@
 """Data sets in the layouts in which they are published: VisA and CIFAR-10.
 
-VisA has images and a file that splits them for training on normal ones only
-(Zou et al., SPot-the-Difference, ECCV 2022):
+VisA has images and a file that splits them for training on normal ones only:
 
 ```
 <root>/split_csv/1cls.csv      object, split, label, image, mask
@@ -9,10 +8,8 @@ VisA has images and a file that splits them for training on normal ones only
 <root>/<object>/Data/Masks/Anomaly/*.png
 ```
 
-CIFAR-10's binary version (Krizhevsky, Learning Multiple Layers of Features from
-Tiny Images, 2009) becomes one-class problems: one class is normal, the other
-nine are anomalies. A record is a label and the red, green and blue planes of
-32 x 32 pixels:
+CIFAR-10's binary version becomes one-class problems: one class is normal, the
+other nine are anomalies. A record is a label and three planes of 32 x 32 pixels:
 
 ```
 <root>/data_batch_1.bin ...    50,000 images, of which one class is trained on
@@ -39,6 +36,7 @@ from simplenet_jax.data.tree import GOOD
 SPLIT = Path('split_csv', '1cls.csv')
 _COLUMNS = ('object', 'split', 'label', 'image', 'mask')
 _ANOMALOUS = 'anomaly'
+_KINDS = ('train', 'normal'), ('test', 'normal'), ('test', _ANOMALOUS)
 
 CLASSES = (
   *('airplane', 'automobile', 'bird', 'cat', 'deer'),
@@ -98,28 +96,24 @@ def _rows(root: Path) -> Iterator[dict[str, str]]:
         f'{", ".join(_COLUMNS)}'
       )
     for row in reader:
+      line = f'{path}, line {reader.line_num}'
       # A row that is too long has the key None, a short one the value None.
-      whole = None not in (*row, *row.values()) and row['object']
-      whole = whole and row['image']
-      kinds = 'train normal', 'test normal', f'test {_ANOMALOUS}'
-      if not whole or f'{row["split"]} {row["label"]}' not in kinds:
+      whole = None not in (*row, *row.values())
+      kind = row['split'], row['label']
+      if not (whole and row['object'] and row['image'] and kind in _KINDS):
         raise ValueError(
-          f'{path}, line {reader.line_num}: expected an object, train or test, '
-          'normal or anomaly (none of these to train on), an image and a mask'
+          f'{line}: expected an object, train or test, normal or anomaly (none '
+          'of these to train on), an image and a mask'
         )
       if (image := PurePosixPath(row['image'])) in seen:
-        raise ValueError(
-          f'{path}, line {reader.line_num}: {row["image"]} is there twice'
-        )
+        raise ValueError(f'{line}: {row["image"]} is there twice')
       seen.add(image)
       yield row
   if not seen:
     raise ValueError(f'{path}: no images in it')
 
 
-def _category(
-  root: Path, name: str, rows: Sequence[dict[str, str]]
-) -> Category:
+def _category(root: Path, name: str, rows: list[dict[str, str]]) -> Category:
   train, test = [], []
   for row in rows:
     path = _file(root, row['image'])

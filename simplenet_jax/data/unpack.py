@@ -1,8 +1,8 @@
 """Archives become folders: whole, or not at all.
 
-An archive is not trusted. Tar and zip obey the same rules, stricter than those
-of tarfile's `data` filter: only plain files and folders, each below the target
-and named once, within bounds of number and size.
+Tar and zip obey the same rules, stricter than those of tarfile's `data` filter:
+only plain files and folders, each below the target and named once, within
+bounds of number and size.
 """
 
 import contextlib
@@ -18,30 +18,18 @@ from typing import IO
 
 from simplenet_jax.console import Board, first_line
 
-MOST_BYTES = 20_000_000_000  # The files of any public data set together.
-MOST_ENTRIES = 40_000  # Its files and folders.
+_MOST_BYTES = 20_000_000_000  # The files of any public data set together.
+_MOST_ENTRIES = 40_000  # Its files and folders.
 _LONGEST = 255  # Characters of an entry's name.
 # Images hardly shrink; an archive that grows more than this fills disks.
 _RATIO = 100
 
 
-def unpack(
-  archive: Path,
-  aside: Path,
-  most_bytes: int = MOST_BYTES,
-  most_entries: int = MOST_ENTRIES,
-) -> Path:
-  """Unpacks a tar (plain, gzip, bzip2 or xz) or a zip archive.
+def unpack(archive: Path, aside: Path) -> Path:
+  """Unpacks a tar (plain, gzip, bzip2 or xz) or zip archive into a folder.
 
-  Args:
-    archive: The file.
-    aside: An empty folder, from `staged`.
-    most_bytes: A bound of all files together.
-    most_entries: A bound of the number of files and folders.
-
-  Returns:
-    The folder, below `aside`, that holds everything, without a folder around
-    all of it.
+  Returns the folder, below the empty one that is given, that holds everything,
+  without a folder around all of it.
 
   Raises:
     ValueError: If it is no such archive, damaged, or breaks a rule.
@@ -50,15 +38,15 @@ def unpack(
   size, root = archive.stat().st_size, aside / 'all'
   require_room(aside, size, f'what {archive.name} holds')
   root.mkdir()
-  most_bytes = min(most_bytes, _RATIO * size)
+  most = min(_MOST_BYTES, _RATIO * size)
   try:
     with archive.open('rb') as file, Board() as board:
       files = written = 0
       for number, (name, count, content) in enumerate(_entries(file)):
         written += count
-        if number == most_entries or written > most_bytes:
+        if number == _MOST_ENTRIES or written > most:
           raise ValueError(
-            f'more than {most_entries} entries or {amount(most_bytes)} in it'
+            f'more than {_MOST_ENTRIES} entries or {amount(most)} in it'
           )
         files += content is not None
         _write(root, name, content)
