@@ -76,20 +76,6 @@ def test_a_complete_set_is_used_again_and_others_are_refused(small, tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['holiday.png']
 
 
-def test_an_interrupted_set_leaves_nothing(tmp_path, monkeypatch):
-  draw = demo.draw
-
-  def fail_at_the_second(seed, category, split, flaw, index, size):
-    if index:
-      raise RuntimeError('interrupted')
-    return draw(seed, category, split, flaw, index, size)
-
-  monkeypatch.setattr(demo, 'draw', fail_at_the_second)
-  with pytest.raises(RuntimeError, match='interrupted'):
-    demo.generate(tmp_path / 'set', categories=['wood'], size=32)
-  assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [

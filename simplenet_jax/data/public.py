@@ -9,7 +9,7 @@ VisA has images and a file that splits them for training on normal ones only:
 ```
 
 CIFAR-10's binary version becomes one-class problems: one class is normal, the
-other nine are anomalies. A record is a label and three planes of 32 x 32 pixels:
+other nine are anomalies. A record is a label and planes of 32 x 32 pixels:
 
 ```
 <root>/data_batch_1.bin ...    50,000 images, of which one class is trained on

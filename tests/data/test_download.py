@@ -86,13 +86,6 @@ def test_breaks_without_progress_end(server, target, delays):
   assert delays == [1.0, 2.0, 4.0, 8.0, 16.0]
 
 
-def test_a_server_without_ranges_starts_over(server, target):
-  begin(target)
-  server.ranges = False
-  fetch(server, target)
-  assert server.sent == [len(CONTENT)]
-
-
 def test_a_web_page_does_not_replace_what_has_come(server, target):
   begin(target)
   server.header = {'Content-Type': 'text/html'}
@@ -111,12 +104,6 @@ def test_another_file_is_deleted(server, target, size):
     download.fetch(server.url, expected, target)
   assert expected in str(caught.value)
   assert serving.listing(target.parent) == []
-
-
-def test_what_has_come_whole_is_renamed(server, target):
-  begin(target, CONTENT)  # Killed before it was renamed.
-  fetch(server, target)
-  assert server.sent == [0]
 
 
 @pytest.mark.parametrize('status', [503, 429])
@@ -154,21 +141,26 @@ def test_addresses_without_a_server_are_told(target, url):
   assert serving.listing(target.parent) == []
 
 
-def test_less_than_was_asked_for_is_completed(server, target):
-  begin(target)
-  server.most = PIECE
+@pytest.mark.parametrize(
+  ('have', 'quirks', 'sent'),
+  [
+    (PIECE, {}, [2 * PIECE]),
+    (3 * PIECE, {}, [0]),  # Killed before it was renamed.
+    (PIECE, {'ranges': False}, [3 * PIECE]),
+    (PIECE, {'most': PIECE}, [PIECE, PIECE]),
+    (PIECE, {'length': False}, [2 * PIECE]),
+  ],
+)
+def test_what_is_missing_is_completed(server, target, have, quirks, sent):
+  begin(target, CONTENT[:have])
+  vars(server).update(quirks)
   fetch(server, target)
-  assert server.asked == [f'bytes={PIECE}-', f'bytes={2 * PIECE}-']
+  assert server.sent == sent
 
 
-def test_a_server_need_not_tell_how_long_the_file_is(server, target):
-  begin(target)
-  server.length = False
-  fetch(server, target)
-  assert server.sent == [len(CONTENT) - PIECE]
-  target.unlink()
-  server.content = gzip.compress(CONTENT)  # Bytes are stored as they are.
-  server.header = {'Content-Encoding': 'gzip'}
+def test_bytes_are_stored_as_they_are(server, target):
+  server.content = gzip.compress(CONTENT)
+  server.header, server.length = {'Content-Encoding': 'gzip'}, False
   fetch(server, target)
 
 

@@ -101,21 +101,13 @@ def test_names_may_be_long_and_modes_do_not_count(tmp_path, target, form):
     assert path.stat().st_uid == os.getuid()
 
 
+OUTSIDE = ('/etc/cron.d/job', '../outside', 'a/../../outside', 'a/..', '..\\a')
+STREAMS = ('C:/outside', 'C:outside', 'a/b:stream')
+ODD = ('a\nb', 'a\x1b[2Jb', '\u202egnp.exe', 'n' * 256, 'a/' * 130 + 'b', '.')
+
+
 @pytest.mark.parametrize('kind', ['tar', 'tar.xz', 'zip'])
-@pytest.mark.parametrize(
-  'name',
-  [
-    *(
-      '/etc/cron.d/job',
-      '../outside',
-      'a/../../outside',
-      'a/..',
-      '..\\outside',
-    ),
-    *('C:/outside', 'C:outside', 'a/b:stream', 'a\nb', 'a\x1b[2Jb'),
-    *('\u202egnp.exe', 'n' * 256, 'a/' * 130 + 'b', '.'),
-  ],
-)
+@pytest.mark.parametrize('name', [*OUTSIDE, *STREAMS, *ODD])
 def test_names_that_lead_elsewhere(tmp_path, target, kind, name):
   archive = pack(tmp_path / f'set.{kind}', ('a/ok', b'0'), (name, b'1'))
   refused(archive, target, 'leads elsewhere')
