@@ -5,13 +5,14 @@
   python -m simplenet_jax.evaluate W --format=latex
   python -m simplenet_jax.evaluate W1 W2 --output=DIR
 
-With --workdir, test images and masks that are new or were corrected are scored
-by the run's heads; seeds that are new are trained first, and nothing else is.
-With the directories of runs, their tables are joined: each has categories of
-its own.
+With --workdir, the run's heads score test images and masks that are new or were
+corrected; seeds that are new are trained first, and nothing else is. With the
+directories of runs, their tables are joined: each has categories of its own.
 """
 
+import itertools
 import pathlib
+import re
 import sys
 
 from absl import flags
@@ -23,12 +24,8 @@ from simplenet_jax.files import read_json, refuse_existing
 _CONFIG = cli.define_config('The settings; --workdir has them already.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The run to evaluate again.')
 _OUTPUT = flags.DEFINE_string('output', None, 'Where tables are written to.')
-_FORMAT = flags.DEFINE_enum(
-  'format',
-  'text',
-  ['text', 'markdown', 'csv', 'latex'],
-  'How the table is printed.',
-)
+_FORMS = ['text', 'markdown', 'csv', 'latex']
+_FORMAT = flags.DEFINE_enum('format', 'text', _FORMS, "The printed table's.")
 _OVERWRITE = cli.define_overwrite()
 
 
@@ -63,18 +60,16 @@ def main(workdirs: list[str]) -> None:
 
 
 def _check(workdir: pathlib.Path) -> None:
-  """Raises ValueError for what more than new seeds would be trained for."""
-  config = _CONFIG.value
-  check_config(config)
+  """Raises ValueError where more than new seeds would be trained."""
+  check_config(_CONFIG.value)
   run = read_json(workdir / 'run.json')
-  for name in run['images']:
-    for seed in run['config']['seeds']:
-      if not run['heads'].get(f'{name}/{seed}', {}).get('ended'):
-        raise ValueError(
-          f'{workdir}: the head of {name} with seed {seed} is not finished; '
-          'start simplenet_jax.main again'
-        )
-  if config.train.epochs != run['config']['train']['epochs']:
+  for name, seed in itertools.product(run['images'], run['config']['seeds']):
+    if not run['heads'].get(f'{name}/{seed}', {}).get('ended'):
+      raise ValueError(
+        f'{workdir}: the head of {name} with seed {seed} is not finished; '
+        'start simplenet_jax.main again'
+      )
+  if _CONFIG.value.train.epochs != run['config']['train']['epochs']:
     raise ValueError(
       'evaluate trains new seeds alone; give other --config.train.epochs to '
       'simplenet_jax.main'
@@ -83,13 +78,11 @@ def _check(workdir: pathlib.Path) -> None:
 
 def _with_config(argv: list[str]) -> list[str]:
   """Returns a command line in which the run's directory is its config."""
-  if any(one.startswith(('--config=', '-config=')) for one in argv):
+  if any(re.match('--?config=', one) for one in argv):
     return argv
-  for number, one in enumerate(argv):
-    flag, equals, value = one.lstrip('-').partition('=')
-    if one.startswith('-') and flag == 'workdir':
-      given = value if equals else ''.join(argv[number + 1 : number + 2])
-      path = pathlib.Path(given).expanduser()
+  for one, following in itertools.pairwise([*argv, '']):
+    if given := re.fullmatch('--?workdir(=(.*))?', one):
+      path = pathlib.Path(given[2] or following).expanduser()
       return [argv[0], f'--config={path}', *argv[1:]]
   return argv
 

@@ -8,6 +8,7 @@ noise and another number of epochs than `fast` has. `ablation.py:small` is for
 machines without accelerators.
 """
 
+from simplenet_jax.config import flatten, from_protocol, load_config
 from simplenet_jax.sweeps import settings
 
 # Of the first form.
@@ -20,7 +21,7 @@ def _variants(fast, small):
   constant = {'train.schedule': 'constant', 'train.warmup': 0.0}
   rates = {
     field: value
-    for field, value in settings.recipe_of('reference').items()
+    for field, value in flatten(from_protocol('reference')).items()
     if field.endswith('.learning_rate')
   }
   # Of few images a step, at about the same cost.
@@ -43,6 +44,12 @@ def _variants(fast, small):
 
 def get_config(base=None):
   """Returns the sweep; `base` is `reference`, `small`, `paper` or `demo`."""
-  return settings.study(
-    'ablation', 'The recipe without each of its parts', base, _variants
+  study = load_config(f'study/last_epoch:{base or "reference"}')
+  (reference, _), (_, fast) = study.variants
+  return settings.sweep(
+    'ablation',
+    'The recipe without each of its parts',
+    study.base,
+    {reference: {}, **_variants(dict(fast), base == 'small')},
+    view='versus_best_epoch',
   )

@@ -45,10 +45,9 @@ def evaluate(
 ) -> dict[str, float]:
   """Computes all metrics of one test set.
 
-  `aupro_30` and `aupro_05` take every threshold, as MVTec AD's evaluator does,
-  the `_sampled` ones 100, as MVTec 3D-AD's does. Coarse trapezoids lie below a
-  concave curve: they are lower, up to .3 by thousandths, up to .05 by
-  hundredths.
+  `aupro_30` and `aupro_05` (Bergmann et al., IJCV 2021) take every threshold,
+  as MVTec AD's evaluator does. The `_sampled` ones take 100, as MVTec 3D-AD's
+  does, and are a little lower: coarse trapezoids lie below a concave curve.
 
   Args:
     labels: `[images]`, 1 for a defective image, 0 for a good one.
@@ -58,15 +57,12 @@ def evaluate(
     maps: Anomaly maps of that shape, float, or None.
 
   Returns:
-    The values of `METRICS`, fractions in [0, 1]; NaN where a metric is
-    undefined, for want of one kind of images or pixels.
+    The values of `METRICS`, fractions in [0, 1]; NaN where one kind of images
+    or pixels is missing.
 
   Raises:
     ValueError: If shapes disagree, a label is neither 0 nor 1, or a score is
       not finite.
-
-  References:
-    AUPRO: Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021.
   """
   labels, scores = np.asarray(labels), _finite('scores', scores)
   if labels.ndim != 1 or labels.shape != scores.shape:
@@ -93,8 +89,8 @@ def evaluate(
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
   """Computes the area under the ROC curve of images or pixels, in [0, 1].
 
-  `labels` are nonzero for the positives; the area is NaN without any or without
-  negatives. Counted in whole numbers, equal rankings give equal areas.
+  `labels` are nonzero for positives; NaN where there is one kind only. Equal
+  rankings give equal areas, as pairs are counted in whole numbers.
   """
   positive, scores = np.asarray(labels) != 0, _finite('scores', scores)
   if positive.shape != scores.shape:
@@ -138,10 +134,7 @@ def _image_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 def best_f1(
   labels: np.ndarray, scores: np.ndarray
 ) -> tuple[float, float | None]:
-  """Returns the best F1 of images and the threshold above which it is had.
-
-  With one kind of images only, they are NaN and None.
-  """
+  """Returns images' best F1 and its threshold; NaN, None for one kind only."""
   if labels.all() or not labels.any():
     return np.nan, None
   precision, recall, thresholds = sk_metrics.precision_recall_curve(
@@ -180,12 +173,8 @@ def pixel_curves(
 ) -> tuple[np.ndarray, np.ndarray, float]:
   """Returns the PRO curve and the pixel threshold with the best F1.
 
-  Returns:
-    Shares of normal pixels above each threshold, ascending; the mean share of a
-    defect region above it; and the best threshold, at which a pixel counts.
-
-  Raises:
-    ValueError: If no pixel is defective, or none is normal.
+  The curve is the shares of normal pixels above each threshold, ascending, and
+  the mean share of a defect region. A pixel at the best threshold counts.
   """
   defect = np.asarray(masks) != 0
   if defect.all() or not defect.any():

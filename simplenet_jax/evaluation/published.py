@@ -1,8 +1,7 @@
-"""Published SimpleNet figures, each with how it was selected.
+"""Published SimpleNet figures in percent, with a WideResNet50-2.
 
-All of them are percentages and use a WideResNet50-2. Figures 'selected on test'
-come from the epoch that did best on the test images; only figures with the same
-selection may be subtracted from one another, and none of which it is not known.
+Figures 'selected on test' come from the epoch that did best on the test images.
+Only figures with the same selection may be subtracted from one another.
 """
 
 from collections.abc import Iterable
@@ -18,17 +17,13 @@ BACKBONE = 'wide_resnet50_2'
 
 
 class Figures(NamedTuple):
-  """One row of a table, in percent; None where a figure was not published.
-
-  `repo_pro` is the released code's own PRO (5x5 dilation), which is no AUPRO
-  and compares with none; `image_auroc_std` is over seeds.
-  """
+  """One row of a table, in percent; None where a figure was not published."""
 
   image_auroc: float
   pixel_auroc: float | None = None
   aupro_30: float | None = None
-  repo_pro: float | None = None
-  image_auroc_std: float | None = None
+  repo_pro: float | None = None  # With 5x5 dilation; compares with no AUPRO.
+  image_auroc_std: float | None = None  # Over seeds.
 
 
 class Table(NamedTuple):
@@ -120,8 +115,7 @@ def comparable(
   """Returns the published rows that a run may stand beside.
 
   A table compares only where its data set has all of the run's categories, and
-  its mean only where the run has all of the data set's. The rows are in the
-  order of the categories, the mean last; `percent` has the `Figures`.
+  its mean, the last row, only where the run has all of the data set's.
   """
   names = list(categories)
   return [

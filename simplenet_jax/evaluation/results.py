@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from simplenet_jax.config import PROTOCOL_FIELDS, flatten
 from simplenet_jax.evaluation import metrics, published, tables
@@ -27,16 +27,10 @@ _DECISIVE = ('seeds', *PROTOCOL_FIELDS)
 Summaries = dict[str, Any]
 
 
-class CategoryResult(TypedDict, total=False):
-  """One category's figures, fractions in [0, 1], None where undefined."""
-
-  last: Summaries  # Of the last epoch.
-  selected_on_test: Summaries  # Of the best test epochs, with their `epochs`.
-  ensemble: Mapping[str, float]  # Metrics of several seeds' mean scores.
-  course: Sequence[Any]  # If asked for, every scoring's AUROCs, by seed.
-  kinds: Mapping[str, Any]  # By kind of defect; see `TestSet`.
-  cautions: Sequence[str]  # What a reader must know, one line each.
-  pixels: Mapping[str, Any]  # See `Inputs.known_pixels`.
+# A category's figures, fractions in [0, 1], None where undefined: summaries of
+# the `last` epoch and those `selected_on_test`, metrics of the `ensemble`, the
+# `course` of all scorings, `kinds` of defects, `cautions`, and known `pixels`.
+CategoryResult = dict[str, Any]
 
 
 class ResultsError(ValueError):
@@ -72,12 +66,10 @@ def _summary(values: list[float]) -> dict[str, Any]:
 def build(
   run: Mapping[str, Any], categories: Mapping[str, CategoryResult]
 ) -> dict[str, Any]:
-  """Builds the content of results.json.
+  """Builds the content of results.json, categories in the tables' order.
 
-  Args:
-    run: What the figures belong to, kept as it is: 'protocol', 'config' (as
-      nested dicts) and more.
-    categories: At least one, in the order of the tables.
+  `run` is what the figures belong to, kept as it is: 'protocol', 'config' (as
+  nested dicts) and more.
   """
   found, selected = {}, {}
   for name, one in categories.items():
@@ -122,18 +114,14 @@ def _mean(categories: Sequence[Summaries]) -> Summaries:
 
 
 def join(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-  """Joins the results.json of runs of different categories, by the runs' names.
+  """Joins the results of runs of different categories, by the runs' names.
 
   What does not decide figures, as the device, is the first run's; times are
-  added.
-
-  Raises:
-    ResultsError: If two runs have the same category, or differ in settings that
-      decide figures or in weights.
+  added. Runs with the same category, other settings that decide figures or
+  other weights raise a ResultsError.
   """
   (first, table), *_ = runs.items()
-  owners: dict[str, str] = {}
-  seconds = collections.Counter()
+  owners, seconds = {}, collections.Counter()
   for name, one in runs.items():
     seconds.update(one['wall_seconds'])
     for category in one['categories']:
@@ -177,12 +165,7 @@ def _decisive(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read(workdir: Path) -> dict[str, Any]:
-  """Reads a run's results.json.
-
-  Raises:
-    FileNotFoundError: If there is none.
-    ResultsError: If it is no JSON.
-  """
+  """Reads a run's results.json; raises where it is missing or damaged."""
   path = workdir / 'results.json'
   if not path.is_file():
     raise FileNotFoundError(

@@ -1,33 +1,43 @@
 """What a category leaves in the work directory beside its metrics."""
 
+import base64
 import collections
-import csv
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import contourpy
 import numpy as np
 from absl import logging
-from PIL import Image
+from matplotlib import ticker
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
 
 from simplenet_jax.config import Config
 from simplenet_jax.data import loading
 from simplenet_jax.data.images import (
   colour_limits,
+  coloured,
   heated,
   outlined,
   place,
   write_map,
 )
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.evaluation import metrics, pictures, results
+from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.evaluation.testset import TestSet
 from simplenet_jax.files import atomic_write
 
 MOST_SHOWN = 2_000  # Test images on a page: about 20 MB.
-_COURSE = ('epoch', 'loss', 'p_normal', 'p_counterfeit')
+_COLUMNS = ('epoch', 'loss', 'p_normal', 'p_counterfeit')
 _CURVE_POINTS = 200
 _AHEAD = 8  # Thumbnails that are under way or wait.
+# A picture's place on a sheet, in pixels, and what lies between them.
+_SHEET, _GAP, _CAPTION, _INK = 210, 8, 20, (30, 30, 30)
+# Longest sides of what the page embeds. Maps are smooth: the browser enlarges
+# them.
+_PICTURE, _HEAT, _MASK = 256, 64, 128
 
 
 def write_curves(
@@ -36,35 +46,46 @@ def write_curves(
   seeds: Sequence[int],
   history: Mapping[str, np.ndarray],
 ) -> None:
-  """Writes how a category's training went, as `curves/<name>.png` and `.csv`.
+  """Writes how training went, as `curves/<name>.png` and `.csv`.
 
-  `history` has the epochs' mean `loss`, `p_normal` and `p_counterfeit`, float
-  `[seeds, epochs]`.
+  `history` has `loss`, `p_normal` and `p_counterfeit`, float `[seeds, epochs]`.
   """
-  pictures.write_curves(workdir / 'curves' / f'{name}.png', name, history)
-  rows: list[list[object]] = [['seed', 'epoch', *history]]
-  for head, seed in enumerate(seeds):
-    columns = [values[head] for values in history.values()]
-    for epoch, values in enumerate(zip(*columns, strict=True)):
-      rows.append([seed, epoch + 1, *(f'{value:.6g}' for value in values)])
-  with (
-    atomic_write(workdir / 'curves' / f'{name}.csv') as aside,
-    aside.open('w', newline='') as file,
-  ):
-    csv.writer(file, lineterminator='\n').writerows(rows)
+  epochs = np.arange(1, history['loss'].shape[1] + 1)
+  rows = [
+    np.column_stack([np.full_like(epochs, seed), epochs, *values])
+    for seed, *values in zip(seeds, *history.values(), strict=True)
+  ]
+  header = ','.join(['seed', 'epoch', *history])
+  formats = ['%d', '%d', *['%.6g'] * len(history)]
+  with atomic_write(workdir / 'curves' / f'{name}.csv') as aside:
+    np.savetxt(aside, np.concatenate(rows), formats, ',', '\n', header, '', '')
+  figure = Figure(figsize=(8, 3), layout='constrained')
+  left, right = figure.subplots(1, 2)
+  left.plot(epochs, history['loss'].T, linewidth=1)
+  left.set(ylabel='loss', ylim=(0, None))
+  for kind, colour in (('normal', 'C0'), ('counterfeit', 'C3')):
+    shares = history[f'p_{kind}'].T
+    lines = right.plot(epochs, shares, color=colour, linewidth=1)
+    lines[0].set_label(f'{kind} patches')
+  right.set(ylabel='share beyond the margin', ylim=(0, 1))
+  right.legend(frameon=False)
+  for axes in (left, right):
+    axes.set_xlabel('epoch')
+    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
+  figure.suptitle(name, parse_math=False)
+  with atomic_write(workdir / 'curves' / f'{name}.png') as aside:
+    figure.savefig(aside, dpi=110)
 
 
-def read_curves(workdir: Path, name: str) -> dict[str, np.ndarray]:
+def read_curves(workdir: Path, name: str) -> dict[int, np.ndarray]:
   """Reads back epoch, loss and shares, `[epochs, 4]`, by seed."""
   path = workdir / 'curves' / f'{name}.csv'
   if not path.is_file():
     return {}
-  found: dict[str, list[list[float]]] = {}
-  with path.open(newline='', encoding='utf-8') as lines:
-    for row in csv.DictReader(lines):
-      point = [float(row[key]) for key in _COURSE]
-      found.setdefault(row['seed'], []).append(point)
-  return {seed: np.array(points) for seed, points in found.items()}
+  table = np.genfromtxt(path, delimiter=',', names=True, ndmin=1)
+  values = np.stack([table[column] for column in _COLUMNS], axis=1)
+  seeds = table['seed'].astype(int)
+  return {seed: values[seeds == seed] for seed in dict.fromkeys(seeds.tolist())}
 
 
 def write(
@@ -77,56 +98,72 @@ def write(
 ) -> None:
   """Writes a category's picture sheet, maps and report data, as configured.
 
-  All of them show the mean of `scores` `[images, H, W]` over seeds, as a
-  detector does. The page is shared by the `images` test images of the run.
+  They show the mean of `scores` `[images, H, W]` over seeds, as a detector
+  does. All the run's `images` test images share its page.
   """
   mean = np.mean(list(scores.values()), axis=0)
-  if evaluation.pictures:
-    title = (
-      f'{inputs.name}: {describe_seeds(list(scores))}, last epoch. Image, '
-      'ground truth, anomaly map, image score.'
-    )
+  pro = threshold = None
+  if test.masks is not None and 0 < test.masks.mean() < 1:
+    maps = test.maps(mean[test.has_truth])
+    alarms, overlaps, threshold = metrics.pixel_curves(test.masks, maps)
+    rates = np.linspace(0, 0.3, _CURVE_POINTS)
+    pro = np.stack([rates, np.interp(rates, alarms, overlaps)], axis=1)
+  seeds = ', '.join(map(str, scores))
+  whose = f'mean of seeds {seeds}' if len(scores) > 1 else f'seed {seeds}'
+  if count := evaluation.pictures:
     path = workdir / 'pictures' / f'{inputs.name}.png'
-    write_sheet(path, title, inputs, test, mean, evaluation.pictures)
+    _write_sheet(path, whose, inputs, test, mean, count, threshold)
   if evaluation.maps:
     _write_maps(workdir / 'maps' / inputs.name / 'test', inputs, test, mean)
   if evaluation.report:
-    _write_report_data(workdir, inputs, test, scores, mean, images)
+    share = max(1, len(mean) * min(images, MOST_SHOWN) // images)
+    data = {
+      'seeds': list(scores),
+      'whose': whose,
+      'pro': pro,
+      'pixel_threshold': threshold,
+      'images': _page_images(inputs, test, scores, mean, share, threshold),
+    }
+    results.write_json(report_path(workdir, inputs.name), data)
 
 
-def describe_seeds(seeds: Sequence[int]) -> str:
-  """Returns whose scores are shown, in words."""
-  names = ', '.join(map(str, seeds))
-  return f'mean of seeds {names}' if len(seeds) > 1 else f'seed {names}'
+def report_path(workdir: Path, category: str) -> Path:
+  """Returns where the report's data of a category lie."""
+  return workdir / 'report' / f'{category}.json'
 
 
-def write_sheet(
+def _write_sheet(
   path: Path,
-  title: str,
+  whose: str,
   inputs: Inputs,
   test: TestSet,
   patch_scores: np.ndarray,
   count: int,
-  *,
-  threshold: float | None = None,
+  threshold: float | None,
 ) -> None:
-  """Writes a PNG of at most `count` test images, their ground truth and maps.
-
-  What lies above a threshold is outlined on the map, of `patch_scores`
-  `[images, H, W]`.
-  """
-  samples = inputs.category.test
-  chosen = pictures.pick([sample.defect for sample in samples], count)
+  """Writes a PNG of test images of all defects, their truth and maps."""
+  chosen = in_turn(test.defects, range(len(inputs.test)), count)
   maps = test.maps(patch_scores[chosen])
   low, high = limits = colour_limits(maps)
-  cells = []
-  for index, one in zip(chosen, maps, strict=True):
-    sample, mask = samples[index], inputs.truth(index).original
-    heat = inputs.test[index].map_to_original(one)
-    image = inputs.test_image(index)
-    scale = pictures.SHEET_SIDE / max(image.size)
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.LANCZOS)
+  title = (
+    f'{inputs.name}: {whose}, last epoch. Image, ground truth, anomaly map, '
+    f'image score. Colours from {low:.2f} (blue) to {high:.2f} (red).'
+  )
+  if threshold is not None:
+    title += f'\nOutlined above {threshold:.2f}: the best F1, chosen on test.'
+  columns, top = min(len(chosen), 2), 3 * _CAPTION
+  width, height = 3 * _SHEET + 2 * _GAP, _SHEET + _CAPTION + _GAP
+  size = columns * width, -(-len(chosen) // columns) * height + top
+  sheet = Image.new('RGB', size, 'white')
+  draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+  draw.text((_GAP, _GAP), title, _INK, font=font)
+  for number, (index, one) in enumerate(zip(chosen, maps, strict=True)):
+    sample, mask = inputs.category.test[index], inputs.truth(index).original
+    heat, image = (
+      inputs.test[index].map_to_original(one),
+      inputs.test_image(index),
+    )
+    image = _resized(image, _SHEET - 2, Image.Resampling.LANCZOS)
     shown = heated(image, heat, limits)
     if threshold is not None:
       shown = outlined(shown, heat >= threshold)
@@ -136,10 +173,15 @@ def write_sheet(
       caption += ', no ground truth'
     else:
       truth = outlined(image, mask)
-    score = f'{patch_scores[index].max():.3f}'
-    cells.append((caption, score, [image, truth, shown]))
-  title = f'{title} Colours from {low:.2f} (blue) to {high:.2f} (red).'
-  pictures.write_sheet(path, title, cells)
+    row, column = divmod(number, columns)
+    x, y = column * width + _GAP, row * height + top
+    draw.text((x, y), caption, _INK, font=font)
+    score, right = f'{patch_scores[index].max():.3f}', x + 3 * _SHEET
+    draw.text((right, y), score, _INK, font=font, anchor='ra')
+    for at, picture in enumerate((image, truth, shown)):
+      sheet.paste(picture, (x + at * _SHEET, y + _CAPTION))
+  with atomic_write(path) as aside:
+    sheet.save(aside)
 
 
 def _write_maps(
@@ -152,44 +194,37 @@ def _write_maps(
   """
   samples = [(one.defect, place(one.path)) for one in inputs.category.test]
   names = collections.Counter((defect, path.stem) for defect, path in samples)
-  unscored = pixels = 0
+  unscored = []
   for (defect, path), one, frame in zip(
     samples, test.maps(patch_scores), inputs.test, strict=True
   ):
     heat = frame.map_to_original(one)
-    unscored += np.count_nonzero(np.isnan(heat))
-    pixels += heat.size
+    unscored.append(np.isnan(heat).mean())
     name = path.stem if names[defect, path.stem] == 1 else path.name
     write_map(folder / defect / f'{name}.tiff', heat, one.min())
-  if unscored:
+  if any(unscored):
     logging.warning(
       "%s: the crop leaves %.0f %% of the maps' pixels unscored; they are "
       "written as the map's lowest score",
       inputs.name,
-      100 * unscored / pixels,
+      100 * np.mean(unscored),
     )
 
 
-def report_path(workdir: Path, category: str) -> Path:
-  """Returns where the report's data of a category lie."""
-  return workdir / 'report' / f'{category}.json'
-
-
-def _write_report_data(
-  workdir: Path,
+def _page_images(
   inputs: Inputs,
   test: TestSet,
   scores: Mapping[int, np.ndarray],
   mean: np.ndarray,
-  images: int,
-) -> None:
+  count: int,
+  threshold: float | None,
+) -> list[dict[str, Any]]:
+  """Returns the page's data of all test images, with `count` likely errors.
+
+  These have pictures as data URLs, and outlines of what masks mark and of what
+  scores above the threshold as SVG paths in a square of side 100.
+  """
   image_scores = mean.max(axis=(1, 2))
-  pro = pixel_threshold = None
-  if test.masks is not None and 0 < test.masks.mean() < 1:
-    maps = test.maps(mean[test.has_truth])
-    alarms, overlaps, pixel_threshold = metrics.pixel_curves(test.masks, maps)
-    rates = np.linspace(0, 0.3, _CURVE_POINTS)
-    pro = [*zip(rates, np.interp(rates, alarms, overlaps), strict=True)]
   rows: list[dict[str, Any]] = [
     {
       'name': f'{sample.defect}/{place(sample.path).name}',
@@ -200,45 +235,77 @@ def _write_report_data(
     }
     for index, sample in enumerate(inputs.category.test)
   ]
-  share = len(rows) * min(images, MOST_SHOWN) // images
-  shown = select_shown(test.labels, image_scores, share)
+  # Good images that score high and defective ones that score low come first.
+  order = np.argsort(np.where(test.labels, image_scores, -image_scores))
+  shown = in_turn(test.labels, order.tolist(), count)
   maps = test.maps(mean[shown])
   limits = colour_limits(maps)
 
-  def thumbnail(position: int) -> dict[str, Any]:
-    index = int(shown[position])
-    return pictures.thumbnail(
-      inputs.test_image(index),
-      inputs.test[index].map_to_original(maps[position]),
-      inputs.truth(index).original,
-      limits,
-      pixel_threshold,
-    )
+  def pictures(index: int, scored: np.ndarray) -> dict[str, Any]:
+    image, mask = inputs.test_image(index), inputs.truth(index).original
+    whole = Image.fromarray(inputs.test[index].map_to_original(scored))
+    # Any filter but the nearest pixel would spread NaN.
+    heat = np.array(_resized(whole, _HEAT, Image.Resampling.NEAREST))
+    truth = ''
+    if mask is not None and mask.any():
+      share = Image.fromarray(mask.astype(np.float32))
+      share = np.array(_resized(share, _MASK, Image.Resampling.BOX))
+      # However small it is, a defect keeps its cell.
+      truth = _outline((share > 0).astype(np.float32), 0.5)
+    alpha = np.where(np.isnan(heat), 0, 255).astype(np.uint8)[..., None]
+    colours = np.append(coloured(heat, limits), alpha, -1)
+    small = _resized(image, _PICTURE, Image.Resampling.BOX)
+    return {
+      'picture': _embedded(small, 60),
+      'heat': _embedded(Image.fromarray(colours), 50),
+      'truth': truth,
+      'found': '' if threshold is None else _outline(heat, threshold),
+      'size': image.size,
+    }
 
-  made = loading.in_order(thumbnail, range(len(shown)), _AHEAD)
+  made = loading.in_order(
+    lambda one: pictures(*one), zip(shown, maps, strict=True), _AHEAD
+  )
   for index, one in zip(shown, made, strict=True):
     rows[index] |= one
-  data = {
-    'seeds': list(scores),
-    'pro': pro,
-    'pixel_threshold': pixel_threshold,
-    'images': rows,
-    'limits': limits,
-  }
-  results.write_json(report_path(workdir, inputs.name), data)
+  return rows
 
 
-def select_shown(
-  labels: np.ndarray, scores: np.ndarray, count: int
-) -> np.ndarray:
-  """Returns the ascending indices of `count` images, the likeliest errors.
+def in_turn(
+  kinds: Sequence[Any], order: Iterable[int], count: int
+) -> list[int]:
+  """Picks `count` indices of all kinds in turn, each's first in `order`."""
+  seen, turns = collections.Counter(), []
+  for index in order:
+    turns.append((seen[kinds[index]], index))
+    seen[kinds[index]] += 1
+  turns.sort(key=lambda turn: turn[0])
+  return sorted(index for _, index in turns[:count])
 
-  They are the good ones that score highest and the defective ones that score
-  lowest, half of each where there are as many.
-  """
-  count = max(count, 1)
-  good, bad = np.flatnonzero(labels == 0), np.flatnonzero(labels)
-  good = good[np.argsort(-scores[good], kind='stable')]
-  bad = bad[np.argsort(scores[bad], kind='stable')]
-  good = good[: max((count + 1) // 2, count - len(bad))]
-  return np.sort(np.concatenate([good, bad[: count - len(good)]]))
+
+def _resized(
+  image: Image.Image, longest: int, kind: Image.Resampling
+) -> Image.Image:
+  scale = longest / max(image.size)
+  width, height = (max(1, round(side * scale)) for side in image.size)
+  return image.resize((width, height), kind)
+
+
+def _embedded(image: Image.Image, quality: int) -> str:
+  data = io.BytesIO()
+  image.save(data, 'WEBP', quality=quality, alpha_quality=20, method=4)
+  return f'data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}'
+
+
+def _outline(values: np.ndarray, level: float) -> str:
+  """Returns the lines at which a map passes a level, as closed SVG paths."""
+  # Outside lies little below the level: far below would draw the line too far
+  # inside.
+  values = np.maximum(np.nan_to_num(values, nan=-np.inf), level - 1)
+  padded = np.pad(values, 1, constant_values=level - 1)
+  scale = 100 / np.array(values.shape[::-1])
+  lines: Any = contourpy.contour_generator(z=padded).lines(level)
+  paths = [np.clip((line - 0.5) * scale, 0, 100) for line in lines]
+  return ''.join(
+    'M' + ' '.join(f'{x:.1f} {y:.1f}' for x, y in path) + 'z' for path in paths
+  )

@@ -3,7 +3,7 @@
 import io
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from simplenet_jax.evaluation import published
@@ -16,6 +16,12 @@ OURS = 'ours'
 PAIR = ('image_auroc', 'pixel_auroc')
 _TITLES = {**HEADLINES, 'image_ap': 'I-AP', 'pixel_ap': 'P-AP'}
 _DECIMALS = {table.name: table.decimals for table in published.TABLES}
+_BOTH = 'I / P-AUROC'
+# Sources that are shown where there is no room for all.
+_SHOWN = (
+  *(OURS, published.PAPER.name, published.RELEASED_CODE.name),
+  f'{OURS} - paper',
+)
 
 Results = Mapping[str, Any]  # What results.json holds.
 
@@ -51,26 +57,33 @@ def columns(results: Results) -> list[Column]:
   Columns without a figure are left out, but for those of our last epoch where
   anything was measured.
   """
-  ours, names, found = by_selection(results), rows(results), []
-
-  def add(source: str, selection: str, metric: str, cells: list[str]) -> None:
-    own = source == OURS and selection == LAST_EPOCH
-    if own or set(cells) != {UNDEFINED}:
-      found.append(Column(source, selection, _TITLES[metric], cells))
-
-  for selection, each in ours.items():
-    for metric in _TITLES if selection == LAST_EPOCH else PAIR:
-      add(OURS, selection, metric, [spread(each[n][metric]) for n in names])
+  ours, names = by_selection(results), rows(results)
+  found = []
+  for metric, title in _TITLES.items():
+    cells = [spread(ours[LAST_EPOCH][name][metric]) for name in names]
+    found.append(Column(OURS, LAST_EPOCH, title, cells))
   if all(set(one.cells) == {UNDEFINED} for one in found):
     return []
+
+  def add(source: str, selection: str, pairs: Iterable[Sequence[str]]) -> None:
+    cells = [
+      UNDEFINED if set(pair) == {UNDEFINED} else ' / '.join(pair)
+      for pair in pairs
+    ]
+    if set(cells) != {UNDEFINED}:
+      found.append(Column(source, selection, _BOTH, cells))
+
+  if best := ours.get(SELECTED_ON_TEST):
+    mine = ([spread(best[name][m]) for m in PAIR] for name in names)
+    add(OURS, SELECTED_ON_TEST, mine)
   for source, (selection, theirs) in _published(results).items():
-    mine, less = ours.get(selection, {}), f'{OURS} - {source.split(" ")[0]}'
-    for metric in PAIR:
-      values = [(n, theirs.get(n, {}).get(metric)) for n in names]
-      figures = [_figure(source, value) for _, value in values]
-      add(source, selection, metric, figures)
-      differences = [_less(mine.get(n), metric, value) for n, value in values]
-      add(less, selection, metric, differences)
+    mine, their, less = ours.get(selection, {}), [], []
+    for name in names:
+      figures = theirs.get(name, {})
+      their.append([_figure(source, figures.get(m)) for m in PAIR])
+      less.append([_less(mine.get(name), m, figures.get(m)) for m in PAIR])
+    add(source, selection, their)
+    add(f'{OURS} - {source.split(" ")[0]}', selection, less)
   return found
 
 
@@ -106,28 +119,16 @@ def spread(summary: Mapping[str, Any]) -> str:
 
 def _grid(results: Results) -> tuple[list[list[str]], list[list[str]]]:
   """Returns source, selection and title of each column, and rows of text."""
-  names, found = rows(results), columns(results)
+  found, titles = columns(results), {*HEADLINES.values(), _BOTH}
   shown = [
     one
+    for source in _SHOWN
     for one in found
-    if one[:2] == (OURS, LAST_EPOCH) and one.title in HEADLINES.values()
+    if one.source == source and one.title in titles
   ]
-  cells = {one[:3]: one.cells for one in found}
-  nothing = [UNDEFINED] * len(names)
-  tables = published.PAPER.name, published.RELEASED_CODE.name
-  for source in (OURS, *tables, f'{OURS} - paper'):
-    image, pixel = (
-      cells.get((source, SELECTED_ON_TEST, _TITLES[metric]), nothing)
-      for metric in PAIR
-    )
-    joined = [
-      UNDEFINED if one == other == UNDEFINED else f'{one} / {other}'
-      for one, other in zip(image, pixel, strict=True)
-    ]
-    if joined != nothing:
-      shown.append(Column(source, SELECTED_ON_TEST, 'I / P-AUROC', joined))
   body = [
-    [name, *(one.cells[row] for one in shown)] for row, name in enumerate(names)
+    [name, *(one.cells[row] for one in shown)]
+    for row, name in enumerate(rows(results))
   ]
   return [[*one[:3]] for one in shown], body
 
@@ -171,13 +172,10 @@ def markdown_rows(rows: Sequence[Sequence[str]], names: int = 1) -> str:
 
 
 _LATEX_FIGURE = str.maketrans({'-': '$-$', '±': r'$\pm$', UNDEFINED: '--'})
+_LATEX_WORDS = {'\\': 'backslash', '^': 'asciicircum', '~': 'asciitilde'}
 _LATEX_NAME = str.maketrans(
-  {
-    '\\': r'\textbackslash{}',
-    '^': r'\textasciicircum{}',
-    '~': r'\textasciitilde{}',
-    **{character: f'\\{character}' for character in '&%$#_{}'},
-  }
+  {character: f'\\{character}' for character in '&%$#_{}'}
+  | {character: rf'\text{word}{{}}' for character, word in _LATEX_WORDS.items()}
 )
 
 
@@ -203,20 +201,23 @@ def _latex(results: Results) -> str:
 def _csv(results: Results) -> str:
   text = io.StringIO(newline='')
   write = table_writer(text)
+  for row in csv_rows(results):
+    write(row)
+  return text.getvalue()
+
+
+def csv_rows(results: Results) -> Iterator[list[Any]]:
+  """Yields a header, then all metrics by selection and category, fractions."""
   parts = [(metric, part) for metric in METRICS for part in ('mean', 'std')]
   names = [f'{metric}_{part}' for metric, part in parts]
-  write(['category', 'selection', 'seeds', *names])
+  yield ['category', 'selection', 'seeds', *names]
   for selection, categories in by_selection(results).items():
     for name, summaries in categories.items():
       values = [summaries[metric][part] for metric, part in parts]
       seeds = len(summaries[METRICS[0]]['seeds'])
-      write([no_formula(name), selection, seeds, *values])
-  return text.getvalue()
-
-
-def no_formula(text: str) -> str:
-  """Returns a folder's name so that no spreadsheet runs it as a formula."""
-  return f"'{text}" if is_formula(text) else text
+      # No spreadsheet shall run a folder's name as a formula.
+      shown = f"'{name}" if is_formula(name) else name
+      yield [shown, selection, seeds, *values]
 
 
 _FORMS = {'text': _text, 'markdown': _markdown, 'csv': _csv, 'latex': _latex}
@@ -225,11 +226,8 @@ _FORMS = {'text': _text, 'markdown': _markdown, 'csv': _csv, 'latex': _latex}
 def format_table(results: Results, form: str = 'text') -> str:
   """Returns a run's table: our figures beside the published ones, in percent.
 
-  Args:
-    results: What `results.build` returns, or results.json holds.
-    form: 'text' is aligned for 120 columns, 'markdown', 'latex' for the package
-      booktabs; 'csv' has all metrics as fractions, a row per category and
-      selection.
+  As 'text' it is aligned for 120 columns, or 'markdown', or 'latex' for the
+  package booktabs; 'csv' has all metrics as fractions.
   """
   return _FORMS[form](results)
 

@@ -128,11 +128,9 @@ def evaluate(
 ) -> CategoryResult:
   """Evaluates the heads of one category, of which one at least has scores.
 
-  Args:
-    test: The category's test set.
-    scores: Each seed's patch scores `[images, H, W]` by epoch, ascending; none
-      of a head that was given up, whose metrics are undefined.
-    course: Whether to return the AUROCs of every epoch.
+  `scores` are each seed's patch scores `[images, H, W]` by epoch, ascending;
+  none of a head that was given up, whose metrics are undefined. With `course`
+  the AUROCs of every epoch are returned, too.
   """
   undefined = dict.fromkeys(metrics.METRICS, math.nan)
   last, best, epochs, latest = [], [], [], []
@@ -169,31 +167,25 @@ def evaluate(
       ]
       for by_epoch in scores
     ]
-  found['kinds'] = _mean_over_seeds(
-    [test.evaluate_defects(one) for one in latest]
-  )
-  return found
-
-
-def _mean_over_seeds(
-  per_seed: Sequence[Mapping[str, Figures]],
-) -> dict[str, Figures]:
-  means = {}
-  for defect, figures in per_seed[0].items():
-    means[defect] = {'images': figures['images']} | {
-      name: statistics.fmean(seed[defect][name] for seed in per_seed)
+  by_seed = [test.evaluate_defects(one) for one in latest]
+  found['kinds'] = {
+    defect: figures
+    | {
+      name: statistics.fmean(seed[defect][name] for seed in by_seed)
       for name in metrics.HEADLINES
     }
-  return means
+    for defect, figures in by_seed[0].items()
+  }
+  return found
 
 
 def select_best(
   image_aurocs: Mapping[int, float], pixel_auroc: Callable[[int], float]
 ) -> int:
-  """Picks the best test epoch, as the released code does.
+  """Picks the best test epoch by image AUROC, as the released code does.
 
-  It has the best image AUROC; where several tie, the best pixel AUROC, which is
-  computed for these only; then it is the earliest. NaN is the lowest.
+  Where epochs tie, it is the best by pixel AUROC, which is computed for these
+  only; then the earliest. NaN is the lowest.
   """
   best = max(map(_or_lowest, image_aurocs.values()))
   tied = [e for e, auroc in image_aurocs.items() if _or_lowest(auroc) == best]

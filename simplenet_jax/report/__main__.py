@@ -3,9 +3,8 @@
   python -m simplenet_jax.report WORKDIR
   python -m simplenet_jax.report WORKDIR WORKDIR --output=both.html
 
-One work directory's page is its own report.html, which is replaced; the page of
-several goes to --output. Runs are joined into one table with the mean: they
-must be of different categories, with the same settings and weights.
+Runs are joined into one table with the mean: they must be of different
+categories, with the same settings and weights.
 """
 
 import pathlib
@@ -31,10 +30,9 @@ def main(names: list[str]) -> None:
   folders = [pathlib.Path(name).expanduser() for name in names]
   if not folders:
     raise ValueError('name the work directory of a run, or several')
-  alone = len(folders) == 1
-  own = folders[0] / page.NAME if alone else 'joined.html'
-  output = pathlib.Path(_OUTPUT.value or own)
-  if _OUTPUT.value or not alone:
+  own = folders[0] / page.NAME if len(folders) == 1 else None
+  output = pathlib.Path(_OUTPUT.value or own or 'joined.html')
+  if output != own:
     refuse_existing(output, _OVERWRITE.value)
   page.write(*folders, output=output)
   print(f'Report: {output}')

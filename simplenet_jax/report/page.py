@@ -3,7 +3,7 @@
 import base64
 import collections
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,31 +89,19 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
 
 
 def _facts(table: Mapping[str, Any]) -> list[tuple[str, str]]:
-  config, device, weights = (
-    table[key] for key in ('config', 'device', 'weights')
-  )
+  config, device = table['config'], table['device']
   levels = '+'.join(map(str, config['backbone']['levels']))
-  recipe = weights.get('recipe', 'unknown')
-  named = weights['name'] + ('' if recipe == 'unknown' else f' ({recipe})')
-  schedule = f'{config["train"]["epochs"]} epochs of all good images'
-  if least := config['train'].get('min_steps', 0):
-    schedule += f', in at least {least:,} steps'
-  compiling = 'of which compilation'
-  seconds = dict(table['wall_seconds'])
-  compiled = seconds.pop(compiling, 0.0)
-  phases = sorted(seconds.items(), key=lambda one: -one[1])
-  times = [f'{name} {duration(one)}' for name, one in phases if one >= 0.5]
-  spent = ', '.join(times) or 'under a second'
+  recipe = table['weights'].get('recipe', 'unknown')
+  weights = table['weights']['name']
+  weights += '' if recipe == 'unknown' else f' ({recipe})'
+  seconds = sorted(table['wall_seconds'].items(), key=lambda one: -one[1])
   return [
     ('Protocol', table['protocol']),
     ('Backbone', f'{config["backbone"]["name"]}, levels {levels}'),
-    ('Weights', '; '.join([named, *tables.weights(table)])),
-    ('Weights, sha256', weights['sha256'][:16]),
-    ('Schedule', schedule),
+    ('Weights', '; '.join([weights, *tables.weights(table)])),
     ('Seeds', ', '.join(map(str, config['seeds']))),
     ('Device', f'{device["count"]} × {device["kind"]}, {config["precision"]}'),  # noqa: RUF001
-    ('Made with', f'simplenet-jax {table["versions"]["simplenet-jax"]}'),
-    ('Wall time', f'{spent}; {compiling} {duration(compiled)}'),
+    ('Wall time', ', '.join(f'{name} {duration(s)}' for name, s in seconds)),
   ]
 
 
@@ -132,42 +120,33 @@ def section(workdir: Path, name: str) -> dict[str, Any]:
       '(--noconfig.evaluation.report).'
     )
     return found
-  threshold = _detector_threshold(workdir, name)
+  threshold, origin = None, 'the best F1 on these very images: chosen on test'
+  detector = workdir / 'detectors' / f'{name}{file.SUFFIX}'
+  if detector.is_file():
+    with results.naming(detector):
+      held = file.read_card(detector).thresholds
+    if held.image is not None:
+      kind = f'from {held.images} good images that were held out'
+      kind = 'set by hand' if 'image' in held.manual else kind
+      threshold, origin = held.image, f"the detector's, {kind}"
   with results.naming(path):
-    _add_images(found, read_json(path), threshold)
+    _add_images(found, read_json(path), threshold, origin)
   return found
 
 
-def _detector_threshold(workdir: Path, name: str) -> tuple[float, str] | None:
-  """Returns the threshold of a category's detector and where it is from."""
-  path = workdir / 'detectors' / f'{name}{file.SUFFIX}'
-  if not path.is_file():
-    return None
-  try:
-    held = file.read_card(path).thresholds
-  except ValueError as error:  # It names the file.
-    raise results.ResultsError(str(error)) from None
-  if held.image is None:
-    return None
-  kind = f'from {held.images} good images that were held out'
-  origin = 'set by hand' if 'image' in held.manual else kind
-  return held.image, f"the detector's, {origin}"
-
-
 def _add_images(
-  section: dict[str, Any], data: Any, known: tuple[float, str] | None
+  section: dict[str, Any], data: Any, threshold: float | None, origin: str
 ) -> None:
   """Adds charts of all test images, and those that are shown with verdicts."""
   images = sorted(data['images'], key=lambda one: -one['score'])
   labels = np.array([bool(one['label']) for one in images])
   scores = np.array([one['score'] for one in images], np.float64)
   best = metrics.best_f1(labels, scores)[1]
-  own = best, 'the best F1 on these very images: chosen on test'
-  threshold, origin = known or own
+  threshold = best if threshold is None else threshold
   for one in images:
     words = ('miss', 'found') if one['label'] else ('passed', 'false alarm')
-    known_verdict = threshold is not None
-    one['verdict'] = words[one['score'] > threshold] if known_verdict else ''
+    above = threshold is not None and one['score'] > threshold
+    one['verdict'] = '' if threshold is None else words[above]
   shown = [one for one in images if 'picture' in one]
   notes, charts = section['notes'], section['charts']
   charts.append(_histogram(scores, labels, threshold))
@@ -191,36 +170,17 @@ def _add_images(
       'that score highest and the defective ones that score lowest. Curves and '
       'figures are of all.'
     )
+  counts = collections.Counter(one['verdict'] for one in images)
   section |= {
     'images': shown,
-    'kinds': _kinds(shown),
     'verdicts': 'No threshold: the test images are of one kind.'
     if threshold is None
-    else f'Threshold {threshold:.3f}, {origin}. At it {_outcome(images)}.',
-    'whose': run_files.describe_seeds(data['seeds']),
+    else f'Threshold {threshold:.3f}, {origin}. At it {counts["found"]} of '
+    f'{labels.sum()} defective images are found, {counts["false alarm"]} of '
+    f'{(~labels).sum()} good ones raise an alarm.',
+    'whose': data['whose'],
     'outlined': data['pixel_threshold'] is not None,
   }
-
-
-def _outcome(images: Sequence[dict[str, Any]]) -> str:
-  counts = collections.Counter(one['verdict'] for one in images)
-  parts = []
-  if bad := counts['found'] + counts['miss']:
-    parts.append(f'{counts["found"]} of {bad} defective images are found')
-  if good := counts['passed'] + counts['false alarm']:
-    parts.append(f'{counts["false alarm"]} of {good} good ones raise an alarm')
-  return ', '.join(parts)
-
-
-def _kinds(images: Sequence[dict[str, Any]]) -> list[tuple[str, str, int]]:
-  """Returns what the images can be filtered by, errors first."""
-  verdicts = collections.Counter(one['verdict'] for one in images)
-  defects = collections.Counter(one['defect'] for one in images)
-  errors = (('miss', 'misses'), ('false alarm', 'false alarms'))
-  return [
-    *((f'v:{one}', name, verdicts[one]) for one, name in errors if verdicts),
-    *((f'd:{name}', name, defects[name]) for name in sorted(defects)),
-  ]
 
 
 def _lines(

@@ -5,8 +5,7 @@ no result of a recipe but a baseline: a variant whose last epoch is not inferior
 to it needs no selection.
 """
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from simplenet_jax.training import bank, layout
 from simplenet_jax.training.job import step_operations
 
 if TYPE_CHECKING:
-  from simplenet_jax.sweeps.experiment import Outcome
+  from simplenet_jax.sweeps.tables import Outcome
 
 # What a last epoch may lie below the best test epoch, as fractions.
 TOLERATED = {'image_auroc': 0.002, 'pixel_auroc': 0.003}
@@ -31,104 +30,56 @@ CONFIDENCE = 0.95
 SEPARATED = 0.9
 
 
-def compare_all(
-  outcomes: Sequence['Outcome'],
-) -> list[dict[str, Any]]:
-  """Compares variants' last epochs with the best test epochs of the first.
+def measure(one: 'Outcome', baseline: 'Outcome') -> dict[str, Any]:
+  """Compares a run's last epochs with the best test epochs of a baseline's.
 
-  Returns:
-    For every variant, by category: `steps` and `head_tflop` of one head, its
-    `share` in the baseline's, and by metric (fractions) `margin`, see
-    `compare`; `spread`: the standard deviation over the latest scorings, mean
-    over seeds (`spread_covers`: their share of the schedule); `ensemble`;
-    `early_stop`: one value per seed. `history` has the share of the baseline's
-    operations at every scoring, and the metrics' means over seeds.
-
-  Raises:
-    ValueError: If a variant was not scored as it went, has other seeds, or a
-      category has no pixel figures.
+  Returns by category: `steps` and `head_tflop` of one head and by metric, as
+  fractions, `margin` (see `compare`), `ensemble`, `early_stop` of each seed,
+  and `spread`: the standard deviation over the latest scorings, mean over
+  seeds. `spread_covers` is these scorings' share of the schedule. `history` has
+  the operations up to every scoring, and the metrics' means over seeds.
   """
-  costs = [_operations(one) for one in outcomes]
-  return [
-    {
-      name: _compare(one, outcomes[0], name, own[name], costs[0][name][-1])
-      for name in one.results['categories']
-    }
-    for one, own in zip(outcomes, costs, strict=True)
-  ]
+  extractor = bank.make_extractor(one.config)
+  weights, found = bank.load_backbone(one.config).state, {}
+  for inputs in dataset.open_categories(one.config.data).categories:
+    steps = layout.make_jobs(one.config, [inputs])[0].steps
+    shapes = extractor.shapes(weights, inputs.size)
+    tflop = steps * step_operations(one.config, shapes) / 1e12
+    costs = {'steps': steps, 'head_tflop': tflop}
+    found[inputs.name] = costs | _compare(one, baseline, inputs.name, tflop)
+  return {'versus_best_epoch': found}
 
 
 def _compare(
-  one: 'Outcome', first: 'Outcome', name: str, cost, most: float
+  one: 'Outcome', baseline: 'Outcome', name: str, tflop: float
 ) -> dict[str, Any]:
   result = one.results['categories'][name]
-  best = first.results['selected_on_test'].get(name)
-  history, last = result.get('course'), result['last']
-  if one.config.seeds != first.config.seeds:
+  best = baseline.results['selected_on_test'].get(name)
+  course, last = result.get('course', [[]]), result['last']
+  if not best or not all(course) or None in last['pixel_auroc']['seeds']:
     raise ValueError(
-      f'{one.label} has seeds {one.config.seeds}, {first.label} has '
-      f'{first.config.seeds}; pairs are of equal seeds'
-    )
-  if not history or not all(history):
-    raise ValueError(
-      f'{one.label} has no course of {name}; set '
+      f'{one.label} cannot be compared on {name}: that takes test images of '
+      'both kinds with masks and the figures of every scoring; set '
       '--config.base.evaluation.course, and give another --workdir'
     )
-  if not best:
-    raise ValueError(
-      f'{name} has no best test epoch: its test images are of one kind'
-    )
-  if None in last['pixel_auroc']['seeds']:
-    raise ValueError(f'{name} has no pixel AUROC: its defects have no masks')
-  steps, epochs, flops = cost
-  share = flops / most
-  stopped = []
-  curves = run_files.read_curves(one.workdir, name).values()
-  for curve, seed in zip(curves, history, strict=True):
-    shares = curve[:, 2:].mean(axis=1)  # Of patches beyond their margins.
-    far = (at for at in seed if shares[int(at['epoch']) - 1] >= SEPARATED)
-    stopped.append(next(far, seed[-1]))
-  return {
-    'steps': steps,
-    'head_tflop': flops / 1e12,
-    'share': share,
-    'spread': {
-      metric: statistics.fmean(
-        np.std([at[metric] for at in seed[-LATEST:]], ddof=len(seed) > 1)
-        for seed in history
-      )
-      for metric in TOLERATED
-    },
-    'spread_covers': min(1.0, LATEST / len(history[0])),
-    'ensemble': {m: result.get('ensemble', {}).get(m) for m in TOLERATED},
-    'early_stop': {m: [at[m] for at in stopped] for m in TOLERATED},
-    'margin': {
-      metric: compare(last[metric]['seeds'], best[metric]['seeds'], tolerated)
-      for metric, tolerated in TOLERATED.items()
-    },
-    'history': {
-      'share': [share * at['epoch'] / epochs for at in history[0]],
-      **{
-        metric: [
-          statistics.fmean(at[metric] for at in together)
-          for together in zip(*history, strict=True)
-        ]
-        for metric in TOLERATED
-      },
-    },
-  }
-
-
-def _operations(one: 'Outcome') -> dict[str, tuple[int, int, float]]:
-  """Returns the steps, epochs and operations of one head, by category."""
-  config = one.config
-  extractor = bank.make_extractor(config)
-  weights = bank.load_backbone(config).state
-  found = {}
-  for inputs in dataset.open_categories(config.data).categories:
-    job = layout.make_jobs(config, [inputs])[0]
-    flops = step_operations(config, extractor.shapes(weights, inputs.size))
-    found[inputs.name] = job.steps, job.epochs, flops * job.steps
+  at = np.array([scoring['epoch'] for scoring in course[0]])
+  stops = []
+  for curve in run_files.read_curves(one.workdir, name).values():
+    separated = curve[at - 1, 2:].mean(axis=1) >= SEPARATED
+    stops.append(separated.argmax() if separated.any() else -1)
+  parts = ('spread', 'ensemble', 'early_stop', 'margin', 'history')
+  found: dict[str, Any] = {part: {} for part in parts}
+  found['spread_covers'] = min(1.0, LATEST / len(at))
+  found['history']['tflop'] = tflop * at / at[-1]
+  for metric, tolerated in TOLERATED.items():
+    values = np.array([[each[metric] for each in seed] for seed in course])
+    late = values[:, -LATEST:].std(axis=1, ddof=len(at) > 1)
+    seeds, bar = last[metric]['seeds'], best[metric]['seeds']
+    found['spread'][metric] = late.mean()
+    found['ensemble'][metric] = result.get('ensemble', {}).get(metric)
+    found['early_stop'][metric] = values[range(len(stops)), stops]
+    found['margin'][metric] = compare(seeds, bar, tolerated)
+    found['history'][metric] = values.mean(axis=0)
   return found
 
 
@@ -137,10 +88,9 @@ def compare(
 ) -> dict[str, Any]:
   """Compares values with a baseline's, paired by seed.
 
-  Returns:
-    The `mean` difference, the ends `low` and `high` of its interval by
-    Student's t (None for a single seed), and whether it is `not_inferior`: the
-    whole interval lies above minus `tolerated`.
+  Returns the `mean` difference, the ends `low` and `high` of its interval by
+  Student's t (None for a single seed), and whether it is `not_inferior`: the
+  whole interval lies above minus `tolerated`.
   """
   differences = np.subtract(values, baseline)
   mean, low, high = float(differences.mean()), None, None
@@ -154,44 +104,35 @@ def compare(
 
 def rows(collected: Mapping[str, Any], name: str) -> list[list[str]]:
   """Returns header and rows of text for one category, in percent."""
-  lines = [
-    [
-      *('variant', 'TFLOP', 'share', f'{LAST_EPOCH}: I / P-AUROC'),
-      *(f'spread of {LATEST}: I / P', 'ensemble: I / P', 'early stop: I / P'),
-      *(f'{SELECTED_ON_TEST}: I / P', 'margin: I', 'margin: P', 'no worse'),
-    ]
-  ]
+  header = (
+    *('variant', 'TFLOP', 'share', f'{LAST_EPOCH}: I / P-AUROC'),
+    *(f'spread of {LATEST}: I / P', 'ensemble: I / P', 'early stop: I / P'),
+    *(f'{SELECTED_ON_TEST}: I / P', 'margin: I', 'margin: P', 'no worse'),
+  )
+  lines = [[*header]]
+  whole = collected['rows'][0]['versus_best_epoch'][name]['head_tflop']
   for row in collected['rows']:
-    found, figures = row['versus_best_epoch'][name], row['figures']
-    margins = found['margin'].values()
+    found = row['versus_best_epoch'][name]
+    tflop, margins = found['head_tflop'], found['margin'].values()
     last, best = (
-      _pair(spread(figures[which][name][metric]) for metric in TOLERATED)
+      _pair(spread(row['figures'][which][name][metric]) for metric in TOLERATED)
       for which in (LAST_EPOCH, SELECTED_ON_TEST)
     )
     late = _pair(f'{100 * value:.2f}' for value in found['spread'].values())
-    lines.append(
-      [
-        row['label'],
-        f'{found["head_tflop"]:.3g}',
-        f'{found["share"]:.1%}',
-        last,
-        f'{late} ({found["spread_covers"]:.0%})',
-        _pair(_percent(value) for value in found['ensemble'].values()),
-        _pair(_percent(np.mean(one)) for one in found['early_stop'].values()),
-        best,
-        *map(_interval, margins),
-        'yes' if all(one['not_inferior'] for one in margins) else 'no',
-      ]
+    stopped = [np.mean(one) for one in found['early_stop'].values()]
+    cells = (
+      *(row['label'], f'{tflop:.3g}', f'{tflop / whole:.1%}'),
+      *(last, f'{late} ({found["spread_covers"]:.0%})'),
+      *(_percents(found['ensemble'].values()), _percents(stopped), best),
+      *map(_interval, margins),
+      'yes' if all(one['not_inferior'] for one in margins) else 'no',
     )
+    lines.append([*cells])
   return lines
 
 
 def note(baseline: str) -> str:
-  """Returns what a reader of the rows must know.
-
-  Args:
-    baseline: The first variant.
-  """
+  """Returns what a reader of the rows must know; names the first variant."""
   tolerated = ' and '.join(f'-{100 * one:g}' for one in TOLERATED.values())
   return (
     f"The baseline is the best test epoch of '{baseline}', selected on test. "
@@ -205,12 +146,12 @@ def note(baseline: str) -> str:
   )
 
 
-def _pair(texts) -> str:
+def _pair(texts: Iterable[str]) -> str:
   return ' / '.join(texts)
 
 
-def _percent(value: float | None) -> str:
-  return UNDEFINED if value is None else f'{100 * value:.1f}'
+def _percents(values: Iterable[float | None]) -> str:
+  return _pair(UNDEFINED if v is None else f'{100 * v:.1f}' for v in values)
 
 
 def _interval(found: Mapping[str, Any]) -> str:

@@ -1,58 +1,79 @@
 """Which test images a category leaves for the page, and as what pictures."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from simplenet_jax.data import dataset
-from simplenet_jax.evaluation import pictures, run_files, testset
+from simplenet_jax.evaluation import run_files, testset
 from simplenet_jax.report import page
-from tests.small import make_category, make_config
+from tests.small import make_category, make_config, picture
 
 
 @pytest.mark.parametrize(
-  ('labels', 'scores', 'count', 'shown'),
+  ('kinds', 'order', 'count', 'shown'),
   [
-    ([0, 0, 0, 0, 1, 1, 1, 1], [1, 4, 3, 2, 8, 5, 7, 6], 8, [*range(8)]),
-    ([0, 0, 0, 0, 1, 1, 1, 1], [1, 4, 3, 2, 8, 5, 7, 6], 4, [1, 2, 5, 7]),
-    ([0, 0, 0, 0, 1], [1, 4, 3, 2, 8], 4, [1, 2, 3, 4]),
-    ([0, 1, 1, 1, 1], [2, 8, 5, 7, 6], 4, [0, 2, 3, 4]),
-    ([0, 0, 0], [1, 3, 2], 2, [1, 2]),
-    ([0, 1], [1, 3], 0, [0]),
+    ('aabb', [0, 1, 2, 3], 4, [0, 1, 2, 3]),
+    ('aaaabbbb', [1, 2, 3, 0, 5, 7, 6, 4], 4, [1, 2, 5, 7]),
+    ('aaaab', [1, 2, 3, 0, 4], 4, [1, 2, 3, 4]),
+    ('aabbc', [4, 3, 2, 1, 0], 3, [1, 3, 4]),
+    ('ab', [0, 1], 1, [0]),
   ],
 )
-def test_of_too_many_images_the_likeliest_errors_are_shown(
-  labels, scores, count, shown
-):
-  labels, scores = np.array(labels), np.array(scores, np.float32)
-  found = run_files.select_shown(labels, scores, count)
-  assert found.tolist() == shown
+def test_images_are_picked_of_all_kinds_in_turn(kinds, order, count, shown):
+  assert run_files.in_turn(kinds, order, count) == shown
 
 
-@pytest.mark.parametrize(('height', 'width'), [(3, 3), (1, 1), (200, 2)])
-def test_no_defect_is_too_small_to_be_outlined(height, width):
-  rng = np.random.default_rng(0)
-  image, heat = Image.new('RGB', (1500, 1200)), np.zeros((1200, 1500), 'f')
-  for top, left in rng.integers(0, 1000, (9, 2)):
-    mask = np.zeros(heat.shape, bool)
-    mask[top : top + height, left : left + width] = True
-    made = pictures.thumbnail(image, heat, mask, (0, 1), None)
-    assert made['truth'].startswith('M'), (top, left)
-
-
-def test_of_too_many_images_some_are_shown(tmp_path, monkeypatch):
-  make_category(tmp_path / 'gear', train=2)
-  config = make_config(tmp_path, '')
+def write(folder, images):
+  """Writes the files of the category `gear` with random scores."""
+  config = make_config(folder, '')
   config.data.categories = ('gear',)
   (inputs,) = dataset.open_categories(config.data).categories
   test = testset.TestSet.read(inputs, 0.1)
-  scores = np.random.default_rng(0).normal(size=(6, 4, 4)).astype(np.float32)
+  shape = len(inputs.test), 4, 4
+  scores = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+  run_files.write(folder, inputs, test, {0: scores}, config.evaluation, images)
+
+
+def test_no_defect_is_too_small_to_be_outlined(tmp_path):
+  root, rng = tmp_path / 'gear', np.random.default_rng(0)
+  picture(root / 'train/good/0.png')
+  shapes = [(1, 1), (3, 3), (200, 2)] * 4
+  for index, (height, width) in enumerate(shapes):
+    mask = np.zeros((1200, 1500), np.uint8)
+    top, left = rng.integers(0, 1000, 2)
+    mask[top : top + height, left : left + width] = 255
+    for kind, name in (('test', index), ('ground_truth', f'{index}_mask')):
+      path = root / kind / 'hole' / f'{name}.png'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.fromarray(mask).save(path)
+  write(tmp_path, 12)
+  data = json.loads(run_files.report_path(tmp_path, 'gear').read_text())
+  for one in data['images']:
+    assert one['truth'].startswith('M'), one['name']
+    assert one['size'] == [1500, 1200]
+
+
+def test_of_too_many_images_the_likeliest_errors_are_shown(
+  tmp_path, monkeypatch
+):
+  make_category(tmp_path / 'gear', train=2)
   monkeypatch.setattr(run_files, 'MOST_SHOWN', 400)
-  run_files.write(
-    tmp_path, inputs, test, {0: scores}, config.evaluation, images=600
-  )
-  section = page.section(tmp_path, 'gear')
-  assert len(section['images']) == 4
-  assert any('4 of 6 test images' in note for note in section['notes'])
-  assert 'of 3 defective' in section['verdicts']
-  assert 'of 3 good' in section['verdicts']
+  write(tmp_path, 600)
+  found = page.section(tmp_path, 'gear')
+  assert any('4 of 6 test images' in note for note in found['notes'])
+  assert 'of 3 defective' in found['verdicts']
+  assert 'of 3 good' in found['verdicts']
+  data = json.loads(run_files.report_path(tmp_path, 'gear').read_text())
+  left_out = [one for one in data['images'] if 'picture' not in one]
+  for one in left_out:
+    scores = [
+      other['score']
+      for other in found['images']
+      if other['label'] == one['label']
+    ]
+    extreme = max(scores) if one['label'] else min(scores)
+    assert (one['score'] > extreme) == bool(one['label'])
+  assert len(found['images']) == 4
