@@ -36,10 +36,13 @@ _PLAINLY = {
   'invalid literal for int() with base 10:': 'expected a whole number, not',
   'could not convert string to float:': 'expected a number, not',
   'Non-boolean argument to boolean flag': 'expected true or false',
+  ' in argv before a value for --config was specified': ' before --config=...',
+  "Unknown command line flag 'config.": "no --config=... before '--config.",
 }
 # Packages of the extras, which may be absent.
 _EXTRAS = {'tensorflow_datasets': 'tfds', 'importlib_resources': 'tfds'}
 _LONGEST = 1000  # Characters of a message; what was given may be longer.
+_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
 
 
 def run(main: Callable[..., None], *, positional: bool = False) -> None:
@@ -68,21 +71,22 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
     except BrokenPipeError:  # Whoever read the output has seen enough.
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
-      logging.debug('', exc_info=True)
-      _fail(1, _of_system(error))
-    except ValueError as error:
-      logging.debug('', exc_info=True)
-      _fail(1, str(error))
     except Exception as error:  # Nothing may end in a traceback.
       logging.debug('', exc_info=True)
-      _fail(*_unexpected(error))
+      _fail(*_told(error))
 
   app.run(guarded, flags_parser=_parse)
 
 
-def _unexpected(error: Exception) -> tuple[int, str]:
-  """Returns the exit status and what to say about an error nobody foresaw."""
+def _told(error: Exception) -> tuple[int, str]:
+  """Returns the exit status and what to say about an error."""
+  if isinstance(error, OSError) and error.filename and error.strerror:
+    line = f'{error.filename}: {error.strerror}'
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+      line += '; give this user the right to it, or name another place'
+    return 1, line
+  if isinstance(error, (OSError, ValueError)):
+    return 1, str(error)
   if environment.is_out_of_memory(error):
     return 1, 'a device is out of memory; stop what else uses it'
   if isinstance(error, MemoryError):
@@ -98,23 +102,19 @@ def _unexpected(error: Exception) -> tuple[int, str]:
   )
 
 
-def _of_system(error: OSError) -> str:
-  """Returns what an error says, of which file where the system knows."""
-  if error.filename is None or not error.strerror:
-    return str(error)
-  line = f'{error.filename}: {error.strerror}'
-  if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-    line += '; give this user the right to it, or name another place'
-  return line
+def _fail(status: int, message: str, kind: str = 'error') -> NoReturn:
+  line = ' '.join(message.split())
+  if len(line) > _LONGEST:
+    line = f'{line[:_LONGEST]} ...'
+  print(f'{kind}: {line}', file=sys.stderr)
+  sys.exit(status)
 
 
 def require(*names: str) -> None:
   """Has a command refuse to start where one of its flags is missing."""
-  for name in names:
-    flags.register_validator(name, lambda value: value != '', 'must be given')
   flags.register_multi_flags_validator(
     names,
-    lambda values: None not in values.values(),
+    lambda values: all(one not in (None, '') for one in values.values()),
     f'{", ".join(f"--{name}" for name in names)} must be given',
   )
 
@@ -136,23 +136,18 @@ def workdir(given: str | None, name: str) -> Iterator[pathlib.Path]:
   if given:
     yield folder(given, '--workdir')
     return
-  path = _new_folder(name)
+  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
+  path = folder(f'runs/{name}-{now}', '--workdir')
+  for number in itertools.count(2):
+    with contextlib.suppress(FileExistsError):
+      path.mkdir(parents=True)
+      break
+    path = path.with_name(f'{name}-{now}-{number}')
   try:
     yield path
   finally:
     with contextlib.suppress(OSError):
       path.rmdir()  # Fails where anything is in it.
-
-
-def _new_folder(name: str) -> pathlib.Path:
-  now = datetime.datetime.now().strftime('%Y%m%d-%H%M%S')
-  for number in itertools.count(1):
-    more = f'-{number}' if number > 1 else ''
-    path = folder(f'runs/{name}-{now}{more}', '--workdir')
-    with contextlib.suppress(FileExistsError):
-      path.mkdir(parents=True)
-      return path
-  raise AssertionError('numbers do not end')
 
 
 def folder(given: str, flag: str) -> pathlib.Path:
@@ -162,22 +157,35 @@ def folder(given: str, flag: str) -> pathlib.Path:
     ValueError: If something else is in its place, or on the way to it.
   """
   path = pathlib.Path(given).expanduser()
-  for place in (path, *path.parents):
-    if place.is_dir():
-      break
-    if os.path.lexists(place):
-      raise ValueError(
-        f'{flag}={given}: {place} is not a folder; give another {flag}'
-      )
+  there = next(one for one in (path, *path.parents) if os.path.lexists(one))
+  if not there.is_dir():
+    raise ValueError(
+      f'{flag}={given}: {there} is not a folder; give another {flag}'
+    )
   return path
+
+
+# The command line with what is in files of flags, once they were read.
+_arguments: list[str] = []
+
+
+def parse(argv: Sequence[str]) -> list[str]:
+  """Parses flags, also those in files of flags; returns what is no flag."""
+  _arguments[:] = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
+  left = flags.FLAGS(_arguments)
+  if 'config' in flags.FLAGS and flags.FLAGS['config'].present:
+    config: Config = flags.FLAGS['config'].value
+    data = (config.base if 'variants' in config else config).data
+    # Names that look like numbers were read as such.
+    data.categories = tuple(
+      str(name) if type(name) is int else name for name in data.categories
+    )
+  return left
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
   try:
-    read_overrides(argv)
-    arguments = flags.FLAGS(list(argv))
-    _keep_names()
-    return arguments
+    return parse(argv)
   except Exception as error:  # Also of absl's and of ml_collections' own.
     line = str(error).strip() or type(error).__name__
     if line.startswith('flags '):  # Of `require`, after all flags' values.
@@ -185,17 +193,6 @@ def _parse(argv: Sequence[str]) -> list[str]:
     for pythons, plain in _PLAINLY.items():
       line = line.replace(pythons, plain)
     _fail(2, line)
-
-
-def _fail(status: int, message: str, kind: str = 'error') -> NoReturn:
-  line = ' '.join(message.split())
-  if len(line) > _LONGEST:
-    line = f'{line[:_LONGEST]} ...'
-  print(f'{kind}: {line}', file=sys.stderr)
-  sys.exit(status)
-
-
-_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
 
 
 class ConfigFile(flags.ArgumentParser):
@@ -226,7 +223,20 @@ class ConfigFile(flags.ArgumentParser):
         f'this is the config of {kind}: python -m simplenet_jax.{command}'
       )
     check_fields(config, self.model)
+    for match in filter(None, map(_OVERRIDE.match, _arguments)):
+      self._check_override(match[1])
     return config.lock()
+
+  def _check_override(self, path: str) -> None:
+    """Refuses `--config.<path>` of a field that there is not."""
+    if below := [one for one in self.fields if one.startswith(f'{path}.')]:
+      raise ValueError(
+        f'--config.{path} is a section; set its fields, as in '
+        f'--config.{below[0]}=...'
+      )
+    if path not in self.fields:
+      meant = suggestion(path, self.fields)
+      raise ValueError(f'there is no --config.{path}{meant}')
 
 
 class _Items(tuple_parser.TupleParser):
@@ -247,10 +257,6 @@ class _Items(tuple_parser.TupleParser):
     )
 
 
-# The command line with what is in files of flags, once they were read.
-_arguments: list[str] = []
-
-
 def define_config(
   text: str, *, of_sweep: bool = False
 ) -> flags.FlagHolder[Any]:
@@ -261,47 +267,3 @@ def define_config(
   )
   flags.FLAGS['config'].parser = ConfigFile(of_sweep)
   return flag
-
-
-def read_overrides(argv: Sequence[str]) -> None:
-  """Refuses `--config.<field>` of fields that there are not.
-
-  Has to be called before flags are parsed; files of flags are read, too.
-
-  Raises:
-    flags.Error: Names the first one, and which was meant.
-  """
-  if 'config' not in flags.FLAGS:
-    return
-  parser: Any = flags.FLAGS['config'].parser
-  fields = parser.fields
-  _arguments[:] = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
-  config_given = False
-  for argument in _arguments:
-    config_given |= bool(re.match('--?config(=|$)', argument))
-    match = _OVERRIDE.match(argument)
-    if not match:
-      continue
-    path = match[1]
-    if below := [field for field in fields if field.startswith(f'{path}.')]:
-      raise flags.Error(
-        f'--config.{path} is a section; set its fields, as in '
-        f'--config.{below[0]}=...'
-      )
-    if path not in fields:
-      raise flags.Error(
-        f'there is no --config.{path}{suggestion(path, fields)}'
-      )
-    if not config_given:
-      raise flags.Error(f'--config must be given, before --config.{path}')
-
-
-def _keep_names() -> None:
-  """Makes texts again of categories that are called like numbers."""
-  if 'config' not in flags.FLAGS or not flags.FLAGS['config'].present:
-    return
-  config: Config = flags.FLAGS['config'].value
-  data = (config.base if 'variants' in config else config).data
-  data.categories = tuple(
-    str(name) if type(name) is int else name for name in data.categories
-  )

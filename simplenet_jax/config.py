@@ -101,17 +101,15 @@ def from_protocol(name: str | None = None) -> Config:
     raise ValueError(
       f'protocol is {name!r}; choose one of {", ".join(PROTOCOLS)}'
     )
-  config: Any = ConfigDict()
   values = {field: one.default for field, one in FIELDS.items()}
+  tree: dict[str, Any] = {}
   for field, value in (values | PROTOCOLS[name] | {'protocol': name}).items():
     *sections, last = field.split('.')
-    section: Any = config
+    section = tree
     for part in sections:
-      if part not in section:
-        section[part] = ConfigDict()
-      section = section[part]
+      section = section.setdefault(part, {})
     section[last] = value
-  return config
+  return ConfigDict(tree)
 
 
 def flatten(tree: Any, prefix: str = '') -> dict[str, Any]:
@@ -144,11 +142,8 @@ def describe_protocol(config: Config, weights: str = '') -> str:
     for field, value in flatten(from_protocol(config.protocol)).items()
     if field.startswith(PROTOCOL_FIELDS) and mine[field] != value
   ]
-  if weights:
-    changed.append(f'backbone.weights ({weights})')
-  if not changed:
-    return config.protocol
-  return f'{config.protocol}, but {", ".join(changed)}'
+  changed += [f'backbone.weights ({weights})'] if weights else []
+  return ', but '.join(filter(None, [config.protocol, ', '.join(changed)]))
 
 
 def load_config(argument: str) -> Config:
@@ -163,9 +158,9 @@ def load_config(argument: str) -> Config:
     ValueError: If there is no such file, or something is wrong with it.
   """
   if (Path(argument) / 'run.json').is_file():
-    return _load_run(Path(argument))
+    return _load_run(Path(argument) / 'run.json')
   name, colon, choice = argument.partition(':')
-  path = str(find_config(name))
+  path = str(_find(name))
   try:
     get_config = runpy.run_path(path).get('get_config')
     if not callable(get_config):
@@ -195,21 +190,17 @@ def load_config(argument: str) -> Config:
   return config
 
 
-def _load_run(workdir: Path) -> Config:
-  """Returns the settings of the run in a work directory."""
-  path, config = workdir / 'run.json', from_protocol()
-  known = flatten(config)
+def _load_run(path: Path) -> Config:
+  """Returns the settings of the run that left a `run.json`."""
+  config = from_protocol()
   try:
-    stored = flatten(ConfigDict(read_json(path)['config']))
-  except (ValueError, KeyError, TypeError) as error:
+    stored = flatten(read_json(path)['config'])
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(f'{path}: not as a run leaves it ({error!r})') from None
-  config.update_from_flattened_dict(
-    {
-      field: tuple(value) if isinstance(value, list) else value
-      for field, value in stored.items()
-      if field in known
-    }
-  )
+  for field in flatten(config).keys() & stored.keys():
+    value = stored[field]
+    value = tuple(value) if isinstance(value, list) else value
+    config.update_from_flattened_dict({field: value})
   return config
 
 
@@ -220,21 +211,15 @@ def config_folder() -> Path:
   return inside if inside.is_dir() else here.parent / 'configs'
 
 
-def find_config(name: str) -> Path:
-  """Returns the file of a config, by its path or its name.
-
-  Raises:
-    ValueError: If there is none.
-  """
-  given, folder = Path(name), config_folder()
+def _find(name: str) -> Path:
+  """Returns the file of a config, by its path or its name."""
+  folder = config_folder()
   own = name.removeprefix('configs/').removesuffix('.py')
-  for path in (given, folder / f'{own}.py'):
+  for path in (Path(name), folder / f'{own}.py'):
     if path.is_file():
       return path
-  names = [
-    path.relative_to(folder).with_suffix('').as_posix()
-    for path in sorted(folder.rglob('*.py'))
-  ]
+  files = sorted(folder.rglob('*.py'))
+  names = [one.relative_to(folder).with_suffix('').as_posix() for one in files]
   raise ValueError(f'no such file; configs by name: {", ".join(names)}')
 
 
@@ -283,31 +268,16 @@ def check_fields(config: Config, model: Config) -> None:
       'as the files in configs do'
     )
   problems += [
-    f'--config.{field} is {value!r}, expected {TYPES[type(known[field])]}'
-    for field, value in found.items()
-    if field in known and not _has_type_of(value, known[field])
+    f'--config.{field} is {found[field]!r}, expected {TYPES[type(default)][0]}'
+    for field, default in known.items()
+    if field in found and type(found[field]) not in TYPES[type(default)][1]
   ]
   if problems:
     raise ValueError('; '.join(problems))
 
 
-def _has_type_of(value: Any, like: Any) -> bool:
-  if type(like) is float:
-    return type(value) in (int, float)
-  if type(like) is tuple:
-    return isinstance(value, (tuple, list))
-  return isinstance(value, type(like)) and (
-    type(like) is bool or not isinstance(value, bool)
-  )
-
-
 def suggestion(path: str, known: Collection[str]) -> str:
-  """Returns a question for the field that was meant, or nothing.
-
-  Args:
-    path: A field that there is not, such as 'train.epoch'.
-    known: The fields that there are.
-  """
+  """Returns a question for the field among `known` that was meant, or ''."""
   sections = {field.rpartition('.')[0] for field in known} - {''}
   close = difflib.get_close_matches(path, [*known, *sections], n=1)
   by_name = {field.split('.')[-1]: field for field in known}
@@ -317,11 +287,9 @@ def suggestion(path: str, known: Collection[str]) -> str:
 
 
 def crop_caution(config: Config) -> str:
-  """Returns what a crop leaves out or adds, where it does not fit the resize.
+  """Returns a warning where a crop leaves out or adds more than usual, or ''.
 
-  Returns:
-    A sentence with the remedy; nothing where as much of an image is seen as the
-    protocol lets see, or all of it.
+  As usual is what the protocol lets see of an image, or all of it.
   """
   resize, crop = config.data.resize, config.data.crop
   remedy = 'set both, or --config.data.crop=0 to see the whole image'

@@ -13,13 +13,13 @@ PRECISIONS = ('float32', 'tensorfloat32', 'bfloat16')
 _SIDE = 2**14  # Pixels.
 _MOST = 2**31 - 1  # What devices count to.
 
-# What values of a type are called.
+# What values of a type are called, and which types stand for it.
 TYPES = {
-  bool: 'True or False',
-  int: 'a whole number',
-  float: 'a number',
-  str: 'a text',
-  tuple: 'a tuple',
+  bool: ('True or False', (bool,)),
+  int: ('a whole number', (int,)),
+  float: ('a number', (int, float)),
+  str: ('a text', (str,)),
+  tuple: ('a tuple', (tuple, list)),
 }
 
 

@@ -19,7 +19,9 @@ def describe(config) -> str:
   paragraphs = []
   for field, value in flatten(config).items():
     known = FIELDS[field]
-    allowed = known.rule.allowed if known.rule else TYPES[type(known.default)]
+    allowed = (
+      known.rule.allowed if known.rule else TYPES[type(known.default)][0]
+    )
     default = '' if value == known.default else f' (default {known.default!r})'
     text = f'{known.meaning} Takes {allowed}.'
     paragraphs.append(

@@ -84,8 +84,7 @@ def parse(module, *arguments):
     sys.modules.pop(module, None)  # A test may have imported it.
     runpy.run_module(module, run_name='parsed')
     sys.argv = [module, *arguments]  # Where overrides are read from.
-    cli.read_overrides(sys.argv)
-    left = flags.FLAGS(sys.argv)
+    left = cli.parse(sys.argv)
     if 'config' in flags.FLAGS:
       assert flags.FLAGS['config'].value.name
   return left[1:]

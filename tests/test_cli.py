@@ -35,7 +35,8 @@ A_SWEEPS = 'the config of a sweep: python -m simplenet_jax.sweep'
     (f'{MVTEC} data', 2, "unexpected argument 'data'"),
     (f'{MVTEC} --confg=x', 2, "'confg'. Did you mean: config"),
     (f'{MVTEC} --flagfile=no', 2, 'Unable to open flagfile: [Errno 2] No such'),
-    (f'--config.seeds=3 {MVTEC}', 2, '--config must be given, before --config'),
+    (f'--config.seeds=3 {MVTEC}', 2, 'Found --config.seeds=3 before --config='),
+    ('--config.seeds=3', 2, "no --config=... before '--config.seeds'"),
     (f'{MVTEC} --config.data=x', 2, '--config.data is a section; set its '),
     (
       f'{MVTEC} --config.train.epochs',
@@ -81,7 +82,7 @@ def test_errors_are_one_line(arguments, status, message):
   [
     ('main', [MVTEC], EPOCH),
     ('sweep', [SWEEP], 'did you mean --config.base.train.epochs?'),
-    ('sweep', [MVTEC], 'there is no --config.train.epoch; did you mean'),
+    ('sweep', [MVTEC], 'config of one run: python -m simplenet_jax.main'),
   ],
 )
 def test_flags_in_files_are_looked_at(tmp_path, name, flags, message):
