@@ -3,57 +3,45 @@
 Each is a module that runs on its own, too: `python -m simplenet_jax.predict`.
 """
 
-import ast
 import difflib
-import importlib.util
-import pathlib
 import runpy  # noqa: TID251
 import sys
 
 from simplenet_jax import __version__
 
-# The module of each verb.
+# The module of each verb, and what it does.
 COMMANDS = {
-  'train': 'main',
-  'evaluate': 'evaluate',
-  'sweep': 'sweep',
-  'predict': 'predict',
-  'calibrate': 'calibrate',
-  'export': 'export',
-  'report': 'report',
-  'download': 'download',
-  'prepare': 'prepare',
-  'import-released': 'import_released',
-  'weights': 'models.weights',
-  'config': 'show_config',
+  'train': ('main', 'Trains and evaluates.'),
+  'evaluate': ('evaluate', 'Evaluates a run again, or joins tables of runs.'),
+  'sweep': ('sweep', 'Runs an experiment: a run per variant, and figures.'),
+  'predict': ('predict', 'Scores images with a trained detector.'),
+  'calibrate': ('calibrate', "Sets a detector's thresholds by good images."),
+  'export': ('export', 'Exports a detector for programs without this package.'),
+  'report': ('report', 'Makes the page of a run anew, or of several runs.'),
+  'download': ('download', 'Downloads a public data set, and unpacks it.'),
+  'prepare': ('prepare', 'Prepares a data set for TFDS, without TensorFlow.'),
+  'import-released': (
+    'import_released',
+    "Makes a detector of a checkpoint of SimpleNet's released PyTorch code.",
+  ),
+  'weights': ('models.weights', 'Tells what a file of weights is; converts.'),
+  'config': ('show_config', 'Prints every setting, its meaning and values.'),
 }
-
-
-def listing() -> str:
-  """Returns a line for each command: its verb and what it does."""
-  lines = ['simplenet COMMAND, as in simplenet train --config=demo']
-  for verb, module in COMMANDS.items():
-    found = importlib.util.find_spec(f'{__package__}.{module}')
-    assert found and found.origin
-    path = pathlib.Path(found.origin)
-    if found.submodule_search_locations:
-      path = path.with_name('__main__.py')
-    text = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8')))
-    lines.append(f'  {verb:<16} {(text or "").splitlines()[0]}')
-  lines.append('simplenet COMMAND --help lists the flags.')
-  return '\n'.join(lines)
 
 
 def main() -> None:
   """Runs the command that the first argument names."""
   verb, *arguments = sys.argv[1:] or ['--help']
   if verb in ('--help', '-h', 'help'):
-    print(listing())
+    print('simplenet COMMAND, as in simplenet train --config=demo')
+    for name, (_, what) in COMMANDS.items():
+      print(f'  {name:<16} {what}')
+    print('simplenet COMMAND --help lists the flags.')
   elif verb == '--version':
     print(f'simplenet-jax {__version__}')
   elif verb in COMMANDS:
     sys.argv = [f'simplenet {verb}', *arguments]
-    module = f'{__package__}.{COMMANDS[verb]}'
+    module = f'{__package__}.{COMMANDS[verb][0]}'
     runpy.run_module(module, run_name='__main__', alter_sys=True)
   else:
     close = difflib.get_close_matches(verb, COMMANDS, n=1)

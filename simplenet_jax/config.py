@@ -52,41 +52,18 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 # Fields, or the beginnings of their names, with other values of which a run
 # can be resumed: they change how it goes on, not what comes of it.
 RESUMABLE = (
-  'name',
-  'data.root',
-  'data.tfds_dir',
-  'data.categories',
-  'data.strict',
-  'data.workers',
-  'backbone.weights',
-  'bank.device_gb',
-  'bank.host_gb',
-  'bank.cache',
-  'engine.',
-  'evaluation.pictures',
-  'evaluation.maps',
-  'evaluation.report',
-  'detector.save',
+  *('name', 'data.root', 'data.tfds_dir', 'data.categories', 'data.strict'),
+  *('data.workers', 'backbone.weights', 'bank.device_gb', 'bank.host_gb'),
+  *('bank.cache', 'engine.', 'detector.save'),
+  *('evaluation.pictures', 'evaluation.maps', 'evaluation.report'),
 )
 
 # Fields, or the beginnings of their names, that a protocol fixes.
 PROTOCOL_FIELDS = (
-  'precision',
-  'bank.dtype',
-  'data.resize',
-  'data.crop',
-  'data.bits',
-  'data.mask_rule',
-  'data.held_out',
-  'backbone.name',
-  'backbone.levels',
-  'backbone.padding',
-  'backbone.probe',
-  'patch.',
-  'head.',
-  'train.',
-  'evaluation.every',
-  'evaluation.smoothing',
+  *('precision', 'bank.dtype', 'patch.', 'head.', 'train.'),
+  *('data.resize', 'data.crop', 'data.bits', 'data.mask_rule', 'data.held_out'),
+  *('backbone.name', 'backbone.levels', 'backbone.padding', 'backbone.probe'),
+  *('evaluation.every', 'evaluation.smoothing'),
 )
 
 
@@ -124,15 +101,10 @@ def flatten(tree: Any, prefix: str = '') -> dict[str, Any]:
 
 
 def describe_protocol(config: Config, weights: str = '') -> str:
-  """Returns the protocol that a run follows, with what is changed in it.
+  """Returns whose protocol a run follows, as 'reference, but data.crop'.
 
-  Args:
-    config: A run's settings.
-    weights: What the backbone's weights are, if known not to be the protocol's.
-
-  Returns:
-    The protocol's name alone if it is followed to the letter (or is none of
-    `PROTOCOLS`), else as in 'reference, but data.crop, train.epochs'.
+  `weights` tells what the backbone's weights are, if they are known not to be
+  the protocol's. Of a protocol of one's own it is the name alone.
   """
   if config.protocol not in PROTOCOLS:
     return config.protocol
@@ -147,12 +119,11 @@ def describe_protocol(config: Config, weights: str = '') -> str:
 
 
 def load_config(argument: str) -> Config:
-  """Returns what a config file's `get_config` gives.
+  """Returns the settings that a config file's `get_config` gives, or a run's.
 
   Args:
-    argument: A file, or the name of one that comes with the package, and its
-      choice, as in `mvtec`, `mvtec:paper` or `configs/mvtec.py:paper`; or the
-      work directory of a run, for its settings.
+    argument: `mvtec`, `mvtec:paper` or `configs/mvtec.py:paper`: the name of a
+      config or its file, and its choice; or a run's work directory.
 
   Raises:
     ValueError: If there is no such file, or something is wrong with it.

@@ -31,7 +31,7 @@ class Rule(NamedTuple):
 
 
 class Field(NamedTuple):
-  """A setting of a run; without a rule any value of the default's type."""
+  """A setting of a run; without a rule it takes any value of its type."""
 
   default: Any
   meaning: str
@@ -53,7 +53,7 @@ def _several(accepts: Callable[[Any], bool], allowed: str) -> Rule:
 
 
 _POSITIVE, _COUNT = _within(1, _MOST), _within(0, _MOST)
-_GIGABYTES = Rule(lambda x: 0 <= x <= 1e6, 'from 0 to a million')
+_GB = Rule(lambda x: 0 <= x <= 1e6, 'from 0 to a million')
 _NOT_NEGATIVE = Rule(lambda x: 0 <= x < math.inf, 'at least 0')
 _ABOVE_ZERO = Rule(lambda x: 0 < x < math.inf, 'above 0')
 _SHARE = Rule(lambda x: 0 <= x < 1, 'from 0 to below 1')
@@ -76,9 +76,15 @@ _CROP = Rule(
 _BACKBONES = _one_of(
   'resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2', 'demo_resnet'
 )
+_RESIZE = _within(32, _SIDE, ' pixels')
 _SOURCES = _one_of('folder', 'cifar10', 'tfds', 'demo')
 _OPTIMIZERS = _one_of('adam', 'adamw')
 _DTYPES = _one_of('float32', 'bfloat16', 'float16')
+_SCHEDULES = _one_of('constant', 'cosine')
+_MASK_RULES, _UNITS = (
+  _one_of('reference', 'half'),
+  _one_of('absolute', 'relative'),
+)
 
 
 def _optimizer(part: str, kind: str, rate: float, decay: float):
@@ -95,9 +101,7 @@ FIELDS: dict[str, Field] = {
   'protocol': Field('reference', 'The protocol that the settings start from.'),
   'seeds': Field((0,), 'A head is trained for each.', _SEEDS),
   'precision': Field(
-    'float32',
-    "The heads' matrix products; reduced ones are faster on accelerators.",
-    _one_of(*PRECISIONS),
+    'float32', "The heads' matrix products.", _one_of(*PRECISIONS)
   ),
   # The images.
   'data.source': Field('folder', 'What root holds, or TFDS.', _SOURCES),
@@ -109,15 +113,11 @@ FIELDS: dict[str, Field] = {
   'data.defects': Field('', 'Folders of defective images, one per kind.'),
   'data.masks': Field('', 'Folders of masks; these three take commas.'),
   'data.strict': Field(False, 'Whether an unreadable image ends the run.'),
-  'data.resize': Field(
-    329, 'The shorter side of an image.', _within(32, _SIDE, ' pixels')
-  ),
+  'data.resize': Field(329, 'The shorter side of an image.', _RESIZE),
   'data.crop': Field(288, 'The side of the centre used; 0: all.', _CROP),
   'data.bits': Field(16, 'The bits of 16-bit gray images.', _within(8, 16)),
   'data.mask_rule': Field(
-    'reference',
-    "As the released code, or 'half': a resized mask's pixels from .5 up.",
-    _one_of('reference', 'half'),
+    'reference', 'Half: pixels of resized masks from .5 up.', _MASK_RULES
   ),
   'data.demo_seed': Field(0, 'The seed of generated images.', _COUNT),
   'data.held_out': Field(
@@ -132,39 +132,28 @@ FIELDS: dict[str, Field] = {
   'data.workers': Field(0, 'Decoding threads; 0: one per core.', _COUNT),
   # The backbone and its features.
   'backbone.name': Field(
-    'wide_resnet50_2', "The network; demo_resnet is the demo's.", _BACKBONES
+    'wide_resnet50_2',
+    'The network: resnet18, resnet50, resnet101, wide_resnet50_2 or the '
+    "demo's demo_resnet.",
   ),
   'backbone.weights': Field(
     '', "A file or a name on the hub; empty: torchvision's first weights."
   ),
   'backbone.levels': Field((2, 3), 'The levels of the features.', _LEVELS),
   'backbone.padding': Field(
-    'reflect',
-    "The borders: reflect, or zeros as in the network's training.",
-    _one_of('zeros', 'reflect'),
+    'reflect', "The borders: reflect, or zeros as in the network's training."
   ),
   'backbone.probe': Field(
     True, "Whether BatchNorm statistics are as after the released code's start."
   ),
-  'backbone.batch_size': Field(
-    8, 'Images per pass; changes features by rounding alone.', _POSITIVE
-  ),
+  'backbone.batch_size': Field(8, 'Images per pass.', _POSITIVE),
   'bank.dtype': Field('float32', 'The type of stored features.', _DTYPES),
-  'bank.device_gb': Field(
-    0.0, "Features' memory on each device; 0: what is left.", _GIGABYTES
-  ),
+  'bank.device_gb': Field(0.0, 'Features on a device; 0: its rest.', _GB),
   'bank.host_gb': Field(
-    0.0,
-    'Host memory for features that do not fit on devices; 0: a quarter. What '
-    'does not fit there either goes to a file in the work directory.',
-    _GIGABYTES,
+    0.0, 'Features on the host; 0: a quarter of it. The rest is on disk.', _GB
   ),
   'bank.cache': Field('', 'A folder of features that runs share; empty: none.'),
-  'bank.cache_gb': Field(
-    50.0,
-    'Size of that folder; what was not used for longest goes first.',
-    _ABOVE_ZERO,
-  ),
+  'bank.cache_gb': Field(50.0, 'Its size; unused ones go first.', _ABOVE_ZERO),
   # How the work is done.
   'engine.devices': Field(0, 'Devices of this machine; 0: all.', _COUNT),
   'engine.lanes': Field(0, 'Heads side by side; 0: as suits.', _COUNT),
@@ -176,9 +165,7 @@ FIELDS: dict[str, Field] = {
   'patch.size': Field(3, 'The side that is averaged.', _within(1, 255)),
   'patch.pretrain_dim': Field(1536, 'Dimensions of each level.', _POSITIVE),
   'patch.target_dim': Field(1536, "Dimensions of the head's input.", _POSITIVE),
-  'head.adaptor': Field(
-    'linear', 'The adaptor.', _one_of('linear', 'mlp', 'identity')
-  ),
+  'head.adaptor': Field('linear', 'The adaptor: linear, mlp or identity.'),
   'head.adaptor_bias': Field(True, 'Whether the adaptor has a bias.'),
   'head.hidden': Field(1024, "The discriminator's hidden width.", _POSITIVE),
   # Its training.
@@ -187,9 +174,7 @@ FIELDS: dict[str, Field] = {
   'train.batch_size': Field(8, 'Images per step.', _POSITIVE),
   'train.patches': Field(0, 'Patches drawn of an image; 0: all.', _COUNT),
   'train.schedule': Field(
-    'constant',
-    'The course of the learning rates; cosine falls to zero.',
-    _one_of('constant', 'cosine'),
+    'constant', 'The learning rates; cosine falls to zero.', _SCHEDULES
   ),
   'train.warmup': Field(0.0, 'The share of steps with rising rates.', _SHARE),
   'train.average': Field(
@@ -198,29 +183,23 @@ FIELDS: dict[str, Field] = {
     'so far; 0: the last weights count.',
     _NOT_NEGATIVE,
   ),
-  'train.loss': Field(
-    'truncated_l1', 'The loss.', _one_of('truncated_l1', 'cross_entropy')
-  ),
+  'train.loss': Field('truncated_l1', 'The loss: truncated_l1, cross_entropy.'),
   'train.margin': Field(0.5, "The loss's margin, in logits.", _NOT_NEGATIVE),
   'train.sigma': Field(
-    0.015,
-    "The noise's standard deviation; fits torchvision's first weights.",
-    _ABOVE_ZERO,
+    0.015, "The noise; fits torchvision's first weights.", _ABOVE_ZERO
   ),
   'train.noise': Field(
     'absolute',
     'The unit of sigma; relative: the spread of the features of a category, '
     'which fits any weights.',
-    _one_of('absolute', 'relative'),
+    _UNITS,
   ),
   **_optimizer('adaptor', 'adamw', 1e-4, 1e-2),
   **_optimizer('discriminator', 'adam', 2e-4, 1e-5),
   # What comes of it.
   'evaluation.every': Field(4, 'Epochs between scorings.', _POSITIVE),
   'evaluation.course': Field(
-    False,
-    'Whether to tell the metrics of every scoring; all scores are kept for '
-    'it, in memory and in checkpoints.',
+    False, 'Whether to keep all scorings, and to tell the metrics of each.'
   ),
   'evaluation.smoothing': Field(
     4.0, "The Gaussian's sigma of anomaly maps, in pixels.", _NOT_NEGATIVE

@@ -1,6 +1,5 @@
 """Commands as a user types them: what is wrong fits on one line."""
 
-import ast
 import datetime
 import os
 import pathlib
@@ -233,15 +232,15 @@ def test_verbs_are_listed_and_run():
     if 'cli.run(' in path.read_text() and path.name != 'cli.py'
   }
   names = {name.removesuffix('.__main__') for name in modules}
-  assert set(verbs.COMMANDS.values()) == names - {'pretraining'}
+  assert {module for module, _ in verbs.COMMANDS.values()} == names - {
+    'pretraining'
+  }
   listed = python('-m', 'simplenet_jax', '--help').stdout
   assert [line.split()[0] for line in listed.splitlines()[1:-1]] == list(
     verbs.COMMANDS
   )
-  text = ast.get_docstring(ast.parse((package / 'main.py').read_text()))
   helped = python('-m', 'simplenet_jax', 'train', '--help').stdout
-  assert text.splitlines()[0] in listed
-  assert text.splitlines()[0] in helped
+  assert verbs.COMMANDS['train'][1] in helped
   for flag in ('--config:', '--workdir:', '--[no]strict:'):
     assert flag in helped
   done = python('-m', 'simplenet_jax', 'prdict')
