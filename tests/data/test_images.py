@@ -48,10 +48,6 @@ def write_wide(path, pixels):
   return write_png(path, rows, pixels.shape[1], pixels.shape[0], 16, 2)
 
 
-def _gray_as_rgb(gray):
-  return np.repeat(gray[..., None], 3, axis=-1)
-
-
 MODES = [
   *((None, 'png'), (None, 'bmp'), (None, 'tif'), (None, 'jpg')),
   *(('1', 'png'), ('L', 'jpg'), ('LA', 'png'), ('P', 'bmp'), ('RGBA', 'webp')),
@@ -66,51 +62,40 @@ def test_8_bit_modes_become_what_pil_converts_them_to(
   path = _save(tmp_path / f'a.{extension}', COLOUR, mode)
   with Image.open(path) as image:
     expected = np.asarray(image.convert('RGB'))
-  np.testing.assert_array_equal(np.asarray(images.read_image(path)), expected)
+  np.testing.assert_array_equal(images.read_image(path), expected)
 
 
-def test_alpha_is_dropped_not_composited(tmp_path):
+def test_transparency_is_dropped_not_composited(tmp_path):
   pixels = np.dstack([COLOUR, np.zeros((13, 17), np.uint8)])
   read = images.read_image(_save(tmp_path / 'a.png', pixels))
-  np.testing.assert_array_equal(np.asarray(read), COLOUR)
-
-
-@pytest.mark.parametrize('transparency', [3, bytes(range(4))])
-def test_palette_transparency_is_dropped(tmp_path, transparency):
+  np.testing.assert_array_equal(read, COLOUR)
   palette = Image.fromarray(COLOUR).quantize(8)
-  path = _save(tmp_path / 'a.png', palette, transparency=transparency)
-  np.testing.assert_array_equal(
-    np.asarray(images.read_image(path)), np.asarray(palette.convert('RGB'))
-  )
+  for transparency in (3, bytes(range(4))):
+    path = _save(tmp_path / 'a.png', palette, transparency=transparency)
+    np.testing.assert_array_equal(
+      images.read_image(path), palette.convert('RGB')
+    )
 
 
 @pytest.mark.parametrize('extension', ['png', 'tif'])
 @pytest.mark.parametrize('bits', [8, 12, 16])
-def test_16_bit_gray_keeps_the_upper_eight_of_its_bits(
+def test_16_bits_keep_the_upper_eight_of_what_is_used(
   tmp_path, bits, extension
 ):
   path = _save(tmp_path / f'a.{extension}', GRAY16 >> (16 - bits))
-  np.testing.assert_array_equal(
-    images.read_image(path, bits), _gray_as_rgb((GRAY16 >> 8).astype(np.uint8))
-  )
+  read = np.asarray(images.read_image(path, bits))
+  np.testing.assert_array_equal(read, np.dstack([GRAY16 >> 8] * 3))
+  assert images.check(path).gray_bits == bits
   with pytest.raises(ValueError, match=f'expected at most {bits - 1} bits'):
     decoding.to_rgb(Image.open(path), bits - 1)
-
-
-def test_16_bit_colour_png_keeps_the_upper_byte_too(tmp_path):
   wide = RNG.integers(0, 65536, (5, 4, 3), np.uint16)
   path = write_wide(tmp_path / 'a.png', wide)
-  np.testing.assert_array_equal(np.asarray(images.read_image(path)), wide >> 8)
-
-
-def test_32_bit_integers_within_16_bit_are_read_and_others_refused(tmp_path):
+  np.testing.assert_array_equal(images.read_image(path), wide >> 8)
+  # TIFFs of 32-bit integers are read within 16 bits.
   path = _save(tmp_path / 'a.tif', GRAY16.astype(np.int32))
-  np.testing.assert_array_equal(
-    np.asarray(images.read_image(path))[..., 0], GRAY16 >> 8
-  )
-  _save(path, GRAY16.astype(np.int32) + 1000)
-  with pytest.raises(ValueError, match=r'a\.tif.*expected at most 16 bits'):
-    images.read_image(path)
+  read = np.asarray(images.read_image(path))
+  np.testing.assert_array_equal(read[..., 0], GRAY16 >> 8)
+  _refused(_save(path, GRAY16.astype(np.int32) + 1000), 'at most 16 bits')
 
 
 @pytest.mark.parametrize('extension', ['jpg', 'png', 'tif', 'webp'])
@@ -134,7 +119,7 @@ def test_images_are_turned_as_a_viewer_shows_them(
   assert read_mask(path)[0].shape == size
 
 
-def test_exif_data_behind_a_pngs_pixels_count(tmp_path):
+def test_exif_data_behind_a_pngs_pixels_count_and_damaged_ones_do_not(tmp_path):
   exif = Image.Exif()
   exif[0x0112] = 6
   path = _save(tmp_path / 'a.png', COLOUR)
@@ -145,9 +130,6 @@ def test_exif_data_behind_a_pngs_pixels_count(tmp_path):
   )
   assert images.check(path)[:2] == ((17, 13), True)
   assert images.read_image(path).size == (13, 17)
-
-
-def test_damaged_exif_data_are_none(tmp_path):
   path = _save(tmp_path / 'a.jpg', COLOUR, exif=b'Exif\0\0MM\0\x2a\xff')
   assert images.check(path)[:2] == ((13, 17), False)
   assert images.read_image(path).size == (17, 13)
@@ -186,21 +168,13 @@ def test_images_of_too_many_pixels_are_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('extension', ['png', 'tif', 'webp'])
-def test_several_pictures_in_one_file_are_refused(tmp_path, extension):
-  other = Image.fromarray(COLOUR[::-1])
-  path = tmp_path / f'a.{extension}'
-  _save(path, COLOUR, save_all=True, append_images=[other])
+def test_several_pictures_and_floats_are_refused(tmp_path, extension):
+  options = {'save_all': True, 'append_images': [Image.fromarray(COLOUR[::-1])]}
+  path = _save(tmp_path / f'a.{extension}', COLOUR, **options)
   _refused(path, 'holds 2 pictures')
-
-
-def test_a_cameras_jpeg_with_a_preview_is_read(tmp_path):
-  preview = Image.fromarray(COLOUR[:4])
-  path = tmp_path / 'a.jpg'
-  _save(path, COLOUR, format='MPO', save_all=True, append_images=[preview])
+  # A camera's JPEG may have a preview.
+  path = _save(tmp_path / 'a.jpg', COLOUR, format='MPO', **options)
   assert images.read_image(path).size == (17, 13)
-
-
-def test_floats_are_refused(tmp_path):
   path = _save(tmp_path / 'a.tif', GRAY.astype(np.float32))
   _refused(path, 'floats')
   _refused(path, 'floats', read_mask)
@@ -224,7 +198,6 @@ def test_checking_finds_what_reading_would(tmp_path, extension):
       except ValueError as error:
         found.append(False)
         assert str(path) in str(error)
-        assert '\n' not in str(error)
     assert len({*found}) == 1
   assert all(found)
 
