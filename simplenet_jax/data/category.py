@@ -177,8 +177,6 @@ def pair(
       raise ValueError(f'{mask}: could belong to {names}; rename all but one')
     others = own[found[0]]
     if others and (by_name or others[0].parent != mask.parent):
-      raise ValueError(
-        f'{found[0]}: two masks, {others[0]} and {mask}; keep one'
-      )
+      raise ValueError(f'two masks, {others[0]} and {mask}; keep one')
     others.append(mask)
   return {image: tuple(some) for image, some in own.items()}

@@ -10,23 +10,13 @@ from absl import logging
 from simplenet_jax import demo
 from simplenet_jax.config import Config
 from simplenet_jax.console import console
-from simplenet_jax.data import (
-  files,
-  folder,
-  images,
-  inputs,
-  loading,
-  public,
-  tree,
-)
+from simplenet_jax.data import files, folder, inputs, loading, public, tree
 from simplenet_jax.data.category import Category, hold_out
-from simplenet_jax.data.images import File
+from simplenet_jax.data.images import Checked, File, check
 
 _DEMO_VALIDATION = 20  # Good images of each demo category for its threshold.
 _TOLD = 5  # Images that cannot be read of which each has a line, at most.
-_LONGEST_NAME = (
-  200  # Bytes of a category's name; of 255 that file systems take.
-)
+_LONGEST_NAME = 200  # Bytes of a category's name; file systems take 255.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,18 +111,18 @@ def _names_files(name: str) -> bool:
 
 def _check(
   one: Category, data: Config, left_out: dict[Any, str], *, whole: bool
-) -> tuple[Category, dict[File, images.Checked]]:
+) -> tuple[Category, dict[File, Checked]]:
   """Returns a category's images that can be read, and what is known of them."""
 
-  def look(path: File) -> images.Checked | OSError | ValueError:
+  def look(path: File) -> Checked | OSError | ValueError:
     try:
-      return images.check(path, data.bits, whole=whole)
+      return check(path, data.bits, whole=whole)
     except (OSError, ValueError) as error:
       return error
 
   paths, checked, broken = [*one.images()], {}, {}
   for path, found in zip(paths, loading.in_order(look, paths, 64), strict=True):
-    if isinstance(found, images.Checked):
+    if isinstance(found, Checked):
       checked[path] = found
     elif data.strict:
       raise ValueError(f'{found}; with --strict such an image ends the run')

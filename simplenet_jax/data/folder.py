@@ -35,7 +35,7 @@ OUTSIDE = 'outside any folder whose images are used'
 NOT_CHOSEN = 'of a category that is not chosen'
 UNUSED_MASK = 'a mask of a good image, or of one that is left out'
 
-_WHICH = '--config.data.normal=NAME and --config.data.defects=NAME'
+_WHICH = '--config.data.normal=NAME, --config.data.defects=NAME'
 _EXPECTED = f'({" ".join(tree.EXTENSIONS)} and the like)'
 _TESTED = 5  # Of so many good images beside defects, one is tested on.
 
@@ -79,17 +79,14 @@ def find(
     )
   forms = {unicodedata.normalize('NFC', name): name for name in folders}
   wanted = {unicodedata.normalize('NFC', name) for name in chosen}
-  if missing := ', '.join(sorted(wanted - set(forms))):
-    raise ValueError(
-      f'{root}: no category {missing}; there are {", ".join(folders)}'
-    )
-  taken = sorted(forms[one] for one in wanted or forms)
-  categories = tuple(
-    _read(folders[name], name, names, left_out) for name in taken
-  )
+  if missing := ', '.join(sorted(wanted - forms.keys())):
+    known = ', '.join(folders)
+    raise ValueError(f'{root}: no category {missing}; there are {known}')
+  taken = {n: folders[n] for n in sorted(forms[one] for one in wanted or forms)}
+  found = tuple(_read(taken[name], name, names, left_out) for name in taken)
   others = [i for n in {*folders} - {*taken} for i in folders[n].all_images()]
-  leave_out_others(whole, categories, others, left_out)
-  return Found(categories, left_out)
+  leave_out_others(whole, found, others, left_out)
+  return Found(found, left_out)
 
 
 def leave_out_others(
@@ -136,7 +133,7 @@ def _categories(root: Folder) -> dict[str, Folder]:
     if unknown:
       raise ValueError(
         f'{root.path} holds images, and so does {tree.listed(unknown)} in it; '
-        f'say what these folders hold with {_WHICH}'
+        f'say what these hold with {_WHICH}'
       )
     return {root.name: root}
   inside += [
@@ -167,20 +164,16 @@ def _read(
   folder: Folder, name: str, names: tree.Names, left_out: dict[Path, str]
 ) -> Category:
   """Finds the images and masks of one category; adds to those left out."""
-  part, held, tested = (
-    _one(folder, role) for role in (TRAIN, tree.VALIDATION, TEST)
-  )
+  part, held = _one(folder, TRAIN), _one(folder, tree.VALIDATION)
+  tested = _one(folder, TEST)
   train = sorted(_good(part or folder, whole=bool(part)))
   if not train:
-    raise ValueError(
-      f'{folder.path}: no training images; expected train/good/* {_EXPECTED}'
-    )
+    expected = f'expected train/good/* {_EXPECTED}'
+    raise ValueError(f'{folder.path}: no training images; {expected}')
   good, drawn, kinds = [], 0, {}
   if tested:
-    if tested.images:
-      raise ValueError(
-        f'{tested.images[0]}: belongs in test/good or test/<kind>'
-      )
+    for image in tested.images:
+      raise ValueError(f'{image}: belongs in test/good or test/<kind>')
     good = sorted(_good(tested))
     kinds = _kinds(tested.outside(GOOD, MASK))
   elif not part:
@@ -198,8 +191,7 @@ def _read(
   for path, first in again.items():
     if (path in bad) != (first in bad):
       raise ValueError(
-        f'{path} and {first} are one file, good by one name and defective by '
-        'the other; remove one'
+        f'{path} and {first} are one file, but only one is good; remove one'
       )
   left_out |= dict.fromkeys(again, tree.TWICE)
   return found.without(again)
@@ -210,8 +202,7 @@ def _one(folder: Folder, role: str) -> Folder | None:
   found = folder.inside(role)
   if len(found) > 1:
     raise ValueError(
-      f'{folder.path} holds {tree.listed(found)}, all names of the images for '
-      f'{role}; keep one'
+      f'{folder.path}: {tree.listed(found)} all mean {role}; keep one'
     )
   return found[0] if found else None
 
@@ -225,9 +216,9 @@ def _good(part: Folder, *, whole: bool = False) -> list[Path]:
   if folders := part.inside(GOOD):
     found = [i for one in folders for i in one.all_images(MASK, BAD)]
   elif whole and (unknown := tree.filled(part.outside(BAD, MASK))):
+    held = tree.listed(unknown)
     raise ValueError(
-      f'{part.path} has no folder called good; say what {tree.listed(unknown)} '
-      f'in it holds with {_WHICH}'
+      f'{part.path} has no folder called good; say what {held} holds: {_WHICH}'
     )
   beside = tree.masks_beside(found)
   return [image for image in found if image not in beside]
@@ -266,10 +257,9 @@ def _kinds(folders: Iterable[Folder]) -> dict[str, Folder]:
   for one in folders:
     inner = tree.filled(one.inside('', BAD)) if one.role == BAD else []
     for kind in [one] if one.images or not inner else inner:
-      if kind.name in kinds or kind.name == GOOD:
+      if kind.name in (*kinds, GOOD):
         raise ValueError(
-          f'{kind.path}: another folder of test images is called {kind.name}; '
-          'rename one'
+          f'{kind.path}: another folder of test images is called so; rename one'
         )
       kinds[kind.name] = kind
   return kinds

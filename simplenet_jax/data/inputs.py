@@ -130,8 +130,15 @@ def prepare(
   frames = {size: frame(size) for size in {one.size for one in known.values()}}
   train = {path: frames[known[path].size] for path in category.train}
   test = {one.path: frames[known[one.path].size] for one in category.test}
-  if not data.crop:
-    _warn_if_squashed(category.name, train | test)
+  every = train | test
+  squashed = [path for path, one in every.items() if one.is_squashed]
+  if squashed and not data.crop:
+    size = text(every[squashed[0]].input)
+    logging.warning(
+      f'{category.name}: {len(squashed)} of {len(every)} images have another '
+      f'aspect than the input ({size}) and are squashed to it, the first is '
+      f'{squashed[0]}'
+    )
   gray = max(known[path].gray_bits for path in category.train)
   colour = max(known[path].colour_bits for path in category.train)
   _warn_of_bits(category.name, 'gray', gray, data.bits)
@@ -140,46 +147,37 @@ def prepare(
   def look(index: int) -> Truth:
     sample = category.test[index]
     found = examine(sample.masks, test[sample.path], data.mask_rule)
+    turned = (TURNED,) if sample.masks and known[sample.path].turned else ()
     # The masks themselves would take too much memory.
-    return dataclasses.replace(found, original=None, reduced=None)
+    return Truth(None, None, found.why, (*found.notes, *turned), found.cut)
 
   defective = [i for i, sample in enumerate(category.test) if sample.label]
   looked = loading.in_order(look, defective, ahead=64)
   truths = dict(zip(defective, looked, strict=True))
-  _warn_of_masks(category, truths, known)
-  return Inputs(
-    category,
-    tuple(train.values()),
-    tuple(test.values()),
-    data.mask_rule,
-    data.bits,
-    {index: one.why for index, one in truths.items() if one.why},
-  )
+  _warn_of_masks(category, truths)
+  unknown = {index: one.why for index, one in truths.items() if one.why}
+  frames = tuple(train.values()), tuple(test.values())
+  return Inputs(category, *frames, data.mask_rule, data.bits, unknown)
 
 
-def _warn_of_masks(
-  category: Category,
-  truths: Mapping[int, Truth],
-  known: Mapping[File, images.Checked],
-) -> None:
+def _warn_of_masks(category: Category, truths: Mapping[int, Truth]) -> None:
   noted, cut = collections.defaultdict(list), collections.Counter()
   for index, truth in truths.items():
-    sample = category.test[index]
-    turned = sample.masks and known[sample.path].turned
-    for note in filter(None, (truth.why, *truth.notes, turned and TURNED)):
-      noted[note].append(sample.path)
+    for note in filter(None, (truth.why, *truth.notes)):
+      noted[note].append(category.test[index].path)
       cut[note] += truth.cut
-  if len(noted.get(NO_MASK, ())) == len(truths):  # There are no masks at all.
-    noted.pop(NO_MASK, None)
+  if len(noted[NO_MASK]) == len(truths):  # There are no masks at all.
+    noted[NO_MASK] = []
+  unknown = {truth.why for truth in truths.values()}
   for note, found in noted.items():
-    unknown = any(note == truth.why for truth in truths.values())
-    out = '; left out of pixel figures' if unknown else ''
+    out = '; left out of pixel figures' if note in unknown else ''
     if note in (OUTSIDE, CUT):
       out += f' ({cut[note]} defective pixels in all)'
-    logging.warning(
-      f'{category.name}: {len(found)} of {len(truths)} defective images: {note}'
-      f'{out}; such as {found[0]}'
-    )
+    if found:
+      logging.warning(
+        f'{category.name}: {len(found)} of {len(truths)} defective images: '
+        f'{note}{out}; such as {found[0]}'
+      )
 
 
 def _warn_of_bits(name: str, kind: str, used: int, held: int) -> None:
@@ -190,15 +188,6 @@ def _warn_of_bits(name: str, kind: str, used: int, held: int) -> None:
     logging.warning(
       f'{name}: its 16-bit {kind} images seem to use {used} bits of {held}, '
       f'which leaves them {2 ** max(used - held + 8, 0)} levels; {remedy}'
-    )
-
-
-def _warn_if_squashed(name: str, frames: Mapping[File, Frame]) -> None:
-  if squashed := [path for path, one in frames.items() if one.is_squashed]:
-    logging.warning(
-      f'{name}: {len(squashed)} of {len(frames)} images have another aspect '
-      f'than the input ({text(frames[squashed[0]].input)}) and are squashed to '
-      f'it, the first is {squashed[0]}'
     )
 
 

@@ -124,7 +124,7 @@ def test_a_file_of_two_names_is_used_once(tmp_path):
 def test_a_file_that_is_good_and_defective_is_refused(tmp_path, link):
   touch(tmp_path, 'train/good/a.png', 'test/x/b.png')
   link(tmp_path / 'test/x/b.png', tmp_path / 'train/good/c.png')
-  with pytest.raises(ValueError, match='one file, good by one name and def'):
+  with pytest.raises(ValueError, match='one file, but only one is good'):
     folder.find(tmp_path)
 
 
@@ -236,14 +236,17 @@ REFUSED = [
   ('train_good/a.png test_good/b.png test_defect/c.png', MAY_BE),
   ('good_2024/a.png scratch/b.png', MAY_BE),
   ('negative/a.png positive/b.png', MAY_BE),
-  ('a.png crack/b.png', 'folder.*normal=NAME and --config.data.defects'),
+  (
+    'a.png crack/b.png',
+    'say what these hold with --config.data.normal=NAME, --c',
+  ),
   ('bad/a.png new/b.png', 'bad holds defects, but no folder beside'),
   ('train/a/0.png train/b/1.png', 'no folder called good; say what a, b'),
-  ('train/good/0.png val/a/1.png', 'say what a in it holds'),
+  ('train/good/0.png val/a/1.png', 'say what a holds'),
   ('train/a.png train/x/b.png', 'no folder called good; say what x'),
   ('train/good/0.png test/7.png', r'7\.png: belongs in test/good'),
-  ('train/a.png training/a.png', 'all names of the images for train'),
-  ('good/a.png bad/x/b.png x/c.png', 'images is called x; rename one'),
+  ('train/a.png training/a.png', 'train, training all mean train'),
+  ('good/a.png bad/x/b.png x/c.png', 'x: another folder of test images is'),
   ('n/train/good/0.png b/train/bad/0.png', 'b: no training images'),
   ('n/train/good/0.png b/train/good/0.txt', 'b: no training images'),
   ('n/train/good/0.png b/test/ok/0.png', 'b: no training images'),
