@@ -95,10 +95,7 @@ def draw(
 
 
 def hold_out(whole: Category, share: float, least: int) -> Category:
-  """Keeps a share of the training images back, where none are for thresholds.
-
-  They are at least `least`, but never more than a quarter.
-  """
+  """Keeps training images back for thresholds, at most a quarter of them."""
   count = len(whole.train)
   kept_back = min(max(math.floor(share * count), least), count // 4)
   if whole.validation or not share or not kept_back:
@@ -140,10 +137,9 @@ def pair(
   """Finds the masks of each defective image.
 
   A mask is called as its image is, or so with `_mask` behind it, and lies in a
-  folder that is called as the image's kind of defect, or in none. Several masks
-  of one image lie in a folder that is called as the image is (MVTec LOCO AD).
-  Case and Unicode form do not matter. Anything else is refused, but masks of
-  images that are `gone`, or, in no folder, of `good` ones; see `tree.same`.
+  folder called as the image's kind of defect, or in none; several masks of one
+  image lie in a folder that is called as the image is (MVTec LOCO AD). Others
+  are refused, but those of images that are `gone`, or, in no folder, `good`.
   """
   by_stem = collections.defaultdict(list)
   for image, parts in images.items():

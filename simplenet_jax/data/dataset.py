@@ -30,9 +30,8 @@ class DataSet:
 def open_categories(data: Config, *, whole: bool = True) -> DataSet:
   """Finds the categories, checks all their files and says what they are.
 
-  A demo set is generated where it is missing. Where not the `whole` image is
-  looked at, its header is: many processes would read all images as many times.
-  Raises what `folder.find` does, and with `strict` for what cannot be read.
+  Where not the `whole` image is looked at, its header is: many processes would
+  read all images as many times.
   """
   root, found = _find(data)
   opened = []
@@ -65,7 +64,6 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
 
 
 def _find(data: Config) -> tuple[Path, folder.Found]:
-  """Returns the folder of the images, and what is in it."""
   root = Path(data.root).expanduser()
   names = tree.parse_names(data.normal, data.defects, data.masks)
   split = data.source == 'folder' and (root / public.SPLIT).is_file()

@@ -41,8 +41,7 @@ def decode(
 ) -> _T:
   """Opens an image file and converts it; each error is one line.
 
-  `source` is a path or an open binary file, called `name` in messages, and
-  `convert` gets the opened image, of which only the header is read.
+  The source is a path or an open file, of which only the header is read.
   """
   name = source if name is None else name
   opened: Any = source
@@ -53,7 +52,7 @@ def decode(
     with Image.open(source, formats=FORMATS) as image:
       if image.width * image.height > MAX_PIXELS:
         raise Image.DecompressionBombError
-      _refuse_pages(image)
+      _refuse_others(image)
       return convert(image)
   except FileNotFoundError:
     raise FileNotFoundError(f'{name}: no such file') from None
@@ -80,11 +79,9 @@ def to_rgb(image: Image.Image, bits: int = 16) -> Image.Image:
 
   8-bit images become what Pillow's `convert('RGB')` makes of them: alpha is
   dropped, not composited. 16-bit gray keeps the upper eight of its `bits`, 8 to
-  16, as Pillow does for 16-bit colour (all 16). Colour profiles are not
-  applied. Floats and values beyond `bits` are refused.
+  16, as Pillow does for 16-bit colour (all 16). Beyond them it is refused.
   """
-  _refuse_pages(image)
-  refuse_floats(image)
+  _refuse_others(image)
   image.load()
   # A TIFF turns itself when it is loaded, and then forgets its EXIF data.
   image = upright(image)
@@ -102,9 +99,8 @@ def from_array(
 ) -> Image.Image:
   """Makes an 8-bit RGB image of a camera's frame.
 
-  Gray is uint8 or uint16 `[height, width]` or `[height, width, 1]`, of which
-  uint16 makes use of `bits`, 8 to 16. Colour is uint8 `[height, width, 3]`, of
-  which `channels` is the order, 'rgb' or 'bgr' (OpenCV's).
+  Gray is uint8 or uint16 `[height, width]` or `[height, width, 1]`, colour is
+  uint8 `[height, width, 3]`, its channels in the order 'rgb' or 'bgr'.
   """
   if channels not in CHANNELS:
     raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")
@@ -131,23 +127,17 @@ def upright(image: Image.Image) -> Image.Image:
     return image
 
 
-def refuse_floats(image: Image.Image) -> None:
-  """Raises a ValueError for an image whose pixels are floats."""
-  if image.mode == 'F':
-    raise ValueError('its pixels are floats, expected 8 or 16 bit integers')
-
-
-def _refuse_pages(image: Image.Image) -> None:
+def _refuse_others(image: Image.Image) -> None:
   # An MPO is a camera's JPEG with previews after the picture itself.
   frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
   if frames > 1:
     raise ValueError(f'holds {frames} pictures, expected one per file')
+  if image.mode == 'F':
+    raise ValueError('its pixels are floats, expected 8 or 16 bit integers')
 
 
 def _upper_eight(pixels: np.ndarray, bits: int) -> np.ndarray:
-  if pixels.min() < 0 or int(pixels.max()) >> bits:
-    raise ValueError(
-      f'pixel values {pixels.min()} to {pixels.max()}, expected at most '
-      f'{bits} bits'
-    )
+  low, high = int(pixels.min()), int(pixels.max())
+  if low < 0 or high >> bits:
+    raise ValueError(f'values {low} to {high}, expected at most {bits} bits')
   return (pixels >> (bits - 8)).astype(np.uint8)

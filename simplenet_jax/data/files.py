@@ -59,9 +59,8 @@ class Row:
 def find(root: Path, *, good: bool = False) -> Given:
   """Finds the images in a folder and the folders in it.
 
-  Masks are left out, and pictures and maps beside a table of predictions. For
-  `good` images that were not trained on, so are folders called bad or train,
-  and all beside one called good.
+  Masks and predictions' pictures and maps are left out; for `good` images, so
+  are folders called bad or train, and all beside one called good.
   """
   whole, left_out = tree.read(root)
   images: list[Path] = []
@@ -152,8 +151,7 @@ def tell(
 ) -> tuple[tuple[Row, ...], str]:
   """Counts files by use, and warns of images that are not used.
 
-  Returns a row for each use, then one for each reason; the same as text, in
-  which those of many kinds of defects are one.
+  Returns a row for each use, then for each reason not to be; the same as text.
   """
 
   def rank(item: tuple[File, str]) -> tuple[int, str]:

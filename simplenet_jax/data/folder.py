@@ -208,10 +208,7 @@ def _one(folder: Folder, role: str) -> Folder | None:
 
 
 def _good(part: Folder, *, whole: bool = False) -> list[Path]:
-  """Returns the images in folders called good, else those in none.
-
-  If these must be the whole part, no other folder may hold images.
-  """
+  """Returns images in folders called good, else those in no folder."""
   found = part.images
   if folders := part.inside(GOOD):
     found = [i for one in folders for i in one.all_images(MASK, BAD)]

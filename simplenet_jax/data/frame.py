@@ -36,9 +36,8 @@ def whole_input_size(original: Size, resize: int) -> Size:
 class Frame:
   """Relates the pixels of one image to those of the network's input.
 
-  The image, of size `original`, is resized to `resized`, of which a window that
-  begins at row `top` and column `left` is the input. These are negative where
-  the window reaches beyond the resized image, which is padded with zeros.
+  The image is resized, and a window that begins at row `top` and column `left`
+  is the input. Where it reaches beyond the resized image, there are zeros.
   """
 
   original: Size
@@ -114,7 +113,7 @@ class Frame:
     'reference' counts pixels that lie wholly inside the defect, as the released
     code's truncation to integers does; 'half' counts those of which at least
     half does, and of a region (8-connected) without one its most covered pixel.
-    Returns bool `[*input]`, and how many regions would have no pixel left.
+    Returns bool `[*input]`, and how many regions had none.
     """
     pixels = np.where(mask, np.uint8(255), np.uint8(0))
     shares = np.asarray(self._to_input(Image.fromarray(pixels)))

@@ -1,8 +1,4 @@
-"""Images as files, or inside a data set's files; anomaly maps as pictures.
-
-Everything but `normalize` keeps 8-bit pixels, because the released code resizes
-these. Sizes are (height, width).
-"""
+"""Images as files, or inside a data set's files; anomaly maps as pictures."""
 
 import contextlib
 import dataclasses
@@ -82,8 +78,7 @@ def decode(file: File | str, convert: Callable[[Image.Image], _T]) -> _T:
 def read_image(file: File | str, bits: int = 16) -> Image.Image:
   """Reads an image as 8-bit RGB, as a viewer shows it.
 
-  `bits` are the camera's: how many 16-bit gray images make use of, 8 to 16. If
-  it cannot be read, the error is one line, with the path.
+  `bits` are the camera's: how many 16-bit gray images make use of, 8 to 16.
   """
   return decode(file, lambda image: decoding.to_rgb(image, bits))
 
@@ -94,7 +89,6 @@ def check(file: File | str, bits: int = 16, *, whole: bool = True) -> Checked:
     return Checked(file.size, False)
 
   def look(image: Any) -> Checked:
-    decoding.refuse_floats(image)
     gray = image.mode in decoding.GRAY16
     # The mode is that of 8-bit colour; until pixels are read, tiles tell more.
     wide = image.mode in ('RGB', 'RGBA') and ';16' in str(image.tile)

@@ -116,10 +116,7 @@ def prepare(
   data: Config,
   checked: Mapping[File, images.Checked] | None = None,
 ) -> Inputs:
-  """Lays out the frames of a category's images, and tells what is doubtful.
-
-  `data` is a config's section, `checked` what `images.check` found already.
-  """
+  """Lays out the frames of a category's images, and tells what is doubtful."""
   known = checked or {path: images.check(path) for path in category.images()}
   # There are few sizes, and images of one size share a frame.
   sizes = collections.Counter(known[path].size for path in category.train)
@@ -230,7 +227,6 @@ def read_mask(path: File) -> tuple[np.ndarray, bool]:
 
 
 def _to_mask(image: Image.Image) -> tuple[np.ndarray, bool]:
-  decoding.refuse_floats(image)
   lossy = image.format in ('JPEG', 'MPO')
   image = decoding.upright(image)
   image.info.pop('transparency', None)  # Pillow warns when it drops it itself.

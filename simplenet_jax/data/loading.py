@@ -1,8 +1,4 @@
-"""Decoding images in threads, in order, never more than a few ahead.
-
-Threads suffice, as PIL releases the interpreter lock while it decodes and
-resizes.
-"""
+"""Decoding images in threads: PIL releases the interpreter lock meanwhile."""
 
 import collections
 import itertools
@@ -25,8 +21,7 @@ def in_order(
 ) -> Generator[_Out, None, None]:
   """Maps in threads, in order, with at most `ahead` under way or waiting.
 
-  Items are taken one by one, as results are, and need not end. Without
-  `workers` there is a thread for each processor that this process may use.
+  Items need not end. By default each processor that may be used has a thread.
   """
   results = _started(function, items, ahead, workers)
   next(results)
@@ -56,9 +51,8 @@ def _started(function, items, ahead, workers) -> Generator[Any, None, None]:
 class Decoder(Iterator[tuple[int, np.ndarray]]):
   """Yields batches of decoded images while later ones are being decoded.
 
-  Each item is the index of the batch's first image, and its images stacked,
-  `[<= batch_size, ...]`. `read` decodes image `i` of `0 .. count - 1`; what it
-  raises is raised with that batch. A consumer that stops early calls `close`.
+  Each item is the index of the batch's first image, and `[<= batch_size, ...]`.
+  What `read` raises comes with its batch; who stops early calls `close`.
   """
 
   def __init__(
