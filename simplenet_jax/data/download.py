@@ -124,13 +124,11 @@ def obtain(
 def fetch(url: str, sha256: str, target: Path) -> None:
   """Downloads a file, or what an earlier call left missing of it.
 
-  Until it is whole it lies in `<target>.part`. The checksum alone decides
-  whether it is the right file. A file that is there already is only checked.
+  Until it is whole it lies in `<target>.part`, which the next call completes.
 
   Raises:
     ValueError: If the checksum is wrong; what was downloaded is deleted.
-    OSError: If it cannot be downloaded, or does not fit on the disk. What has
-      come is kept, and completed by the next call.
+    OSError: If it cannot be downloaded, or does not fit on the disk.
   """
   if target.exists():
     return _verify(target, sha256, 'delete it and start again')

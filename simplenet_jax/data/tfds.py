@@ -1,8 +1,7 @@
 """Data sets that TFDS prepares: their builders, and reading what they made.
 
-Importing this module registers the builders `mvtec_ad` and `cifar10_one_class`.
-They need no TensorFlow: images go in as they are encoded, and ArrayRecord files
-come out, to be read with `as_data_source`.
+Importing this module registers `mvtec_ad` and `cifar10_one_class`. They need no
+TensorFlow: encoded images go in, ArrayRecord files come out.
 """
 
 import contextlib
@@ -104,9 +103,8 @@ class MvtecAd(_Builder):
     tfds.core.BuilderConfig(name=name) for name in (ALL, *MVTEC_AD)
   ]
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    '`python -m simplenet_jax.download --dataset=mvtec_ad --accept_license` '
-    'puts MVTec AD into data/mvtec; `manual_dir` is then data. Or put the '
-    'extracted categories into `manual_dir` or its folder mvtec.'
+    'The categories lie in `manual_dir` or its folder mvtec, where `python -m '
+    'simplenet_jax.download --dataset=mvtec_ad --root=MANUAL_DIR` puts them.'
   )
 
   def _find(self, dl_manager: Any) -> Sequence[Category]:
@@ -162,9 +160,8 @@ def prepare(
   Raises:
     ValueError: If there is no such config, its files are missing or not what
       they should be, or something half-made is in its place.
-    console.Stopped: If a signal stopped it; the same call goes on later.
   """
-  known = [one.name for one in BUILDERS[dataset].BUILDER_CONFIGS]
+  known = _configs(dataset)
   public.require_known(dataset, names, known)
   names = names or [ALL] * (ALL in known) or known
   builders = [builder(dataset, name, tfds_dir) for name in names]
@@ -188,6 +185,10 @@ def prepare(
         raise ValueError(f'{found.info.full_name}: {error}') from error
 
 
+def _configs(dataset: str) -> list[str]:
+  return [one.name for one in BUILDERS[dataset].BUILDER_CONFIGS]
+
+
 def _is_ready(found: _Builder) -> bool:
   return found.data_path.exists() and {'train', 'test'} <= {*found.info.splits}
 
@@ -201,9 +202,8 @@ def find_categories(
   from `all`. Records are read once, for the names and sizes in them.
 
   Raises:
-    FileNotFoundError: If one is not prepared.
-    ValueError: If there is no such data set or category, or its files are
-      damaged.
+    ValueError, FileNotFoundError: If there is no such data set or category, or
+      its files are damaged or not prepared.
   """
   if dataset not in BUILDERS:
     raise ValueError(
@@ -212,9 +212,8 @@ def find_categories(
     )
   known = BUILDERS[dataset].CATEGORIES
   public.require_known(dataset, names, known)
-  configs = [one.name for one in BUILDERS[dataset].BUILDER_CONFIGS]
-  every = {config: builder(dataset, config, tfds_dir) for config in configs}
-  ready = [config for config, found in every.items() if _is_ready(found)]
+  every = {name: builder(dataset, name, tfds_dir) for name in _configs(dataset)}
+  ready = [name for name, found in every.items() if _is_ready(found)]
   wanted = [name for name in known if not names or name in names]
   own = [name for name in wanted if name in ready]
   if ALL in ready and not (names and own == wanted):

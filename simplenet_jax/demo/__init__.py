@@ -2,9 +2,6 @@
 
 Three textures and three objects, drawn with NumPy: good parts to train on and
 to set thresholds by, good and defective parts to test on, exact masks.
-
-    from simplenet_jax import demo
-    demo.generate(pathlib.Path('data/demo'))
 """
 
 import json
@@ -126,7 +123,11 @@ def draw(
   image, mask = picture(''), np.zeros((size, size), bool)
   if flaw:
     image, mask = _spoil(image, lambda: picture(flaw))
-  return drawing.expose(np.random.default_rng(noise_key), image), mask
+  # As a noisy 8-bit sensor records it.
+  rng = np.random.default_rng(noise_key)
+  noise = rng.standard_normal(image.shape, dtype=np.float32)
+  exposed = image + (0.005 + 0.012 * np.sqrt(image)) * noise
+  return np.round(255 * np.clip(exposed, 0, 1)).astype(np.uint8), mask
 
 
 def _complete(root: Path, wanted: dict[str, Any]) -> bool:
@@ -137,9 +138,8 @@ def _complete(root: Path, wanted: dict[str, Any]) -> bool:
   found = json.loads(marker.read_text()) if marker.is_file() else None
   if found == wanted:
     return True
-  holds = f'a demo set of {found}' if found else 'something else'
   raise ValueError(
-    f'{root}: holds {holds}, expected nothing or a demo set of {wanted}; '
+    f'{root}: holds {found or "something else"}, expected nothing or {wanted}; '
     'choose another folder or remove this one'
   )
 

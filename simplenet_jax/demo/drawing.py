@@ -1,8 +1,7 @@
 """What every picture is drawn with: noise, shapes, damage, a camera.
 
-A scene is a `Surface` (colour, relief, gloss) over a unit square; `photograph`
-lights it and integrates it over the pixels. Lengths are fractions of the
-picture's width, so a picture shows the same thing at every resolution.
+Lengths are fractions of the picture's width, so a picture shows the same thing
+at every resolution.
 """
 
 import dataclasses
@@ -33,10 +32,7 @@ class Grid:
     return turn(self.x - at[0], self.y - at[1], rng.uniform(0, np.pi))
 
   def noise(self, rng: Rng, rows: int, columns: int = 0) -> Array:
-    """Returns smooth noise, [n, n], about zero mean and unit variance.
-
-    It interpolates rows x columns random values, whatever the grid.
-    """
+    """Returns smooth noise of about zero mean and unit variance, [n, n]."""
     lattice = rng.standard_normal((rows, columns or rows), dtype=np.float32)
     image = PIL.Image.fromarray((1.2 * lattice).astype(np.float32))
     bicubic = PIL.Image.Resampling.BICUBIC
@@ -69,14 +65,8 @@ class Surface:
 
   albedo: Array  # [n, n, 3] in [0, 1], display-referred (not linear) RGB.
   height: Array  # [n, n], relief towards the camera.
-  gloss: Array | float  # [n, n], strength of the highlights in [0, 1].
+  gloss: Array  # [n, n], strength of the highlights in [0, 1].
   inside: Array  # [n, n], distance to the part's edge, negative on the part.
-
-  def __post_init__(self):
-    self.albedo = self.albedo.astype(np.float32)
-    self.height = self.height.astype(np.float32)
-    self.gloss = np.float32(self.gloss) * np.ones_like(self.height)
-    self.inside = self.inside.astype(np.float32)
 
   def paint(self, colour: Sequence[float] | Array, coverage: Array) -> None:
     """Covers the surface with a colour, [3] or [n, n, 3]."""
@@ -95,9 +85,8 @@ class Surface:
   def place(self, rng: Rng, grid: Grid, margin: float) -> Array:
     """Draws a point (x, y) at least a margin inside the part's edge."""
     margin = min(margin, -0.9 * float(self.inside.min()))
-    rows, columns = np.nonzero(self.inside < -margin)
-    i = int(rng.random() * len(rows))
-    at = rows[i], columns[i]
+    places = np.argwhere(self.inside < -margin)
+    at = tuple(places[int(rng.random() * len(places))])
     return np.array([grid.x[at], grid.y[at]], np.float32)
 
 
@@ -122,10 +111,7 @@ def box(x: Array, y: Array, w: float, h: float, round_: float) -> Array:
 
 
 def shadow(distance: Array, softness: float, depth: float, drop=0.008) -> Array:
-  """Returns the light left around a part, [n, n, 1], less to the lower right.
-
-  At the part's edge it takes a share `depth` of the light.
-  """
+  """Returns the light left around a part, [n, n, 1], 1 - depth at its edge."""
   shift = round(drop * len(distance))
   cast = np.maximum(np.roll(distance, (shift, shift), (0, 1)), 0)
   return 1 - depth * np.exp(cast * (-1 / softness))[..., None]
@@ -137,11 +123,7 @@ def varied(rng: Rng, colour: Sequence[float], spread: float) -> Array:
 
 
 def photograph(rng: Rng, grid: Grid, surface: Surface) -> Array:
-  """Lights the scene; returns the picture before the sensor's noise.
-
-  `rng` decides the light, whatever lies on the surface. The picture is
-  [size, size, 3] float32 in [0, 1].
-  """
+  """Lights the scene; returns it without noise, [size, size, 3] in [0, 1]."""
   azimuth = rng.normal(-2.3, 0.35)  # From the upper left.
   tilt = rng.uniform(0.55, 0.75)
   flat = tilt * np.cos(azimuth), tilt * np.sin(azimuth)
@@ -170,14 +152,6 @@ def photograph(rng: Rng, grid: Grid, surface: Surface) -> Array:
   image, s = np.clip(image, 0, 1), _SUPERSAMPLING
   samples = [image[i::s, j::s] for i in range(s) for j in range(s)]
   return np.asarray(sum(samples[1:], samples[0]) / np.float32(s * s))
-
-
-def expose(rng: Rng, image: Array) -> Array:
-  """Returns the picture as a noisy 8-bit sensor records it, uint8."""
-  deviation = 0.005 + 0.012 * np.sqrt(image)
-  draw = rng.standard_normal(image.shape, dtype=np.float32)
-  exposed = np.round(255 * np.clip(image + deviation * draw, 0, 1))
-  return exposed.astype(np.uint8)
 
 
 # Damage that can lie on any surface, which it alters, somewhere on the part.
@@ -278,7 +252,6 @@ DAMAGE = {
 
 
 def _blob(rng: Rng, grid: Grid, at: Array, radius: float) -> Array:
-  """Returns the signed distance, about, to an irregular round spot."""
   x, y = grid.turned(rng, at)
   stretch = rng.uniform(1, 1.4)
   ragged = 1 + 0.16 * grid.noise(rng, 14)
@@ -286,7 +259,6 @@ def _blob(rng: Rng, grid: Grid, at: Array, radius: float) -> Array:
 
 
 def _curve(rng: Rng, at: Array, length: float, pieces: int, wobble: float):
-  """Returns a wandering path about a point, float32 [pieces + 1, 2]."""
   heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, wobble, pieces))
   steps = np.stack([np.cos(heading), np.sin(heading)], -1) * length / pieces
   path = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, 0)])

@@ -13,6 +13,8 @@ import PIL.ImageFont
 from simplenet_jax.demo import drawing as c
 from simplenet_jax.demo.drawing import Array, Grid, Rng, Surface
 
+Rgb = tuple[float, float, float]
+
 
 def weave(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
   """Draws a twill of blue warp, light weft; a 'snag' pulls threads together."""
@@ -47,15 +49,12 @@ def weave(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
   depth = 0.62 + 0.38 * np.clip(height / 1.3, 0, 1)
   depth = depth * (1 + 0.6 * bank + fibre)
   depth *= 1 + 0.04 * grid.noise(rng, 90)
-  albedo = hue * depth[..., None]
-  return Surface(albedo, 0.2 * pitch * height, 0.05, grid.inside)
+  albedo, gloss = hue * depth[..., None], np.full_like(x, 0.05)
+  return Surface(albedo, 0.2 * pitch * height, gloss, grid.inside)
 
 
 def perforated(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
-  """Draws a brushed steel plate with staggered round holes.
-
-  'blocked' leaves a hole unpunched, 'torn' joins two neighbours.
-  """
+  """Draws brushed steel with holes, one 'blocked', or two 'torn' into one."""
   pitch = rng.uniform(0.1, 0.106)
   row = pitch * 3**0.5 / 2
   x, y = c.turn(grid.x, grid.y, rng.normal(0, 0.03))
@@ -133,31 +132,26 @@ def wood(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
   albedo = albedo * (1 - 0.28 * pore[..., None])
   dark = np.array([0.38, 0.46, 0.5], np.float32)
   albedo = albedo * (1 - knot[..., None] * dark)
-  return Surface(albedo, -0.0006 * pore + 0.0004 * grain, 0.12, grid.inside)
+  height, gloss = -0.0006 * pore + 0.0004 * grain, np.full_like(y, 0.12)
+  return Surface(albedo, height, gloss, grid.inside)
 
 
-def _posed(rng: Rng, grid: Grid, spread: float, angle: Callable[[], float]):
-  """Returns the coordinates of a part that is moved, turned and scaled."""
+def _posed(
+  rng: Rng, grid: Grid, spread: float, angle: Callable[[], float], tone: Rgb
+) -> tuple[Array, Array, Array]:
+  """Returns a moved, turned, scaled part's coordinates; a matt table below."""
   x, y = grid.x - rng.normal(0, spread), grid.y - rng.normal(0, spread)
   x, y = c.turn(x, y, angle())
   scale = rng.uniform(0.95, 1.04)
-  return x / scale, y / scale
-
-
-def _table(rng: Rng, grid: Grid, tone: tuple[float, float, float]) -> Array:
-  """Returns a plain matt background, [n, n, 3]."""
   colour = c.varied(rng, tone, 0.008) * np.float32(rng.normal(1, 0.06))
   mottle = 1 + 0.012 * grid.fractal(rng, 20)
-  return colour * mottle[..., None]
+  return x / scale, y / scale, colour * mottle[..., None]
 
 
 def gasket(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
-  """Draws a green fibre gasket with a bore and four bolt holes.
-
-  'unpunched' only marks a bolt hole, 'torn' takes a piece off the rim.
-  """
-  x, y = _posed(rng, grid, 0.014, lambda: rng.uniform(-0.2, 0.2))
-  table = _table(rng, grid, (0.78, 0.79, 0.8))
+  """Draws a fibre gasket, a bolt hole 'unpunched' or the rim 'torn'."""
+  angle, tone = lambda: rng.uniform(-0.2, 0.2), (0.78, 0.79, 0.8)
+  x, y, table = _posed(rng, grid, 0.014, angle, tone)
   speckle, cloud = grid.noise(rng, 150), grid.fractal(rng, 8)
   colour = c.varied(rng, (0.17, 0.4, 0.34), 0.025)
 
@@ -202,13 +196,10 @@ def _stamped(x: Array, y: Array) -> Array:
 
 
 def capsule(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
-  """Draws a two-coloured gelatine capsule with a number printed on it.
-
-  'misprint' smears and displaces the number, 'squeezed' dents the outline.
-  """
+  """Draws a capsule with a number, a 'misprint', or 'squeezed' out of shape."""
   angle = lambda: float(rng.integers(2)) * np.pi + rng.normal(0, 0.07)  # noqa: E731
-  x, y = _posed(rng, grid, 0.014, angle)  # It may lie either way round.
-  table = _table(rng, grid, (0.72, 0.75, 0.79))
+  # It may lie either way round.
+  x, y, table = _posed(rng, grid, 0.014, angle, (0.72, 0.75, 0.79))
   red = c.varied(rng, (0.55, 0.08, 0.12), 0.02)
   cream = c.varied(rng, (0.9, 0.85, 0.74), 0.015)
   seam, roll = 0.02 + rng.normal(0, 0.006), rng.normal(0, 0.008)
@@ -256,12 +247,9 @@ def _pin(x: Array, y: Array, length: float) -> tuple[Array, Array]:
 
 
 def connector(rng: Rng, grid: Grid, kind: str, odd: Rng) -> Surface:
-  """Draws a white plastic housing with seven gold pins.
-
-  'bent' bends a pin sideways, 'missing' leaves one out, 'short' cuts one.
-  """
-  x, y = _posed(rng, grid, 0.012, lambda: rng.normal(0, 0.04))
-  table = _table(rng, grid, (0.27, 0.33, 0.4))
+  """Draws a plastic housing with seven gold pins, one 'bent' or the like."""
+  angle, tone = lambda: rng.normal(0, 0.04), (0.27, 0.33, 0.4)
+  x, y, table = _posed(rng, grid, 0.012, angle, tone)
   plastic = c.varied(rng, (0.83, 0.82, 0.77), 0.012)
   gold = c.varied(rng, (0.85, 0.66, 0.3), 0.015)
   grain, cloud = grid.noise(rng, 120), grid.fractal(rng, 6)
