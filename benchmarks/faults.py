@@ -40,18 +40,14 @@ _SECONDS = flags.DEFINE_float('seconds', 1e9, 'After which none is begun.')
 _ONLY = flags.DEFINE_list('only', [], 'Which kinds; all if not given.')
 
 
-class Wrong(Exception):  # noqa: N818 - a finding.
-  """What should not have happened."""
-
-
 class LeftOut(Exception):  # noqa: N818 - a circumstance.
   """A fault that cannot be made to happen here."""
 
 
 def expect(holds: bool, what: str) -> None:
-  """Raises `Wrong` unless something holds."""
+  """Raises a `ValueError` unless something holds."""
   if not holds:
-    raise Wrong(what)
+    raise ValueError(what)
 
 
 def resumes(run: ShortRun, work: str, damaged: bool = False) -> str:
@@ -195,7 +191,7 @@ def main() -> None:
         except LeftOut as reason:
           ends[f'left out: {reason}'] += 1
           break
-        except (Wrong, OSError, subprocess.TimeoutExpired) as error:
+        except (ValueError, OSError, subprocess.TimeoutExpired) as error:
           ends['wrong'] += 1
           wrong.append(f'{work}: {error}')
           print(f'WRONG {wrong[-1]}')

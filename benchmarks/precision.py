@@ -32,10 +32,8 @@ CASES = {
 CATEGORIES = ('capsule', 'gasket', 'wood')
 
 
-def trained(
-  changes: dict[str, Any], workdir: pathlib.Path
-) -> tuple[dict, np.ndarray]:
-  """Trains; returns the results and losses `[category, seed, epoch]`."""
+def trained(changes: dict[str, Any], workdir: pathlib.Path) -> Any:
+  """Trains; returns categories' results, losses `[category, seed, epoch]`."""
   config = load_config('demo')
   config.name, config.seeds = 'precision', (0, 1)
   config.data.root, config.data.categories = _DATA.value, CATEGORIES
@@ -48,33 +46,26 @@ def trained(
   for name in CATEGORIES:
     with (workdir / f'curves/{name}.csv').open() as file:
       losses.append([float(row['loss']) for row in csv.DictReader(file)])
-  return table, np.reshape(losses, (len(CATEGORIES), 2, _EPOCHS.value))
-
-
-def of_training(folder: pathlib.Path) -> dict[str, Any]:
-  """Compares heads of the demo set, by case."""
-  found, exact = {}, None
-  for name, changes in CASES.items():
-    table, losses = trained(changes, folder / name)
-    exact = losses if exact is None else exact
-    differences = np.abs(losses - exact)
-    found[name] = {
-      'largest_difference_of_an_epochs_loss': float(differences.max()),
-      'of_the_first_epochs_loss': float(differences[:, :, 0].max()),
-    }
-    for metric in ('image_auroc', 'pixel_auroc'):
-      figures = [
-        table['categories'][one]['last'][metric]['mean'] for one in CATEGORIES
-      ]
-      found[name][metric] = statistics.fmean(figures)
-      found[name][f'{metric}_by_category'] = figures
-  return found
+  losses = np.reshape(losses, (len(CATEGORIES), 2, _EPOCHS.value))
+  return table['categories'], losses
 
 
 def main() -> None:
   """Runs the benchmark, prints it and writes its result."""
+  cases, exact = {}, None
   with tempfile.TemporaryDirectory() as folder:
-    cases = of_training(pathlib.Path(folder))
+    for name, changes in CASES.items():
+      table, losses = trained(changes, pathlib.Path(folder) / name)
+      exact = losses if exact is None else exact
+      differences = np.abs(losses - exact)
+      cases[name] = {
+        'largest_difference_of_an_epochs_loss': float(differences.max()),
+        'of_the_first_epochs_loss': float(differences[:, :, 0].max()),
+      }
+      for metric in ('image_auroc', 'pixel_auroc'):
+        figures = [table[one]['last'][metric]['mean'] for one in CATEGORIES]
+        cases[name][metric] = statistics.fmean(figures)
+        cases[name][f'{metric}_by_category'] = figures
   timing.write(
     'precision',
     {

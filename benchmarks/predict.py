@@ -68,34 +68,6 @@ def onnx(detector: pathlib.Path, folder: pathlib.Path) -> Callable[..., Any]:
   return lambda pixels: session.run(None, {name: pixels})
 
 
-def contenders(
-  device: str, folder: pathlib.Path
-) -> Callable[[], dict[str, Callable[[np.ndarray], object]]]:
-  """Returns what makes the functions that map pixels to maps and scores."""
-  import torch
-
-  from benchmarks import torch_simplenet
-
-  name, side = _BACKBONE.value, _SIDE.value
-  dtype = torch.bfloat16 if _PRECISION.value == 'bfloat16' else torch.float32
-  made = detectors(folder)
-  ours, ensemble = (
-    Detector.load(path, precision=_PRECISION.value) for path in made.values()
-  )
-  exported = {}
-  if device == 'cpu' and importlib.util.find_spec('jax2onnx'):
-    exported['ours, ONNX Runtime'] = onnx(made[1], folder / 'onnx')
-  released = torch_simplenet.Released(name, side).to(device)
-  return lambda: {
-    'released PyTorch': released.predict,
-    # Compiled anew for each size of a batch.
-    'lean PyTorch': torch_simplenet.compiled(name, side, device, dtype),
-    'ours': ours.infer,
-    f'ours, ensemble of {_ENSEMBLE}': ensemble.infer,
-    **exported,
-  }
-
-
 def measure(functions: dict[str, Any], batch: int, rounds: int) -> dict:
   """Times calls in turns."""
   times = timing.in_turns(functions, rounds)
@@ -113,28 +85,43 @@ def main() -> None:
   """Runs the benchmark, prints it and writes its result."""
   import torch
 
+  from benchmarks import torch_simplenet
+
   device = timing.torch_device(_PRECISION.value)
-  side, rng, found = _SIDE.value, np.random.default_rng(0), {}
+  name, side, precision = _BACKBONE.value, _SIDE.value, _PRECISION.value
+  dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
+  rng, found = np.random.default_rng(0), {}
   with tempfile.TemporaryDirectory() as folder:
-    make = contenders(device, pathlib.Path(folder))
+    made = detectors(pathlib.Path(folder))
+    one, five = (Detector.load(p, precision=precision) for p in made.values())
+    released = torch_simplenet.Released(name, side).to(device)
+    functions = {
+      'released PyTorch': released.predict,
+      'ours': one.infer,
+      f'ours, ensemble of {_ENSEMBLE}': five.infer,
+    }
+    if device == 'cpu' and importlib.util.find_spec('jax2onnx'):
+      exported = onnx(made[1], pathlib.Path(folder) / 'onnx')
+      functions['ours, ONNX Runtime'] = exported
     for size in map(int, _BATCHES.value):
+      # Compiled anew for each size of a batch.
       torch.compiler.reset()
+      lean = torch_simplenet.compiled(name, side, device, dtype)
       pixels = rng.integers(0, 256, (size, side, side, 3), np.uint8)
-      functions = {
-        name: functools.partial(function, pixels)
-        for name, function in make().items()
+      calls = {
+        kind: functools.partial(function, pixels)
+        for kind, function in {**functions, 'lean PyTorch': lean}.items()
       }
       rounds = max(_ROUNDS.value, 20 if size == 1 else 1)
-      figures = measure(functions, size, rounds)
-      found[f'batch {size}'] = {'host to host': figures}
+      found[f'batch {size}'] = {'host to host': measure(calls, size, rounds)}
   timing.write(
     'predict' if device == 'cpu' else 'predict_gpu',
     {
       'what': 'prediction: the released path and a lean one in PyTorch, and '
       'ours; medians, in turns',
-      'backbone': _BACKBONE.value,
+      'backbone': name,
       'side': side,
-      'precision': _PRECISION.value,
+      'precision': precision,
       'rounds': _ROUNDS.value,
       **found,
     },

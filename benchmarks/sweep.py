@@ -12,8 +12,6 @@ longer than one of as many epochs. Writes benchmarks/results/sweep.json
 import pathlib
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 
 import jax
 from absl import flags
@@ -42,13 +40,6 @@ def make_config(folder: pathlib.Path, epochs: int) -> Config:
   )
 
 
-def timed(run: Callable[..., object], *arguments: object) -> float:
-  """Returns the seconds that a call takes."""
-  start = time.perf_counter()
-  run(*arguments)
-  return time.perf_counter() - start
-
-
 def main() -> None:
   """Runs the benchmark and writes its result."""
   epochs = _EPOCHS.value
@@ -61,8 +52,10 @@ def main() -> None:
         config = make_config(folder, count).base
         config.evaluation.every, config.evaluation.pictures = count, 0
         workdir = folder / f'run {number} {count}'
-        seconds.append(timed(train.train_and_evaluate, config, workdir))
-    whole = timed(experiment.run, make_config(folder, epochs), folder / 'sweep')
+        run = train.train_and_evaluate
+        seconds.append(timing.seconds_of(run, config, workdir))
+    sweep = make_config(folder, epochs)
+    whole = timing.seconds_of(experiment.run, sweep, folder / 'sweep')
   short, long = (statistics.median(seconds) for seconds in runs.values())
   alone = len(_SIGMAS) * (long - short)
   on_cpu = jax.default_backend() == 'cpu'

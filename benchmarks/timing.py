@@ -32,15 +32,20 @@ def in_turns(
     function()
   for _ in range(rounds):
     for name, function in functions.items():
-      start = time.perf_counter()
-      function()
-      seconds[name].append(time.perf_counter() - start)
+      seconds[name].append(seconds_of(function))
   return seconds
 
 
 def define_precision(of: str) -> flags.FlagHolder[str]:
   """Defines --precision."""
   return flags.DEFINE_enum('precision', 'float32', _PRECISIONS, of)
+
+
+def seconds_of(function: Callable[..., object], *arguments: object) -> float:
+  """Returns the seconds that a call takes."""
+  start = time.perf_counter()
+  function(*arguments)
+  return time.perf_counter() - start
 
 
 def torch_device(precision: str) -> str:

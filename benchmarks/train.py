@@ -45,13 +45,6 @@ _SHARE = flags.DEFINE_float('share', 1.0, 'Share of its images.', 0.0, 1.0)
 _CROP = flags.DEFINE_integer('crop', 288, 'Side of an image, in pixels.', 32)
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-  """Returns the seconds that work takes."""
-  start = time.perf_counter()
-  work()
-  return time.perf_counter() - start
-
-
 def one_epoch(config: Any, folder: pathlib.Path) -> float:
   """Returns the seconds of an epoch of ours."""
 
@@ -59,7 +52,7 @@ def one_epoch(config: Any, folder: pathlib.Path) -> float:
     config.train.epochs = config.evaluation.every = epochs
     with tempfile.TemporaryDirectory(dir=folder) as name:
       workdir = pathlib.Path(name)
-      return seconds_of(lambda: train.train_and_evaluate(config, workdir))
+      return timing.seconds_of(train.train_and_evaluate, config, workdir)
 
   short = run(1)
   return (run(1 + _EPOCHS.value) - short) / _EPOCHS.value
@@ -127,7 +120,7 @@ def compare(
   found: dict[str, list[float]] = {name: [] for name in (*epochs, 'ours')}
   for _ in range(_ROUNDS.value):
     for name, epoch in epochs.items():
-      found[name].append(seconds_of(lambda epoch=epoch: finished(epoch)))
+      found[name].append(timing.seconds_of(finished, epoch))
     found['ours'].append(one_epoch(config, folder))
   seconds = {name: statistics.median(each) for name, each in found.items()}
   patches = batch * (side // 8) ** 2

@@ -64,12 +64,13 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       license=ARCHIVES[self.DATA_SET].terms,
     )
 
-  def _find(self, dl_manager: Any) -> Sequence[Category]:
-    """Returns the config's categories, as files."""
+  def _find(self, dl_manager: Any, name: str) -> Sequence[Category]:
+    """Returns a config's categories, as files."""
     raise NotImplementedError
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    found = self._find(dl_manager)
+    assert self.builder_config  # All of ours have several.
+    found = self._find(dl_manager, self.builder_config.name)
     train = [(one, Sample(path, GOOD)) for one in found for path in one.train]
     test = [(one, sample) for one in found for sample in one.test]
     splits = {'train': train, 'test': test}
@@ -107,8 +108,8 @@ class MvtecAd(_Builder):
     'simplenet_jax.download --dataset=mvtec_ad --root=MANUAL_DIR` puts them.'
   )
 
-  def _find(self, dl_manager: Any) -> Sequence[Category]:
-    root, name = Path(dl_manager.manual_dir), self.builder_config.name
+  def _find(self, dl_manager: Any, name: str) -> Sequence[Category]:
+    root = Path(dl_manager.manual_dir)
     root = root / 'mvtec' if (root / 'mvtec').is_dir() else root
     return folder.find(root, MVTEC_AD if name == ALL else (name,)).categories
 
@@ -128,15 +129,14 @@ class Cifar10OneClass(_Builder):
     'in the folder cifar10 of `manual_dir`.'
   )
 
-  def _find(self, dl_manager: Any) -> Sequence[Category]:
+  def _find(self, dl_manager: Any, name: str) -> Sequence[Category]:
     try:
       root = Path(dl_manager.manual_dir)
     except AssertionError:  # TFDS's way to say that there is no such directory.
       root = Path(dl_manager.download_dir)
     if not (root / 'cifar10').is_dir():
       obtain(ARCHIVES['cifar10'], root)
-    names = (self.builder_config.name,)
-    return public.find_cifar10(root / 'cifar10', names).categories
+    return public.find_cifar10(root / 'cifar10', (name,)).categories
 
 
 BUILDERS = {one.DATA_SET: one for one in (MvtecAd, Cifar10OneClass)}

@@ -88,7 +88,7 @@ def generate(
         jobs.append((category, 'test', flaws[kind], number))
     # NumPy and Pillow leave the interpreter lock alone while they work.
     with futures.ThreadPoolExecutor() as pool:
-      list(pool.map(lambda job: _write(made, seed, *job, size), jobs))
+      list(pool.map(lambda job: _write(made, seed, size, job), jobs))
     (made / MARKER).write_text(json.dumps(wanted, indent=2) + '\n')
     try:
       made.replace(root)
@@ -144,10 +144,9 @@ def _complete(root: Path, wanted: dict[str, Any]) -> bool:
   )
 
 
-def _write(
-  root: Path, seed: int, category: str, split: str, flaw: str, i: int, size: int
-) -> None:
-  image, mask = draw(seed, category, split, flaw, i, size)
+def _write(root: Path, seed: int, size: int, job: tuple[str, str, str, int]):
+  category, split, flaw, i = job
+  image, mask = draw(seed, *job, size)
   pictures = {f'{split}/{flaw or "good"}/{i:03}': image}
   if flaw:
     pictures[f'ground_truth/{flaw}/{i:03}_mask'] = mask * np.uint8(255)
