@@ -34,41 +34,43 @@ class Archive(NamedTuple):
 
 _LIMITS = ', no commercial use'  # Ends a licence that has to be accepted first.
 _BY_NC_SA = f'CC BY-NC-SA 4.0{_LIMITS} (https://creativecommons.org/licenses/by-nc-sa/4.0/)'
-_ARCHIVES = (
-  Archive(
-    'mvtec_ad',
-    'mvtec',
-    'https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/mvtec_anomaly_detection.tar.xz',
-    'cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d',
-    _BY_NC_SA,
-    'MVTec Software GmbH; Bergmann et al., IJCV 129, 2021',
-  ),
-  Archive(
-    'visa',
-    'visa',
-    'https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar',
-    '2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362',
-    'CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)',
-    'Zou et al., SPot-the-Difference, ECCV 2022',
-  ),
-  Archive(
-    'btad',
-    'btad',
-    'https://avires.dimi.uniud.it/papers/btad/btad.zip',
-    '461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a',
-    _BY_NC_SA,
-    'Mishra et al., VT-ADL, ISIE 2021',
-  ),
-  Archive(
-    'cifar10',
-    'cifar10',
-    'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz',
-    'c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd',
-    'no licence stated (https://www.cs.toronto.edu/~kriz/cifar.html)',
-    'Krizhevsky, Learning Multiple Layers of Features, 2009',
-  ),
-)
-ARCHIVES = {archive.name: archive for archive in _ARCHIVES}
+ARCHIVES = {
+  one.name: one
+  for one in (
+    Archive(
+      'mvtec_ad',
+      'mvtec',
+      'https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/mvtec_anomaly_detection.tar.xz',
+      'cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d',
+      _BY_NC_SA,
+      'MVTec Software GmbH; Bergmann et al., IJCV 129, 2021',
+    ),
+    Archive(
+      'visa',
+      'visa',
+      'https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar',
+      '2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362',
+      'CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)',
+      'Zou et al., SPot-the-Difference, ECCV 2022',
+    ),
+    Archive(
+      'btad',
+      'btad',
+      'https://avires.dimi.uniud.it/papers/btad/btad.zip',
+      '461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a',
+      _BY_NC_SA,
+      'Mishra et al., VT-ADL, ISIE 2021',
+    ),
+    Archive(
+      'cifar10',
+      'cifar10',
+      'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz',
+      'c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd',
+      'no licence stated (https://www.cs.toronto.edu/~kriz/cifar.html)',
+      'Krizhevsky, Learning Multiple Layers of Features, 2009',
+    ),
+  )
+}
 
 
 def obtain(

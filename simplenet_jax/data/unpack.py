@@ -106,12 +106,8 @@ def staged(target: Path) -> Iterator[Path]:
 
 
 def amount(count: float) -> str:
-  """Returns bytes as people say them: '12 kB', '850 MB', '5.3 GB'."""
-  for unit in ('bytes', 'kB', 'MB'):
-    if count < 999.5:
-      return f'{count:.0f} {unit}'
-    count /= 1000
-  return f'{count:.1f} GB'
+  """Returns bytes as people say them: '0.1 MB', '4,912.0 MB'."""
+  return f'{count / 1e6:,.1f} MB'
 
 
 def require_room(folder: Path, needed: int, purpose: str) -> None:

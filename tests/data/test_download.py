@@ -75,13 +75,13 @@ def test_a_connection_that_breaks_is_taken_up(server, target, delays, capsys):
   assert delays == [1.0]
   told = capsys.readouterr().out
   assert '127.0.0.1 broke off; tries again in 1 s' in told
-  assert 'downloads images.tar, 300 kB, 100 kB are here' in told
+  assert 'downloads images.tar, 0.3 MB, 0.1 MB are here' in told
 
 
 def test_breaks_without_progress_end(server, target, delays):
   server.ranges = False
   server.pieces = [PIECE] * 20
-  fails(server, target, 'broke off, 6 times, 100 kB are kept; start again')
+  fails(server, target, 'broke off, 6 times, 0.1 MB are kept; start again')
   assert len(server.asked) == 6
   assert delays == [1.0, 2.0, 4.0, 8.0, 16.0]
 
@@ -89,7 +89,7 @@ def test_breaks_without_progress_end(server, target, delays):
 def test_a_web_page_does_not_replace_what_has_come(server, target):
   begin(target)
   server.header = {'Content-Type': 'text/html'}
-  fails(server, target, 'with a web page, 6 times, 100 kB are kept')
+  fails(server, target, 'with a web page, 6 times, 0.1 MB are kept')
   server.header = {}
   fetch(server, target)
   assert server.sent[-1] == len(CONTENT) - PIECE
@@ -168,9 +168,9 @@ def test_a_full_disk_keeps_what_has_come(
   server, target, monkeypatch, file_limit
 ):
   file_limit(150_000)
-  fails(server, target, 'File too large after 150 kB, which are kept')
+  fails(server, target, 'File too large after 0.1 MB, which are kept')
   part = target.with_name('images.tar.part')
   assert part.read_bytes() == CONTENT[:150_000]
   usage = types.SimpleNamespace(free=1000)
   monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage)
-  fails(server, target, 'needs 150 kB, 1 kB are free')
+  fails(server, target, 'needs 0.1 MB, 0.0 MB are free')

@@ -159,12 +159,12 @@ def test_more_than_the_bounds(tmp_path, target, kind, monkeypatch):
   bomb = pack(tmp_path / f'bomb.{kind}', ('a', bytes(3_000_000)))
   if kind != 'tar':
     size = 100 * bomb.stat().st_size
-    refused(bomb, target, rf'or {size / 1000:.0f} kB in it')
+    refused(bomb, target, rf'or {size / 1e6:.1f} MB in it')
   archive = pack(tmp_path / f'set.{kind}', *FILES.items())
   monkeypatch.setattr(unpack, '_MOST_ENTRIES', 3)
   refused(archive, target, 'more than 3 entries')
   monkeypatch.setattr(unpack, '_MOST_BYTES', 500_000)
-  refused(archive, target, 'or 500 kB in it')
+  refused(archive, target, 'or 0.5 MB in it')
 
 
 @pytest.mark.parametrize('size', [50_000_000, 10**12, -512])
@@ -246,6 +246,6 @@ def test_a_full_disk_leaves_nothing(tmp_path, target, monkeypatch, file_limit):
   assert listing(target.parent) == []
   usage = types.SimpleNamespace(free=1000)
   monkeypatch.setattr(shutil, 'disk_usage', lambda _: usage)
-  with pytest.raises(OSError, match=r'needs \d+ kB, 1 kB are free'):
+  with pytest.raises(OSError, match=r'needs 0\.7 MB, 0\.0 MB are free'):
     extract(archive, target)
   assert listing(target.parent) == []
