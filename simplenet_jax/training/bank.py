@@ -1,16 +1,9 @@
-"""The feature bank: every image passes the frozen backbone once.
-
-Images are not augmented, so features never change. They are kept on the device,
-coarse levels at their own resolution, and every head, epoch and evaluation
-reads them. A bank has a fixed number of rows, one per image, that categories
-take and give back: programs that read it are compiled once.
-"""
+"""The backbone by a config, and the features that it makes of images."""
 
 import contextlib
 import dataclasses
-import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -22,9 +15,6 @@ from simplenet_jax.config import Config
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models import simplenet, weights
 
-# Images that are written at a time: one program serves all, and larger blocks
-# would pad more.
-BLOCK = 32
 _ROUNDING = 1e-6  # Relative; features that vary less do not vary.
 
 
@@ -111,64 +101,9 @@ def computing(device: Any) -> Iterator[Any]:
     yield device
 
 
-def row_type(shapes: Sequence[jax.ShapeDtypeStruct]) -> np.dtype:
-  """Returns the type of one image's features on the host, a field per level."""
-  return np.dtype(
-    [(f'level{i}', one.dtype, one.shape) for i, one in enumerate(shapes)]
-  )
-
-
-@functools.partial(jax.jit, donate_argnames='levels')
-def _put(levels, values, rows):
-  # Rows beyond the end pad a short batch and are dropped.
-  return tuple(
-    level.at[rows].set(value, mode='drop')
-    for level, value in zip(levels, values, strict=True)
-  )
-
-
-class Bank:
-  """Rows of features on one device."""
-
-  def __init__(
-    self, shapes: Sequence[jax.ShapeDtypeStruct], rows: int, device: Any = None
-  ):
-    """Allocates `rows` rows of `shapes`, which come from `Extractor.shapes`."""
-    self.device = device or jax.devices()[0]
-    self.rows, self.row_type = rows, row_type(shapes)
-    # [rows, h, w, channels] each. Every write replaces them (the old ones are
-    # donated), so they must be read anew each time.
-    self.levels = tuple(
-      jnp.zeros((rows, *shape.shape), shape.dtype, device=self.device)
-      for shape in shapes
-    )
-    self.free = list(range(rows))
-
-  def take(self, count: int) -> np.ndarray:
-    """Returns `count` of the free rows, int32, and marks them as taken."""
-    taken, self.free = self.free[:count], self.free[count:]
-    return np.array(taken, np.int32)
-
-  def give(self, rows: np.ndarray) -> None:
-    """Marks rows as free."""
-    self.free = sorted([*self.free, *rows.tolist()])
-
-  def put(self, values: Sequence[Any], rows: np.ndarray) -> None:
-    """Writes a batch's features to rows; beyond these it is padding."""
-    missing = len(values[0]) - len(rows)
-    rows = np.pad(rows, (0, missing), constant_values=self.rows)
-    self.levels = _put(self.levels, tuple(values), rows)
-
-  def write(self, levels: Sequence[np.ndarray], rows: np.ndarray) -> None:
-    """Copies features of images from the host to rows."""
-    for start in range(0, len(rows), BLOCK):
-      part = slice(start, start + BLOCK)
-      self.put([padded(level[part], BLOCK) for level in levels], rows[part])
-
-
 @jax.jit
-def _moments(levels, rows):
-  """Returns each image's mean and variance over its positions, `[rows, c]`."""
+def moments(levels: Sequence[jax.Array], rows: jax.Array) -> list[jax.Array]:
+  """Returns means and variances over images' positions, `[rows, dims]`."""
   found = []
   for level in levels:
     values = jnp.take(level, rows, axis=0, mode='clip').astype(jnp.float32)
@@ -176,25 +111,18 @@ def _moments(levels, rows):
   return [jnp.concatenate(parts, axis=1) for parts in zip(*found, strict=True)]
 
 
-def spread(home: Bank, parts: Iterable[np.ndarray]) -> float:
-  """Measures how wide some images' features spread.
+def spread(parts: Sequence[Sequence[np.ndarray]]) -> float:
+  """Returns how wide the features of images spread, by parts of `moments`.
 
   It is the root mean square, over the dimensions of all levels, of the standard
   deviation over all positions of all images. In units of it, noise is as strong
-  for weights of any scale, as with the released code's `auto_noise`. The
-  images' rows come in parts, of which one is read before the next is asked for.
+  for weights of any scale, as with the released code's `auto_noise`.
 
   Raises:
     ValueError: If features are not finite, or do not vary.
   """
-  moments = []
-  for rows in parts:
-    for start in range(0, len(rows), BLOCK):
-      some = rows[start : start + BLOCK]
-      found = _moments(home.levels, padded(some, BLOCK))
-      moments.append([np.asarray(one)[: len(some)] for one in found])
   means, inner = (
-    np.concatenate(one).astype(np.float64) for one in zip(*moments, strict=True)
+    np.concatenate(one).astype(np.float64) for one in zip(*parts, strict=True)
   )
   if not (np.isfinite(means).all() and np.isfinite(inner).all()):
     raise ValueError(

@@ -37,7 +37,7 @@ def key(inputs: Inputs, made_by: str) -> str:
 class FeatureCache:
   """A folder of features, of which the least recently used go first.
 
-  Features are arrays of records, one per image, see `bank.row_type`.
+  Features are arrays of records, one per image, see `layout.row_type`.
   """
 
   def __init__(self, folder: Path, gigabytes: float):

@@ -58,14 +58,26 @@ class DeviceTask:
   shapes: Shapes
 
   @property
+  def row_type(self) -> np.dtype:
+    """The type of one image's features on the host."""
+    return row_type(self.shapes)
+
+  @property
   def bank_bytes(self) -> int:
     """Size of the features on the device."""
-    return self.rows * bank.row_type(self.shapes).itemsize
+    return self.rows * self.row_type.itemsize
 
   @property
   def streamed(self) -> list[str]:
     """Categories that do not fit on the device."""
     return [one.name for one in self.categories if one.images > self.rows]
+
+
+def row_type(shapes: Shapes) -> np.dtype:
+  """Returns the type of one image's features, with a field for each level."""
+  return np.dtype(
+    [(f'level{i}', one.dtype, one.shape) for i, one in enumerate(shapes)]
+  )
 
 
 def make_jobs(config: Config, categories: Sequence[Inputs]) -> list[Job]:
@@ -103,7 +115,7 @@ def lay_out(
   named = {one.name: one for one in categories}
   devices, room = chosen_devices(config), {}
   for size, one in shapes.items():
-    room[size] = _budget(config, neighbours) // bank.row_type(one).itemsize
+    room[size] = _budget(config, neighbours) // row_type(one).itemsize
 
   def groups(part: Sequence[Job]) -> list[tuple[list[Job], list[Inputs]]]:
     """Divides heads by input size, with their categories."""

@@ -1,20 +1,26 @@
-"""Where the features of categories live: on the device, or streamed to it.
+"""The features of categories: on the device, or streamed to it.
 
-A category that fits the bank is extracted into rows of its own. Another is kept
-in host memory, or in a file where that is too small, and the images of the next
-steps are copied to the device while it computes.
+Every image passes the frozen backbone once: images are not augmented, so every
+head, epoch and evaluation reads the same features, coarse levels at their own
+resolution. A device has a fixed number of rows, one per image, that categories
+take and give back: programs that read them are compiled once. A category that
+does not fit is kept in host memory, or in a file where that is too small, and
+the images of the next steps are copied to the device while it computes.
 """
 
 import collections
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from simplenet_jax import environment
@@ -23,13 +29,16 @@ from simplenet_jax.data.loading import Decoder, processors
 from simplenet_jax.training import bank, cache, layout
 from simplenet_jax.training.layout import DeviceTask, RunInputs
 
+# Images that are written at a time: one program serves all, and larger blocks
+# would pad more.
+BLOCK = 32
 # Images decoded ahead of the backbone, at most; at 288 x 288 they take 250 kB
 # each.
 _AHEAD = 512
 # What features depend on beside settings, weights, images and the device.
 _PACKAGES = ('jax', 'jaxlib', 'numpy', 'pillow', 'simplenet-jax')
 
-Levels = Sequence[np.ndarray]
+Levels = Sequence[np.ndarray]  # `[images, h, w, channels]` each.
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing went wrong.
@@ -40,46 +49,21 @@ class Interrupted(Exception):  # noqa: N818 - nothing went wrong.
 class Features:
   """One category's features, all on the device or streamed to it."""
 
-  home: bank.Bank
   # The rows that they have, int32: one for each image or, where they are
   # streamed, a window for each of the heads that may read at a time.
   taken: np.ndarray
   levels: Levels | None = None  # On the host, where they are streamed.
   limit: int | None = None  # Images in a window; None for all.
-  spread: float | None = None  # See `measure_spread`.
+  spread: float = 1.0  # The unit of relative noise, see `bank.spread`.
 
-  def release(self) -> None:
-    """Gives the rows back and lets go of what is in host memory."""
-    self.levels = None
-    self.home.give(self.taken)
 
-  def rows(self, lane: int, images: np.ndarray) -> np.ndarray:
-    """Returns the rows of images, int32 of the shape of `images`.
-
-    Streamed features are copied to the lane's window, once programs that were
-    started earlier have read what was there.
-    """
-    if self.levels is None or self.limit is None:
-      return self.taken[images]
-    wanted, places = np.unique(images, return_inverse=True)
-    start = lane * self.limit
-    rows = self.taken[start : start + self.limit][: len(wanted)]
-    # Not all at once: host memory would hold as much as the window again.
-    for first in range(0, len(wanted), bank.BLOCK):
-      block = slice(first, first + bank.BLOCK)
-      values = [level[wanted[block]] for level in self.levels]
-      self.home.write(values, rows[block])
-    return rows[places].reshape(images.shape)
-
-  def measure_spread(self, lane: int, images: int) -> float:
-    """Returns `bank.spread` of the first `images`, the training images."""
-    if self.spread is None:
-      size = self.limit or images
-      starts = range(0, images, size)
-      parts = (np.arange(at, min(at + size, images)) for at in starts)
-      rows = (self.rows(lane, part) for part in parts)
-      self.spread = bank.spread(self.home, rows)
-    return self.spread
+@functools.partial(jax.jit, donate_argnames='levels')
+def _put(levels, values, rows):
+  # Rows beyond the end pad a short batch and are dropped.
+  return tuple(
+    level.at[rows].set(value, mode='drop')
+    for level, value in zip(levels, values, strict=True)
+  )
 
 
 class FeatureStore:
@@ -87,8 +71,14 @@ class FeatureStore:
 
   def __init__(self, run: RunInputs, task: DeviceTask):
     """Prepares to open a task's categories in the order of their use."""
-    self.home = bank.Bank(task.shapes, task.rows, task.device)
-    self._run, self._lanes = run, task.lanes
+    self._run, self._task = run, task
+    # [rows, h, w, channels] each. Every write replaces them (the old ones are
+    # donated), so they must be read anew each time.
+    self.levels = tuple(
+      jnp.zeros((task.rows, *one.shape), one.dtype, device=task.device)
+      for one in task.shapes
+    )
+    self._free = list(range(task.rows))
     self._weights = jax.device_put(run.weights.state, task.device)
     self._waiting = {one.name: one for one in task.categories}
     self._decoders: dict[str, Decoder] = {}
@@ -102,16 +92,14 @@ class FeatureStore:
     """Says whether there is room for a category, or it is there already."""
     if name in self._open:
       return True
-    images = self._waiting[name].images
-    if images > self.home.rows:  # Streamed, with the device to itself.
-      return len(self.home.free) == self.home.rows
-    return images <= len(self.home.free)
+    # One that is streamed has the device to itself.
+    return min(self._waiting[name].images, self._task.rows) <= len(self._free)
 
   def open(self, name: str) -> Features:
     """Returns the features of a category for which `can_open` holds.
 
     Raises:
-      ValueError: If an image cannot be decoded.
+      ValueError: If an image cannot be decoded, or noise cannot follow them.
       OSError: If one cannot be read, or the file of features not written.
       Interrupted: If the run is to stop.
     """
@@ -123,36 +111,86 @@ class FeatureStore:
   def release(self, name: str) -> None:
     """Gives a category's rows back, if it has any."""
     if features := self._open.pop(name, None):
-      features.release()
+      features.levels = None
+      self._free = sorted([*self._free, *features.taken.tolist()])
 
   def close(self) -> None:
     """Ends what is still being decoded."""
     for decoder in self._decoders.values():
       decoder.close()
 
+  def rows(
+    self, features: Features, lane: int, images: np.ndarray
+  ) -> np.ndarray:
+    """Returns the rows of images, int32 of the shape of `images`.
+
+    Streamed features are copied to the lane's window, once programs that were
+    started earlier have read what was there.
+    """
+    if features.levels is None or features.limit is None:
+      return features.taken[images]
+    wanted, places = np.unique(images, return_inverse=True)
+    start = lane * features.limit
+    rows = features.taken[start : start + features.limit][: len(wanted)]
+    # Not all at once: host memory would hold as much as the window again.
+    for first in range(0, len(wanted), BLOCK):
+      block = slice(first, first + BLOCK)
+      values = [level[wanted[block]] for level in features.levels]
+      self._write(values, rows[block])
+    return rows[places].reshape(images.shape)
+
+  def _put(self, values: Sequence[Any], rows: np.ndarray) -> None:
+    """Writes a batch's features to rows; beyond these it is padding."""
+    missing = len(values[0]) - len(rows)
+    rows = np.pad(rows, (0, missing), constant_values=self._task.rows)
+    self.levels = _put(self.levels, tuple(values), rows)
+
+  def _write(self, levels: Levels, rows: np.ndarray) -> None:
+    """Copies features from the host to rows."""
+    for start in range(0, len(rows), BLOCK):
+      part = slice(start, start + BLOCK)
+      values = [bank.padded(level[part], BLOCK) for level in levels]
+      self._put(values, rows[part])
+
   def _load(self, inputs: Inputs) -> Features:
-    home, fits = self.home, inputs.images <= self.home.rows
+    count, fits = inputs.images, inputs.images <= self._task.rows
     levels = self._from_cache(inputs) if self._cache else None
     if not fits:
       levels = levels or self._on_host(inputs)
-      window = home.rows // self._lanes
-      return Features(home, home.take(home.rows), levels, window)
-    features = Features(home, home.take(inputs.images))
+      count = self._task.rows
+    taken, self._free = self._free[:count], self._free[count:]
+    features = Features(np.array(taken, np.int32))
+    self._open[inputs.name] = features
     try:
-      if levels:
-        home.write(levels, features.taken)
+      if not fits:
+        features.levels = levels
+        features.limit = self._task.rows // self._task.lanes
+      elif levels:
+        self._write(levels, features.taken)
       else:
         self._extract(
-          inputs, lambda part, found: home.put(found, features.taken[part])
+          inputs, lambda part, found: self._put(found, features.taken[part])
         )
+      if self._run.config.train.noise == 'relative':
+        features.spread = self._spread(features, len(inputs.train))
     except BaseException:
-      features.release()
+      self.release(inputs.name)
       raise
     return features
 
+  def _spread(self, features: Features, images: int) -> float:
+    """Measures how wide the features of the first images spread."""
+    moments, size = [], min(BLOCK, features.limit or BLOCK)
+    for start in range(0, images, size):
+      some = np.arange(start, min(start + size, images))
+      rows = bank.padded(self.rows(features, 0, some), BLOCK)
+      found = bank.moments(self.levels, rows)
+      moments.append([np.asarray(one)[: len(some)] for one in found])
+    return bank.spread(moments)
+
   def _from_cache(self, inputs: Inputs) -> Levels | None:
     """Returns features from the cache, which is filled where it lacks them."""
-    key, kind = self._key(inputs), self.home.row_type
+    key, kind = self._key(inputs), self._task.row_type
     found = self._cache.read(key, kind, inputs.images)
     if found is not None:
       self._run.on_batch(inputs.name, inputs.images, inputs.images)
@@ -166,7 +204,7 @@ class FeatureStore:
       backbone = config.backbone.to_dict() | {'weights': ''}  # A mere name.
       made_by = [
         *(self._run.weights.sha256, backbone, config.patch.to_dict()),
-        *(config.bank.dtype, config.data.bits, self.home.device.device_kind),
+        *(config.bank.dtype, config.data.bits, self._task.device.device_kind),
         *(versions[name] for name in _PACKAGES),
       ]
       described = json.dumps(made_by, sort_keys=True)
@@ -175,7 +213,7 @@ class FeatureStore:
 
   def _on_host(self, inputs: Inputs) -> Levels:
     """Extracts to host memory, or to a file where they do not fit there."""
-    run, kind = self._run, self.home.row_type
+    run, kind = self._run, self._task.row_type
     asked, size = run.config.bank.host_gb, inputs.images * kind.itemsize
     room = int(asked * 1e9) or layout.host_memory() // 4 // run.neighbours
     # Every device of this process has a share.
@@ -252,5 +290,5 @@ class FeatureStore:
 
 
 def _levels(records: np.ndarray) -> Levels:
-  """Returns the features `[images, h, w, channels]` of each level, as views."""
+  """Returns the features of each level, as views of an array of records."""
   return [records[name] for name in records.dtype.names or ()]

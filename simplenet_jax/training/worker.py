@@ -52,16 +52,9 @@ class ActiveHead:
     return min(to_evaluation, to_end, limit // self.job.batch_size)
 
 
-@dataclasses.dataclass
-class Outcome:
-  """What will come of a chunk of steps for one head."""
-
-  head: ActiveHead
-  scores: list[jax.Array]  # Of the test images where an evaluation was due.
-  state: HeadState | None = None  # To be saved.
-  weights: Tree | None = None  # Of a head that ends.
-
-
+# What will come of a chunk of steps for one head: scores of the test images if
+# an evaluation was due, its state if it is to be saved, its weights if it ends.
+Outcome = tuple[ActiveHead, list[jax.Array], HeadState | None, Tree | None]
 Chunk = tuple[int, StepMetrics, list[Outcome]]  # The first are its steps.
 
 
@@ -152,9 +145,7 @@ class DeviceLoop:
     """Puts a head into a lane, with its features; None if there are none."""
     run, name = self._run, job.category
     try:
-      features, sigma = self._store.open(name), run.config.train.sigma
-      if run.config.train.noise == 'relative':
-        sigma *= features.measure_spread(lane, job.images)
+      features = self._store.open(name)
       saved = None
       if run.checkpoints:
         saved = run.checkpoints.load(job, run.rank(name))
@@ -177,6 +168,7 @@ class DeviceLoop:
     self._states = lanes.put(self._states, jnp.int32(lane), state)
     key = np.asarray(jax.random.key_data(step.head_key(job.seed, name)))
     period = scoring_period(run.config, job) if self._tests[name] else job.steps
+    sigma = run.config.train.sigma * features.spread
     return ActiveHead(
       job, lane, progress, features, key, sigma, period, progress.step
     )
@@ -189,7 +181,7 @@ class DeviceLoop:
     self._states, metrics = lanes.advance(
       self._run.recipe,
       self._states,
-      self._store.home.levels,
+      self._store.levels,
       inputs,
       jnp.int32(count),
     )
@@ -201,15 +193,14 @@ class DeviceLoop:
       head.step += count
       ends = head.step == head.job.steps
       scored = ends or head.step % head.period == 0
-      one = Outcome(head, self._score(head) if scored else [])
-      if ends:
-        one.weights = self._take(head).weights_to_score
+      scores = self._score(head) if scored else []
+      state = self._take(head) if ends or due else None
+      if ends and state:
+        outcomes.append((head, scores, None, state.weights_to_score))
         self._leave(head)
-      elif due:
-        one.state = self._take(head)
-      outcomes.append(one)
-    parts = [(one.scores, one.state, one.weights) for one in outcomes]
-    for leaf in jax.tree.leaves((metrics, parts)):
+      else:
+        outcomes.append((head, scores, state, None))
+    for leaf in jax.tree.leaves((metrics, [one[1:] for one in outcomes])):
       leaf.copy_to_host_async()
     return count, metrics, outcomes
 
@@ -227,7 +218,7 @@ class DeviceLoop:
     for head in heads:
       lane, begun = head.lane, head.step
       images, valid[lane, :count] = batches(head.job, begun, count)
-      rows[lane, :count] = head.features.rows(lane, images)
+      rows[lane, :count] = self._store.rows(head.features, lane, images)
       keys[lane], first[lane], sigma[lane] = head.key, begun, head.sigma
       rate[lane, :count] = rates(
         head.job, begun, count, schedule=train.schedule, warmup=train.warmup
@@ -242,13 +233,13 @@ class DeviceLoop:
     size = min(lanes.SCORED, head.features.limit or lanes.SCORED)
     for start in range(train, end, size):
       images = np.arange(start, min(start + size, end))
-      rows = bank.padded(head.features.rows(head.lane, images), lanes.SCORED)
+      rows = self._store.rows(head.features, head.lane, images)
       found = lanes.score(
         self._run.recipe,
         self._states,
         jnp.int32(head.lane),
-        self._store.home.levels,
-        jnp.asarray(rows),
+        self._store.levels,
+        jnp.asarray(bank.padded(rows, lanes.SCORED)),
       )
       scores.append(found[: len(images)])
     return scores
@@ -271,31 +262,33 @@ class DeviceLoop:
     per_step, self._read = (now - self._read) / count, now
     # Not more than double: the first call compiles.
     self._chunk = max(1, min(int(_SECONDS / per_step), 2 * self._chunk))
-    going_on = [one for one in outcomes if not one.head.progress.error]
     # All heads' metrics first: an error while one is saved leaves the others
     # whole, and they can be saved.
-    for one in going_on:
-      self._add(one, values[:, one.head.lane, :count])
-    for one in going_on:
-      progress = one.head.progress
+    for head, scores, _, _ in outcomes:
+      if not head.progress.error:
+        self._add(head, values[:, head.lane, :count], scores)
+    for head, _, state, weights in outcomes:
+      progress = head.progress
       if progress.error:
         continue
-      if one.state:
-        self._save(progress, one.state)
+      if state:
+        self._save(progress, state)
       self._run.on_steps(progress)
-      if one.weights:
-        progress.head = flat(one.weights)
+      if weights:
+        progress.head = flat(weights)
         self._save(progress, None)
         self._emit(progress)
 
-  def _add(self, one: Outcome, values: np.ndarray) -> None:
+  def _add(
+    self, head: ActiveHead, values: np.ndarray, scores: list[jax.Array]
+  ) -> None:
     """Adds to a head's progress; gives it up where that is not finite."""
-    head, progress = one.head, one.head.progress
+    progress = head.progress
     try:
       progress.add_metrics(values)
-      if one.scores:
+      if scores:
         epoch = progress.step // head.job.steps_per_epoch
-        progress.add_scores(epoch, np.concatenate(one.scores))
+        progress.add_scores(epoch, np.concatenate(scores))
     except ValueError as error:
       progress.error = str(error)
       if self._lanes[head.lane] is head:

@@ -1,6 +1,5 @@
 """Weights by name: downloads, the cache, and what is said without either."""
 
-import contextlib
 import hashlib
 import http.server
 import os
@@ -15,44 +14,6 @@ from simplenet_jax.models import weights
 from tests.models import fabricated
 
 NAME = 'timm/resnet18.tv_in1k'
-URL = f'/{NAME}/resolve/main/model.safetensors'
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-  """As much of the Hugging Face hub as serves one file of one repository."""
-
-  files: dict[str, bytes]
-
-  def do_GET(self):
-    content = self.files.get(self.path)
-    self.send_response(404 if content is None else 200)
-    if content is None:
-      self.send_header('X-Error-Code', 'RepoNotFound')
-    else:
-      self.send_header('ETag', f'"{hashlib.sha256(content).hexdigest()}"')
-      self.send_header('X-Repo-Commit', 'c' * 40)
-    self.send_header('Content-Length', str(len(content or b'')))
-    self.end_headers()
-    if self.command == 'GET':
-      self.wfile.write(content or b'')
-
-  do_HEAD = do_GET  # noqa: N815
-
-  def log_message(self, format, *args):
-    pass
-
-
-@contextlib.contextmanager
-def serve(files):
-  handler = type('Handler', (Hub,), {'files': files})
-  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
-  with server:
-    threading.Thread(target=server.serve_forever).start()
-    try:
-      yield f'http://127.0.0.1:{server.server_port}'
-    finally:
-      server.shutdown()
-
 
 PROGRAM = """
 import sys
@@ -66,10 +27,42 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.fixture
+def hub(tmp_path):
+  """As much of the Hugging Face hub as serves one file; its address, sha256."""
+  demo = fabricated.tensors('demo_resnet')
+  content = fabricated.write(tmp_path / 'a.safetensors', demo).read_bytes()
+  sha256 = hashlib.sha256(content).hexdigest()
+
+  class Hub(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+      known = self.path == f'/{NAME}/resolve/main/model.safetensors'
+      self.send_response(200 if known else 404)
+      if known:
+        self.send_header('ETag', f'"{sha256}"')
+        self.send_header('X-Repo-Commit', 'c' * 40)
+      else:
+        self.send_header('X-Error-Code', 'RepoNotFound')
+      body = content if known else b''
+      self.send_header('Content-Length', str(len(body)))
+      self.end_headers()
+      if self.command == 'GET':
+        self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, format, *args):
+      pass
+
+  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Hub) as server:
+    threading.Thread(target=server.serve_forever).start()
+    yield server, f'http://127.0.0.1:{server.server_port}', sha256
+    server.shutdown()
+
+
 def load_elsewhere(cache, *names, **variables):
   """Loads in a fresh process, since the hub's client reads these at import."""
-  environment = {
-    **os.environ,
+  settings = {
     'HF_HOME': str(cache),
     'HF_HUB_CACHE': str(cache),
     'HF_HUB_OFFLINE': '0',
@@ -79,14 +72,13 @@ def load_elsewhere(cache, *names, **variables):
   }
   done = subprocess.run(
     [sys.executable, '-c', PROGRAM, *names],
-    env=environment,
+    env=os.environ | settings,
     capture_output=True,
     text=True,
     timeout=120,
   )
-  assert done.returncode == 0, done.stderr
   # The client's warnings and bars are not to be seen.
-  assert not done.stderr
+  assert (done.returncode, done.stderr) == (0, '')
   return done.stdout.splitlines()
 
 
@@ -97,14 +89,10 @@ def refusal(name, endpoint, cause):
   )
 
 
-def test_download_then_offline(tmp_path):
-  demo = fabricated.tensors('demo_resnet')
-  path = fabricated.write(tmp_path / 'net.safetensors', demo)
-  content = path.read_bytes()
-  sha256 = hashlib.sha256(content).hexdigest()
-  cache = tmp_path / 'cache'
-  with serve({URL: content}) as endpoint:
-    lines = load_elsewhere(cache, NAME, 'timm/none', HF_ENDPOINT=endpoint)
+def test_download_then_offline(tmp_path, hub):
+  server, endpoint, sha256 = hub
+  cache, where = tmp_path / 'cache', {'HF_ENDPOINT': endpoint}
+  lines = load_elsewhere(cache, NAME, 'timm/none', **where)
   assert lines[0] == (
     f'Downloads model.safetensors of {NAME} from {endpoint} to {cache}'
   )
@@ -116,14 +104,14 @@ def test_download_then_offline(tmp_path):
   assert len(lines) == 4
 
   # The server is gone; the cache serves, whether or not that is known.
-  offline = {'HF_ENDPOINT': endpoint, 'HF_HUB_OFFLINE': '1'}
+  server.server_close()
+  offline = where | {'HF_HUB_OFFLINE': '1'}
   lines = load_elsewhere(cache, NAME, 'timm/none', **offline)
   assert lines[0] == f'{NAME} {sha256}'
   assert lines[1].startswith(f'{start}OfflineModeIsEnabled: Cannot reach')
   assert 'unset the `HF_HUB_OFFLINE` environment variable' in lines[1]
   assert len(lines) == 2
-  lines = load_elsewhere(cache, NAME, HF_ENDPOINT=endpoint)
-  assert lines == [f'{NAME} {sha256}']
+  assert load_elsewhere(cache, NAME, **where) == [f'{NAME} {sha256}']
 
 
 def test_failed_download_is_one_clear_line(monkeypatch):

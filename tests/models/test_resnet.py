@@ -104,20 +104,6 @@ def test_probe_moves_statistics_as_torch_does_in_train_mode(architecture):
     assert (value != plain[name]).any()
 
 
-def test_folding_rounds_once():
-  tensors = torch_resnet.tensors(torch_resnet.fabricate('demo_resnet'))
-  folded = resnet.fold(tensors, 'demo_resnet', (1,))
-  scale, bias, mean, var = (
-    tensors[f'bn1.{leaf}'].astype(np.float64)
-    for leaf in ('weight', 'bias', 'running_mean', 'running_var')
-  )
-  factor = scale / (var + 1e-5) ** 0.5
-  kernel = tensors['conv1.weight'].transpose(2, 3, 1, 0) * factor
-  close = functools.partial(np.testing.assert_allclose, rtol=2**-23, atol=0)
-  close(folded['conv1.kernel'], kernel)
-  close(folded['conv1.bias'], bias - mean * factor)
-
-
 @pytest.mark.parametrize('architecture', resnet.ARCHITECTURES)
 def test_parameter_count(architecture):
   every = resnet.layers(architecture, LEVELS)

@@ -18,7 +18,7 @@ SHAPES = [
   jax.ShapeDtypeStruct((4, 4, 3), np.float32),
   jax.ShapeDtypeStruct((2, 2, 5), jax.numpy.bfloat16),
 ]
-IMAGES, KIND = 6, bank.row_type(SHAPES)
+IMAGES, KIND = 6, layout.row_type(SHAPES)
 BYTES = 4 + 6 * (4 * 4 * 3 * 4 + 2 * 2 * 5 * 2)
 
 
@@ -86,8 +86,7 @@ def key_of(config):
   run = layout.RunInputs(
     config, bank.make_extractor(config), weights, *[None] * 7
   )
-  home = bank.Bank(SHAPES, 1)
-  task = layout.DeviceTask(home.device, (), (one,), 1, 1, SHAPES)
+  task = layout.DeviceTask(jax.devices()[0], (), (one,), 1, 1, SHAPES)
   return store.FeatureStore(run, task)._key(one)
 
 
@@ -136,13 +135,10 @@ def test_the_least_recently_used_goes_first(tmp_path, capsys):
   assert 'raise --config.bank.cache_gb' in capsys.readouterr().out
 
 
-def test_a_run_whose_features_are_too_many_goes_on(config, tmp_path, capsys):
+def test_a_run_whose_features_are_too_many_goes_on(config, capsys):
   config.bank.cache_gb = 1e-9
-  found = Ran(config)
+  assert all(head.finished for head in Ran(config).heads.values())
   assert 'not kept in the cache' in capsys.readouterr().out
-  assert not list((tmp_path / 'cache').iterdir())
-  config.bank.cache = ''
-  assert Ran(config) == found
 
 
 def test_what_a_kill_has_left_is_removed(tmp_path):

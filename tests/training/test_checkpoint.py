@@ -1,3 +1,5 @@
+"""Heads on disk: whole or not there, and the latest that can be read."""
+
 import numpy as np
 import pytest
 import safetensors
@@ -33,20 +35,13 @@ def state_of(progress):
 
 
 def save(folder, *heads):
-  checkpoints = Checkpoints(folder)
   for progress in heads:
-    checkpoints.save(
-      progress, None if progress.finished else state_of(progress)
-    )
-  checkpoints.close()
+    state = None if progress.finished else state_of(progress)
+    Checkpoints(folder).save(progress, state)
 
 
 def load(folder, job=JOB):
-  checkpoints = Checkpoints(folder)
-  try:
-    return checkpoints.load(job, rank)
-  finally:
-    checkpoints.close()
+  return Checkpoints(folder).load(job, rank)
 
 
 def home_of(folder, job=JOB):
@@ -68,15 +63,12 @@ def test_a_head_under_way_goes_on_from_where_it_was(tmp_path):
   progress, state = grow(HeadProgress(JOB, rank), 3), init(JOB)
   for epoch, value in ((1, 0.9), (2, 0.5), (3, 0.7)):
     progress.add_scores(epoch, make_scores(value))
-  checkpoints = Checkpoints(tmp_path)
-  checkpoints.save(progress, flat(state))
-  checkpoints.close()
+  Checkpoints(tmp_path).save(progress, flat(state))
   found, leaves = load(tmp_path)
   assert (found.job, found.step) == (JOB, 9)
   np.testing.assert_array_equal(found.metrics, progress.metrics)
   assert list(found.scores) == [1, 3]
   assert_same(found.scores, progress.scores)
-  assert_same(leaves, flat(state))
   assert_equal(unflat(leaves, state), state)
   assert not found.finished
   assert found.head is None
@@ -85,13 +77,15 @@ def test_a_head_under_way_goes_on_from_where_it_was(tmp_path):
   assert list(found.scores) == [1, 4]
 
 
-def test_a_finished_head_comes_back_whole(tmp_path):
-  progress = grow(HeadProgress(JOB, rank), 4)
-  progress.add_scores(4, make_scores(0.5))
+def test_a_finished_head_comes_back_whole_and_alone(tmp_path):
+  progress = grow(HeadProgress(JOB, rank), 3)
+  save(tmp_path, progress)
+  grow(progress).add_scores(4, make_scores(0.5))
   progress.head = {
     'params.kernel': np.array([[np.nan, -0.0], [1e-40, np.inf]], np.float32)
   }
   save(tmp_path, progress)
+  assert steps_in(tmp_path) == {'12'}  # Nothing goes on from the others.
   found, state = load(tmp_path)
   assert found.finished
   assert (found.step, state) == (12, {})
@@ -111,28 +105,12 @@ def test_where_nothing_was_saved_nothing_is_found(tmp_path):
 def test_the_latest_wins_and_the_one_before_is_kept(tmp_path):
   progress = HeadProgress(JOB)
   for kept in ({'3'}, {'3', '6'}, {'6', '9'}):
-    save(tmp_path, grow(progress))
+    grow(progress)
+    for _ in range(2):  # It can be saved twice as it is.
+      save(tmp_path, progress)
     assert steps_in(tmp_path) == kept
     found, state = load(tmp_path)
     assert found.step == state['count'] == progress.step
-
-
-def test_no_save_is_left_out_however_soon_it_follows(tmp_path):
-  progress, checkpoints = HeadProgress(JOB), Checkpoints(tmp_path)
-  for _ in range(3):
-    grow(progress)
-    for _ in range(2):  # It can be saved twice as it is.
-      checkpoints.save(progress, state_of(progress))
-  before = progress.metrics.copy()
-  progress.metrics[:] = -1  # A save is of the moment it was made.
-  checkpoints.close()
-  assert steps_in(tmp_path) == {'6', '9'}
-  np.testing.assert_array_equal(load(tmp_path)[0].metrics, before)
-  progress.metrics[:] = before
-  grow(progress).head = {'kernel': np.eye(2, dtype='f')}
-  save(tmp_path, progress)
-  assert steps_in(tmp_path) == {'12'}  # Nothing goes on from the others.
-  assert_same(load(tmp_path)[0].head, progress.head)
 
 
 @pytest.mark.parametrize('missing', [None, 'arrays.safetensors'])
@@ -159,13 +137,11 @@ def test_heads_do_not_see_each_other_whatever_their_names(tmp_path):
     grow(HeadProgress(job), 1 + number % 3) for number, job in enumerate(jobs)
   ]
   save(tmp_path, *heads)
-  checkpoints = Checkpoints(tmp_path)
   for progress in heads:
-    found, state = checkpoints.load(progress.job)
+    found, state = load(tmp_path, progress.job)
     assert found.job == progress.job
     np.testing.assert_array_equal(found.metrics, progress.metrics)
     assert_same(state, state_of(progress))
-  checkpoints.close()
 
 
 @pytest.mark.parametrize('damage', ['flipped', 'truncated', 'emptied', 'lost'])
@@ -191,9 +167,12 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
   assert 'the one before it is taken' in told
   assert checkpoints.progress(JOB) == 3
   assert not capsys.readouterr().out  # Once is enough.
-  # The next save puts a whole one in its place.
-  checkpoints.save(grow(found), state_of(found))
-  checkpoints.close()
+  # A save before it takes its place, and so does one of the same step.
+  later = HeadProgress(JOB)
+  later.add_metrics(found.metrics[:, :4])
+  save(tmp_path, later)
+  assert steps_in(tmp_path) == {'3', '4'}
+  save(tmp_path, grow(found))
   assert load(tmp_path)[0].step == 6
 
 
@@ -207,9 +186,7 @@ def test_what_a_kill_left_beside_a_finished_head_is_removed(tmp_path):
   save(tmp_path, progress)
   left.rename(earlier)
   (home / '6.orbax-checkpoint-tmp').mkdir()
-  checkpoints = Checkpoints(tmp_path)
-  assert checkpoints.progress(JOB) == JOB.steps
-  checkpoints.close()
+  assert Checkpoints(tmp_path).progress(JOB) == JOB.steps
   assert steps_in(tmp_path) == {str(JOB.steps)}
 
 
@@ -218,11 +195,8 @@ def test_processes_take_up_each_others_heads(tmp_path):
   assert checkpoints.progress(JOB) == 0
   for _ in range(2):
     checkpoints.save(grow(progress), state_of(progress))
-  checkpoints.close()
-  other = Checkpoints(tmp_path)
-  found, _ = other.load(JOB)
-  other.save(grow(found), state_of(found))
-  other.close()
+  found, _ = load(tmp_path)
+  save(tmp_path, grow(found))
   # What the first has seen does not hide it, and counting changes nothing.
   assert checkpoints.progress(JOB) == 9
   assert steps_in(tmp_path) == {'6', '9'}
@@ -252,6 +226,5 @@ def test_a_save_that_failed_is_told_and_a_second_one_raises(
   with pytest.raises(OSError, match=r'arrays.safetensors: cannot be written'):
     checkpoints.save(progress, state_of(progress))
   assert load(tmp_path)[0].step == 6
-  finished = grow(HeadProgress(make_job(3)), 4)
   with pytest.raises(OSError, match='No space left on device'):
-    checkpoints.save(finished)
+    checkpoints.save(grow(HeadProgress(make_job(3)), 4))  # A finished head.

@@ -56,11 +56,6 @@ def test_lanes_of_one_device_waste_at_most_five_percent(seeds, most):
     assert waste(jobs, 15) > 0.3
 
 
-def test_more_devices_than_heads_leave_some_idle():
-  assigned = assign(make_jobs((10, 20)), 3)
-  assert sorted(map(len, assigned)) == [0, 1, 1]
-
-
 def test_an_epoch_sees_every_image_once_in_another_order():
   job = Job('part', 3, 10, 4, 2)
   indices, valid = batches(job, 0, 6)

@@ -1,7 +1,6 @@
 """Compiled loops over steps, on one device."""
 
 import dataclasses
-import re
 
 import jax
 import jax.numpy as jnp
@@ -125,16 +124,6 @@ def test_a_schedule_can_be_cut_anywhere(width):
   assert_equal(whole, cut)
 
 
-def test_same_seed_same_head_other_seed_other_head():
-  first, losses = train([make_job(3)])
-  again, _ = train([make_job(3)])
-  assert_equal(first, again)
-  _, other = train([make_job(4)])
-  _, elsewhere = train([make_job(3, 'other part')])
-  assert not np.array_equal(losses, other)
-  assert not np.array_equal(losses, elsewhere)
-
-
 def test_a_head_does_not_depend_on_its_neighbours():
   with_one, losses = train([make_job(0), make_job(1), make_job(2)])
   with_other, other_losses = train(
@@ -161,15 +150,6 @@ def test_padding_is_never_read():
   assert_equal(clean, padded)
 
 
-def test_training_separates_normal_patches_from_counterfeits():
-  config = make_config()
-  config.train.discriminator.learning_rate = 0.02
-  recipe = step.make_recipe(config, STARTS)
-  job = Job('part', 0, 10, 4, epochs=60)
-  _, losses = train([job], cuts=(12,) * 15, recipe=recipe, sigma=2.0)
-  assert losses[0, -3:].mean() < 0.7 * losses[0, :3].mean()
-
-
 def test_scores_are_those_of_each_head_on_each_image():
   states, _ = train([make_job(0), make_job(1)])
   rows = np.array([7, 2, 19, 0, 4, 4, 1, 3], np.int32)
@@ -179,39 +159,6 @@ def test_scores_are_those_of_each_head_on_each_image():
       RECIPE, lane(states, index), [level[rows] for level in LEVELS]
     )
     np.testing.assert_allclose(scores, alone, atol=1e-5)
-
-
-COLLECTIVES = re.compile(
-  r' (?:all-\w+|reduce-scatter|collective-\w+|send|recv)(?:-start)?\('
-)
-
-
-@pytest.mark.parametrize('coupled', [False, True])
-def test_lanes_on_several_devices_never_communicate(coupled):
-  """Spread over a mesh, lanes need no collective: none reads another's data."""
-  jobs = [make_job(seed) for seed in range(8)]
-  states = stack([init(job) for job in jobs])
-  mesh = jax.sharding.Mesh(jax.devices()[:8], ('lanes',))
-  spread, copied = (
-    jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
-    for axes in (('lanes',), ())
-  )
-  arguments = (
-    jax.device_put(states, spread),
-    jax.device_put(LEVELS, copied),
-    jax.device_put(work_of(jobs), spread),
-    jnp.int32(STEPS),
-  )
-
-  def program(states, levels, work, count):
-    states, metrics = lanes.advance(RECIPE, states, levels, work, count)
-    if coupled:  # As a control: this one must be found out.
-      metrics = jax.tree.map(lambda leaf: leaf - leaf.mean(0), metrics)
-    return states, metrics
-
-  compiled = jax.jit(program).lower(*arguments).compile()
-  found = COLLECTIVES.findall(compiled.as_text())
-  assert bool(found) == coupled
 
 
 def test_rates_scale_the_steps():

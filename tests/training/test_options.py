@@ -61,47 +61,12 @@ def test_the_average_is_what_is_kept(alone, config):
     )
 
 
-def test_the_spread_is_that_of_all_positions(alone):
-  home = bank.Bank(alone.tasks[0].shapes, 40)
-  rng = np.random.default_rng(0)
-  values = [
-    rng.normal(3, 2, (40, *level.shape[1:])).astype(np.float32)
-    for level in home.levels
-  ]
-  home.write(values, np.arange(40))
-  variances = [level[:37].var(axis=(0, 1, 2)) for level in values]
-  expected = np.sqrt(np.mean(np.concatenate(variances)))
-  found = bank.spread(home, [np.arange(30), np.arange(30, 37)])
-  assert found == pytest.approx(expected, rel=1e-5)
-  assert bank.spread(home, [np.arange(37)]) == found
-
-
-@pytest.mark.parametrize(
-  ('value', 'message'),
-  [
-    (1.7, 'do not vary; give other images'),
-    (np.nan, 'not finite; use --config.bank.dtype=float32'),
-  ],
-)
-def test_features_that_noise_cannot_follow_are_told(alone, value, message):
-  home = bank.Bank(alone.tasks[0].shapes, 4)
-  home.write(
-    [np.full(level.shape, value, np.float32) for level in home.levels],
-    np.arange(4),
-  )
-  with pytest.raises(ValueError, match=message):
-    bank.spread(home, [np.arange(4)])
-
-
 def test_relative_noise_is_in_units_of_the_spread(alone, config, monkeypatch):
   config.data.categories, config.seeds = ('nut',), (0,)
   measure, found = bank.spread, []
-
-  def note(*args):
-    found.append(measure(*args))
-    return found[-1]
-
-  monkeypatch.setattr(bank, 'spread', note)
+  monkeypatch.setattr(
+    bank, 'spread', lambda parts: found.append(measure(parts)) or found[-1]
+  )
   Ran(config)
   config.train.noise, config.train.sigma = 'absolute', 0.3 * found[0]
   (head,) = Ran(config).heads.values()

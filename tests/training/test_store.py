@@ -1,10 +1,32 @@
-"""Features in host memory, of which few are on the device."""
+"""Features made by the backbone, kept on the device or streamed to it."""
+
+import types
+from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
+import torch
 
-from simplenet_jax.training import bank
-from simplenet_jax.training.store import Features
+from simplenet_jax.config import from_protocol
+from simplenet_jax.data import images
+from simplenet_jax.data.frame import Frame
+from simplenet_jax.models import patches, resnet
+from simplenet_jax.models.weights import files
+from simplenet_jax.training import bank, layout
+from simplenet_jax.training.store import BLOCK, Features, FeatureStore
+from tests.models import fabricated, test_patches, torch_resnet
+
+
+def make_store(shapes, rows):
+  """Returns an empty store, of which no category is asked for."""
+  run = types.SimpleNamespace(
+    config=from_protocol(), weights=types.SimpleNamespace(state={})
+  )
+  shapes = tuple(jax.ShapeDtypeStruct(one, np.float32) for one in shapes)
+  device = jax.devices()[0]
+  task = layout.DeviceTask(device, (), (), 1, rows, shapes)
+  return FeatureStore(run, task)
 
 
 class Level:
@@ -20,13 +42,133 @@ class Level:
 
 def test_a_window_is_filled_without_a_copy_of_it_on_the_host():
   values = np.arange(200 * 2 * 2 * 3, dtype=np.float32).reshape(200, 2, 2, 3)
-  home = bank.Bank([jax.ShapeDtypeStruct(values.shape[1:], np.float32)], 150)
+  store = make_store([values.shape[1:]], 150)
   level = Level(values)
-  streamed = Features(home, home.take(150), [level], limit=75)
+  streamed = Features(np.arange(150), [level], limit=75)
   wanted = np.random.default_rng(0).permutation(200)[:70].reshape(7, 10)
-  rows = streamed.rows(1, wanted)
+  rows = store.rows(streamed, 1, wanted)
   assert (rows >= 75).all()
-  np.testing.assert_array_equal(home.levels[0][rows], values[wanted])
-  assert max(level.copied) <= bank.BLOCK < sum(level.copied) == 70
-  streamed.release()
-  assert len(home.free) == 150
+  np.testing.assert_array_equal(store.levels[0][rows], values[wanted])
+  assert not np.asarray(store.levels[0][:75]).any()  # The other lane's.
+  assert max(level.copied) <= BLOCK < sum(level.copied) == 70
+
+
+def test_the_spread_is_that_of_all_positions():
+  store = make_store([(4, 5, 6), (2, 3, 8)], 40)
+  rng = np.random.default_rng(0)
+  levels = [rng.normal(3, 2, one.shape).astype('f') for one in store.levels]
+  store.levels = tuple(map(jax.numpy.asarray, levels))
+  variances = [level[:37].var(axis=(0, 1, 2)) for level in levels]
+  expected = np.sqrt(np.mean(np.concatenate(variances)))
+  found = store._spread(Features(np.arange(40)), 37)
+  assert found == pytest.approx(expected, rel=1e-5)
+  streamed = Features(np.arange(40), levels, limit=20)
+  assert store._spread(streamed, 37) == found
+
+
+@pytest.mark.parametrize(
+  ('value', 'message'),
+  [
+    (1.7, 'do not vary; give other images'),
+    (np.nan, 'not finite; use --config.bank.dtype=float32'),
+  ],
+)
+def test_features_that_noise_cannot_follow_are_told(value, message):
+  store = make_store([(4, 5, 6)], 4)
+  store.levels = tuple(level + value for level in store.levels)
+  with pytest.raises(ValueError, match=message):
+    store._spread(Features(np.arange(4)), 4)
+
+
+def test_features_can_be_halved():
+  config, found = from_protocol(), []
+  config.backbone.name = 'demo_resnet'
+  config.patch.pretrain_dim, config.patch.target_dim = 48, 40
+  weights = resnet.fold(
+    fabricated.untrained('demo_resnet'), 'demo_resnet', (3,)
+  )
+  pixels = np.random.default_rng(0).integers(0, 256, (5, 40, 48, 3), np.uint8)
+  for config.bank.dtype in ('bfloat16', 'float32'):
+    extractor = bank.make_extractor(config)
+    shapes = extractor.shapes(weights, (40, 48))
+    found.append((layout.row_type(shapes).itemsize, extractor(weights, pixels)))
+  (half, low), (full, exact) = found
+  assert 2 * half == full
+  for a, b in zip(low, exact, strict=True):
+    np.testing.assert_allclose(a.astype('float32'), b, rtol=2**-8)
+
+
+def golden_case(shared, network):
+  """Returns recorded values, the config and the two images they belong to."""
+  golden = np.load(shared(f'golden/features_{network}.npz'))
+  config = from_protocol()
+  for field in ('resize', 'crop'):
+    config.data[field] = int(golden[field])
+  config.backbone.name = network
+  config.backbone.weights = str(shared(f'weights/{network}.safetensors'))
+  pixels = []
+  for name in golden['files']:
+    picture = images.read_image(shared('data/transistor') / str(name))
+    frame = Frame.protocol(
+      (picture.height, picture.width), config.data.resize, config.data.crop
+    )
+    pixels.append(frame.image_to_input(picture))
+  return golden, config, np.stack(pixels)
+
+
+def extract(extractor, state, pixels):
+  """Returns patch features `[image, patch, 1536]` of the images."""
+  levels = bank.extract(extractor, state, pixels)
+  merged = jax.vmap(lambda x: patches.merge(x, extractor.level_offsets, 1536))(
+    levels
+  )
+  return np.asarray(merged).reshape(len(pixels), -1, 1536)
+
+
+def errors(features, golden):
+  """Returns each image's relative error in norm at the recorded patches."""
+  expected = golden['patches']
+  difference = features[:, golden['patch_index']] - expected
+  return np.linalg.norm(difference, axis=(1, 2)) / np.linalg.norm(
+    expected, axis=(1, 2)
+  )
+
+
+# `probe` computes exactly what the released code's float32 pass of ones rounds.
+# The first BatchNorm of this ResNet50 has variances of thousands, where that
+# rounding alone moves features by 6e-5; the test below takes torch's own.
+@pytest.mark.parametrize(
+  ('network', 'bound'), [('resnet18', 1e-5), ('resnet50', 1e-4)]
+)
+def test_features_of_real_images_match_released_code(shared, network, bound):
+  golden, config, pixels = golden_case(shared, network)
+  extractor = bank.make_extractor(config)
+  features = extract(extractor, bank.load_backbone(config).state, pixels)
+  assert (errors(features, golden) <= bound).all()
+  for name in ('mean', 'std'):
+    found = getattr(features, name)((1, 2))
+    np.testing.assert_allclose(found, golden[f'{name}_per_image'], rtol=bound)
+
+
+def test_features_match_released_code_with_its_own_rounding(shared):
+  golden, config, pixels = golden_case(shared, 'resnet50')
+  judge = torch_resnet.TorchResNet('resnet50')
+  tensors, _ = files.read(Path(config.backbone.weights))
+  judge.load_state_dict(
+    {name: torch.tensor(value) for name, value in tensors.items()},
+    strict=False,
+  )
+  torch_resnet.pad(judge, 'reflect')
+  shape = (1, 3, config.data.crop, config.data.crop)
+  with torch.no_grad():
+    list(judge.train().activations(torch.ones(shape)))
+    inputs = torch.tensor(images.normalize(pixels)).movedim(-1, 1)
+    blocks = list(judge.eval().activations(inputs))
+  levels = [blocks[end].movedim(1, -1).numpy() for end in (7, 13)]
+  theirs = test_patches.judge(levels, 3, 1536, 1536)
+  theirs = theirs.reshape(len(pixels), -1, 1536)
+  if (errors(theirs, golden) > 1e-5).any():
+    pytest.skip('torch rounds its pass of ones otherwise on this processor')
+  state = resnet.fold(torch_resnet.tensors(judge), 'resnet50', (2, 3))
+  extractor = bank.make_extractor(config)
+  assert (errors(extract(extractor, state, pixels), golden) <= 1e-5).all()
