@@ -5,6 +5,15 @@ python -m simplenet_jax.sweep --config=configs/paper/table3.py
 
 from simplenet_jax.sweeps import settings
 
+# Image and pixel AUROC (Liu et al., CVPR 2023), in percent: means over MVTec AD
+# with a WideResNet50-2, of the epoch that is best on the test images.
+PAPER = {
+  'linear': (99.6, 98.1),
+  'non-linear': (98.3, 97.2),
+  'none': (99.2, 97.9),
+  'cross-entropy': (99.4, 97.8),
+}
+
 
 def get_config(base=None):
   """Returns the sweep; `base` is `reference` (default), `paper` or `demo`."""
@@ -21,4 +30,5 @@ def get_config(base=None):
         ('cross-entropy', 'linear', 'cross_entropy'),
       )
     },
+    paper=PAPER,
   )

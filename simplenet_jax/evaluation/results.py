@@ -107,9 +107,8 @@ def _mean(categories: Sequence[Summaries]) -> Summaries:
   found = {}
   for metric in metrics.METRICS:
     seeds = zip(*(one[metric]['seeds'] for one in categories), strict=True)
-    found[metric] = _summary(
-      [math.nan if None in seed else statistics.fmean(seed) for seed in seeds]
-    )
+    means = [math.nan if None in x else statistics.fmean(x) for x in seeds]
+    found[metric] = _summary(means)
   return found
 
 
@@ -130,16 +129,12 @@ def join(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
           f'{owner} and {name} cannot be joined: {category} is in both'
         )
     ours, theirs = _decisive(table), _decisive(one)
-    differing = [
-      f'{field} ({ours.get(field)} and {theirs.get(field)})'
-      for field in ours | theirs
-      if ours.get(field) != theirs.get(field)
-    ]
-    if differing:
-      raise ResultsError(
-        f'{first} and {name} cannot be joined: they differ in '
-        f'{", ".join(differing)}'
-      )
+    for field in ours | theirs:
+      if ours.get(field) != theirs.get(field):
+        raise ResultsError(
+          f'{first} and {name} cannot be joined: they differ in {field} '
+          f'({ours.get(field)} and {theirs.get(field)})'
+        )
 
   def merged(key: str) -> dict[str, Any]:
     return {k: v for one in runs.values() for k, v in one[key].items()}
@@ -157,10 +152,12 @@ def join(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def _decisive(table: Mapping[str, Any]) -> dict[str, Any]:
   """Returns what decides a run's figures, beside its images."""
   config = flatten(table['config'])
+  found = {k: v for k, v in config.items() if k.startswith(_DECISIVE)}
+  weights = table.get('weights', {}).get('sha256')
   return {
     'protocol': table['protocol'],
-    'sha256 of the weights': table.get('weights', {}).get('sha256'),
-    **{k: v for k, v in config.items() if k.startswith(_DECISIVE)},
+    'sha256 of the weights': weights,
+    **found,
   }
 
 

@@ -120,12 +120,8 @@ def spread(summary: Mapping[str, Any]) -> str:
 def _grid(results: Results) -> tuple[list[list[str]], list[list[str]]]:
   """Returns source, selection and title of each column, and rows of text."""
   found, titles = columns(results), {*HEADLINES.values(), _BOTH}
-  shown = [
-    one
-    for source in _SHOWN
-    for one in found
-    if one.source == source and one.title in titles
-  ]
+  shown = [one for one in found if one.source in _SHOWN and one.title in titles]
+  shown.sort(key=lambda one: _SHOWN.index(one.source))
   body = [
     [name, *(one.cells[row] for one in shown)]
     for row, name in enumerate(rows(results))

@@ -23,7 +23,7 @@ from simplenet_jax.evaluation import run_files
 from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.models import patches
 from simplenet_jax.models.head import LEAK
-from simplenet_jax.sweeps import best_epoch, figures, settings, tables
+from simplenet_jax.sweeps import figures, settings, tables
 from simplenet_jax.sweeps.tables import Outcome
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.checkpoint import Checkpoints
@@ -42,8 +42,7 @@ def run(
   on.
 
   Raises:
-    ValueError: For settings that cannot be used, in the end also if a variant
-      failed.
+    ValueError: For settings of no use, in the end also if a variant failed.
     Stopped: If a signal asked to stop; the same command goes on.
   """
   outcomes, failures = _train_all(config, workdir, processes)
@@ -67,10 +66,8 @@ def run(
     table = format_table(outcomes[0].results, 'markdown')
   paths = tables.write(collected, outcomes, table)
   if config.view == 'pictures':
-    folder = workdir / config.name
-    shutil.copytree(
-      outcomes[0].workdir / 'pictures', folder, dirs_exist_ok=True
-    )
+    sheets, folder = outcomes[0].workdir / 'pictures', workdir / config.name
+    shutil.copytree(sheets, folder, dirs_exist_ok=True)
     paths += sorted(folder.iterdir())
   else:
     paths += figures.write(collected, workdir / config.name)
@@ -92,12 +89,10 @@ def _train_all(
   A run that is finished in its directory, also by another sweep, is kept. Runs
   share their features by a cache that is removed in the end.
   """
-  expanded = settings.expand(config)
-  console.print(
-    f'{config.title}: {counted(len(expanded), "variant")}; {workdir}/'
-  )
+  expanded, shared = settings.expand(config), workdir / 'features'
+  count = counted(len(expanded), 'variant')
+  console.print(f'{config.title}: {count}; {workdir}/')
   outcomes, failures = [], {}
-  shared = workdir / 'features'
   for label, one in expanded.items():
     own = workdir / settings.folder(config, label, one)
     one.bank.cache = one.bank.cache or str(shared)
@@ -191,5 +186,5 @@ _MEASURED: dict[str, Callable[[Outcome, Outcome], dict[str, Any]]] = {
   'deviations': _deviations,
   'losses': _losses,
   'speed': _speed,
-  'versus_best_epoch': best_epoch.measure,
+  'versus_best_epoch': tables.versus_best_epoch,
 }

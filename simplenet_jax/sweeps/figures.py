@@ -19,7 +19,6 @@ _COLUMNS = 5  # Axes side by side, at most.
 _PAPERS_SPEED = 77.0, 99.6, 'GeForce GTX 3080 Ti'
 
 Collected = Mapping[str, Any]  # From `tables.collect`, with what a view needs.
-Named = Mapping[str, Mapping[str, Any]]
 
 
 def write(collected: Collected, path: Path) -> list[Path]:
@@ -32,11 +31,10 @@ def write(collected: Collected, path: Path) -> list[Path]:
   return paths
 
 
-def _percent(summaries: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
+def _percent(summaries: Iterable[Any]) -> np.ndarray:
   """Returns means and standard deviations in percent, nan where undefined."""
   pairs = [(one['mean'], one['std']) for one in summaries]
-  means, stds = 100 * np.array(pairs, float).T
-  return means, stds
+  return 100 * np.array(pairs, float).T
 
 
 def _start(
@@ -66,26 +64,22 @@ def _band(axes: Axes, x: Any, mean: Any, low: Any, high: Any, **style: Any):
   axes.fill_between(x, low, high, alpha=0.15, color=drawn.get_color(), lw=0)
 
 
-def _dots(collected: Collected, ours: Named, others: Mapping[str, Named]):
-  """Draws a row of dots per name: ours with deviations, others' as crosses.
-
-  Ours are summaries by name and metric, the others' percent by their label.
-  """
+def _dots(
+  collected: Collected, ours: dict[str, Any], others: Mapping[str, Any]
+) -> Figure:
+  """Draws our summaries by name as dots, others' percents as crosses."""
   figure, axes = _start(collected, 2, 1.4 + 0.33 * len(ours))
-  places = {name: place for place, name in enumerate(ours)}
+  places = list(ours)
   for ax, (metric, title) in zip(axes, _PAIR.items(), strict=True):
     means, stds = _percent(one[metric] for one in ours.values())
-    y = list(places.values())
+    y = range(len(ours))
     ax.errorbar(means, y, xerr=stds, fmt='o', capsize=3, label='ours')
     for label, theirs in others.items():
-      points = [
-        (one[metric], places[name])
-        for name, one in theirs.items()
-        if one[metric] is not None
-      ]
-      if points:
-        ax.plot(*zip(*points, strict=True), 'x', label=label)
-    ax.set_yticks(y, list(places), parse_math=False)
+      values = [theirs.get(name, {}).get(metric) for name in places]
+      values = np.array(values, float)  # nan where there is none.
+      if np.isfinite(values).any():
+        ax.plot(values, y, 'x', label=label)
+    ax.set_yticks(y, places, parse_math=False)
     ax.set(xlabel=title, ylim=(len(y) - 0.5, -0.5))
   axes[1].tick_params(labelleft=False)
   handles = axes[0].get_legend_handles_labels()

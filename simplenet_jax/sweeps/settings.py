@@ -41,6 +41,7 @@ def sweep(
   variants: Variants,
   view: str = 'table',
   axis: str = '',
+  paper: Mapping[str, tuple[float, float]] | None = None,
 ) -> Config:
   """Returns a sweep's settings.
 
@@ -48,12 +49,13 @@ def sweep(
   command line asks for them.
 
   Args:
-    name: Of its files, and of the paper's figures in `tables.PAPER`.
+    name: Of its files.
     title: What it shows.
     base: The settings of every run; `--config.base.<field>` sets them.
     variants: The first one is the baseline of `versus_best_epoch`.
     view: One of `VIEWS`.
     axis: The field along the horizontal axis of a line.
+    paper: Image and pixel AUROC in percent that the paper gives variants.
   """
   base.evaluation.pictures = 8 if view == 'pictures' else 0
   base.evaluation.report = False
@@ -74,6 +76,7 @@ def sweep(
     # What all variants set: the base's own values have no say in them.
     'varied': tuple((x, flatten(base).get(x)) for x in sorted(varied)),
     'variants': tuple((x, tuple(some.items())) for x, some in variants.items()),
+    'paper': tuple((x, *pair) for x, pair in (paper or {}).items()),
   }
   return ConfigDict(settings)
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from simplenet_jax.sweeps import best_epoch
+from simplenet_jax.sweeps import tables
 
 
 def test_intervals_are_those_of_a_paired_t_test():
   values, baseline = np.random.default_rng(0).uniform(0.8, 1, (2, 6))
-  found = best_epoch.compare(values, baseline, 0.01)
+  found = tables.compare(values, baseline, 0.01)
   expected = stats.ttest_rel(values, baseline).confidence_interval(0.95)
   assert found['mean'] == pytest.approx(np.mean(values - baseline))
   assert (found['low'], found['high']) == pytest.approx(tuple(expected))
@@ -30,6 +30,6 @@ def test_not_inferior_is_what_surely_lies_above_the_margin(
   values, tolerated, expected
 ):
   baseline = [0.9, 0.8, 0.95][: len(values)]
-  found = best_epoch.compare(values, baseline, tolerated)
+  found = tables.compare(values, baseline, tolerated)
   assert found['not_inferior'] is expected
   assert (found['low'] is None) == (len(values) == 1)
