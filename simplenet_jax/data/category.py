@@ -88,7 +88,7 @@ def draw(
   """Splits images at random, by the name alone: the rest, `count` of them."""
   rng = np.random.default_rng(zlib.crc32(os.fsencode(name)))
   drawn = {*rng.permutation(len(given))[:count].tolist()}
-  parts = [], []
+  parts: tuple[list[_T], list[_T]] = ([], [])
   for index, one in enumerate(given):
     parts[index in drawn].append(one)
   return parts
@@ -121,7 +121,7 @@ def find_masks(
       if one.role == MASK:  # Such as hole_mask, for a kind of defect.
         called = re.sub('[-_ .]masks?$', '', tree.same(one.name))
         own = tuple(kind for kind in kinds if tree.same(kind) == called)
-      if inside or names or one.role or own[0] in kinds:
+      if inside or names or one.role or one.name in kinds:
         enter(one, (*names, *own), inside or one.role == MASK)
 
   enter(category, (), False)

@@ -164,8 +164,13 @@ def _read(
   folder: Folder, name: str, names: tree.Names, left_out: dict[Path, str]
 ) -> Category:
   """Finds the images and masks of one category; adds to those left out."""
-  part, held = _one(folder, TRAIN), _one(folder, tree.VALIDATION)
-  tested = _one(folder, TEST)
+  parts: dict[str, Folder] = {}
+  for one in folder.inside(TRAIN, tree.VALIDATION, TEST):
+    if other := parts.get(one.role):
+      both = f'{other.name} and {one.name}'
+      raise ValueError(f'{folder.path}: {both} mean {one.role}; keep one')
+    parts[one.role] = one
+  part, held, tested = map(parts.get, (TRAIN, tree.VALIDATION, TEST))
   train = sorted(_good(part or folder, whole=bool(part)))
   if not train:
     expected = f'expected train/good/* {_EXPECTED}'
@@ -195,16 +200,6 @@ def _read(
       )
   left_out |= dict.fromkeys(again, tree.TWICE)
   return found.without(again)
-
-
-def _one(folder: Folder, role: str) -> Folder | None:
-  """Returns the folder of a role, of which there must not be two."""
-  found = folder.inside(role)
-  if len(found) > 1:
-    raise ValueError(
-      f'{folder.path}: {tree.listed(found)} all mean {role}; keep one'
-    )
-  return found[0] if found else None
 
 
 def _good(part: Folder, *, whole: bool = False) -> list[Path]:

@@ -6,7 +6,7 @@ because that is where the released code resizes.
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from PIL import Image
@@ -133,7 +133,7 @@ class Frame:
     if not len(rows):
       return
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    labels: Any = ndimage.label(mask[box], np.ones((3, 3)))[0]
+    labels, _ = cast(Any, ndimage.label(mask[box], np.ones((3, 3))))
     height, width = self.input
     for label, part in enumerate(ndimage.find_objects(labels), start=1):
       y, x = np.nonzero(labels[part] == label)
@@ -196,7 +196,8 @@ class Frame:
 
 
 def _resize(image: Image.Image, size: Size) -> Image.Image:
-  return image.resize(size[::-1], Image.Resampling.BILINEAR)
+  height, width = size
+  return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def text(size: tuple[int, ...]) -> str:

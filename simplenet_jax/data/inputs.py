@@ -13,7 +13,7 @@ from simplenet_jax.config import Config
 from simplenet_jax.data import decoding, images, loading
 from simplenet_jax.data.category import Category
 from simplenet_jax.data.frame import Frame, MaskRule, text, whole_input_size
-from simplenet_jax.data.images import File
+from simplenet_jax.data.images import Checked, File
 
 # Why the pixels of a defective image are not known.
 NO_MASK = 'no mask'
@@ -114,7 +114,7 @@ class Inputs:
 def prepare(
   category: Category,
   data: Config,
-  checked: Mapping[File, images.Checked] | None = None,
+  checked: Mapping[File, Checked] | None = None,
 ) -> Inputs:
   """Lays out the frames of a category's images, and tells what is doubtful."""
   known = checked or {path: images.check(path) for path in category.images()}
@@ -138,8 +138,11 @@ def prepare(
     )
   gray = max(known[path].gray_bits for path in category.train)
   colour = max(known[path].colour_bits for path in category.train)
-  _warn_of_bits(category.name, 'gray', gray, data.bits)
-  _warn_of_bits(category.name, 'colour', colour, 16)
+  what = f'{category.name}: its 16-bit'
+  remedy = '--config.data.bits=12 reads a camera of 12 bits'
+  _warn_of_bits(f'{what} gray', gray, data.bits, remedy)
+  remedy = 'save them as 8 bit, or with their values in the upper bits'
+  _warn_of_bits(f'{what} colour', colour, 16, remedy)
 
   def look(index: int) -> Truth:
     sample = category.test[index]
@@ -177,14 +180,11 @@ def _warn_of_masks(category: Category, truths: Mapping[int, Truth]) -> None:
       )
 
 
-def _warn_of_bits(name: str, kind: str, used: int, held: int) -> None:
+def _warn_of_bits(what: str, used: int, held: int, remedy: str) -> None:
   if 0 < used < held - 1:  # At most a quarter of the range.
-    remedy = '--config.data.bits=12 reads a camera of 12 bits'
-    if kind == 'colour':
-      remedy = 'save them as 8 bit, or with their values in the upper bits'
     logging.warning(
-      f'{name}: its 16-bit {kind} images seem to use {used} bits of {held}, '
-      f'which leaves them {2 ** max(used - held + 8, 0)} levels; {remedy}'
+      f'{what} images seem to use {used} bits of {held}, which leaves them '
+      f'{2 ** max(used - held + 8, 0)} levels; {remedy}'
     )
 
 

@@ -64,18 +64,12 @@ class Decoder(Iterator[tuple[int, np.ndarray]]):
     workers: int | None = None,
     prefetch: int = 2,
   ):
-    self._size, self._position, self._begun = batch_size, 0, False
+    self._size, self._position = batch_size, 0
     self._images = _started(read, range(count), prefetch * batch_size, workers)
-
-  def start(self) -> None:
-    """Begins to decode ahead; else the first batch that is asked for does."""
-    if not self._begun:
-      self._begun = True
-      next(self._images)
+    next(self._images)
 
   def __next__(self) -> tuple[int, np.ndarray]:
     """Returns the next batch, once it is decoded."""
-    self.start()
     images = [*itertools.islice(self._images, self._size)]
     if not images:
       raise StopIteration

@@ -26,9 +26,8 @@ _UNREAD = (
   *('.dcm', '.exr', '.hdr', '.heic', '.heif', '.ico', '.jxl', '.psd', '.tga'),
 )
 _SYSTEM = (
-  *('$recycle.bin', '#recycle', '@eadir', '@recycle', '__macosx'),
-  *('desktop.ini', 'ehthumbs.db', 'lost+found', 'thumbs.db'),
-  'system volume information',
+  *('$recycle.bin', '#recycle', '@eadir', '@recycle', '__macosx', 'lost+found'),
+  *('desktop.ini', 'ehthumbs.db', 'system volume information', 'thumbs.db'),
 )
 
 # Why a file is left out.
@@ -96,14 +95,10 @@ class Folder:
   """A folder, its role by its name (or ''), and what is in it, sorted."""
 
   path: Path
+  name: str  # Its own, also of a relative path such as '.'; links keep theirs.
   role: str = ''
   images: list[Path] = dataclasses.field(default_factory=list)
   folders: list['Folder'] = dataclasses.field(default_factory=list)
-
-  @property
-  def name(self) -> str:
-    """Its own name, also of a relative path such as '.'; links keep theirs."""
-    return Path(os.path.abspath(self.path)).name  # noqa: PTH100
 
   def below(self) -> Iterator['Folder']:
     """Yields this folder and all in it, at any depth."""
@@ -142,7 +137,8 @@ def read(
   left_out: dict[Path, str] = {}
 
   def enter(path: Path, above: tuple[str, ...]) -> Folder:
-    folder = Folder(path, role_of(path, names))
+    name = os.path.basename(os.path.abspath(path))  # noqa: PTH100, PTH119
+    folder = Folder(path, name, role_of(path, names))
     above = (*above, os.path.realpath(path))
     try:
       entries = sorted(path.iterdir())

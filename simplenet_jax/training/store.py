@@ -276,7 +276,6 @@ class FeatureStore:
     with contextlib.suppress(OSError, ValueError):
       if not (self._cache and self._cache.has(self._key(inputs))):
         self._decoders[inputs.name] = self._decoder(inputs)
-        self._decoders[inputs.name].start()
 
   def _decoder(self, inputs: Inputs) -> Decoder:
     run, size = self._run, self._run.config.backbone.batch_size

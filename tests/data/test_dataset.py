@@ -94,16 +94,6 @@ def test_images_that_cannot_be_read_are_left_out(data, part, caplog):
     dataset.open_categories(data)
 
 
-def test_an_image_beyond_the_cameras_bits_is_left_out(data, part, caplog):
-  data.bits = 12
-  deep = np.full((40, 40), 4095, np.uint16)
-  Image.fromarray(deep).save(part / 'train/good/3.png')
-  Image.fromarray(deep + np.uint16(1)).save(part / 'train/good/4.png')
-  found = _rows(dataset.open_categories(data))
-  assert found[files.UNREADABLE, True] == (1, 'train/good/4.png')
-  assert 'values 4096 to 4096, expected at most 12 bits' in caplog.text
-
-
 def test_what_cannot_be_used_is_refused(data, part):
   long = part.parent / ('é' * 101)
   part.rename(long)

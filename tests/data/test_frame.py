@@ -1,7 +1,5 @@
 """The way from an image's pixels to the network's input and back."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,31 +31,6 @@ FRAMES = st.one_of(
 def test_protocol_sizes(original, resize, crop, resized, start):
   frame = Frame.protocol(original, resize, crop)
   assert frame == Frame(original, resized, (crop, crop), *start)
-
-
-def _by_the_book(image, resize, crop):
-  """Shorter side to `resize`, pad evenly, cut the centre; with arrays."""
-  width, height = image.size
-  factor = resize / min(width, height)
-  if min(width, height) != resize:
-    sides = (int(resize * side / min(width, height)) for side in image.size)
-    image = image.resize(tuple(sides), Image.Resampling.BILINEAR)
-  assert math.isclose(max(image.size), factor * max(width, height), abs_tol=1)
-  pixels = np.asarray(image)
-  missing = [max(crop - side, 0) for side in pixels.shape[:2]]
-  pixels = np.pad(pixels, [(m // 2, m - m // 2) for m in missing] + [(0, 0)])
-  top, left = (round((side - crop) / 2) for side in pixels.shape[:2])
-  return pixels[top : top + crop, left : left + crop]
-
-
-@given(SIZES, st.integers(1, 60), st.integers(1, 80), st.integers(0, 99))
-def test_protocol_pixels(size, resize, crop, seed):
-  rng = np.random.default_rng(seed)
-  image = Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8))
-  actual = Frame.protocol(size, resize, crop).image_to_input(image)
-  np.testing.assert_array_equal(
-    actual, _by_the_book(image, resize, crop), strict=True
-  )
 
 
 @pytest.mark.parametrize(
