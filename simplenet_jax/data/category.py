@@ -162,11 +162,11 @@ def pair(
     passed = {*stems, *folders[-1:]} & gone or (not folders and stems & good)
     if passed and not found:
       continue
-    plain = parts[-1].removesuffix('_mask')
+    name = parts[-1].removesuffix('_mask')
     if len(found) > 1:  # Some file systems tell case apart.
-      found = [i for i in found if images[i][-1] in (parts[-1], plain)] or found
+      found = [i for i in found if images[i][-1] in (parts[-1], name)] or found
     if not found:
-      place = Path('test', *parts[:-1], plain)
+      place = Path('test', *parts[:-1], name)
       raise ValueError(f'{mask}: a mask without an image; expected {place}.png')
     if len(found) > 1:
       names = ', '.join(sorted(image.name for image in found))

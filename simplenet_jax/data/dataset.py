@@ -36,7 +36,10 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
   root, found = _find(data)
   opened = []
   for one in found.categories:
-    if not _names_files(one.name):
+    # Files have the names of categories, and a table's row is called mean.
+    wrong = one.name in ('', 'mean') or one.name[0] == '.'
+    long = len(os.fsencode(one.name)) > _LONGEST_NAME
+    if wrong or long or {*one.name} & {*'/\\'}:
       raise ValueError(
         f'{root}: a category is called {one.name!r}, as its results cannot be; '
         f'rename it (at most {_LONGEST_NAME} bytes), or choose others with '
@@ -99,12 +102,6 @@ def _find(data: Config) -> tuple[Path, folder.Found]:
   if data.source == 'demo':
     found.left_out.pop(root / demo.MARKER, None)  # It says how it was made.
   return root, found
-
-
-def _names_files(name: str) -> bool:
-  # The tables' row over all categories is `mean`.
-  plain = name not in ('', 'mean') and name[0] != '.' and not {*name} & {*'/\\'}
-  return plain and len(os.fsencode(name)) <= _LONGEST_NAME
 
 
 def _check(

@@ -171,12 +171,12 @@ def tell(
         f'{root}: left out: {why}: {len(names)} in {places}, such as {names[0]}'
       )
   rows = [Row(use, len(n), n[0], out) for (use, out), n in found.items()]
-  shown = list(rows)
   kinds = [row for row in rows if row.use.startswith('defective test: ')]
+  shown = list(rows)
   if len(kinds) > _MOST_SHOWN:
     use = f'defective test: {len(kinds)} kinds'
-    count = sum(kind.count for kind in kinds)
-    shown[rows.index(kinds[0])] = Row(use, count, kinds[0].example, False)
+    all_kinds = Row(use, sum(k.count for k in kinds), kinds[0].example, False)
+    shown[rows.index(kinds[0])] = all_kinds
     shown = [row for row in shown if row not in kinds]
   lines = (
     f'  {row.count:7,}  {"left out: " if row.left_out else ""}{row.use}, such '

@@ -147,9 +147,11 @@ def read(
       return folder
     for entry in entries:
       if entry.name.startswith('.') or entry.name.lower() in _SYSTEM:
-        for file in _files(entry):
+        below = [] if entry.is_symlink() else entry.rglob('*')
+        for file in (entry, *below):
           image = file.suffix.lower() in (*EXTENSIONS, *_UNREAD)
-          left_out[file] = HIDDEN_IMAGE if image else HIDDEN
+          if file.is_symlink() or not file.is_dir():
+            left_out[file] = HIDDEN_IMAGE if image else HIDDEN
       elif not entry.is_dir():
         if why := why_no_image(entry):
           left_out[entry] = why
@@ -196,12 +198,8 @@ def repeated(paths: Iterable[Any]) -> dict[Path, Path]:
 def masks_beside(images: Collection[Path]) -> set[Path]:
   """Returns images that are called as another one beside them, and `_mask`."""
   known = {image.with_suffix('') for image in images}
-  return {
-    image
-    for image in images
-    if re.search('_mask$', image.stem, re.IGNORECASE)
-    and image.with_name(image.stem[:-5]) in known
-  }
+  named = [i for i in images if i.stem.lower().endswith('_mask')]
+  return {i for i in named if i.with_name(i.stem[: -len('_mask')]) in known}
 
 
 def same(name: str) -> str:
@@ -211,8 +209,7 @@ def same(name: str) -> str:
 
 def hints(folder: Folder) -> bool:
   """Returns whether a folder's name has a word in it that names a role."""
-  words = _words(folder.path.name)
-  return any(word in _ROLES or word in _HINTS for word in words)
+  return any(word in (*_ROLES, *_HINTS) for word in _words(folder.name))
 
 
 def ends_with(folder: Path, name: str) -> bool:
@@ -224,9 +221,3 @@ def ends_with(folder: Path, name: str) -> bool:
 def _words(name: str) -> list[str]:
   plain = unicodedata.normalize('NFKC', name).casefold()
   return [word for word in re.split(r'[\s_.-]+', plain) if word]
-
-
-def _files(path: Path) -> list[Path]:
-  """Returns a file, or all files below a folder; no links are followed."""
-  below = [] if path.is_symlink() else path.rglob('*')
-  return [one for one in (path, *below) if one.is_symlink() or not one.is_dir()]
