@@ -57,7 +57,6 @@ def test_every_use_is_counted_with_an_example(data, part, capsys, caplog):
   }
   told = capsys.readouterr().out
   assert '8  train, such as train/good/0.png' in told
-  assert f'1  left out: {tree.NO_IMAGE}, such as readme.txt' in told
   assert caplog.messages == [
     f'part: 1 of 3 defective images: no mask; left out of pixel figures; such '
     f'as {part}/test/y/d.png'

@@ -86,41 +86,29 @@ def test_pixels_that_are_not_known_are_told_and_counted(tmp_path, data, caplog):
   mask = _mask((8, 8, 16, 16), size=(64, 64))
   save_defect(tmp_path, 'right', mask)
   save_defect(tmp_path, 'black', mask * 0)
-  save_defect(tmp_path, 'inverted', 255 - mask)
   save_defect(tmp_path, 'small', _mask((40, 40, 41, 41), size=(64, 64)))
   found = opened(tmp_path, data, np.zeros((64, 64), np.uint8))
-  assert found.known_pixels() == {
-    'images': 2,
-    'of': 4,
-    'left_out': {inputs.BLACK: 1, inputs.INVERTED: 1},
-  }
-  reduced = [found.truth(index).reduced for index in range(4)]
-  assert reduced[:2] == [None, None]
-  assert reduced[2].sum() == 16
-  assert np.argwhere(reduced[3]).tolist() == [[20, 20]]
+  unknown = {inputs.BLACK: 1}
+  assert found.known_pixels() == {'images': 2, 'of': 3, 'left_out': unknown}
+  black, right, small = (found.truth(index).reduced for index in range(3))
+  assert black is None
+  assert right.sum() == 16
+  assert np.argwhere(small).tolist() == [[20, 20]]
   root = tmp_path / 'part/test/x'
   assert caplog.messages == [
-    f'part: 1 of 4 defective images: {inputs.BLACK}; left out of pixel '
+    f'part: 1 of 3 defective images: {inputs.BLACK}; left out of pixel '
     f'figures; such as {root}/black.png',
-    f'part: 1 of 4 defective images: {inputs.INVERTED}; left out of pixel '
-    f'figures; such as {root}/inverted.png',
-    f'part: 1 of 4 defective images: {inputs.SMALL}; such as {root}/small.png',
+    f'part: 1 of 3 defective images: {inputs.SMALL}; such as {root}/small.png',
   ]
-
-
-def test_what_the_crop_leaves_out_is_told(tmp_path, data, caplog):
-  data.resize, data.crop = 64, 32
-  for name, top in (('in', 30), ('out', 2), ('between', 14)):
-    mask = _mask((top, 30, top + 4, 34), size=(64, 64))
-    save_defect(tmp_path, name, mask)
-  found = opened(tmp_path, data, np.zeros((64, 64), np.uint8))
-  assert found.known_pixels()['left_out'] == {inputs.OUTSIDE: 1}
-  root = tmp_path / 'part/test/x'
-  assert caplog.messages == [
-    f'part: 1 of 3 defective images: {inputs.CUT} (8 defective pixels in all); '
-    f'such as {root}/between.png',
+  caplog.clear()
+  data.resize, data.crop = 64, 32  # Rows and columns from 16 to 48.
+  save_defect(tmp_path, 'small', _mask((14, 30, 18, 34), size=(64, 64)))
+  opened(tmp_path, data)
+  assert caplog.messages[1:] == [
     f'part: 1 of 3 defective images: {inputs.OUTSIDE}; left out of pixel '
-    f'figures (16 defective pixels in all); such as {root}/out.png',
+    f'figures (64 defective pixels in all); such as {root}/right.png',
+    f'part: 1 of 3 defective images: {inputs.CUT} (8 defective pixels in all); '
+    f'such as {root}/small.png',
   ]
 
 
