@@ -92,7 +92,8 @@ def _find(data: Config) -> tuple[Path, folder.Found]:
     if name := data.dataset:
       how = f'get it (python -m simplenet_jax.download --dataset={name})'
     raise FileNotFoundError(
-      f'{root}: no such folder; {how} or set --config.data.root to another'
+      f'{root}: no such folder; {how} or name another with '
+      '--config.data.root=FOLDER'
     )
   if data.source == 'cifar10':
     return root, public.find_cifar10(root, data.categories)
