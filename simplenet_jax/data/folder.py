@@ -177,8 +177,9 @@ def _read(
     raise ValueError(f'{folder.path}: no training images; {expected}')
   good, drawn, kinds = [], 0, {}
   if tested:
-    for image in tested.images:
-      raise ValueError(f'{image}: belongs in test/good or test/<kind>')
+    if tested.images:
+      where = 'belongs in test/good or test/<kind>'
+      raise ValueError(f'{tested.images[0]}: {where}')
     good = sorted(_good(tested))
     kinds = _kinds(tested.outside(GOOD, MASK))
   elif not part:
