@@ -31,21 +31,15 @@ def chunk(kind, content):
   return struct.pack('>I', len(content)) + kind + content + checksum
 
 
-def write_png(path, rows, width, height, bits, colour):
-  """Writes a PNG by its parts, which may be more than Pillow would write."""
-  header = struct.pack('>IIBBBBB', width, height, bits, colour, 0, 0, 0)
+def write_wide(path, pixels):
+  """Writes 16-bit colour `[height, width, 3]` as a PNG, which Pillow cannot."""
+  header = struct.pack('>IIBBBBB', *pixels.shape[1::-1], 16, 2, 0, 0, 0)
+  rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in pixels)
   parts = ((b'IHDR', header), (b'IDAT', zlib.compress(rows)), (b'IEND', b''))
-  path.parent.mkdir(parents=True, exist_ok=True)
   path.write_bytes(
     b'\x89PNG\r\n\x1a\n' + b''.join(chunk(*part) for part in parts)
   )
   return path
-
-
-def write_wide(path, pixels):
-  """Writes 16-bit colour, uint16 `[height, width, 3]`, as a PNG."""
-  rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in pixels)
-  return write_png(path, rows, pixels.shape[1], pixels.shape[0], 16, 2)
 
 
 MODES = [
@@ -158,7 +152,7 @@ def test_not_an_image(tmp_path):
 
 
 def test_images_of_too_many_pixels_are_refused(tmp_path, monkeypatch):
-  path = write_png(tmp_path / 'a.png', b'', 2**14, 2**14 + 1, 8, 0)
+  path = _save(tmp_path / 'a.png', Image.new('1', (2**14, 2**14 + 1)))
   _refused(path, 'more than 268 million pixels; make it smaller, or cut it')
   path = _save(path, COLOUR)
   assert images.read_image(path).size == (17, 13)
