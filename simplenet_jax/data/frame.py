@@ -47,11 +47,8 @@ class Frame:
   left: int = 0
 
   def __post_init__(self):
-    for name in ('original', 'resized', 'input'):
-      if min(size := getattr(self, name)) < 1:
-        raise ValueError(
-          f'{name} must be (height, width), both positive; got {size}'
-        )
+    if min(*self.original, *self.resized, *self.input) < 1:
+      raise ValueError(f'all sizes must be positive; got {self}')
 
   @classmethod
   def protocol(cls, original: Size, resize: int, crop: int) -> 'Frame':
@@ -66,8 +63,8 @@ class Frame:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and longer * resize > limit:
       raise ValueError(
-        f'an image of {text(original)} is too elongated to be resized to'
-        f' {text((resize, longer))} and cropped; use it whole instead'
+        f'an image of {text(original)} is too elongated to be resized and '
+        'cropped; use it whole instead'
       )
     wide = original[0] <= original[1]
     resized = (resize, longer) if wide else (longer, resize)
@@ -153,9 +150,8 @@ class Frame:
     `fill` stands outside the box `scored`, where nothing was looked at.
     """
     if scores.shape != self.input:
-      raise ValueError(
-        f'the map is {text(scores.shape)}, expected {text(self.input)}'
-      )
+      found, expected = text(scores.shape), text(self.input)
+      raise ValueError(f'the map is {found}, expected {expected}')
     rows, columns = self._window
     kept = scores[
       rows[0] - self.top : rows[1] - self.top,

@@ -147,8 +147,8 @@ def read(
       return folder
     for entry in entries:
       if entry.name.startswith('.') or entry.name.lower() in _SYSTEM:
-        below = [] if entry.is_symlink() else entry.rglob('*')
-        for file in (entry, *below):
+        deep = entry.is_dir() and not entry.is_symlink()
+        for file in (entry, *(entry.rglob('*') if deep else ())):
           image = file.suffix.lower() in (*EXTENSIONS, *_UNREAD)
           if file.is_symlink() or not file.is_dir():
             left_out[file] = HIDDEN_IMAGE if image else HIDDEN

@@ -36,9 +36,9 @@ def test_protocol_sizes(original, resize, crop, resized, start):
 @pytest.mark.parametrize(
   ('make', 'message'),
   [
-    (lambda: Frame.protocol((0, 5), 32, 32), 'both positive'),
-    (lambda: Frame.protocol((5, 5), 0, 32), 'both positive'),
-    (lambda: Frame.whole((5, 5), (32, 0)), 'both positive'),
+    (lambda: Frame.protocol((0, 5), 32, 32), 'must be positive'),
+    (lambda: Frame.protocol((5, 5), 0, 32), 'must be positive'),
+    (lambda: Frame.whole((5, 5), (32, 0)), 'must be positive'),
     (lambda: Frame.protocol((100_000, 1), 256, 224), 'too elongated'),
     (lambda: whole_input_size((100, 100), 31), 'at least 32'),
   ],
