@@ -85,11 +85,7 @@ class Board:
         console.print(f'  {name}: {note}, {duration(left)} left')
 
   def end(self, name: str, text: str = '') -> None:
-    """Replaces a live line, if there is one, by one that stays.
-
-    It says `text` and the seconds since it was first shown; without a text
-    nothing stays.
-    """
+    """Replaces a live line by one that stays, with `text`, or by nothing."""
     with self._lock:
       spent = ''
       if task := self._task(name):
@@ -149,8 +145,7 @@ class Stop(threading.Event):
 def caught(meanwhile: str = 'heads are saved') -> Iterator[Stop]:
   """Sets the event that it yields when SIGTERM or SIGINT arrives.
 
-  A second signal ends the process at once; what was saved stays whole.
-  `meanwhile` tells what is done before the process ends.
+  `meanwhile` tells what is done then; a second signal ends the process at once.
   """
   stop = Stop()
 
@@ -170,9 +165,8 @@ def caught(meanwhile: str = 'heads are saved') -> Iterator[Stop]:
 
 @contextlib.contextmanager
 def at_once(kept: Callable[[], str]) -> Iterator[None]:
-  """Turns SIGTERM and SIGINT into `Stopped`, wherever they arrive.
+  """Turns SIGTERM and SIGINT into `Stopped`, for work that reads no event.
 
-  For work that cannot look at an event: waiting for a server takes minutes.
   `kept` returns what is left and how it goes on, to be told.
   """
   numbers: list[int] = []

@@ -20,15 +20,8 @@ from absl import flags
 from simplenet_jax.console import first_line
 
 _PACKAGES = (
-  'flax',
-  'jax',
-  'jaxlib',
-  'numpy',
-  'optax',
-  'pillow',
-  'scikit-learn',
-  'scipy',
-  'simplenet-jax',
+  *('flax', 'jax', 'jaxlib', 'numpy', 'optax', 'pillow', 'scikit-learn'),
+  *('scipy', 'simplenet-jax'),
 )
 
 
@@ -44,10 +37,7 @@ def versions() -> dict[str, str]:
 
 
 def device() -> dict[str, Any]:
-  """Returns JAX's `platform`, `kind` and `count`; the `host` and its `cores`.
-
-  `processes` is how many processes the devices belong to.
-  """
+  """Returns what JAX computes on, for how many processes, and the host."""
   import jax
 
   devices, host = jax.devices(), None
@@ -71,28 +61,20 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def missing_backend() -> str:
-  """Returns what to say where JAX finds no device, or '' where it does.
-
-  JAX is of no more use in this process afterwards.
-  """
+  """Returns what to say where JAX finds no device, or '' where it does."""
   import jax
 
   try:
     jax.devices()
     return ''
   except Exception as error:  # JAX asserts, too.
-    found, asked = str(error), os.environ.get('JAX_PLATFORMS')
-  there = ''
-  with contextlib.suppress(Exception):
-    jax.config.update('jax_platforms', None)
-    there = ', '.join(sorted({one.platform for one in jax.devices()}))
-  if not asked or not there:
-    return f'jax finds no device on this machine ({found})'
-  return (
-    f'JAX_PLATFORMS is {asked}, which jax does not find on this machine; there '
-    f'is {there}: unset JAX_PLATFORMS or set it to that, or install jax for '
-    f'{asked}'
-  )
+    asked = os.environ.get('JAX_PLATFORMS')
+    if not asked:
+      return f'jax finds no device on this machine ({error})'
+    return (
+      f'JAX_PLATFORMS is {asked}, which jax does not find on this machine; '
+      f'unset it, or install jax for {asked}'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,13 +91,8 @@ SINGLE = Processes()
 
 def define_flags() -> None:
   """Defines the flags of a command that several processes can run together."""
-  flags.DEFINE_integer(
-    'process',
-    None,
-    'Which of several processes this is, from 0. SLURM and indexed jobs of '
-    'Kubernetes tell it.',
-    0,
-  )
+  which = 'Which process this is, from 0. SLURM and Kubernetes tell it.'
+  flags.DEFINE_integer('process', None, which, 0)
   flags.DEFINE_integer(
     'processes', None, 'How many processes share the work directory.', 1
   )
@@ -139,11 +116,7 @@ def define_flags() -> None:
 
 
 def from_flags() -> Processes:
-  """Returns this process by the flags, by SLURM, Kubernetes or by JAX.
-
-  Raises:
-    ValueError: If JAX is to tell and finds no cluster.
-  """
+  """Returns this process by the flags, by SLURM, Kubernetes or by JAX."""
   values = flags.FLAGS.flag_values_dict()
   if not values['multihost']:
     return find(values, os.environ)
@@ -166,8 +139,7 @@ def from_flags() -> Processes:
 def find(values: Mapping[str, Any], environ: Mapping[str, str]) -> Processes:
   """Returns this process by the values of flags, else by the environment.
 
-  Raises:
-    flags.ValidationError: If the values do not go together.
+  Raises flags.ValidationError if the values do not go together.
   """
   index, count = values['process'], values['processes']
   if values['multihost']:

@@ -20,9 +20,8 @@ _PARTIAL = '.partial-'  # What names of files begin with that are not whole.
 def atomic_write(path: Path | str) -> Iterator[Path]:
   """Yields a name beside `path` to write to, and renames it when done.
 
-  Whatever interrupts the writing, `path` holds its old content or all of the
-  new one. A file that is replaced passes its mode on; a folder that is missing
-  is made.
+  Whatever interrupts the writing, `path` is as it was or whole. A file that is
+  replaced passes its mode on; a folder that is missing is made.
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)

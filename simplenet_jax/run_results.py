@@ -92,9 +92,9 @@ class RunResults:
       console.print(f'  error: {name}: {error}')
 
   def evaluate_ready(self) -> None:
-    """Evaluates the categories of which heads are all there, results are not.
+    """Evaluates the categories whose heads have ended, but not their results.
 
-    Some are left by processes that were killed, or by images that changed.
+    Processes that were killed left some, and so do images that changed.
     """
     known, found = self.work.heads(), self.work.results()
     for name, heads in known.items():
@@ -102,11 +102,14 @@ class RunResults:
       if not have_ended or name in self._looked_at:
         continue
       self._looked_at.add(name)
-      whole = [int(seed) for seed, head in heads.items() if not head['error']]
-      if not isinstance(found[name], dict) or self._lacks_detector(name, whole):
-        with self.work.evaluating(name) as is_mine:
-          if is_mine:
-            self._finish(name)
+      seeds = [int(seed) for seed, head in heads.items() if not head['error']]
+      if isinstance(found[name], dict) and not self._lacks_detector(
+        name, seeds
+      ):
+        continue
+      with self.work.evaluating(name) as is_mine:
+        if is_mine:
+          self._finish(name)
 
   def _finish(self, name: str) -> None:
     """Evaluates a category and makes its detector."""
@@ -153,15 +156,13 @@ class RunResults:
 
   def _saved(self, job: Job, rank: Callable | None) -> HeadProgress:
     """Returns a finished head; network file systems show it after a while."""
+    told = f'  waits for a checkpoint of {job.category} of another process'
     for attempt in range(POLL_ATTEMPTS):
       saved = self.checkpoints.load(job, rank)
       if saved and saved[0].finished:
         return saved[0]
       if not attempt:
-        console.print(
-          f'  waits for a checkpoint of {job.category}, which another process '
-          f'has written, {POLL_ATTEMPTS} s at most'
-        )
+        console.print(f'{told}, {POLL_ATTEMPTS} s at most')
       time.sleep(1)
     raise ValueError(f'the checkpoint of seed {job.seed} is gone')
 
@@ -210,10 +211,8 @@ class RunResults:
     return [text for text in told if text]
 
   def _lacks_detector(self, name: str, seeds: Sequence[int]) -> bool:
-    """Returns whether a detector is asked for that is not there."""
-    return self.config.detector.save and not self._shipper.has(
-      name, seeds, self._made_of(name)
-    )
+    is_there = self._shipper.has(name, seeds, self._made_of(name))
+    return self.config.detector.save and not is_there
 
   def _made_of(self, name: str) -> str:
     """Returns what images a category's detector is made of."""
@@ -222,10 +221,9 @@ class RunResults:
 
   def _ship(self, inputs: Inputs, heads: Heads) -> None:
     """Makes a category's detector of all its heads that were not given up."""
-    name, count = inputs.name, len(self.config.seeds)
-    if len(heads) < count:
-      of = counted(count, 'head')
-      console.print(f'  {name}: its detector has {len(heads)} of {of}')
+    name, all_heads = inputs.name, counted(len(self.config.seeds), 'head')
+    if len(heads) < len(self.config.seeds):
+      console.print(f'  {name}: its detector has {len(heads)} of {all_heads}')
     with self.clock('detectors'):
       leaves = {seed: head.head or {} for seed, head in heads.items()}
       cautions = self._cautions(heads.values())
@@ -234,11 +232,8 @@ class RunResults:
   def conclude(self) -> dict[str, Any]:
     """Writes tables and page if all categories are there; tells what came.
 
-    Returns:
-      What `results.json` holds; nothing where other processes are to go on.
-
-    Raises:
-      ValueError: If a category failed.
+    Returns what `results.json` holds, or {} where other processes go on. Raises
+    ValueError if a category failed.
     """
     path, wants_page = self.work.path, self.config.evaluation.report
     with self.work.locked():
@@ -263,8 +258,8 @@ class RunResults:
       self._shipper.conclude()
     failed = {}
     for name, one in found.items():
-      errors = [one] if isinstance(one, str) else []
-      errors += [head['error'] for head in heads[name].values()]
+      errors = [head['error'] for head in heads[name].values()]
+      errors += [one] if isinstance(one, str) else []
       if any(errors):
         failed[name] = next(filter(None, errors))
     if failed:
@@ -289,17 +284,12 @@ class RunResults:
         table = results.read(self.work.path)
         if list(table['categories']) == list(finished):
           return table
-    weights = self.weights
+    weights, told = self.weights, ('name', 'sha256', 'recipe', 'warnings')
     about = {
       'protocol': describe_protocol(self.config, weights.other),
       'config': self.config.to_dict(),
-      'weights': {
-        'name': weights.name,
-        'path': str(weights.path),
-        'sha256': weights.sha256,
-        'recipe': weights.recipe,
-        'warnings': weights.warnings,
-      },
+      'weights': {key: getattr(weights, key) for key in told}
+      | {'path': str(weights.path)},
       'wall_seconds': self.clock.seconds,
       'versions': environment.versions(),
       'device': environment.device() | {'processes': self.processes},

@@ -14,23 +14,6 @@ from simplenet_jax.fields import FIELDS, TYPES
 _CONFIG = cli.define_config('Whose values are shown.')
 
 
-def describe(config) -> str:
-  """Returns the settings as text, a paragraph each."""
-  paragraphs = []
-  for field, value in flatten(config).items():
-    known = FIELDS[field]
-    allowed = (
-      known.rule.allowed if known.rule else TYPES[type(known.default)][0]
-    )
-    default = '' if value == known.default else f' (default {known.default!r})'
-    text = f'{known.meaning} Takes {allowed}.'
-    paragraphs.append(
-      f'--config.{field}={_as_flag(value)}{default}\n'
-      + textwrap.fill(text, 80, initial_indent='    ', subsequent_indent='    ')
-    )
-  return '\n'.join(paragraphs)
-
-
 def _as_flag(value) -> str:
   if isinstance(value, (tuple, list)):
     return ','.join(map(str, value))
@@ -38,8 +21,17 @@ def _as_flag(value) -> str:
 
 
 def main() -> None:
-  """Prints the settings."""
-  print(describe(_CONFIG.value or from_protocol()))
+  """Prints the settings, a paragraph each."""
+  config = _CONFIG.value or from_protocol()
+  for field, value in flatten(config).items():
+    known = FIELDS[field]
+    allowed = (
+      known.rule.allowed if known.rule else TYPES[type(known.default)][0]
+    )
+    default = '' if value == known.default else f' (default {known.default!r})'
+    text = f'{known.meaning} Takes {allowed}.'
+    print(f'--config.{field}={_as_flag(value)}{default}')
+    print(textwrap.indent(textwrap.fill(text, 76), '    '))
 
 
 if __name__ == '__main__':

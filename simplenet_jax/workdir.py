@@ -192,12 +192,10 @@ def open_or_resume(
   """Holds a work directory for a run, or takes an earlier run up again.
 
   A run is known by its content, the `weights` by their sha256: where images and
-  weights lie, and what they are called there, does not matter. However this
-  process ends, the directory is free afterwards.
+  weights lie, and what they are called there, does not matter.
 
   Raises:
-    ValueError: If it holds another run, which names what differs, or another
-      run is at work in it.
+    ValueError: If another run is, or was, at work there; names what differs.
   """
   locks = path / '.locks/processes'
   for folder in (locks, path / '.locks/categories'):
@@ -219,20 +217,16 @@ def open_or_resume(
       held.enter_context(_held(filelock.FileLock(locks / own)))
       if not busy:
         tidy(path)  # Of what killed processes left half-written.
-      mine = {
-        'config': config.to_dict(),
-        _WEIGHTS: weights,
-        'images': work.images,
-      }
-      work._claim(state, json.loads(json.dumps(mine)), alone=not busy)
+      mine = {'config': config.to_dict(), 'images': work.images}
+      mine = json.loads(json.dumps(mine | {_WEIGHTS: weights}))
+      work._claim(state, mine, alone=not busy)
     yield work
 
 
 def fingerprints(one: Inputs) -> dict[str, str]:
   """Returns the number and a digest of a category's files, by their use.
 
-  Images count by their names and sizes; masks, which people correct, by their
-  content.
+  Images count by name and size; masks, which people correct, by content.
   """
   category = one.category
   return {

@@ -3,7 +3,6 @@
 import datetime
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import types
@@ -25,7 +24,6 @@ A_SWEEPS = 'the config of a sweep: python -m simplenet_jax.sweep'
   [
     ('', 2, '--config must be given'),
     ('--config=configs/no.py', 2, '--config=configs/no.py: no such file;'),
-    ('--config=configs', 2, 'no such file; configs by name: btad, cifar10, '),
     ('--config=demo:paper', 2, 'this one has no choices; leave'),
     (f'{MVTEC}:papr', 2, "'papr'; choose one of reference, paper"),
     (f'{MVTEC}:fast:paper', 2, "protocol is 'fast:paper'; choose one of"),
@@ -37,31 +35,14 @@ A_SWEEPS = 'the config of a sweep: python -m simplenet_jax.sweep'
     (f'--config.seeds=3 {MVTEC}', 2, 'Found --config.seeds=3 before --config='),
     ('--config.seeds=3', 2, "no --config=... before '--config.seeds'"),
     (f'{MVTEC} --config.data=x', 2, '--config.data is a section; set its '),
-    (
-      f'{MVTEC} --config.train.epochs',
-      2,
-      'Missing value for flag --conf',
-    ),
-    (
-      f'{MVTEC} --config.trian.epochs=3',
-      2,
-      'did you mean --config.train.e',
-    ),
+    (f'{MVTEC} --config.train.epochs', 2, 'Missing value for flag --config.tr'),
+    (f'{MVTEC} --config.trian.epochs=3', 2, 'did you mean --config.train.e'),
     (f'{MVTEC} --config.train.epoch=3', 2, EPOCH),
     (f'{MVTEC} -config.train.epoch=3', 2, EPOCH),
-    (f'{MVTEC} --config.precision=bfloat16 --config.train.epoch=3', 2, EPOCH),
     (f'{MVTEC} --config.only=x', 2, 'there is no --config.only'),
     ('--config=README.md', 2, '--config=README.md: SyntaxError: '),
-    (
-      f'{MVTEC} --workdir=setup.py/x',
-      1,
-      'setup.py is not a folder; give',
-    ),
-    (
-      f'{MVTEC} --config.seeds=a,b',
-      1,
-      "--config.seeds is ('a', 'b'),",
-    ),
+    (f'{MVTEC} --workdir=setup.py/x', 1, 'setup.py is not a folder; give'),
+    (f'{MVTEC} --config.seeds=a,b', 1, "--config.seeds is ('a', 'b'),"),
     (f'{MVTEC} --config.train.epochs=few', 2, "a whole number, not 'few'"),
     (f'{MVTEC} --config.precision=half', 1, "'half', expected one of float32,"),
     (f'{MVTEC} --config.precision={"x" * 5000}', 1, "'xxxxxxxxxxxx"),
@@ -77,25 +58,18 @@ def test_errors_are_one_line(arguments, status, message):
 
 
 @pytest.mark.parametrize(
-  ('name', 'flags', 'message'),
+  ('name', 'config', 'message'),
   [
-    ('main', [MVTEC], EPOCH),
-    ('sweep', [SWEEP], 'did you mean --config.base.train.epochs?'),
-    ('sweep', [MVTEC], 'config of one run: python -m simplenet_jax.main'),
+    ('main', MVTEC, EPOCH),
+    ('sweep', SWEEP, 'did you mean --config.base.train.epochs?'),
+    ('sweep', MVTEC, 'config of one run: python -m simplenet_jax.main'),
   ],
 )
-def test_flags_in_files_are_looked_at(tmp_path, name, flags, message):
+def test_flags_in_files_are_looked_at(tmp_path, name, config, message):
   (tmp_path / 'flags').write_text('--config.train.epoch=3\n')
-  done = commands.run(name, *flags, f'--flagfile={tmp_path / "flags"}')
+  done = commands.run(name, config, f'--flagfile={tmp_path / "flags"}')
   assert done.status == 2
   assert message in done.error
-
-
-def test_configs_of_other_commands_are_told():
-  given = ('--checkpoint=x', '--output=y')
-  assert A_SWEEPS in commands.run('import_released', SWEEP, *given).error
-  done = commands.run('sweep', MVTEC, '--config.base.train.epochs=3')
-  assert 'config of one run: python -m simplenet_jax.main' in done.error
 
 
 @pytest.mark.parametrize(
@@ -126,11 +100,10 @@ def test_configs_of_other_commands_are_told():
 def test_a_config_file_that_is_wrong_is_one_line(tmp_path, lines, message):
   path = tmp_path / 'mine.py'
   path.write_text(f'{lines}\n')
-  for more in ([], ['--config.train.epochs=1']):
-    done = commands.run('main', f'--config={path}', *more)
-    assert done.status == 2
-    assert f'--config={path}: ' in done.error
-    assert message in done.error
+  done = commands.run('main', f'--config={path}', '--config.train.epochs=1')
+  assert done.status == 2
+  assert f'--config={path}: ' in done.error
+  assert message in done.error
 
 
 @pytest.fixture
@@ -147,8 +120,7 @@ def trained(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
   ('given', 'categories'),
   [
-    *((name, (name,)) for name in ('2024_01', '1e3', 'true', '01', '7')),
-    ('01,02,03', ('01', '02', '03')),
+    ('2024_01,1e3,true,01,7', ('2024_01', '1e3', 'true', '01', '7')),
     ('screw, a nut', ('screw', 'a nut')),
     ("('01', 'a,b')", ('01', 'a,b')),
     ("'01'", ('01',)),
@@ -277,11 +249,7 @@ def test_settings_are_printed_with_their_meanings():
       1,
       "this needs tensorflow_datasets: pip install 'simplenet-jax[tfds]'",
     ),
-    (
-      "KeyError('gear')",
-      70,
-      "KeyError: 'gear'; this is a fault of the ",
-    ),
+    ("KeyError('gear')", 70, "KeyError: 'gear'; this is a fault of the "),
     ("AssertionError('a\\nb')", 70, 'AssertionError: a b; this is a fault'),
   ],
 )
@@ -301,15 +269,11 @@ def test_where_a_fault_is_can_be_seen():
   assert done.stderr.splitlines()[-1].startswith("error: KeyError: 'gear'")
 
 
-@pytest.mark.parametrize('platforms', ['cuda', 'nonsense'])
-def test_a_backend_that_is_not_there_is_told(platforms):
-  if platforms == 'cuda' and shutil.which('nvidia-smi'):
-    pytest.skip('it is there')
+def test_a_backend_that_is_not_there_is_told():
   lines = 'from simplenet_jax import cli\nimport jax\ncli.run(jax.devices)'
-  done = python('-c', lines, JAX_PLATFORMS=platforms)
+  done = python('-c', lines, JAX_PLATFORMS='nonsense')
   assert done.returncode == 1
   (line,) = done.stderr.splitlines()
   assert line.startswith(
-    f'error: JAX_PLATFORMS is {platforms}, which jax does not find on this '
-    'machine; there is cpu: unset JAX_PLATFORMS or set it to that'
+    'error: JAX_PLATFORMS is nonsense, which jax does not find on this machine'
   )

@@ -144,7 +144,10 @@ def test_signals_and_kills_change_nothing(command, whole):
   assert left == whole
 
 
-def check_that_a_kill_stops_nobody(command, whole, chance):
+@pytest.mark.parametrize(
+  'chance', [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 6))]
+)
+def test_a_kill_of_one_process_stops_no_other(command, whole, chance):
   """Kills one of three processes at a random moment of its training."""
   drawn, work = random.Random(chance), f'killed {chance}'
   lost = drawn.randrange(3)
@@ -159,16 +162,6 @@ def check_that_a_kill_stops_nobody(command, whole, chance):
       errors
     )
   assert command.finish(work)[1] == whole
-
-
-def test_a_kill_of_one_process_stops_no_other(command, whole):
-  check_that_a_kill_stops_nobody(command, whole, 0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('chance', range(1, 6))
-def test_kills_at_random_moments_change_nothing(command, whole, chance):
-  check_that_a_kill_stops_nobody(command, whole, chance)
 
 
 @pytest.mark.slow
@@ -225,7 +218,6 @@ def test_flags_that_do_not_go_together_are_refused(given, message):
 @pytest.mark.parametrize(
   ('several', 'message'),
   [
-    ('--process=0 --processes=2', 'several processes need --workdir'),
     ('--multihost', 'several processes need --workdir'),
     ('--multihost --process=1 --workdir=x', '--multihost finds --process'),
   ],

@@ -76,9 +76,7 @@ def test_the_same_run_is_taken_up_again(claim, work):
   assert claim() == before
 
 
-def test_a_run_of_before_a_setting_did_as_the_reference_does(
-  claim, config, work
-):
+def test_before_there_was_a_setting_runs_did_as_reference(claim, config, work):
   noted = json.loads(claim())
   del noted['config']['train']['patches'], noted['config']['train']['schedule']
   (work / 'run.json').write_text(json.dumps(noted))
@@ -107,9 +105,7 @@ def test_what_differs_is_named_with_both_values(claim, config, root):
   assert str(raised.value).count(' was ') == 5
 
 
-def test_where_images_and_weights_lie_and_free_settings_may_differ(
-  claim, config, root, tmp_path
-):
+def test_places_and_free_settings_may_differ(claim, config, root, tmp_path):
   claim()
   free = {
     field: changed(value)
@@ -178,14 +174,12 @@ def test_what_was_trained_for_fewer_epochs_is_kept(claim, config, work):
   assert not (work / 'checkpoints').exists()
 
 
-@pytest.mark.parametrize('name', ['train/good/0.png', 'train/good/9.png'])
-def test_other_training_images_are_another_run(claim, root, work, name):
+def test_other_training_images_are_another_run(claim, root, work):
   claim()
-  picture(root / 'part' / name, size=(44, 32))
+  picture(root / 'part/train/good/9.png')
   before = claim()  # They can be mended before a head was trained.
   train_a_head(work)
-  picture(root / 'part' / name, size=(64, 32))
-  picture(root / 'part/train/good/10.png')
+  picture(root / 'part/train/good/9.png', size=(64, 32))
   with pytest.raises(
     ValueError, match=r"run: training images of part was '\d.*, is '\d.*; set"
   ):
@@ -197,14 +191,6 @@ def add_image(part):
   picture(part / 'test/good/9.png')
 
 
-def relabel(part):
-  (part / 'test/good/1.png').rename(part / 'test/spot/9.png')
-
-
-def unmask(part):
-  (part / 'ground_truth/spot/2_mask.png').unlink()
-
-
 def correct_mask(part):
   path = part / 'ground_truth/spot/2_mask.png'
   content = path.read_bytes()
@@ -212,8 +198,7 @@ def correct_mask(part):
 
 
 @pytest.mark.parametrize(
-  ('change', 'is_scored'),
-  [(add_image, False), (relabel, False), (unmask, True), (correct_mask, True)],
+  ('change', 'is_scored'), [(add_image, False), (correct_mask, True)]
 )
 def test_other_test_images_and_masks_are_evaluated_again(
   opened, root, change, is_scored
@@ -254,7 +239,7 @@ def test_results_of_another_program_are_not_overwritten(claim, work):
 
 
 @pytest.mark.parametrize(
-  'content', [b'', b'{"config": 3', b'\xff\xfe', b'[]', b'null', b'{}']
+  'content', [b'{"config": 3', b'\xff\xfe', b'[]', b'{}']
 )
 def test_a_damaged_file_is_told_by_name(claim, work, content):
   claim()

@@ -1,0 +1,167 @@
+"""Whole runs on odd images and with unusual settings."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simplenet_jax import run_results, train
+from simplenet_jax.config import from_protocol
+from simplenet_jax.data import files, inputs
+from simplenet_jax.data.dataset import open_categories
+from simplenet_jax.models import simplenet
+from simplenet_jax.training import layout
+from simplenet_jax.training.checkpoint import Checkpoints
+from tests.small import make_category, make_config, picture
+
+
+@pytest.fixture
+def config(tmp_path, backbone):
+  config = make_config(tmp_path / 'data', backbone)
+  config.train.epochs, config.evaluation.pictures = 1, 0
+  return config
+
+
+@pytest.fixture
+def part(tmp_path):
+  make_category(tmp_path / 'data/part')
+  return tmp_path / 'data/part'
+
+
+def run(config, tmp_path):
+  return train.train_and_evaluate(config, tmp_path / 'work')
+
+
+def test_the_crop_leaves_the_rest_unscored(config, tmp_path, caplog):
+  make_category(tmp_path / 'part', size=(80, 40))
+  picture(tmp_path / 'part/test/good/0.bmp', size=(80, 40))
+  config.data.root = str(tmp_path / 'part')  # The root is the category.
+  config.data.crop, config.evaluation.maps = 32, True
+  assert list(run(config, tmp_path)['categories']) == ['part']
+  (one,) = open_categories(config.data).categories
+  checkpoints = Checkpoints(tmp_path / 'work/checkpoints')
+  heads = [checkpoints.load(job)[0] for job in layout.make_jobs(config, [one])]
+  checkpoints.close()
+  together = np.mean([head.scores[1] for head in heads], axis=0)
+  maps = np.asarray(simplenet.anomaly_maps(together, one.size, 4.0))
+  folder = tmp_path / 'work/maps/part/test/good'
+  # Images that differ in their suffix only keep it.
+  assert {path.name for path in folder.iterdir()} == {
+    *('0.bmp.tiff', '0.png.tiff', '1.tiff', '2.tiff')
+  }
+  names = [sample.path.name for sample in one.category.test]
+  index = names.index('1.png')
+  with Image.open(folder / '1.tiff') as image:
+    assert image.info['compression'] == 'tiff_adobe_deflate'
+    heat = np.asarray(image)
+  assert heat.shape == (40, 80)
+  # Resized by .8, the 64 x 32 image keeps its middle 32 columns. What is not
+  # seen is as little anomalous as anything, and the rest the mean over seeds.
+  expected = one.test[index].map_to_original(maps[index])
+  unseen = np.isnan(expected)
+  assert unseen[:, :19].all() and unseen[:, 61:].all()
+  np.testing.assert_array_equal(heat[unseen], maps[index].min())
+  np.testing.assert_allclose(heat[~unseen], expected[~unseen], atol=1e-5)
+  assert "leaves 50 % of the maps' pixels unscored; they are" in caplog.text
+
+
+def test_masks_that_tell_nothing_and_broken_images_are_counted(
+  config, tmp_path, part
+):
+  masks = part / 'ground_truth/spot'
+  Image.new('L', (7, 9)).save(masks / '0_mask.png')
+  (masks / '1_mask.png').write_bytes(b'')
+  (part / 'train/good/2.png').write_bytes(b'')
+  table = run(config, tmp_path)
+  found = table['categories']['part']
+  assert found['pixels'] == {
+    'images': 4,
+    'of': 6,
+    'left_out': {inputs.OTHER_SIZE: 1, inputs.UNREADABLE: 1},
+  }
+  assert found['last']['pixel_auroc']['mean'] is not None
+  (left_out,) = [row for row in table['files'] if row['left_out']]
+  assert left_out['use'] == files.UNREADABLE
+  assert left_out['example'] == 'part/train/good/2.png'
+  shown = (tmp_path / 'work/report.html').read_text()
+  assert 'over 4 of 6 images' in shown
+  assert files.UNREADABLE in shown
+
+
+@pytest.mark.parametrize(
+  ('protocol', 'changes'),
+  [
+    ('paper', {}),
+    ('paper', {'head.adaptor': 'mlp', 'train.loss': 'cross_entropy'}),
+    ('reference', {'head.adaptor': 'identity', 'backbone.levels': (1, 2, 3)}),
+  ],
+)
+def test_every_switch_runs(config, tmp_path, part, protocol, changes):
+  theirs = from_protocol(protocol)
+  config.protocol = protocol
+  for field in ('backbone.padding', 'backbone.probe', 'head.adaptor_bias'):
+    section, name = field.split('.')
+    config[section][name] = theirs[section][name]
+  config.train.adaptor = theirs.train.adaptor
+  config.update_from_flattened_dict(changes)
+  table = run(config, tmp_path)
+  assert 0 <= table['categories']['part']['last']['image_auroc']['mean'] <= 1
+  assert table['protocol'].startswith(f'{protocol}, but ')
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'message'),
+  [
+    ('data.root', '', r'--config\.data\.root is empty'),
+    ('data.root', '/nowhere', r'/nowhere: no such folder.*--config\.data\.roo'),
+    ('data.categories', ('cog',), 'no category cog; there are part'),
+    ('backbone.weights', '/no.safetensors', r'no\.safetensors'),
+    ('backbone.name', 'resnet18', 'expected resnet18'),
+    ('train.sigma', 1e38, 'the loss of seed 0 is (inf|nan) at step'),
+  ],
+)
+def test_what_is_wrong_is_named(config, tmp_path, part, field, value, message):
+  config.update_from_flattened_dict({field: value})
+  with pytest.raises((ValueError, OSError), match=message):
+    run(config, tmp_path)
+
+
+def test_a_category_called_as_the_mean_is_refused(config, tmp_path):
+  make_category(tmp_path / 'data/mean')
+  with pytest.raises(ValueError, match="category is called 'mean'"):
+    run(config, tmp_path)
+
+
+def test_a_run_says_what_is_unusual_in_it(
+  config, tmp_path, part, capsys, caplog
+):
+  # Five images, two steps an epoch.
+  config.seeds, config.train.epochs, config.train.min_steps = (3,), 3, 9
+  config.data.crop = 40
+  found = run(config, tmp_path)
+  told = capsys.readouterr().out
+  assert '1 seed (the one with number 3), 3 epochs' in told
+  assert 'part: 6 steps in 3 epochs are few; trains 5 epochs, 10 steps' in told
+  assert 'resize 32 is smaller than crop 40: every image gets' in caplog.text
+  # Scored as often as in three epochs: after the third and the fifth one.
+  assert found['selected_on_test']['part']['epochs'][0] in (3, 5)
+  with (tmp_path / 'work/curves/part.csv').open() as file:
+    assert max(int(row['epoch']) for row in csv.DictReader(file)) == 5
+
+
+def test_a_checkpoint_that_does_not_show_yet_is_waited_for(
+  config, tmp_path, part, monkeypatch, capsys
+):
+  config.seeds = (0,)
+  load, calls = Checkpoints.load, []
+
+  def late(self, *given):
+    calls.append(given)
+    # The first look is the worker's, the second one at the trained head.
+    return None if len(calls) in (3, 4) else load(self, *given)
+
+  monkeypatch.setattr(Checkpoints, 'load', late)
+  monkeypatch.setattr(run_results.time, 'sleep', lambda _: None)
+  run(config, tmp_path)
+  assert capsys.readouterr().out.count('waits for a checkpoint of part') == 1
