@@ -136,18 +136,14 @@ def fetch(url: str, sha256: str, target: Path) -> None:
     return _verify(target, sha256, 'delete it and start again')
   part = target.with_name(f'{target.name}.part')
   part.parent.mkdir(parents=True, exist_ok=True)
+  with part.open('ab', buffering=0) as file:
+    _complete(url, file, target)
   try:
-    with part.open('ab', buffering=0) as file:
-      _complete(url, file, target)
-    try:
-      _verify(part, sha256, 'it is deleted, start again')
-    except ValueError:
-      part.unlink()
-      raise
-    part.rename(target)
-  finally:
-    if part.exists() and not part.stat().st_size:
-      part.unlink()
+    _verify(part, sha256, 'it is deleted, start again')
+  except ValueError:
+    part.unlink()
+    raise
+  part.rename(target)
 
 
 def _verify(path: Path, sha256: str, mend: str) -> None:

@@ -20,7 +20,7 @@ other nine are anomalies. A record is a label and planes of 32 x 32 pixels:
 import csv
 import functools
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -34,9 +34,12 @@ from simplenet_jax.data.images import EmbeddedImage
 from simplenet_jax.data.tree import GOOD
 
 SPLIT = Path('split_csv', '1cls.csv')
-_COLUMNS = ('object', 'split', 'label', 'image', 'mask')
-_ANOMALOUS = 'anomaly'
-_KINDS = ('train', 'normal'), ('test', 'normal'), ('test', _ANOMALOUS)
+_COLUMNS = ['object', 'split', 'label', 'image', 'mask']
+_KINDS = {  # The defect of a split's images with a label.
+  ('train', 'normal'): GOOD,
+  ('test', 'normal'): GOOD,
+  ('test', 'anomaly'): 'anomaly',
+}
 
 CLASSES = (
   *('airplane', 'automobile', 'bird', 'cat', 'deer'),
@@ -66,73 +69,51 @@ def find_visa(root: Path, names: Sequence[str] = ()) -> Found:
     ValueError, FileNotFoundError: If the split or a file that it names is not
       what it should be, or an object is not in it.
   """
-  try:
-    rows = list(_rows(root))
-  except (csv.Error, UnicodeDecodeError) as error:
-    raise ValueError(
-      f'{root / SPLIT}: no table in UTF-8 ({error}); get it anew'
-    ) from error
-  found = sorted({row['object'] for row in rows})
-  require_known(root / SPLIT, names, found)
-  categories = tuple(
-    _category(root, name, [row for row in rows if row['object'] == name])
-    for name in sorted(set(names)) or found
-  )
-  whole, left_out = tree.read(root)
-  known = [row[key] for row in rows for key in ('image', 'mask') if row[key]]
-  others = [_file(root, name) for name in known]
-  leave_out_others(whole, categories, others, left_out)
-  return Found(categories, left_out)
-
-
-def _rows(root: Path) -> Iterator[dict[str, str]]:
-  path, seen = root / SPLIT, set()
-  with path.open(newline='', encoding='utf-8-sig') as file:
-    reader = csv.DictReader(file)
-    columns = reader.fieldnames or ['none']
-    if tuple(columns) != _COLUMNS:
+  train, test, used = {}, {}, set()
+  with (root / SPLIT).open(newline='', encoding='utf-8-sig') as file:
+    lines = csv.reader(file)
+    try:
+      if next(lines, []) != _COLUMNS:
+        raise ValueError('other columns')
+      for name, split, label, image, mask in lines:
+        if not name or not image or (split, label) not in _KINDS:
+          raise ValueError('an image of no such kind')
+        paths = [_file(root, path) for path in (image, mask) if path]
+        if paths[0] in used:
+          raise ValueError(f'{image} is there twice')
+        used.update(paths)
+        if split == 'train':
+          train.setdefault(name, []).append(paths[0])
+        else:
+          defect = _KINDS[split, label]
+          masks = tuple(paths[1:]) if defect != GOOD else ()
+          sample = Sample(paths[0], defect, masks)
+          test.setdefault(name, []).append(sample)
+      if not used:
+        raise ValueError('no images in it')
+    except (csv.Error, ValueError) as error:
+      kinds = ', '.join(map(' '.join, _KINDS))
       raise ValueError(
-        f'{path}: its columns are {", ".join(columns)}; expected '
-        f'{", ".join(_COLUMNS)}'
-      )
-    for row in reader:
-      line = f'{path}, line {reader.line_num}'
-      # A row that is too long has the key None, a short one the value None.
-      whole = None not in (*row, *row.values())
-      kind = row['split'], row['label']
-      if not (whole and row['object'] and row['image'] and kind in _KINDS):
-        raise ValueError(
-          f'{line}: expected an object, train or test, normal or anomaly (none '
-          'of these to train on), an image and a mask'
-        )
-      if (image := PurePosixPath(row['image'])) in seen:
-        raise ValueError(f'{line}: {row["image"]} is there twice')
-      seen.add(image)
-      yield row
-  if not seen:
-    raise ValueError(f'{path}: no images in it')
-
-
-def _category(root: Path, name: str, rows: list[dict[str, str]]) -> Category:
-  train, test = [], []
-  for row in rows:
-    path = _file(root, row['image'])
-    masks = (_file(root, row['mask']),) if row['mask'] else ()
-    if row['split'] == 'train':
-      train.append(path)
-    elif row['label'] == _ANOMALOUS:
-      test.append(Sample(path, _ANOMALOUS, masks))
-    else:
-      test.append(Sample(path, GOOD))
-  if not train:
-    raise ValueError(f'{root / SPLIT}: no training images of {name}')
-  test.sort(key=lambda sample: (sample.defect, str(sample.path)))
-  return Category(name, tuple(sorted(train)), tuple(test))
+        f'{root / SPLIT}, line {lines.line_num}: {error}; expected a table of '
+        f'{", ".join(_COLUMNS)}, where images are {kinds}'
+      ) from error
+  found = sorted({*train, *test})
+  require_known(root / SPLIT, names, found)
+  categories = []
+  for name in sorted(set(names)) or found:
+    if name not in train:
+      raise ValueError(f'{root / SPLIT}: no training images of {name}')
+    key = lambda sample: (sample.defect, str(sample.path))  # noqa: E731
+    tested = tuple(sorted(test.get(name, ()), key=key))
+    categories.append(Category(name, tuple(sorted(train[name])), tested))
+  whole, left_out = tree.read(root)
+  leave_out_others(whole, categories, list(used), left_out)
+  return Found(tuple(categories), left_out)
 
 
 def _file(root: Path, name: str) -> Path:
   if PurePosixPath(name).is_absolute() or '..' in PurePosixPath(name).parts:
-    raise ValueError(f'{root / SPLIT}: names a file outside {root}: {name}')
+    raise ValueError(f'names a file outside {root}: {name}')
   if not (root / name).is_file():
     raise FileNotFoundError(
       f'{root / name}: no such file, but {SPLIT} names it; is the data set '

@@ -114,7 +114,6 @@ def test_a_busy_server_is_asked_again(server, target, delays, status):
   target.unlink()
   server.statuses = [status] * 20
   fails(server, target, f'answers {status} .*, 6 times')
-  assert serving.listing(target.parent) == []
 
 
 @pytest.mark.parametrize('status', [401, 404, 416])
@@ -124,7 +123,6 @@ def test_a_refusal_is_told_at_once(server, target, delays, status):
   assert server.url in message
   assert str(target) in message
   assert not delays
-  assert serving.listing(target.parent) == []
 
 
 @pytest.mark.parametrize(
@@ -138,7 +136,6 @@ def test_addresses_without_a_server_are_told(target, url):
     f'get {server.url} by hand, put it at {target} (or give --archive=FILE) '
     'and start again'
   )
-  assert serving.listing(target.parent) == []
 
 
 @pytest.mark.parametrize(
