@@ -1,9 +1,13 @@
 """VisA's own split, and CIFAR-10's binary files as ten one-class problems."""
 
+import json
+
 import numpy as np
 import pytest
 
+from simplenet_jax import train
 from simplenet_jax.data import folder, images, public, tree
+from tests import small
 from tests.data import cifar
 
 HEADER = 'object,split,label,image,mask'
@@ -157,3 +161,22 @@ def test_a_class_without_images_is_told(tmp_path):
     (tmp_path / name).write_bytes(bytes(3073))  # An airplane.
   with pytest.raises(ValueError, match='no training images of the class cat'):
     public.find_cifar10(tmp_path, ['cat'])
+
+
+def test_ten_classes_train_side_by_side(tmp_path, backbone):
+  config = small.make_config(tmp_path / 'data', backbone)
+  config.data.source = config.data.dataset = 'cifar10'
+  config.data.resize, config.data.crop = 64, 56  # As 256 and 224 are.
+  config.seeds, config.train.epochs = (0,), 2
+  with pytest.raises(FileNotFoundError, match=r'download --dataset=cifar10'):
+    train.train_and_evaluate(config, tmp_path / 'none')
+  cifar.write(tmp_path / 'data', train=4, test=1)
+  found = train.train_and_evaluate(config, tmp_path / 'run')
+  assert tuple(found['categories']) == public.CLASSES
+  for name, one in found['categories'].items():
+    assert 0 <= one['last']['image_auroc']['mean'] <= 1
+    assert one['last']['pixel_auroc']['mean'] is None  # There are no masks.
+    assert (tmp_path / f'run/detectors/{name}.safetensors').exists()
+    assert (tmp_path / f'run/pictures/{name}.png').exists()
+  written = json.loads((tmp_path / 'run/results.json').read_text())
+  assert tuple(written['categories']) == public.CLASSES

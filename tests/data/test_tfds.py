@@ -7,8 +7,10 @@ import time
 import pytest
 import tensorflow_datasets
 
+from simplenet_jax import train
 from simplenet_jax.data import folder, public, tfds
 from simplenet_jax.data.download import ARCHIVES
+from simplenet_jax.detection import file
 from tests import commands, small
 from tests.data import cifar
 
@@ -171,3 +173,31 @@ def test_cifar10_is_downloaded_where_it_is_not_there(
   assert [s.defect for s in one.test] == [s.defect for s in other.test]
   for ours, theirs in zip(one.images(), other.images(), strict=True):
     assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_tfds_gives_the_results_of_the_folder(tmp_path, backbone):
+  small.make_category(tmp_path / 'mvtec/bottle')
+  prepare(tmp_path, tmp_path / 'tfds', 'bottle')
+  config = small.make_config(tmp_path / 'mvtec', backbone)
+  config.seeds, config.train.epochs = (0,), 2
+  config.data.held_out, config.data.held_out_least = 0.2, 1
+  config.evaluation.maps = True
+  ours = train.train_and_evaluate(config, tmp_path / 'ours')
+  config.data.source, config.data.dataset = 'tfds', 'mvtec_ad'
+  config.data.root, config.data.tfds_dir = '', str(tmp_path / 'tfds')
+  theirs = train.train_and_evaluate(config, tmp_path / 'theirs')
+  for part in ('categories', 'selected_on_test', 'mean'):
+    assert ours[part] == theirs[part]
+  maps = sorted(tmp_path.rglob('ours/**/*.tiff'))
+  assert len(maps) == 6
+  for path in maps:
+    other = tmp_path / 'theirs' / path.relative_to(tmp_path / 'ours')
+    assert path.read_bytes() == other.read_bytes()
+  (card, weights), (other, others) = (
+    file.load(tmp_path / run / 'detectors/bottle.safetensors')
+    for run in ('ours', 'theirs')
+  )
+  assert card.thresholds.image == other.thresholds.image
+  assert card.thresholds.images == 1
+  for key, value in weights.items():
+    assert (value == others[key]).all()
