@@ -84,18 +84,12 @@ def interrupt(
     moment *= 0.8
 
 
-def kill(run: ShortRun, work: str, part: float) -> str:
-  """Kills a run after a part of its time."""
-  interrupt(run, work, part * run.seconds, signal.SIGKILL)
+def end(run: ShortRun, work: str, part: float) -> str:
+  """Kills a run after a part of its time, or asks it to stop."""
+  number = signal.SIGKILL if work.startswith('kills') else signal.SIGTERM
+  interrupt(run, work, part * run.seconds, number)
   resumes(run, work)
   return f'in the {"first" if part < 0.5 else "second"} half, resumed'
-
-
-def stop(run: ShortRun, work: str, part: float) -> str:
-  """Asks a run to stop after a part of its time."""
-  interrupt(run, work, part * run.seconds, signal.SIGTERM)
-  resumes(run, work)
-  return 'resumed'
 
 
 @contextlib.contextmanager
@@ -164,8 +158,8 @@ def damage(run: ShortRun, work: str, part: float) -> str:
 # What makes a fault happen in a work directory, given a random part in [0, 1);
 # it returns what came of it, or raises. For how many kills there is one.
 KINDS: dict[str, tuple[Callable[[ShortRun, str, float], str], int]] = {
-  'kills': (kill, 1),
-  'stops': (stop, 10),
+  'kills': (end, 1),
+  'stops': (end, 10),
   'disks': (fill, 8),
   'damages': (damage, 5),
 }

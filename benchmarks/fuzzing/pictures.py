@@ -12,20 +12,14 @@ from PIL import Image, PngImagePlugin
 
 from benchmarks.fuzzing import mutations
 
-_MODES = {
-  'PNG': ('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'I;16'),
-  'JPEG': ('L', 'RGB', 'CMYK', 'YCbCr'),
-  'BMP': ('1', 'L', 'P', 'RGB', 'RGBA'),
-  'TIFF': ('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'CMYK', 'I;16', 'I', 'F', 'LAB'),
-  'WEBP': ('RGB', 'RGBA'),
-  'GIF': ('L', 'P'),
-  'PPM': ('1', 'L', 'RGB', 'I'),
-  'TGA': ('L', 'RGB'),
-  'ICO': ('RGBA',),
-  'JPEG2000': ('L', 'RGB'),
-  'EPS': ('L', 'RGB'),
-  'PDF': ('L', 'RGB'),
-}
+_FORMATS = (
+  *('PNG', 'JPEG', 'BMP', 'TIFF', 'WEBP', 'GIF', 'PPM', 'TGA', 'ICO'),
+  *('JPEG2000', 'EPS', 'PDF'),
+)
+_MODES = (
+  *('1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'CMYK', 'YCbCr', 'I;16', 'I', 'F'),
+  'LAB',
+)
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 _SIDES = (1, 2, 3, 7, 31, 64, 100, 257)
 _PIECES = (
@@ -59,7 +53,7 @@ def image(
   chance: Random, mode: str | None = None, side: int | None = None
 ) -> Image.Image:
   """Returns an image of a mode and a side, or of any that some format knows."""
-  mode = mode or chance.choice([m for form in _MODES.values() for m in form])
+  mode = mode or chance.choice(_MODES)
   rng = np.random.default_rng(chance.getrandbits(32))
   height, width = (side or chance.choice(_SIDES) for _ in range(2))
   pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
@@ -78,8 +72,7 @@ def image(
 
 def encoded(chance: Random, side: int | None = None) -> bytes:
   """Returns an image file's content, whole and of any format and mode."""
-  form = chance.choice(list(_MODES))
-  picture = image(chance, chance.choice(_MODES[form]), side)
+  form, picture = chance.choice(_FORMATS), image(chance, None, side)
   file, more = io.BytesIO(), {}
   if form in ('PNG', 'JPEG', 'WEBP', 'TIFF') and chance.random() < 0.3:
     more['exif'] = Image.Exif()
@@ -91,8 +84,8 @@ def encoded(chance: Random, side: int | None = None) -> bytes:
     more['pnginfo'].add_text('k', 'x' * 2_000_000, zip=True)
   try:
     picture.save(file, form, **more)
-  except (OSError, ValueError):  # Not all combinations can be written.
-    picture.convert('L').save(file, 'PNG')
+  except (OSError, ValueError, KeyError):  # Not all can be written.
+    image(chance, 'RGB', side).save(file, 'PNG')
   return file.getvalue()
 
 
