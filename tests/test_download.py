@@ -154,7 +154,7 @@ def test_a_given_archive_is_taken_and_stays(server, root, tmp_path):
   [
     ('--archive=none.tar', 1, 'none.tar: No such file'),
     ('--archive=', 2, 'flag --archive=: must name a file'),
-    ('--root=', 2, 'flag --root=: must be given'),
+    ('--root=', 2, '--dataset, --root must be given'),
     ('--dataset=mvtec', 2, 'should be one of <mvtec_ad|visa|btad|'),
   ],
 )
