@@ -10,7 +10,8 @@ from absl import flags
 
 from simplenet_jax import cli
 from simplenet_jax.console import console, counted
-from simplenet_jax.data import decoding, files
+from simplenet_jax.data import files
+from simplenet_jax.data.decoding import CHANNELS
 from simplenet_jax.fields import PRECISIONS
 from simplenet_jax.files import refuse_existing
 
@@ -19,10 +20,7 @@ _INPUT = flags.DEFINE_string(
   'input', None, 'Good images: a file, a folder or a pattern.'
 )
 _OUTPUT = flags.DEFINE_string(
-  'output',
-  None,
-  'Where the calibrated detector goes. Without it, it replaces its own file, '
-  'which needs no --overwrite.',
+  'output', None, 'The calibrated detector; without it, it replaces its own.'
 )
 _RATE = flags.DEFINE_float(
   'false_alarm_rate', 0.01, 'Share of good images that may be flagged.'
@@ -30,16 +28,10 @@ _RATE = flags.DEFINE_float(
 _PRECISION = flags.DEFINE_enum(
   'precision', 'float32', PRECISIONS, 'As it will be used.'
 )
-_BATCH = flags.DEFINE_integer(
-  'batch_size', 64, 'Images at a time on an accelerator, at most.', 1
-)
-_CHANNELS = flags.DEFINE_enum(
-  'channels', 'rgb', decoding.CHANNELS, "The order of the images' channels."
-)
+_BATCH = flags.DEFINE_integer('batch_size', 64, 'Images at a time, at most.', 1)
+_CHANNELS = flags.DEFINE_enum('channels', 'rgb', CHANNELS, 'Their order.')
 _ANY_ASPECT = flags.DEFINE_bool(
-  'any_aspect',
-  False,
-  'Whether images may have another aspect than those trained on.',
+  'any_aspect', False, 'Whether images may have another aspect than trained on.'
 )
 _OVERWRITE = cli.define_overwrite()
 cli.require('detector', 'input')
@@ -57,18 +49,12 @@ def main() -> None:
   from simplenet_jax.detector import Detector
 
   path = Path(_DETECTOR.value or '').expanduser()
-  target = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else path
+  target = file.with_suffix(Path(_OUTPUT.value or path).expanduser())
   if _OUTPUT.value:
-    refuse_existing(file.with_suffix(target), _OVERWRITE.value)
-  if target.is_file() and target.suffix != file.SUFFIX:
-    raise ValueError(
-      f'{target} does not end in {file.SUFFIX}, as what is written will; '
-      'rename it, or give another --output'
-    )
+    refuse_existing(target, _OVERWRITE.value)
   detector = Detector.load(
     path, precision=_PRECISION.value, batch_size=_BATCH.value
   )
-  detector.caution()
   console.print(
     f'Calibrates {detector.card.name} with '
     f'{counted(len(given.images), "image")}, to {target}\n'

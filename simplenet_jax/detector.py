@@ -18,13 +18,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
+from PIL import Image
 
 from simplenet_jax import environment
-from simplenet_jax.data.decoding import CHANNELS
-from simplenet_jax.data.loading import in_order
+from simplenet_jax.data.frame import text
+from simplenet_jax.data.images import place
 from simplenet_jax.detection import file, inputs, thresholds
-from simplenet_jax.detection.appearance import Watch, other_aspect
-from simplenet_jax.detection.card import Card
+from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.inputs import OnError
 from simplenet_jax.detection.thresholds import Prediction, Thresholds
 from simplenet_jax.fields import PRECISIONS
@@ -44,12 +45,9 @@ class Detector:
   ):
     """Prepares; weights go to the default device with the first images.
 
-    Args:
-      card: The detector's description.
-      weights: Folded, float32, on the host.
-      precision: 'float32', 'tensorfloat32' (float32 on CPUs) or 'bfloat16'.
-      batch_size: Images at a time, at most. CPUs take one after the other,
-        which is faster, except in bfloat16.
+    The weights are folded, float32, on the host. `precision` is 'float32',
+    'tensorfloat32' (float32 on CPUs) or 'bfloat16'. At most `batch_size` images
+    are computed at a time; on CPUs one, which is faster, except in bfloat16.
     """
     if precision not in PRECISIONS:
       raise ValueError(
@@ -57,31 +55,22 @@ class Detector:
       )
     if batch_size < 1:
       raise ValueError(f'batch_size is {batch_size}, expected at least 1')
-    try:
-      on_cpu = jax.default_backend() == 'cpu'
-    except Exception as error:  # JAX raises assertion errors, too.
-      raise ValueError(environment.missing_backend()) from error
     # CPUs gain nothing by bfloat16; there it shows what it does elsewhere.
-    winograd = on_cpu and precision != 'bfloat16'
+    winograd = jax.default_backend() == 'cpu' and precision != 'bfloat16'
     self.card, self.weights = card, weights
     self.precision = 'float32' if winograd else precision
     self._winograd = winograd
     self._batch_size = 1 if winograd else batch_size
-    self._watch = Watch(card.appearance, card.cautions)
+    self._warned: set[str] = set()
 
   @classmethod
   def load(cls, path: str | Path, **options: Any) -> 'Detector':
     """Reads a detector from a file, whose `.safetensors` may be left out.
 
-    Args:
-      path: The file.
-      **options: `precision` and `batch_size`, see `Detector`.
-
-    Raises:
-      FileNotFoundError: If there is no such file.
-      ValueError: If it is not a detector, damaged, or of a later version.
+    Takes the `precision` and `batch_size` of `Detector`. Raises an OSError or a
+    ValueError if it is not there, damaged, or of another version.
     """
-    return cls(*file.load(Path(path)), **options)
+    return cls(*file.load(Path(path).expanduser()), **options)
 
   def save(self, path: str | Path) -> None:
     """Writes the detector to a file; appends `.safetensors` if missing."""
@@ -119,29 +108,26 @@ class Detector:
   def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores images that have the network's size already.
 
-    Args:
-      pixels: RGB, uint8 `[images, *size, 3]`, any number of them.
-
-    Returns:
-      Anomaly maps `[images, *size]` and image scores `[images]`, float32.
+    They are RGB, uint8 `[images, *size, 3]`. Returns anomaly maps
+    `[images, *size]` and image scores `[images]`, float32.
     """
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.size, 3):
       raise ValueError(
-        f'pixels are {pixels.dtype}{list(pixels.shape)}, expected uint8[images,'
-        f' {self.size[0]}, {self.size[1]}, 3]'
+        f'pixels are {pixels.dtype}{list(pixels.shape)}, expected '
+        f'uint8[images, {self.size[0]}, {self.size[1]}, 3]'
       )
-    maps = np.empty((len(pixels), *self.size), np.float32)
-    scores = np.empty(len(pixels), np.float32)
     starts = range(0, len(pixels), self._batch_size)
-    given = ((i, pixels[i : i + self._batch_size]) for i in starts)
-    for i, some_maps, some_scores, _ in self._computed(given):
-      rows = slice(i, i + len(some_maps))
-      maps[rows], scores[rows] = some_maps, some_scores
-    return maps, scores
+    batches = ((i, pixels[i : i + self._batch_size]) for i in starts)
+    maps, scores = [np.zeros((0, *self.size), 'f')], [np.zeros(0, 'f')]
+    for _, some_maps, some_scores, _ in self._computed(batches):
+      maps.append(some_maps)
+      scores.append(some_scores)
+    return np.concatenate(maps), np.concatenate(scores)
 
   def caution(self) -> None:
     """Warns, once, of what was found wrong when the detector was trained."""
-    self._watch.caution()
+    for caution in self.card.cautions:
+      self._warn_once(caution, f'this detector: {caution}')
 
   def predict(
     self,
@@ -156,61 +142,46 @@ class Detector:
 
     Args:
       given: A path, a folder (all images in and below), a PIL image, an array,
-        or several. An array is RGB, uint8 `[height, width, 3]`, or gray, uint8
-        or uint16 `[height, width]` or `[height, width, 1]`; with four axes it
-        is several.
+        or several. Arrays are RGB, uint8 `[height, width, 3]`, or gray, uint8
+        or uint16 `[height, width]` or `[height, width, 1]`.
       lookahead: How many more images may be asked for before the verdict on
-        one is given. With 0 each verdict comes before the next image is asked
-        for, as a line needs it: the default for what has no length, such as a
-        camera's generator. Else the default keeps the device busy.
+        one is given. The default is 0, as a line needs it, for what has no
+        length, such as a camera's generator; else it keeps the device busy.
       channels: 'rgb', or 'bgr' as OpenCV gives them, for files, too.
-      thumbnail: The longer side to which predictions keep their images, in
-        pixels; 0 keeps none.
+      thumbnail: The longer side, in pixels, of the images that predictions
+        keep; 0 keeps none.
       on_error: Called with the source of an image that cannot be used and why;
-        the image is left out. Without it the iterator raises what is wrong with
-        an image when it comes to it.
-
-    Raises:
-      FileNotFoundError: If a file is missing, or a folder holds no images.
-      ValueError: If an image cannot be used, or for other options.
-      TypeError: If something is not an image.
-      MemoryError: If the device is out of memory; the message says what helps.
+        the image is left out. Without it that is an OSError or a ValueError.
     """
-    if channels not in CHANNELS:
-      raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")
-    if lookahead is None and not inputs.is_counted(given):
+    counted = isinstance(given, str | Path | Image.Image)
+    if lookahead is None and not counted and not hasattr(given, '__len__'):
       lookahead = 0
     images, under_way, ahead = inputs.pace(lookahead, self._batch_size)
     self.caution()
-
-    def read(one: tuple[inputs.Source, Any]) -> inputs.Ready | inputs.Unusable:
-      return inputs.prepare(self.card, *one, channels, thumbnail)
-
-    def predictions() -> Iterator[Prediction]:
-      sources = inputs.sources(given)
-      # Where nothing may be read ahead, threads would be of no use.
-      prepared = (
-        in_order(read, sources, ahead) if ahead else (read(x) for x in sources)
-      )
-      usable = inputs.usable(prepared, on_error)
-      batches = iter(lambda: list(itertools.islice(usable, images)), [])
-      pixels = ((some, np.stack([x.pixels for x in some])) for some in batches)
-      with contextlib.closing(prepared):
-        for some, maps, scores, share in self._computed(pixels, under_way):
-          for one, grid, score in zip(some, maps, scores, strict=True):
-            size = one.frame.original
-            self._watch.look(one.source, one.small, size, channels)
-            yield Prediction(
-              source=one.source,
-              score=float(score),
-              thresholds=self.thresholds,
-              frame=one.frame,
-              input_map=grid,
-              seconds=one.seconds + share,
-              thumbnail=one.picture,
-            )
-
-    return predictions()
+    ready = inputs.ready(
+      given,
+      self.card.bits,
+      self.card.frame,
+      ahead=ahead,
+      channels=channels,
+      side=thumbnail,
+      on_error=on_error,
+    )
+    groups = iter(lambda: list(itertools.islice(ready, images)), [])
+    batches = ((some, np.stack([x.pixels for x in some])) for some in groups)
+    with contextlib.closing(ready):
+      for some, maps, scores, share in self._computed(batches, under_way):
+        for one, grid, score in zip(some, maps, scores, strict=True):
+          self._look(one, channels)
+          yield Prediction(
+            source=one.source,
+            score=float(score),
+            thresholds=self.thresholds,
+            frame=one.frame,
+            input_map=grid,
+            seconds=one.seconds + share,
+            thumbnail=one.picture,
+          )
 
   def calibrate(
     self,
@@ -223,103 +194,87 @@ class Detector:
   ) -> 'Detector':
     """Sets the thresholds by normal images that were not trained on.
 
-    Args:
-      given: The images, with `channels` and `on_error` as of `predict`.
-      false_alarm_rate: Share of normal images that may be called anomalous, in
-        (0, 1); `thresholds` says what can be guaranteed.
-      channels: See `predict`.
-      any_aspect: Whether images may have another aspect than those trained on;
-        else that is a ValueError.
-      on_error: See `predict`.
-
-    Returns:
-      This detector.
+    Images are given as to `predict`. At most a share `false_alarm_rate`, in
+    (0, 1), of normal images may be called anomalous; `thresholds` says what can
+    be guaranteed. Images of another aspect than those trained on are a
+    ValueError, unless `any_aspect`. Returns this detector.
     """
     known, found = self.card.appearance, []
     for one in self.predict(
       given, lookahead=sys.maxsize, channels=channels, on_error=on_error
     ):
-      size = one.frame.original
-      if known and not any_aspect and not known.has_aspect_of(size):
+      source = one.source
+      other = known and known.other_aspect(one.frame.original)
+      if other and not any_aspect:
         raise ValueError(
-          f'{one.source}: {other_aspect(known, size)}; calibrate with images '
-          'as they will be, or allow it (--any_aspect, any_aspect=True)'
+          f'{source}: {other}; calibrate with images as they will be, or allow '
+          'it (--any_aspect, any_aspect=True)'
         )
-      found.append((one.source, one.score, float(one.input_map.max())))
-    sources, scores, peaks = zip(*found, strict=True) if found else ((), (), ())
-    made = thresholds.calibrate(
-      inputs.names(sources), scores, peaks, false_alarm_rate
-    )
+      name = str(source if isinstance(source, int) else place(source))
+      found.append((name, one.score, float(one.input_map.max())))
+    made = thresholds.calibrate(found, false_alarm_rate)
     self.thresholds = dataclasses.replace(made, precision=self.precision)
     return self
 
+  def _look(self, image: inputs.Ready, channels: str) -> None:
+    """Warns if an image looks changed beside those that were trained on."""
+    if known := self.card.appearance:
+      number = 'image ' if isinstance(image.source, int) else ''
+      size = image.frame.original
+      for kind, told in known.changes(image.small, size, channels):
+        self._warn_once(kind, f'{number}{image.source}: {told}')
+
+  def _warn_once(self, kind: str, message: str) -> None:
+    if kind not in self._warned:
+      self._warned.add(kind)
+      logging.warning('%s', message)
+
   @functools.cached_property
   def _on_device(self) -> dict[str, Any]:
-    return jax.device_put(
-      simplenet.prepare(
-        self.card.network, self.weights, self.precision, self._winograd
-      )
+    prepared = simplenet.prepare(
+      self.card.network, self.weights, self.precision, self._winograd
     )
-
-  def _start(self, pixels: Any) -> tuple[jax.Array, jax.Array]:
-    """Begins to compute a batch, in the host's memory or the device's.
-
-    Batches are padded to powers of two, so that other numbers compile nothing;
-    the maps and scores, which are on their way, end with those of padding.
-    """
-    bucket = min(1 << (len(pixels) - 1).bit_length(), self._batch_size)
-    if missing := bucket - len(pixels):
-      pixels = np.pad(pixels, [(0, missing), (0, 0), (0, 0), (0, 0)])
-    values = simplenet.run(
-      self.card.network, self._on_device, pixels, self.precision
-    )
-    for value in values:
-      value.copy_to_host_async()
-    return values
+    return jax.device_put(prepared)
 
   def _computed(
-    self, given: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
+    self, batches: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
   ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
     """Runs batches of pixels, each with something to know it by.
 
     Of `under_way` batches the last is asked for before the first one's results
-    are read; with 1, the device waits while the next one is prepared.
-
-    Yields:
-      That something, the maps, the scores, and each image's share of the
-      seconds that the host spent on them.
+    are read. Yields what a batch is known by, its maps and scores, and each
+    image's share of the seconds that the host spent on them.
     """
     queue = collections.deque()
 
     def results():
-      name, pixels, seconds, values = queue.popleft()
+      name, count, seconds, values = queue.popleft()
       start = time.perf_counter()
-      with self._out_of_memory(len(pixels)):
-        maps, scores = (np.asarray(value)[: len(pixels)] for value in values)
-      seconds += time.perf_counter() - start
-      return name, maps, scores, seconds / len(pixels)
+      maps, scores = (np.asarray(value)[:count] for value in values)
+      return name, maps, scores, (seconds + time.perf_counter() - start) / count
 
-    for name, pixels in given:
-      start = time.perf_counter()
-      with self._out_of_memory(len(pixels)):
-        values = self._start(pixels)
-      queue.append((name, pixels, time.perf_counter() - start, values))
-      if len(queue) >= under_way:
-        yield results()
-    while queue:
-      yield results()
-
-  @contextlib.contextmanager
-  def _out_of_memory(self, images: int) -> Iterator[None]:
-    """Turns a device's error into one that says what helps."""
     try:
-      yield
+      for name, pixels in batches:
+        start, count = time.perf_counter(), len(pixels)
+        # Padded to powers of two, so that other numbers compile nothing.
+        bucket = min(1 << (count - 1).bit_length(), self._batch_size)
+        if count < bucket:
+          pixels = np.pad(pixels, [(0, bucket - count), *[(0, 0)] * 3])
+        values = simplenet.run(
+          self.card.network, self._on_device, pixels, self.precision
+        )
+        for value in values:
+          value.copy_to_host_async()
+        queue.append((name, count, time.perf_counter() - start, values))
+        if len(queue) >= under_way:
+          yield results()
+      while queue:
+        yield results()
     except RuntimeError as error:
       if not environment.is_out_of_memory(error):
         raise
-      height, width = self.size
       raise MemoryError(
-        f'the device is out of memory with {images} images of {height} x '
-        f'{width} at a time; lower --batch_size (of a run: '
+        f'the device is out of memory with {self._batch_size} images of '
+        f'{text(self.size)} at a time; lower --batch_size (of a run: '
         '--config.backbone.batch_size), or stop what else uses the device'
       ) from None

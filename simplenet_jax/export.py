@@ -3,13 +3,9 @@
   python -m simplenet_jax.export --detector=WORKDIR/detectors/<category> \
     --format=onnx --output=DIR
 
-DIR then holds the model (StableHLO runs with jax alone, ONNX with ONNX
-Runtime), detector.json with thresholds and provenance, and preprocess.py, which
-brings images to the model's input. The model is compared with the detector
-before it is written.
+DIR then holds the model, for jax alone or ONNX Runtime, detector.json, and
+preprocess.py, which makes the model's input.
 """
-
-from pathlib import Path
 
 from absl import flags
 
@@ -32,16 +28,14 @@ def main() -> None:
   from simplenet_jax.detection import export, thresholds
   from simplenet_jax.detector import Detector
 
-  detector = Detector.load(Path(_DETECTOR.value or '').expanduser())
+  detector = Detector.load(_DETECTOR.value or '')
   told = '\n  '.join(thresholds.describe(detector.thresholds))
   console.print(
     f'Exports {detector.card.name} as {_FORMAT.value} to {folder}/\n  {told}'
   )
   detector.caution()
   difference = export.export(detector, _FORMAT.value, folder, _OVERWRITE.value)
-  console.print(
-    f'  equals the detector to {difference:.1e} of the range of scores'
-  )
+  console.print(f"  equals the detector to {difference:.1e} of scores' range")
 
 
 if __name__ == '__main__':

@@ -4,18 +4,18 @@
     --input=FOLDER --output=DIR
 
 DIR then holds predictions.csv, pictures with the defects outlined and, with
---maps, anomaly maps. Images that cannot be read are named and left out; the
-exit status is then 1.
+--maps, anomaly maps. Images that cannot be read are left out; the exit status
+is then 1.
 """
 
 import math
-from pathlib import Path
 
 from absl import flags
 
 from simplenet_jax import cli
 from simplenet_jax.console import console
-from simplenet_jax.data import decoding, files
+from simplenet_jax.data import files
+from simplenet_jax.data.decoding import CHANNELS
 from simplenet_jax.fields import PRECISIONS
 
 _DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
@@ -24,25 +24,15 @@ _OUTPUT = flags.DEFINE_string('output', None, 'Where results go, a folder.')
 _PRECISION = flags.DEFINE_enum(
   'precision', 'float32', PRECISIONS, 'Of the computation.'
 )
-_BATCH = flags.DEFINE_integer(
-  'batch_size', 64, 'Images at a time on an accelerator, at most.', 1
-)
-_THRESHOLD = flags.DEFINE_float(
-  'threshold', None, "Of image scores, instead of the detector's."
-)
-_PIXEL = flags.DEFINE_float(
-  'pixel_threshold', None, "Of anomaly maps, instead of the detector's."
-)
+_BATCH = flags.DEFINE_integer('batch_size', 64, 'Images at a time, at most.', 1)
+_THRESHOLD = flags.DEFINE_float('threshold', None, 'Of scores, set by hand.')
+_PIXEL = flags.DEFINE_float('pixel_threshold', None, 'Of maps, set by hand.')
 _NORMALISE = flags.DEFINE_bool(
   'normalise', False, 'Whether scores are 0 for usual images, 1 at threshold.'
 )
 _PICTURES = flags.DEFINE_bool('pictures', True, 'Whether to draw pictures.')
-_MAPS = flags.DEFINE_bool(
-  'maps', False, "Whether to write anomaly maps in the images' own pixels."
-)
-_CHANNELS = flags.DEFINE_enum(
-  'channels', 'rgb', decoding.CHANNELS, "The order of the images' channels."
-)
+_MAPS = flags.DEFINE_bool('maps', False, 'Whether to write anomaly maps.')
+_CHANNELS = flags.DEFINE_enum('channels', 'rgb', CHANNELS, 'Their order.')
 _OVERWRITE = cli.define_overwrite()
 cli.require('detector', 'input', 'output')
 for _name in ('threshold', 'pixel_threshold'):
@@ -60,14 +50,12 @@ def main() -> None:
   from simplenet_jax.detector import Detector
 
   detector = Detector.load(
-    Path(_DETECTOR.value or '').expanduser(),
+    _DETECTOR.value or '',
     precision=_PRECISION.value,
     batch_size=_BATCH.value,
   )
-  if _THRESHOLD.present or _PIXEL.present:
-    detector.thresholds = detector.thresholds.replace(
-      _THRESHOLD.value, _PIXEL.value
-    )
+  by_hand = detector.thresholds.replace(_THRESHOLD.value, _PIXEL.value)
+  detector.thresholds = by_hand
   console.print(given.tell('to predict'))
   output.predict(
     detector,

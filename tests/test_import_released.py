@@ -101,7 +101,7 @@ def test_the_detector_scores_as_the_checkpoint(released, folder, tmp_path):
   found = list(detector.predict(detectors.arrays(3)))
   expected = []
   for pixels in detectors.arrays(3):
-    ready = inputs.prepare(detector.card, 0, pixels)
+    (ready,) = inputs.ready(pixels, 16, detector.card.frame)
     expected.append(released.predict(ready.pixels))
   assert np.ptp([score for _, score in expected]) > 0.01
   span = float(np.ptp([heat for heat, _ in expected]))

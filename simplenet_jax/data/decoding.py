@@ -1,4 +1,4 @@
-"""From an image file, a Pillow image or an array to 8-bit RGB.
+"""From an image file, a Pillow image or an array to 8-bit RGB and its crop.
 
 This file needs NumPy and Pillow alone and imports nothing of the package: an
 export writes its text into `preprocess.py`, so that an exported model reads
@@ -94,16 +94,33 @@ def to_rgb(image: Image.Image, bits: int = 16) -> Image.Image:
   return Image.fromarray(_upper_eight(np.asarray(image), bits)).convert('RGB')
 
 
-def from_array(
-  array: np.ndarray, bits: int = 16, channels: str = 'rgb'
-) -> Image.Image:
-  """Makes an 8-bit RGB image of a camera's frame.
+def to_image(item: Any, bits: int = 16, channels: str = 'rgb') -> Image.Image:
+  """Makes an 8-bit RGB image of a path, a Pillow image or a camera's frame.
 
   Gray is uint8 or uint16 `[height, width]` or `[height, width, 1]`, colour is
   uint8 `[height, width, 3]`, its channels in the order 'rgb' or 'bgr'.
   """
   if channels not in CHANNELS:
     raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")
+  if isinstance(item, np.ndarray):
+    image = _from_array(item, bits)
+  elif isinstance(item, str | os.PathLike):
+    image = read(item, bits)
+  elif isinstance(item, Image.Image):
+    try:
+      image = to_rgb(item, bits)
+    except MemoryError:
+      raise
+    except Exception as error:  # Pillow's decoders raise almost anything.
+      raise ValueError(f'cannot be read: {error}') from error
+  else:
+    raise ValueError(f'expected an image, got {type(item).__name__}')
+  if channels == 'bgr':
+    return Image.merge('RGB', image.split()[::-1])
+  return image
+
+
+def _from_array(array: np.ndarray, bits: int) -> Image.Image:
   gray = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
   if gray.ndim == 2 and gray.size and gray.dtype in (np.uint8, np.uint16):
     if gray.dtype == np.uint16:
@@ -111,12 +128,37 @@ def from_array(
     return Image.fromarray(np.ascontiguousarray(gray)).convert('RGB')
   colour = array.ndim == 3 and array.shape[2] == 3 and array.size
   if colour and array.dtype == np.uint8:
-    ordered = array if channels == 'rgb' else array[..., ::-1]
-    return Image.fromarray(np.ascontiguousarray(ordered))
+    return Image.fromarray(np.ascontiguousarray(array))
   raise ValueError(
     f'an array is {array.dtype}{list(array.shape)}, expected uint8[height, '
     'width, 3], or uint8 or uint16[height, width] for gray'
   )
+
+
+def place_crop(
+  size: tuple[int, int], resize: int, crop: int
+) -> tuple[tuple[int, int], int, int]:
+  """Returns what an image is resized to, and the top and left of its crop.
+
+  That is what torchvision's Resize and CenterCrop compute of (height, width):
+  the shorter side becomes `resize`, the longer `int(resize * long / short)`.
+  """
+  short = min(size)
+  if short < 1:
+    raise ValueError('an image has no pixels')
+  height, width = (int(resize * side / short) for side in size)
+  limit = Image.MAX_IMAGE_PIXELS
+  if limit is not None and height * width > limit:
+    raise ValueError(
+      f'an image of {size[0]} x {size[1]} is too elongated to be resized to '
+      f'{height} x {width} and cropped; use it whole instead'
+    )
+  # torchvision pads the larger half at the end and rounds halves to even.
+  top, left = (
+    -((crop - side) // 2) if crop > side else round((side - crop) / 2)
+    for side in (height, width)
+  )
+  return (height, width), top, left
 
 
 def upright(image: Image.Image) -> Image.Image:

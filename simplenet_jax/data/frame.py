@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from simplenet_jax.data import decoding
+
 _MIN_SIDE, _MAX_ASPECT = 32, 4  # Of an input that shows a whole image.
 # Beyond this ratio of aspects an image is visibly squashed.
 ASPECT_TOLERANCE = 1.05
@@ -52,27 +54,9 @@ class Frame:
 
   @classmethod
   def protocol(cls, original: Size, resize: int, crop: int) -> 'Frame':
-    """The paper's geometry, as torchvision's Resize and CenterCrop compute it.
-
-    The shorter side becomes `resize`, the longer `int(resize * long / short)`
-    and the central `crop` x `crop` pixels are the input.
-    """
+    """The paper's geometry; see `decoding.place_crop`."""
     cls(original, (resize, resize), (crop, crop))  # refuses sizes below 1
-    short, long = sorted(original)
-    longer = int(resize * long / short)
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and longer * resize > limit:
-      raise ValueError(
-        f'an image of {text(original)} is too elongated to be resized and '
-        'cropped; use it whole instead'
-      )
-    wide = original[0] <= original[1]
-    resized = (resize, longer) if wide else (longer, resize)
-    # torchvision pads the larger half at the end and rounds halves to even.
-    top, left = (
-      -((crop - side) // 2) if crop > side else round((side - crop) / 2)
-      for side in resized
-    )
+    resized, top, left = decoding.place_crop(original, resize, crop)
     return cls(original, resized, (crop, crop), top, left)
 
   @classmethod

@@ -1,9 +1,8 @@
 """Detectors made of trained heads, or of the released code's checkpoints."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,9 +12,9 @@ from simplenet_jax import environment
 from simplenet_jax.config import Config, describe_protocol
 from simplenet_jax.console import console
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.detection import appearance, file, thresholds
-from simplenet_jax.detection.appearance import Appearance
-from simplenet_jax.detection.card import Card
+from simplenet_jax.detection import file, inputs, thresholds
+from simplenet_jax.detection.file import Card
+from simplenet_jax.detection.inputs import Appearance
 from simplenet_jax.detector import Detector
 from simplenet_jax.models import head, weights
 from simplenet_jax.models.simplenet import Network
@@ -36,16 +35,11 @@ def assemble(
   *,
   cautions: Sequence[str] = (),
 ) -> Detector:
-  """Makes a detector, without thresholds; its card holds no folders' names.
+  """Makes a detector of trained heads, whose scores are averaged.
 
-  Args:
-    config: That the heads were trained with.
-    name: The category's.
-    size: Height and width of the network's input, in pixels.
-    weights: The backbone's, from `resnet.fold`.
-    heads: One or more; their scores are averaged.
-    provenance: What is to be noted beside the config and the environment.
-    cautions: See `Card`.
+  The heads were trained with `config` on images of a category, `name`, brought
+  to `size`, (height, width); `weights` are from `resnet.fold`. The card notes
+  `provenance` beside the config and the environment, but no folders' names.
   """
   patch = config.patch
   network = Network(
@@ -58,6 +52,12 @@ def assemble(
     size=size,
     smoothing=float(config.evaluation.smoothing),
   )
+  noted = {
+    'protocol': describe_protocol(config),
+    'config': config.to_dict(),
+    'versions': environment.versions(),
+    **provenance,
+  }
   card = Card(
     name=name,
     network=network,
@@ -67,33 +67,37 @@ def assemble(
     bits=config.data.bits,
     margin=float(config.train.margin),
     thresholds=thresholds.NONE,
-    provenance={
-      'protocol': describe_protocol(config),
-      # As it comes back from a file: lists, not tuples.
-      'config': json.loads(json.dumps(config.to_dict())),
-      'versions': environment.versions(),
-      **provenance,
-    },
+    provenance=_without_folders(noted),
     cautions=tuple(cautions),
   )
-  return Detector(
-    card.portable(),
-    {**weights, **head.fold(heads)},
-    # It calibrates beside the heads that are still in training.
-    batch_size=config.backbone.batch_size,
-  )
+  folded = {**weights, **head.fold(heads)}
+  # It calibrates beside the heads that are still in training.
+  return Detector(card, folded, batch_size=config.backbone.batch_size)
 
 
+def _without_folders(value: Any) -> Any:
+  """Returns JSON in which paths of a machine are their last names alone."""
+  if isinstance(value, dict):
+    return {key: _without_folders(one) for key, one in value.items()}
+  if isinstance(value, list | tuple):
+    return [_without_folders(one) for one in value]
+  if isinstance(value, str):
+    path = PureWindowsPath(value)  # Which knows both kinds of slashes.
+    if path.anchor or value.startswith(('~', '..')):
+      return path.name
+  return value
+
+
+@dataclasses.dataclass(frozen=True)
 class Shipper:
   """Makes detectors of a run's heads, in `<workdir>/detectors`."""
 
-  def __init__(self, config: Config, loaded: weights.Weights, workdir: Path):
-    """Notes what the run's detectors have in common."""
-    self._config, self._loaded = config, loaded
-    self._folder = workdir / 'detectors'
+  config: Config
+  loaded: weights.Weights
+  workdir: Path
 
   def _path(self, name: str) -> Path:
-    return self._folder / f'{name}{file.SUFFIX}'
+    return self.workdir / 'detectors' / f'{name}{file.SUFFIX}'
 
   def has(self, name: str, seeds: Sequence[int], fingerprint: str) -> bool:
     """Returns whether a category's detector is there, of seeds and images."""
@@ -112,27 +116,26 @@ class Shipper:
     fingerprint: str,
     cautions: Sequence[str] = (),
   ) -> None:
-    """Makes a category's detector, calibrates it and saves it.
+    """Makes, calibrates (by validation images) and saves a category's detector.
 
-    The category's validation images set the thresholds; heads are by seed.
+    Heads are by seed, `fingerprint` is its images'.
     """
-    config, loaded = self._config, self._loaded
+    config, loaded = self.config, self.loaded
+    root = Path(config.data.root).absolute().name
+    provenance = {
+      'protocol': describe_protocol(config, loaded.other),
+      'weights': {'name': loaded.name, 'sha256': loaded.sha256},
+      'seeds': list(heads),
+      'data': {'root': root, 'images': fingerprint},
+      'device': environment.device(),
+    }
     detector = assemble(
       config,
       one.name,
       one.size,
       loaded.state,
       list(heads.values()),
-      {
-        'protocol': describe_protocol(config, loaded.other),
-        'weights': {'name': loaded.name, 'sha256': loaded.sha256},
-        'seeds': list(heads),
-        'data': {
-          'root': Path(config.data.root).absolute().name,
-          'images': fingerprint,
-        },
-        'device': environment.device(),
-      },
+      provenance,
       cautions=cautions,
     )
     _look_at_training(detector, one)
@@ -151,29 +154,27 @@ class Shipper:
 
   def conclude(self) -> None:
     """Says where detectors are, if there are any."""
-    if any(self._folder.glob(f'[!.]*{file.SUFFIX}')):
-      console.print(
-        f'Detectors: {self._folder}/ (python -m simplenet_jax.predict)'
-      )
+    folder = self.workdir / 'detectors'
+    if any(folder.glob(f'[!.]*{file.SUFFIX}')):
+      console.print(f'Detectors: {folder}/ (python -m simplenet_jax.predict)')
 
 
 def _look_at_training(detector: Detector, one: Inputs) -> None:
   """Notes in a detector's card what its training images look and score like."""
   count = len(one.train)
-  chosen = np.rint(np.linspace(0, count - 1, min(count, appearance.LOOKED_AT)))
+  chosen = np.rint(np.linspace(0, count - 1, min(count, inputs.LOOKED_AT)))
   thumbnails, scored = [], []
   for number, index in enumerate(chosen):
     pixels = one.pixels(int(index))
-    thumbnails.append(appearance.thumbnail(pixels))
+    thumbnails.append(inputs.thumbnail(pixels))
     # A few suffice for the ends of the colours of heat maps.
     if number % -(-len(chosen) // _SCORED) == 0:
       scored.append(pixels)
   maps, _ = detector.infer(np.stack(scored))
+  sizes = [frame.original for frame in one.train]
   detector.card = dataclasses.replace(
     detector.card,
-    appearance=Appearance.of(
-      thumbnails, [frame.original for frame in one.train]
-    ),
+    appearance=Appearance.of(thumbnails, sizes),
     usual=(float(np.median(maps)), float(maps.max())),
   )
 
@@ -181,7 +182,6 @@ def _look_at_training(detector: Detector, one: Inputs) -> None:
 # The released code's `ckpt.pth` holds the state dicts of `discriminator`
 # (`simplenet.py`, `Discriminator`) and `pre_projection` (`Projection`), without
 # the backbone.
-_PARTS = ('discriminator', 'pre_projection')
 _NAMES = {
   'pre_projection.layers.0fc.weight': 'params.adaptor.0.kernel',
   'pre_projection.layers.0fc.bias': 'params.adaptor.0.bias',
@@ -202,12 +202,8 @@ _MAY_MISS = {
 def load_released(path: Path, dim: int) -> dict[str, np.ndarray]:
   """Reads the head in a checkpoint of SimpleNet's released PyTorch code.
 
-  Args:
-    path: `ckpt.pth`; reading it needs PyTorch.
-    dim: Dimensions of a patch, to be checked.
-
-  Returns:
-    A head's leaves, as a finished head is saved.
+  Returns a head's leaves, as a finished head is saved; a patch must have `dim`
+  dimensions. Reading a `ckpt.pth` needs PyTorch.
   """
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such checkpoint')
@@ -219,52 +215,38 @@ def load_released(path: Path, dim: int) -> dict[str, np.ndarray]:
     raise ValueError(
       f'{path}: damaged, or not a file of tensors ({type(error).__name__})'
     ) from None
-  missing = [one for one in _PARTS if not isinstance(found.get(one), dict)]
-  if missing:
-    raise ValueError(
-      f'{path}: not a checkpoint of the released code, {" and ".join(missing)} '
-      'not in it'
-    )
-  try:
-    return _head(found, dim)
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from None
-
-
-def _head(found: Mapping[str, Any], dim: int) -> dict[str, np.ndarray]:
-  """Returns a checkpoint's head under our names, checked."""
   tensors = {
     f'{part}.{name}': np.asarray(value)
-    for part in _PARTS
+    for part in ('discriminator', 'pre_projection')
+    if isinstance(found.get(part), dict)
     for name, value in found[part].items()
   }
   if odd := sorted((tensors.keys() ^ _NAMES.keys()) - _MAY_MISS):
     raise ValueError(
-      f'missing or unknown: {", ".join(odd[:3])}; expected one linear layer as '
-      'adaptor and a discriminator of two'
+      f'{path}: not a checkpoint of the released code with one linear layer as '
+      'adaptor and a discriminator of two; missing or unknown: '
+      f'{", ".join(odd[:3])}'
     )
-  found = {}
-  for theirs, ours in _NAMES.items():
-    if theirs in tensors:
-      value = tensors[theirs]
-      # Checkpoints of half precision are read, too.
-      if jnp.issubdtype(value.dtype, jnp.floating):
-        value = value.astype(np.float32)
-      if value.dtype.kind != 'f' or not np.isfinite(value).all():
-        raise ValueError(f'{theirs} is not finite')
-      found[ours] = value.T if value.ndim == 2 else value
-  hidden = found['params.discriminator.first.bias'].size
-  expected = {
+  head, hidden = {}, tensors['discriminator.body.block1.0.bias'].size
+  shapes = {
     'params.adaptor.0.kernel': (dim, dim),
     'params.adaptor.0.bias': (dim,),
     'params.discriminator.first.kernel': (dim, hidden),
     'params.discriminator.tail.kernel': (hidden, 1),
   }
-  for name, value in found.items():
-    shape = expected.get(name, (hidden,))
-    if value.shape != shape:
+  for theirs, ours in _NAMES.items():
+    if (value := tensors.get(theirs)) is None:
+      continue
+    # Checkpoints of half precision are read, too.
+    if jnp.issubdtype(value.dtype, jnp.floating):
+      value = value.astype(np.float32)
+    if value.dtype.kind != 'f' or not np.isfinite(value).all():
+      raise ValueError(f'{path}: {theirs} is not finite')
+    head[ours] = value.T if value.ndim == 2 else value
+    shape = shapes.get(ours, (hidden,))
+    if head[ours].shape != shape:
       raise ValueError(
-        f'{name} is {list(value.shape)}, expected {list(shape)}; set '
-        '--config.patch.target_dim'
+        f'{path}: {ours} is {list(head[ours].shape)}, expected {list(shape)}; '
+        'set --config.patch.target_dim'
       )
-  return found
+  return head

@@ -3,21 +3,131 @@
 Nothing in such a file is executed when it is read.
 """
 
+import dataclasses
 import hashlib
 import json
+import sys
+import types
+import typing
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
-from absl import logging
 
-from simplenet_jax.detection.card import FORMAT, Card
+from simplenet_jax.data.frame import Frame
+from simplenet_jax.detection.inputs import Appearance
+from simplenet_jax.detection.thresholds import Thresholds
+from simplenet_jax.fields import PRECISIONS
 from simplenet_jax.files import atomic_write, write_arrays
 from simplenet_jax.models import resnet
+from simplenet_jax.models.simplenet import Network
 
 SUFFIX = '.safetensors'
+FORMAT = 'simplenet-jax detector 3'  # Its number counts changes of `Card`.
 _CARD, _DIGEST = 'detector', 'sha256'
+_ORIGIN = 'a run leaves them in WORKDIR/detectors'
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """A detector's description, all that a program needs beside the weights."""
+
+  name: str  # The category's.
+  network: Network  # The structure.
+  heads: int  # How many heads' scores are averaged.
+  resize: int  # The shorter side before the crop; not read without one.
+  crop: int  # Side of the centre that is used; 0: the whole image is.
+  bits: int  # How many bits 16-bit gray images make use of.
+  # Training pushed normal patches below `-margin`, counterfeits above `margin`.
+  margin: float
+  thresholds: Thresholds
+  provenance: dict[str, Any]  # Config, data, weights, seeds, versions.
+  appearance: Appearance | None = None  # What training images look like.
+  # The median and the highest value of training images' anomaly maps.
+  usual: tuple[float, float] | None = None
+  # What was found wrong when the detector was trained, a sentence each.
+  cautions: tuple[str, ...] = ()
+
+  def frame(self, size: tuple[int, int]) -> Frame:
+    """Returns how an image of some (height, width) is brought to the input."""
+    if self.crop:
+      return Frame.protocol(size, self.resize, self.crop)
+    return Frame.whole(size, self.network.size)
+
+  def to_json(self) -> str:
+    """Returns the card as JSON."""
+    return json.dumps({'format': FORMAT, **dataclasses.asdict(self)})
+
+  @classmethod
+  def from_json(cls, text: str) -> 'Card':
+    """Reads a card; a ValueError if it is none, nonsense or of the future."""
+    try:
+      fields = json.loads(text)
+      found = fields.pop('format')
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+      raise ValueError('not the description of a detector') from None
+    if found != FORMAT:
+      raise ValueError(
+        f'its format is {found!r}, this version reads {FORMAT!r}; upgrade '
+        'simplenet-jax, or train it anew'
+      )
+    try:
+      card = _parse(cls, fields)
+      card.check()
+    except (KeyError, TypeError):
+      raise ValueError('its description is damaged; copy it anew') from None
+    return card
+
+  def check(self) -> None:
+    """Raises a ValueError for values with which nothing can be computed."""
+    network, found, known = self.network, self.thresholds, self.appearance
+    sides = (*network.size, network.patch_size, network.target_dim, self.heads)
+    if not (
+      network.architecture in resnet.ARCHITECTURES
+      and network.padding in resnet.PADDINGS
+      and network.levels
+      and list(network.levels) == sorted({*resnet.LEVELS} & {*network.levels})
+      and all(0 < side < 2**16 for side in sides)
+      and network.pretrain_dim > 0
+      and 0 <= network.smoothing < 1e3
+      and self.resize > 0
+      and self.crop >= 0
+      and (not self.crop or network.size == (self.crop, self.crop))
+      and 8 <= self.bits <= 16
+      and self.margin >= 0
+      and (found.target_rate is None or 0 < found.target_rate < 1)
+      and set(found.manual) <= {'image', 'pixel'}
+      and all(getattr(found, name) is not None for name in found.manual)
+      and found.precision in (None, *PRECISIONS)
+      and (known is None or known.makes_sense())
+      and (self.usual is None or self.usual[0] <= self.usual[1])
+    ):
+      raise ValueError('its description holds values that make no sense')
+
+
+def _parse(kind: Any, value: Any) -> Any:
+  """Returns JSON as a field's type; raises a TypeError if it is of another."""
+  arguments = typing.get_args(kind)
+  if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+    hints = typing.get_type_hints(kind)
+    found = {name: _parse(hints[name], one) for name, one in value.items()}
+    return typing.cast(Any, kind)(**found)
+  if isinstance(kind, types.UnionType):  # Always of a type and None.
+    return None if value is None else _parse(arguments[0], value)
+  if typing.get_origin(kind) is tuple and isinstance(value, list):
+    if arguments[-1] is ...:
+      arguments = arguments[:1] * len(value)
+    if len(arguments) == len(value):
+      return tuple(map(_parse, arguments, value))
+  if kind is float and isinstance(value, int | float):
+    # JSON knows NaN, and whole numbers that no float can hold.
+    if type(value) is not bool and abs(value) <= sys.float_info.max:
+      return value
+  elif type(value) is (typing.get_origin(kind) or kind):
+    return value
+  raise TypeError
 
 
 def save(path: Path, card: Card, weights: Mapping[str, np.ndarray]) -> None:
@@ -32,19 +142,13 @@ def save(path: Path, card: Card, weights: Mapping[str, np.ndarray]) -> None:
 def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
   """Reads a detector and checks that it is whole; its suffix may be left out.
 
-  Raises:
-    OSError: If there is no such file, or it may not be read.
-    ValueError: If it is not a detector, is damaged, or of a later version.
+  Raises an OSError or a ValueError that says what is wrong.
   """
-  if path.is_dir() and not with_suffix(path).is_file():
-    held = ', '.join(sorted(one.stem for one in path.glob(f'*{SUFFIX}')))
-    hint = f'name one of those in it: {held}' if held else 'none is in it'
-    raise FileNotFoundError(f'{path}: no such detector but a folder; {hint}')
-  path = path if path.is_file() else with_suffix(path)
+  given, path = path, path if path.is_file() else with_suffix(path)
   if not path.is_file():
-    raise FileNotFoundError(
-      f'{path}: no such detector; a run leaves them in WORKDIR/detectors'
-    )
+    held = ', '.join(sorted(one.stem for one in given.glob(f'*{SUFFIX}')))
+    hint = f'name one of those in this folder: {held}' if held else _ORIGIN
+    raise FileNotFoundError(f'{given}: no such detector; {hint}')
   with path.open('rb'):
     pass  # Where it may not be read, safetensors says that there is none.
   try:
@@ -55,11 +159,8 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
     raise ValueError(
       f'{path}: damaged, or not a detector ({error}); copy it anew'
     ) from None
-  if _CARD not in metadata:
-    raise ValueError(
-      f'{path}: not a detector; a run leaves them in WORKDIR/detectors'
-    )
-  text = metadata[_CARD]
+  if (text := metadata.get(_CARD)) is None:
+    raise ValueError(f'{path}: not a detector; {_ORIGIN}')
   try:
     card = Card.from_json(text)
     _check_weights(card, weights)
@@ -67,12 +168,6 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
       raise ValueError('damaged: its checksum differs; copy it anew')
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
-  if json.loads(text)['format'] != FORMAT:
-    logging.warning(
-      '%s: made by an older version; it does not know what its training images '
-      'looked like, so images of another kind go unnoticed. Train it anew',
-      path,
-    )
   return card, weights
 
 
@@ -102,34 +197,26 @@ def with_suffix(path: Path) -> Path:
 
 def _check_weights(card: Card, weights: Mapping[str, np.ndarray]) -> None:
   """Raises a ValueError if weights do not fit a card."""
-  network = card.network
-
-  def expect(name: str, *shape: int | None) -> tuple[int, ...]:
-    """Returns a tensor's shape; raises if it is not as expected."""
+  network, heads = card.network, card.heads
+  outputs, units = (
+    np.size(weights.get(name, ())) for name in ('head.first.bias', 'head.tail')
+  )
+  expected: dict[str, tuple[int, ...]] = {}
+  if 'head.second.kernel' in weights:
+    width, inner = outputs // heads, units // heads
+    outputs, units = heads * width, heads * inner
+    expected['head.second.kernel'] = heads, width, inner
+    expected['head.second.bias'] = heads, inner
+  else:
+    outputs = units
+  expected['head.first.kernel'] = network.target_dim, outputs
+  expected['head.first.bias'] = (outputs,)
+  expected['head.tail'] = (units,)
+  for name, _, shape in resnet.layers(network.architecture, network.levels):
+    expected |= {f'{name}.kernel': shape, f'{name}.bias': shape[-1:]}
+  for name, shape in expected.items():
     value = weights.get(name)
-    if (
-      value is None
-      or value.dtype != np.float32
-      or value.ndim != len(shape)
-      or any(
-        a not in (None, b) for a, b in zip(shape, value.shape, strict=True)
-      )
-    ):
+    if value is None or value.dtype != np.float32 or value.shape != shape:
       raise ValueError(f'damaged: {name} is missing or of another shape')
     if not np.isfinite(value).all():
       raise ValueError(f'damaged: {name} is not finite')
-    return value.shape
-
-  for name, _, shape in resnet.layers(network.architecture, network.levels):
-    expect(f'{name}.kernel', *shape)
-    expect(f'{name}.bias', shape[-1])
-  (hidden,) = expect('head.tail', None)
-  _, outputs = expect('head.first.kernel', network.target_dim, None)
-  expect('head.first.bias', outputs)
-  inputs, units = hidden, hidden
-  if 'head.second.kernel' in weights:
-    _, width, inner = expect('head.second.kernel', card.heads, None, None)
-    expect('head.second.bias', card.heads, inner)
-    inputs, units = card.heads * width, card.heads * inner
-  if inputs != outputs or units != hidden or hidden % card.heads:
-    raise ValueError('its layers do not fit each other')

@@ -1,9 +1,15 @@
-"""What a detector can be given to look at."""
+"""What a detector can be given to look at, and what it should look like.
 
+A detector scores whatever it is shown. Where a camera gives blue before red, is
+mounted the other way round or stands in the dark, its scores mean nothing, and
+every part is bad. So a detector keeps a few statistics of its training images,
+and warns when what it is shown fits them far better after such a change.
+"""
+
+import contextlib
 import dataclasses
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +17,64 @@ import numpy as np
 from PIL import Image
 
 from simplenet_jax.data import decoding, files, images
-from simplenet_jax.data.frame import Frame
+from simplenet_jax.data.frame import ASPECT_TOLERANCE, Frame, Size, text
 from simplenet_jax.data.images import EmbeddedImage, File
-from simplenet_jax.detection import appearance
-from simplenet_jax.detection.card import Card
+from simplenet_jax.data.loading import in_order
 
 Source = File | int  # A path or record, or the place among those given.
 # Called with the source of an image that cannot be used, and why.
 OnError = Callable[[Source, ValueError | OSError], None]
+
+LOOKED_AT = 64  # Training images that the statistics come from, at most.
+_SIDE = 8  # Of a thumbnail, in pixels.
+_NOISE = 8.0  # Gray levels that a thumbnail's pixel may always be off by.
+_LEVELS = 20  # Gray levels by which an image must be darker or brighter.
+_COLOUR = 20  # Levels between channels, on average over images: not gray.
+# A change must make an image this many times more like the training images,
+# and take this much off its distance. Measured on real parts and on generated
+# ones: good and defective images stay below half of the first number.
+_CHANNELS, _TURN = (2.0, 0.25), (5.0, 0.5)
+_TURNED = (
+  (lambda small: small.transpose(1, 0, 2)[::-1], '90 degrees anticlockwise'),
+  (lambda small: small[::-1, ::-1], '180 degrees'),
+  (lambda small: small.transpose(1, 0, 2)[:, ::-1], '90 degrees clockwise'),
+)
+
+
+def sources(given: Any) -> Iterator[tuple[Source, Any]]:
+  """Yields the images in what `Detector.predict` takes; reads none of them."""
+  items: Iterable[Any] = [given]
+  if isinstance(given, str | Path) and Path(given).is_dir():
+    found = files.find(Path(given))
+    found.tell('image')
+    items = found.images
+  elif isinstance(given, np.ndarray):
+    items = given if given.ndim == 4 else [given]
+  elif not isinstance(given, str | Path | Image.Image):
+    if not isinstance(given, Iterable):
+      raise TypeError(
+        f'expected images as arrays, paths or a folder, got {type(given)}'
+      )
+    items = given
+  for index, item in enumerate(items):
+    if isinstance(item, str | Path):
+      yield Path(item), Path(item)
+    else:
+      yield (item if isinstance(item, EmbeddedImage) else index), item
+
+
+def pace(lookahead: int | None, batch_size: int) -> tuple[int, int, int]:
+  """Returns how many images a batch has, and what is begun before its results.
+
+  Of `lookahead + 1` images, or as many as keep a device busy, some are in the
+  one or two batches that are under way, and others are read ahead meanwhile.
+  """
+  held = 4 * batch_size + 2 if lookahead is None else lookahead + 1
+  if held < 1:
+    raise ValueError(f'lookahead is {lookahead}, expected at least 0')
+  images = min(batch_size, max(1, held // 4))
+  batches = 2 if held > 2 * images else 1
+  return images, batches, min(held - batches * images, 2 * images + 2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,139 +85,158 @@ class Ready:
   frame: Frame
   pixels: np.ndarray  # uint8 `[*size, 3]`.
   seconds: float  # What reading and resizing took.
-  small: np.ndarray  # From `appearance.thumbnail`.
+  small: np.ndarray  # From `thumbnail`.
   picture: Image.Image | None  # Reduced, where that was asked for.
 
 
+def ready(
+  given: Any,
+  bits: int,
+  frame_of: Callable[[Size], Frame],
+  *,
+  ahead: int = 0,
+  channels: str = 'rgb',
+  side: int = 0,
+  on_error: OnError | None = None,
+) -> Generator[Ready, None, None]:
+  """Reads what `Detector.predict` takes and brings it to the network's input.
+
+  So many images are read `ahead`, in threads. A `picture` has a longer side of
+  at most `side`; of 0, none is kept.
+  """
+
+  def read(one: tuple[Source, Any]) -> Ready | tuple[Source, Any]:
+    source, item = one
+    start = time.perf_counter()
+    try:
+      if isinstance(item, EmbeddedImage):
+        item = images.read_image(item, bits)
+      image = decoding.to_image(item, bits, channels)
+      frame = frame_of((image.height, image.width))
+      pixels = frame.image_to_input(image)
+    except (ValueError, OSError) as error:
+      return source, error
+    small = thumbnail(pixels)
+    if side:
+      image.thumbnail((side, side), Image.Resampling.BOX)
+    picture = image if side else None
+    seconds = time.perf_counter() - start
+    return Ready(source, frame, pixels, seconds, small, picture)
+
+  items = sources(given)
+  # Where nothing may be read ahead, threads would be of no use.
+  found = in_order(read, items, ahead) if ahead else (read(x) for x in items)
+  with contextlib.closing(found):
+    for one in found:
+      if isinstance(one, Ready):
+        yield one
+      elif on_error:
+        on_error(*one)
+      else:
+        raise one[1]
+
+
 @dataclasses.dataclass(frozen=True)
-class Unusable:
-  """An image that cannot be used, and why."""
+class Appearance:
+  """Statistics of training images, so that other ones are noticed."""
 
-  source: Source
-  error: ValueError | OSError
+  mean: tuple[float, ...]  # Of their thumbnails `[8, 8, 3]`, flat; 0 to 255.
+  std: tuple[float, ...]  # Of their thumbnails over images, flat.
+  farthest: float  # The largest distance of one of the thumbnails from `mean`.
+  gray: tuple[float, float]  # The lowest and highest mean level of an image.
+  # The lowest and highest width : height of files, not of the network's input.
+  aspect: tuple[float, float]
 
+  @classmethod
+  def of(
+    cls, thumbnails: Sequence[np.ndarray], sizes: Sequence[Size]
+  ) -> 'Appearance':
+    """Computes the statistics of some images' thumbnails and all sizes."""
+    stack = np.stack(thumbnails).astype(np.float64)
+    mean, std = stack.mean(0), stack.std(0)
+    gray = stack.mean((1, 2, 3))
+    ratios = [width / height for height, width in sizes]
+    return cls(
+      mean=tuple(mean.round(2).ravel().tolist()),
+      std=tuple(std.round(2).ravel().tolist()),
+      farthest=float(_distances(stack, mean, std).max()),
+      gray=(float(gray.min()), float(gray.max())),
+      aspect=(min(ratios), max(ratios)),
+    )
 
-def sources(given: Any) -> Iterator[tuple[Source, Any]]:
-  """Yields the images in what `Detector.predict` takes; reads none of them."""
-  match given:
-    case str() | Path():
-      path = Path(given)
-      items: Iterable[Any] = _within(path) if path.is_dir() else [path]
-    case np.ndarray() if given.ndim == 4:
-      items = given
-    case np.ndarray() | Image.Image():
-      items = [given]
-    case Iterable():
-      items = given
-    case _:
-      raise TypeError(
-        f'expected images as arrays, paths or a folder, got {type(given)}'
+  def makes_sense(self) -> bool:
+    """Returns whether the values are such as `of` computes."""
+    values = (*self.mean, *self.std, self.farthest, *self.gray)
+    whole = len(self.mean) == len(self.std) == 3 * _SIDE**2
+    return whole and min(values) >= 0 and min(self.aspect) > 0
+
+  def other_aspect(self, size: Size) -> str:
+    """Returns what to say of a (height, width) unlike theirs; else ''."""
+    ratio, (low, high) = size[1] / size[0], self.aspect
+    if low / ASPECT_TOLERANCE <= ratio <= high * ASPECT_TOLERANCE:
+      return ''
+    trained = f'{low:.2f}'
+    if trained != f'{high:.2f}':
+      trained += f' to {high:.2f}'
+    return (
+      f'{text(size)} (height x width) has another aspect ({ratio:.2f}) than '
+      f'the training images ({trained}) and is squashed or cut to the input as '
+      'none of them was'
+    )
+
+  def changes(
+    self, small: np.ndarray, size: Size, channels: str
+  ) -> Iterator[tuple[str, str]]:
+    """Yields how an image has changed, a kind and a sentence each.
+
+    `small` is its `thumbnail`, `size` the (height, width) of its file.
+    """
+    if aspect := self.other_aspect(size):
+      yield 'aspect', aspect
+    gray, (low, high) = float(small.mean()), self.gray
+    change = ''
+    if gray < low - _LEVELS and (gray < low / 2 or gray < 2 * low - 255):
+      change = 'darker'
+    elif gray > high + _LEVELS and (gray > 2 * high or gray > (255 + high) / 2):
+      change = 'brighter'
+    if change:
+      yield (
+        change,
+        f'is far {change} (mean level {gray:.0f} of 255) than the training '
+        f'images ({low:.0f} to {high:.0f}); look at the light and the exposure',
       )
-  for index, item in enumerate(items):
-    match item:
-      case str() | Path():
-        yield Path(item), Path(item)
-      case EmbeddedImage():
-        yield item, item
-      case _:
-        yield index, item
+    mean, std = (
+      np.array(values, np.float32).reshape(small.shape)
+      for values in (self.mean, self.std)
+    )
+    if not np.ptp(small, -1).any() and np.ptp(mean, -1).max() > _COLOUR:
+      yield 'gray', 'is gray, but the training images have colours'
+    # All in one go, as it is done for each image.
+    changed = (small, small[..., ::-1], *(turn(small) for turn, _ in _TURNED))
+    now, swapped, *turned = _distances(np.stack(changed), mean, std).tolist()
+    other = 'rgb' if channels == 'bgr' else 'bgr'
+    how = (
+      f"with red and blue exchanged; channels='{other}' (--channels={other})"
+    )
+    better = [('channels', swapped, _CHANNELS, f'{how} exchanges them')]
+    for (_, turn), then in zip(_TURNED, turned, strict=True):
+      how = f'when turned by {turn}; look at how the camera is mounted'
+      better.append(('turn', then, _TURN, how))
+    for kind, then, (times, less), how in better:
+      # Only what then looks like a training image was one.
+      usual = then <= 2 * self.farthest + 0.2
+      if usual and now > times * then and now - then > less:
+        yield kind, f'fits the training images far better {how}'
 
 
-def _within(folder: Path) -> Sequence[Path]:
-  """Returns a folder's images, and warns of those that are left out."""
-  found = files.find(folder)
-  found.tell('image')
-  return found.images
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+  """Returns pixels `[height, width, 3]` as float32 `[8, 8, 3]`, 0 to 255."""
+  small = Image.fromarray(pixels).resize((_SIDE, _SIDE), Image.Resampling.BOX)
+  return np.asarray(small, np.float32)
 
 
-def is_counted(given: Any) -> bool:
-  """Returns whether it is known how many images something is."""
-  return isinstance(given, str | Path | Image.Image) or hasattr(
-    given, '__len__'
-  )
-
-
-def names(given: Sequence[Source]) -> list[str]:
-  """Returns images' names below the folder that all files have in common."""
-  paths = [Path(os.path.abspath(one)) for one in given if isinstance(one, Path)]  # noqa: PTH100
-  common = os.path.commonpath([path.parent for path in paths]) if paths else ''
-  below = (path.relative_to(common).as_posix() for path in paths)
-  return [
-    next(below)
-    if isinstance(one, Path)
-    else str(one.place if isinstance(one, EmbeddedImage) else one)
-    for one in given
-  ]
-
-
-def pace(lookahead: int | None, batch_size: int) -> tuple[int, int, int]:
-  """Returns a pace at which no more images are asked for than is allowed.
-
-  Before the verdict on an image is given, no more than `batches * images +
-  ahead` images were taken from its batch's first one on, and that is at most
-  `lookahead + 1`. Without a lookahead they are as many as keep a device busy.
-
-  Returns:
-    `images` of a batch, `batches` that are begun before the first one's results
-    are read, and images that are read `ahead` meanwhile.
-  """
-  held = 4 * batch_size + 2 if lookahead is None else lookahead + 1
-  if held < 1:
-    raise ValueError(f'lookahead is {lookahead}, expected at least 0')
-  images = min(batch_size, max(1, held // 4))
-  batches = 2 if held > 2 * images else 1
-  return images, batches, min(held - batches * images, 2 * images + 2)
-
-
-def prepare(
-  card: Card, source: Source, item: Any, channels: str = 'rgb', side: int = 0
-) -> Ready | Unusable:
-  """Reads an item of `sources` and brings it to the network's input.
-
-  Its `picture` has a longer side of at most `side`; of 0, none is kept.
-  """
-  start = time.perf_counter()
-  try:
-    image = _to_image(item, card.bits, channels)
-    frame = card.frame((image.height, image.width))
-    pixels = frame.image_to_input(image)
-  except (ValueError, OSError) as error:
-    return Unusable(source, error)
-  small = appearance.thumbnail(pixels)
-  if side:
-    image.thumbnail((side, side), Image.Resampling.BOX)
-  seconds = time.perf_counter() - start
-  return Ready(source, frame, pixels, seconds, small, image if side else None)
-
-
-def usable(
-  prepared: Iterable[Ready | Unusable], on_error: OnError | None
-) -> Iterator[Ready]:
-  """Yields what can be used; tells the rest, or raises where nobody listens."""
-  for one in prepared:
-    if isinstance(one, Ready):
-      yield one
-    elif on_error:
-      on_error(one.source, one.error)
-    else:
-      raise one.error
-
-
-def _to_image(item: Any, bits: int, channels: str) -> Image.Image:
-  match item:
-    case Path() | EmbeddedImage():
-      image = images.read_image(item, bits)
-    case Image.Image():
-      try:
-        image = decoding.to_rgb(item, bits)
-      except MemoryError:
-        raise
-      except Exception as error:  # PIL's decoders raise almost anything.
-        raise ValueError(f'cannot be read: {error}') from error
-    case np.ndarray():
-      return decoding.from_array(item, bits, channels)
-    case _:
-      raise ValueError(f'expected an image, got {type(item).__name__}')
-  if channels == 'bgr':
-    return Image.merge('RGB', image.split()[::-1])
-  return image
+def _distances(
+  small: np.ndarray, mean: np.ndarray, std: np.ndarray
+) -> np.ndarray:
+  """Returns how far thumbnails are from the mean, in variances, `[images]`."""
+  return ((small - mean) ** 2 / (std**2 + _NOISE**2)).mean((1, 2, 3))

@@ -1,23 +1,23 @@
 """Scores many files; leaves a table, pictures and maps on disk."""
 
 import collections
-import contextlib
 import dataclasses
-import errno
+import functools
 import itertools
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from simplenet_jax.console import Board, Stopped, caught, console, counted
 from simplenet_jax.data import files, loading
+from simplenet_jax.data.frame import text
 from simplenet_jax.data.images import heated, outlined, write_map
 from simplenet_jax.detection import thresholds
-from simplenet_jax.detection.card import Card
+from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.thresholds import Prediction
 from simplenet_jax.detector import Detector
 from simplenet_jax.files import (
@@ -51,27 +51,23 @@ def predict(
 ) -> None:
   """Scores files and writes what is found to a folder.
 
-  Raises:
-    ValueError: If the folder holds predictions that must stay, scores cannot be
-      normalised, or (in the end, the others are written) an image cannot be
-      used.
-    console.Stopped: If a signal stopped it; what was done is written.
+  Images that cannot be used are a ValueError in the end, and a signal is
+  `console.Stopped`; what was done is written.
   """
+  card, table = detector.card, folder / files.TABLE
+  given = counted(len(paths), 'image')
   if normalise:
-    detector.thresholds.normalised(0.0)  # Raises where it cannot be done.
+    card.thresholds.normalised(0.0)  # Raises where it cannot be done.
   make_room(folder, paths, overwrite)
-  card, (height, width) = detector.card, detector.size
   told = '\n  '.join(thresholds.describe(card.thresholds))
   found, now = card.thresholds.precision, detector.precision
   if found not in (None, now):
     told += f' (found in {found}, so in {now} about so)'
   console.print(
     f'Detector {card.name}: {card.network.architecture}, '
-    f'{counted(detector.heads, "head")}, input {height} x {width}, {now} on '
-    f'{detector.device}\n  {told}\n'
-    f'  {counted(len(paths), "image")}, results in {folder}/'
+    f'{counted(card.heads, "head")}, input {text(card.network.size)}, {now} on '
+    f'{detector.device}\n  {told}\n  {given}, results in {folder}/'
   )
-  detector.caution()
   if maps and card.crop:
     console.print(
       "  maps hold their image's lowest score where the crop leaves it out"
@@ -79,8 +75,53 @@ def predict(
   start = time.perf_counter()
   detector.warm_up(len(paths))
   console.print(f'  compiled in {time.perf_counter() - start:.1f} s')
-  out = Output(folder, places(paths), limits(card), pictures, maps, normalise)
-  _run(detector, paths, out, channels)
+  write = functools.partial(
+    write_one, folder, places(paths), limits(card), pictures, maps, normalise
+  )
+  rows: list[Row] = []
+  errors: list[str] = []
+
+  def on_error(source, error):
+    told = str(error) if str(source) in str(error) else f'{source}: {error}'
+    errors.append(told)
+    console.print(f'  error: {told}')
+
+  predictions = detector.predict(
+    paths,
+    channels=channels,
+    thumbnail=_SIDE if pictures else 0,
+    on_error=on_error,
+  )
+  start = time.perf_counter()
+  with caught('what is done is written') as stop, Board() as board:
+    until = itertools.takewhile(lambda _: not stop.is_set(), predictions)
+    written = loading.in_order(write, until, _AHEAD)
+    try:
+      for row in written:
+        rows.append(row)
+        rate = len(rows) / (time.perf_counter() - start)
+        note = f'{len(rows)} of {len(paths)}, {rate:.1f} images/s'
+        board.show('predicts', len(rows) + len(errors), len(paths), note)
+      board.end('predicts')
+    finally:  # Whatever ends it, the table has the rows that came.
+      written.close()
+      write_table(table, rows)
+  seconds, done = time.perf_counter() - start, counted(len(rows), 'image')
+  flagged = sum(row[3] == _VERDICTS[True] for row in rows)
+  judged = f', {flagged} anomalous' if card.thresholds.image is not None else ''
+  console.print(
+    f'{done} in {seconds:.1f} s ({len(rows) / seconds:.1f} a second){judged}: '
+    f'{table}'
+  )
+  if stop.is_set() and len(rows) + len(errors) < len(paths):
+    raise Stopped(
+      f'stopped after {len(rows)} of {given}; {table} holds them',
+      128 + stop.signal,
+    )
+  if errors:
+    raise ValueError(
+      f'{len(errors)} of {given} could not be used; the first, {errors[0]}'
+    )
 
 
 def limits(card: Card) -> tuple[float, float]:
@@ -95,126 +136,46 @@ def limits(card: Card) -> tuple[float, float]:
   return median, max(median, hot if pixel is None else pixel)
 
 
-def _run(
-  detector: Detector, paths: Sequence[Path], out: 'Output', channels: str
-) -> None:
-  """Predicts and writes, image by image, until there are no more."""
-  errors: list[str] = []
-
-  def on_error(source, error):
-    text = str(error) if str(source) in str(error) else f'{source}: {error}'
-    errors.append(text)
-    console.print(f'  error: {text}')
-
-  def written(found: Prediction) -> Row | None:
-    try:
-      return out.write(found)
-    except ValueError as error:
-      on_error(found.source, error)
-      return None
-
-  predictions = detector.predict(
-    paths,
-    channels=channels,
-    thumbnail=_SIDE if out.pictures else 0,
-    on_error=on_error,
+def write_one(
+  folder: Path,
+  places: dict[Path, Path],
+  colours: tuple[float, float],
+  pictures: bool,
+  maps: bool,
+  normalise: bool,
+  found: Prediction,
+) -> Row:
+  """Writes an image's picture and map; returns its row of the table."""
+  path, score, limit = found.source, found.score, found.thresholds.image
+  assert isinstance(path, Path)
+  if pictures:
+    target = folder / files.PICTURES / f'{places[path]}.png'
+    with atomic_write(target) as aside:
+      _picture(found, colours).save(aside)
+  if maps:
+    target = folder / files.MAPS / f'{places[path]}.tiff'
+    write_map(target, found.map, found.input_map.min())
+  if normalise:
+    score, limit = found.normalised, 1.0
+  return (
+    # No spreadsheet must take a path for a formula.
+    f'./{path}' if is_formula(str(path)) else path,
+    f'{score:.7g}',
+    '' if limit is None else f'{limit:.7g}',
+    _VERDICTS[found.anomalous],
+    f'{found.seconds:.6f}',
   )
-  anomalous, done, start = 0, 0, time.perf_counter()
-  with (
-    caught('what is done is written') as stop,
-    Board() as board,
-    table(out.folder) as add,
-    contextlib.closing(
-      loading.in_order(
-        written,
-        itertools.takewhile(lambda _: not stop.is_set(), predictions),
-        _AHEAD,
-      )
-    ) as rows,
-  ):
-    for row in filter(None, rows):
-      add(row)
-      done += 1
-      anomalous += row[3] == 'anomalous'
-      rate = done / (time.perf_counter() - start)
-      note = f'{done} of {len(paths)}, {rate:.1f} images/s'
-      board.show('predicts', done + len(errors), len(paths), note)
-    board.end('predicts')
-  seconds = time.perf_counter() - start
-  judged = detector.thresholds.image is not None
-  flagged = f', {anomalous} anomalous' if judged else ''
-  path = out.folder / files.TABLE
-  console.print(
-    f'{counted(done, "image")} in {seconds:.1f} s ({done / seconds:.1f} a '
-    f'second){flagged}: {path}'
-  )
-  given = counted(len(paths), 'image')
-  if stop.is_set() and done + len(errors) < len(paths):
-    raise Stopped(
-      f'stopped after {done} of {given}; {path} holds them', 128 + stop.signal
-    )
-  if errors:
-    raise ValueError(
-      f'{len(errors)} of {given} could not be used; the first, {errors[0]}'
-    )
 
 
-@dataclasses.dataclass(frozen=True)
-class Output:
-  """What is written of predictions, and where."""
-
-  folder: Path
-  places: dict[Path, Path]  # See `places`.
-  limits: tuple[float, float]  # See `limits`.
-  pictures: bool = True
-  maps: bool = False
-  normalise: bool = False
-
-  def write(self, found: Prediction) -> Row:
-    """Writes an image's picture and map; returns its row of the table."""
-    path = found.source
-    assert isinstance(path, Path)
-    try:
-      self._write_files(found, self.places[path])
-    except OSError as error:
-      if error.errno != errno.ENAMETOOLONG:
-        raise
-      raise ValueError(
-        f'{path}: its name is too long for a picture and a map; shorten it, or '
-        'give --nopictures and no --maps'
-      ) from None
-    score, limit = found.score, found.thresholds.image
-    if self.normalise:
-      score, limit = found.normalised, 1.0
-    return (
-      # No spreadsheet must take a path for a formula.
-      f'./{path}' if is_formula(str(path)) else path,
-      f'{score:.7g}',
-      '' if limit is None else f'{limit:.7g}',
-      _VERDICTS[found.anomalous],
-      f'{found.seconds:.6f}',
-    )
-
-  def _write_files(self, found: Prediction, place: Path) -> None:
-    if self.pictures:
-      target = self.folder / files.PICTURES / place.parent / f'{place.name}.png'
-      with atomic_write(target) as aside:
-        self._picture(found).save(aside)
-    if self.maps:
-      target = self.folder / files.MAPS / place.parent / f'{place.name}.tiff'
-      write_map(target, found.map, found.input_map.min())
-
-  def _picture(self, found: Prediction) -> Image.Image:
-    """Draws the heat map over an image, and a line around the defect."""
-    image, limit = found.thumbnail, found.thresholds.pixel
-    assert image is not None
-    # Straight from the input's pixels to the picture's: they are the fewest.
-    frame = dataclasses.replace(
-      found.frame, original=(image.height, image.width)
-    )
-    heat = frame.map_to_original(found.input_map)
-    picture = heated(image, heat, self.limits)
-    return picture if limit is None else outlined(picture, heat > limit)
+def _picture(found: Prediction, colours: tuple[float, float]) -> Image.Image:
+  """Draws the heat map over an image, and a line around the defect."""
+  image, limit = found.thumbnail, found.thresholds.pixel
+  assert image is not None
+  # Straight from the input's pixels to the picture's: they are the fewest.
+  frame = dataclasses.replace(found.frame, original=(image.height, image.width))
+  heat = frame.map_to_original(found.input_map)
+  picture = heated(image, heat, colours)
+  return picture if limit is None else outlined(picture, heat > limit)
 
 
 def make_room(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
@@ -236,31 +197,15 @@ def make_room(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
       path.unlink()
 
 
-@contextlib.contextmanager
-def table(folder: Path) -> Iterator[Callable[[Row], None]]:
-  """Yields a function that writes a row of a folder's table.
-
-  The table appears in the end, whatever ends it, with the rows that came.
-  """
-  ended: BaseException | None = None
+def write_table(path: Path, rows: Iterable[Row]) -> None:
+  """Writes a table of predictions; names that are no text stay as they are."""
   with (
-    atomic_write(folder / files.TABLE) as aside,
-    # Names that are no text are kept as they are.
+    atomic_write(path) as aside,
     aside.open('w', -1, 'utf-8', 'surrogateescape', '') as file,
   ):
     write = table_writer(file)
-    write(_HEADER)
-
-    def add(row: Row) -> None:
+    for row in (_HEADER, *rows):
       write(row)
-      file.flush()
-
-    try:
-      yield add
-    except BaseException as error:  # Raised once the table is in its place.
-      ended = error
-  if ended:
-    raise ended
 
 
 def places(paths: Sequence[Path]) -> dict[Path, Path]:
@@ -270,20 +215,20 @@ def places(paths: Sequence[Path]) -> dict[Path, Path]:
   expects, if they are of one data set; others keep those below the folder that
   all files have in common. Names that differ in their suffix only keep it.
   """
-  absolute = {path: Path(os.path.abspath(path)) for path in paths}  # noqa: PTH100
-  common = Path(os.path.commonpath([p.parent for p in absolute.values()]))
-  below = {path: full.relative_to(common) for path, full in absolute.items()}
-  relative = {
-    path: Path(*full.parts[-4:])
+  absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100
+  common = os.path.commonpath([path.parent for path in absolute])
+  below = [path.relative_to(common) for path in absolute]
+  found = [
+    Path(*full.parts[-4:])
     if len(full.parts) > 4 and full.parts[-3] == 'test'
-    else below[path]
-    for path, full in absolute.items()
-  }
-  if len(set(relative.values())) < len(relative):  # Of several data sets.
-    relative = below
-  taken = collections.Counter(p.with_suffix('') for p in relative.values())
-  taken.update(set(relative.values()))
+    else short
+    for full, short in zip(absolute, below, strict=True)
+  ]
+  if len(set(found)) < len(found):  # Of several data sets.
+    found = below
+  taken = collections.Counter(place.with_suffix('') for place in found)
+  taken.update(set(found))
   return {
     path: place if taken[place.with_suffix('')] > 1 else place.with_suffix('')
-    for path, place in relative.items()
+    for path, place in zip(paths, found, strict=True)
   }

@@ -18,6 +18,7 @@ from absl import logging
 from PIL import Image
 from scipy import special
 
+from simplenet_jax.console import counted
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.data.images import File
 
@@ -56,15 +57,11 @@ class Thresholds:
 
   def normalised(self, score: float) -> float:
     """Puts a score on an unbounded scale: 0 is usual, 1 is the threshold."""
-    if self.image is None or self.median is None:
+    if self.image is None or self.median is None or self.image <= self.median:
       raise ValueError(
         'scores can be normalised only by a detector calibrated with normal '
-        'images (python -m simplenet_jax.calibrate)'
-      )
-    if not self.image > self.median:
-      raise ValueError(
-        f'scores cannot be normalised: the threshold, {self.image:g}, is not '
-        f'above the median of normal images, {self.median:g}'
+        'images (python -m simplenet_jax.calibrate), whose threshold is above '
+        f'their median; they are {self.image} and {self.median}'
       )
     return (score - self.median) / (self.image - self.median)
 
@@ -121,32 +118,26 @@ class Prediction:
 
 
 def calibrate(
-  names: Sequence[str],
-  scores: Sequence[float],
-  peaks: Sequence[float],
-  rate: float,
+  held_out: Sequence[tuple[str, float, float]], rate: float
 ) -> Thresholds:
   """Sets thresholds by normal images that were not trained on.
 
-  Args:
-    names: Of the images.
-    scores: Image scores.
-    peaks: The highest value of each one's anomaly map.
-    rate: Of false alarms, in (0, 1). Where the images are too few for it, the
-      thresholds are the highest of their scores.
+  Of each there are its name, its score and the highest value of its map. Where
+  they are too few for the rate of false alarms, in (0, 1), the thresholds are
+  the highest of their scores.
   """
   if not 0 < rate < 1:
     raise ValueError(f'the rate of false alarms is {rate}, expected 0 to 1')
-  count = len(scores)
-  if not count:
+  if not held_out:
     raise ValueError('no normal images to set a threshold by')
+  count, (_, scores, peaks) = len(held_out), zip(*held_out, strict=True)
   # Rounded first: (1 - 1 / 3) * 9 is a little above 6.
   rank = math.ceil(round((1 - rate) * (count + 1), 9))
   rank = min(max(rank, 1), count)
   image, pixel = (float(np.sort(v)[rank - 1]) for v in (scores, peaks))
   limiting = [
     (name, float(score))
-    for name, score, peak in zip(names, scores, peaks, strict=True)
+    for name, score, peak in held_out
     if score >= image or peak >= pixel
   ]
   made = Thresholds(
@@ -160,47 +151,40 @@ def calibrate(
   )
   if count < _FEW and made.bound is not None:
     logging.warning(
-      'a threshold from %d good image%s is worth little: with 95 %% confidence '
-      'up to %.0f %% of good images may be flagged; calibrate with more',
-      count,
-      '' if count == 1 else 's',
+      'a threshold from %s is worth little: with 95 %% confidence up to %.0f '
+      '%% of good images may be flagged; calibrate with more',
+      counted(count, 'good image'),
       100 * made.bound,
     )
   return made
 
 
-def needed(rate: float) -> int:
-  """Returns how many images it takes to guarantee a rate."""
-  return math.ceil(round(1 / rate, 9)) - 1
-
-
-def describe(thresholds: Thresholds) -> list[str]:
+def describe(found: Thresholds) -> list[str]:
   """Says where thresholds come from and what they guarantee, in short lines."""
   manual = [
-    f'{name} threshold {getattr(thresholds, name):.4g}, set by hand'
-    for name in thresholds.manual
+    f'{name} threshold {getattr(found, name):.4g}, set by hand'
+    for name in found.manual
   ]
-  if 'image' in thresholds.manual:
+  if 'image' in found.manual:
     return manual
-  if thresholds.image is None:
+  if found.image is None:
     return ['no threshold: scores only', *manual]
-  if thresholds.guaranteed_rate is None or thresholds.bound is None:
-    return [f'threshold {thresholds.image:.4g}', *manual]
-  count = thresholds.images
-  target = thresholds.target_rate or thresholds.guaranteed_rate
-  more = ''
-  if thresholds.guaranteed_rate > target + 1e-9:
-    more = f' ({target:.1%} takes {needed(target)} images)'
-  shown = ', '.join(name for name, _ in thresholds.limiting_images[:3])
-  rest = len(thresholds.limiting_images) - 3
-  and_more = f' and {rest} more' if rest > 0 else ''
-  images = f'{count} good image{"" if count == 1 else "s"}'
+  rate, bound = found.guaranteed_rate, found.bound
+  if rate is None or bound is None:
+    return [f'threshold {found.image:.4g}', *manual]
+  images, more = counted(found.images, 'good image'), ''
+  target = found.target_rate or rate
+  if rate > target + 1e-9:
+    needed = math.ceil(round(1 / target, 9)) - 1
+    more = f' ({target:.1%} takes {needed} images)'
+  shown = ', '.join(name for name, _ in found.limiting_images[:3])
+  if (rest := len(found.limiting_images) - 3) > 0:
+    shown += f' and {rest} more'
   return [
-    f'threshold {thresholds.image:.4g} from {images}',
-    f'set by {shown}{and_more}',
-    f'on average over draws of {images} not trained on, at most '
-    f'{thresholds.guaranteed_rate:.1%} of good images are flagged{more}',
-    f'with 95 % confidence at most {thresholds.bound:.1%} of good images are '
-    'flagged',
+    f'threshold {found.image:.4g} from {images}',
+    f'set by {shown}',
+    f'on average over draws of {images} not trained on, at most {rate:.1%} of '
+    f'good images are flagged{more}',
+    f'with 95 % confidence at most {bound:.1%} of good images are flagged',
     *manual,
   ]

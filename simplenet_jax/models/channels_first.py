@@ -16,7 +16,7 @@ from flax import nnx
 from jax import lax
 
 from simplenet_jax.data import images
-from simplenet_jax.models import head, patches, resampling, resnet
+from simplenet_jax.models import head, resampling, resnet
 from simplenet_jax.models.simplenet import Network
 
 
@@ -24,7 +24,6 @@ def detect(
   network: Network, weights: Mapping[str, np.ndarray], pixels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Returns what `simplenet.detect` does in float32, to within rounding."""
-  normalised = images.normalize(pixels, jnp.asarray(images.NORMALIZED))
 
   def convolve(name, x, stride):
     kernel, bias = weights[f'{name}.kernel'], weights[f'{name}.bias']
@@ -33,6 +32,7 @@ def detect(
       x, amount = _mirrored(x, amount), 0
     return _convolution(x, kernel, stride, amount) + bias[:, None, None]
 
+  normalised = images.normalize(pixels, jnp.asarray(images.NORMALIZED))
   features = resnet.apply(
     network.architecture,
     network.levels,
@@ -40,18 +40,20 @@ def detect(
     _max_pool,
     jnp.transpose(normalised, (0, 3, 1, 2)),
   )
-  levels = [
-    jnp.transpose(_pool(maps, level), (0, 2, 3, 1))
-    for maps, level in zip(features, network.pooling, strict=True)
-  ]
+  levels = []
+  for maps, level in zip(features, network.pooling, strict=True):
+    # A level's neighbourhoods are pooled by one grouped convolution.
+    kernel = level.kernel.astype(np.float32)
+    pooled = _convolution(maps, kernel, 1, len(kernel) // 2, level.groups)
+    levels.append(jnp.transpose(pooled, (0, 2, 3, 1)))
   folded = {k: jnp.asarray(v) for k, v in weights.items() if 'head.' in k}
   scores = head.apply(folded, levels, network.level_offsets, 'float32')
   rows, cols = (
-    resampling.upsampling_matrix(grid, side, network.smoothing)
+    resampling.upsampling_matrix(grid, side, network.smoothing).astype('f')
     for side, grid in zip(network.size, scores.shape[1:], strict=True)
   )
-  left, right = jnp.asarray(rows, jnp.float32), jnp.asarray(cols.T, jnp.float32)
-  maps = jnp.matmul(left, jnp.matmul(scores, right))
+  across = jnp.matmul(scores, jnp.asarray(cols.T))
+  maps = jnp.matmul(jnp.asarray(rows), across)
   return maps, jnp.max(scores, axis=(1, 2))
 
 
@@ -71,15 +73,13 @@ def _convolution(x, kernel: np.ndarray, stride, amount, groups=1):
 def _mirrored(x: jax.Array, amount: int) -> jax.Array:
   """Pads by reflection, from slices: a gather would be transposed."""
   for axis in (2, 3):
-    side = x.shape[axis]
+    last = x.shape[axis] - 1
     before = list(range(amount, 0, -1))
-    after = [side - 2 - i for i in range(amount)]
-    x = jnp.concatenate(
-      [lax.slice_in_dim(x, i, i + 1, axis=axis) for i in before]
-      + [x]
-      + [lax.slice_in_dim(x, i, i + 1, axis=axis) for i in after],
-      axis=axis,
-    )
+    parts = [
+      lax.slice_in_dim(x, i, i + 1, axis=axis)
+      for i in (*before, *(last - i for i in reversed(before)))
+    ]
+    x = jnp.concatenate([*parts[:amount], x, *parts[amount:]], axis=axis)
   return x
 
 
@@ -95,9 +95,3 @@ def _max_pool(x: jax.Array) -> jax.Array:
     padding='VALID',
   )
   return jnp.transpose(pooled, (0, 3, 1, 2))
-
-
-def _pool(maps: jax.Array, level: patches.LevelPooling) -> jax.Array:
-  """Pools a level's neighbourhoods by one grouped convolution."""
-  kernel = level.kernel.astype(np.float32)
-  return _convolution(maps, kernel, 1, (len(kernel) - 1) // 2, level.groups)

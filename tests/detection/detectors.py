@@ -96,40 +96,48 @@ def assert_range(found, expected, share=1e-5):
 
 def as_on_accelerators(detector, precision='float32', batch_size=64):
   """Returns a detector that computes batches, with convolutions."""
+  options = {'precision': precision, 'batch_size': batch_size}
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(jax, 'default_backend', lambda: 'gpu')
-    return Detector(
-      detector.card,
-      detector.weights,
-      precision=precision,
-      batch_size=batch_size,
-    )
+    return Detector(detector.card, detector.weights, **options)
 
 
 def arrays(count=6):
-  """Yields pictures of several sizes, uint8 RGB."""
+  """Yields pictures of several sizes, uint8 RGB, every other one coarse."""
   rng = np.random.default_rng(0)
   for index in range(count):
     height, width = ((40, 52), (64, 48), (33, 90))[index % 3]
-    grain = 1 + 3 * (index % 2)
-    yield np.kron(
-      rng.integers(
-        0, 256, (-(-height // grain), -(-width // grain), 3), np.uint8
-      ),
-      np.ones((grain, grain, 1), np.uint8),
-    )[:height, :width]
+    pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+    if index % 2:
+      pixels = pixels[::4, ::4].repeat(4, 0).repeat(4, 1)[:height, :width]
+    yield pixels
 
 
 def pictures(folder, count=6):
   """Writes them, one gray and one of 16 bit among them; returns the paths."""
   folder.mkdir(parents=True, exist_ok=True)
-  paths = []
+  paths = [folder / f'{index}.png' for index in range(count)]
   for index, pixels in enumerate(arrays(count)):
-    image = Image.fromarray(pixels)
     if index == 1:
-      image = image.convert('L')
+      pixels = pixels[..., 0]
     if index == 2:
-      image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
-    paths.append(folder / f'{index}.png')
-    image.save(paths[-1])
+      pixels = pixels[..., 0].astype(np.uint16) * 257
+    Image.fromarray(pixels).save(paths[index])
   return paths
+
+
+def part(rng, size):
+  """A red part on a green ground, brighter above, not twice the same."""
+  height, width = size
+  pixels = np.zeros((height, width, 3))
+  pixels[:] = (40, 90, 60)
+  pixels += np.linspace(60, 0, height)[:, None, None]
+  row = height // 4 + rng.integers(0, height // 8)
+  pixels[row : row + height // 3, width // 8 : width // 2] = (200, 60, 30)
+  pixels += rng.normal(0, 6, pixels.shape) + rng.normal(0, 4)
+  return pixels.clip(0, 255).astype(np.uint8)
+
+
+def parts(count=30, size=(40, 40), seed=0):
+  rng = np.random.default_rng(seed)
+  return [part(rng, size) for _ in range(count)]

@@ -14,10 +14,7 @@ from simplenet_jax.models import head
 from simplenet_jax.models.weights import Weights
 from tests.detection import detectors
 from tests.detection.detectors import assert_range
-from tests.detection.test_appearance import parts
-from tests.models.test_weights import Trap
-
-DIM, HIDDEN = 24, 16
+from tests.test_import_released import DIM, HIDDEN, Released
 
 
 @pytest.fixture(scope='module')
@@ -25,7 +22,7 @@ def shipped(tmp_path_factory):
   """A detector of eighty training images, and these."""
   root = tmp_path_factory.mktemp('data') / 'parts'
   (root / 'train/good').mkdir(parents=True)
-  images = parts(80, (40, 60))
+  images = detectors.parts(80, (40, 60))
   for index, pixels in enumerate(images):
     Image.fromarray(pixels).save(root / f'train/good/{index:03}.png')
   config = detectors.make_config()
@@ -52,26 +49,37 @@ def shipped(tmp_path_factory):
   return Detector.load(path), images
 
 
-def test_it_knows_its_training_images(shipped):
-  detector, images = shipped
-  found = detector.card.appearance
-  assert found.aspect == (1.5, 1.5)
-  expected = np.mean([pixels.mean((0, 1)) for pixels in images], 0)
-  mean = np.reshape(found.mean, (8, 8, 3)).mean((0, 1))
-  np.testing.assert_allclose(mean, expected, atol=1)
-  gray = [pixels.mean() for pixels in images]
-  # Of sixty-four of eighty.
-  assert min(gray) - 1 <= found.gray[0] <= found.gray[1] <= max(gray) + 1
-
-
-def test_it_knows_how_its_training_images_score(shipped):
+def test_it_knows_its_training_images_and_how_they_score(shipped, caplog):
   detector, images = shipped
   maps = [found.input_map for found in detector.predict(images)]
+  # Its own images are not told.
+  assert [one.getMessage() for one in caplog.records] == [
+    'this detector: it has learned nothing'
+  ]
   median, highest = detector.card.usual
-  assert median == pytest.approx(
-    np.median(maps), abs=0.05 * float(np.ptp(maps))
-  )
+  spread = 0.05 * float(np.ptp(maps))
+  assert median == pytest.approx(np.median(maps), abs=spread)
   assert np.percentile(maps, 99) < highest <= np.max(maps) + 1e-4
+  found = detector.card.appearance
+  assert found.aspect == (1.5, 1.5)
+  mean = np.reshape(found.mean, (8, 8, 3)).mean((0, 1))
+  np.testing.assert_allclose(mean, np.mean(images, (0, 1, 2)), atol=1)
+  gray = np.mean(images, (1, 2, 3))
+  # Of sixty-four of eighty.
+  assert gray.min() - 1 <= found.gray[0] <= found.gray[1] <= gray.max() + 1
+
+
+def test_it_warns_once_of_images_that_have_changed(shipped, caplog):
+  known = Detector(shipped[0].card, shipped[0].weights)
+  wrong = [pixels[..., ::-1] for pixels in shipped[1][:3]]
+  for _ in range(2):
+    list(known.predict(wrong))
+  first, second = (one.getMessage() for one in caplog.records)
+  assert first == 'this detector: it has learned nothing'
+  assert second.startswith('image 0: fits the training images far better with')
+  caplog.clear()
+  list(Detector(known.card, known.weights).predict(wrong, channels='bgr'))
+  assert len(caplog.records) == 1  # The caution of another detector.
 
 
 def test_it_keeps_its_cautions_and_no_folder_of_the_machine(shipped):
@@ -80,41 +88,36 @@ def test_it_keeps_its_cautions_and_no_folder_of_the_machine(shipped):
   assert card.provenance['data'] == {'root': 'parts', 'images': '80 train'}
   assert card.provenance['config']['data']['root'] == 'parts'
   assert '/train/good' not in card.to_json()
-
-
-def test_its_own_images_are_not_told(shipped, caplog):
-  detector, images = shipped
-  list(Detector(detector.card, detector.weights).predict(images[::8]))
-  assert [one.getMessage() for one in caplog.records] == [
-    'this detector: it has learned nothing'
-  ]
+  paths = {
+    '/home/me/parts/': 'parts',
+    '~/w.pth': 'w.pth',
+    '../data/x': 'x',
+    'C:\\Users\\me\\x.png': 'x.png',
+    '\\\\server\\share\\x': 'x',
+    'data/mvtec': 'data/mvtec',
+    'NVIDIA H200': 'NVIDIA H200',
+  }
+  made = assembly.assemble(
+    detectors.make_config(),
+    'part',
+    (32, 40),
+    detectors.backbone(levels=(2, 3)),
+    [detectors.make_head(0)],
+    {'paths': {'all': list(paths)}, 'seeds': [0, None, 1.5]},
+  )
+  assert made.card.provenance['paths'] == {'all': list(paths.values())}
+  assert made.card.provenance['seeds'] == [0, None, 1.5]
 
 
 PARTS = {'discriminator': 'discriminator', 'pre_projection': 'adaptor'}
 
 
-def checkpoint(bias=True):
+def checkpoint():
   """Returns what the released code saves, with random values."""
-  generator = torch.Generator().manual_seed(0)
-
-  def random(*shape):
-    return torch.randn(*shape, generator=generator)
-
-  adaptor = {'layers.0fc.weight': random(DIM, DIM)}
-  if bias:
-    adaptor['layers.0fc.bias'] = random(DIM)
+  released = Released()
   return {
-    'discriminator': {
-      'body.block1.0.weight': random(HIDDEN, DIM),
-      'body.block1.0.bias': random(HIDDEN),
-      'body.block1.1.weight': random(HIDDEN),
-      'body.block1.1.bias': random(HIDDEN),
-      'body.block1.1.running_mean': random(HIDDEN),
-      'body.block1.1.running_var': random(HIDDEN).abs() + 0.1,
-      'body.block1.1.num_batches_tracked': torch.tensor(40),
-      'tail.weight': random(1, HIDDEN),
-    },
-    'pre_projection': adaptor,
+    'discriminator': released.discriminator.state_dict(),
+    'pre_projection': released.projection.state_dict(),
   }
 
 
@@ -134,7 +137,6 @@ def test_scores_are_those_of_the_released_code(tmp_path, shared, name):
     for key in golden.files:
       if key.startswith(prefix):
         state[part][key.removeprefix(prefix)] = torch.tensor(golden[key])
-  assert all(state.values())
   torch.save(state, tmp_path / 'ckpt.pth')
   leaves = assembly.load_released(tmp_path / 'ckpt.pth', DIM)
   found = scores(leaves, golden['features'][0])
@@ -142,15 +144,13 @@ def test_scores_are_those_of_the_released_code(tmp_path, shared, name):
 
 
 def test_the_adaptor_may_have_no_bias(tmp_path):
-  torch.save(checkpoint(bias=False), tmp_path / 'ckpt.pth')
-  leaves = assembly.load_released(tmp_path / 'ckpt.pth', DIM)
-  assert 'params.adaptor.0.bias' not in leaves
-  state = checkpoint(bias=False)
-  state['pre_projection']['layers.0fc.bias'] = torch.zeros(DIM)
+  state = checkpoint()
+  del state['pre_projection']['layers.0fc.bias']
   torch.save(state, tmp_path / 'ckpt.pth')
-  zeros = assembly.load_released(tmp_path / 'ckpt.pth', DIM)
+  leaves = assembly.load_released(tmp_path / 'ckpt.pth', DIM)
+  zero = {'params.adaptor.0.bias': np.zeros(DIM, 'f')}
   features = np.random.default_rng(0).normal(size=(40, DIM))
-  assert_range(scores(leaves, features), scores(zeros, features))
+  assert_range(scores(leaves, features), scores(leaves | zero, features))
 
 
 NORM = 'body.block1.1'
@@ -159,17 +159,9 @@ NORM = 'body.block1.1'
 @pytest.mark.parametrize(
   ('part', 'name', 'value', 'message'),
   [
-    ('discriminator', None, None, 'code, discriminator not in it'),
-    ('pre_projection', None, torch.zeros(3), 'pre_projection not in it'),
-    ('discriminator', None, {}, 'missing or unknown: discriminator.body'),
+    ('pre_projection', None, torch.zeros(3), 'unknown: pre_projection.layers'),
     ('discriminator', 'tail.weight', None, 'unknown: discriminator.tail'),
-    ('discriminator', f'{NORM}.running_var', None, f'{NORM}.running_var'),
-    (
-      'pre_projection',
-      'layers.1fc.weight',
-      torch.zeros(DIM, DIM),
-      'layers.1fc.weight; expected one linear layer',
-    ),
+    ('pre_projection', 'x.weight', torch.zeros(3), 'unknown: pre_projection.x'),
     (
       'pre_projection',
       'layers.0fc.weight',
@@ -179,21 +171,15 @@ NORM = 'body.block1.1'
     ),
     (
       'discriminator',
-      'tail.weight',
-      torch.zeros(2, HIDDEN),
-      r'discriminator.tail.kernel is \[16, 2\], expected \[16, 1\]',
-    ),
-    (
-      'discriminator',
       f'{NORM}.weight',
       torch.zeros(1, HIDDEN),
-      r'discriminator.norm.scale is \[16, 1\], expected \[16\]',
+      'scale is .*8, 1',
     ),
     (
       'discriminator',
       f'{NORM}.bias',
       torch.full((HIDDEN,), torch.nan),
-      f'{NORM}.bias is not finite',
+      'finite',
     ),
     ('discriminator', 'tail.weight', 'text', 'tail.weight is not finite'),
   ],
@@ -210,26 +196,16 @@ def test_other_checkpoints_are_refused(tmp_path, part, name, value, message):
 
 
 def assert_refused(path, message, dim=DIM):
-  with pytest.raises(ValueError, match=message) as caught:
+  with pytest.raises(ValueError, match=f'{path}: .*{message}') as caught:
     assembly.load_released(path, dim)
-  text = str(caught.value)
-  assert text.startswith(f'{path}: ')
-  assert '\n' not in text
+  assert '\n' not in str(caught.value)
 
 
-def test_other_files_are_refused_and_nothing_in_them_is_run(tmp_path):
-  path, sprung = tmp_path / 'ckpt.pth', tmp_path / 'sprung'
+def test_other_files_are_refused(tmp_path):
+  path = tmp_path / 'ckpt.pth'
+  with pytest.raises(FileNotFoundError, match=f'{path}: no such checkpoint'):
+    assembly.load_released(path, DIM)
   torch.save(checkpoint(), path)
   assert_refused(path, r'is \[24, 24\], expected \[1536, 1536\]; set', 1536)
-  content = path.read_bytes()
-  for end in (0, 1, len(content) // 2, len(content) - 1):
-    path.write_bytes(content[:end])
-    assert_refused(path, 'damaged, or not a file of tensors')
-  torch.save([torch.zeros(3)], path)
-  assert_refused(path, r'not a file of tensors \(TypeError\)')
-  torch.save(checkpoint() | {'more': Trap(sprung)}, path)
-  assert_refused(path, r'not a file of tensors \(UnpicklingError\)')
-  assert not sprung.exists()
-  for missing in (tmp_path / 'none.pth', tmp_path):
-    with pytest.raises(FileNotFoundError, match=f'{missing}: no such check'):
-      assembly.load_released(missing, DIM)
+  path.write_bytes(path.read_bytes()[:-1])
+  assert_refused(path, 'damaged, or not a file of tensors')

@@ -1,0 +1,120 @@
+"""Recipes take, refuse and do what detectors do."""
+
+import ast
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from simplenet_jax.detection import export, inputs
+from simplenet_jax.detector import Detector
+from tests.detection import detectors
+
+
+@pytest.fixture(scope='module')
+def detector():
+  return detectors.make(levels=(1,))
+
+
+def load(card):
+  """Executes a card's recipe; returns its function."""
+  names = {}
+  exec(export.recipe(card), names)
+  return names['preprocess']
+
+
+def files_of_every_mode(folder, size, rng):
+  """Writes an image in each mode that a camera or a tool may leave."""
+  folder.mkdir(parents=True)
+  height, width = size
+  noise = rng.integers(0, 256, (height, width, 4), np.uint8)
+  rgb = Image.fromarray(noise[..., :3])
+  deep = noise[..., 0].astype(np.uint16) * 256 + noise[..., 1]
+  images = {
+    'rgb.png': rgb,
+    'rgba.png': Image.fromarray(noise),
+    'deep.png': Image.fromarray(deep),
+  }
+  for name, image in images.items():
+    image.save(folder / name)
+  turned = Image.Exif()
+  turned[0x0112] = 6  # To be turned by a quarter.
+  rgb.save(folder / 'turned.jpg', exif=turned)
+  return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+  ('resize', 'crop', 'size'),
+  [
+    (40, 32, (32, 32)),
+    (40, 0, (32, 56)),
+    (33, 32, (32, 32)),  # Starts are halves.
+    (30, 37, (37, 37)),  # Padded, by an odd number.
+  ],
+)
+def test_recipes_do_what_detectors_do(detector, tmp_path, resize, crop, size):
+  network = dataclasses.replace(detector.card.network, size=size)
+  card = dataclasses.replace(
+    detector.card, resize=resize, crop=crop, network=network
+  )
+  preprocess = load(card)
+  rng = np.random.default_rng(0)
+  for index, shape in enumerate([(33, 47), (90, 31), (1, 3), (128, 511)]):
+    for path in files_of_every_mode(tmp_path / str(index), shape, rng):
+      pixels = np.asarray(Image.open(path))
+      for one in (path, Image.open(path), pixels):
+        channels = 'rgb' if one is path else 'bgr'
+        taken = assert_same(card, preprocess, one, channels)
+        assert taken or (one is pixels and path.name == 'rgba.png'), path
+  Image.fromarray(np.ones((40, 52), 'f')).save(tmp_path / 'float.tiff')
+  for name in ('float.tiff', 'missing.png'):
+    assert not assert_same(card, preprocess, tmp_path / name)
+
+
+def assert_same(card, preprocess, given, channels='rgb'):
+  """Returns whether a detector and its recipe make the same of an image."""
+  expected = inputs.ready([given], card.bits, card.frame, channels=channels)
+  try:
+    found = preprocess(given, channels)
+  except (ValueError, OSError):
+    with pytest.raises((ValueError, OSError)):
+      next(expected)
+    return False
+  assert found.dtype == np.uint8
+  np.testing.assert_array_equal(found, next(expected).pixels[None])
+  return True
+
+
+def test_recipes_need_numpy_and_pillow_only(detector):
+  text = export.recipe(detector.card)
+  assert max(map(len, text.splitlines())) <= 80
+  assert ast.get_docstring(ast.parse(text)).startswith('From an image to')
+  packages = set()
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, ast.Import):
+      packages |= {name.name.split('.')[0] for name in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      packages.add(node.module.split('.')[0])
+  assert packages - sys.stdlib_module_names == {'numpy', 'PIL'}
+  with pytest.raises(ValueError, match="channels is 'gbr', expected 'rgb'"):
+    load(detector.card)(np.zeros((9, 9, 3), np.uint8), 'gbr')
+
+
+def test_a_camera_of_12_bits_is_read_right_from_card_to_recipe(
+  detector, tmp_path
+):
+  card = dataclasses.replace(detector.card, bits=12)
+  deep = np.random.default_rng(0).integers(0, 4096, (40, 52), np.uint16)
+  path, shallow = tmp_path / 'deep.png', tmp_path / 'shallow.png'
+  Image.fromarray(deep).save(path)
+  Image.fromarray((deep >> 4).astype(np.uint8)).save(shallow)
+  changed, preprocess = Detector(card, detector.weights), load(card)
+  first, second, third = changed.predict([path, shallow, Image.open(path)])
+  assert first.score == second.score == third.score
+  np.testing.assert_array_equal(preprocess(path), preprocess(shallow))
+  Image.fromarray(np.full((40, 52), 4096, np.uint16)).save(path)
+  for read in (preprocess, lambda one: list(changed.predict(one))):
+    with pytest.raises(ValueError, match=r'deep\.png.*at most 12 bits'):
+      read(path)
