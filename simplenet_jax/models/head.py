@@ -65,8 +65,7 @@ class BatchNorm(nnx.Module):
   ) -> list[jax.Array]:
     """Normalises with the batch's statistics and moves the running ones.
 
-    The batch comes in parts `[..., features]`, as stacking them would cost a
-    copy; `valid` is 0 or 1 per row, `[..., 1]`, broadcastable to a part.
+    The batch is in parts `[..., features]`; `valid` is 0 or 1 per row.
     """
     rows = tuple(range(parts[0].ndim - 1))
     every = jnp.broadcast_to(valid, (*parts[0].shape[:-1], 1))
@@ -117,11 +116,7 @@ class Head(nnx.Module):
     precision: str = 'float32',
     rngs: nnx.Rngs,
   ):
-    """Builds a head for patches of `dim` dimensions.
-
-    Each level has those from its offset on; the `precision` is that of matrix
-    products, the `dtype` that of parameters.
-    """
+    """Builds a head; each level has a patch's dimensions from its offset on."""
     self.level_offsets = tuple(level_offsets)
     self.precision = precision
     self.adaptor = nnx.List(
@@ -135,10 +130,7 @@ class Head(nnx.Module):
     )
 
   def __call__(self, levels: Sequence[jax.Array]) -> jax.Array:
-    """Returns logits `[batch, H, W]` with the running statistics.
-
-    Positive is normal; levels are `[batch, h, w, channels]`, finest first.
-    """
+    """Returns logits `[batch, H, W]`, positive for normal."""
     discriminator = self.discriminator
     return discriminator.finish(discriminator.norm(self._hidden(levels)))
 

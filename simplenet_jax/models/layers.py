@@ -1,9 +1,8 @@
 """Matrix products and convolutions, in the form that suits a device.
 
-XLA's convolutions are slow on CPUs, while its matrix products are fast: there a
-3x3 convolution of stride 1 is done in tiles of 2x2 results with 16 products in
-place of 36 (Winograd's F(2x2, 3x3); Lavin and Gray, arXiv:1509.09308).
-`benchmarks/kernels.py` measures what that brings.
+On CPUs, where XLA's convolutions are slow, a 3x3 one of stride 1 is done in
+tiles of 2x2 results with 16 products in place of 36 (Winograd's F(2x2, 3x3);
+Lavin and Gray, arXiv:1509.09308). `benchmarks/kernels.py` measures the gain.
 """
 
 import functools
@@ -23,22 +22,18 @@ _CONVOLUTION_PRECISION = {
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def matmul(x: jax.Array, w: jax.Array, precision: str) -> jax.Array:
   """Multiplies rows `[..., inputs]` by a matrix `[inputs, outputs]`.
 
   The factors, and those of the gradients, are rounded to the precision, and
   products are summed in float32 at least.
   """
-  return jnp.asarray(_matmul(x, w, precision))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _matmul(x, w, precision):
   return _product(x, w, ((x.ndim - 1,), (0,)), precision)
 
 
 def _forward(x, w, precision):
-  return _matmul(x, w, precision), (x, w)
+  return matmul(x, w, precision), (x, w)
 
 
 def _backward(precision, saved, gradient):
@@ -51,7 +46,7 @@ def _backward(precision, saved, gradient):
   )
 
 
-_matmul.defvjp(_forward, _backward)
+matmul.defvjp(_forward, _backward)
 
 
 def _product(x, w, dims, precision: str) -> jax.Array:
@@ -87,9 +82,7 @@ def convolve(
 ) -> jax.Array:
   """Convolves images `[batch, height, width, inputs]`, padded by `size // 2`.
 
-  The kernel is `[size, size, inputs, outputs]` with an odd size, or `[16,
-  inputs, outputs]` from `to_winograd`: then the stride is 1, the precision
-  float32.
+  The kernel is `[size, size, inputs, outputs]`, or from `to_winograd`.
   """
   if kernel.ndim == 3:
     return bias + _winograd(x, kernel, padding)

@@ -12,11 +12,7 @@ Loss = Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]
 def truncated_l1(
   normal: jax.Array, counterfeit: jax.Array, weights: jax.Array, margin: float
 ) -> jax.Array:
-  """Returns the paper's loss (equation 7), zero beyond the margins.
-
-  Logits are positive for normal; `weights` are broadcastable to them and sum to
-  1; `margin` is `th`, in logits.
-  """
+  """Returns the paper's loss (equation 7); the weights sum to 1."""
   return jnp.sum(
     weights * (jax.nn.relu(margin - normal) + jax.nn.relu(margin + counterfeit))
   )

@@ -44,15 +44,12 @@ def adaptive_pooling(inputs: int, outputs: int) -> sparse.csc_array:
 # Equal only to itself: arrays are not compared.
 @dataclasses.dataclass(frozen=True, eq=False)
 class LevelPooling:
-  """How one level contributes to dimensions `start` to `stop` of a patch.
+  """How one level contributes to a patch."""
 
-  At a boundary two levels may share a dimension. `block`, float64 `[channels /
-  groups, p, p, (stop - start) / groups]`, repeats `groups` times.
-  """
-
-  start: int
+  start: int  # The first dimension; two levels may share one at a boundary.
   stop: int
   groups: int
+  # float64 [channels / groups, p, p, (stop - start) / groups], for each group.
   block: np.ndarray = dataclasses.field(repr=False)
 
   @property
@@ -96,10 +93,8 @@ def _repeating_block(
 
 
 def pool_level(features: jax.Array, pooling: LevelPooling) -> jax.Array:
-  """Pools the neighbourhoods of a level `[height, width, channels]`.
-
-  Even patch sizes leave one row and column less, as in the released code.
-  """
+  """Pools the neighbourhoods of a level `[height, width, channels]`."""
+  # Even patch sizes leave one row and column less, as in the released code.
   # Weights such as 1/6, rounded to bfloat16, would no longer sum to 1.
   dtype = features.dtype
   features = features.astype(jnp.promote_types(dtype, jnp.float32))

@@ -1,7 +1,4 @@
-"""Resizing and smoothing of grids as small fixed matrices.
-
-Both are linear and separable: a grid `s` becomes `A s B^T`.
-"""
+"""Resizing and smoothing of grids: small fixed matrices, `A s B^T`."""
 
 import functools
 from collections.abc import Sequence
@@ -23,10 +20,7 @@ def bilinear_matrix(inputs: int, outputs: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def upsampling_matrix(inputs: int, outputs: int, sigma: float) -> np.ndarray:
-  """Returns the matrix of a bilinear resize and scipy's Gaussian filter.
-
-  Sigma is in positions of the output, 0 for no filter.
-  """
+  """Returns the matrix of a bilinear resize and scipy's Gaussian filter."""
   resize = bilinear_matrix(inputs, outputs)
   if not sigma:
     return resize
@@ -58,11 +52,8 @@ def gather(
   x: jax.Array,
   grid: tuple[int, int],
 ) -> jax.Array:
-  """Returns positions of images `[rows, h, w, channels]`, resized to `grid`.
-
-  The four positions around each are gathered and weighted: no image is resized
-  as a whole. `rows`, `y` and `x` are broadcast.
-  """
+  """Returns positions of images `[rows, h, w, channels]`, resized to `grid`."""
+  # The four positions around each are gathered: no image is resized as a whole.
   if level.shape[1:3] == grid:
     return level[rows, y, x]
   top, bottom, down = _neighbours(level.shape[1], grid[0], y)

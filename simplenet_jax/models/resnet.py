@@ -92,10 +92,9 @@ def apply(
   images: Any,
   relu: Callable[[Any], Any] = lambda x: jax.lax.max(x, jnp.zeros_like(x)),
 ) -> tuple[Any, ...]:
-  """Computes the feature maps of the chosen levels, which ascend.
+  """Computes the feature maps of the chosen levels of normalised images.
 
-  `convolve` maps a layer's name, its input and stride to its output. Images are
-  normalised, in the layout that the functions take.
+  `convolve` maps a layer's name, its input and stride to its output.
   """
   spec = ARCHITECTURES[architecture]
 
@@ -128,8 +127,7 @@ def fold(
 ) -> dict[str, np.ndarray]:
   """Folds every BatchNorm into the convolution before it, in float64.
 
-  Returns float32 kernels `[size, size, inputs, outputs]` and biases. With
-  `probe` the statistics are those of the released code after its start.
+  With `probe` the statistics are those of the released code after its start.
   """
   moved = _probed(tensors, architecture, levels) if probe else {}
   weights = {}

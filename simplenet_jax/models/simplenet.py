@@ -80,8 +80,7 @@ def features(
 ) -> tuple[jax.Array, ...]:
   """Returns pooled features `[batch, h, w, channels]` of each level.
 
-  Pixels are RGB `[batch, height, width, 3]`, uint8; the features have the dtype
-  of the weights, which are from `resnet.fold` or `prepare`.
+  Pixels are RGB `[batch, height, width, 3]`, uint8; weights give the dtype.
   """
   normalised = images.normalize(pixels, jnp.asarray(images.NORMALIZED))
 
@@ -110,10 +109,7 @@ def image_scores(patch_scores: ArrayLike) -> jax.Array:
 def anomaly_map(
   patch_scores: jax.Array, size: tuple[int, int], sigma: float
 ) -> jax.Array:
-  """Upsamples patch scores `[height, width]` and smooths them.
-
-  This is the released `RescaleSegmentor`; sigma is in pixels, 0 for none.
-  """
+  """Upsamples and smooths patch scores, as the released `RescaleSegmentor`."""
   rows, cols = (
     resampling.upsampling_matrix(old, new, sigma)
     for old, new in zip(patch_scores.shape, size, strict=True)

@@ -35,10 +35,7 @@ def key(inputs: Inputs, made_by: str) -> str:
 
 
 class FeatureCache:
-  """A folder of features, of which the least recently used go first.
-
-  Features are arrays of records, one per image, see `layout.row_type`.
-  """
+  """A folder of features, arrays of `layout.row_type`; the oldest go first."""
 
   def __init__(self, folder: Path, gigabytes: float):
     """Makes the folder; its files together take `gigabytes` at most."""
@@ -50,10 +47,7 @@ class FeatureCache:
     return self._path(key).exists()
 
   def read(self, key: str, kind: np.dtype, images: int) -> np.ndarray | None:
-    """Maps features into memory where their checksum is right, else None.
-
-    A file that is damaged is told and removed.
-    """
+    """Maps features into memory; a file that is damaged is told and removed."""
     path = self._path(key)
     try:
       content = np.memmap(path, np.uint8, 'r')
@@ -75,10 +69,7 @@ class FeatureCache:
   def filled(
     self, key: str, kind: np.dtype, images: int
   ) -> Iterator[np.ndarray | None]:
-    """Yields an array to fill, which stays valid, and keeps it as a file.
-
-    Where there is no room that is told, and None is yielded.
-    """
+    """Yields an array to fill, and keeps it; None where there is no room."""
     size = images * kind.itemsize + _CHECKSUM
     with contextlib.ExitStack() as opened:
       try:

@@ -95,14 +95,13 @@ class Checkpoints:
     self._unreadable: set[Path] = set()
 
   def save(self, progress: HeadProgress, state: State | None = None) -> None:
-    """Saves a head as it is; a save that failed once is told as a warning.
+    """Saves a head as it is; one that failed once is told as a warning.
 
     `state` is all that goes on changing, by name; a finished head has none, and
     its earlier checkpoints are deleted.
 
     Raises:
-      OSError: If a finished head, or a head twice in a row, could not be
-        written.
+      OSError: If a finished head, or one twice in a row, could not be written.
     """
     job, step, group = progress.job, progress.step, 'state' if state else 'head'
     arrays = {'metrics': progress.metrics[:, :step]}
@@ -130,10 +129,7 @@ class Checkpoints:
   def load(
     self, job: Job, rank: Rank | None = None
   ) -> tuple[HeadProgress, State] | None:
-    """Returns a head's latest checkpoint, as it was given to `save`.
-
-    One that cannot be read is told, and the one before it taken.
-    """
+    """Returns a head's latest checkpoint that can be read, as it was saved."""
     for step in reversed(self._steps(job)):
       path = self._path(job) / str(step)
       try:
@@ -148,10 +144,7 @@ class Checkpoints:
     return None
 
   def progress(self, job: Job) -> int:
-    """Returns how many steps of a head are saved, in files that can be read.
-
-    What a kill left beside a finished head is removed.
-    """
+    """Returns how many steps of a head are saved; tidies up after the last."""
     saved = self.load(job)
     step = saved[0].step if saved else 0
     if step == job.steps:

@@ -26,10 +26,7 @@ def started(
   """Works off the tasks of each device in the background.
 
   An error sets `run.stop`, so that all other heads are saved, and is raised.
-
-  Yields:
-    The progress of every head, as it ends; none of those that were under way
-    when they were told to stop.
+  Yields the progress of every head as it ends.
   """
   ended: queue.Queue[HeadProgress | None] = queue.Queue()
 
@@ -59,10 +56,7 @@ def started(
 def _train(
   task: DeviceTask, run: RunInputs, ended: 'queue.Queue[HeadProgress | None]'
 ) -> None:
-  """Trains the heads of one device and input size.
-
-  Where memory is short, the error names the flags which help.
-  """
+  """Trains the heads of one device and input size."""
   try:
     with (
       bank.computing(task.device),

@@ -58,14 +58,9 @@ class DeviceTask:
   shapes: Shapes
 
   @property
-  def row_type(self) -> np.dtype:
-    """The type of one image's features on the host."""
-    return row_type(self.shapes)
-
-  @property
   def bank_bytes(self) -> int:
     """Size of the features on the device."""
-    return self.rows * self.row_type.itemsize
+    return self.rows * row_type(self.shapes).itemsize
 
   @property
   def streamed(self) -> list[str]:
@@ -173,11 +168,7 @@ def _fitting(jobs: Sequence[Job], inputs: Sequence[Inputs], room: int) -> int:
 
 
 def chosen_devices(config: Config) -> list[Any]:
-  """Returns this process's devices that a run uses.
-
-  Raises:
-    ValueError: If there are fewer than the config asks for.
-  """
+  """Returns this process's devices that a run uses."""
   asked, devices = config.engine.devices, jax.local_devices()
   if asked > len(devices):
     raise ValueError(

@@ -65,9 +65,6 @@ class HeadProgress:
     """Takes the scores `[images, H, W]` after an epoch, counted from 1.
 
     Those of earlier epochs that cannot be the best are dropped.
-
-    Raises:
-      ValueError: If one is not finite.
     """
     if not np.isfinite(scores).all():
       raise ValueError(
@@ -90,10 +87,7 @@ class HeadProgress:
 
 
 def unlearned(progress: HeadProgress, loss: str, margin: float) -> str:
-  """Returns a warning where a head's last epoch shows that it learned nothing.
-
-  `loss` is a key of `losses.LOSSES`, `margin` in logits.
-  """
+  """Returns a warning if a head's last epoch shows that it learned nothing."""
   value, normal, counterfeit = (
     float(means[-1]) for means in progress.epochs().values()
   )
@@ -123,11 +117,7 @@ def flat(tree: HeadState | dict) -> dict[str, np.ndarray]:
 
 
 def unflat(leaves: dict[str, np.ndarray], like: Tree) -> Tree:
-  """Puts leaves of `flat` back into a tree of the structure of `like`.
-
-  Raises:
-    ValueError: If a leaf is missing or has another shape.
-  """
+  """Puts leaves of `flat` back into a tree of the structure of `like`."""
   expected, structure = _named(like)
   for name, leaf in expected.items():
     shape = leaves[name].shape if name in leaves else None
@@ -140,10 +130,7 @@ def unflat(leaves: dict[str, np.ndarray], like: Tree) -> Tree:
 
 
 class Watch:
-  """Shows heads as they train, and writes TensorBoard's files.
-
-  All devices' threads call it.
-  """
+  """Shows all devices' heads as they train, and writes TensorBoard's files."""
 
   def __init__(
     self, board: Board, jobs: Sequence[Job], tensorboard: Path | None

@@ -143,13 +143,9 @@ def train_step(
 ) -> tuple[HeadState, StepMetrics]:
   """Updates one head on one batch; its average stays as it is.
 
-  Args:
-    recipe: What to minimise and how.
-    state: Before the step.
-    levels: Pooled features `[batch, h, w, channels]` of each level.
-    valid: 1 for the images of the batch, 0 for padding, `[batch]`.
-    noise: `[batch, H, W, dim]`, added to adapted features.
-    rate: Factor of both learning rates, a scalar from 0 to 1.
+  Levels are `[batch, h, w, channels]`; `valid`, `[batch]`, is 1 for images and
+  0 for padding; noise, `[batch, H, W, dim]`, is added to adapted features; the
+  rate is a factor of both learning rates.
   """
 
   def loss_fn(params):

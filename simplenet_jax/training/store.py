@@ -104,7 +104,7 @@ class FeatureStore:
       Interrupted: If the run is to stop.
     """
     if name not in self._open:
-      self._open[name] = self._load(self._waiting.pop(name))
+      self._load(self._waiting.pop(name))
       self._decode_ahead()
     return self._open[name]
 
@@ -122,21 +122,13 @@ class FeatureStore:
   def rows(
     self, features: Features, lane: int, images: np.ndarray
   ) -> np.ndarray:
-    """Returns the rows of images, int32 of the shape of `images`.
-
-    Streamed features are copied to the lane's window, once programs that were
-    started earlier have read what was there.
-    """
+    """Returns the rows of images; streamed ones go to the lane's window."""
     if features.levels is None or features.limit is None:
       return features.taken[images]
     wanted, places = np.unique(images, return_inverse=True)
     start = lane * features.limit
     rows = features.taken[start : start + features.limit][: len(wanted)]
-    # Not all at once: host memory would hold as much as the window again.
-    for first in range(0, len(wanted), BLOCK):
-      block = slice(first, first + BLOCK)
-      values = [level[wanted[block]] for level in features.levels]
-      self._write(values, rows[block])
+    self._write(features.levels, wanted, rows)
     return rows[places].reshape(images.shape)
 
   def _put(self, values: Sequence[Any], rows: np.ndarray) -> None:
@@ -145,28 +137,30 @@ class FeatureStore:
     rows = np.pad(rows, (0, missing), constant_values=self._task.rows)
     self.levels = _put(self.levels, tuple(values), rows)
 
-  def _write(self, levels: Levels, rows: np.ndarray) -> None:
-    """Copies features from the host to rows."""
+  def _write(
+    self, levels: Levels, images: np.ndarray, rows: np.ndarray
+  ) -> None:
+    """Copies features of images from the host to rows."""
+    # Not all at once: host memory would hold as much as the window again.
     for start in range(0, len(rows), BLOCK):
       part = slice(start, start + BLOCK)
-      values = [bank.padded(level[part], BLOCK) for level in levels]
+      values = [bank.padded(level[images[part]], BLOCK) for level in levels]
       self._put(values, rows[part])
 
-  def _load(self, inputs: Inputs) -> Features:
-    count, fits = inputs.images, inputs.images <= self._task.rows
+  def _load(self, inputs: Inputs) -> None:
+    count = min(inputs.images, self._task.rows)
     levels = self._from_cache(inputs) if self._cache else None
-    if not fits:
+    if count < inputs.images:
       levels = levels or self._on_host(inputs)
-      count = self._task.rows
     taken, self._free = self._free[:count], self._free[count:]
     features = Features(np.array(taken, np.int32))
     self._open[inputs.name] = features
     try:
-      if not fits:
+      if count < inputs.images:
         features.levels = levels
         features.limit = self._task.rows // self._task.lanes
       elif levels:
-        self._write(levels, features.taken)
+        self._write(levels, np.arange(count), features.taken)
       else:
         self._extract(
           inputs, lambda part, found: self._put(found, features.taken[part])
@@ -176,7 +170,6 @@ class FeatureStore:
     except BaseException:
       self.release(inputs.name)
       raise
-    return features
 
   def _spread(self, features: Features, images: int) -> float:
     """Measures how wide the features of the first images spread."""
@@ -190,7 +183,7 @@ class FeatureStore:
 
   def _from_cache(self, inputs: Inputs) -> Levels | None:
     """Returns features from the cache, which is filled where it lacks them."""
-    key, kind = self._key(inputs), self._task.row_type
+    key, kind = self._key(inputs), layout.row_type(self._task.shapes)
     found = self._cache.read(key, kind, inputs.images)
     if found is not None:
       self._run.on_batch(inputs.name, inputs.images, inputs.images)
@@ -213,7 +206,7 @@ class FeatureStore:
 
   def _on_host(self, inputs: Inputs) -> Levels:
     """Extracts to host memory, or to a file where they do not fit there."""
-    run, kind = self._run, self._task.row_type
+    run, kind = self._run, layout.row_type(self._task.shapes)
     asked, size = run.config.bank.host_gb, inputs.images * kind.itemsize
     room = int(asked * 1e9) or layout.host_memory() // 4 // run.neighbours
     # Every device of this process has a share.
@@ -241,10 +234,8 @@ class FeatureStore:
   def _extract(
     self, inputs: Inputs, keep: Callable[[slice, Sequence[jax.Array]], None]
   ) -> None:
-    """Calls `keep` with the images and the features, padded, of each batch.
-
-    The device always has the next batch to do before one is handed out.
-    """
+    """Calls `keep` with the images and the features, padded, of each batch."""
+    # The device always has the next batch to do before one is handed out.
     run, under_way = self._run, collections.deque()
     size = run.config.backbone.batch_size
 

@@ -101,11 +101,6 @@ def test_initial_weights_have_torchs_distributions():
   assert head.discriminator.tail.bias is None
 
 
-def test_identity_has_no_adaptor():
-  _, state = nnx.split(make_head(adaptor='identity'))
-  assert set(nnx.to_pure_dict(state)) == {'discriminator'}
-
-
 def leaves_of(head):
   """Returns a head's leaves as a finished head is saved, statistics drawn."""
   rng = np.random.default_rng(3)
@@ -135,20 +130,3 @@ def test_folded_heads_score_as_trained_ones_and_on_average(adaptor, bias):
   assert np.ptp(expected, axis=0).max() > 0.1  # They differ.
   assert_range(folded_scores(leaves), np.mean(expected, axis=0))
   assert ('head.second.kernel' in fold(leaves)) == (adaptor == 'mlp')
-
-
-def test_heads_of_two_kinds_are_refused():
-  kinds = [leaves_of(make_head(adaptor=name)) for name in ('linear', 'mlp')]
-  with pytest.raises(ValueError, match='argument 2 is longer'):
-    fold(kinds)
-
-
-@pytest.mark.parametrize(
-  ('precision', 'share'), [('tensorfloat32', 1e-2), ('bfloat16', 3e-2)]
-)
-def test_products_have_the_precision_asked_for(precision, share):
-  leaves = leaves_of(make_head(adaptor='mlp'))
-  exact, found = folded_scores([leaves]), folded_scores([leaves], precision)
-  assert found.dtype == np.float32
-  assert_range(found, exact, share)
-  assert np.abs(found - exact).max() > 1e-5 * np.ptp(exact)

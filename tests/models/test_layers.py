@@ -71,16 +71,6 @@ def test_both_equal_torch(size, stride, padding, inputs, sides):
     assert tiles is kernel
 
 
-@pytest.mark.parametrize('sides', [(8, 7), (7, 8), (1, 2)])
-def test_max_pool_equals_torchs(sides):
-  x = np.maximum(make(1, 4, sides)[0], 0)
-  expected = torch.nn.functional.max_pool2d(
-    torch.from_numpy(x).movedim(-1, 1), kernel_size=3, stride=2, padding=1
-  )
-  found = layers.max_pool(x)
-  np.testing.assert_array_equal(found, expected.movedim(1, -1).numpy())
-
-
 def make_factors(rows, inputs=32, outputs=7):
   """Returns two factors and a gradient of their product, float32."""
   shapes = ((*rows, inputs), (inputs, outputs), (*rows, outputs))
@@ -118,12 +108,3 @@ def test_factors_are_rounded_and_products_summed_in_float32(name, rows):
   for value, exact, scale in zip(found, expected, scales, strict=True):
     assert value.dtype == np.float32
     assert_close(value, exact, 32 * 2**-24 * scale)
-
-
-def test_float64_stays_float64():
-  factors = [factor.astype(np.float64) for factor in make_factors((2, 3))]
-  with jax.enable_x64(True):
-    found = matmul_and_gradients(*map(jnp.asarray, factors), 'float32')
-    for value, exact in zip(found, multiply(*factors), strict=True):
-      assert value.dtype == np.float64
-      np.testing.assert_allclose(value, exact, rtol=1e-12, atol=1e-12)

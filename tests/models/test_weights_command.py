@@ -75,10 +75,9 @@ def test_problems_are_told_and_nothing_is_written(tmp_path):
   )
   assert not output.exists()
   fabricated.write(path, {'cls_token': np.zeros((1, 1, 8), np.float32)})
-  done = run(f'--weights={path}')
-  assert done.status == 1
-  assert 'is not one of resnet18, resnet50' in done.error
-  assert 'begins with cls_token' in done.error
+  said = run(f'--weights={path}').error
+  assert 'is not one of resnet18, resnet50' in said
+  assert 'begins with cls_token' in said
 
 
 @pytest.mark.parametrize(

@@ -22,14 +22,10 @@ class Ran:
   def __init__(
     self, config, workdir=None, init=None, stop_after=None, on_batch=None
   ):
-    """Trains.
+    """Trains, with checkpoints in a `workdir` if there is one.
 
-    Args:
-      config: The settings.
-      workdir: Where checkpoints go, if anywhere.
-      init: Makes a head's state of the one that it would have.
-      stop_after: Calls of `on_steps` after which it is told to stop.
-      on_batch: Called as `engine.started` does, and with the event that stops.
+    `init` changes a head's first state; `on_batch` also gets the event that
+    stops; `stop_after` so many calls of `on_steps` it is told to stop.
     """
     self.categories = dataset.open_categories(config.data).categories
     extractor = bank.make_extractor(config)

@@ -94,10 +94,8 @@ def key_of(config):
   ('field', 'value', 'same'),
   [
     ('train.sigma', 0.5, True),
-    ('bank.device_gb', 1.0, True),
     ('patch.size', 5, False),
     ('bank.dtype', 'bfloat16', False),
-    ('backbone.padding', 'zeros', False),
     ('data.resize', 36, False),
   ],
 )

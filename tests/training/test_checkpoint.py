@@ -94,14 +94,6 @@ def test_a_finished_head_comes_back_whole_and_alone(tmp_path):
   assert_same(found.head, progress.head)
 
 
-def test_where_nothing_was_saved_nothing_is_found(tmp_path):
-  assert load(tmp_path / 'none') is None
-  assert not list(tmp_path.iterdir())
-  save(tmp_path, grow(HeadProgress(JOB)))
-  assert load(tmp_path, make_job(7)) is None
-  assert load(tmp_path, make_job(2, 'other')) is None
-
-
 def test_the_latest_wins_and_the_one_before_is_kept(tmp_path):
   progress = HeadProgress(JOB)
   for kept in ({'3'}, {'3', '6'}, {'6', '9'}):
@@ -128,20 +120,6 @@ def test_a_half_written_checkpoint_is_never_taken(tmp_path, missing):
   save(tmp_path, grow(found))
   assert steps_in(tmp_path) == {'3', '6'}
   assert load(tmp_path)[0].step == 6
-
-
-def test_heads_do_not_see_each_other_whatever_their_names(tmp_path):
-  names = ['part', 'part2', 'two words', 'part [1]', '$HOME', 'ü%20*?']
-  jobs = [make_job(seed, name) for name in names for seed in (0, 1)]
-  heads = [
-    grow(HeadProgress(job), 1 + number % 3) for number, job in enumerate(jobs)
-  ]
-  save(tmp_path, *heads)
-  for progress in heads:
-    found, state = load(tmp_path, progress.job)
-    assert found.job == progress.job
-    np.testing.assert_array_equal(found.metrics, progress.metrics)
-    assert_same(state, state_of(progress))
 
 
 @pytest.mark.parametrize('damage', ['flipped', 'truncated', 'emptied', 'lost'])
@@ -174,32 +152,6 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
   assert steps_in(tmp_path) == {'3', '4'}
   save(tmp_path, grow(found))
   assert load(tmp_path)[0].step == 6
-
-
-def test_what_a_kill_left_beside_a_finished_head_is_removed(tmp_path):
-  progress = grow(HeadProgress(JOB, rank), 3)
-  save(tmp_path, progress)
-  home = home_of(tmp_path)
-  (earlier,) = home.iterdir()
-  left = earlier.rename(tmp_path / 'left')
-  grow(progress).head = {'kernel': np.ones(3)}
-  save(tmp_path, progress)
-  left.rename(earlier)
-  (home / '6.orbax-checkpoint-tmp').mkdir()
-  assert Checkpoints(tmp_path).progress(JOB) == JOB.steps
-  assert steps_in(tmp_path) == {str(JOB.steps)}
-
-
-def test_processes_take_up_each_others_heads(tmp_path):
-  progress, checkpoints = HeadProgress(JOB), Checkpoints(tmp_path)
-  assert checkpoints.progress(JOB) == 0
-  for _ in range(2):
-    checkpoints.save(grow(progress), state_of(progress))
-  found, _ = load(tmp_path)
-  save(tmp_path, grow(found))
-  # What the first has seen does not hide it, and counting changes nothing.
-  assert checkpoints.progress(JOB) == 9
-  assert steps_in(tmp_path) == {'6', '9'}
 
 
 def fail(*_, **__):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from simplenet_jax.config import from_protocol
 from simplenet_jax.models import resampling
@@ -114,42 +115,6 @@ def test_a_lane_repeats_single_steps(patches):
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-@pytest.mark.parametrize('width', [1, 3])
-def test_a_schedule_can_be_cut_anywhere(width):
-  jobs = [make_job(seed) for seed in range(width)]
-  whole, losses = train(jobs)
-  cut, cut_losses = train(jobs, cuts=(1, 5, 2, 4))
-  assert losses.shape == (width, STEPS)
-  np.testing.assert_array_equal(losses, cut_losses)
-  assert_equal(whole, cut)
-
-
-def test_a_head_does_not_depend_on_its_neighbours():
-  with_one, losses = train([make_job(0), make_job(1), make_job(2)])
-  with_other, other_losses = train(
-    [make_job(0), make_job(9, 'small', images=3), make_job(2)]
-  )
-  np.testing.assert_array_equal(losses[[0, 2]], other_losses[[0, 2]])
-  for index in (0, 2):
-    assert_equal(lane(with_one, index), lane(with_other, index))
-
-
-def test_padding_is_never_read():
-  job = make_job(0)  # Its third batch of four is short by two.
-  poisoned = tuple(level.at[10:].set(jnp.nan) for level in LEVELS)
-  work = work_of([job])
-  rows = jnp.where(work.valid == 1, work.rows, 5)
-  clean, _ = train([job], levels=poisoned)
-  padded, _ = lanes.advance(
-    RECIPE,
-    stack([init(job)]),
-    poisoned,
-    dataclasses.replace(work, rows=rows),
-    jnp.int32(STEPS),
-  )
-  assert_equal(clean, padded)
-
-
 def test_scores_are_those_of_each_head_on_each_image():
   states, _ = train([make_job(0), make_job(1)])
   rows = np.array([7, 2, 19, 0, 4, 4, 1, 3], np.int32)
@@ -213,12 +178,40 @@ def test_drawn_patches_are_those_of_resized_images(coarse):
   np.testing.assert_allclose(resized[:, :, 0], whole[at], atol=1e-6)
 
 
-def test_every_position_is_drawn_as_likely_and_anew_in_every_step():
-  bank, rows = [jnp.arange(12.0).reshape(1, 3, 4, 1)], jnp.zeros(1, jnp.int32)
-  one, other = (
-    np.asarray(lanes.draw_patches(bank, rows, key, 120_000)[0], int).ravel()
-    for key in (KEY, lanes.fold_in(KEY, 1))
-  )
-  # Five standard deviations of a multinomial's count.
-  np.testing.assert_allclose(np.bincount(one), 10_000, atol=480)
-  assert abs(np.corrcoef(one, other)[0, 1]) < 0.02
+def test_threefry_matches_its_authors_known_answers():
+  # Random123, kat_vectors, threefry2x32 20.
+  pi = [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344]
+  counter, key = (np.array(words, np.uint32) for words in (pi[:2], pi[2:]))
+  words = lanes.threefry(jnp.asarray(key), *jnp.asarray(counter))
+  assert [hex(int(word)) for word in words] == ['0xc4923a9c', '0x483df7a0']
+
+
+def test_draws_are_standard_normal():
+  drawn = np.asarray(lanes.normal(KEY, (1_000_001,)))
+  assert drawn.dtype == np.float32
+  assert stats.kstest(drawn, 'norm').pvalue > 0.01
+  assert abs(drawn.mean()) < 4e-3
+  assert abs(stats.kurtosis(drawn)) < 0.02
+  # The two halves come from the two words of the same counters.
+  half = len(drawn) // 2
+  assert abs(np.corrcoef(drawn[:half], drawn[half : 2 * half])[0, 1]) < 6e-3
+  low, high = np.asarray(lanes._normal(jnp.array([0, 2**32 - 1], jnp.uint32)))
+  assert low == -high
+  assert 5 < high < 5.5
+
+
+def test_keys_make_draws_independent_and_a_lane_its_own():
+  keys = jnp.stack([lanes.fold_in(KEY, number) for number in range(3)])
+  assert len({tuple(key) for key in np.asarray(keys).tolist()}) == 3
+  draw = jax.jit(lambda key: lanes.normal(key, (1000,)))
+  together = jax.jit(jax.vmap(draw))(keys)
+  for key, lane in zip(keys, together, strict=True):
+    np.testing.assert_array_equal(draw(key), lane)
+  assert np.abs(np.corrcoef(together) - np.eye(3)).max() < 0.15
+
+
+def test_integers_are_independent_of_normals_of_the_same_key():
+  places = np.asarray(lanes.integers(KEY, (100_000,), 1000))
+  normals = np.asarray(lanes.normal(KEY, (100_000,)))
+  assert abs(np.corrcoef(places, normals)[0, 1]) < 0.02
+  assert (places.min(), places.max()) == (0, 999)

@@ -1,21 +1,17 @@
 """Features made by the backbone, kept on the device or streamed to it."""
 
 import types
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-import torch
 
 from simplenet_jax.config import from_protocol
 from simplenet_jax.data import images
 from simplenet_jax.data.frame import Frame
-from simplenet_jax.models import patches, resnet
-from simplenet_jax.models.weights import files
+from simplenet_jax.models import patches
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.store import BLOCK, Features, FeatureStore
-from tests.models import fabricated, test_patches, torch_resnet
 
 
 def make_store(shapes, rows):
@@ -80,24 +76,6 @@ def test_features_that_noise_cannot_follow_are_told(value, message):
     store._spread(Features(np.arange(4)), 4)
 
 
-def test_features_can_be_halved():
-  config, found = from_protocol(), []
-  config.backbone.name = 'demo_resnet'
-  config.patch.pretrain_dim, config.patch.target_dim = 48, 40
-  weights = resnet.fold(
-    fabricated.untrained('demo_resnet'), 'demo_resnet', (3,)
-  )
-  pixels = np.random.default_rng(0).integers(0, 256, (5, 40, 48, 3), np.uint8)
-  for config.bank.dtype in ('bfloat16', 'float32'):
-    extractor = bank.make_extractor(config)
-    shapes = extractor.shapes(weights, (40, 48))
-    found.append((layout.row_type(shapes).itemsize, extractor(weights, pixels)))
-  (half, low), (full, exact) = found
-  assert 2 * half == full
-  for a, b in zip(low, exact, strict=True):
-    np.testing.assert_allclose(a.astype('float32'), b, rtol=2**-8)
-
-
 def golden_case(shared, network):
   """Returns recorded values, the config and the two images they belong to."""
   golden = np.load(shared(f'golden/features_{network}.npz'))
@@ -136,7 +114,7 @@ def errors(features, golden):
 
 # `probe` computes exactly what the released code's float32 pass of ones rounds.
 # The first BatchNorm of this ResNet50 has variances of thousands, where that
-# rounding alone moves features by 6e-5; the test below takes torch's own.
+# rounding alone moves features by 6e-5.
 @pytest.mark.parametrize(
   ('network', 'bound'), [('resnet18', 1e-5), ('resnet50', 1e-4)]
 )
@@ -148,27 +126,3 @@ def test_features_of_real_images_match_released_code(shared, network, bound):
   for name in ('mean', 'std'):
     found = getattr(features, name)((1, 2))
     np.testing.assert_allclose(found, golden[f'{name}_per_image'], rtol=bound)
-
-
-def test_features_match_released_code_with_its_own_rounding(shared):
-  golden, config, pixels = golden_case(shared, 'resnet50')
-  judge = torch_resnet.TorchResNet('resnet50')
-  tensors, _ = files.read(Path(config.backbone.weights))
-  judge.load_state_dict(
-    {name: torch.tensor(value) for name, value in tensors.items()},
-    strict=False,
-  )
-  torch_resnet.pad(judge, 'reflect')
-  shape = (1, 3, config.data.crop, config.data.crop)
-  with torch.no_grad():
-    list(judge.train().activations(torch.ones(shape)))
-    inputs = torch.tensor(images.normalize(pixels)).movedim(-1, 1)
-    blocks = list(judge.eval().activations(inputs))
-  levels = [blocks[end].movedim(1, -1).numpy() for end in (7, 13)]
-  theirs = test_patches.judge(levels, 3, 1536, 1536)
-  theirs = theirs.reshape(len(pixels), -1, 1536)
-  if (errors(theirs, golden) > 1e-5).any():
-    pytest.skip('torch rounds its pass of ones otherwise on this processor')
-  state = resnet.fold(torch_resnet.tensors(judge), 'resnet50', (2, 3))
-  extractor = bank.make_extractor(config)
-  assert (errors(extract(extractor, state, pixels), golden) <= 1e-5).all()

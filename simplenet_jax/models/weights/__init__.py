@@ -75,12 +75,7 @@ class Weights:
 def load(
   source: str, architecture: str, levels: Sequence[int], probe: bool = False
 ) -> Weights:
-  """Loads pretrained weights for a backbone; see `resnet.fold`.
-
-  The source is a `.safetensors` file; a `.pth` or `.pt` file (needs PyTorch);
-  `demo`, the weights that come with this package; or a Hugging Face name such
-  as `timm/wide_resnet50_2.tv_in1k`, downloaded once to the cache of
-  `huggingface_hub` (which obeys `HF_ENDPOINT` and `HF_HUB_OFFLINE`).
+  """Loads a backbone's weights, see `files.locate`, and folds them.
 
   Raises:
     FileNotFoundError: If there is no such file, or it cannot be downloaded.
@@ -206,8 +201,7 @@ def misfit(
 ) -> str:
   """Says if the method's noise does not fit weights; empty if it does.
 
-  Sigma is None where it follows the features' spread; `features` computes those
-  of some images, `[images, h, w, channels]` of each level, where needed.
+  Sigma is None where it follows the features' spread.
   """
   first = DEFAULT_WEIGHTS.get(architecture, V1)
   if weights.other:

@@ -25,7 +25,12 @@ _PREFIXES = ('module.', 'backbone.', 'model.')
 
 
 def locate(source: str, flag: str) -> Path:
-  """Returns the file that `source`, given with `flag`, names; may download."""
+  """Returns the file that `source`, given with `flag`, names.
+
+  A name on the Hugging Face hub, such as `timm/wide_resnet50_2.tv_in1k`, is
+  downloaded once to the cache of `huggingface_hub`, which obeys `HF_ENDPOINT`
+  and `HF_HUB_OFFLINE`. `demo` are the weights that come with this package.
+  """
   if source == 'demo':
     assets = importlib.resources.files('simplenet_jax') / 'assets'
     return Path(str(assets / 'demo_resnet.safetensors'))
@@ -87,10 +92,6 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], str]:
   Of a checkpoint only what is under `state_dict` or `model` is taken, and
   `module.`, `backbone.` or `model.` is taken off if every name begins with it.
   A checksum at the end of a name, as torchvision's files have, must fit.
-
-  Raises:
-    ValueError: If the file is damaged, holds other things than tensors, or
-      needs PyTorch and there is none.
   """
   with path.open('rb') as file:
     start = file.read(512).lstrip()
@@ -150,8 +151,7 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
 def read_torch(path: Path) -> dict[str, Any]:
   """Reads a file of PyTorch's, without running what is in it.
 
-  Returns NumPy arrays by name, in dictionaries as nested as the file's, and
-  what is no tensor as it is. A damaged file can raise anything.
+  Tensors become NumPy arrays. A damaged file can raise anything.
   """
   import torch
 
