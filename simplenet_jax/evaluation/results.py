@@ -154,11 +154,7 @@ def _decisive(table: Mapping[str, Any]) -> dict[str, Any]:
   config = flatten(table['config'])
   found = {k: v for k, v in config.items() if k.startswith(_DECISIVE)}
   weights = table.get('weights', {}).get('sha256')
-  return {
-    'protocol': table['protocol'],
-    'sha256 of the weights': weights,
-    **found,
-  }
+  return found | {'protocol': table['protocol'], 'weights, sha256': weights}
 
 
 def read(workdir: Path) -> dict[str, Any]:

@@ -46,10 +46,7 @@ def write_curves(
   seeds: Sequence[int],
   history: Mapping[str, np.ndarray],
 ) -> None:
-  """Writes how training went, as `curves/<name>.png` and `.csv`.
-
-  `history` has `loss`, `p_normal` and `p_counterfeit`, float `[seeds, epochs]`.
-  """
+  """Writes `curves/<name>.png` and `.csv`; a history is `[seeds, epochs]`."""
   epochs = np.arange(1, history['loss'].shape[1] + 1)
   rows = [
     np.column_stack([np.full_like(epochs, seed), epochs, *values])
@@ -159,11 +156,11 @@ def _write_sheet(
   draw.text((_GAP, _GAP), title, _INK, font=font)
   for number, (index, one) in enumerate(zip(chosen, maps, strict=True)):
     sample, mask = inputs.category.test[index], inputs.truth(index).original
-    heat, image = (
+    heat, whole = (
       inputs.test[index].map_to_original(one),
       inputs.test_image(index),
     )
-    image = _resized(image, _SHEET - 2, Image.Resampling.LANCZOS)
+    image = _resized(whole, _SHEET - 2, Image.Resampling.LANCZOS)
     shown = heated(image, heat, limits)
     if threshold is not None:
       shown = outlined(shown, heat >= threshold)
@@ -187,10 +184,9 @@ def _write_sheet(
 def _write_maps(
   folder: Path, inputs: Inputs, test: TestSet, patch_scores: np.ndarray
 ) -> None:
-  """Writes maps in the original images' pixels for MVTec AD's evaluator.
+  """Writes maps in the images' own pixels, named as MVTec AD's evaluator asks.
 
-  It reads `<defect>/<stem>.tiff`. Where two images of a defect differ in their
-  suffix only, their maps keep it.
+  Where two images of a defect differ in their suffix only, their maps keep it.
   """
   samples = [(one.defect, place(one.path)) for one in inputs.category.test]
   names = collections.Counter((defect, path.stem) for defect, path in samples)
@@ -202,12 +198,10 @@ def _write_maps(
     unscored.append(np.isnan(heat).mean())
     name = path.stem if names[defect, path.stem] == 1 else path.name
     write_map(folder / defect / f'{name}.tiff', heat, one.min())
-  if any(unscored):
+  if share := np.mean(unscored):
     logging.warning(
-      "%s: the crop leaves %.0f %% of the maps' pixels unscored; they are "
-      "written as the map's lowest score",
-      inputs.name,
-      100 * np.mean(unscored),
+      f"{inputs.name}: the crop leaves {100 * share:.0f} % of the maps' pixels "
+      "unscored; they are written as the map's lowest score"
     )
 
 
@@ -241,9 +235,10 @@ def _page_images(
   maps = test.maps(mean[shown])
   limits = colour_limits(maps)
 
-  def pictures(index: int, scored: np.ndarray) -> dict[str, Any]:
+  def pictures(at: int) -> dict[str, Any]:
+    index = shown[at]
     image, mask = inputs.test_image(index), inputs.truth(index).original
-    whole = Image.fromarray(inputs.test[index].map_to_original(scored))
+    whole = Image.fromarray(inputs.test[index].map_to_original(maps[at]))
     # Any filter but the nearest pixel would spread NaN.
     heat = np.array(_resized(whole, _HEAT, Image.Resampling.NEAREST))
     truth = ''
@@ -263,9 +258,7 @@ def _page_images(
       'size': image.size,
     }
 
-  made = loading.in_order(
-    lambda one: pictures(*one), zip(shown, maps, strict=True), _AHEAD
-  )
+  made = loading.in_order(pictures, range(len(shown)), _AHEAD)
   for index, one in zip(shown, made, strict=True):
     rows[index] |= one
   return rows

@@ -26,11 +26,8 @@ class TestSet:
 
   labels: np.ndarray  # 0 for normal, 1 for defective images, int `[images]`.
   defects: np.ndarray  # Names of their defects, or of good, str `[images]`.
-  # Which images are normal or have a mask, bool `[images]`: those that pixel
-  # metrics are taken over.
-  has_truth: np.ndarray
-  # Their masks, bool `[has_truth, *size]`; None where no defective image has
-  # one, and pixel metrics are undefined.
+  has_truth: np.ndarray  # Whether pixel metrics count them, bool `[images]`.
+  # Masks of these, bool `[has_truth, *size]`; None where no defect has one.
   masks: np.ndarray | None
   size: tuple[int, int]  # Height and width of the network's input, in pixels.
   smoothing: float  # Sigma of the anomaly maps' Gaussian, in pixels.
@@ -76,17 +73,23 @@ class TestSet:
       return math.nan
     return metrics.auroc(self.masks, self.maps(patch_scores[self.has_truth]))
 
+  def scoring(self, epoch: int, patch_scores: np.ndarray) -> dict[str, float]:
+    """Returns an epoch with both AUROCs."""
+    image, pixel = (
+      self.image_auroc(patch_scores),
+      self.pixel_auroc(patch_scores),
+    )
+    return {'epoch': epoch, 'image_auroc': image, 'pixel_auroc': pixel}
+
   def evaluate(self, patch_scores: np.ndarray) -> dict[str, float]:
     """Returns all metrics of patch scores `[images, H, W]`."""
     scores = _image_scores(patch_scores)
     values = metrics.evaluate(self.labels, scores, None, None)
     if self.masks is None:
       return values
+    known, maps = self.has_truth, self.maps(patch_scores[self.has_truth])
     pixels = metrics.evaluate(
-      self.labels[self.has_truth],
-      scores[self.has_truth],
-      self.masks,
-      self.maps(patch_scores[self.has_truth]),
+      self.labels[known], scores[known], self.masks, maps
     )
     return values | {name: pixels[name] for name in metrics.PIXEL_METRICS}
 
@@ -157,15 +160,7 @@ def evaluate(
     found['ensemble'] = test.evaluate(np.mean(latest, axis=0))
   if course:
     found['course'] = [
-      [
-        {
-          'epoch': epoch,
-          'image_auroc': test.image_auroc(one),
-          'pixel_auroc': test.pixel_auroc(one),
-        }
-        for epoch, one in by_epoch.items()
-      ]
-      for by_epoch in scores
+      [test.scoring(*one) for one in by_epoch.items()] for by_epoch in scores
     ]
   by_seed = [test.evaluate_defects(one) for one in latest]
   found['kinds'] = {

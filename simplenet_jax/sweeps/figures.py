@@ -144,17 +144,13 @@ def _losses(collected: Collected) -> Figure:
 def _speed(collected: Collected) -> Figure:
   """Draws image AUROC over frames per second."""
   figure, (ax,) = _start(collected, 1, 4)
-  near = {'textcoords': 'offset points'}
   for row in collected['rows']:
-    x = row['frames_per_second']
-    found = row['figures'][LAST_EPOCH]['mean']['image_auroc']
-    (y,), (std,) = _percent([found])
-    ax.errorbar([x], [y], yerr=[std], fmt='o', capsize=3, color='C0')
-    ax.annotate(row['label'], (x, y), xytext=(6, 4), **near)
+    y, std = _percent([row['figures'][LAST_EPOCH]['mean']['image_auroc']])
+    x, label = [row['frames_per_second']], row['label']
+    ax.errorbar(x, y, yerr=std, fmt='o', capsize=3, label=label)
   x, y, device = _PAPERS_SPEED
-  ax.plot(x, y, 'x', color='0.45')
-  text = f'paper, {device},\nbest on test'
-  ax.annotate(text, (x, y), xytext=(6, -16), color='0.45', fontsize=8, **near)
+  ax.plot(x, y, 'x', color='0.45', label=f'paper, {device}, best on test')
+  ax.legend(frameon=False, fontsize=8)
   ax.set_xscale('log')
   ax.xaxis.set_major_formatter('{x:g}')
   ax.xaxis.set_minor_formatter('{x:g}')

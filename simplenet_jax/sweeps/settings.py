@@ -49,13 +49,13 @@ def sweep(
   command line asks for them.
 
   Args:
-    name: Of its files.
-    title: What it shows.
+    name: The name of its files.
+    title: The title of its tables and figures.
     base: The settings of every run; `--config.base.<field>` sets them.
     variants: The first one is the baseline of `versus_best_epoch`.
     view: One of `VIEWS`.
     axis: The field along the horizontal axis of a line.
-    paper: Image and pixel AUROC in percent that the paper gives variants.
+    paper: The paper's image and pixel AUROC of variants, in percent.
   """
   base.evaluation.pictures = 8 if view == 'pictures' else 0
   base.evaluation.report = False
@@ -120,9 +120,9 @@ def _check(config: Config) -> None:
       f'view is {config.view!r}; choose one of {", ".join(VIEWS)}'
     )
   known = flatten(config.base)
-  for field in (field for _, some in config.variants for field, _ in some):
-    if field not in known:
-      raise ValueError(f'a variant changes {field}, which there is not')
+  changed = {field for _, some in config.variants for field, _ in some}
+  if unknown := sorted(changed - set(known)):
+    raise ValueError(f'a variant changes {unknown[0]}, which there is not')
   axis = known.get(config.axis)
   if config.view == 'line' and not isinstance(axis, (int, float)):
     raise ValueError(f'axis is {config.axis!r}, which is no number of a run')

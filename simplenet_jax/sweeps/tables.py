@@ -241,10 +241,9 @@ def _interval(found: Mapping[str, Any]) -> str:
 
 
 def _note(collected: Mapping[str, Any]) -> str:
-  names, rows = collected['categories'], collected['rows']
+  rows, of = collected['rows'], ', '.join(collected['categories'])
   seeds = min(len(row['seeds']) for row in rows)
   epochs = ', '.join(map(str, sorted({row['epochs'] for row in rows})))
-  of = ', '.join(names) if len(names) < 4 else f'{len(names)} categories'
   over = f'±standard deviation over {seeds} seeds' if seeds > 1 else 'one seed'
   if collected['view'] != 'versus_best_epoch':
     of = f'mean over {of}'

