@@ -84,23 +84,6 @@ def test_every_kind_is_unpacked(tmp_path, target, kind, prefix):
   assert {path.split('/')[0] for path in listing(target.parent)} == {'set'}
 
 
-@pytest.mark.parametrize('form', [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_names_may_be_long_and_modes_do_not_count(tmp_path, target, form):
-  odd = {'mode': 0o7777, 'uid': 12345, 'gid': 12345}
-  entries = [
-    tar_entry('a', kind=tarfile.DIRTYPE, **odd),
-    tar_entry('b', kind=tarfile.DIRTYPE, mode=0),
-    tar_entry('a/x', b'x', **odd),
-    tar_entry(f'{"f" * 120}/{"n" * 120}', b'y', mode=0o400),
-  ]
-  extract(tar(tmp_path / 'set.tar', *entries, format=form), target)
-  assert sorted(contents(target).values()) == [b'x', b'y']
-  for path in [target, *target.rglob('*')]:
-    assert not path.stat().st_mode & (stat.S_ISUID | stat.S_IWOTH)
-    assert path.stat().st_mode & stat.S_IWUSR
-    assert path.stat().st_uid == os.getuid()
-
-
 OUTSIDE = ('/etc/cron.d/job', '../outside', 'a/../../outside', 'a/..', '..\\a')
 STREAMS = ('C:/outside', 'C:outside', 'a/b:stream')
 ODD = ('a\nb', 'a\x1b[2Jb', '\u202egnp.exe', 'n' * 256, 'a/' * 130 + 'b', '.')
