@@ -8,8 +8,9 @@ import sys
 from typing import NamedTuple
 
 import numpy as np
+import safetensors
 import torch
-from safetensors import numpy as safetensors
+from safetensors.numpy import load_file
 
 from simplenet_jax import demo
 from simplenet_jax.models.weights import files
@@ -67,7 +68,7 @@ def lay(folder: pathlib.Path) -> Ground:
   )
   copied, converted = folder / 'demo.safetensors', folder / 'demo.pth'
   shutil.copyfile(files.locate('demo', '--weights'), copied)
-  tensors = safetensors.load_file(copied).items()
+  tensors = load_file(copied).items()
   torch.save({n: torch.from_numpy(t.copy()) for n, t in tensors}, converted)
   detector = run / 'detectors' / 'gasket.safetensors'
   released = write_released(folder / 'ckpt.pth')
@@ -98,8 +99,6 @@ def write_released(path: pathlib.Path) -> pathlib.Path:
 
 def described(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
   """Returns a detector's description as JSON, and its weights."""
-  content = path.read_bytes()
-  length = int.from_bytes(content[:8], 'little')
-  header = json.loads(content[8 : 8 + length])
-  card = json.loads(header['__metadata__']['detector'])
-  return card, safetensors.load(content)
+  with safetensors.safe_open(path, 'numpy') as file:
+    card = json.loads(file.metadata()['detector'])
+  return card, load_file(path)
