@@ -67,8 +67,7 @@ class Detector:
   def load(cls, path: str | Path, **options: Any) -> 'Detector':
     """Reads a detector from a file, whose `.safetensors` may be left out.
 
-    Takes the `precision` and `batch_size` of `Detector`. Raises an OSError or a
-    ValueError if it is not there, damaged, or of another version.
+    Takes the `precision` and `batch_size` of `Detector`.
     """
     return cls(*file.load(Path(path).expanduser()), **options)
 
@@ -106,10 +105,9 @@ class Detector:
       self.infer(np.zeros((count, *self.size, 3), np.uint8))
 
   def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores images that have the network's size already.
+    """Scores RGB images of the network's size, uint8 `[images, *size, 3]`.
 
-    They are RGB, uint8 `[images, *size, 3]`. Returns anomaly maps
-    `[images, *size]` and image scores `[images]`, float32.
+    Returns anomaly maps `[images, *size]` and scores `[images]`, float32.
     """
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.size, 3):
       raise ValueError(
@@ -239,12 +237,8 @@ class Detector:
   def _computed(
     self, batches: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
   ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
-    """Runs batches of pixels, each with something to know it by.
-
-    Of `under_way` batches the last is asked for before the first one's results
-    are read. Yields what a batch is known by, its maps and scores, and each
-    image's share of the seconds that the host spent on them.
-    """
+    """Yields what batches are known by, maps, scores and an image's seconds."""
+    # Of `under_way` batches the last is asked for before the first one is read.
     queue = collections.deque()
 
     def results():

@@ -27,9 +27,7 @@ _PRECISION = flags.DEFINE_enum(
 _BATCH = flags.DEFINE_integer('batch_size', 64, 'Images at a time, at most.', 1)
 _THRESHOLD = flags.DEFINE_float('threshold', None, 'Of scores, set by hand.')
 _PIXEL = flags.DEFINE_float('pixel_threshold', None, 'Of maps, set by hand.')
-_NORMALISE = flags.DEFINE_bool(
-  'normalise', False, 'Whether scores are 0 for usual images, 1 at threshold.'
-)
+_NORMALISE = flags.DEFINE_bool('normalise', False, 'To 0 and the threshold 1.')
 _PICTURES = flags.DEFINE_bool('pictures', True, 'Whether to draw pictures.')
 _MAPS = flags.DEFINE_bool('maps', False, 'Whether to write anomaly maps.')
 _CHANNELS = flags.DEFINE_enum('channels', 'rgb', CHANNELS, 'Their order.')

@@ -35,11 +35,9 @@ def assemble(
   *,
   cautions: Sequence[str] = (),
 ) -> Detector:
-  """Makes a detector of trained heads, whose scores are averaged.
+  """Makes a detector of a category's heads, which were trained with a config.
 
-  The heads were trained with `config` on images of a category, `name`, brought
-  to `size`, (height, width); `weights` are from `resnet.fold`. The card notes
-  `provenance` beside the config and the environment, but no folders' names.
+  `weights` are from `resnet.fold`; `provenance` is noted without folders.
   """
   patch = config.patch
   network = Network(
@@ -116,10 +114,7 @@ class Shipper:
     fingerprint: str,
     cautions: Sequence[str] = (),
   ) -> None:
-    """Makes, calibrates (by validation images) and saves a category's detector.
-
-    Heads are by seed, `fingerprint` is its images'.
-    """
+    """Makes, calibrates (by validation images) and saves a detector."""
     config, loaded = self.config, self.loaded
     root = Path(config.data.root).absolute().name
     provenance = {
@@ -202,8 +197,7 @@ _MAY_MISS = {
 def load_released(path: Path, dim: int) -> dict[str, np.ndarray]:
   """Reads the head in a checkpoint of SimpleNet's released PyTorch code.
 
-  Returns a head's leaves, as a finished head is saved; a patch must have `dim`
-  dimensions. Reading a `ckpt.pth` needs PyTorch.
+  Returns a head's leaves, as a finished head is saved, of patches of `dim`.
   """
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such checkpoint')

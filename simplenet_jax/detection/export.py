@@ -95,8 +95,7 @@ def export(
 ) -> float:
   """Exports a detector in float32 and returns how far it is off, in `compare`.
 
-  The folder may hold the same detector in another format, one of `FORMATS`.
-  With `overwrite` what exports of other detectors left in it is removed.
+  With `overwrite` what exports of other detectors left is removed.
   """
   build, runner = FORMATS[kind]
   card = json.dumps(json.loads(detector.card.to_json()), indent=2) + '\n'
@@ -133,10 +132,7 @@ def export(
 
 
 def compare(detector: Detector, run: Runner) -> float:
-  """Returns how far a model is off, as a share of the range of the maps.
-
-  That is the largest difference on images of noise, alone and in company.
-  """
+  """Returns the largest difference on noise, of the range of the maps."""
   shape = (3, *detector.size, 3)
   pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
   pixels[1:] //= np.array([[4], [16]], np.uint8)[..., None, None]
@@ -151,10 +147,7 @@ def compare(detector: Detector, run: Runner) -> float:
 
 
 def recipe(card: Card) -> str:
-  """Returns a Python file that makes of images the model's input.
-
-  Its function `preprocess` takes, refuses and does what the detector does.
-  """
+  """Returns a Python file whose `preprocess` does what the detector does."""
   # Without the docstring, which speaks of the package.
   _, _, code = inspect.getsource(decoding).split('"""', 2)
   height, width = card.network.size

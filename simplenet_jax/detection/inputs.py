@@ -64,10 +64,9 @@ def sources(given: Any) -> Iterator[tuple[Source, Any]]:
 
 
 def pace(lookahead: int | None, batch_size: int) -> tuple[int, int, int]:
-  """Returns how many images a batch has, and what is begun before its results.
+  """Returns a batch's images, batches under way, and images read ahead.
 
-  Of `lookahead + 1` images, or as many as keep a device busy, some are in the
-  one or two batches that are under way, and others are read ahead meanwhile.
+  Together they are at most `lookahead + 1`, or as many as keep a device busy.
   """
   held = 4 * batch_size + 2 if lookahead is None else lookahead + 1
   if held < 1:
@@ -101,8 +100,7 @@ def ready(
 ) -> Generator[Ready, None, None]:
   """Reads what `Detector.predict` takes and brings it to the network's input.
 
-  So many images are read `ahead`, in threads. A `picture` has a longer side of
-  at most `side`; of 0, none is kept.
+  So many images are read `ahead`; a `picture` is of at most `side` pixels.
   """
 
   def read(one: tuple[Source, Any]) -> Ready | tuple[Source, Any]:
@@ -187,10 +185,7 @@ class Appearance:
   def changes(
     self, small: np.ndarray, size: Size, channels: str
   ) -> Iterator[tuple[str, str]]:
-    """Yields how an image has changed, a kind and a sentence each.
-
-    `small` is its `thumbnail`, `size` the (height, width) of its file.
-    """
+    """Yields how the image of a thumbnail has changed, by kind."""
     if aspect := self.other_aspect(size):
       yield 'aspect', aspect
     gray, (low, high) = float(small.mean()), self.gray

@@ -49,11 +49,7 @@ def predict(
   channels: str = 'rgb',
   overwrite: bool = False,
 ) -> None:
-  """Scores files and writes what is found to a folder.
-
-  Images that cannot be used are a ValueError in the end, and a signal is
-  `console.Stopped`; what was done is written.
-  """
+  """Scores files and writes what is found to a folder, whatever stops it."""
   card, table = detector.card, folder / files.TABLE
   given = counted(len(paths), 'image')
   if normalise:
@@ -211,9 +207,9 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
 def places(paths: Sequence[Path]) -> dict[Path, Path]:
   """Returns where each file's picture and map go, without their suffixes.
 
-  Files in `<category>/test/<defect>/` keep these folders, as MVTec's evaluator
-  expects, if they are of one data set; others keep those below the folder that
-  all files have in common. Names that differ in their suffix only keep it.
+  Files in `<category>/test/<defect>/` of one data set keep these folders, as
+  MVTec's evaluator expects, others those below the folder that all have in
+  common. Names that differ in their suffix only keep it.
   """
   absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100
   common = os.path.commonpath([path.parent for path in absolute])

@@ -104,9 +104,9 @@ class Prediction:
 
   @property
   def map(self) -> np.ndarray:
-    """Anomaly map in the image's own pixels, float32 `[height, width]`.
+    """Anomaly map `[height, width]` of the image's own pixels, made anew.
 
-    NaN where the detector did not look, outside the crop. Made anew each time.
+    It is float32, and NaN outside the crop.
     """
     return self.frame.map_to_original(self.input_map)
 
@@ -120,11 +120,9 @@ class Prediction:
 def calibrate(
   held_out: Sequence[tuple[str, float, float]], rate: float
 ) -> Thresholds:
-  """Sets thresholds by normal images that were not trained on.
+  """Sets thresholds by images' names, scores and highest values of maps.
 
-  Of each there are its name, its score and the highest value of its map. Where
-  they are too few for the rate of false alarms, in (0, 1), the thresholds are
-  the highest of their scores.
+  Where they are too few for the rate, the thresholds are the highest of them.
   """
   if not 0 < rate < 1:
     raise ValueError(f'the rate of false alarms is {rate}, expected 0 to 1')
@@ -149,12 +147,10 @@ def calibrate(
     median=float(np.median(scores)),
     limiting_images=tuple(sorted(limiting, key=lambda one: -one[1])),
   )
-  if count < _FEW and made.bound is not None:
+  if count < _FEW:
+    images = counted(count, 'good image')
     logging.warning(
-      'a threshold from %s is worth little: with 95 %% confidence up to %.0f '
-      '%% of good images may be flagged; calibrate with more',
-      counted(count, 'good image'),
-      100 * made.bound,
+      'a threshold from %s is worth little; calibrate with more', images
     )
   return made
 
