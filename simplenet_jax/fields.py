@@ -131,17 +131,15 @@ FIELDS: dict[str, Field] = {
   ),
   'data.workers': Field(0, 'Decoding threads; 0: one per core.', _COUNT),
   # The backbone and its features.
-  'backbone.name': Field(
-    'wide_resnet50_2',
-    'The network: resnet18, resnet50, resnet101, wide_resnet50_2 or the '
-    "demo's demo_resnet.",
-  ),
+  'backbone.name': Field('wide_resnet50_2', 'The network.', _BACKBONES),
   'backbone.weights': Field(
     '', "A file or a name on the hub; empty: torchvision's first weights."
   ),
   'backbone.levels': Field((2, 3), 'The levels of the features.', _LEVELS),
   'backbone.padding': Field(
-    'reflect', "The borders: reflect, or zeros as in the network's training."
+    'reflect',
+    "The borders; zeros as in the network's training.",
+    _one_of('zeros', 'reflect'),
   ),
   'backbone.probe': Field(
     True, "Whether BatchNorm statistics are as after the released code's start."
@@ -165,7 +163,9 @@ FIELDS: dict[str, Field] = {
   'patch.size': Field(3, 'The side that is averaged.', _within(1, 255)),
   'patch.pretrain_dim': Field(1536, 'Dimensions of each level.', _POSITIVE),
   'patch.target_dim': Field(1536, "Dimensions of the head's input.", _POSITIVE),
-  'head.adaptor': Field('linear', 'The adaptor: linear, mlp or identity.'),
+  'head.adaptor': Field(
+    'linear', 'The adaptor.', _one_of('linear', 'mlp', 'identity')
+  ),
   'head.adaptor_bias': Field(True, 'Whether the adaptor has a bias.'),
   'head.hidden': Field(1024, "The discriminator's hidden width.", _POSITIVE),
   # Its training.
@@ -183,7 +183,9 @@ FIELDS: dict[str, Field] = {
     'so far; 0: the last weights count.',
     _NOT_NEGATIVE,
   ),
-  'train.loss': Field('truncated_l1', 'The loss: truncated_l1, cross_entropy.'),
+  'train.loss': Field(
+    'truncated_l1', 'The loss.', _one_of('truncated_l1', 'cross_entropy')
+  ),
   'train.margin': Field(0.5, "The loss's margin, in logits.", _NOT_NEGATIVE),
   'train.sigma': Field(
     0.015, "The noise; fits torchvision's first weights.", _ABOVE_ZERO

@@ -1,4 +1,4 @@
-"""Adaptor and discriminator: what SimpleNet trains (paper, 3.2 and 3.4).
+"""Adaptor, discriminator and losses: what SimpleNet trains (paper, 3.2 to 3.4).
 
 The adaptor's last layer and the discriminator's first are both linear, so they
 are multiplied into one matrix; it is applied to a coarse level before the level
@@ -7,16 +7,19 @@ first matrix alone. The numbers, gradients included, are those of forming the
 adapted features, at less than half the cost.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 from simplenet_jax.models import resampling
 from simplenet_jax.models.layers import matmul
+
+Loss = Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]
 
 # How many linear layers each adaptor has, with LeakyReLUs between (Table 3).
 ADAPTORS = {'linear': 1, 'mlp': 2, 'identity': 0}
@@ -182,6 +185,46 @@ def _project(
     part = matmul(level.astype(rows.dtype), rows, precision)
     total += jax.vmap(lambda x: resampling.resize(x, grid))(part)
   return jnp.asarray(total)
+
+
+def truncated_l1(
+  normal: jax.Array, counterfeit: jax.Array, weights: jax.Array, margin: float
+) -> jax.Array:
+  """Returns the paper's loss (equation 7); the weights sum to 1."""
+  return jnp.sum(
+    weights * (jax.nn.relu(margin - normal) + jax.nn.relu(margin + counterfeit))
+  )
+
+
+def cross_entropy(
+  normal: jax.Array, counterfeit: jax.Array, weights: jax.Array, margin: float
+) -> jax.Array:
+  """Binary cross-entropy on logits, without margin ("Ours-CE", Table 3)."""
+  del margin
+  loss = optax.sigmoid_binary_cross_entropy
+  return jnp.sum(
+    weights
+    * (
+      loss(normal, jnp.ones_like(normal))
+      + loss(counterfeit, jnp.zeros_like(counterfeit))
+    )
+  )
+
+
+LOSSES: dict[str, Loss] = {
+  'truncated_l1': truncated_l1,
+  'cross_entropy': cross_entropy,
+}
+
+
+def shares_beyond_margin(
+  normal: jax.Array, counterfeit: jax.Array, weights: jax.Array, margin: float
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the released code's `p_true` and `p_fake`."""
+  return (
+    jnp.sum(weights * (normal >= margin)),
+    jnp.sum(weights * (counterfeit < -margin)),
+  )
 
 
 def fold(heads: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -1,9 +1,15 @@
-"""The backbone by a config, and the features that it makes of images."""
+"""The backbone by a config, the features that it makes, and files of these."""
 
 import contextlib
 import dataclasses
+import fcntl
+import hashlib
 import math
+import os
+import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,27 +18,24 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax.config import Config
+from simplenet_jax.console import console, first_line
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models import simplenet, weights
 
+_CHECKSUM = 4  # Bytes after the features in a file of the cache.
+_PARTIAL = '.partial-'
 _ROUNDING = 1e-6  # Relative; features that vary less do not vary.
 
 
 @dataclasses.dataclass(frozen=True)
-class Extractor:
-  """The way from pixels to a bank's features; static, without the weights."""
+class Extractor(simplenet.FeatureNetwork):
+  """The way from pixels to features of some type, without the weights."""
 
-  network: simplenet.FeatureNetwork
-  dtype: str = 'float32'  # Of the features.
-
-  @property
-  def level_offsets(self) -> tuple[int, ...]:
-    """The first patch dimension of each level."""
-    return self.network.level_offsets
+  dtype: str = 'float32'
 
   def __call__(self, weights: Any, pixels: jax.Array) -> tuple[jax.Array, ...]:
     """Returns each level's `[batch, h, w, channels]`, see `features`."""
-    levels = simplenet.features(self.network, weights, pixels)
+    levels = simplenet.features(self, weights, pixels)
     return tuple(level.astype(self.dtype) for level in levels)
 
   def shapes(
@@ -52,15 +55,15 @@ extract = jax.jit(Extractor.__call__, static_argnums=0)
 def make_extractor(config: Config) -> Extractor:
   """Returns the way from pixels to pooled features."""
   backbone, patch = config.backbone, config.patch
-  network = simplenet.FeatureNetwork(
+  return Extractor(
     architecture=backbone.name,
     levels=tuple(backbone.levels),
     padding=backbone.padding,
     patch_size=patch.size,
     pretrain_dim=patch.pretrain_dim,
     target_dim=patch.target_dim,
+    dtype=config.bank.dtype,
   )
-  return Extractor(network, config.bank.dtype)
 
 
 def load_backbone(config: Config) -> weights.Weights:
@@ -141,3 +144,114 @@ def padded(values: np.ndarray, size: int) -> np.ndarray:
   """Pads the first axis with zeros."""
   missing = size - len(values)
   return np.pad(values, [(0, missing), *[(0, 0)] * (values.ndim - 1)])
+
+
+def cache_key(inputs: Inputs, made_by: str) -> str:
+  """Returns a digest of a category's images and of what made their features."""
+  digest = hashlib.sha256(made_by.encode())
+  test = [sample.path for sample in inputs.category.test]
+  frames = [*inputs.train, *inputs.test]
+  for file, frame in zip([*inputs.category.train, *test], frames, strict=True):
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    digest.update(f'{found} {frame}\n'.encode())
+  return digest.hexdigest()
+
+
+class FeatureCache:
+  """A folder of features, each an array of `layout.row_type`, that runs share.
+
+  A file holds those of one category and their checksum, under a digest of all
+  that they depend on: it is never out of date. Several processes can fill, read
+  and trim the folder, from which the least recently used go first.
+  """
+
+  def __init__(self, folder: Path, gigabytes: float):
+    """Makes the folder; its files together take `gigabytes` at most."""
+    folder.mkdir(parents=True, exist_ok=True)
+    self._folder, self._limit = folder, int(gigabytes * 1e9)
+
+  def has(self, key: str) -> bool:
+    """Returns whether there is a file, whole or not."""
+    return self._path(key).exists()
+
+  def read(self, key: str, kind: np.dtype, images: int) -> np.ndarray | None:
+    """Maps features into memory; a file that is damaged is told and removed."""
+    path = self._path(key)
+    try:
+      content = np.memmap(path, np.uint8, 'r')
+      data, checksum = content[:-_CHECKSUM], content[-_CHECKSUM:]
+      if len(data) != images * kind.itemsize:
+        raise ValueError(f'{len(content)} bytes are too few or too many')
+      if _checksum(data) != checksum.tobytes():
+        raise ValueError('its checksum is another than when it was written')
+      os.utime(path)
+    except FileNotFoundError:
+      return None
+    except (OSError, ValueError) as error:
+      console.print(f'  {path} is damaged and made again ({first_line(error)})')
+      path.unlink(missing_ok=True)
+      return None
+    return data.view(kind)
+
+  @contextlib.contextmanager
+  def filled(
+    self, key: str, kind: np.dtype, images: int
+  ) -> Iterator[np.ndarray | None]:
+    """Yields an array to fill, and keeps it; None where there is no room."""
+    size = images * kind.itemsize + _CHECKSUM
+    with contextlib.ExitStack() as opened:
+      try:
+        self._make_room(size)
+        file = opened.enter_context(
+          tempfile.NamedTemporaryFile(
+            prefix=_PARTIAL, dir=self._folder, delete=False
+          )
+        )
+        opened.callback(Path(file.name).unlink, missing_ok=True)
+        # Held until this process ends: others tell by it what a kill has left.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        os.posix_fallocate(file.fileno(), 0, size)
+      except (OSError, ValueError) as error:
+        console.print(
+          f'  features are not kept in the cache: {first_line(error)}'
+        )
+        yield None
+        return
+      content = np.memmap(file, np.uint8, 'r+')
+      data = content[:-_CHECKSUM]
+      yield data.view(kind)
+      content[-_CHECKSUM:] = np.frombuffer(_checksum(data), np.uint8)
+      content.flush()
+      # Another process may have taken it for what a kill has left.
+      with contextlib.suppress(FileNotFoundError):
+        Path(file.name).replace(self._path(key))
+
+  def _path(self, key: str) -> Path:
+    return self._folder / f'{key}.features'
+
+  def _make_room(self, size: int) -> None:
+    """Removes what a kill has left, then what was not used for longest."""
+    for path in self._folder.glob(f'{_PARTIAL}*'):
+      with contextlib.suppress(OSError), path.open('rb') as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    if size > self._limit:
+      raise ValueError(
+        f'they take {size / 1e9:.3g} GB; raise --config.bank.cache_gb (now '
+        f'{self._limit / 1e9:.3g})'
+      )
+    found = []
+    for path in self._folder.glob('*.features'):
+      with contextlib.suppress(FileNotFoundError):
+        about = path.stat()
+        found.append((about.st_mtime_ns, about.st_size, path))
+    taken = sum(one for _, one, _ in found)
+    for _, one, path in sorted(found):
+      if taken + size <= self._limit:
+        break
+      path.unlink(missing_ok=True)
+      taken -= one
+
+
+def _checksum(data: np.ndarray) -> bytes:
+  return zlib.crc32(data.data).to_bytes(_CHECKSUM, 'big')

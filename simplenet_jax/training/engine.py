@@ -15,7 +15,6 @@ from simplenet_jax.console import counted
 from simplenet_jax.training import bank
 from simplenet_jax.training.layout import DeviceTask, RunInputs
 from simplenet_jax.training.progress import HeadProgress
-from simplenet_jax.training.store import FeatureStore
 from simplenet_jax.training.worker import DeviceLoop
 
 
@@ -58,11 +57,8 @@ def _train(
 ) -> None:
   """Trains the heads of one device and input size."""
   try:
-    with (
-      bank.computing(task.device),
-      contextlib.closing(FeatureStore(run, task)) as store,
-    ):
-      DeviceLoop(run, task, store, ended.put).run()
+    with bank.computing(task.device):
+      DeviceLoop(run, task, ended.put).run()
   except MemoryError:
     raise ValueError(
       'this machine is out of memory; lower --config.bank.host_gb or '

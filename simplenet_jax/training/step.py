@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 
 from simplenet_jax.config import Config
-from simplenet_jax.models import losses
+from simplenet_jax.models import head as heads
 from simplenet_jax.models.head import Head
 
 Tree = Any  # A nest of dicts with arrays as leaves.
@@ -54,7 +54,7 @@ class Recipe:
   graph: nnx.GraphDef  # The head's structure.
   dim: int  # Dimensions of a patch.
   optimizer: optax.GradientTransformation
-  loss: losses.Loss
+  loss: heads.Loss
   margin: float  # `th` of the loss, in logits.
   patches: int = 0  # Drawn of each image of a step; 0: all of them.
   average: float = 0.0  # How much the latest steps count, see `averaged`.
@@ -102,7 +102,7 @@ def make_recipe(config: Config, level_offsets: Sequence[int]) -> Recipe:
       adaptor=tuple(train.adaptor.items()),
       discriminator=tuple(train.discriminator.items()),
     ),
-    loss=losses.LOSSES[train.loss],
+    loss=heads.LOSSES[train.loss],
     margin=train.margin,
     patches=train.patches,
     average=train.average,
@@ -154,7 +154,7 @@ def train_step(
     patches = normal.size // valid.size
     weights = (valid / (jnp.sum(valid) * patches))[:, None, None]
     loss = recipe.loss(normal, counterfeit, weights, recipe.margin)
-    shares = losses.shares_beyond_margin(
+    shares = heads.shares_beyond_margin(
       normal, counterfeit, weights, recipe.margin
     )
     return loss, (split(head)[2], StepMetrics(loss, *shares))

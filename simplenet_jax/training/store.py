@@ -26,7 +26,7 @@ import numpy as np
 from simplenet_jax import environment
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.loading import Decoder, processors
-from simplenet_jax.training import bank, cache, layout
+from simplenet_jax.training import bank, layout
 from simplenet_jax.training.layout import DeviceTask, RunInputs
 
 # Images that are written at a time: one program serves all, and larger blocks
@@ -86,7 +86,7 @@ class FeatureStore:
     self._open: dict[str, Features] = {}
     asked, self._cache = run.config.bank, None
     if asked.cache:
-      self._cache = cache.FeatureCache(Path(asked.cache), asked.cache_gb)
+      self._cache = bank.FeatureCache(Path(asked.cache), asked.cache_gb)
 
   def can_open(self, name: str) -> bool:
     """Says whether there is room for a category, or it is there already."""
@@ -201,7 +201,7 @@ class FeatureStore:
         *(versions[name] for name in _PACKAGES),
       ]
       described = json.dumps(made_by, sort_keys=True)
-      self._keys[inputs.name] = cache.key(inputs, described)
+      self._keys[inputs.name] = bank.cache_key(inputs, described)
     return self._keys[inputs.name]
 
   def _on_host(self, inputs: Inputs) -> Levels:

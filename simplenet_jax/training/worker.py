@@ -68,11 +68,11 @@ class DeviceLoop:
     self,
     run: RunInputs,
     task: DeviceTask,
-    store: FeatureStore,
     emit: Callable[[HeadProgress], None],
   ):
-    """Prepares to train a task's heads, with the features of a store."""
-    self._run, self._store, self._emit = run, store, emit
+    """Prepares to train a task's heads."""
+    self._run, self._emit = run, emit
+    self._store = FeatureStore(run, task)
     self._queue = list(task.jobs)
     self._tests = {one.name: len(one.test) for one in task.categories}
     self._lanes: list[ActiveHead | None] = [None] * task.lanes
@@ -107,6 +107,8 @@ class DeviceLoop:
         if head.progress.step == head.step:
           self._attempt(self._save, head.progress, self._take(head))
       raise
+    finally:
+      self._store.close()
     for head in self._active():
       self._save(head.progress, self._take(head))
 

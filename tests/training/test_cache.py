@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from simplenet_jax.data import dataset
-from simplenet_jax.training import bank, cache, layout, store
+from simplenet_jax.training import bank, layout, store
 from tests.small import make_categories, make_config
 from tests.training.ran import Ran
 
@@ -42,7 +42,7 @@ def features(seed):
 
 
 def fill(folder, key, seed, gigabytes=1.0):
-  kept = cache.FeatureCache(folder, gigabytes)
+  kept = bank.FeatureCache(folder, gigabytes)
   with kept.filled(key, KIND, IMAGES) as empty:
     if empty is not None:
       empty[:] = features(seed)
@@ -50,7 +50,7 @@ def fill(folder, key, seed, gigabytes=1.0):
 
 
 def assert_read(folder, key, seed):
-  found = cache.FeatureCache(folder, 1.0).read(key, KIND, IMAGES)
+  found = bank.FeatureCache(folder, 1.0).read(key, KIND, IMAGES)
   np.testing.assert_array_equal(found, features(seed))
 
 
@@ -74,7 +74,7 @@ def test_a_damaged_file_is_told_and_made_again(tmp_path, capsys, damage):
   content[-1 if damage == 'checksum' else 0] ^= 1
   size = {'short': -5, 'empty': 0}.get(damage)
   path.write_bytes(content[:size])
-  assert cache.FeatureCache(tmp_path, 1.0).read('a', KIND, IMAGES) is None
+  assert bank.FeatureCache(tmp_path, 1.0).read('a', KIND, IMAGES) is None
   assert f'{path} is damaged and made again' in capsys.readouterr().out
   fill(tmp_path, 'a', 2)
   assert_read(tmp_path, 'a', 2)

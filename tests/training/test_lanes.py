@@ -126,21 +126,6 @@ def test_scores_are_those_of_each_head_on_each_image():
     np.testing.assert_allclose(scores, alone, atol=1e-5)
 
 
-def test_rates_scale_the_steps():
-  """Without a rate nothing is learned."""
-  job = make_job(3)
-  work = work_of([job])
-  states, _ = lanes.advance(
-    RECIPE,
-    stack([init(job)]),
-    LEVELS,
-    dataclasses.replace(work, rate=work.rate.at[0, 1:].set(0)),
-    jnp.int32(STEPS),
-  )
-  first, _ = train([job], cuts=(1,))
-  assert_equal(states.params, first.params)
-
-
 def test_averages_weigh_the_steps_as_published():
   """Weights of step t of T grow as t to the power of gamma (to first order)."""
   gamma, values = 3.0, np.random.default_rng(0).normal(size=50)

@@ -48,19 +48,6 @@ def test_a_head_goes_on_with_streamed_features(alone, config, tmp_path):
   assert resumed == alone
 
 
-def test_the_average_is_what_is_kept(alone, config):
-  config.train.average = 0.0
-  for job, head in Ran(config).heads.items():
-    averaged = alone.heads[job]
-    # The same steps were trained, and other weights came of them.
-    np.testing.assert_allclose(head.metrics[0], averaged.metrics[0], atol=1e-4)
-    assert head.head.keys() == averaged.head.keys()
-    assert any(
-      np.abs(head.head[name] - leaf).max() > 1e-4
-      for name, leaf in averaged.head.items()
-    )
-
-
 def test_relative_noise_is_in_units_of_the_spread(alone, config, monkeypatch):
   config.data.categories, config.seeds = ('nut',), (0,)
   measure, found = bank.spread, []

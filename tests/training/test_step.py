@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from simplenet_jax.models import losses
+from simplenet_jax.models import head as heads
 from simplenet_jax.models.head import Head
 from simplenet_jax.training import step
 
@@ -54,7 +54,7 @@ def train(golden, dtype):
     graph=step.split(head)[0],
     dim=DIM,
     optimizer=optimizer,
-    loss=losses.truncated_l1,
+    loss=heads.truncated_l1,
     margin=0.5,
   )
   params, stats = from_torch(golden, '', dtype)
@@ -105,5 +105,5 @@ def test_cross_entropy_matches_torch():
   normal, counterfeit = normal.astype('f'), counterfeit.astype('f')
   expected = bce(torch.tensor(normal), torch.ones(24))
   expected += bce(torch.tensor(counterfeit), torch.zeros(24))
-  loss = losses.cross_entropy(normal, counterfeit, 1 / 24, 0.5)
+  loss = heads.cross_entropy(normal, counterfeit, 1 / 24, 0.5)
   np.testing.assert_allclose(loss, expected.item(), rtol=1e-6)

@@ -1,15 +1,13 @@
-"""Tells what a file of backbone weights is, and converts it.
+"""Tells which network a file of backbone weights is and whose training it has.
 
   python -m simplenet_jax.models.weights --weights=FILE_OR_NAME \
     [--output=FILE.safetensors] [--list]
 
-Says which network and whose training it is; a damaged file's problems are all
-named. --output writes every tensor, its type and bits unchanged, as safetensors
-with the names of torchvision.
+--output writes every tensor, its type and bits unchanged, as safetensors with
+the names of torchvision.
 """
 
 import collections
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +32,9 @@ cli.require('weights')
 def main() -> None:
   """Inspects, and converts if asked to."""
   output = Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None
-  if output and output.suffix != '.safetensors':
-    raise ValueError(f'--output is {output}; give a name with .safetensors')
   if output:
+    if output.suffix != '.safetensors':
+      raise ValueError(f'--output is {output}; give a name with .safetensors')
     refuse_existing(output, _OVERWRITE.value)
   source = _WEIGHTS.value or ''
   path = files.locate(source, '--weights')
@@ -45,21 +43,6 @@ def main() -> None:
   if _LIST.value:
     for name, value in tensors.items():
       console.print(f'  {name} {list(value.shape)} {value.dtype}')
-  console.print(describe(source, path, tensors, sha256))
-  if output:
-    # Views of other layouts would be written wrongly; ascontiguousarray would
-    # give single numbers an axis.
-    ordered = {k: np.asarray(v, order='C') for k, v in tensors.items()}
-    content = safetensors.numpy.save(ordered, {'format': 'pt'})
-    with atomic_write(output) as aside:
-      aside.write_bytes(content)
-    console.print(f'Wrote {len(tensors)} tensors to {output}')
-
-
-def describe(
-  source: str, path: Path, tensors: Mapping[str, np.ndarray], sha256: str
-) -> str:
-  """Describes weights, a fact in each line; raises if they fit no network."""
   found = weights.recognise(tensors)
   if not found:
     raise ValueError(
@@ -73,14 +56,20 @@ def describe(
   types = collections.Counter(str(value.dtype) for value in tensors.values())
   counts = ', '.join(f'{count} {name}' for name, count in types.items())
   size = sum(value.nbytes for value in tensors.values()) / 1e6
-  lines = {
-    'network': ' or '.join(found),
-    'levels': ', '.join(map(str, levels)),
-    'recipe': weights.identify(source, found[0], sha256, tensors),
-    'sha256': sha256,
-    'tensors': f'{len(tensors)} ({counts}), {size:.1f} MB',
-  }
-  return '\n'.join(f'  {name:<8} {text}' for name, text in lines.items())
+  console.print(f'  network  {" or ".join(found)}')
+  console.print(f'  levels   {", ".join(map(str, levels))}')
+  recipe = weights.identify(source, found[0], sha256, tensors)
+  console.print(f'  recipe   {recipe}')
+  console.print(f'  sha256   {sha256}')
+  console.print(f'  tensors  {len(tensors)} ({counts}), {size:.1f} MB')
+  if output:
+    # Views of other layouts would be written wrongly; ascontiguousarray would
+    # give single numbers an axis.
+    ordered = {k: np.asarray(v, order='C') for k, v in tensors.items()}
+    content = safetensors.numpy.save(ordered, {'format': 'pt'})
+    with atomic_write(output) as aside:
+      aside.write_bytes(content)
+    console.print(f'Wrote {len(tensors)} tensors to {output}')
 
 
 if __name__ == '__main__':
