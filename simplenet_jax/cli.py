@@ -49,12 +49,8 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
   """Parses the flags, runs a command and turns errors into one line.
 
   The exit status is 0, 1 when the work failed, 2 for wrong flags, 70 for a
-  fault of the program, or 128 and a signal's number if that stopped it.
-
-  Args:
-    main: The command. A `ValueError` or `OSError` from it is a failure whose
-      message is meant for the user; `--verbosity=1` shows where it comes from.
-    positional: Whether it takes arguments that are no flags, as a list.
+  fault of the program, or 128 and a signal's number if that stopped it. Where
+  arguments are `positional`, `main` takes those that are no flags, as a list.
   """
 
   def guarded(argv: Sequence[str]) -> None:
@@ -128,10 +124,9 @@ def define_overwrite() -> flags.FlagHolder[bool]:
 
 @contextlib.contextmanager
 def workdir(given: str | None, name: str) -> Iterator[pathlib.Path]:
-  """Yields the directory that was given, or a new one in `runs`.
+  """Yields the directory that was given, or a new one, `runs/<name>-<time>`.
 
-  A new one is named after `name` and the time, belongs to no other run, and is
-  removed where nothing was written into it.
+  A new one is removed where nothing was written into it.
   """
   if given:
     yield folder(given, '--workdir')
@@ -151,11 +146,7 @@ def workdir(given: str | None, name: str) -> Iterator[pathlib.Path]:
 
 
 def folder(given: str, flag: str) -> pathlib.Path:
-  """Returns the folder that a flag names, which need not exist.
-
-  Raises:
-    ValueError: If something else is in its place, or on the way to it.
-  """
+  """Returns the folder that a flag names; raises ValueError if it is a file."""
   path = pathlib.Path(given).expanduser()
   there = next(one for one in (path, *path.parents) if os.path.lexists(one))
   if not there.is_dir():
@@ -196,7 +187,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 class ConfigFile(flags.ArgumentParser):
-  """Reads `--config`: a Python file with `get_config`, and its choice.
+  """Reads `--config`: NAME, FILE or FILE:CHOICE.
 
   `model` has every field that a config can have; flags can set `fields`.
   """
@@ -214,7 +205,7 @@ class ConfigFile(flags.ArgumentParser):
       self.fields = [*of_run, 'only', 'view', *own]
 
   def parse(self, argument: str) -> Config:
-    """Returns the settings that NAME, FILE or FILE:CHOICE gives."""
+    """Returns the settings, checked as far as they are known yet."""
     config = load_config(argument)
     if ('variants' in config) != self.of_sweep:
       kinds = ('one run', 'main'), ('a sweep', 'sweep')

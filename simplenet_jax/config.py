@@ -198,8 +198,7 @@ def check_config(config: Config) -> None:
   """Checks every field of a run's settings and its value.
 
   Raises:
-    ValueError: Names all fields that no setting has, that are missing or out of
-      range, what was found and what is expected.
+    ValueError: Names all fields that are unknown, missing or out of range.
   """
   if 'variants' in config:
     raise ValueError(
@@ -222,11 +221,7 @@ def check_config(config: Config) -> None:
 
 
 def check_fields(config: Config, model: Config) -> None:
-  """Checks that settings have a model's fields, with values of its types.
-
-  Raises:
-    ValueError: Names all fields that differ, and which were meant.
-  """
+  """Raises ValueError where settings lack a model's fields or types."""
   found, known = flatten(config), flatten(model)
   problems = [
     f'there is no --config.{field}{suggestion(field, known)}'

@@ -46,33 +46,22 @@ def _within(low: int, high: int, what: str = '') -> Rule:
   return Rule(lambda x: low <= x <= high, f'from {low} to {high}{what}')
 
 
-def _several(accepts: Callable[[Any], bool], allowed: str) -> Rule:
-  return Rule(
-    lambda x: all(map(accepts, x)) and len(x) == len(set(x)) > 0, allowed
-  )
-
-
 _POSITIVE, _COUNT = _within(1, _MOST), _within(0, _MOST)
 _GB = Rule(lambda x: 0 <= x <= 1e6, 'from 0 to a million')
 _NOT_NEGATIVE = Rule(lambda x: 0 <= x < math.inf, 'at least 0')
 _ABOVE_ZERO = Rule(lambda x: 0 < x < math.inf, 'above 0')
 _SHARE = Rule(lambda x: 0 <= x < 1, 'from 0 to below 1')
 _RATE = Rule(lambda x: 0 < x < 1, 'between 0 and 1')
-_SEEDS = _several(
-  lambda seed: type(seed) is int and 0 <= seed < 2**32,
+_SEEDS = Rule(
+  lambda x: 0 < len(x) == len({one for one in x if one in range(2**32)}),
   'one or more different whole numbers from 0 up, such as 0,1,2',
 )
 _LEVELS = Rule(
   lambda x: len(x) > 0 and list(x) == [n for n in (1, 2, 3) if n in x],
   'ascending numbers from 1 to 3, such as 2,3',
 )
-_NAMES = Rule(
-  lambda x: all(isinstance(name, str) for name in x),
-  "names, such as ('screw', '01')",
-)
-_CROP = Rule(
-  lambda x: x == 0 or 32 <= x <= _SIDE, f'0 (no crop), or from 32 to {_SIDE}'
-)
+_NAMES = Rule(lambda x: set(map(type, x)) <= {str}, 'names, such as screw,01')
+_CROP = Rule(lambda x: x == 0 or 32 <= x <= _SIDE, f'0, or from 32 to {_SIDE}')
 _BACKBONES = _one_of(
   'resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2', 'demo_resnet'
 )
@@ -81,10 +70,8 @@ _SOURCES = _one_of('folder', 'cifar10', 'tfds', 'demo')
 _OPTIMIZERS = _one_of('adam', 'adamw')
 _DTYPES = _one_of('float32', 'bfloat16', 'float16')
 _SCHEDULES = _one_of('constant', 'cosine')
-_MASK_RULES, _UNITS = (
-  _one_of('reference', 'half'),
-  _one_of('absolute', 'relative'),
-)
+_MASK_RULES = _one_of('reference', 'half')
+_UNITS = _one_of('absolute', 'relative')
 
 
 def _optimizer(part: str, kind: str, rate: float, decay: float):

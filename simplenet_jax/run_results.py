@@ -66,17 +66,15 @@ class RunResults:
     if self.config.evaluation.course:
       return lambda scores: 0.0  # None is dropped in favour of another.
     labels = self._categories[name].labels
-    if self._outdated(name) or not 0 < labels.sum() < len(labels):
+    if self._is_outdated(name) or not 0 < labels.sum() < len(labels):
       return None
     return lambda scores: metrics.auroc(labels, scores.max(axis=(1, 2)))
 
-  def _outdated(self, name: str) -> list[int]:
-    """Returns the seeds of heads that scored other test images than now's."""
-    now = (None, self.work.images[name]['test'])
-    heads = self.work.heads()[name]
-    return [
-      int(seed) for seed, head in heads.items() if head['test'] not in now
-    ]
+  def _is_outdated(self, name: str) -> bool:
+    """Returns whether a head has scored other test images than those of now."""
+    now, heads = self.work.images[name]['test'], self.work.heads()[name]
+    tests = {head['test'] for head in heads.values() if not head['error']}
+    return not tests <= {None, now}
 
   def take(self, head: HeadProgress) -> bool:
     """Takes a head that ended; returns whether its category's all have."""
@@ -103,21 +101,23 @@ class RunResults:
         continue
       self._looked_at.add(name)
       seeds = [int(seed) for seed, head in heads.items() if not head['error']]
-      if isinstance(found[name], dict) and not self._lacks_detector(
-        name, seeds
-      ):
+      if isinstance(found[name], dict) and self._has_detector(name, seeds):
         continue
       with self.work.evaluating(name) as is_mine:
         if is_mine:
-          self._finish(name)
+          self._finish(name, seeds)
 
-  def _finish(self, name: str) -> None:
-    """Evaluates a category and makes its detector."""
+  def _finish(self, name: str, seeds: Sequence[int]) -> None:
+    """Evaluates a category's heads of these seeds and makes its detector."""
     inputs, self._evaluated = self._categories[name], True
     try:
-      heads = self._heads(name)
+      if not seeds:
+        known = self.work.heads()[name].values()
+        raise ValueError(next(head['error'] for head in known))
+      jobs = [job for job in self.jobs if job.category == name]
+      heads = {job.seed: self._saved(job) for job in jobs if job.seed in seeds}
       found = self._evaluate(inputs, heads)
-      if self._lacks_detector(name, list(heads)):
+      if not self._has_detector(name, seeds):
         self._ship(inputs, heads)
     except (*FAILURES, RuntimeError) as error:
       found = self._reason(name, error)
@@ -143,22 +143,11 @@ class RunResults:
     self._tell(name, reason)
     return reason
 
-  def _heads(self, name: str) -> Heads:
-    """Returns a category's heads, whichever process has trained them."""
-    known, found, rank = self.work.heads()[name], {}, self.rank(name)
-    errors = {int(seed): head['error'] for seed, head in known.items()}
-    for job in self.jobs:
-      if job.category == name and not errors[job.seed]:
-        found[job.seed] = self._saved(job, rank)
-    if not found:
-      raise ValueError(next(iter(errors.values())))
-    return found
-
-  def _saved(self, job: Job, rank: Callable | None) -> HeadProgress:
+  def _saved(self, job: Job) -> HeadProgress:
     """Returns a finished head; network file systems show it after a while."""
     told = f'  waits for a checkpoint of {job.category} of another process'
     for attempt in range(POLL_ATTEMPTS):
-      saved = self.checkpoints.load(job, rank)
+      saved = self.checkpoints.load(job, self.rank(job.category))
       if saved and saved[0].finished:
         return saved[0]
       if not attempt:
@@ -180,19 +169,17 @@ class RunResults:
       console.print(f'  {name}: no test images, nothing to evaluate')
       return {'last': results.undefined(len(seeds)), 'cautions': cautions}
     scores = {seed: head.scores for seed, head in heads.items()}
-    outdated = {s: heads[s] for s in self._outdated(name) if s in heads}
+    is_outdated = self._is_outdated(name)
     with self.clock('evaluate'):
-      if outdated:
+      if is_outdated:
         console.print(f'  {name}: scores its test images, which changed')
-        for seed, again in self.score_again(inputs, outdated).items():
+        for seed, again in self.score_again(inputs, heads).items():
           scores[seed] = {heads[seed].job.epochs: again}
       test = testset.TestSet.read(inputs, asked.smoothing)
-      found = testset.evaluate(
-        test,
-        [scores.get(seed, {}) for seed in seeds],
-        course=asked.course and not outdated,
-      )
-    if outdated:  # Epochs before the last one have not seen the images of now.
+      by_seed = [scores.get(seed, {}) for seed in seeds]
+      course = asked.course and not is_outdated
+      found = testset.evaluate(test, by_seed, course=course)
+    if is_outdated:  # Epochs before the last have not seen the images of now.
       found.pop('selected_on_test', None)
     with self.clock('pictures'):
       at_end = {seed: one[max(one)] for seed, one in scores.items()}
@@ -210,9 +197,11 @@ class RunResults:
     told = [unlearned(head, train.loss, train.margin) for head in heads]
     return [text for text in told if text]
 
-  def _lacks_detector(self, name: str, seeds: Sequence[int]) -> bool:
-    is_there = self._shipper.has(name, seeds, self._made_of(name))
-    return self.config.detector.save and not is_there
+  def _has_detector(self, name: str, seeds: Sequence[int]) -> bool:
+    """Returns whether a detector is there, if one is asked for."""
+    if not self.config.detector.save:
+      return True
+    return self._shipper.has(name, seeds, self._made_of(name))
 
   def _made_of(self, name: str) -> str:
     """Returns what images a category's detector is made of."""
@@ -221,9 +210,9 @@ class RunResults:
 
   def _ship(self, inputs: Inputs, heads: Heads) -> None:
     """Makes a category's detector of all its heads that were not given up."""
-    name, all_heads = inputs.name, counted(len(self.config.seeds), 'head')
-    if len(heads) < len(self.config.seeds):
-      console.print(f'  {name}: its detector has {len(heads)} of {all_heads}')
+    name, count = inputs.name, len(self.config.seeds)
+    if len(heads) < count:
+      console.print(f'  {name}: its detector has {len(heads)} of {count} heads')
     with self.clock('detectors'):
       leaves = {seed: head.head or {} for seed, head in heads.items()}
       cautions = self._cautions(heads.values())

@@ -69,12 +69,9 @@ class WorkDir:
         with atomic_write(path) as aside:
           aside.write_text(f'{after}\n', encoding='utf-8')
 
-  @contextlib.contextmanager
-  def evaluating(self, name: str) -> Iterator[bool]:
+  def evaluating(self, name: str) -> contextlib.AbstractContextManager[bool]:
     """Yields whether no other process evaluates a category meanwhile."""
-    lock = filelock.FileLock(self.path / '.locks/categories' / name)
-    with _held(lock) as is_free:
-      yield is_free
+    return _held(filelock.FileLock(self.path / '.locks/categories' / name))
 
   def heads(self) -> dict[str, Heads]:
     """Returns what is known of the run's heads, by category."""

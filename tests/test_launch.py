@@ -6,7 +6,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
 import yaml
@@ -27,32 +26,37 @@ esac
 
 
 @pytest.fixture
-def path(tmp_path):
-  """Returns an environment in which `python` is the stand-in."""
+def start(tmp_path):
+  """Returns a function that starts a script, `python` being the stand-in."""
   stand_in = tmp_path / 'bin/python'
   stand_in.parent.mkdir()
   stand_in.write_text(STAND_IN.format(python=shutil.which('python3')))
   stand_in.chmod(0o755)
   known = ('WORKDIR', 'TPU_NAME', 'ZONE', 'CUDA_VISIBLE_DEVICES')
   kept = {k: v for k, v in os.environ.items() if k not in known}
-  return {**kept, 'PATH': f'{stand_in.parent}:{os.environ["PATH"]}'}
+  kept['PATH'] = f'{stand_in.parent}:{kept["PATH"]}'
+
+  def start(name, *arguments, **environment):
+    return subprocess.Popen(
+      [LAUNCH / name, *arguments],
+      env=kept | environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      start_new_session=True,
+    )
+
+  return start
 
 
-def start(name, *arguments, env):
-  return subprocess.Popen(
-    [LAUNCH / name, *arguments],
-    env=env,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-    start_new_session=True,
-  )
+@pytest.fixture
+def run(start):
+  def run(name, *arguments, **environment):
+    process = start(name, *arguments, **environment)
+    told, errors = process.communicate(timeout=30)
+    return process.returncode, told, errors
 
-
-def run(name, *arguments, env):
-  process = start(name, *arguments, env=env)
-  told, errors = process.communicate(timeout=30)
-  return process.returncode, told, errors
+  return run
 
 
 @pytest.fixture(autouse=True, scope='module')
@@ -84,69 +88,60 @@ def test_scripts_are_short_and_strict(script):
     ('local.sh', {}, '1'),
   ],
 )
-def test_what_is_missing_is_named(path, name, given, missing):
-  status, told, errors = run(name, env={**path, **given})
+def test_what_is_missing_is_named(run, name, given, missing):
+  status, told, errors = run(name, **given)
   assert status != 0
   assert not told
   assert len(errors.splitlines()) == 1
   assert f'{missing}: ' in errors
 
 
-def test_one_process_gets_everything(path):
-  env = {**path, 'WORKDIR': 'a b'}
-  status, told, _ = run('gpu_single.sh', '--config=x', env=env)
+def test_one_process_gets_everything(run):
+  status, told, _ = run('gpu_single.sh', '--config=x', WORKDIR='a b')
   assert status == 0
   assert told.endswith(': -m simplenet_jax.main --workdir=a b --config=x\n')
 
 
-def test_tpu_hosts_are_told_the_whole_command(path):
+def test_tpu_hosts_are_told_the_whole_command(run):
   place = {'TPU_NAME': 'pod', 'ZONE': 'z', 'WORKDIR': '/a b', 'DRY_RUN': '1'}
-  status, told, errors = run(
-    'tpu_vm.sh', '--config=x.py', '--config.seeds=0,1', env={**path, **place}
-  )
+  status, told, errors = run('tpu_vm.sh', '--config.seeds=0,1', **place)
   assert status == 0, errors
-  assert told.startswith(
-    "'gcloud'\n'compute'\n'tpus'\n'tpu-vm'\n'ssh'\n'pod'\n"
-  )
-  *_, command = subprocess.run(
-    ['bash', '-c', f'printf "%s\\0" {" ".join(told.split(chr(10)))}'],
-    capture_output=True,
-    text=True,
-    check=True,
-  ).stdout.split('\0')[:-1]
-  on_host = shlex.split(command.removeprefix('--command='))
+  shown = f'printf "%s\\0" {" ".join(told.splitlines())}'
+  text = subprocess.check_output(['bash', '-c', shown], text=True)
+  words = text.split('\0')[:-1]
+  assert words[:6] == ['gcloud', 'compute', 'tpus', 'tpu-vm', 'ssh', 'pod']
+  on_host = shlex.split(words[-1].removeprefix('--command='))
   assert on_host == [
     *('cd', 'simplenet_jax', '&&', 'python', '-m', 'simplenet_jax.main'),
-    *('--multihost', '--workdir=/a b', '--config=x.py', '--config.seeds=0,1'),
+    *('--multihost', '--workdir=/a b', '--config.seeds=0,1'),
   ]
 
 
-def test_processes_are_told_who_they_are_and_gpus_divided(path):
-  env = {**path, 'CUDA_VISIBLE_DEVICES': '4,5,6,7'}
-  status, told, errors = run('local.sh', '2', '--workdir=a b', env=env)
+def test_processes_are_told_who_they_are_and_gpus_divided(run):
+  gpus = {'CUDA_VISIBLE_DEVICES': '4,5,6,7'}
+  status, told, errors = run('local.sh', '2', '--workdir=a b', **gpus)
   assert status == 0, errors
   assert sorted(told.splitlines()) == [
     f'[{index}] GPUs {gpus}: -m simplenet_jax.main --workdir=a b '
     f'--processes_on_host=2 --processes=2 --process={index}'
     for index, gpus in enumerate(['4,5', '6,7'])
   ]
-  status, _, errors = run('local.sh', '3', '--workdir=x', env=env)
+  status, _, errors = run('local.sh', '3', '--workdir=x', **gpus)
   assert status == 2
   assert errors == 'launch/local.sh: 4 GPUs cannot be divided by 3\n'
 
 
-def test_a_failure_stops_no_other(path):
-  status, told, _ = run('local.sh', '3', '--fail=--process=1', env=path)
+def test_a_failure_stops_no_other(run):
+  status, told, _ = run('local.sh', '3', '--fail=--process=1')
   assert status == 7
   assert told.count('through') == 2
 
 
 @pytest.mark.parametrize('to_group', [False, True], ids=['TERM', 'Ctrl-C'])
-def test_a_signal_reaches_all_and_each_once(path, to_group):
-  process = start('local.sh', '2', '--wait', env=path)
+def test_a_signal_reaches_all_and_each_once(start, to_group):
+  process = start('local.sh', '2', '--wait')
   for _ in range(2):
     assert 'GPUs' in process.stdout.readline()
-  time.sleep(0.1)
   if to_group:
     os.killpg(process.pid, signal.SIGINT)
   else:
@@ -170,16 +165,13 @@ def test_manifests_hang_together():
   (container,), (volume,) = pod['containers'], pod['volumes']
   (mount,) = container['volumeMounts']
   assert mount['name'] == volume['name']
-  assert (
-    volume['persistentVolumeClaim']['claimName'] == claim['metadata']['name']
-  )
+  claimed = volume['persistentVolumeClaim']['claimName']
+  assert claimed == claim['metadata']['name']
   assert claim['spec']['accessModes'] == ['ReadWriteMany']
   command = container['command']
   assert command[:3] == ['python', '-m', 'simplenet_jax.main']
   assert command[3] == f'--processes={job["completions"]}'
   shared = [one for one in command if f'={mount["mountPath"]}/' in one]
   assert [one.split('=')[0] for one in shared] == [
-    '--workdir',
-    '--config.data.root',
-    '--config.backbone.weights',
+    *('--workdir', '--config.data.root', '--config.backbone.weights')
   ]

@@ -46,19 +46,14 @@ class Command:
       '--config=configs/folder.py:reference',
       *(f'--config.{field}={value}' for field, value in settings.items()),
     ]
-    # Small programs too: nothing but what is disturbed takes time.
-    cache = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
-    known = ('SLURM_', 'JOB_COMPLETION_INDEX')
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(known)}
-    self.environment = {**kept, **cache}
 
   def start(self, work, *more):
+    where = f'--workdir={self.folder / work}'
+    # Small programs too: nothing but what is disturbed takes time.
+    cache = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
     return subprocess.Popen(
-      [
-        *(sys.executable, '-m', 'simplenet_jax.main', *self.flags),
-        *(f'--workdir={self.folder / work}', *more),
-      ],
-      env=self.environment,
+      [sys.executable, '-m', 'simplenet_jax.main', *self.flags, where, *more],
+      env=os.environ | cache,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
@@ -70,10 +65,10 @@ class Command:
       for index in range(count)
     ]
 
-  def here(self, work, *more):
+  def here(self, work):
     """Runs in this process, which has other devices: nothing is trained."""
     workdir = f'--workdir={self.folder / work}'
-    return commands.run('main', *self.flags, workdir, *more)
+    return commands.run('main', *self.flags, workdir)
 
   def finish(self, work):
     """Runs to the end; returns what it told and what it left."""
@@ -84,20 +79,11 @@ class Command:
 
   def left(self, work):
     """Returns what a run that ended has left."""
-    left = json.loads((self.folder / work / 'results.json').read_text())
-    curves = [
-      (self.folder / work / f'curves/{name}.csv').read_text()
-      for name in CATEGORIES
-    ]
+    folder = self.folder / work
+    left = json.loads((folder / 'results.json').read_text())
+    curves = [(folder / f'curves/{n}.csv').read_text() for n in CATEGORIES]
     figures = [left[key] for key in ('categories', 'mean', 'selected_on_test')]
     return figures, curves
-
-  def until_saved(self, work, process):
-    """Waits until a head that is under way has been saved."""
-    folder = self.folder / work / 'checkpoints'
-    while not list(folder.glob('*/*/*/_CHECKPOINT_METADATA')):
-      assert process.poll() is None, process.stderr.read()
-      time.sleep(0.02)
 
 
 @pytest.fixture(scope='module')
@@ -123,7 +109,10 @@ def test_a_finished_run_is_not_trained_again(command, whole):
 
 def test_signals_and_kills_change_nothing(command, whole):
   process = command.start('stopped')
-  command.until_saved('stopped', process)
+  folder = command.folder / 'stopped/checkpoints'
+  while not list(folder.glob('*/*/*/_CHECKPOINT_METADATA')):
+    assert process.poll() is None, process.stderr.read()
+    time.sleep(0.02)
   busy = command.here('stopped')
   assert busy.status == 1
   assert busy.error.startswith('error: another run is at work in ')
@@ -177,7 +166,7 @@ def test_processes_leave_what_one_does(command, whole, count):
   assert table['device']['processes'] == count
 
 
-VALUES = ('process', 'processes', 'processes_on_host', 'multihost', 'workdir')
+VALUES = ('process', 'processes', 'processes_on_host', 'multihost')
 STEP = {'SLURM_JOB_ID': '7', 'SLURM_STEP_ID': '0'}
 TASK = {'SLURM_PROCID': '5', 'SLURM_NTASKS': '8'}
 
@@ -216,17 +205,16 @@ def test_flags_that_do_not_go_together_are_refused(given, message):
 
 
 @pytest.mark.parametrize(
-  ('several', 'message'),
+  ('arguments', 'message'),
   [
-    ('--multihost', 'several processes need --workdir'),
-    ('--multihost --process=1 --workdir=x', '--multihost finds --process'),
+    ('main --config=demo --multihost', 'several processes need --workdir'),
+    (
+      'sweep --config=paper/table1:demo --multihost --process=1',
+      '--multihost f',
+    ),
   ],
 )
-@pytest.mark.parametrize(
-  ('name', 'config'),
-  [('main', 'configs/demo.py'), ('sweep', 'configs/paper/table1.py:demo')],
-)
-def test_commands_look_at_them_first(name, config, several, message):
-  done = commands.run(name, f'--config={config}', *several.split())
+def test_commands_look_at_them_first(arguments, message):
+  done = commands.run(*arguments.split())
   assert done.status == 2
   assert done.error.startswith(f'error: {message}')

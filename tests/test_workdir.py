@@ -10,7 +10,7 @@ from simplenet_jax.data import dataset
 from simplenet_jax.environment import Processes
 from simplenet_jax.evaluation import results
 from simplenet_jax.training.job import Job
-from tests.small import make_category, make_config, picture
+from tests.small import make_categories, make_category, make_config, picture
 
 FOUND = {'last': results.undefined(1)}
 JOBS = [Job('part', seed, 5, 4, 3) for seed in (0, 1, 2)]
@@ -18,8 +18,7 @@ JOBS = [Job('part', seed, 5, 4, 3) for seed in (0, 1, 2)]
 
 @pytest.fixture
 def root(tmp_path):
-  make_category(tmp_path / 'data/part')
-  return tmp_path / 'data'
+  return make_categories(tmp_path / 'data', {'part': 5})
 
 
 @pytest.fixture
@@ -63,10 +62,6 @@ def changed(value):
   if isinstance(value, str):
     return f'{value}x'
   return (*value, 7) if isinstance(value, tuple) else value + 1
-
-
-def train_a_head(work):
-  (work / 'checkpoints/part/seed-0/3').mkdir(parents=True)
 
 
 def test_the_same_run_is_taken_up_again(claim, work):
@@ -165,7 +160,7 @@ def test_other_seeds_and_pictures_are_the_same_run(config, opened):
 
 def test_what_was_trained_for_fewer_epochs_is_kept(claim, config, work):
   before = claim()
-  train_a_head(work)
+  (work / 'checkpoints/part/seed-0/3').mkdir(parents=True)
   config.train.epochs = 5
   claim()
   aside = work / 'of-3-epochs'
@@ -178,7 +173,7 @@ def test_other_training_images_are_another_run(claim, root, work):
   claim()
   picture(root / 'part/train/good/9.png')
   before = claim()  # They can be mended before a head was trained.
-  train_a_head(work)
+  (work / 'checkpoints/part/seed-0/3').mkdir(parents=True)
   picture(root / 'part/train/good/9.png', size=(64, 32))
   with pytest.raises(
     ValueError, match=r"run: training images of part was '\d.*, is '\d.*; set"
@@ -187,26 +182,17 @@ def test_other_training_images_are_another_run(claim, root, work):
   assert (work / 'run.json').read_bytes() == before
 
 
-def add_image(part):
-  picture(part / 'test/good/9.png')
-
-
-def correct_mask(part):
-  path = part / 'ground_truth/spot/2_mask.png'
-  content = path.read_bytes()
-  path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-
-
 @pytest.mark.parametrize(
-  ('change', 'is_scored'), [(add_image, False), (correct_mask, True)]
+  ('name', 'is_scored'),
+  [('test/good/9.png', False), ('ground_truth/spot/2_mask.png', True)],
 )
 def test_other_test_images_and_masks_are_evaluated_again(
-  opened, root, change, is_scored
+  opened, root, name, is_scored
 ):
   with opened() as one:
     one.take_up(dict.fromkeys(JOBS[:2], 6))
     one.note_result('part', FOUND)
-  change(root / 'part')
+  picture(root / 'part' / name)
   with opened() as one:
     assert one.results() == {'part': None}
     scored = one.heads()['part']['0']['test']
@@ -219,7 +205,7 @@ def test_heads_under_way_have_scored_other_images(opened, root, given_up):
     one.take_up({JOBS[0]: 0})
     if given_up:
       one.note_end(JOBS[0], 'too large')
-  add_image(root / 'part')
+  picture(root / 'part/test/good/9.png')
   with opened() as one:
     one.take_up({JOBS[0]: 3, JOBS[1]: 0})
     one.note_end(JOBS[0])
@@ -231,9 +217,7 @@ def test_heads_under_way_have_scored_other_images(opened, root, given_up):
 def test_results_of_another_program_are_not_overwritten(claim, work):
   work.mkdir()
   (work / 'results.json').write_text('{}')
-  with pytest.raises(
-    ValueError, match='work holds the results of another run; give another'
-  ):
+  with pytest.raises(ValueError, match='the results of another run; give ano'):
     claim()
   assert not (work / 'run.json').exists()
 
