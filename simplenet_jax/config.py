@@ -136,20 +136,14 @@ def load_config(argument: str) -> Config:
     get_config = runpy.run_path(path).get('get_config')
     if not callable(get_config):
       raise ValueError('has no function get_config; see configs/folder.py')
-    takes = list(inspect.signature(get_config).parameters.values())
-    if colon and not takes:
+    if colon and not inspect.signature(get_config).parameters:
       raise ValueError('this one has no choices; leave out the colon and more')
-    if takes and not colon and takes[0].default is inspect.Parameter.empty:
-      raise ValueError(f'this one needs a choice, as in {name}:CHOICE')
     config = get_config(choice) if colon else get_config()
   except ValueError:
     raise
   except Exception as error:
-    lines = [
-      f'line {frame.lineno}: '
-      for frame in traceback.extract_tb(error.__traceback__)
-      if frame.filename == path
-    ]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f'line {f.lineno}: ' for f in frames if f.filename == path]
     raise ValueError(
       f'{"".join(lines[-1:])}{type(error).__name__}: {error}; mend the file'
     ) from None
@@ -244,11 +238,7 @@ def check_fields(config: Config, model: Config) -> None:
 
 def suggestion(path: str, known: Collection[str]) -> str:
   """Returns a question for the field among `known` that was meant, or ''."""
-  sections = {field.rpartition('.')[0] for field in known} - {''}
-  close = difflib.get_close_matches(path, [*known, *sections], n=1)
-  by_name = {field.split('.')[-1]: field for field in known}
-  names = difflib.get_close_matches(path.split('.')[-1], by_name, n=1)
-  close += [by_name[name] for name in names]
+  close = difflib.get_close_matches(path, known, n=1)
   return f'; did you mean --config.{close[0]}?' if close else ''
 
 

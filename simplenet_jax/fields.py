@@ -53,7 +53,9 @@ _ABOVE_ZERO = Rule(lambda x: 0 < x < math.inf, 'above 0')
 _SHARE = Rule(lambda x: 0 <= x < 1, 'from 0 to below 1')
 _RATE = Rule(lambda x: 0 < x < 1, 'between 0 and 1')
 _SEEDS = Rule(
-  lambda x: 0 < len(x) == len({one for one in x if one in range(2**32)}),
+  lambda x: (
+    0 < len(x) == len({n for n in x if type(n) is int and n >> 32 == 0})
+  ),
   'one or more different whole numbers from 0 up, such as 0,1,2',
 )
 _LEVELS = Rule(

@@ -8,7 +8,6 @@ from PIL import Image
 
 from simplenet_jax import run_results, train
 from simplenet_jax.config import from_protocol
-from simplenet_jax.data import files, inputs
 from simplenet_jax.data.dataset import open_categories
 from simplenet_jax.models import simplenet
 from simplenet_jax.training import layout
@@ -66,33 +65,9 @@ def test_the_crop_leaves_the_rest_unscored(config, tmp_path, caplog):
   assert "leaves 50 % of the maps' pixels unscored; they are" in caplog.text
 
 
-def test_masks_that_tell_nothing_and_broken_images_are_counted(
-  config, tmp_path, part
-):
-  masks = part / 'ground_truth/spot'
-  Image.new('L', (7, 9)).save(masks / '0_mask.png')
-  (masks / '1_mask.png').write_bytes(b'')
-  (part / 'train/good/2.png').write_bytes(b'')
-  table = run(config, tmp_path)
-  found = table['categories']['part']
-  assert found['pixels'] == {
-    'images': 4,
-    'of': 6,
-    'left_out': {inputs.OTHER_SIZE: 1, inputs.UNREADABLE: 1},
-  }
-  assert found['last']['pixel_auroc']['mean'] is not None
-  (left_out,) = [row for row in table['files'] if row['left_out']]
-  assert left_out['use'] == files.UNREADABLE
-  assert left_out['example'] == 'part/train/good/2.png'
-  shown = (tmp_path / 'work/report.html').read_text()
-  assert 'over 4 of 6 images' in shown
-  assert files.UNREADABLE in shown
-
-
 @pytest.mark.parametrize(
   ('protocol', 'changes'),
   [
-    ('paper', {}),
     ('paper', {'head.adaptor': 'mlp', 'train.loss': 'cross_entropy'}),
     ('reference', {'head.adaptor': 'identity', 'backbone.levels': (1, 2, 3)}),
   ],
@@ -114,7 +89,6 @@ def test_every_switch_runs(config, tmp_path, part, protocol, changes):
   ('field', 'value', 'message'),
   [
     ('data.root', '', r'--config\.data\.root is empty'),
-    ('data.root', '/nowhere', r'/nowhere: no such folder.*--config\.data\.roo'),
     ('data.categories', ('cog',), 'no category cog; there are part'),
     ('backbone.weights', '/no.safetensors', r'no\.safetensors'),
     ('backbone.name', 'resnet18', 'expected resnet18'),
