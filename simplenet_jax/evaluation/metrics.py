@@ -52,17 +52,13 @@ def evaluate(
   Args:
     labels: `[images]`, 1 for a defective image, 0 for a good one.
     scores: `[images]` float, higher means more anomalous.
-    masks: `[images, height, width]`, nonzero where a pixel is defective, or
-      None without ground truth.
-    maps: Anomaly maps of that shape, float, or None.
+    masks: `[images, height, width]`, nonzero where a pixel is defective.
+    maps: Anomaly maps of that shape, float; None, as masks, without truth.
 
   Returns:
     The values of `METRICS`, fractions in [0, 1]; NaN where one kind of images
-    or pixels is missing.
-
-  Raises:
-    ValueError: If shapes disagree, a label is neither 0 nor 1, or a score is
-      not finite.
+    or pixels is missing. Shapes that disagree, other labels and values that are
+    not finite raise a ValueError.
   """
   labels, scores = np.asarray(labels), _finite('scores', scores)
   if labels.ndim != 1 or labels.shape != scores.shape:

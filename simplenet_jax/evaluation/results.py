@@ -66,40 +66,29 @@ def _summary(values: list[float]) -> dict[str, Any]:
 def build(
   run: Mapping[str, Any], categories: Mapping[str, CategoryResult]
 ) -> dict[str, Any]:
-  """Builds the content of results.json, categories in the tables' order.
+  """Builds results.json: categories, means over them, published figures.
 
-  `run` is what the figures belong to, kept as it is: 'protocol', 'config' (as
-  nested dicts) and more.
+  `run` is what they belong to, kept as it is: 'protocol', 'config' (as nested
+  dicts) and more.
   """
-  found, selected = {}, {}
+  count, found, selected = len(run['config']['seeds']), {}, {}
   for name, one in categories.items():
     found[name] = {key: value for key, value in one.items() if value}
-    if best := found[name].pop('selected_on_test', None):
-      selected[name] = best
-  return _with_means(run, found, selected)
-
-
-def _with_means(
-  run: Mapping[str, Any],
-  categories: Mapping[str, Any],
-  selected: Mapping[str, Any],
-) -> dict[str, Any]:
-  """Adds means over the categories, and the published figures that apply."""
-  count = len(run['config']['seeds'])
-  mean = {'last': _mean([one['last'] for one in categories.values()])}
-  if selected:
     none = {'epochs': [None] * count, **undefined(count)}
-    selected = {name: selected.get(name, none) for name in categories}
+    selected[name] = found[name].pop('selected_on_test', none)
+  mean = {'last': _mean([one['last'] for one in found.values()])}
+  if any(one.get('selected_on_test') for one in categories.values()):
     mean['selected_on_test'] = _mean(list(selected.values()))
+  else:
+    selected = {}
+  backbone = run['config']['backbone']['name']
   return {
     **run,
     'selection_rule': SELECTION_RULE,
-    'categories': dict(categories),
+    'categories': found,
     'mean': mean,
-    'selected_on_test': dict(selected),
-    'published': published.comparable(
-      categories, run['config']['backbone']['name'], run['protocol']
-    ),
+    'selected_on_test': selected,
+    'published': published.comparable(found, backbone, run['protocol']),
   }
 
 
@@ -136,9 +125,6 @@ def join(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
           f'({ours.get(field)} and {theirs.get(field)})'
         )
 
-  def merged(key: str) -> dict[str, Any]:
-    return {k: v for one in runs.values() for k, v in one[key].items()}
-
   data = {**table['config'].get('data', {}), 'categories': list(owners)}
   about = {
     **table,
@@ -146,7 +132,12 @@ def join(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     'wall_seconds': dict(seconds),
     'files': [row for one in runs.values() for row in one.get('files', [])],
   }
-  return _with_means(about, merged('categories'), merged('selected_on_test'))
+  categories = {
+    name: {**found, 'selected_on_test': one['selected_on_test'].get(name)}
+    for one in runs.values()
+    for name, found in one['categories'].items()
+  }
+  return build(about, categories)
 
 
 def _decisive(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,8 +31,6 @@ from simplenet_jax.files import atomic_write
 
 MOST_SHOWN = 2_000  # Test images on a page: about 20 MB.
 _COLUMNS = ('epoch', 'loss', 'p_normal', 'p_counterfeit')
-_CURVE_POINTS = 200
-_AHEAD = 8  # Thumbnails that are under way or wait.
 # A picture's place on a sheet, in pixels, and what lies between them.
 _SHEET, _GAP, _CAPTION, _INK = 210, 8, 20, (30, 30, 30)
 # Longest sides of what the page embeds. Maps are smooth: the browser enlarges
@@ -103,7 +101,7 @@ def write(
   if test.masks is not None and 0 < test.masks.mean() < 1:
     maps = test.maps(mean[test.has_truth])
     alarms, overlaps, threshold = metrics.pixel_curves(test.masks, maps)
-    rates = np.linspace(0, 0.3, _CURVE_POINTS)
+    rates = np.linspace(0, 0.3, 200)
     pro = np.stack([rates, np.interp(rates, alarms, overlaps)], axis=1)
   seeds = ', '.join(map(str, scores))
   whose = f'mean of seeds {seeds}' if len(scores) > 1 else f'seed {seeds}'
@@ -258,15 +256,13 @@ def _page_images(
       'size': image.size,
     }
 
-  made = loading.in_order(pictures, range(len(shown)), _AHEAD)
+  made = loading.in_order(pictures, range(len(shown)), ahead=8)
   for index, one in zip(shown, made, strict=True):
     rows[index] |= one
   return rows
 
 
-def in_turn(
-  kinds: Sequence[Any], order: Iterable[int], count: int
-) -> list[int]:
+def in_turn(kinds: Sequence, order: Iterable[int], count: int) -> list[int]:
   """Picks `count` indices of all kinds in turn, each's first in `order`."""
   seen, turns = collections.Counter(), []
   for index in order:

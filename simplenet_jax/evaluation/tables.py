@@ -54,8 +54,7 @@ def rows(results: Results) -> list[str]:
 def columns(results: Results) -> list[Column]:
   """Returns ours, published ones, and differences between like selections.
 
-  Columns without a figure are left out, but for those of our last epoch where
-  anything was measured.
+  Columns without a figure are left out, but for those of our last epoch.
   """
   ours, names = by_selection(results), rows(results)
   found = []
@@ -141,14 +140,14 @@ def _text(results: Results) -> str:
     padded = [c.rjust(w) for c, w in zip(cells, widths, strict=True)]
     lines.append('  '.join([name.ljust(first), *padded]).rstrip())
   lines.insert(4, '-' * max(map(len, lines)))
-  notes = [textwrap.fill(note, 118) for note in _notes(results)]
-  return '\n'.join([*lines, '', *notes])
+  told = [textwrap.fill(note, 118) for note in notes(results)]
+  return '\n'.join([*lines, '', *told])
 
 
 def _markdown(results: Results) -> str:
   header, body = _grid(results)
   titles = [f'{source}, {rule}: {title}' for source, rule, title in header]
-  parts = [markdown_rows([['category', *titles], *body]), *_notes(results)]
+  parts = [markdown_rows([['category', *titles], *body]), *notes(results)]
   categories = results['categories'].items()
   by_defect = [[name, *row] for name, one in categories for row in defects(one)]
   if by_defect:
@@ -189,7 +188,7 @@ def _latex(results: Results) -> str:
       f'\\begin{{tabular}}{{l{"r" * len(header)}}}',
       *(p if isinstance(p, str) else f'{" & ".join(p)} \\\\' for p in parts),
       r'\end{tabular}',
-      *(f'% {" ".join(note.split())}' for note in _notes(results)),
+      *(f'% {" ".join(note.split())}' for note in notes(results)),
     ]
   )
 
@@ -236,41 +235,32 @@ def defects(category: Mapping[str, Any]) -> list[list[str]]:
   ]
 
 
-def pixels(category: Mapping[str, Any]) -> str:
-  """Says over how many images pixel figures are, where that is not all."""
-  found = category.get('pixels', {})
-  if not found or not found['left_out']:
-    return ''
-  reasons = ', '.join(f'{n} {why}' for why, n in found['left_out'].items())
-  if category['last']['pixel_auroc']['mean'] is None:
-    return f'undefined: {reasons}'
-  return f'over {found["images"]} of {found["of"]} images: {reasons}'
-
-
-def weights(results: Results) -> list[str]:
-  """Returns what a run warned of its backbone's weights."""
-  used = results.get('weights', {})
-  told = list(used.get('warnings', []))
-  if results['published'] and used.get('recipe') == 'unknown':
-    told.append("not known to be torchvision's V1, as published figures are")
-  return told
-
-
-def _notes(results: Results) -> list[str]:
+def notes(results: Results) -> list[str]:
+  """Returns what a reader of the figures must know."""
   mean = results['mean']['last']
   seeds = len(mean['image_auroc']['seeds'])
   over = f'mean±std over {seeds} seeds' if seeds > 1 else 'one seed'
-  notes = [
+  found = [
     f'{LAST_EPOCH}: chosen without test images; {SELECTED_ON_TEST}: the epoch '
     'best on the test images, which flatters.',
-    *(f'Weights: {one}.' for one in weights(results)),
   ]
+  weights = results.get('weights', {})
+  found += [f'Weights: {one}.' for one in weights.get('warnings', [])]
+  if results['published'] and weights.get('recipe') == 'unknown':
+    found.append(
+      "Weights: not known to be torchvision's V1, as published figures' are."
+    )
   for name, category in results['categories'].items():
-    notes += [f'Warning: {one}.' for one in category.get('cautions', [])]
-    if note := pixels(category):
-      notes.append(f'Pixel figures of {name} are {note}.')
+    found += [f'Warning: {one}.' for one in category.get('cautions', [])]
+    pixels = category.get('pixels', {})
+    if left_out := pixels.get('left_out'):
+      reasons = ', '.join(f'{n} {why}' for why, n in left_out.items())
+      known = f'over {pixels["images"]} of {pixels["of"]} images'
+      if category['last']['pixel_auroc']['mean'] is None:
+        known = 'undefined'
+      found.append(f'Pixel figures of {name} are {known}: {reasons}.')
   backbone = results['config']['backbone']['name']
-  notes.append(f'Percent, {over}; protocol {results["protocol"]}, {backbone}.')
+  found.append(f'Percent, {over}; protocol {results["protocol"]}, {backbone}.')
   for source, (selection, figures) in _published(results).items():
     if selection == SELECTED_ON_TEST or 'mean' not in figures:
       continue
@@ -280,5 +270,5 @@ def _notes(results: Results) -> list[str]:
         less = _less(ours, metric, value)
         said = '' if less == UNDEFINED else f' (ours {less})'
         parts.append(f'{title} {_figure(source, value)}{said}')
-    notes.append(f'Mean, {selection}, {source}: {", ".join(parts)}.')
-  return notes
+    found.append(f'Mean, {selection}, {source}: {", ".join(parts)}.')
+  return found

@@ -62,7 +62,6 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
     text = template.render(
       title=', '.join(names) if len(found) > 1 else table['config']['name'],
       results=table,
-      seeds=table['config']['seeds'],
       facts=_facts(table),
       settings={
         **flatten(table['config']),
@@ -78,8 +77,8 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
         for category in one['categories']
       ],
       headlines=metrics.HEADLINES,
+      notes=tables.notes(table),
       defects=tables.defects,
-      pixels=tables.pixels,
     )
   output = output or workdirs[0] / NAME
   with atomic_write(output) as aside:
@@ -91,14 +90,13 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
 def _facts(table: Mapping[str, Any]) -> list[tuple[str, str]]:
   config, device = table['config'], table['device']
   levels = '+'.join(map(str, config['backbone']['levels']))
-  recipe = table['weights'].get('recipe', 'unknown')
-  weights = table['weights']['name']
-  weights += '' if recipe == 'unknown' else f' ({recipe})'
+  weights, recipe = table['weights']['name'], table['weights'].get('recipe')
+  weights += f' ({recipe})' if recipe not in (None, 'unknown') else ''
   seconds = sorted(table['wall_seconds'].items(), key=lambda one: -one[1])
   return [
     ('Protocol', table['protocol']),
     ('Backbone', f'{config["backbone"]["name"]}, levels {levels}'),
-    ('Weights', '; '.join([weights, *tables.weights(table)])),
+    ('Weights', weights),
     ('Seeds', ', '.join(map(str, config['seeds']))),
     ('Device', f'{device["count"]} × {device["kind"]}, {config["precision"]}'),  # noqa: RUF001
     ('Wall time', ', '.join(f'{name} {duration(s)}' for name, s in seconds)),
@@ -145,8 +143,8 @@ def _add_images(
   threshold = best if threshold is None else threshold
   for one in images:
     words = ('miss', 'found') if one['label'] else ('passed', 'false alarm')
-    above = threshold is not None and one['score'] > threshold
-    one['verdict'] = '' if threshold is None else words[above]
+    known = threshold is not None
+    one['verdict'] = words[one['score'] > threshold] if known else ''
   shown = [one for one in images if 'picture' in one]
   notes, charts = section['notes'], section['charts']
   charts.append(_histogram(scores, labels, threshold))

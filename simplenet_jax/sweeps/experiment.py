@@ -38,12 +38,8 @@ def run(
 
   `workdir` has the runs and `<name>.json`, `.csv`, `.md`, `.png` and `.svg`; a
   view of pictures has `<name>/<category>.png` in place of a figure. Returns
-  what the JSON holds, see `tables.collect`; nothing where other processes train
-  on.
-
-  Raises:
-    ValueError: For settings of no use, in the end also if a variant failed.
-    Stopped: If a signal asked to stop; the same command goes on.
+  what the JSON holds; nothing where other processes train on. Settings of no
+  use, and in the end a variant that failed, raise a ValueError.
   """
   outcomes, failures = _train_all(config, workdir, processes)
   if not all(one.results for one in outcomes):
@@ -121,12 +117,10 @@ def _deviations(one: Outcome, _: Outcome) -> dict[str, Any]:
   checkpoints = Checkpoints(one.workdir / 'checkpoints')
   for inputs in dataset.open_categories(one.config.data).categories:
     saved = checkpoints.load(layout.make_jobs(one.config, [inputs])[0])
-    if not saved:
+    if not saved or not (head := saved[0].head):
       raise ValueError(
-        f'{one.workdir}/checkpoints/{inputs.name} lacks its first seed; delete '
-        f'{one.workdir} and run the sweep again'
+        f'{one.workdir} lacks checkpoints; delete it, start again'
       )
-    head = saved[0].head or {}
     adaptor = [
       (head[key], head.get(key.replace('kernel', 'bias'), 0.0))
       for key in sorted(head)
@@ -164,8 +158,6 @@ def _speed(one: Outcome, _: Outcome) -> dict[str, Any]:
   """Times a detector of a run: one image at a time, host to host."""
   name = next(iter(one.results['categories']))
   path = one.workdir / 'detectors' / f'{name}.safetensors'
-  if not path.exists():
-    raise ValueError(f'{path} is missing; set --config.base.detector.save=true')
   detector = Detector.load(path, precision=one.config.precision)
   pixels = np.zeros((1, *detector.size, 3), np.uint8)
   detector.infer(pixels)

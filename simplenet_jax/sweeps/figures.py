@@ -1,7 +1,6 @@
 """What a sweep shows beside its numbers: PNG and SVG, by view."""
 
-import collections
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,74 +57,71 @@ def _start(
   return figure, grid[:count]
 
 
-def _band(axes: Axes, x: Any, mean: Any, low: Any, high: Any, **style: Any):
-  """Draws a line and what lies around it."""
-  (drawn,) = axes.plot(x, mean, **style)
-  axes.fill_between(x, low, high, alpha=0.15, color=drawn.get_color(), lw=0)
-
-
-def _dots(
-  collected: Collected, ours: dict[str, Any], others: Mapping[str, Any]
+def _series(
+  collected: Collected, x: Sequence[Any], series: Mapping[str, Any]
 ) -> Figure:
-  """Draws our summaries by name as dots, others' percents as crosses."""
-  figure, axes = _start(collected, 2, 1.4 + 0.33 * len(ours))
-  places = list(ours)
+  """Draws each series, a summary by metric for every x, with its deviations."""
+  figure, axes = _start(collected, 2, 3.6)
+  numbers = not isinstance(x[0], str)
   for ax, (metric, title) in zip(axes, _PAIR.items(), strict=True):
-    means, stds = _percent(one[metric] for one in ours.values())
-    y = range(len(ours))
-    ax.errorbar(means, y, xerr=stds, fmt='o', capsize=3, label='ours')
-    for label, theirs in others.items():
-      values = [theirs.get(name, {}).get(metric) for name in places]
-      values = np.array(values, float)  # nan where there is none.
-      if np.isfinite(values).any():
-        ax.plot(values, y, 'x', label=label)
-    ax.set_yticks(y, places, parse_math=False)
-    ax.set(xlabel=title, ylim=(len(y) - 0.5, -0.5))
-  axes[1].tick_params(labelleft=False)
+    for label, summaries in series.items():
+      means, stds = _percent(one[metric] for one in summaries)
+      style = {'linestyle': '-' if numbers else '', 'marker': 'o'}
+      style |= {'color': 'black'} if label in ('ours', 'mean') else {}
+      if np.isfinite(means).any():
+        ax.errorbar(x, means, stds, capsize=3, label=label, **style)
+    ax.set_ylabel(title)
+    if numbers:
+      ax.set_xlabel(collected['axis'])
+      ax.set_xscale('log' if x[-1] >= 16 * x[0] else 'linear')
+      ax.set_xticks(x, [f'{one:g}' for one in x], minor=False)
+      ax.set_xticks([], minor=True)
+    else:
+      ax.set_xticks(x, x, rotation=90, parse_math=False)
   handles = axes[0].get_legend_handles_labels()
-  figure.legend(*handles, loc='outside upper right', frameon=False, fontsize=8)
+  figure.legend(*handles, loc='outside right upper', frameon=False, fontsize=8)
   return figure
+
+
+def _as_summaries(figures: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns published figures, in percent, in the form of our own."""
+  values = {metric: figures.get(metric) for metric in _PAIR}
+  return {
+    metric: {'mean': None if value is None else value / 100, 'std': None}
+    for metric, value in values.items()
+  }
 
 
 def _table(collected: Collected) -> Figure:
   """Draws the variants' means over categories, and the paper's."""
   rows = collected['rows']
-  ours = {row['label']: row['figures'][LAST_EPOCH]['mean'] for row in rows}
-  paper = {row['label']: row['paper'] for row in rows if row['paper']}
-  return _dots(collected, ours, {'paper, best on test': paper})
+  ours = [row['figures'][LAST_EPOCH]['mean'] for row in rows]
+  paper = [_as_summaries(row['paper']) for row in rows]
+  series = {'ours': ours, 'paper, best on test': paper}
+  return _series(collected, [row['label'] for row in rows], series)
 
 
 def _categories(collected: Collected) -> Figure:
   """Draws the figures of every category, and those published."""
+  names = collected['categories']
   figures = collected['rows'][0]['figures'][LAST_EPOCH]
-  ours = {name: figures[name] for name in collected['categories']}
-  others = collections.defaultdict(dict)
+  series = {'ours': [figures[name] for name in names]}
   for row in collected['published']:
-    if row['category'] in ours:  # Others are means.
+    if row['category'] in names:  # Others are means.
       label = f'{row["table"]}, {row["selection"]}'
-      others[label][row['category']] = row['percent']
-  return _dots(collected, ours, others)
+      theirs = series.setdefault(label, [_as_summaries({}) for _ in names])
+      theirs[names.index(row['category'])] = _as_summaries(row['percent'])
+  return _series(collected, names, series)
 
 
 def _line(collected: Collected) -> Figure:
   """Draws figures over the value that changes, a line per category."""
-  figure, axes = _start(collected, 2, 3.6)
   names, rows = collected['categories'], collected['rows']
-  places = [row['at'] for row in rows]
-  for ax, (metric, title) in zip(axes, _PAIR.items(), strict=True):
-    for name in (*names, 'mean') if len(names) > 1 else names:
-      found = [row['figures'][LAST_EPOCH][name][metric] for row in rows]
-      means, stds = _percent(found)
-      low, high = np.clip([means - stds, means + stds], 0, 100)
-      style = {'color': 'black', 'linewidth': 2} if name == 'mean' else {}
-      _band(ax, places, means, low, high, marker='o', label=name, **style)
-    if places[-1] >= 16 * places[0]:
-      ax.set_xscale('log')
-    ax.set_xticks(places, [f'{place:g}' for place in places], minor=False)
-    ax.set_xticks([], minor=True)
-    ax.set(xlabel=collected['axis'], ylabel=title)
-  axes[0].legend(frameon=False, fontsize=8)
-  return figure
+  series = {
+    name: [row['figures'][LAST_EPOCH][name] for row in rows]
+    for name in ([*names, 'mean'] if len(names) > 1 else names)
+  }
+  return _series(collected, [row['at'] for row in rows], series)
 
 
 def _losses(collected: Collected) -> Figure:
@@ -135,7 +131,9 @@ def _losses(collected: Collected) -> Figure:
     found = np.array(list(row['loss_by_epoch'].values()))
     epochs = np.arange(1, found.shape[1] + 1)
     low, high = found.min(0), found.max(0)
-    _band(ax, epochs, found.mean(0), low, high, label=row['label'])
+    (drawn,) = ax.plot(epochs, found.mean(0), label=row['label'])
+    colour = drawn.get_color()
+    ax.fill_between(epochs, low, high, alpha=0.15, color=colour, lw=0)
   ax.set(xlabel='epoch', ylabel='loss', ylim=(0, None))
   ax.legend(frameon=False)
   return figure

@@ -45,25 +45,17 @@ def sweep(
 ) -> Config:
   """Returns a sweep's settings.
 
-  Runs leave no pictures, pages, scalars and detectors, unless the view or the
-  command line asks for them.
-
-  Args:
-    name: The name of its files.
-    title: The title of its tables and figures.
-    base: The settings of every run; `--config.base.<field>` sets them.
-    variants: The first one is the baseline of `versus_best_epoch`.
-    view: One of `VIEWS`.
-    axis: The field along the horizontal axis of a line.
-    paper: The paper's image and pixel AUROC of variants, in percent.
+  Runs leave no pictures, pages, scalars and detectors, unless the view, one of
+  `VIEWS`, or the command line asks for them. The first variant is the baseline
+  of `versus_best_epoch`; `axis` is the field along the horizontal axis of a
+  line, `paper` what the paper gives variants: image and pixel AUROC in percent.
   """
   base.evaluation.pictures = 8 if view == 'pictures' else 0
   base.evaluation.report = False
   base.engine.tensorboard = False
   base.detector.save = view == 'speed'
   base.evaluation.course = view == 'versus_best_epoch'
-  several = [set(changes) for changes in variants.values()]
-  varied = set.intersection(*several) if several else set()
+  varied = set.intersection(*map(set, variants.values())) if variants else ()
   settings = {
     'name': name,
     'title': title,

@@ -50,11 +50,7 @@ class Outcome(NamedTuple):
 def collect(
   config: Config, outcomes: Sequence[Outcome], failures: Mapping[str, str]
 ) -> dict[str, Any]:
-  """Collects what a sweep found, as its JSON holds it.
-
-  Every variant has a row with its `figures` by selection and category, as
-  fractions, and the paper's in percent.
-  """
+  """Returns what a sweep's JSON holds: our fractions, the paper's percents."""
   first = outcomes[0].results
   shared = ('selection_rule', 'device', 'versions', 'published')
   paper = {label: pair for label, *pair in config.paper}
@@ -143,9 +139,9 @@ def compare(
 ) -> dict[str, Any]:
   """Compares values with a baseline's, paired by seed.
 
-  Returns the `mean` difference, the ends `low` and `high` of its interval by
-  Student's t (None for a single seed), and whether it is `not_inferior`: the
-  whole interval lies above minus `tolerated`.
+  Returns the `mean` difference, its interval by Student's t (None for a single
+  seed) from `low` to `high`, and whether all of that lies above minus
+  `tolerated`: `not_inferior`.
   """
   differences = np.subtract(values, baseline)
   mean, low, high = float(differences.mean()), None, None
@@ -167,14 +163,13 @@ def markdown(collected: Mapping[str, Any]) -> str:
   tolerated = ' and '.join(f'-{100 * one:g}' for one in TOLERATED.values())
   parts += [
     _note(collected),
-    f"The baseline is the best test epoch of '{collected['rows'][0]['label']}',"
-    ' selected on test. Margin: the last epoch minus it, paired by seed, with '
-    f'the {CONFIDENCE:.0%} interval of the mean; no worse: both intervals lie '
-    f'above {tolerated} points. TFLOP: what training one head costs; share: of '
-    f'the first variant. Spread: standard deviation over the last {LATEST} '
-    'scorings, which cover that much of the schedule. Ensemble: the mean of '
-    "all seeds' scores. Early stop: at the first scoring with "
-    f'{SEPARATED:.0%} of the patches beyond their margins, without a label.',
+    'The baseline is the best test epoch of the first variant. Margin: the '
+    f'last epoch minus it, paired by seed, with the {CONFIDENCE:.0%} interval; '
+    f'no worse: both intervals lie above {tolerated} points. TFLOP: of '
+    "one head's training; share: of the first variant's. Spread: standard "
+    f'deviation over the last {LATEST} scorings, which cover that much of the '
+    "schedule. Ensemble: the mean of all seeds' scores. Early stop: at the "
+    f'first scoring with {SEPARATED:.0%} of the patches beyond their margins.',
   ]
   return '\n\n'.join(parts)
 
@@ -271,10 +266,9 @@ def write(
     aside.open('w', newline='', encoding='utf-8') as file,
   ):
     write_row = table_writer(file)
-    for number, one in enumerate(outcomes):
-      header, *rows = csv_rows(one.results)
-      if not number:
-        write_row(['variant', *header])
+    write_row(['variant', *next(csv_rows(outcomes[0].results))])
+    for one in outcomes:
+      _, *rows = csv_rows(one.results)
       for row in rows:
         write_row([one.label, *row])
   with atomic_write(paths[2]) as aside:

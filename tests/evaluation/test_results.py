@@ -108,11 +108,8 @@ def test_runs_of_a_category_each_are_joined_as_if_they_were_one():
   assert results.join(read)['mean'] == whole['mean']
   kinds = {'a': category(), 'b': undefined()}
   parts = {name: results.build(RUN, {name: one}) for name, one in kinds.items()}
-  joined = results.join(parts)
-  assert (
-    joined['selected_on_test']
-    == (results.build(RUN, kinds)['selected_on_test'])
-  )
+  selected = results.build(RUN, kinds)['selected_on_test']
+  assert results.join(parts)['selected_on_test'] == selected
 
 
 @pytest.mark.parametrize(
@@ -120,12 +117,7 @@ def test_runs_of_a_category_each_are_joined_as_if_they_were_one():
   [
     ('ab', {}, {}, 'one and other cannot be joined: a is in both'),
     ('b', {'seeds': (0, 2)}, {}, r'seeds \(\(0, 1\) and \(0, 2\)\)'),
-    (
-      'b',
-      {},
-      {'weights': {'sha256': '34'}},
-      r'weights, sha256 \(12ab and 34\)',
-    ),
+    ('b', {}, {'weights': {'sha256': '34'}}, r'sha256 \(12ab and 34\)'),
     ('b', {}, {'protocol': 'paper'}, r'protocol \(reference and paper\)'),
   ],
 )

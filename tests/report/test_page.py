@@ -167,10 +167,10 @@ def test_the_page_says_what_a_run_is_worth(copy):
   )
   text = page.write(copy).read_text()
   assert 'spot/\\udcff.png' in text  # No text, but a name.
-  assert '(torchvision&#39;s V2); the figures belong to V1' in text
+  assert '(torchvision&#39;s V2)</dd>' in text
+  assert 'Weights: the figures belong to V1.</p>' in text
   row = '<th scope="row">left out: a link</th><td>2</td><td>c</td>'
   assert f'<tr class="left-out">{row}' in text
   assert 'Warning: gear: the head of seed 0 has not learned.</p>' in text
   note = 'are over 5 of 7 images: 2 mask all black.</p>'
-  assert f'Pixel figures {note}' in text
   assert f'Pixel figures of gear {note}' in text
