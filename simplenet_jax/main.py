@@ -12,12 +12,6 @@ from simplenet_jax import cli, environment
 from simplenet_jax.config import check_config
 
 _CONFIG = cli.define_config('The settings of the run.')
-_WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Where results go; runs/<config>-<time> if not given.'
-)
-_STRICT = flags.DEFINE_bool(
-  'strict', False, 'Whether an image that cannot be read ends the run.'
-)
 environment.define_flags()
 flags.adopt_module_key_flags(environment)
 cli.require('config')
@@ -26,12 +20,11 @@ cli.require('config')
 def main() -> None:
   """Runs what the config says."""
   config = _CONFIG.value
-  if _STRICT.value:
-    config.data.strict = True
+  config.data.strict |= flags.FLAGS.strict
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   check_config(config)
   own = environment.from_flags()
-  with cli.workdir(_WORKDIR.value, config.name) as workdir:
+  with cli.workdir(flags.FLAGS.workdir, config.name) as workdir:
     from simplenet_jax import train
 
     train.train_and_evaluate(config, workdir, own)

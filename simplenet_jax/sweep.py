@@ -14,12 +14,6 @@ from simplenet_jax import cli, environment
 from simplenet_jax.sweeps import settings
 
 _CONFIG = cli.define_config('The settings of the sweep.', of_sweep=True)
-_WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Where results go; runs/<sweep>-<time> if not given.'
-)
-_STRICT = flags.DEFINE_bool(
-  'strict', False, 'Whether an image that cannot be read ends the run.'
-)
 environment.define_flags()
 flags.adopt_module_key_flags(environment)
 cli.require('config')
@@ -28,12 +22,11 @@ cli.require('config')
 def main() -> None:
   """Runs the sweep that the config describes."""
   config = _CONFIG.value
-  if _STRICT.value:
-    config.base.data.strict = True
+  config.base.data.strict |= flags.FLAGS.strict
   # Wrong flags are told at once, not after the seconds that jax takes to load.
   settings.expand(config)
   own = environment.from_flags()
-  with cli.workdir(_WORKDIR.value, config.name) as workdir:
+  with cli.workdir(flags.FLAGS.workdir, config.name) as workdir:
     from simplenet_jax.sweeps import experiment
 
     experiment.run(config, workdir, own)

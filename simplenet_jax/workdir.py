@@ -151,9 +151,9 @@ class WorkDir:
         is_longer = any(own[field] > other[field] for field in _LENGTH)
         other |= {field: own[field] for field in _LENGTH}
     for name in self.images:
-      key = f'training images of {name}'
+      key, folder = f'training images of {name}', self.path / 'checkpoints'
       # They can be mended as long as no head was trained on them.
-      if key in other and not any(self.path.glob(f'checkpoints/{name}/*/*')):
+      if key in other and not any((folder / name).glob('*/*')):
         other[key] = own[key]
     differing = [
       f'{key} was {other.get(key)!r}, is {own.get(key)!r}'

@@ -9,6 +9,21 @@ from simplenet_jax.config import from_protocol
 
 RNG = np.random.default_rng(0)
 
+# Runs that have these share what is compiled.
+SMALL = {
+  'data.resize': 32,
+  'data.crop': 0,
+  'backbone.name': 'demo_resnet',
+  'backbone.batch_size': 4,
+  'patch.pretrain_dim': 24,
+  'patch.target_dim': 24,
+  'head.hidden': 8,
+  'train.epochs': 3,
+  'train.batch_size': 4,
+  'engine.devices': 1,
+  'evaluation.pictures': 4,
+}
+
 
 def picture(path, size=(40, 32), spot=False):
   """Writes noise with a gradient, and a dark spot if it is a defect."""
@@ -61,19 +76,11 @@ def make_categories(root, sizes):
 
 
 def make_config(root, backbone):
+  """Returns the settings `SMALL`, with two seeds."""
   config = from_protocol()
-  config.protocol = 'test'
-  config.seeds = (0, 1)
-  config.data.root = str(root)
-  config.data.resize, config.data.crop = 32, 0
-  config.data.mask_rule = 'half'
-  config.backbone.name = 'demo_resnet'
-  config.backbone.weights = str(backbone)
-  config.backbone.batch_size = 4
-  config.patch.pretrain_dim = config.patch.target_dim = 24
-  config.head.hidden = 8
-  config.train.epochs, config.train.batch_size = 3, 4
-  config.engine.devices, config.engine.tensorboard = 1, False
-  config.evaluation.every = 2
-  config.evaluation.pictures = 4
+  config.protocol, config.seeds = 'test', (0, 1)
+  config.update_from_flattened_dict(SMALL)
+  config.data.root, config.backbone.weights = str(root), str(backbone)
+  config.data.mask_rule, config.evaluation.every = 'half', 2
+  config.engine.tensorboard = False
   return config

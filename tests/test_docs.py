@@ -11,7 +11,7 @@ import safetensors.numpy
 from simplenet_jax import __main__, train
 from tests import commands
 from tests.models import fabricated
-from tests.small import make_category, make_config
+from tests.small import SMALL, make_category, make_config
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted(
@@ -36,26 +36,15 @@ PARSED = (
   'main --config=configs/cifar10.py',
   'main --config=mvtec --config.data.source=tfds',
 )
-# As `make_config` where it can be: then they share what is compiled.
-TINY = {
-  'data.resize': 32,
-  'data.crop': 0,
-  'backbone.name': 'demo_resnet',
-  'backbone.batch_size': 4,
-  'patch.pretrain_dim': 24,
-  'patch.target_dim': 24,
-  'head.hidden': 8,
-  'train.batch_size': 4,
-  'train.epochs': 1,
-  'train.min_steps': 0,
+TINY = SMALL | {
   'seeds': '0,',
+  'precision': 'float32',
   'data.source': 'folder',
   'data.categories': 'gear,',
   'data.held_out': 0.0,
-  'precision': 'float32',
-  'engine.devices': 1,
+  'train.epochs': 1,
+  'train.min_steps': 0,
   'engine.lanes': 1,
-  'evaluation.pictures': 2,
 }
 
 

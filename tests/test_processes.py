@@ -14,7 +14,7 @@ from absl import flags
 from simplenet_jax import environment
 from simplenet_jax.environment import Processes
 from tests import commands
-from tests.small import make_category
+from tests.small import SMALL, make_category
 
 CATEGORIES = ('bolt', 'cog', 'nut')
 
@@ -26,17 +26,11 @@ class Command:
     self.folder = folder
     for index, name in enumerate(CATEGORIES):
       make_category(folder / 'data' / name, train=5 + 2 * index)
-    settings = {
+    settings = SMALL | {
       'data.root': folder / 'data',
-      'data.resize': 32,
-      'backbone.name': 'demo_resnet',
       'backbone.weights': backbone,
-      'patch.pretrain_dim': 24,
-      'patch.target_dim': 24,
-      'head.hidden': 8,
       'seeds': '0,1',
       'train.epochs': 240,
-      'train.batch_size': 4,
       'evaluation.every': 40,
       'evaluation.pictures': 0,
       'engine.checkpoint_seconds': 0.1,
