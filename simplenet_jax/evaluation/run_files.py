@@ -33,8 +33,7 @@ MOST_SHOWN = 2_000  # Test images on a page: about 20 MB.
 _COLUMNS = ('epoch', 'loss', 'p_normal', 'p_counterfeit')
 # A picture's place on a sheet, in pixels, and what lies between them.
 _SHEET, _GAP, _CAPTION, _INK = 210, 8, 20, (30, 30, 30)
-# Longest sides of what the page embeds. Maps are smooth: the browser enlarges
-# them.
+# Longest sides of what the page embeds; the browser enlarges smooth maps.
 _PICTURE, _HEAT, _MASK = 256, 64, 128
 
 
@@ -50,10 +49,11 @@ def write_curves(
     np.column_stack([np.full_like(epochs, seed), epochs, *values])
     for seed, *values in zip(seeds, *history.values(), strict=True)
   ]
+  table = np.concatenate(rows)
   header = ','.join(['seed', 'epoch', *history])
-  formats = ['%d', '%d', *['%.6g'] * len(history)]
+  formats = ['%d'] * 2 + ['%.6g'] * len(history)
   with atomic_write(workdir / 'curves' / f'{name}.csv') as aside:
-    np.savetxt(aside, np.concatenate(rows), formats, ',', '\n', header, '', '')
+    np.savetxt(aside, table, formats, ',', header=header, comments='')
   figure = Figure(figsize=(8, 3), layout='constrained')
   left, right = figure.subplots(1, 2)
   left.plot(epochs, history['loss'].T, linewidth=1)

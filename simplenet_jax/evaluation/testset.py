@@ -65,7 +65,7 @@ class TestSet:
 
   def image_auroc(self, patch_scores: np.ndarray) -> float:
     """Returns the image AUROC in [0, 1] of patch scores `[images, H, W]`."""
-    return metrics.auroc(self.labels, _image_scores(patch_scores))
+    return metrics.auroc(self.labels, patch_scores.max(axis=(1, 2)))
 
   def pixel_auroc(self, patch_scores: np.ndarray) -> float:
     """Returns the pixel AUROC in [0, 1] of patch scores `[images, H, W]`."""
@@ -75,15 +75,13 @@ class TestSet:
 
   def scoring(self, epoch: int, patch_scores: np.ndarray) -> dict[str, float]:
     """Returns an epoch with both AUROCs."""
-    image, pixel = (
-      self.image_auroc(patch_scores),
-      self.pixel_auroc(patch_scores),
-    )
+    image = self.image_auroc(patch_scores)
+    pixel = self.pixel_auroc(patch_scores)
     return {'epoch': epoch, 'image_auroc': image, 'pixel_auroc': pixel}
 
   def evaluate(self, patch_scores: np.ndarray) -> dict[str, float]:
     """Returns all metrics of patch scores `[images, H, W]`."""
-    scores = _image_scores(patch_scores)
+    scores = patch_scores.max(axis=(1, 2))
     values = metrics.evaluate(self.labels, scores, None, None)
     if self.masks is None:
       return values
@@ -95,7 +93,7 @@ class TestSet:
 
   def evaluate_defects(self, patch_scores: np.ndarray) -> dict[str, Figures]:
     """Returns the figures of each kind of defect against the good images."""
-    scores, good = _image_scores(patch_scores), self.labels == 0
+    scores, good = patch_scores.max(axis=(1, 2)), self.labels == 0
     maps, normal = np.empty(0), np.empty(0)
     if self.masks is not None:
       maps = self.maps(patch_scores[self.has_truth])
@@ -117,10 +115,6 @@ class TestSet:
           values['aupro_30'] = ranked.aupro(0.3)
       found[str(defect)] = {'images': int(has_defect.sum()), **values}
     return found
-
-
-def _image_scores(patch_scores: np.ndarray) -> np.ndarray:
-  return patch_scores.max(axis=(1, 2))
 
 
 def evaluate(

@@ -37,15 +37,10 @@ _STYLE: dict[Any, Any] = {
 def write(*workdirs: Path, output: Path | None = None) -> Path:
   """Writes the page of one run, or the joined page of several.
 
-  Returns where it is: in `output`, or report.html in the first directory.
-
-  Raises:
-    FileNotFoundError: If a directory holds no results.
-    ValueError: If what a run left is damaged, or runs cannot be joined.
+  Returns where it is: in `output`, or report.html in the first directory. Runs
+  that lack results, are damaged or cannot be joined raise an error.
   """
   found = {str(workdir): results.read(workdir) for workdir in workdirs}
-  if len(found) < len(workdirs):
-    raise ValueError('name each work directory once')
   template = jinja2.Environment(
     loader=jinja2.PackageLoader('simplenet_jax.report'),
     autoescape=True,
@@ -53,7 +48,7 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
     trim_blocks=True,
     lstrip_blocks=True,
   ).get_template('page.html.j2')
-  paths = ' or '.join(str(workdir / 'results.json') for workdir in workdirs)
+  paths = ' or '.join(f'{name}/results.json' for name in found)
   with results.naming(paths), mpl.rc_context(_STYLE):
     table = results.join(found)
     columns = tables.columns(table)
@@ -128,13 +123,12 @@ def section(workdir: Path, name: str) -> dict[str, Any]:
       kind = 'set by hand' if 'image' in held.manual else kind
       threshold, origin = held.image, f"the detector's, {kind}"
   with results.naming(path):
-    _add_images(found, read_json(path), threshold, origin)
-  return found
+    return _with_images(found, read_json(path), threshold, origin)
 
 
-def _add_images(
+def _with_images(
   section: dict[str, Any], data: Any, threshold: float | None, origin: str
-) -> None:
+) -> dict[str, Any]:
   """Adds charts of all test images, and those that are shown with verdicts."""
   images = sorted(data['images'], key=lambda one: -one['score'])
   labels = np.array([bool(one['label']) for one in images])
@@ -169,7 +163,7 @@ def _add_images(
       'figures are of all.'
     )
   counts = collections.Counter(one['verdict'] for one in images)
-  section |= {
+  return section | {
     'images': shown,
     'verdicts': 'No threshold: the test images are of one kind.'
     if threshold is None

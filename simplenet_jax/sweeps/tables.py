@@ -5,7 +5,7 @@ result of a recipe but a baseline: a variant whose last epoch is not inferior to
 it needs no selection.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,8 +87,8 @@ def versus_best_epoch(one: Outcome, baseline: Outcome) -> dict[str, Any]:
   Returns by category: `steps` and `head_tflop` of one head and by metric, as
   fractions, `margin` (see `compare`), `ensemble`, `early_stop` of each seed,
   and `spread`: the standard deviation over the latest scorings, mean over
-  seeds. `spread_covers` is these scorings' share of the schedule. `history` has
-  the operations up to every scoring, and the metrics' means over seeds.
+  seeds. `history` has the operations up to every scoring, and the metrics'
+  means over seeds.
   """
   extractor = bank.make_extractor(one.config)
   weights, found = bank.load_backbone(one.config).state, {}
@@ -120,7 +120,6 @@ def _compare(
     stops.append(separated.argmax() if separated.any() else -1)
   parts = ('spread', 'ensemble', 'early_stop', 'margin', 'history')
   found: dict[str, Any] = {part: {} for part in parts}
-  found['spread_covers'] = min(1.0, LATEST / len(at))
   found['history']['tflop'] = tflop * at / at[-1]
   for metric, tolerated in TOLERATED.items():
     values = np.array([[each[metric] for each in seed] for seed in course])
@@ -165,11 +164,8 @@ def markdown(collected: Mapping[str, Any]) -> str:
     _note(collected),
     'The baseline is the best test epoch of the first variant. Margin: the '
     f'last epoch minus it, paired by seed, with the {CONFIDENCE:.0%} interval; '
-    f'no worse: both intervals lie above {tolerated} points. TFLOP: of '
-    "one head's training; share: of the first variant's. Spread: standard "
-    f'deviation over the last {LATEST} scorings, which cover that much of the '
-    "schedule. Ensemble: the mean of all seeds' scores. Early stop: at the "
-    f'first scoring with {SEPARATED:.0%} of the patches beyond their margins.',
+    f'no worse: both intervals lie above {tolerated} points. Operations: of '
+    "training one head, in percent of the first variant's.",
   ]
   return '\n\n'.join(parts)
 
@@ -186,46 +182,29 @@ def _means(collected: Mapping[str, Any]) -> list[list[str]]:
     best = row['figures'].get(SELECTED_ON_TEST, {}).get('mean', {})
     pairs = [[spread(best[m]) for m in PAIR if best]]
     pairs += [map(str, row['paper'].values())] if with_paper else []
-    joined = [_pair(pair) or UNDEFINED for pair in pairs]
+    joined = [' / '.join(pair) or UNDEFINED for pair in pairs]
     rows.append([row['label'], *(spread(last[m]) for m in HEADLINES), *joined])
   return rows
 
 
 def _margins(collected: Mapping[str, Any], name: str) -> list[list[str]]:
   """Returns header and rows of text for one category, in percent."""
-  header = (
-    *('variant', 'TFLOP', 'share', f'{LAST_EPOCH}: I / P-AUROC'),
-    *(f'spread of {LATEST}: I / P', 'ensemble: I / P', 'early stop: I / P'),
-    *(f'{SELECTED_ON_TEST}: I / P', 'margin: I', 'margin: P', 'no worse'),
-  )
-  lines = [[*header]]
+  names = [f'{which}: I / P-AUROC' for which in (LAST_EPOCH, SELECTED_ON_TEST)]
+  margins = ['margin: I', 'margin: P', 'no worse']
+  lines = [['variant', 'operations', *names, *margins]]
   whole = collected['rows'][0]['versus_best_epoch'][name]['head_tflop']
   for row in collected['rows']:
     found = row['versus_best_epoch'][name]
-    tflop, margins = found['head_tflop'], found['margin'].values()
-    last, best = (
-      _pair(spread(row['figures'][which][name][metric]) for metric in TOLERATED)
+    pairs = [
+      ' / '.join(spread(row['figures'][which][name][m]) for m in TOLERATED)
       for which in (LAST_EPOCH, SELECTED_ON_TEST)
-    )
-    late = _pair(f'{100 * value:.2f}' for value in found['spread'].values())
-    stopped = [np.mean(one) for one in found['early_stop'].values()]
-    cells = (
-      *(row['label'], f'{tflop:.3g}', f'{tflop / whole:.1%}'),
-      *(last, f'{late} ({found["spread_covers"]:.0%})'),
-      *(_percents(found['ensemble'].values()), _percents(stopped), best),
-      *map(_interval, margins),
-      'yes' if all(one['not_inferior'] for one in margins) else 'no',
-    )
-    lines.append([*cells])
+    ]
+    margins = found['margin'].values()
+    no_worse = 'yes' if all(one['not_inferior'] for one in margins) else 'no'
+    share = f'{found["head_tflop"] / whole:.1%}'
+    intervals = map(_interval, margins)
+    lines.append([row['label'], share, *pairs, *intervals, no_worse])
   return lines
-
-
-def _pair(texts: Iterable[str]) -> str:
-  return ' / '.join(texts)
-
-
-def _percents(values: Iterable[float | None]) -> str:
-  return _pair(UNDEFINED if v is None else f'{100 * v:.1f}' for v in values)
 
 
 def _interval(found: Mapping[str, Any]) -> str:
