@@ -73,6 +73,9 @@ _OPTIMIZERS = _one_of('adam', 'adamw')
 _DTYPES = _one_of('float32', 'bfloat16', 'float16')
 _SCHEDULES = _one_of('constant', 'cosine')
 _MASK_RULES = _one_of('reference', 'half')
+_BORDERS = _one_of('zeros', 'reflect')
+_ADAPTORS = _one_of('linear', 'mlp', 'identity')
+_LOSSES = _one_of('truncated_l1', 'cross_entropy')
 _UNITS = _one_of('absolute', 'relative')
 
 
@@ -126,21 +129,21 @@ FIELDS: dict[str, Field] = {
   ),
   'backbone.levels': Field((2, 3), 'The levels of the features.', _LEVELS),
   'backbone.padding': Field(
-    'reflect',
-    "The borders; zeros as in the network's training.",
-    _one_of('zeros', 'reflect'),
+    'reflect', "The borders; zeros as in the network's training.", _BORDERS
   ),
   'backbone.probe': Field(
     True, "Whether BatchNorm statistics are as after the released code's start."
   ),
   'backbone.batch_size': Field(8, 'Images per pass.', _POSITIVE),
   'bank.dtype': Field('float32', 'The type of stored features.', _DTYPES),
-  'bank.device_gb': Field(0.0, 'Features on a device; 0: its rest.', _GB),
+  'bank.device_gb': Field(
+    0.0, 'Memory for features on each device; 0: what is left.', _GB
+  ),
   'bank.host_gb': Field(
-    0.0, 'Features on the host; 0: a quarter of it. The rest is on disk.', _GB
+    0.0, 'The same on the host; 0: a quarter. The rest goes to disk.', _GB
   ),
   'bank.cache': Field('', 'A folder of features that runs share; empty: none.'),
-  'bank.cache_gb': Field(50.0, 'Its size; unused ones go first.', _ABOVE_ZERO),
+  'bank.cache_gb': Field(50.0, 'The size of that folder.', _ABOVE_ZERO),
   # How the work is done.
   'engine.devices': Field(0, 'Devices of this machine; 0: all.', _COUNT),
   'engine.lanes': Field(0, 'Heads side by side; 0: as suits.', _COUNT),
@@ -152,9 +155,7 @@ FIELDS: dict[str, Field] = {
   'patch.size': Field(3, 'The side that is averaged.', _within(1, 255)),
   'patch.pretrain_dim': Field(1536, 'Dimensions of each level.', _POSITIVE),
   'patch.target_dim': Field(1536, "Dimensions of the head's input.", _POSITIVE),
-  'head.adaptor': Field(
-    'linear', 'The adaptor.', _one_of('linear', 'mlp', 'identity')
-  ),
+  'head.adaptor': Field('linear', 'The adaptor.', _ADAPTORS),
   'head.adaptor_bias': Field(True, 'Whether the adaptor has a bias.'),
   'head.hidden': Field(1024, "The discriminator's hidden width.", _POSITIVE),
   # Its training.
@@ -167,17 +168,12 @@ FIELDS: dict[str, Field] = {
   ),
   'train.warmup': Field(0.0, 'The share of steps with rising rates.', _SHARE),
   'train.average': Field(
-    0.0,
-    'Weights are averaged over about the last one in so many + 1 of the steps '
-    'so far; 0: the last weights count.',
-    _NOT_NEGATIVE,
+    0.0, 'Averages one in so many + 1 of the steps; 0: none.', _NOT_NEGATIVE
   ),
-  'train.loss': Field(
-    'truncated_l1', 'The loss.', _one_of('truncated_l1', 'cross_entropy')
-  ),
+  'train.loss': Field('truncated_l1', 'The loss.', _LOSSES),
   'train.margin': Field(0.5, "The loss's margin, in logits.", _NOT_NEGATIVE),
   'train.sigma': Field(
-    0.015, "The noise; fits torchvision's first weights.", _ABOVE_ZERO
+    0.015, "The noise's deviation; fits torchvision's weights.", _ABOVE_ZERO
   ),
   'train.noise': Field(
     'absolute',
