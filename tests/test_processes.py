@@ -67,7 +67,7 @@ class Command:
   def finish(self, work):
     """Runs to the end; returns what it told and what it left."""
     process = self.start(work)
-    told, errors = process.communicate(timeout=300)
+    told, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return told, self.left(work)
 
@@ -107,11 +107,13 @@ def test_signals_and_kills_change_nothing(command, whole):
   while not list(folder.glob('*/*/*/_CHECKPOINT_METADATA')):
     assert process.poll() is None, process.stderr.read()
     time.sleep(0.02)
+  process.send_signal(signal.SIGSTOP)  # So that it is not done meanwhile.
   busy = command.here('stopped')
+  process.send_signal(signal.SIGCONT)
   assert busy.status == 1
   assert busy.error.startswith('error: another run is at work in ')
   process.send_signal(signal.SIGTERM)
-  _, errors = process.communicate(timeout=60)
+  _, errors = process.communicate(timeout=600)
   assert process.returncode == 128 + signal.SIGTERM
   # A head that ended before may have been told of.
   assert errors.splitlines()[-1].startswith('stop: stopped and saved; the same')
@@ -140,7 +142,7 @@ def test_a_kill_of_one_process_stops_no_other(command, whole, chance):
   time.sleep(drawn.uniform(0, 1))
   started[lost].kill()
   for index, process in enumerate(started):
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == (-signal.SIGKILL if index == lost else 0), (
       errors
     )
@@ -152,7 +154,7 @@ def test_a_kill_of_one_process_stops_no_other(command, whole, chance):
 def test_processes_leave_what_one_does(command, whole, count):
   work = f'{count} processes'
   for process in command.start_all(work, count):
-    told, errors = process.communicate(timeout=120)
+    told, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert f' of {count}, from 0' in told
   assert command.left(work) == whole

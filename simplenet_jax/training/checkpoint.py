@@ -73,10 +73,7 @@ def _load(path: Path) -> State:
 
 
 class Checkpoints:
-  """The checkpoints of a run's heads; several threads can use it.
-
-  A checkpoint is there whole or not at all, and the one before it is kept.
-  """
+  """The last two checkpoints of each head; several threads can use it."""
 
   def __init__(self, folder: Path):
     """Notes the folder; it is made with the first save."""

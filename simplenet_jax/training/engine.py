@@ -1,8 +1,7 @@
 """All heads of a run, on all devices of this process.
 
-Devices share nothing while they train: each has a thread that feeds it, a bank
-of features and lanes of heads. So a head depends on no other, and no device
-waits for another.
+Devices share nothing while they train: each has a thread that feeds it, its
+features and lanes of heads. So a head depends on no other, and no device waits.
 """
 
 import contextlib

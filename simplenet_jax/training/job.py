@@ -51,12 +51,9 @@ def scoring_period(config: Config, job: Job) -> int:
 def batches(job: Job, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
   """Returns the images of `count` steps from step `first`, which is from 0, on.
 
-  Every epoch goes through all images in an order of its own, that depends on
-  the head and the epoch alone: a schedule can be cut anywhere.
-
-  Returns:
-    Image indices, int32 `[count, batch_size]`, and 1 where they count or 0
-    where they pad an epoch's last batch, float32 of that shape.
+  An epoch's order depends on the head and the epoch alone: a schedule can be
+  cut anywhere. The indices are int32 `[count, batch_size]`; beside them stands
+  1 where they count or 0 where they pad an epoch's last batch, float32.
   """
   per_epoch = job.steps_per_epoch
   padding = (0, per_epoch * job.batch_size - job.images)
@@ -142,10 +139,7 @@ def widest(jobs: Sequence[Job], most: int) -> int:
 
 
 def step_operations(config: Config, shapes: Sequence[Any]) -> float:
-  """Returns the operations of one head's step, within a few percent.
-
-  `shapes` are one image's features, `[h, w, channels]` of each level.
-  """
+  """Returns the operations of one head's step, within a few percent."""
   patches, dim = config.train.patches, config.patch.target_dim
   positions = [patches or one.shape[0] * one.shape[1] for one in shapes]
   channels = sum(one.shape[2] for one in shapes)

@@ -103,9 +103,6 @@ def lay_out(
 
   All `jobs` decide on the lanes, of which a resumed run has as many; `left` are
   to be trained. `shapes` are by input size; `neighbours` as in `RunInputs`.
-
-  Raises:
-    ValueError: If a device cannot hold the images of a step.
   """
   named = {one.name: one for one in categories}
   devices, room = chosen_devices(config), {}

@@ -59,10 +59,7 @@ Chunk = tuple[int, StepMetrics, list[Outcome]]  # The first are its steps.
 
 
 class DeviceLoop:
-  """Trains the heads of one device.
-
-  `emit` is called with the progress of every head that ended, whole or not.
-  """
+  """Trains the heads of one device; calls `emit` with each that ended."""
 
   def __init__(
     self,
