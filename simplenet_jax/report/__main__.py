@@ -15,10 +15,7 @@ from simplenet_jax import cli
 from simplenet_jax.files import refuse_existing
 
 _OUTPUT = flags.DEFINE_string(
-  'output',
-  None,
-  'The page; joined.html of several. Without it, the page of one run '
-  'replaces its own WORKDIR/report.html, which needs no --overwrite.',
+  'output', None, 'The page; else WORKDIR/report.html, joined.html of several.'
 )
 _OVERWRITE = cli.define_overwrite()
 

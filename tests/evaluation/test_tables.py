@@ -98,21 +98,6 @@ def test_leaves_out_what_does_not_apply():
     assert word not in text
 
 
-@pytest.mark.parametrize(
-  ('weights', 'names', 'told'),
-  [
-    ({'recipe': 'unknown'}, CATEGORIES, "not known to be torchvision's V1"),
-    ({'recipe': 'unknown'}, ('a', 'b'), ''),  # Beside nothing.
-    ({'warnings': ['these are V2']}, ('a',), 'these are V2'),
-  ],
-)
-def test_what_is_told_of_weights_stands_below(weights, names, told):
-  categories = {name: category() for name in names}
-  text = shown(categories, 'markdown', weights=weights)
-  assert ('\n\nWeights: ' in text) == bool(told)
-  assert told in text
-
-
 def test_kinds_of_defects_have_a_table_of_their_own():
   figures = {'images': 3, 'image_auroc': 0.85, 'pixel_auroc': 0.5}
   kinds = {'a|b': {**figures, 'aupro_30': math.nan}}
@@ -121,25 +106,24 @@ def test_kinds_of_defects_have_a_table_of_their_own():
   assert last == '| part | a\\|b | 3 | 85.00 | 50.00 | – |'  # noqa: RUF001
 
 
-@pytest.mark.parametrize(
-  ('left_out', 'pixel', 'told'),
-  [
-    (
-      {'mask all black': 1, 'of another size': 1},
-      0.9,
-      'are over 40 of 42 images: 1 mask all black, 1 of another size.',
-    ),
-    ({'mask all black': 1}, math.nan, 'are undefined: 1 mask all black.'),
-    ({}, 0.9, ''),
-  ],
-)
-def test_cautions_and_pixels_left_out_stand_below(left_out, pixel, told):
-  one = measured(
-    *[values(pixel=pixel)] * 2,
-    cautions=['part: the head of seed 0 has not learned'],
-    pixels={'images': 40, 'of': 42, 'left_out': left_out},
+def test_what_a_reader_must_know_stands_below():
+  weights = {'recipe': 'unknown', 'warnings': ['these are V2']}
+  left_out = {'mask all black': 1, 'of another size': 1}
+  more = {
+    'cautions': ['screw: the head of seed 0 has not learned'],
+    'pixels': {'images': 40, 'of': 42, 'left_out': left_out},
+  }
+  for pixel, known in ((0.9, 'over 40 of 42 images'), (math.nan, 'undefined')):
+    one = measured(*[values(pixel=pixel)] * 2, **more)
+    text = ' '.join(shown({'screw': one}, weights=weights).split())
+    for told in (
+      'Weights: these are V2.',
+      "Weights: not known to be torchvision's V1",
+      'Warning: screw: the head of seed 0 has not learned.',
+      f'of screw are {known}: 1 mask all black, 1 of another size.',
+    ):
+      assert told in text
+  # Beside nothing that is published, unknown weights need no word.
+  assert 'Weights' not in shown(
+    {'part': category()}, weights=weights | {'warnings': []}
   )
-  text = ' '.join(shown({'part': one}).split())
-  assert 'Warning: part: the head of seed 0 has not learned.' in text
-  assert ('Pixel figures of part ' in text) == bool(told)
-  assert told in text

@@ -41,16 +41,6 @@ def test_names_are_escaped(text):
   assert 'd:&#34;Öl&#34; &amp; rost' in text
 
 
-def test_a_metric_that_is_undefined_keeps_its_column(copy):
-  path = copy / 'results.json'
-  found = json.loads(path.read_text())
-  undefined = {'mean': None, 'std': None, 'seeds': [None, None]}
-  for one in (*found['categories'].values(), found['mean']):
-    one['last']['pixel_auroc'] = undefined
-  path.write_text(json.dumps(found))
-  assert '<small>last epoch</small>P-AUROC' in page.write(copy).read_text()
-
-
 def test_a_detectors_threshold_comes_first(copy):
   assert 'chosen on test' in page.section(copy, 'gear')['verdicts']
   path = copy / 'detectors/gear.safetensors'
