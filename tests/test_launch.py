@@ -96,12 +96,6 @@ def test_what_is_missing_is_named(run, name, given, missing):
   assert f'{missing}: ' in errors
 
 
-def test_one_process_gets_everything(run):
-  status, told, _ = run('gpu_single.sh', '--config=x', WORKDIR='a b')
-  assert status == 0
-  assert told.endswith(': -m simplenet_jax.main --workdir=a b --config=x\n')
-
-
 def test_tpu_hosts_are_told_the_whole_command(run):
   place = {'TPU_NAME': 'pod', 'ZONE': 'z', 'WORKDIR': '/a b', 'DRY_RUN': '1'}
   status, told, errors = run('tpu_vm.sh', '--config.seeds=0,1', **place)
