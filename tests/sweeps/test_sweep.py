@@ -130,10 +130,6 @@ def test_a_variant_is_what_its_run_alone_would_be(sweeps, tmp_path):
       '--config.only has 4; choose of linear, non-linear',
     ),
     (
-      ['--config.train.epochs=2'],
-      'there is no --config.train.epochs; did you mean --config.base.train.ep',
-    ),
-    (
       ['--config.base.train.sigma=1e38', '--config.only=linear'],
       'all variants failed; linear: ',
     ),
