@@ -37,7 +37,9 @@ class Released:
     self.discriminator = named(body=named(block1=block), tail=tail).eval()
     layers = named(**{'0fc': torch.nn.Linear(DIM, DIM)})
     self.projection = named(layers=layers).eval()
-    for value in (norm.weight, norm.bias, norm.running_mean):
+    # Weights as wide as these spread the scores of images alike, too.
+    wide = (linear.weight, tail.weight, layers[0].weight)
+    for value in (*wide, norm.weight, norm.bias, norm.running_mean):
       torch.nn.init.normal_(value)
     torch.nn.init.uniform_(norm.running_var, 0.5, 2)
 

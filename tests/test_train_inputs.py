@@ -89,7 +89,7 @@ def test_every_switch_runs(config, tmp_path, part, protocol, changes):
   ('field', 'value', 'message'),
   [
     ('data.root', '', r'--config\.data\.root is empty'),
-    ('data.categories', ('cog',), 'no category cog; there are part'),
+    ('data.categories', ('cog',), 'has no cog; there are part'),
     ('backbone.weights', '/no.safetensors', r'no\.safetensors'),
     ('backbone.name', 'resnet18', 'expected resnet18'),
     ('train.sigma', 1e38, 'the loss of seed 0 is (inf|nan) at step'),

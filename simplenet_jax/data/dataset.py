@@ -1,9 +1,8 @@
 """Where a run's images come from, by the `data` section of its config."""
 
-import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 
@@ -19,8 +18,7 @@ _TOLD = 5  # Images that cannot be read of which each has a line, at most.
 _LONGEST_NAME = 200  # Bytes of a category's name; file systems take 255.
 
 
-@dataclasses.dataclass(frozen=True)
-class DataSet:
+class DataSet(NamedTuple):
   """A run's categories, and what every file below its root is used as."""
 
   categories: list[inputs.Inputs]
@@ -120,14 +118,14 @@ def _check(
   for path, found in zip(paths, loading.in_order(look, paths, 64), strict=True):
     if isinstance(found, Checked):
       checked[path] = found
-    elif data.strict:
+      continue
+    if data.strict:
       raise ValueError(f'{found}; with --strict such an image ends the run')
-    else:
-      broken[path] = found
-  for found in [*broken.values()][:_TOLD]:
-    logging.warning(f'{one.name}: left out: {found}')
-  if len(broken) > _TOLD:
-    logging.warning(f'{one.name}: left out: {len(broken) - _TOLD} more like it')
+    broken[path] = found
+  told = [*map(str, broken.values())][:_TOLD]
+  told += [f'{len(broken) - _TOLD} more like it'] * (len(broken) > _TOLD)
+  for line in told:
+    logging.warning(f'{one.name}: left out: {line}')
   if turned := [path for path, found in checked.items() if found.turned]:
     console.print(
       f'  {one.name}: {len(turned)} of {len(checked)} images are turned as '
@@ -139,8 +137,7 @@ def _check(
       f'{one.train[0]}: none of the {len(one.train)} training images of '
       f'{one.name} can be read'
     )
+  masks = [i for s in one.test if s.path in broken for i in s.masks]
   left_out |= dict.fromkeys(broken, files.UNREADABLE)
-  for sample in one.test:
-    if sample.path in broken:
-      left_out |= dict.fromkeys(sample.masks, files.MASK_OF_UNREADABLE)
+  left_out |= dict.fromkeys(masks, files.MASK_OF_UNREADABLE)
   return kept, checked

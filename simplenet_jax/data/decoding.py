@@ -31,11 +31,6 @@ if Image.MAX_IMAGE_PIXELS is not None:
   Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, MAX_PIXELS)
 
 
-def read(source: Any, bits: int = 16, name: object = None) -> Image.Image:
-  """Reads an image file as 8-bit RGB; see `decode` and `to_rgb`."""
-  return decode(source, lambda image: to_rgb(image, bits), name)
-
-
 def decode(
   source: Any, convert: Callable[[Image.Image], _T], name: object = None
 ) -> _T:
@@ -105,7 +100,7 @@ def to_image(item: Any, bits: int = 16, channels: str = 'rgb') -> Image.Image:
   if isinstance(item, np.ndarray):
     image = _from_array(item, bits)
   elif isinstance(item, str | os.PathLike):
-    image = read(item, bits)
+    image = decode(item, lambda opened: to_rgb(opened, bits))
   elif isinstance(item, Image.Image):
     try:
       image = to_rgb(item, bits)
@@ -121,18 +116,17 @@ def to_image(item: Any, bits: int = 16, channels: str = 'rgb') -> Image.Image:
 
 
 def _from_array(array: np.ndarray, bits: int) -> Image.Image:
-  gray = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-  if gray.ndim == 2 and gray.size and gray.dtype in (np.uint8, np.uint16):
-    if gray.dtype == np.uint16:
-      gray = _upper_eight(gray, bits)
-    return Image.fromarray(np.ascontiguousarray(gray)).convert('RGB')
-  colour = array.ndim == 3 and array.shape[2] == 3 and array.size
-  if colour and array.dtype == np.uint8:
-    return Image.fromarray(np.ascontiguousarray(array))
-  raise ValueError(
-    f'an array is {array.dtype}{list(array.shape)}, expected uint8[height, '
-    'width, 3], or uint8 or uint16[height, width] for gray'
-  )
+  pixels = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
+  gray = pixels.ndim == 2 and pixels.dtype in (np.uint8, np.uint16)
+  colour = pixels.shape[2:] == (3,) and pixels.dtype == np.uint8
+  if not pixels.size or not (gray or colour):
+    raise ValueError(
+      f'an array is {array.dtype}{list(array.shape)}, expected uint8[height, '
+      'width, 3], or uint8 or uint16[height, width] for gray'
+    )
+  if pixels.dtype == np.uint16:
+    pixels = _upper_eight(pixels, bits)
+  return Image.fromarray(np.ascontiguousarray(pixels)).convert('RGB')
 
 
 def place_crop(

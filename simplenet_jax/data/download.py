@@ -84,12 +84,7 @@ def obtain(
   """Makes a data set's folder below `root`, unless it is there.
 
   The archive may be `given`, then it stays; one that is downloaded may be kept.
-
-  Raises:
-    ValueError: If another folder is in its place, the terms are not accepted,
-      or the archive is not the published one.
-    OSError: If it cannot be downloaded, read or written.
-    console.Stopped: If a signal stopped it; the same call goes on later.
+  What a signal stops, the same call goes on with later.
   """
   target = root / archive.folder
   mark = json.dumps({'name': archive.name, 'sha256': archive.sha256})
@@ -126,11 +121,8 @@ def obtain(
 def fetch(url: str, sha256: str, target: Path) -> None:
   """Downloads a file, or what an earlier call left missing of it.
 
-  Until it is whole it lies in `<target>.part`, which the next call completes.
-
-  Raises:
-    ValueError: If the checksum is wrong; what was downloaded is deleted.
-    OSError: If it cannot be downloaded, or does not fit on the disk.
+  Until it is whole it lies in `<target>.part`, which the next call completes. It
+  is deleted if its checksum is wrong then.
   """
   if target.exists():
     return _verify(target, sha256, 'delete it and start again')
@@ -215,8 +207,7 @@ def _receive(url: str, file: IO[bytes], target: Path) -> str:
 
 def _append(file: IO[bytes], size: int, raw: urllib3.BaseHTTPResponse) -> None:
   with Board() as board:
-    for chunk in raw.stream(CHUNK, decode_content=False):
-      rest = chunk
+    for rest in raw.stream(CHUNK, decode_content=False):
       try:
         while rest:
           rest = rest[file.write(rest) :]

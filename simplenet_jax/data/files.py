@@ -174,10 +174,11 @@ def tell(
   kinds = [row for row in rows if row.use.startswith('defective test: ')]
   shown = list(rows)
   if len(kinds) > _MOST_SHOWN:
+    first, count = rows.index(kinds[0]), sum(kind.count for kind in kinds)
     use = f'defective test: {len(kinds)} kinds'
-    all_kinds = Row(use, sum(k.count for k in kinds), kinds[0].example, False)
-    shown[rows.index(kinds[0])] = all_kinds
-    shown = [row for row in shown if row not in kinds]
+    shown[first : first + len(kinds)] = [
+      Row(use, count, kinds[0].example, left_out=False)
+    ]
   lines = (
     f'  {row.count:7,}  {"left out: " if row.left_out else ""}{row.use}, such '
     f'as {row.example}'

@@ -13,10 +13,9 @@ can also be a folder `good` beside folders of defects and masks, of whose images
 a fifth is drawn to test on, or a folder of nothing but good images.
 """
 
-import dataclasses
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from absl import logging
 
@@ -40,8 +39,7 @@ _EXPECTED = f'({" ".join(tree.EXTENSIONS)} and the like)'
 _TESTED = 5  # Of so many good images beside defects, one is tested on.
 
 
-@dataclasses.dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
   """What is below a folder: categories by name, why files are not used."""
 
   categories: tuple[Category, ...]
@@ -57,8 +55,6 @@ def find(
   of which it cannot be told what they hold, and masks of no image or several.
   """
   root, names = Path(root), names or {}
-  if not root.is_dir():
-    raise FileNotFoundError(f'{root}: no such folder')
   whole, left_out = tree.read(root, names)
   for name in names:
     if not any(tree.ends_with(one.path, name) for one in whole.below()):
@@ -77,13 +73,8 @@ def find(
       f'{root}: each of {", ".join([*folders][:8])} is taken for a kind of '
       f'part with good images in it; if some hold defects, say so with {_WHICH}'
     )
-  forms = {unicodedata.normalize('NFC', name): name for name in folders}
-  wanted = {unicodedata.normalize('NFC', name) for name in chosen}
-  if missing := ', '.join(sorted(wanted - forms.keys())):
-    known = ', '.join(folders)
-    raise ValueError(f'{root}: no category {missing}; there are {known}')
-  taken = {n: folders[n] for n in sorted(forms[one] for one in wanted or forms)}
-  found = tuple(_read(taken[name], name, names, left_out) for name in taken)
+  taken = sorted(tree.choose(root, chosen, folders))
+  found = tuple(_read(folders[name], name, names, left_out) for name in taken)
   others = [i for n in {*folders} - {*taken} for i in folders[n].all_images()]
   leave_out_others(whole, found, others, left_out)
   return Found(found, left_out)
@@ -118,11 +109,9 @@ def _categories(root: Folder) -> dict[str, Folder]:
 
   inside = [one for one in root.inside('') if is_category(one)]
   # A category can have any name, if `train` in it says where good images are.
-  inside += [
-    one
-    for one in root.inside(GOOD, BAD, MASK)
-    if any(train.inside(GOOD) for train in one.inside(TRAIN))
-  ]
+  for one in root.inside(GOOD, BAD, MASK):
+    if any(train.inside(GOOD) for train in one.inside(TRAIN)):
+      inside.append(one)
   if root.inside(TRAIN, TEST) or (not inside and is_category(root)):
     return {root.name: root}
   if any(one.inside(TRAIN, TEST, GOOD) for one in inside):
@@ -136,11 +125,9 @@ def _categories(root: Folder) -> dict[str, Folder]:
         f'say what these hold with {_WHICH}'
       )
     return {root.name: root}
-  inside += [
-    one
-    for one in unknown
-    if one.images and not tree.filled(one.folders) and one not in inside
-  ]
+  for one in unknown:
+    if one.images and not tree.filled(one.folders) and one not in inside:
+      inside.append(one)
   if not inside:
     raise ValueError(
       f'{root.path}: no categories; expected <category>/train/good, or nothing '
@@ -173,8 +160,9 @@ def _read(
   part, held, tested = map(parts.get, (TRAIN, tree.VALIDATION, TEST))
   train = sorted(_good(part or folder, whole=bool(part)))
   if not train:
-    expected = f'expected train/good/* {_EXPECTED}'
-    raise ValueError(f'{folder.path}: no training images; {expected}')
+    raise ValueError(
+      f'{folder.path}: no training images; expected train/good/* {_EXPECTED}'
+    )
   good, drawn, kinds = [], 0, {}
   if tested:
     if tested.images:
@@ -208,8 +196,7 @@ def _good(part: Folder, *, whole: bool = False) -> list[Path]:
   found = part.images
   if folders := part.inside(GOOD):
     found = [i for one in folders for i in one.all_images(MASK, BAD)]
-  elif whole and (unknown := tree.filled(part.outside(BAD, MASK))):
-    held = tree.listed(unknown)
+  elif whole and (held := tree.listed(tree.filled(part.outside(BAD, MASK)))):
     raise ValueError(
       f'{part.path} has no folder called good; say what {held} holds: {_WHICH}'
     )

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from simplenet_jax.data import decoding
 
-_MIN_SIDE, _MAX_ASPECT = 32, 4  # Of an input that shows a whole image.
+_MAX_ASPECT = 4  # Of an input that shows a whole image.
 # Beyond this ratio of aspects an image is visibly squashed.
 ASPECT_TOLERANCE = 1.05
 
@@ -27,8 +27,6 @@ def whole_input_size(original: Size, resize: int) -> Size:
 
   The longer side is at most four times the shorter, so that memory is bounded.
   """
-  if resize < _MIN_SIDE:
-    raise ValueError(f'resize={resize}: expected at least {_MIN_SIDE} pixels')
   short, long = sorted(original)
   longer = int(min(resize * long / short, resize * _MAX_ASPECT))
   return (resize, longer) if original[0] <= original[1] else (longer, resize)
@@ -55,7 +53,6 @@ class Frame:
   @classmethod
   def protocol(cls, original: Size, resize: int, crop: int) -> 'Frame':
     """The paper's geometry; see `decoding.place_crop`."""
-    cls(original, (resize, resize), (crop, crop))  # refuses sizes below 1
     resized, top, left = decoding.place_crop(original, resize, crop)
     return cls(original, resized, (crop, crop), top, left)
 
@@ -133,9 +130,6 @@ class Frame:
 
     `fill` stands outside the box `scored`, where nothing was looked at.
     """
-    if scores.shape != self.input:
-      found, expected = text(scores.shape), text(self.input)
-      raise ValueError(f'the map is {found}, expected {expected}')
     rows, columns = self._window
     kept = scores[
       rows[0] - self.top : rows[1] - self.top,

@@ -187,6 +187,13 @@ def outlined(image: Image.Image, mask: np.ndarray) -> Image.Image:
   return Image.fromarray(pixels)
 
 
+def encoded(pixels: np.ndarray) -> bytes:
+  """Returns uint8 pixels as a PNG file's content."""
+  file = io.BytesIO()
+  Image.fromarray(np.ascontiguousarray(pixels)).save(file, 'png')
+  return file.getvalue()
+
+
 def write_map(path: Path, heat: np.ndarray, lowest: float) -> None:
   """Writes an anomaly map as compressed float32 TIFF.
 

@@ -138,11 +138,16 @@ def prepare(
     )
   gray = max(known[path].gray_bits for path in category.train)
   colour = max(known[path].colour_bits for path in category.train)
-  what = f'{category.name}: its 16-bit'
-  remedy = '--config.data.bits=12 reads a camera of 12 bits'
-  _warn_of_bits(f'{what} gray', gray, data.bits, remedy)
-  remedy = 'save them as 8 bit, or with their values in the upper bits'
-  _warn_of_bits(f'{what} colour', colour, 16, remedy)
+  bits = '--config.data.bits=12 reads a camera of 12 bits'
+  save = 'save them as 8 bit, or with their values in the upper bits'
+  used_and_held = ('gray', gray, data.bits, bits), ('colour', colour, 16, save)
+  for kind, used, held, remedy in used_and_held:
+    if 0 < used < held - 1:  # At most a quarter of the range.
+      logging.warning(
+        f'{category.name}: its 16-bit {kind} images seem to use {used} bits of '
+        f'{held}, which leaves them {2 ** max(used - held + 8, 0)} levels; '
+        f'{remedy}'
+      )
 
   def look(index: int) -> Truth:
     sample = category.test[index]
@@ -166,25 +171,16 @@ def _warn_of_masks(category: Category, truths: Mapping[int, Truth]) -> None:
     for note in filter(None, (truth.why, *truth.notes)):
       noted[note].append(category.test[index].path)
       cut[note] += truth.cut
-  if len(noted[NO_MASK]) == len(truths):  # There are no masks at all.
-    noted[NO_MASK] = []
+  if len(noted[NO_MASK]) in (0, len(truths)):  # There may be no masks at all.
+    del noted[NO_MASK]
   unknown = {truth.why for truth in truths.values()}
   for note, found in noted.items():
     out = '; left out of pixel figures' if note in unknown else ''
     if note in (OUTSIDE, CUT):
       out += f' ({cut[note]} defective pixels in all)'
-    if found:
-      logging.warning(
-        f'{category.name}: {len(found)} of {len(truths)} defective images: '
-        f'{note}{out}; such as {found[0]}'
-      )
-
-
-def _warn_of_bits(what: str, used: int, held: int, remedy: str) -> None:
-  if 0 < used < held - 1:  # At most a quarter of the range.
     logging.warning(
-      f'{what} images seem to use {used} bits of {held}, which leaves them '
-      f'{2 ** max(used - held + 8, 0)} levels; {remedy}'
+      f'{category.name}: {len(found)} of {len(truths)} defective images: '
+      f'{note}{out}; such as {found[0]}'
     )
 
 
@@ -252,7 +248,6 @@ def _noise(values: np.ndarray, lossy: bool) -> int:
   near_black = (share > 0) & (share < 0.2)
   near_white = share > 0.8
   between = counts[(share >= 0.2) & (share <= 0.8)].sum()
-  noisy = near_white.sum() > 1 + (near_black.sum() < 2)
-  if noisy and near_black.any() and between <= 0.25 * counts[near_white].sum():
-    return peak // 2
-  return 0
+  noisy = near_white.sum() > 1 + (near_black.sum() < 2) and near_black.any()
+  few = between <= 0.25 * counts[near_white].sum()
+  return peak // 2 if noisy and few else 0

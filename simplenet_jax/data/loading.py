@@ -1,9 +1,10 @@
 """Decoding images in threads: PIL releases the interpreter lock meanwhile."""
 
 import collections
+import contextlib
 import itertools
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent import futures
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ import numpy as np
 
 _In = TypeVar('_In')
 _Out = TypeVar('_Out')
+Batches = Generator[tuple[int, np.ndarray], None, None]
 
 
 def in_order(
@@ -48,37 +50,30 @@ def _started(function, items, ahead, workers) -> Generator[Any, None, None]:
     pool.shutdown(wait=True, cancel_futures=True)
 
 
-class Decoder(Iterator[tuple[int, np.ndarray]]):
-  """Yields batches of decoded images while later ones are being decoded.
+def batches(
+  read: Callable[[int], np.ndarray],
+  count: int,
+  size: int,
+  *,
+  workers: int | None = None,
+  prefetch: int = 2,
+) -> Batches:
+  """Yields batches of images, each with the index of its first, in order.
 
-  Each item is the index of the batch's first image, and `[<= batch_size, ...]`.
-  What `read` raises comes with its batch; who stops early calls `close`.
+  Threads begin at once to decode `prefetch` batches ahead. What `read` raises
+  comes with its batch; who stops early calls `close`.
   """
 
-  def __init__(
-    self,
-    read: Callable[[int], np.ndarray],
-    count: int,
-    batch_size: int,
-    *,
-    workers: int | None = None,
-    prefetch: int = 2,
-  ):
-    self._size, self._position = batch_size, 0
-    self._images = _started(read, range(count), prefetch * batch_size, workers)
-    next(self._images)
+  def stacked() -> Generator[Any, None, None]:
+    images = _started(read, range(count), prefetch * size, workers)
+    with contextlib.closing(images):
+      yield next(images)
+      for start in range(0, count, size):
+        yield start, np.stack([*itertools.islice(images, size)])
 
-  def __next__(self) -> tuple[int, np.ndarray]:
-    """Returns the next batch, once it is decoded."""
-    images = [*itertools.islice(self._images, self._size)]
-    if not images:
-      raise StopIteration
-    start, self._position = self._position, self._position + len(images)
-    return start, np.stack(images)
-
-  def close(self) -> None:
-    """Ends the threads; what is being decoded is waited for."""
-    self._images.close()
+  found = stacked()
+  next(found)
+  return found
 
 
 def processors(neighbours: int = 1) -> int:

@@ -19,15 +19,13 @@ other nine are anomalies. A record is a label and planes of 32 x 32 pixels:
 
 import csv
 import functools
-import io
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from absl import logging
-from PIL import Image
 
-from simplenet_jax.data import tree
+from simplenet_jax.data import images, tree
 from simplenet_jax.data.category import Category, Sample
 from simplenet_jax.data.folder import Found, leave_out_others
 from simplenet_jax.data.images import EmbeddedImage
@@ -52,24 +50,9 @@ _BYTES = 1 + 3 * SIDE**2
 _IN_A_FILE = 10_000  # Images.
 
 
-def require_known(
-  where: object, names: Sequence[str], known: Sequence[str]
-) -> None:
-  """Raises a `ValueError` for names of categories that a data set lacks."""
-  if unknown := sorted(set(names) - set(known)):
-    raise ValueError(
-      f'{where} has no {", ".join(unknown)}; there are {", ".join(known)}'
-    )
-
-
 def find_visa(root: Path, names: Sequence[str] = ()) -> Found:
-  """Lists the images of every object, or of those named, sorted by name.
-
-  Raises:
-    ValueError, FileNotFoundError: If the split or a file that it names is not
-      what it should be, or an object is not in it.
-  """
-  train, test, used = {}, {}, set()
+  """Lists the images of every object, or of those named, sorted by name."""
+  found, used = {}, set()
   with (root / SPLIT).open(newline='', encoding='utf-8-sig') as file:
     lines = csv.reader(file)
     try:
@@ -82,13 +65,10 @@ def find_visa(root: Path, names: Sequence[str] = ()) -> Found:
         if paths[0] in used:
           raise ValueError(f'{image} is there twice')
         used.update(paths)
-        if split == 'train':
-          train.setdefault(name, []).append(paths[0])
-        else:
-          defect = _KINDS[split, label]
-          masks = tuple(paths[1:]) if defect != GOOD else ()
-          sample = Sample(paths[0], defect, masks)
-          test.setdefault(name, []).append(sample)
+        defect = _KINDS[split, label]
+        masks = tuple(paths[1:]) if defect != GOOD else ()
+        sample = Sample(paths[0], defect, masks)
+        found.setdefault(name, {'train': [], 'test': []})[split].append(sample)
       if not used:
         raise ValueError('no images in it')
     except (csv.Error, ValueError) as error:
@@ -97,15 +77,17 @@ def find_visa(root: Path, names: Sequence[str] = ()) -> Found:
         f'{root / SPLIT}, line {lines.line_num}: {error}; expected a table of '
         f'{", ".join(_COLUMNS)}, where images are {kinds}'
       ) from error
-  found = sorted({*train, *test})
-  require_known(root / SPLIT, names, found)
   categories = []
-  for name in sorted(set(names)) or found:
-    if name not in train:
+  for name in tree.choose(root / SPLIT, names, sorted(found)):
+    by_defect = functools.partial(
+      sorted, key=lambda one: (one.defect, one.path)
+    )
+    train, test = map(by_defect, found[name].values())
+    if not train:
       raise ValueError(f'{root / SPLIT}: no training images of {name}')
-    key = lambda sample: (sample.defect, str(sample.path))  # noqa: E731
-    tested = tuple(sorted(test.get(name, ()), key=key))
-    categories.append(Category(name, tuple(sorted(train[name])), tested))
+    categories.append(
+      Category(name, tuple(one.path for one in train), tuple(test))
+    )
   whole, left_out = tree.read(root)
   leave_out_others(whole, categories, list(used), left_out)
   return Found(tuple(categories), left_out)
@@ -126,15 +108,11 @@ def find_cifar10(root: Path, names: Sequence[str] = ()) -> Found:
   """Lists the images of every normal class, or of those named.
 
   Nothing but labels is read; pixels are, when they are asked for.
-
-  Raises:
-    ValueError, FileNotFoundError: If a file is not what it should be, or there
-      is no such class.
   """
-  require_known('CIFAR-10', names, CLASSES)
+  chosen = tree.choose('CIFAR-10', names, CLASSES)
   train, test = _images(root, TRAIN, 'train'), _images(root, TEST, 'test')
   found = []
-  for name in [one for one in CLASSES if not names or one in names]:
+  for name in chosen:
     own = tuple(image for image, label in train if label == name)
     if not own:
       raise ValueError(f'{root}: no training images of the class {name}')
@@ -157,17 +135,15 @@ def _images(
     for row, label in enumerate(records[:, 0].tolist()):
       name = CLASSES[label]
       place = PurePosixPath(f'cifar10/{split}/{name}/{len(found):05}.png')
-      read = functools.partial(_png, records, row)
+      read = functools.partial(_encoded, records, row)
       image = EmbeddedImage(place, str(root), read, _BYTES, (SIDE, SIDE))
       found.append((image, name))
   return found
 
 
-def _png(records: np.ndarray, row: int) -> bytes:
-  pixels = records[row, 1:].reshape(3, SIDE, SIDE).transpose(1, 2, 0)
-  file = io.BytesIO()
-  Image.fromarray(np.ascontiguousarray(pixels)).save(file, 'png')
-  return file.getvalue()
+def _encoded(records: np.ndarray, row: int) -> bytes:
+  planes = records[row, 1:].reshape(3, SIDE, SIDE)
+  return images.encoded(planes.transpose(1, 2, 0))
 
 
 def _open(path: Path) -> np.ndarray:

@@ -7,16 +7,15 @@ TensorFlow: encoded images go in, ArrayRecord files come out.
 import contextlib
 import io
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from simplenet_jax.console import Board, at_once, console
-from simplenet_jax.data import decoding, folder, images, public
+from simplenet_jax.data import decoding, folder, images, public, tree
 from simplenet_jax.data.category import Category, Sample
 from simplenet_jax.data.download import ARCHIVES, obtain
 from simplenet_jax.data.folder import MVTEC_AD
@@ -64,9 +63,8 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       license=ARCHIVES[self.DATA_SET].terms,
     )
 
-  def _find(self, dl_manager: Any, name: str) -> Sequence[Category]:
-    """Returns a config's categories, as files."""
-    raise NotImplementedError
+  # Returns a config's categories, as files.
+  _find: Callable[[Any, str], Sequence[Category]]
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
     assert self.builder_config  # All of ours have several.
@@ -156,15 +154,11 @@ def prepare(
 
   They are those named, else `all`, else every one. CIFAR-10 is downloaded into
   TFDS's `manual` directory where it is not there.
-
-  Raises:
-    ValueError: If there is no such config, its files are missing or not what
-      they should be, or something half-made is in its place.
   """
-  known = _configs(dataset)
-  public.require_known(dataset, names, known)
-  names = names or [ALL] * (ALL in known) or known
-  builders = [builder(dataset, name, tfds_dir) for name in names]
+  chosen = tree.choose(dataset, names, BUILDERS[dataset].builder_configs)
+  if not names and ALL in chosen:
+    chosen = [ALL]
+  builders = [builder(dataset, name, tfds_dir) for name in chosen]
   left = [found for found in builders if not _is_ready(found)]
   for found in builders:
     state = 'to be prepared' if found in left else 'is prepared'
@@ -185,10 +179,6 @@ def prepare(
         raise ValueError(f'{found.info.full_name}: {error}') from error
 
 
-def _configs(dataset: str) -> list[str]:
-  return [one.name for one in BUILDERS[dataset].BUILDER_CONFIGS]
-
-
 def _is_ready(found: _Builder) -> bool:
   return found.data_path.exists() and {'train', 'test'} <= {*found.info.splits}
 
@@ -200,21 +190,18 @@ def find_categories(
 
   Those named are taken from their own configs where these are prepared, else
   from `all`. Records are read once, for the names and sizes in them.
-
-  Raises:
-    ValueError, FileNotFoundError: If there is no such data set or category, or
-      its files are damaged or not prepared.
   """
   if dataset not in BUILDERS:
     raise ValueError(
       f'--config.data.dataset is {dataset!r}, none that TFDS can prepare; '
       f'choose one of {", ".join(BUILDERS)} or --config.data.source=folder'
     )
-  known = BUILDERS[dataset].CATEGORIES
-  public.require_known(dataset, names, known)
-  every = {name: builder(dataset, name, tfds_dir) for name in _configs(dataset)}
+  wanted = tree.choose(dataset, names, BUILDERS[dataset].CATEGORIES)
+  every = {
+    name: builder(dataset, name, tfds_dir)
+    for name in BUILDERS[dataset].builder_configs
+  }
   ready = [name for name, found in every.items() if _is_ready(found)]
-  wanted = [name for name in known if not names or name in names]
   own = [name for name in wanted if name in ready]
   if ALL in ready and not (names and own == wanted):
     return tuple(one for one in _read_all(every[ALL]) if one.name in wanted)
@@ -238,10 +225,7 @@ def _mask(sample: Sample) -> bytes:
       f'{sample.path}: a defective image without a mask; MVTec AD has one for '
       'each, in ground_truth'
     )
-  file = io.BytesIO()
-  black = np.zeros(images.check(sample.path).size, np.uint8)
-  Image.fromarray(black).save(file, 'png')
-  return file.getvalue()
+  return images.encoded(np.zeros(images.check(sample.path).size, np.uint8))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,9 +189,9 @@ def repeated(paths: Iterable[Any]) -> dict[Path, Path]:
   first, again = {}, {}
   for path in paths:
     found = path.stat()
-    file = (found.st_dev, found.st_ino) if found.st_ino else path.resolve()
-    if path != first.setdefault(file, path):
-      again[path] = first[file]
+    known = first.setdefault((found.st_dev, found.st_ino), path)
+    if path != known:
+      again[path] = known
   return again
 
 
@@ -202,9 +202,24 @@ def masks_beside(images: Collection[Path]) -> set[Path]:
   return {i for i in named if i.with_name(i.stem[: -len('_mask')]) in known}
 
 
+def choose(
+  where: object, names: Sequence[str], known: Iterable[str]
+) -> list[str]:
+  """Returns the known names that are chosen, or all; refuses others."""
+  by_form = {nfc(name): name for name in known}
+  wanted = {nfc(name) for name in names}
+  if unknown := sorted(wanted - by_form.keys()):
+    has = ', '.join(by_form.values())
+    raise ValueError(f'{where} has no {", ".join(unknown)}; there are {has}')
+  return [name for form, name in by_form.items() if form in wanted or not names]
+
+
+nfc = functools.partial(unicodedata.normalize, 'NFC')
+
+
 def same(name: str) -> str:
   """Returns what names have in common that differ in case or Unicode form."""
-  return unicodedata.normalize('NFC', name).casefold()
+  return nfc(name).casefold()
 
 
 def hints(folder: Folder) -> bool:
@@ -214,8 +229,7 @@ def hints(folder: Folder) -> bool:
 
 def ends_with(folder: Path, name: str) -> bool:
   """Returns whether a folder has a name, perhaps with those above it."""
-  form = functools.partial(unicodedata.normalize, 'NFC')
-  return form(f'/{folder.as_posix()}').endswith(form(f'/{name}'))
+  return nfc(f'/{folder.as_posix()}').endswith(nfc(f'/{name}'))
 
 
 def _words(name: str) -> list[str]:

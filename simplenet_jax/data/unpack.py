@@ -30,10 +30,6 @@ def unpack(archive: Path, aside: Path) -> Path:
 
   Returns the folder, below the empty one that is given, that holds everything,
   without a folder around all of it.
-
-  Raises:
-    ValueError: If it is no such archive, damaged, or breaks a rule.
-    OSError: If a file cannot be read or written.
   """
   size, root = archive.stat().st_size, aside / 'all'
   require_room(aside, size, f'what {archive.name} holds')
@@ -73,11 +69,8 @@ def unpack(archive: Path, aside: Path) -> Path:
 def staged(target: Path) -> Iterator[Path]:
   """Yields an empty folder beside the target, for this process alone.
 
-  It is removed in the end, with whatever was not moved out of it.
-
-  Raises:
-    ValueError: If the target is there and not empty, or another process makes
-      it.
+  It is removed in the end, with whatever was not moved out of it. A target that
+  holds something is refused.
   """
   empty = target.is_dir() and not any(target.iterdir())
   if os.path.lexists(target) and (target.is_symlink() or not empty):
@@ -122,9 +115,9 @@ def require_room(folder: Path, needed: int, purpose: str) -> None:
 
 def _entries(file: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes] | None]]:
   """Yields names, bytes at most and contents; a folder's content is None."""
-  start = file.read(2)
+  zipped = file.read(2) == b'PK'
   file.seek(0)
-  if start == b'PK':
+  if zipped:
     with zipfile.ZipFile(file) as archive:
       for info in archive.infolist():
         # Other systems than Unix leave the kind out.
@@ -158,11 +151,10 @@ def _write(root: Path, name: str, content: IO[bytes] | None) -> None:
     raise ValueError(f'an entry leads elsewhere, {name[:80]!a}')
   # Names that differ by capital letters alone may be one: the disk knows.
   try:
-    if not content:
-      (root / path).mkdir(parents=True, exist_ok=True)
-      return
-    (root / path).parent.mkdir(parents=True, exist_ok=True)
-    with content, (root / path).open('xb') as file:
-      shutil.copyfileobj(content, file)
+    folder = root / (path.parent if content else path)
+    folder.mkdir(parents=True, exist_ok=True)
+    if content:
+      with content, (root / path).open('xb') as file:
+        shutil.copyfileobj(content, file)
   except (FileExistsError, NotADirectoryError):
     raise ValueError(f'two entries named {name!a}') from None

@@ -25,7 +25,7 @@ import numpy as np
 
 from simplenet_jax import environment
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.data.loading import Decoder, processors
+from simplenet_jax.data.loading import Batches, batches, processors
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.layout import DeviceTask, RunInputs
 
@@ -81,7 +81,7 @@ class FeatureStore:
     self._free = list(range(task.rows))
     self._weights = jax.device_put(run.weights.state, task.device)
     self._waiting = {one.name: one for one in task.categories}
-    self._decoders: dict[str, Decoder] = {}
+    self._decoders: dict[str, Batches] = {}
     self._keys: dict[str, str] = {}
     self._open: dict[str, Features] = {}
     asked, self._cache = run.config.bank, None
@@ -268,9 +268,9 @@ class FeatureStore:
       if not (self._cache and self._cache.has(self._key(inputs))):
         self._decoders[inputs.name] = self._decoder(inputs)
 
-  def _decoder(self, inputs: Inputs) -> Decoder:
+  def _decoder(self, inputs: Inputs) -> Batches:
     run, size = self._run, self._run.config.backbone.batch_size
-    return Decoder(
+    return batches(
       inputs.pixels,
       inputs.images,
       size,

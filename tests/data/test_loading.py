@@ -28,7 +28,7 @@ def _mapping() -> int:
 )
 def test_every_image_once_and_in_order(count, size, workers, prefetch):
   batches = list(
-    loading.Decoder(_read, count, size, workers=workers, prefetch=prefetch)
+    loading.batches(_read, count, size, workers=workers, prefetch=prefetch)
   )
   assert [start for start, _ in batches] == list(range(0, count, size))
   for start, images in batches:
@@ -47,7 +47,7 @@ def test_an_error_comes_unchanged_with_its_own_batch():
       raise error
     return _read(index)
 
-  batches = loading.Decoder(read, 12, 2, workers=2)
+  batches = loading.batches(read, 12, 2, workers=2)
   assert [next(batches)[0] for _ in range(2)] == [0, 2]
   with pytest.raises(ValueError, match='image 5 is broken') as caught:
     next(batches)

@@ -135,7 +135,7 @@ def test_a_stopped_preparation_leaves_nothing(root, tmp_path, monkeypatch):
   [
     (['--categories=sofa'], 'mvtec_ad has no sofa'),
     (['--manual_dir=/none'], 'does not exist or is empt'),
-    (['--categories=pill'], 'no category pill'),
+    (['--categories=pill'], 'has no pill'),
     (['--categories=screw'], 'screw/1.0.0 is half-made; delete it'),
     (['--categories=cable'], 'spot/1.png: a defective image without a mask'),
   ],
