@@ -109,11 +109,9 @@ def test_the_next_command_is_one(server, tmp_path, monkeypatch):
     assert config.data.dataset == archive.name
     assert len(archive.sha256) == 64
   monkeypatch.chdir(tmp_path)
-  done = commands.run('download', '--dataset=visa')
-  assert done.status == 0, done.errors
-  assert_made(tmp_path / 'data' / 'visa')
-  last = done.told.splitlines()[-1]
+  last = download('data').told.splitlines()[-1]
   assert last == 'python -m simplenet_jax.main --config=configs/visa.py'
+  assert_made(tmp_path / 'data' / 'visa')
 
 
 def test_terms_are_accepted_before_anything_comes(server, root, tmp_path):
@@ -155,7 +153,6 @@ def test_a_given_archive_is_taken_and_stays(server, root, tmp_path):
     ('--archive=none.tar', 1, 'none.tar: No such file'),
     ('--archive=', 2, 'flag --archive=: must name a file'),
     ('--root=', 2, '--dataset, --root must be given'),
-    ('--dataset=mvtec', 2, 'should be one of <mvtec_ad|visa|btad|'),
   ],
 )
 def test_wrong_flags_are_told(server, root, flag, status, message):

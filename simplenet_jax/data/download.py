@@ -121,8 +121,8 @@ def obtain(
 def fetch(url: str, sha256: str, target: Path) -> None:
   """Downloads a file, or what an earlier call left missing of it.
 
-  Until it is whole it lies in `<target>.part`, which the next call completes. It
-  is deleted if its checksum is wrong then.
+  Until it is whole it lies in `<target>.part`, which the next call completes;
+  with a wrong checksum it is deleted.
   """
   if target.exists():
     return _verify(target, sha256, 'delete it and start again')

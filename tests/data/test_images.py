@@ -20,7 +20,8 @@ COLOUR = RNG.integers(0, 256, (13, 17, 3), np.uint8)
 GRAY16 = RNG.integers(0, 65536, (13, 17), np.uint16)
 
 
-def _save(path, pixels, mode=None, **options):
+def save(path, pixels, mode=None, **options):
+  path.parent.mkdir(parents=True, exist_ok=True)
   image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
   (image.convert(mode) if mode else image).save(path, **options)
   return path
@@ -53,7 +54,7 @@ MODES = [
 def test_8_bit_modes_become_what_pil_converts_them_to(
   tmp_path, mode, extension
 ):
-  path = _save(tmp_path / f'a.{extension}', COLOUR, mode)
+  path = save(tmp_path / f'a.{extension}', COLOUR, mode)
   with Image.open(path) as image:
     expected = np.asarray(image.convert('RGB'))
   np.testing.assert_array_equal(images.read_image(path), expected)
@@ -61,11 +62,11 @@ def test_8_bit_modes_become_what_pil_converts_them_to(
 
 def test_transparency_is_dropped_not_composited(tmp_path):
   pixels = np.dstack([COLOUR, np.zeros((13, 17), np.uint8)])
-  read = images.read_image(_save(tmp_path / 'a.png', pixels))
+  read = images.read_image(save(tmp_path / 'a.png', pixels))
   np.testing.assert_array_equal(read, COLOUR)
   palette = Image.fromarray(COLOUR).quantize(8)
   for transparency in (3, bytes(range(4))):
-    path = _save(tmp_path / 'a.png', palette, transparency=transparency)
+    path = save(tmp_path / 'a.png', palette, transparency=transparency)
     np.testing.assert_array_equal(
       images.read_image(path), palette.convert('RGB')
     )
@@ -76,7 +77,7 @@ def test_transparency_is_dropped_not_composited(tmp_path):
 def test_16_bits_keep_the_upper_eight_of_what_is_used(
   tmp_path, bits, extension
 ):
-  path = _save(tmp_path / f'a.{extension}', GRAY16 >> (16 - bits))
+  path = save(tmp_path / f'a.{extension}', GRAY16 >> (16 - bits))
   read = np.asarray(images.read_image(path, bits))
   np.testing.assert_array_equal(read, np.dstack([GRAY16 >> 8] * 3))
   assert images.check(path).gray_bits == bits
@@ -86,10 +87,10 @@ def test_16_bits_keep_the_upper_eight_of_what_is_used(
   path = write_wide(tmp_path / 'a.png', wide)
   np.testing.assert_array_equal(images.read_image(path), wide >> 8)
   # TIFFs of 32-bit integers are read within 16 bits.
-  path = _save(tmp_path / 'a.tif', GRAY16.astype(np.int32))
+  path = save(tmp_path / 'a.tif', GRAY16.astype(np.int32))
   read = np.asarray(images.read_image(path))
   np.testing.assert_array_equal(read[..., 0], GRAY16 >> 8)
-  _refused(_save(path, GRAY16.astype(np.int32) + 1000), 'at most 16 bits')
+  _refused(save(path, GRAY16.astype(np.int32) + 1000), 'at most 16 bits')
 
 
 @pytest.mark.parametrize('extension', ['jpg', 'png', 'tif', 'webp'])
@@ -97,11 +98,11 @@ def test_16_bits_keep_the_upper_eight_of_what_is_used(
 def test_images_are_turned_as_a_viewer_shows_them(
   tmp_path, extension, orientation
 ):
-  stored = _save(tmp_path / f'a.{extension}', COLOUR)
+  stored = save(tmp_path / f'a.{extension}', COLOUR)
   plain = Image.open(stored).convert('RGB')
   exif = Image.Exif()
   exif[0x0112] = orientation
-  path = _save(tmp_path / f'b.{extension}', COLOUR, exif=exif)
+  path = save(tmp_path / f'b.{extension}', COLOUR, exif=exif)
   # What the numbers mean: the sides where the stored first row and column are.
   names = 'FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE'
   turns = f'. {names} ROTATE_270 TRANSVERSE ROTATE_90'.split()
@@ -116,7 +117,7 @@ def test_images_are_turned_as_a_viewer_shows_them(
 def test_exif_data_behind_a_pngs_pixels_count_and_damaged_ones_do_not(tmp_path):
   exif = Image.Exif()
   exif[0x0112] = 6
-  path = _save(tmp_path / 'a.png', COLOUR)
+  path = save(tmp_path / 'a.png', COLOUR)
   content = path.read_bytes()
   end = content.index(b'IEND') - 4
   path.write_bytes(
@@ -124,7 +125,7 @@ def test_exif_data_behind_a_pngs_pixels_count_and_damaged_ones_do_not(tmp_path):
   )
   assert images.check(path)[:2] == ((17, 13), True)
   assert images.read_image(path).size == (13, 17)
-  path = _save(tmp_path / 'a.jpg', COLOUR, exif=b'Exif\0\0MM\0\x2a\xff')
+  path = save(tmp_path / 'a.jpg', COLOUR, exif=b'Exif\0\0MM\0\x2a\xff')
   assert images.check(path)[:2] == ((13, 17), False)
   assert images.read_image(path).size == (17, 13)
 
@@ -141,7 +142,7 @@ def test_not_an_image(tmp_path):
   path = tmp_path / 'a.png'
   path.write_text('no image at all')
   _refused(path, 'expected AVIF, BMP, .*WEBP')
-  _refused(_save(path, GRAY, format='EPS'), 'not a readable image')
+  _refused(save(path, GRAY, format='EPS'), 'not a readable image')
   path.write_bytes(b'')
   _refused(path, 'empty; replace')
   _refused(tmp_path, 'not a file')
@@ -152,9 +153,9 @@ def test_not_an_image(tmp_path):
 
 
 def test_images_of_too_many_pixels_are_refused(tmp_path, monkeypatch):
-  path = _save(tmp_path / 'a.png', Image.new('1', (2**14, 2**14 + 1)))
+  path = save(tmp_path / 'a.png', Image.new('1', (2**14, 2**14 + 1)))
   _refused(path, 'more than 268 million pixels; make it smaller, or cut it')
-  path = _save(path, COLOUR)
+  path = save(path, COLOUR)
   assert images.read_image(path).size == (17, 13)
   monkeypatch.setattr(decoding, 'MAX_PIXELS', 13 * 17 - 1)
   _refused(path, 'more than 0 million pixels')
@@ -163,12 +164,12 @@ def test_images_of_too_many_pixels_are_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize('extension', ['png', 'tif', 'webp'])
 def test_several_pictures_and_floats_are_refused(tmp_path, extension):
   options = {'save_all': True, 'append_images': [Image.fromarray(COLOUR[::-1])]}
-  path = _save(tmp_path / f'a.{extension}', COLOUR, **options)
+  path = save(tmp_path / f'a.{extension}', COLOUR, **options)
   _refused(path, 'holds 2 pictures')
   # A camera's JPEG may have a preview.
-  path = _save(tmp_path / 'a.jpg', COLOUR, format='MPO', **options)
+  path = save(tmp_path / 'a.jpg', COLOUR, format='MPO', **options)
   assert images.read_image(path).size == (17, 13)
-  path = _save(tmp_path / 'a.tif', GRAY.astype(np.float32))
+  path = save(tmp_path / 'a.tif', GRAY.astype(np.float32))
   _refused(path, 'floats')
   _refused(path, 'floats', read_mask)
 
@@ -177,7 +178,7 @@ def test_several_pictures_and_floats_are_refused(tmp_path, extension):
   'extension', ['png', 'bmp', 'tif', 'webp', 'jpg', 'gif']
 )
 def test_checking_finds_what_reading_would(tmp_path, extension):
-  path = _save(
+  path = save(
     tmp_path / f'a.{extension}', np.kron(COLOUR, np.ones((4, 4, 1), 'u1'))
   )
   content = path.read_bytes()
@@ -215,7 +216,7 @@ MASKS = {
 
 @pytest.mark.parametrize('mask', MASKS.values(), ids=MASKS.keys())
 def test_every_pixel_of_a_mask_that_is_not_black_is_defect(tmp_path, mask):
-  read, noisy = read_mask(_save(tmp_path / 'a.png', mask))
+  read, noisy = read_mask(save(tmp_path / 'a.png', mask))
   np.testing.assert_array_equal(read, DEFECT, strict=True)
   assert not noisy
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 from simplenet_jax.config import from_protocol
 from simplenet_jax.data import folder, inputs
 from simplenet_jax.data.frame import Frame
-from tests.data.test_images import write_wide
+from tests.data.test_images import save, write_wide
 
 FRAME = Frame.whole((40, 60), (20, 30))
 
@@ -27,12 +27,6 @@ def opened(root, data, *images):
     save(root / f'part/train/good/{index}.png', image)
   [category] = folder.find(root).categories
   return inputs.prepare(category, data)
-
-
-def save(path, image, **options):
-  path.parent.mkdir(parents=True, exist_ok=True)
-  Image.fromarray(image).save(path, **options)
-  return path
 
 
 def save_defect(root, name, mask):

@@ -181,23 +181,16 @@ def test_tfds_gives_the_results_of_the_folder(tmp_path, backbone):
   config = small.make_config(tmp_path / 'mvtec', backbone)
   config.seeds, config.train.epochs = (0,), 2
   config.data.held_out, config.data.held_out_least = 0.2, 1
-  config.evaluation.maps = True
   ours = train.train_and_evaluate(config, tmp_path / 'ours')
   config.data.source, config.data.dataset = 'tfds', 'mvtec_ad'
   config.data.root, config.data.tfds_dir = '', str(tmp_path / 'tfds')
   theirs = train.train_and_evaluate(config, tmp_path / 'theirs')
   for part in ('categories', 'selected_on_test', 'mean'):
     assert ours[part] == theirs[part]
-  maps = sorted(tmp_path.rglob('ours/**/*.tiff'))
-  assert len(maps) == 6
-  for path in maps:
-    other = tmp_path / 'theirs' / path.relative_to(tmp_path / 'ours')
-    assert path.read_bytes() == other.read_bytes()
   (card, weights), (other, others) = (
     file.load(tmp_path / run / 'detectors/bottle.safetensors')
     for run in ('ours', 'theirs')
   )
   assert card.thresholds.image == other.thresholds.image
   assert card.thresholds.images == 1
-  for key, value in weights.items():
-    assert (value == others[key]).all()
+  assert all((value == others[key]).all() for key, value in weights.items())
