@@ -22,14 +22,16 @@ _CONVOLUTION_PRECISION = {
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def matmul(x: jax.Array, w: jax.Array, precision: str) -> jax.Array:
+def _matmul(x: jax.Array, w: jax.Array, precision: str) -> jax.Array:
   """Multiplies rows `[..., inputs]` by a matrix `[inputs, outputs]`.
 
   The factors, and those of the gradients, are rounded to the precision, and
   products are summed in float32 at least.
   """
   return _product(x, w, ((x.ndim - 1,), (0,)), precision)
+
+
+matmul = jax.custom_vjp(_matmul, nondiff_argnums=(2,))
 
 
 def _forward(x, w, precision):

@@ -50,7 +50,7 @@ def gather(
   rows: jax.Array,
   y: jax.Array,
   x: jax.Array,
-  grid: tuple[int, int],
+  grid: tuple[int, ...],
 ) -> jax.Array:
   """Returns positions of images `[rows, h, w, channels]`, resized to `grid`."""
   # The four positions around each are gathered: no image is resized as a whole.

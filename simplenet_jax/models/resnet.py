@@ -7,6 +7,7 @@ convolutions; weights are a flat dictionary, `<torchvision's layer>.kernel` and
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -59,7 +60,8 @@ def layers(
     outputs = spec.channels(level)
     inner = outputs // 4 * spec.inner_factor if spec.bottleneck else outputs
     for index in range(spec.depths[level - 1]):
-      name, stride = f'layer{level}.{index}', _stride(level, index)
+      name = f'layer{level}.{index}'
+      stride = 2 if level > 1 and index == 0 else 1
       if spec.bottleneck:
         yield f'{name}.conv1', 1, (1, 1, inputs, inner)
         yield f'{name}.conv2', stride, (3, 3, inner, inner)
@@ -70,10 +72,6 @@ def layers(
       if stride > 1 or inputs != outputs:
         yield f'{name}.downsample', stride, (1, 1, inputs, outputs)
       inputs = outputs
-
-
-def _stride(level: int, index: int) -> int:
-  return 2 if level > 1 and index == 0 else 1
 
 
 def torch_names(layer: str) -> tuple[str, str]:
@@ -96,27 +94,21 @@ def apply(
 
   `convolve` maps a layer's name, its input and stride to its output.
   """
-  spec = ARCHITECTURES[architecture]
-
-  def block(x, level, index):
-    name, stride = f'layer{level}.{index}', _stride(level, index)
-    strides = (1, stride, 1) if spec.bottleneck else (stride, 1)
-    residual = x
-    if index == 0 and (level > 1 or spec.bottleneck):
-      residual = convolve(f'{name}.downsample', x, stride)
-    for i, each in enumerate(strides, start=1):
-      x = convolve(f'{name}.conv{i}', x, each)
-      x = relu(x if i < len(strides) else x + residual)
-    return x
-
-  x = max_pool(relu(convolve('conv1', images, 2)))
-  found = []
-  for level in range(1, max(levels) + 1):
-    for index in range(spec.depths[level - 1]):
-      x = block(x, level, index)
-    if level in levels:
-      found.append(x)
-  return tuple(found)
+  found, every = {}, layers(architecture, levels)
+  x = max_pool(relu(convolve(next(every)[0], images, 2)))
+  for block, parts in itertools.groupby(
+    every, lambda layer: layer[0].rpartition('.')[0]
+  ):
+    strides = {name: stride for name, stride, _ in parts}
+    residual, shortcut = x, f'{block}.downsample'
+    if stride := strides.pop(shortcut, None):
+      residual = convolve(shortcut, x, stride)
+    *first, last = strides
+    for name in first:
+      x = relu(convolve(name, x, strides[name]))
+    x = relu(convolve(last, x, strides[last]) + residual)
+    found[int(block[5])] = x  # After the last block, the level's.
+  return tuple(found[level] for level in sorted(levels))
 
 
 def fold(

@@ -106,23 +106,17 @@ def image_scores(patch_scores: ArrayLike) -> jax.Array:
   return jnp.max(jnp.asarray(patch_scores), axis=(-2, -1))
 
 
-def anomaly_map(
-  patch_scores: jax.Array, size: tuple[int, int], sigma: float
-) -> jax.Array:
-  """Upsamples and smooths patch scores, as the released `RescaleSegmentor`."""
-  rows, cols = (
-    resampling.upsampling_matrix(old, new, sigma)
-    for old, new in zip(patch_scores.shape, size, strict=True)
-  )
-  return resampling.separable(patch_scores, rows, cols)
-
-
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def anomaly_maps(
   patch_scores: ArrayLike, size: tuple[int, int], sigma: float = 4.0
 ) -> jax.Array:
-  """Returns `anomaly_map` of each image of a batch, `[batch, *size]`."""
-  return jax.vmap(lambda one: anomaly_map(one, size, sigma))(patch_scores)
+  """Upsamples and smooths scores of images, as released `RescaleSegmentor`."""
+  rows, cols = (
+    resampling.upsampling_matrix(old, new, sigma)
+    for old, new in zip(np.shape(patch_scores)[1:], size, strict=True)
+  )
+  separable = resampling.separable
+  return jax.vmap(lambda one: separable(one, rows, cols))(patch_scores)
 
 
 def detect(
@@ -138,9 +132,7 @@ def detect(
   """
   levels = features(network, weights, pixels, precision)
   scores = head.apply(weights, levels, network.level_offsets, precision)
-  maps = jax.vmap(
-    lambda grid: anomaly_map(grid, network.size, network.smoothing)
-  )(scores)
+  maps = anomaly_maps(scores, network.size, network.smoothing)
   return maps, image_scores(scores)
 
 

@@ -126,11 +126,7 @@ class ResNet(nnx.Module):
       architecture: A key of `resnet.ARCHITECTURES`.
       levels: Any of 1, 2 and 3; nothing above the highest is built.
       rngs: Randomness for the initial weights.
-
-    Raises:
-      ValueError: For an unknown architecture or level.
     """
-    resnet.check(architecture, levels, 'zeros')
     spec = resnet.ARCHITECTURES[architecture]
     self.levels = tuple(levels)
     self.conv1 = _conv(3, spec.width, 7, 2, rngs)

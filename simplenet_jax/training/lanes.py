@@ -15,7 +15,7 @@ import numpy as np
 
 from simplenet_jax.models import resampling
 from simplenet_jax.training import step
-from simplenet_jax.training.step import HeadState, Recipe, StepMetrics
+from simplenet_jax.training.step import METRICS, HeadState, Recipe
 
 SCORED = 8  # Images whose patches are scored at a time.
 
@@ -59,12 +59,12 @@ def advance(
   levels: Levels,
   inputs: StepInputs,
   count: jax.Array,
-) -> tuple[HeadState, StepMetrics]:
+) -> tuple[HeadState, jax.Array]:
   """Trains every lane's head for `count` of the steps of `inputs`.
 
   The states, each leaf with the lanes axis first, are donated. `count`, int32,
-  is not static: one program serves all. Returns the new states, and metrics
-  `[lanes, steps]`, zero from `count` on.
+  is not static: one program serves all. Returns the new states, and `METRICS`,
+  `[lanes, steps, 3]`, zero from `count` on.
   """
   lanes, steps, _ = inputs.rows.shape
 
@@ -86,14 +86,10 @@ def advance(
     states, metrics = _side_by_side(one_step, lanes)(
       states, rows, valid, inputs.keys, inputs.first + i, inputs.sigma, rate
     )
-    logged = jax.tree.map(
-      lambda table, value: table.at[:, i].set(value), logged, metrics
-    )
-    return states, logged
+    return states, logged.at[:, i].set(metrics)
 
-  empty = jnp.zeros((lanes, steps), jnp.float32)
-  start = (states, StepMetrics(empty, empty, empty))
-  return jax.lax.fori_loop(0, count, body, start)
+  logged = jnp.zeros((lanes, steps, len(METRICS)), jnp.float32)
+  return jax.lax.fori_loop(0, count, body, (states, logged))
 
 
 @functools.partial(jax.jit, static_argnames='recipe')

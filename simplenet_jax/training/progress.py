@@ -5,19 +5,18 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from simplenet_jax.console import Board
 from simplenet_jax.training.job import Job
-from simplenet_jax.training.step import HeadState, Tree
+from simplenet_jax.training.step import METRICS, HeadState, Tree
 
 if TYPE_CHECKING:
   import tensorboardX
 
-METRICS = ('loss', 'p_normal', 'p_counterfeit')
 _LEARNED_LOSS = 0.95  # Of guessing's; what lies below has learned something.
 _LEARNED_SHARE = 0.05  # Of patches beyond their margin, of one kind at least.
 
@@ -105,7 +104,7 @@ def unlearned(progress: HeadProgress, loss: str, margin: float) -> str:
   )
 
 
-def _named(tree: Tree) -> tuple[dict[str, Tree], jax.tree_util.PyTreeDef]:
+def _named(tree: Tree) -> tuple[dict[str, Tree], Any]:
   paths, structure = jax.tree_util.tree_flatten_with_path(tree)
   keystr = jax.tree_util.keystr
   return {keystr(p, simple=True, separator='.'): x for p, x in paths}, structure

@@ -17,6 +17,11 @@ from simplenet_jax.models.head import Head
 
 Tree = Any  # A nest of dicts with arrays as leaves.
 
+# What is logged of a step: its loss, before the update, and which share of
+# normal and of counterfeit patches lies beyond their margins (the released
+# code's `p_true` and `p_fake`).
+METRICS = ('loss', 'p_normal', 'p_counterfeit')
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -34,16 +39,6 @@ class HeadState:
     if self.average is not None:
       return self.average
     return {'params': self.params, 'stats': self.stats}
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class StepMetrics:
-  """What is logged of a step; scalars, or arrays of them after a scan."""
-
-  loss: jax.Array  # Before the update.
-  p_normal: jax.Array  # Share of normal patches beyond their margin, in [0, 1].
-  p_counterfeit: jax.Array  # The same of counterfeit patches.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +135,8 @@ def train_step(
   valid: jax.Array,
   noise: jax.Array,
   rate: jax.Array | float = 1.0,
-) -> tuple[HeadState, StepMetrics]:
-  """Updates one head on one batch; its average stays as it is.
+) -> tuple[HeadState, jax.Array]:
+  """Updates one head on one batch, its average aside; returns `METRICS`, too.
 
   Levels are `[batch, h, w, channels]`; `valid`, `[batch]`, is 1 for images and
   0 for padding; noise, `[batch, H, W, dim]`, is added to adapted features; the
@@ -154,10 +149,10 @@ def train_step(
     patches = normal.size // valid.size
     weights = (valid / (jnp.sum(valid) * patches))[:, None, None]
     loss = recipe.loss(normal, counterfeit, weights, recipe.margin)
-    shares = heads.shares_beyond_margin(
-      normal, counterfeit, weights, recipe.margin
-    )
-    return loss, (split(head)[2], StepMetrics(loss, *shares))
+    p_normal = jnp.sum(weights * (normal >= recipe.margin))
+    p_counterfeit = jnp.sum(weights * (counterfeit < -recipe.margin))
+    metrics = jnp.stack([loss, p_normal, p_counterfeit])
+    return loss, (split(head)[2], metrics)
 
   gradients, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.params)
   updates, opt_state = recipe.optimizer.update(

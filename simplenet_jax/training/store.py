@@ -149,7 +149,7 @@ class FeatureStore:
 
   def _load(self, inputs: Inputs) -> None:
     count = min(inputs.images, self._task.rows)
-    levels = self._from_cache(inputs) if self._cache else None
+    levels = self._from_cache(self._cache, inputs) if self._cache else None
     if count < inputs.images:
       levels = levels or self._on_host(inputs)
     taken, self._free = self._free[:count], self._free[count:]
@@ -181,14 +181,16 @@ class FeatureStore:
       moments.append([np.asarray(one)[: len(some)] for one in found])
     return bank.spread(moments)
 
-  def _from_cache(self, inputs: Inputs) -> Levels | None:
+  def _from_cache(
+    self, cache: bank.FeatureCache, inputs: Inputs
+  ) -> Levels | None:
     """Returns features from the cache, which is filled where it lacks them."""
     key, kind = self._key(inputs), layout.row_type(self._task.shapes)
-    found = self._cache.read(key, kind, inputs.images)
+    found = cache.read(key, kind, inputs.images)
     if found is not None:
       self._run.on_batch(inputs.name, inputs.images, inputs.images)
       return _levels(found)
-    with self._cache.filled(key, kind, inputs.images) as empty:
+    with cache.filled(key, kind, inputs.images) as empty:
       return None if empty is None else self._fill(inputs, empty)
 
   def _key(self, inputs: Inputs) -> str:

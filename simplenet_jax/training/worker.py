@@ -19,8 +19,8 @@ from simplenet_jax.console import first_line
 from simplenet_jax.training import bank, lanes, step
 from simplenet_jax.training.job import Job, batches, rates, scoring_period
 from simplenet_jax.training.layout import DeviceTask, RunInputs
-from simplenet_jax.training.progress import METRICS, HeadProgress, flat, unflat
-from simplenet_jax.training.step import HeadState, StepMetrics, Tree
+from simplenet_jax.training.progress import HeadProgress, flat, unflat
+from simplenet_jax.training.step import HeadState, Tree
 from simplenet_jax.training.store import Features, FeatureStore, Interrupted
 
 # What makes a category fail and lets the others go on.
@@ -55,7 +55,7 @@ class ActiveHead:
 # What will come of a chunk of steps for one head: scores of the test images if
 # an evaluation was due, its state if it is to be saved, its weights if it ends.
 Outcome = tuple[ActiveHead, list[jax.Array], HeadState | None, Tree | None]
-Chunk = tuple[int, StepMetrics, list[Outcome]]  # The first are its steps.
+Chunk = tuple[int, jax.Array, list[Outcome]]  # The first are its steps.
 
 
 class DeviceLoop:
@@ -256,7 +256,7 @@ class DeviceLoop:
   def _collect(self, chunk: Chunk) -> None:
     """Reads what has come of a chunk, a few moments later."""
     count, metrics, outcomes = chunk
-    values = np.stack([np.asarray(getattr(metrics, n)) for n in METRICS])
+    values = np.asarray(metrics)
     now = time.monotonic()
     per_step, self._read = (now - self._read) / count, now
     # Not more than double: the first call compiles.
@@ -265,7 +265,7 @@ class DeviceLoop:
     # whole, and they can be saved.
     for head, scores, _, _ in outcomes:
       if not head.progress.error:
-        self._add(head, values[:, head.lane, :count], scores)
+        self._add(head, values[head.lane, :count].T, scores)
     for head, _, state, weights in outcomes:
       progress = head.progress
       if progress.error:

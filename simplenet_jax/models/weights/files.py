@@ -15,7 +15,7 @@ import safetensors
 from huggingface_hub import constants, utils
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from simplenet_jax.console import console
+from simplenet_jax.console import console, first_line
 
 FLAG = '--config.backbone.weights'
 SUFFIXES = ('.safetensors', '.pth', '.pt')
@@ -76,14 +76,10 @@ def _download(repository: str, flag: str) -> Path:
     uncached = isinstance(error, LocalEntryNotFoundError)
     cause = (uncached and error.__cause__) or error
     raise FileNotFoundError(
-      f'{repository}: cannot download {_ON_HUB} from {constants.ENDPOINT} '
-      f'({_brief(cause)}); get the file elsewhere and give {flag}=PATH'
+      f'{repository}: cannot download {_ON_HUB} from {constants.ENDPOINT} ('
+      f'{type(cause).__name__}: {first_line(cause)}); get the file elsewhere '
+      f'and give {flag}=PATH'
     ) from error
-
-
-def _brief(error: BaseException) -> str:
-  lines = str(error).strip().splitlines() or ['no details']
-  return f'{type(error).__name__}: {lines[0]}'
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], str]:
@@ -127,7 +123,8 @@ def _damage(error: Exception) -> str:
       'damaged, or not a file of named tensors alone (Python objects are never '
       'loaded, they could run code); save a state_dict'
     )
-  return f'damaged, or not a file of named tensors ({_brief(error)})'
+  kind, said = type(error).__name__, first_line(error)
+  return f'damaged, or not a file of named tensors ({kind}: {said})'
 
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
