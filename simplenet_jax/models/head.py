@@ -30,19 +30,18 @@ EPSILON = 1e-5  # Of BatchNorm.
 
 
 def _linear(
-  inputs: int, outputs: int, *, bias: bool, dtype: jnp.dtype, rngs: nnx.Rngs
+  inputs: int, outputs: int, *, bias: bool, rngs: nnx.Rngs
 ) -> nnx.Linear:
   """Returns a layer with torch's initial distributions."""
   bound = inputs**-0.5
 
-  def torch_bias(key, shape, dtype=dtype):
+  def torch_bias(key, shape, dtype):
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
   return nnx.Linear(
     inputs,
     outputs,
     use_bias=bias,
-    param_dtype=dtype,
     kernel_init=_xavier_normal,
     bias_init=torch_bias,
     rngs=rngs,
@@ -52,11 +51,11 @@ def _linear(
 class BatchNorm(nnx.Module):
   """torch's `BatchNorm1d` over rows, of which padding does not count."""
 
-  def __init__(self, features: int, *, dtype: jnp.dtype):
-    self.scale = nnx.Param(jnp.ones(features, dtype))
-    self.bias = nnx.Param(jnp.zeros(features, dtype))
-    self.mean = nnx.BatchStat(jnp.zeros(features, dtype))
-    self.var = nnx.BatchStat(jnp.ones(features, dtype))
+  def __init__(self, features: int):
+    self.scale = nnx.Param(jnp.ones(features))
+    self.bias = nnx.Param(jnp.zeros(features))
+    self.mean = nnx.BatchStat(jnp.zeros(features))
+    self.var = nnx.BatchStat(jnp.ones(features))
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Normalises `[..., features]` with the running statistics."""
@@ -91,11 +90,11 @@ class BatchNorm(nnx.Module):
 class Discriminator(nnx.Module):
   """Linear, BatchNorm, LeakyReLU, linear to one logit without a bias."""
 
-  def __init__(self, inputs: int, hidden: int, precision: str, **options: Any):
+  def __init__(self, inputs: int, hidden: int, precision: str, rngs: nnx.Rngs):
     self.precision = precision
-    self.first = _linear(inputs, hidden, bias=True, **options)
-    self.norm = BatchNorm(hidden, dtype=options['dtype'])
-    self.tail = _linear(hidden, 1, bias=False, **options)
+    self.first = _linear(inputs, hidden, bias=True, rngs=rngs)
+    self.norm = BatchNorm(hidden)
+    self.tail = _linear(hidden, 1, bias=False, rngs=rngs)
 
   def finish(self, normalised: jax.Array) -> jax.Array:
     """Maps normalised hidden units `[..., hidden]` to logits `[...]`."""
@@ -114,7 +113,6 @@ class Head(nnx.Module):
     adaptor: str = 'linear',
     adaptor_bias: bool = True,
     hidden: int = 1024,
-    dtype: jnp.dtype = jnp.float32,
     precision: str = 'float32',
     rngs: nnx.Rngs,
   ):
@@ -123,13 +121,11 @@ class Head(nnx.Module):
     self.precision = precision
     self.adaptor = nnx.List(
       [
-        _linear(dim, dim, bias=adaptor_bias, dtype=dtype, rngs=rngs)
+        _linear(dim, dim, bias=adaptor_bias, rngs=rngs)
         for _ in range(ADAPTORS[adaptor])
       ]
     )
-    self.discriminator = Discriminator(
-      dim, hidden, precision, dtype=dtype, rngs=rngs
-    )
+    self.discriminator = Discriminator(dim, hidden, precision, rngs)
 
   def __call__(self, levels: Sequence[jax.Array]) -> jax.Array:
     """Returns logits `[batch, H, W]`, positive for normal."""

@@ -147,20 +147,49 @@ def test_an_error_while_one_head_is_saved_leaves_the_others_saved(
   assert saved == {f'seed-{n}' for n in range(3) if n != failed[0].seed}
 
 
-@pytest.mark.parametrize(('stop_after', 'lanes'), [(1, 1), (14, 3)])
+# What a recipe can have beside the protocols.
+DRAWN = {
+  'train.patches': 5,
+  'train.average': 4.0,
+  'train.schedule': 'cosine',
+  'train.warmup': 0.1,
+  'train.noise': 'relative',
+  'train.sigma': 0.3,
+}
+
+
+@pytest.mark.parametrize(
+  ('stop_after', 'lanes', 'recipe'), [(1, 1, {}), (14, 3, {}), (2, 1, DRAWN)]
+)
 def test_a_stopped_training_goes_on_elsewhere(
-  config, stop_after, lanes, tmp_path
+  config, stop_after, lanes, recipe, tmp_path
 ):
+  config.update_from_flattened_dict(recipe)
   config.engine.checkpoint_seconds = 0.0
   config.engine.devices, config.engine.lanes = 2, lanes
   whole = Ran(config)
   first = Ran(config, workdir=tmp_path, stop_after=stop_after)
   assert len(first.heads) < len(whole.heads)
   config.engine.devices = 1
+  if recipe:
+    room_for(config, whole, 11)
   resumed = Ran(config, workdir=tmp_path)
   assert resumed.resumed
   assert resumed.tasks[0].lanes == lanes
+  assert bool(resumed.tasks[0].streamed) == bool(recipe)
   assert resumed == whole
+
+
+def test_relative_noise_is_in_units_of_the_spread(config, monkeypatch):
+  config.data.categories, config.seeds = ('nut',), (0,)
+  config.train.noise, config.train.sigma = 'relative', 0.3
+  measure, found = bank.spread, []
+  monkeypatch.setattr(
+    bank, 'spread', lambda parts: found.append(measure(parts)) or found[-1]
+  )
+  relative = Ran(config)
+  config.train.noise, config.train.sigma = 'absolute', 0.3 * found[0]
+  assert Ran(config) == relative
 
 
 def test_a_stop_ends_an_extraction(config):

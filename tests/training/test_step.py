@@ -2,63 +2,44 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
+from simplenet_jax.config import from_protocol
 from simplenet_jax.models import head as heads
-from simplenet_jax.models.head import Head
 from simplenet_jax.training import step
+from simplenet_jax.training.progress import flat, unflat
 
-STEPS, ROWS, DIM, HIDDEN = 40, 32, 24, 16
+ROWS, DIM, HIDDEN = 32, 24, 16
+BLOCK = 'discriminator.body.block1'
+NAMES = {
+  'params.adaptor.0.kernel': 'adaptor.layers.0fc.weight',
+  'params.adaptor.0.bias': 'adaptor.layers.0fc.bias',
+  'params.discriminator.first.kernel': f'{BLOCK}.0.weight',
+  'params.discriminator.first.bias': f'{BLOCK}.0.bias',
+  'params.discriminator.norm.scale': f'{BLOCK}.1.weight',
+  'params.discriminator.norm.bias': f'{BLOCK}.1.bias',
+  'params.discriminator.tail.kernel': 'discriminator.tail.weight',
+  'stats.discriminator.norm.mean': f'{BLOCK}.1.running_mean',
+  'stats.discriminator.norm.var': f'{BLOCK}.1.running_var',
+}
 
 
 def from_torch(golden, prefix, dtype):
-  """Arranges a recorded torch state dict as parameters and statistics."""
-
-  def get(name):
-    return jnp.asarray(golden[prefix + name], dtype)
-
-  block = 'discriminator.body.block1.'
-  params = {
-    'adaptor': {
-      0: {
-        'kernel': get('adaptor.layers.0fc.weight').T,
-        'bias': get('adaptor.layers.0fc.bias'),
-      }
-    },
-    'discriminator': {
-      'first': {
-        'kernel': get(block + '0.weight').T,
-        'bias': get(block + '0.bias'),
-      },
-      'norm': {'scale': get(block + '1.weight'), 'bias': get(block + '1.bias')},
-      'tail': {'kernel': get('discriminator.tail.weight').T},
-    },
+  """Returns what a recorded torch state dict is in a head, by name."""
+  return {
+    name: np.asarray(golden[prefix + theirs], dtype).T
+    for name, theirs in NAMES.items()
   }
-  norm = {
-    'mean': get(block + '1.running_mean'),
-    'var': get(block + '1.running_var'),
-  }
-  return params, {'discriminator': {'norm': norm}}
 
 
 def train(golden, dtype):
   """Repeats the recorded steps; each row of features is an image of 1 x 1."""
-  head = Head(DIM, hidden=HIDDEN, dtype=dtype, rngs=nnx.Rngs(0))
-  names = ('optimizer', 'learning_rate', 'weight_decay')
-  optimizer = step.join_optimizers(
-    adaptor=tuple(zip(names, ('adamw', 1e-4, 1e-2), strict=True)),
-    discriminator=tuple(zip(names, ('adam', 2e-4, 1e-5), strict=True)),
-  )
-  recipe = step.Recipe(
-    new_head=lambda rngs: head,
-    graph=step.split(head)[0],
-    dim=DIM,
-    optimizer=optimizer,
-    loss=heads.truncated_l1,
-    margin=0.5,
-  )
-  params, stats = from_torch(golden, '', dtype)
-  state = step.HeadState(params, stats, optimizer.init(params))
+  config = from_protocol()
+  config.patch.target_dim, config.head.hidden = DIM, HIDDEN
+  recipe = step.make_recipe(config, (0,))
+  fresh = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
+  start = unflat(from_torch(golden, '', dtype), fresh.weights_to_score)
+  optimizer = recipe.optimizer.init(start['params'])
+  state = step.HeadState(**start, opt_state=optimizer)
   features, noise = (
     jnp.asarray(golden[name], dtype)[:, :, None, None]
     for name in ('features', 'noise')
@@ -85,12 +66,9 @@ def test_forty_steps_match_released_code(shared, name):
     np.testing.assert_allclose(
       np.ravel(scores), golden['final_scores'], atol=1e-9
     )
-    expected = from_torch(golden, 'final.', jnp.float64)
-    jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9),
-      (state.params, state.stats),
-      expected,
-    )
+    found = flat(state.weights_to_score)
+    for name, value in from_torch(golden, 'final.', np.float64).items():
+      np.testing.assert_allclose(found[name], value, atol=1e-9)
   _, metrics, _ = train(golden, jnp.float32)
   np.testing.assert_allclose(metrics[:, 0], golden['losses'], atol=1e-5)
 

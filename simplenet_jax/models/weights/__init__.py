@@ -25,10 +25,7 @@ Tensors = Mapping[str, np.ndarray]
 # The noise level of the paper (sigma = .015) belongs to torchvision's first
 # ImageNet weights, which are these; other weights have another feature scale.
 DEFAULT_WEIGHTS = {
-  'resnet18': 'timm/resnet18.tv_in1k',
-  'resnet50': 'timm/resnet50.tv_in1k',
-  'resnet101': 'timm/resnet101.tv_in1k',
-  'wide_resnet50_2': 'timm/wide_resnet50_2.tv_in1k',
+  **{name: f'timm/{name}.tv_in1k' for name in resnet.ARCHITECTURES},
   'demo_resnet': 'demo',
 }
 

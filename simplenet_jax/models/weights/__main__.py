@@ -10,13 +10,11 @@ the names of torchvision.
 import collections
 from pathlib import Path
 
-import numpy as np
-import safetensors.numpy
 from absl import flags
 
 from simplenet_jax import cli
 from simplenet_jax.console import console
-from simplenet_jax.files import atomic_write, refuse_existing
+from simplenet_jax.files import atomic_write, refuse_existing, write_arrays
 from simplenet_jax.models import resnet, weights
 from simplenet_jax.models.weights import files
 
@@ -63,12 +61,8 @@ def main() -> None:
   console.print(f'  sha256   {sha256}')
   console.print(f'  tensors  {len(tensors)} ({counts}), {size:.1f} MB')
   if output:
-    # Views of other layouts would be written wrongly; ascontiguousarray would
-    # give single numbers an axis.
-    ordered = {k: np.asarray(v, order='C') for k, v in tensors.items()}
-    content = safetensors.numpy.save(ordered, {'format': 'pt'})
     with atomic_write(output) as aside:
-      aside.write_bytes(content)
+      write_arrays(aside, tensors, {'format': 'pt'})
     console.print(f'Wrote {len(tensors)} tensors to {output}')
 
 
