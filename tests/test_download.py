@@ -88,7 +88,6 @@ def test_it_downloads_and_unpacks_once_and_says_how_to_go_on(server, root):
     f'visa to {root}/visa/',
     '  CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)',
   ]
-  assert lines[2].startswith('  cite Zou et al., ')
   assert lines[3] == '  downloads images.tar, 0.3 MB'
   assert lines[-2].startswith('  deletes ')
   assert lines[-1] == (

@@ -14,6 +14,7 @@ from PIL import Image
 from simplenet_jax.detection.thresholds import NONE
 from simplenet_jax.detector import Detector
 from tests import commands
+from tests.data.serving import contents
 from tests.detection import detectors
 
 OUTLINE = (0, 255, 110)
@@ -52,11 +53,6 @@ def read_table(folder):
     rows = list(csv.DictReader(file))
   assert list(rows[0]) == ['path', 'score', 'threshold', 'verdict', 'time']
   return rows
-
-
-def files_in(folder):
-  found = (path for path in folder.rglob('*') if path.is_file())
-  return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def predict(detector, given, output, *more):
@@ -122,7 +118,7 @@ def test_predictions_alone_are_replaced(bare, good, tmp_path):
   assert 'pictures would be replaced but holds' in done.error
   done = predict(bare, good / '0.png', out, '--overwrite')
   assert done.status == 0, done.errors
-  assert files_in(out) == [
+  assert sorted(contents(out)) == [
     'notes.txt',
     'pictures/gasket/test/crack/0.png',
     'predictions.csv',
@@ -239,4 +235,7 @@ def test_a_signal_leaves_a_whole_table(bare, tmp_path):
   # Whole: every row is complete, and everything written is in the table.
   names = [f'{index:04}' for index in range(len(rows))]
   assert [row['path'] for row in rows] == [f'{images}/{n}.png' for n in names]
-  assert files_in(out) == [*(f'maps/{n}.tiff' for n in names), table.name]
+  assert sorted(contents(out)) == [
+    *(f'maps/{n}.tiff' for n in names),
+    table.name,
+  ]

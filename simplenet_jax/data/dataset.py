@@ -43,6 +43,11 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
         f'rename it (at most {_LONGEST_NAME} bytes), or choose others with '
         '--config.data.categories'
       )
+    if one.drawn:
+      console.print(
+        f'  {one.name}: {one.drawn} of its good images (a fifth), drawn at '
+        'random by its name, are tested on beside the defects'
+      )
     readable, checked = _check(one, data, found.left_out, whole=whole)
     held = hold_out(readable, data.held_out, data.held_out_least)
     if data.held_out and not held.validation:
@@ -55,12 +60,6 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
   rows, lines = files.tell(uses, found.left_out, root)
   where = data.dataset if data.source == 'tfds' else root
   console.print(f'Images of {where}\n{lines}')
-  for one in found.categories:
-    if one.drawn:
-      console.print(
-        f'  {one.name}: {one.drawn} of its good images (a fifth), drawn at '
-        'random by its name, are tested on beside the defects'
-      )
   return DataSet(opened, rows)
 
 

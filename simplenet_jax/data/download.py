@@ -198,11 +198,11 @@ def _receive(url: str, file: IO[bytes], target: Path) -> str:
     here = f', {amount(have)} are here' if have else ''
     console.print(f'  downloads {target.name}, {amount(size)}{here}')
     require_room(target.parent, size - have, target.name)
-    try:
+    with contextlib.suppress(urllib3.exceptions.HTTPError):
       _append(file, size, response.raw)
-    except urllib3.exceptions.HTTPError:
-      return f'{host} broke off'
-  return f'{host} broke off' if file.tell() < size else ''
+      if file.tell() >= size:
+        return ''
+  return f'{host} broke off'
 
 
 def _append(file: IO[bytes], size: int, raw: urllib3.BaseHTTPResponse) -> None:

@@ -77,7 +77,7 @@ def test_features_that_noise_cannot_follow_are_told(value, message):
 
 
 def golden_case(shared, network):
-  """Returns recorded values, the config and the two images they belong to."""
+  """Returns recorded values, the config and the two images, read the same."""
   golden = np.load(shared(f'golden/features_{network}.npz'))
   config = from_protocol()
   for field in ('resize', 'crop'):
@@ -91,6 +91,10 @@ def golden_case(shared, network):
       (picture.height, picture.width), config.data.resize, config.data.crop
     )
     pixels.append(frame.image_to_input(picture))
+  inputs = np.moveaxis(images.normalize(np.stack(pixels)), -1, 1)
+  np.testing.assert_array_equal(
+    inputs[..., ::37, ::41], golden['pixels'], strict=True
+  )
   return golden, config, np.stack(pixels)
 
 
