@@ -123,26 +123,14 @@ def test_a_run_says_what_it_changes_in_its_protocol():
     ({'seeds': 7}, '--config.seeds is 7, expected a tuple'),
     ({'backbone.padding': 'zeros'}, 'backbone.probe needs .*padding=reflect'),
     ({'train.epochs': 0, 'train.batch_size': 0}, 'epochs is 0.*; .*size is 0'),
-    (
-      {'seeds': (1, 1)},
-      r'--config.seeds is \(1, 1\), expected one or more d',
-    ),
-    (
-      {'seeds': ('a', 2)},
-      'expected one or more different whole numbers from 0',
-    ),
-    (
-      {'seeds': (2**32,)},
-      'expected one or more different whole numbers from 0',
-    ),
+    ({'seeds': (1, 1)}, r'--config.seeds is \(1, 1\), expected one or more d'),
+    ({'seeds': ('a', 2)}, 'expected one or more different whole numbers from'),
+    ({'seeds': (2**32,)}, 'expected one or more different whole numbers from'),
     ({'precision': 'float64'}, "is 'float64', expected one of float32, tensor"),
     ({'data.crop': 5}, '--config.data.crop is 5, expected 0, or from 32 to 16'),
     ({'data.categories': (1,)}, r'categories is \(1,\), expected names, such'),
     ({'backbone.levels': ('2+3',)}, "is .'2.3',., expected "),
-    (
-      {'train.sigma': float('nan')},
-      '--config.train.sigma is nan, expected ab',
-    ),
+    ({'train.sigma': float('nan')}, '--config.train.sigma is nan, expected a'),
     ({'train.warmup': 1.0}, '--config.train.warmup is 1.0, expected from 0 to'),
   ],
 )

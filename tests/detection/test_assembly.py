@@ -169,18 +169,8 @@ NORM = 'body.block1.1'
       r'adaptor.0.kernel is \[9, 24\], expected \[24, 24\]; set '
       r'--config\.patch\.target_dim',
     ),
-    (
-      'discriminator',
-      f'{NORM}.weight',
-      torch.zeros(1, HIDDEN),
-      'scale is .*8, 1',
-    ),
-    (
-      'discriminator',
-      f'{NORM}.bias',
-      torch.full((HIDDEN,), torch.nan),
-      'finite',
-    ),
+    ('discriminator', f'{NORM}.weight', torch.zeros(1, HIDDEN), 'is .*8, 1'),
+    ('discriminator', f'{NORM}.bias', torch.full((HIDDEN,), torch.nan), 'fini'),
     ('discriminator', 'tail.weight', 'text', 'tail.weight is not finite'),
   ],
 )

@@ -173,7 +173,6 @@ def test_a_tensor_that_does_not_fit_is_refused(tmp_path, name, change):
     ('thresholds.image', 100.0, 'its checksum differs'),
     ('network.target_dim', 9, 'head.first.kernel is missing or of another'),
     ('format', 'simplenet-jax detector 9', 'upgrade'),
-    ('heads', 0, 'make no sense'),
   ],
 )
 def test_an_edited_card_is_refused(saved, path, value, message):

@@ -32,13 +32,9 @@ def files_of_every_mode(folder, size, rng):
   noise = rng.integers(0, 256, (height, width, 4), np.uint8)
   rgb = Image.fromarray(noise[..., :3])
   deep = noise[..., 0].astype(np.uint16) * 256 + noise[..., 1]
-  images = {
-    'rgb.png': rgb,
-    'rgba.png': Image.fromarray(noise),
-    'deep.png': Image.fromarray(deep),
-  }
-  for name, image in images.items():
-    image.save(folder / name)
+  rgb.save(folder / 'rgb.png')
+  Image.fromarray(noise).save(folder / 'rgba.png')
+  Image.fromarray(deep).save(folder / 'deep.png')
   turned = Image.Exif()
   turned[0x0112] = 6  # To be turned by a quarter.
   rgb.save(folder / 'turned.jpg', exif=turned)
