@@ -215,19 +215,16 @@ class ConfigFile(flags.ArgumentParser):
       )
     check_fields(config, self.model)
     for match in filter(None, map(_OVERRIDE.match, _arguments)):
-      self._check_override(match[1])
+      path = match[1]
+      if below := [one for one in self.fields if one.startswith(f'{path}.')]:
+        raise ValueError(
+          f'--config.{path} is a section; set its fields, as in '
+          f'--config.{below[0]}=...'
+        )
+      if path not in self.fields:
+        meant = suggestion(path, self.fields)
+        raise ValueError(f'there is no --config.{path}{meant}')
     return config.lock()
-
-  def _check_override(self, path: str) -> None:
-    """Refuses `--config.<path>` of a field that there is not."""
-    if below := [one for one in self.fields if one.startswith(f'{path}.')]:
-      raise ValueError(
-        f'--config.{path} is a section; set its fields, as in '
-        f'--config.{below[0]}=...'
-      )
-    if path not in self.fields:
-      meant = suggestion(path, self.fields)
-      raise ValueError(f'there is no --config.{path}{meant}')
 
 
 class _Items(tuple_parser.TupleParser):

@@ -116,10 +116,9 @@ class Detector:
       )
     starts = range(0, len(pixels), self._batch_size)
     batches = ((i, pixels[i : i + self._batch_size]) for i in starts)
-    maps, scores = [np.zeros((0, *self.size), 'f')], [np.zeros(0, 'f')]
-    for _, some_maps, some_scores, _ in self._computed(batches):
-      maps.append(some_maps)
-      scores.append(some_scores)
+    found = [(np.zeros((0, *self.size), 'f'), np.zeros(0, 'f'))]
+    found += [(maps, scores) for _, maps, scores, _ in self._computed(batches)]
+    maps, scores = zip(*found, strict=True)
     return np.concatenate(maps), np.concatenate(scores)
 
   def caution(self) -> None:

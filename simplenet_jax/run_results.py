@@ -14,7 +14,7 @@ from simplenet_jax.config import Config, describe_protocol
 from simplenet_jax.console import Clock, console, counted, first_line
 from simplenet_jax.data.dataset import DataSet
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.detection.assembly import Shipper
+from simplenet_jax.detection import assembly, file
 from simplenet_jax.evaluation import metrics, results, run_files, testset
 from simplenet_jax.evaluation.results import CategoryResult
 from simplenet_jax.evaluation.tables import format_table
@@ -49,7 +49,6 @@ class RunResults:
   def __post_init__(self):
     self.checkpoints = Checkpoints(self.work.path / 'checkpoints')
     self._categories = {one.name: one for one in self.images.categories}
-    self._shipper = Shipper(self.config, self.weights, self.work.path)
     self._told: set[tuple[str, str]] = set()
     self._looked_at: set[str] = set()  # Categories that need no other look.
     self._evaluated = False  # Whether this process has evaluated any.
@@ -185,7 +184,7 @@ class RunResults:
       at_end = {seed: one[max(one)] for seed, one in scores.items()}
       images = sum(len(one.test) for one in self._categories.values())
       run_files.write(folder, inputs, test, at_end, asked, images=images)
-    told, last = [], found.get('last', {})
+    told, last = [], found['last']
     for title, key in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc')):
       mean = last[key]['mean']
       told.append(f'{title} {"undefined" if mean is None else f"{mean:.1%}"}')
@@ -201,7 +200,8 @@ class RunResults:
     """Returns whether a detector is there, if one is asked for."""
     if not self.config.detector.save:
       return True
-    return self._shipper.has(name, seeds, self._made_of(name))
+    path, images = file.path_in(self.work.path, name), self._made_of(name)
+    return assembly.is_made_of(path, seeds, images)
 
   def _made_of(self, name: str) -> str:
     """Returns what images a category's detector is made of."""
@@ -215,8 +215,11 @@ class RunResults:
       console.print(f'  {name}: its detector has {len(heads)} of {count} heads')
     with self.clock('detectors'):
       leaves = {seed: head.head or {} for seed, head in heads.items()}
-      cautions = self._cautions(heads.values())
-      self._shipper.ship(inputs, leaves, self._made_of(name), cautions)
+      cautions, images = self._cautions(heads.values()), self._made_of(name)
+      detector = assembly.of_run(
+        self.config, self.weights, inputs, leaves, images, cautions
+      )
+      detector.save(file.path_in(self.work.path, name))
 
   def conclude(self) -> dict[str, Any]:
     """Writes tables and page if all categories are there; tells what came.
@@ -244,7 +247,11 @@ class RunResults:
       console.print(f'\n{told}\n\nResults: {path}/')
       if wants_page:
         console.print(f'Report: {path / page.NAME}')
-      self._shipper.conclude()
+      detectors = path / 'detectors'
+      if any(detectors.glob(f'[!.]*{file.SUFFIX}')):
+        console.print(
+          f'Detectors: {detectors}/ (python -m simplenet_jax.predict)'
+        )
     failed = {}
     for name, one in found.items():
       errors = [head['error'] for head in heads[name].values()]

@@ -1,11 +1,15 @@
 """A data set and settings for whole runs that take seconds."""
 
+import contextlib
 import zlib
 
 import numpy as np
 from PIL import Image
 
 from simplenet_jax.config import from_protocol
+from simplenet_jax.data.dataset import open_categories
+from simplenet_jax.training import layout
+from simplenet_jax.training.checkpoint import Checkpoints
 
 RNG = np.random.default_rng(0)
 
@@ -73,6 +77,14 @@ def make_categories(root, sizes):
   for name, count in sizes.items():
     make_category(root / name, train=count)
   return root
+
+
+def scored(config, workdir):
+  """Returns a run's one category and its last patch scores, [seeds, ...]."""
+  (one,) = open_categories(config.data).categories
+  with contextlib.closing(Checkpoints(workdir / 'checkpoints')) as saved:
+    heads = [saved.load(job)[0] for job in layout.make_jobs(config, [one])]
+  return one, np.stack([head.scores[head.job.epochs] for head in heads])
 
 
 def make_config(root, backbone):

@@ -102,16 +102,7 @@ def test_images_of_another_aspect_are_refused(detector, good, tmp_path, caplog):
   assert caplog.text.count('another aspect') == 1
 
 
-@pytest.mark.parametrize(
-  ('option', 'status', 'message'),
-  [
-    ('--false_alarm_rate=nan', 2, '--false_alarm_rate=nan: must be between 0'),
-    ('--channels=gbr', 2, '--channels=gbr: value should be one of <rgb|bgr>'),
-    ('--detector=nowhere', 1, 'nowhere: no such detector'),
-  ],
-)
-def test_what_is_wrong_is_one_line(saved, good, option, status, message):
-  done = calibrate(saved, good, option)
-  assert done.status == status
-  assert done.error.startswith('error: ')
-  assert message in done.error
+def test_a_wrong_rate_is_one_line(saved, good):
+  done = calibrate(saved, good, '--false_alarm_rate=nan')
+  assert done.status == 2
+  assert '--false_alarm_rate=nan: must be between 0 and 1' in done.error

@@ -14,15 +14,18 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from simplenet_jax import train
-from simplenet_jax.data import dataset
 from simplenet_jax.detection.thresholds import NONE
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import testset
 from simplenet_jax.models import simplenet
-from simplenet_jax.training import layout
-from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.progress import HeadProgress
-from tests.small import make_categories, make_category, make_config, spoil
+from tests.small import (
+  make_categories,
+  make_category,
+  make_config,
+  scored,
+  spoil,
+)
 
 
 class Run(NamedTuple):
@@ -42,16 +45,9 @@ class Run(NamedTuple):
     return Detector.load(self.work / 'detectors' / name)
 
   def scored(self, name):
-    """Returns a category and its heads' last patch scores, `[seeds, ...]`."""
     config = self.config.copy_and_resolve_references()
     config.data.categories = (name,)
-    (one,) = dataset.open_categories(config.data).categories
-    checkpoints = Checkpoints(self.work / 'checkpoints')
-    heads = [
-      checkpoints.load(job)[0] for job in layout.make_jobs(config, [one])
-    ]
-    checkpoints.close()
-    return one, np.stack([head.scores[head.job.epochs] for head in heads])
+    return scored(config, self.work)
 
 
 def run(config, work):

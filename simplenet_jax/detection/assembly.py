@@ -32,7 +32,6 @@ def assemble(
   weights: Mapping[str, np.ndarray],
   heads: Sequence[Head],
   provenance: Mapping[str, Any],
-  *,
   cautions: Sequence[str] = (),
 ) -> Detector:
   """Makes a detector of a category's heads, which were trained with a config.
@@ -86,72 +85,49 @@ def _without_folders(value: Any) -> Any:
   return value
 
 
-@dataclasses.dataclass(frozen=True)
-class Shipper:
-  """Makes detectors of a run's heads, in `<workdir>/detectors`."""
+def is_made_of(path: Path, seeds: Sequence[int], images: str) -> bool:
+  """Returns whether a file is a run's detector of these seeds and images."""
+  try:
+    told = file.load(path)[0].provenance
+  except (FileNotFoundError, ValueError):
+    return False
+  same_images = told.get('data', {}).get('images') == images
+  return same_images and told.get('seeds') == list(seeds)
 
-  config: Config
-  loaded: weights.Weights
-  workdir: Path
 
-  def _path(self, name: str) -> Path:
-    return self.workdir / 'detectors' / f'{name}{file.SUFFIX}'
-
-  def has(self, name: str, seeds: Sequence[int], fingerprint: str) -> bool:
-    """Returns whether a category's detector is there, of seeds and images."""
-    try:
-      card, _ = file.load(self._path(name))
-    except (FileNotFoundError, ValueError):
-      return False
-    told = card.provenance
-    same_images = told.get('data', {}).get('images') == fingerprint
-    return same_images and told.get('seeds') == list(seeds)
-
-  def ship(
-    self,
-    one: Inputs,
-    heads: Mapping[int, Head],
-    fingerprint: str,
-    cautions: Sequence[str] = (),
-  ) -> None:
-    """Makes, calibrates (by validation images) and saves a detector."""
-    config, loaded = self.config, self.loaded
-    root = Path(config.data.root).absolute().name
-    provenance = {
-      'protocol': describe_protocol(config, loaded.other),
-      'weights': {'name': loaded.name, 'sha256': loaded.sha256},
-      'seeds': list(heads),
-      'data': {'root': root, 'images': fingerprint},
-      'device': environment.device(),
-    }
-    detector = assemble(
-      config,
-      one.name,
-      one.size,
-      loaded.state,
-      list(heads.values()),
-      provenance,
-      cautions=cautions,
+def of_run(
+  config: Config,
+  loaded: weights.Weights,
+  one: Inputs,
+  heads: Mapping[int, Head],
+  images: str,
+  cautions: Sequence[str] = (),
+) -> Detector:
+  """Makes a detector of a run's heads, calibrated by validation images."""
+  provenance = {
+    'protocol': describe_protocol(config, loaded.other),
+    'weights': {'name': loaded.name, 'sha256': loaded.sha256},
+    'seeds': list(heads),
+    'data': {'root': Path(config.data.root).absolute().name, 'images': images},
+    'device': environment.device(),
+  }
+  leaves = list(heads.values())
+  detector = assemble(
+    config, one.name, one.size, loaded.state, leaves, provenance, cautions
+  )
+  _look_at_training(detector, one)
+  if one.category.validation:
+    detector.calibrate(
+      one.category.validation,
+      config.detector.false_alarm_rate,
+      any_aspect=True,  # The run has warned of it.
+      on_error=lambda _, error: console.print(
+        f'  error: {error}; left out of the threshold'
+      ),
     )
-    _look_at_training(detector, one)
-    if one.category.validation:
-      detector.calibrate(
-        one.category.validation,
-        config.detector.false_alarm_rate,
-        any_aspect=True,  # The run has warned of it.
-        on_error=lambda _, error: console.print(
-          f'  error: {error}; left out of the threshold'
-        ),
-      )
-      told = '\n    '.join(thresholds.describe(detector.thresholds))
-      console.print(f'  {one.name}: {told}')
-    detector.save(self._path(one.name))
-
-  def conclude(self) -> None:
-    """Says where detectors are, if there are any."""
-    folder = self.workdir / 'detectors'
-    if any(folder.glob(f'[!.]*{file.SUFFIX}')):
-      console.print(f'Detectors: {folder}/ (python -m simplenet_jax.predict)')
+    told = '\n    '.join(thresholds.describe(detector.thresholds))
+    console.print(f'  {one.name}: {told}')
+  return detector
 
 
 def _look_at_training(detector: Detector, one: Inputs) -> None:

@@ -180,6 +180,11 @@ def read_card(path: Path) -> Card:
     raise ValueError(f'{path}: damaged, or not a detector ({error})') from None
 
 
+def path_in(workdir: Path, category: str) -> Path:
+  """Returns where a run leaves the detector of a category."""
+  return workdir / 'detectors' / f'{category}{SUFFIX}'
+
+
 def digest(card: str, weights: Mapping[str, np.ndarray]) -> str:
   """Returns a checksum of all that a detector is; `card` as it is written."""
   found = hashlib.sha256(card.encode())

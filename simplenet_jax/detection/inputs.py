@@ -34,11 +34,8 @@ _COLOUR = 20  # Levels between channels, on average over images: not gray.
 # and take this much off its distance. Measured on real parts and on generated
 # ones: good and defective images stay below half of the first number.
 _CHANNELS, _TURN = (2.0, 0.25), (5.0, 0.5)
-_TURNED = (
-  (lambda small: small.transpose(1, 0, 2)[::-1], '90 degrees anticlockwise'),
-  (lambda small: small[::-1, ::-1], '180 degrees'),
-  (lambda small: small.transpose(1, 0, 2)[:, ::-1], '90 degrees clockwise'),
-)
+# By quarters of a turn.
+_TURNS = ('90 degrees anticlockwise', '180 degrees', '90 degrees clockwise')
 
 
 def sources(given: Any) -> Iterator[tuple[Source, Any]]:
@@ -207,14 +204,15 @@ class Appearance:
     if not np.ptp(small, -1).any() and np.ptp(mean, -1).max() > _COLOUR:
       yield 'gray', 'is gray, but the training images have colours'
     # All in one go, as it is done for each image.
-    changed = (small, small[..., ::-1], *(turn(small) for turn, _ in _TURNED))
+    turns = [np.rot90(small, quarters) for quarters in (1, 2, 3)]
+    changed = (small, small[..., ::-1], *turns)
     now, swapped, *turned = _distances(np.stack(changed), mean, std).tolist()
     other = 'rgb' if channels == 'bgr' else 'bgr'
     how = (
       f"with red and blue exchanged; channels='{other}' (--channels={other})"
     )
     better = [('channels', swapped, _CHANNELS, f'{how} exchanges them')]
-    for (_, turn), then in zip(_TURNED, turned, strict=True):
+    for turn, then in zip(_TURNS, turned, strict=True):
       how = f'when turned by {turn}; look at how the camera is mounted'
       better.append(('turn', then, _TURN, how))
     for kind, then, (times, less), how in better:

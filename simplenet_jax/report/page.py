@@ -114,7 +114,7 @@ def section(workdir: Path, name: str) -> dict[str, Any]:
     )
     return found
   threshold, origin = None, 'the best F1 on these very images: chosen on test'
-  detector = workdir / 'detectors' / f'{name}{file.SUFFIX}'
+  detector = file.path_in(workdir, name)
   if detector.is_file():
     with results.naming(detector):
       held = file.read_card(detector).thresholds

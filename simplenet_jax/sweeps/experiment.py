@@ -17,6 +17,7 @@ from simplenet_jax import train
 from simplenet_jax.config import Config
 from simplenet_jax.console import Stopped, console, counted
 from simplenet_jax.data import dataset, loading
+from simplenet_jax.detection import file
 from simplenet_jax.detector import Detector
 from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.evaluation import run_files
@@ -157,12 +158,12 @@ def _losses(one: Outcome, _: Outcome) -> dict[str, Any]:
 def _speed(one: Outcome, _: Outcome) -> dict[str, Any]:
   """Times a detector of a run: one image at a time, host to host."""
   name = next(iter(one.results['categories']))
-  path = one.workdir / 'detectors' / f'{name}.safetensors'
+  path = file.path_in(one.workdir, name)
   detector = Detector.load(path, precision=one.config.precision)
   pixels = np.zeros((1, *detector.size, 3), np.uint8)
   detector.infer(pixels)
   seconds = []
-  for _ in range(_ROUNDS):
+  while len(seconds) < _ROUNDS:
     start = time.perf_counter()
     detector.infer(pixels)
     seconds.append(time.perf_counter() - start)

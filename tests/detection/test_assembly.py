@@ -30,21 +30,20 @@ def shipped(tmp_path_factory):
   config.backbone.levels = (1,)
   (category,) = folder.find(root).categories
   state = detectors.backbone(levels=(1,))
-  workdir = tmp_path_factory.mktemp('run')
   loaded = Weights(state, Path('w.pth'), '0' * 64, 'random')
   one = inputs.prepare(category, config.data)
-  shipper = assembly.Shipper(config, loaded, workdir)
-  heads = {0: detectors.make_head(0)}
-  shipper.ship(one, heads, '80 train', ['it has learned nothing'])
-  assert shipper.has(one.name, [0], '80 train')
-  assert not shipper.has(one.name, [0, 1], '80 train')
-  assert not shipper.has(one.name, [0], '81 train')
-  path = workdir / 'detectors' / f'{one.name}.safetensors'
+  heads, cautions = {0: detectors.make_head(0)}, ['it has learned nothing']
+  made = assembly.of_run(config, loaded, one, heads, '80 train', cautions)
+  path = tmp_path_factory.mktemp('run') / 'part.safetensors'
+  made.save(path)
+  assert assembly.is_made_of(path, [0], '80 train')
+  assert not assembly.is_made_of(path, [0, 1], '80 train')
+  assert not assembly.is_made_of(path, [0], '81 train')
   whole = path.read_bytes()
   path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # As a disk may do.
-  assert not shipper.has(one.name, [0], '80 train')
+  assert not assembly.is_made_of(path, [0], '80 train')
   path.unlink()
-  assert not shipper.has(one.name, [0], '80 train')
+  assert not assembly.is_made_of(path, [0], '80 train')
   path.write_bytes(whole)
   return Detector.load(path), images
 
