@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import os
 import runpy
+import subprocess
 import sys
 from typing import NamedTuple
 
@@ -68,6 +70,18 @@ def run(name, *arguments):
     status = ended.code or 0
   assert status is not None
   return Done(status, told.getvalue(), errors.getvalue())
+
+
+def python(*arguments, **environment):
+  """Runs Python in a process of its own."""
+  return subprocess.run(
+    [sys.executable, *arguments],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+    env=os.environ | environment,
+  )
 
 
 def parse(module, *arguments):

@@ -43,6 +43,13 @@ class Released:
       torch.nn.init.normal_(value)
     torch.nn.init.uniform_(norm.running_var, 0.5, 2)
 
+  def state(self):
+    """Returns what the released code saves."""
+    return {
+      'discriminator': self.discriminator.state_dict(),
+      'pre_projection': self.projection.state_dict(),
+    }
+
   @torch.no_grad()
   def predict(self, pixels):
     """Returns the map and the score of an image of the input's size."""
@@ -68,11 +75,7 @@ def released():
 def folder(tmp_path_factory, released):
   """Holds the checkpoint and the backbone."""
   folder = tmp_path_factory.mktemp('released')
-  parts = {
-    'discriminator': released.discriminator.state_dict(),
-    'pre_projection': released.projection.state_dict(),
-  }
-  torch.save(parts, folder / 'ckpt.pth')
+  torch.save(released.state(), folder / 'ckpt.pth')
   torch.save(released.backbone.state_dict(), folder / 'backbone.pth')
   return folder
 

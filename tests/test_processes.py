@@ -204,10 +204,7 @@ def test_flags_that_do_not_go_together_are_refused(given, message):
   ('arguments', 'message'),
   [
     ('main --config=demo --multihost', 'several processes need --workdir'),
-    (
-      'sweep --config=paper/table1:demo --multihost --process=1',
-      '--multihost f',
-    ),
+    ('sweep --config=paper/table3 --multihost --process=1', '--multihost f'),
   ],
 )
 def test_commands_look_at_them_first(arguments, message):

@@ -1,12 +1,11 @@
 import os
 import signal
-import subprocess
-import sys
 import threading
 
 import pytest
 
 from simplenet_jax.console import caught
+from tests import commands
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -56,13 +55,7 @@ with caught() as stop:
 @pytest.mark.parametrize(('first', 'second'), [SIGNALS, SIGNALS[::-1]])
 def test_a_second_signal_ends_the_process_at_once(first, second):
   code = STUCK.format(first=first.name, second=second.name)
-  ended = subprocess.run(
-    [sys.executable, '-c', code],
-    capture_output=True,
-    text=True,
-    timeout=30,
-    check=False,
-  )
+  ended = commands.python('-c', code)
   assert ended.stdout.startswith('  stopping, heads are saved;')
   assert ended.stdout.endswith('asked\n')
   assert ended.returncode == -second

@@ -133,15 +133,12 @@ def of_run(
 def _look_at_training(detector: Detector, one: Inputs) -> None:
   """Notes in a detector's card what its training images look and score like."""
   count = len(one.train)
-  chosen = np.rint(np.linspace(0, count - 1, min(count, inputs.LOOKED_AT)))
-  thumbnails, scored = [], []
-  for number, index in enumerate(chosen):
-    pixels = one.pixels(int(index))
-    thumbnails.append(inputs.thumbnail(pixels))
-    # A few suffice for the ends of the colours of heat maps.
-    if number % -(-len(chosen) // _SCORED) == 0:
-      scored.append(pixels)
-  maps, _ = detector.infer(np.stack(scored))
+  evenly = np.linspace(0, count - 1, min(count, inputs.LOOKED_AT))
+  chosen = [int(index) for index in np.rint(evenly)]
+  thumbnails = [inputs.thumbnail(one.pixels(index)) for index in chosen]
+  # A few suffice for the ends of the colours of heat maps.
+  few = chosen[:: -(-len(chosen) // _SCORED)]
+  maps, _ = detector.infer(np.stack([one.pixels(index) for index in few]))
   sizes = [frame.original for frame in one.train]
   detector.card = dataclasses.replace(
     detector.card,

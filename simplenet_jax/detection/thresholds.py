@@ -148,10 +148,8 @@ def calibrate(
     limiting_images=tuple(sorted(limiting, key=lambda one: -one[1])),
   )
   if count < _FEW:
-    images = counted(count, 'good image')
-    logging.warning(
-      'a threshold from %s is worth little; calibrate with more', images
-    )
+    told = 'a threshold from %s is worth little; calibrate with more'
+    logging.warning(told, counted(count, 'good image'))
   return made
 
 

@@ -111,15 +111,6 @@ def test_it_keeps_its_cautions_and_no_folder_of_the_machine(shipped):
 PARTS = {'discriminator': 'discriminator', 'pre_projection': 'adaptor'}
 
 
-def checkpoint():
-  """Returns what the released code saves, with random values."""
-  released = Released()
-  return {
-    'discriminator': released.discriminator.state_dict(),
-    'pre_projection': released.projection.state_dict(),
-  }
-
-
 def scores(leaves, features):
   """Scores rows of features with a folded head."""
   levels = [features.astype(np.float32)[:, None, None]]
@@ -143,7 +134,7 @@ def test_scores_are_those_of_the_released_code(tmp_path, shared, name):
 
 
 def test_the_adaptor_may_have_no_bias(tmp_path):
-  state = checkpoint()
+  state = Released().state()
   del state['pre_projection']['layers.0fc.bias']
   torch.save(state, tmp_path / 'ckpt.pth')
   leaves = assembly.load_released(tmp_path / 'ckpt.pth', DIM)
@@ -174,7 +165,7 @@ NORM = 'body.block1.1'
   ],
 )
 def test_other_checkpoints_are_refused(tmp_path, part, name, value, message):
-  state = checkpoint()
+  state = Released().state()
   where, key = (state[part], name) if name else (state, part)
   if value is None:
     del where[key]
@@ -194,7 +185,7 @@ def test_other_files_are_refused(tmp_path):
   path = tmp_path / 'ckpt.pth'
   with pytest.raises(FileNotFoundError, match=f'{path}: no such checkpoint'):
     assembly.load_released(path, DIM)
-  torch.save(checkpoint(), path)
+  torch.save(Released().state(), path)
   assert_refused(path, r'is \[24, 24\], expected \[1536, 1536\]; set', 1536)
   path.write_bytes(path.read_bytes()[:-1])
   assert_refused(path, 'damaged, or not a file of tensors')

@@ -1,5 +1,9 @@
-"""Exported folders: compared before they are written, and complete."""
+"""Exported folders: compared before they are written, and complete.
 
+Recipes take, refuse and do what detectors do.
+"""
+
+import ast
 import dataclasses
 import json
 import sys
@@ -9,8 +13,9 @@ import jax
 import numpy as np
 import onnxruntime
 import pytest
+from PIL import Image
 
-from simplenet_jax.detection import export
+from simplenet_jax.detection import export, inputs
 from simplenet_jax.detection.export import FORMATS
 from simplenet_jax.detector import Detector
 from tests import commands
@@ -33,21 +38,15 @@ def two_heads():
 
 # A fast run converts once to each: jax2onnx takes ten seconds at its first use.
 @pytest.fixture(scope='module')
-def stablehlo(two_heads):
-  return export.to_stablehlo(two_heads)
+def models(two_heads):
+  return {kind: build(two_heads) for kind, (build, _) in FORMATS.items()}
 
 
-@pytest.fixture(scope='module')
-def onnx(two_heads):
-  return export.to_onnx(two_heads)
-
-
-@pytest.mark.parametrize('kind', ['stablehlo', 'onnx'])
+@pytest.mark.parametrize('kind', FORMATS)
 def test_formats_agree_and_hold_no_folder_of_the_machine(
-  two_heads, kind, request
+  two_heads, models, kind
 ):
-  model = request.getfixturevalue(kind)
-  run = FORMATS[kind][1](model)
+  run = FORMATS[kind][1](models[kind])
   assert export.compare(two_heads, run) <= export.TOLERANCE
   pixels = np.zeros((2, *SIZE, 3), np.uint8)
   assert {np.asarray(value).dtype for value in run(pixels)} == {np.dtype('f')}
@@ -55,11 +54,11 @@ def test_formats_agree_and_hold_no_folder_of_the_machine(
     Path(export.__file__).parents[2],
     Path(np.__file__).parents[1],
   ):
-    assert str(folder).encode() not in model
+    assert str(folder).encode() not in models[kind]
 
 
-def test_the_signature_of_stablehlo(stablehlo):
-  exported = jax.export.deserialize(bytearray(stablehlo))
+def test_the_signature_of_stablehlo(models):
+  exported = jax.export.deserialize(bytearray(models['stablehlo']))
   assert exported.platforms == ('cpu', 'cuda', 'tpu')
   (pixels,), (maps, scores) = exported.in_avals, exported.out_avals
   images = pixels.shape[0]
@@ -68,8 +67,8 @@ def test_the_signature_of_stablehlo(stablehlo):
   assert (maps.shape, scores.shape) == ((images, *SIZE), (images,))
 
 
-def test_the_signature_of_onnx_and_its_card(onnx, two_heads):
-  session = onnxruntime.InferenceSession(onnx)
+def test_the_signature_of_onnx_and_its_card(models, two_heads):
+  session = onnxruntime.InferenceSession(models['onnx'])
   (pixels,) = session.get_inputs()
   assert (pixels.name, pixels.type) == ('pixels', 'tensor(uint8)')
   images, *rest = pixels.shape
@@ -171,3 +170,101 @@ def test_one_folder_holds_one_detector(detector, tmp_path, monkeypatch):
   # The model of the detector that was there would be taken for the new one's.
   names = {'detector.json', 'model.x', 'notes.txt', 'preprocess.py'}
   assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def load(card):
+  """Executes a card's recipe; returns its function."""
+  names = {}
+  exec(export.recipe(card), names)
+  return names['preprocess']
+
+
+def files_of_every_mode(folder, size, rng):
+  """Writes an image in each mode that a camera or a tool may leave."""
+  folder.mkdir(parents=True)
+  height, width = size
+  noise = rng.integers(0, 256, (height, width, 4), np.uint8)
+  rgb = Image.fromarray(noise[..., :3])
+  deep = noise[..., 0].astype(np.uint16) * 256 + noise[..., 1]
+  rgb.save(folder / 'rgb.png')
+  Image.fromarray(noise).save(folder / 'rgba.png')
+  Image.fromarray(deep).save(folder / 'deep.png')
+  turned = Image.Exif()
+  turned[0x0112] = 6  # To be turned by a quarter.
+  rgb.save(folder / 'turned.jpg', exif=turned)
+  return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+  ('resize', 'crop', 'size'),
+  [
+    (40, 32, (32, 32)),
+    (40, 0, (32, 56)),
+    (33, 32, (32, 32)),  # Starts are halves.
+    (30, 37, (37, 37)),  # Padded, by an odd number.
+  ],
+)
+def test_recipes_do_what_detectors_do(detector, tmp_path, resize, crop, size):
+  network = dataclasses.replace(detector.card.network, size=size)
+  card = dataclasses.replace(
+    detector.card, resize=resize, crop=crop, network=network
+  )
+  preprocess = load(card)
+  rng = np.random.default_rng(0)
+  for index, shape in enumerate([(33, 47), (90, 31), (1, 3), (128, 511)]):
+    for path in files_of_every_mode(tmp_path / str(index), shape, rng):
+      pixels = np.asarray(Image.open(path))
+      for one in (path, Image.open(path), pixels):
+        channels = 'rgb' if one is path else 'bgr'
+        taken = assert_same(card, preprocess, one, channels)
+        assert taken or (one is pixels and path.name == 'rgba.png'), path
+  Image.fromarray(np.ones((40, 52), 'f')).save(tmp_path / 'float.tiff')
+  for name in ('float.tiff', 'missing.png'):
+    assert not assert_same(card, preprocess, tmp_path / name)
+
+
+def assert_same(card, preprocess, given, channels='rgb'):
+  """Returns whether a detector and its recipe make the same of an image."""
+  expected = inputs.ready([given], card.bits, card.frame, channels=channels)
+  try:
+    found = preprocess(given, channels)
+  except (ValueError, OSError):
+    with pytest.raises((ValueError, OSError)):
+      next(expected)
+    return False
+  assert found.dtype == np.uint8
+  np.testing.assert_array_equal(found, next(expected).pixels[None])
+  return True
+
+
+def test_recipes_need_numpy_and_pillow_only(detector):
+  text = export.recipe(detector.card)
+  assert max(map(len, text.splitlines())) <= 80
+  assert ast.get_docstring(ast.parse(text)).startswith('From an image to')
+  packages = set()
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, ast.Import):
+      packages |= {name.name.split('.')[0] for name in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      packages.add(node.module.split('.')[0])
+  assert packages - sys.stdlib_module_names == {'numpy', 'PIL'}
+  with pytest.raises(ValueError, match="channels is 'gbr', expected 'rgb'"):
+    load(detector.card)(np.zeros((9, 9, 3), np.uint8), 'gbr')
+
+
+def test_a_camera_of_12_bits_is_read_right_from_card_to_recipe(
+  detector, tmp_path
+):
+  card = dataclasses.replace(detector.card, bits=12)
+  deep = np.random.default_rng(0).integers(0, 4096, (40, 52), np.uint16)
+  path, shallow = tmp_path / 'deep.png', tmp_path / 'shallow.png'
+  Image.fromarray(deep).save(path)
+  Image.fromarray((deep >> 4).astype(np.uint8)).save(shallow)
+  changed, preprocess = Detector(card, detector.weights), load(card)
+  first, second, third = changed.predict([path, shallow, Image.open(path)])
+  assert first.score == second.score == third.score
+  np.testing.assert_array_equal(preprocess(path), preprocess(shallow))
+  Image.fromarray(np.full((40, 52), 4096, np.uint16)).save(path)
+  for read in (preprocess, lambda one: list(changed.predict(one))):
+    with pytest.raises(ValueError, match=r'deep\.png.*at most 12 bits'):
+      read(path)

@@ -31,21 +31,6 @@ def folder(tmp_path_factory):
   return root
 
 
-@pytest.mark.parametrize('batch_size', [1, 8, 64])
-@pytest.mark.parametrize('lookahead', [*range(9), 39, 255, 256, 257, 10**9])
-def test_a_pace_is_within_what_is_allowed(lookahead, batch_size):
-  pace = images_, batches, ahead = inputs.pace(lookahead, batch_size)
-  assert batches * images_ + ahead <= lookahead + 1
-  assert 1 <= images_ <= batch_size
-  if lookahead > 4 * batch_size:
-    # Two batches on the device and two more that are read meanwhile.
-    assert pace == (batch_size, 2, 2 * batch_size + 2)
-    assert pace == inputs.pace(None, batch_size)
-  elif lookahead > 3:
-    assert batches == 2
-    assert ahead >= images_
-
-
 @pytest.mark.parametrize('frame_of', [whole, cropped])
 def test_all_kinds_of_one_image_become_the_same_input(frame_of, tmp_path):
   path = tmp_path / 'one.png'

@@ -2,15 +2,13 @@
 
 import hashlib
 import http.server
-import os
-import subprocess
-import sys
 import threading
 
 import huggingface_hub
 import pytest
 
 from simplenet_jax.models import weights
+from tests import commands
 from tests.models import fabricated
 
 NAME = 'timm/resnet18.tv_in1k'
@@ -70,13 +68,7 @@ def load_elsewhere(cache, *names, **variables):
     'no_proxy': '127.0.0.1',
     **variables,
   }
-  done = subprocess.run(
-    [sys.executable, '-c', PROGRAM, *names],
-    env=os.environ | settings,
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
+  done = commands.python('-c', PROGRAM, *names, **settings)
   # The client's warnings and bars are not to be seen.
   assert (done.returncode, done.stderr) == (0, '')
   return done.stdout.splitlines()
