@@ -34,16 +34,13 @@ def _linear(
 ) -> nnx.Linear:
   """Returns a layer with torch's initial distributions."""
   bound = inputs**-0.5
-
-  def torch_bias(key, shape, dtype):
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
-
+  uniform = jax.random.uniform
   return nnx.Linear(
     inputs,
     outputs,
     use_bias=bias,
     kernel_init=_xavier_normal,
-    bias_init=torch_bias,
+    bias_init=lambda *drawn: uniform(*drawn, -bound, bound),
     rngs=rngs,
   )
 

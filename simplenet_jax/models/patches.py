@@ -130,11 +130,9 @@ def merge(
   pooled: Sequence[jax.Array], level_offsets: Sequence[int], target_dim: int
 ) -> jax.Array:
   """Joins an image's levels in the first one's grid, `[h, w, target_dim]`."""
-  joined = 0
+  joined = jnp.zeros((*pooled[0].shape[:2], target_dim), pooled[0].dtype)
   for level, offset in zip(pooled, level_offsets, strict=True):
-    resized = resampling.resize(level, pooled[0].shape[:2])
-    behind = target_dim - offset - level.shape[-1]
-    # Where levels do not overlap this sum of padded parts is a concatenation,
-    # and the compiler makes it one.
-    joined += jnp.pad(resized, ((0, 0), (0, 0), (offset, behind)))
-  return jnp.asarray(joined)
+    resized = resampling.resize(level, joined.shape[:2])
+    # Two levels may share a dimension.
+    joined = joined.at[..., offset : offset + level.shape[-1]].add(resized)
+  return joined

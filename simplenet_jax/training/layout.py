@@ -105,9 +105,8 @@ def lay_out(
   to be trained. `shapes` are by input size; `neighbours` as in `RunInputs`.
   """
   named = {one.name: one for one in categories}
-  devices, room = chosen_devices(config), {}
-  for size, one in shapes.items():
-    room[size] = _budget(config, neighbours) // row_type(one).itemsize
+  devices, budget = chosen_devices(config), _budget(config, neighbours)
+  room = {size: budget // row_type(x).itemsize for size, x in shapes.items()}
 
   def groups(part: Sequence[Job]) -> list[tuple[list[Job], list[Inputs]]]:
     """Divides heads by input size, with their categories."""
@@ -178,15 +177,10 @@ def _budget(config: Config, neighbours: int) -> int:
   """Returns the bytes that features may take on each device."""
   if config.bank.device_gb:
     return int(config.bank.device_gb * 1e9)
-  free = []
-  for device in chosen_devices(config):
-    limit = (device.memory_stats() or {}).get('bytes_limit')
-    free.append(
-      int(max(limit / 2, limit - 8e9))  # The rest is for the steps.
-      if limit
-      else host_memory() // 4 // jax.local_device_count() // neighbours
-    )
-  return min(free)
+  stats = [one.memory_stats() or {} for one in chosen_devices(config)]
+  if limit := min(one.get('bytes_limit', 0) for one in stats):
+    return int(max(limit / 2, limit - 8e9))  # The rest is for the steps.
+  return host_memory() // 4 // jax.local_device_count() // neighbours
 
 
 def host_memory() -> int:

@@ -35,12 +35,6 @@ def untrained(architecture, levels=(1, 2, 3)):
   return found
 
 
-def cut(tensors, *, after):
-  """Leaves out the layers above a level, and the classifier."""
-  above = tuple(f'layer{level}.' for level in range(after + 1, 5))
-  return {n: v for n, v in tensors.items() if not n.startswith((*above, 'fc.'))}
-
-
 def write(path, tensors):
   """Writes tensors as the suffix says."""
   if path.suffix == '.safetensors':

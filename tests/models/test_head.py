@@ -1,4 +1,3 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +6,8 @@ from flax import nnx
 
 from simplenet_jax.models import patches
 from simplenet_jax.models.head import ADAPTORS, Head, apply, fold
+from simplenet_jax.training import step
+from simplenet_jax.training.progress import flat
 from tests.detection.detectors import assert_range
 
 DIM, HIDDEN = 12, 10
@@ -106,16 +107,12 @@ def leaves_of(head):
   rng = np.random.default_rng(3)
   head.discriminator.norm.mean[...] = rng.normal(size=HIDDEN)
   head.discriminator.norm.var[...] = rng.uniform(0.5, 2, HIDDEN)
-  return {
-    '.'.join(map(str, (part, *path))): np.asarray(leaf.get_value())
-    for part, kind in (('params', nnx.Param), ('stats', nnx.BatchStat))
-    for path, leaf in nnx.to_flat_state(nnx.state(head, kind))
-  }
+  _, params, stats = step.split(head)
+  return flat({'params': params, 'stats': stats})
 
 
-def folded_scores(heads, precision='float32'):
-  compiled = jax.jit(apply, static_argnums=(2, 3))
-  return np.asarray(compiled(fold(heads), LEVELS, STARTS, precision))
+def folded_scores(heads):
+  return np.asarray(apply(fold(heads), LEVELS, STARTS, 'float32'))
 
 
 @pytest.mark.parametrize('bias', [True, False])

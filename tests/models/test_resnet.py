@@ -1,4 +1,4 @@
-"""The folded backbone against torch's, with its norms; golden sizes."""
+"""The folded backbone against torch's, with its norms."""
 
 import functools
 import re
@@ -14,15 +14,6 @@ from simplenet_jax.models.head import ADAPTORS, LOSSES
 from tests.models import torch_resnet
 
 LEVELS = (1, 2, 3)
-# Trainable parameters from the stem to layer3, without BatchNorm's statistics;
-# the first four are those of torchvision's own networks.
-GOLDEN_COUNTS = {
-  'resnet18': 2_782_784,
-  'resnet50': 8_543_296,
-  'resnet101': 27_535_424,
-  'wide_resnet50_2': 24_862_528,
-  'demo_resnet': 699_168,
-}
 # Odd and even before every stride: 'SAME' padding would shift the even ones.
 IMAGES = np.random.default_rng(1).normal(size=(1, 65, 64, 3)).astype('f')
 
@@ -79,13 +70,6 @@ def test_probe_moves_statistics_as_torch_does_in_train_mode(architecture):
     # layer; the statistics themselves move by tenths.
     np.testing.assert_allclose(value, expected[name], atol=2e-3)
     assert (value != plain[name]).any()
-
-
-@pytest.mark.parametrize('architecture', resnet.ARCHITECTURES)
-def test_parameter_count(architecture):
-  every = resnet.layers(architecture, LEVELS)
-  count = sum(np.prod(shape) + 2 * shape[-1] for _, _, shape in every)
-  assert count == GOLDEN_COUNTS[architecture]
 
 
 @pytest.mark.parametrize(

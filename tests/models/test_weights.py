@@ -206,7 +206,8 @@ def test_another_network_is_named_and_the_flag_for_it():
 
 
 def test_tensors_may_end_with_the_last_level():
-  early = fabricated.cut(fabricated.tensors('resnet50'), after=2)
+  every = fabricated.tensors('resnet50')
+  early = {n: v for n, v in every.items() if not n.startswith('layer3.')}
   weights.check(early, 'resnet50', (1, 2))
   with pytest.raises(ValueError, match=r'missing \(\d+\): layer3\.0\.bn1'):
     weights.check(early, 'resnet50', (2, 3))

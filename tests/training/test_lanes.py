@@ -44,10 +44,6 @@ def init(job, recipe=RECIPE):
   return step.init_head(recipe, key)
 
 
-def stack(states):
-  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-
-
 def work_of(jobs, first=0, count=STEPS, steps=STEPS, sigma=SIGMA):
   parts = [batches(job, first, count) for job in jobs]
   rows, valid = (
@@ -68,7 +64,8 @@ def work_of(jobs, first=0, count=STEPS, steps=STEPS, sigma=SIGMA):
 
 
 def train(jobs, cuts=(STEPS,), levels=LEVELS, recipe=RECIPE, sigma=SIGMA):
-  states = stack([init(job, recipe) for job in jobs])
+  fresh = [init(job, recipe) for job in jobs]
+  states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *fresh)
   losses, first = [], 0
   for count in cuts:
     states, metrics = lanes.advance(
@@ -85,10 +82,6 @@ def train(jobs, cuts=(STEPS,), levels=LEVELS, recipe=RECIPE, sigma=SIGMA):
 
 def assert_equal(one, other):
   jax.tree.map(np.testing.assert_array_equal, one, other)
-
-
-def lane(states, index):
-  return jax.tree.map(lambda leaf: leaf[index], states)
 
 
 @pytest.mark.parametrize('patches', [0, 5])
@@ -109,7 +102,7 @@ def test_a_lane_repeats_single_steps(patches):
   # Kernels alone: a bias before a BatchNorm has no gradient but rounding.
   kernels = [
     [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 2]
-    for params in (state.params, lane(states, 0).params)
+    for params in (state.params, lanes.take(states, 0).params)
   ]
   for one, other in zip(*kernels, strict=True):
     np.testing.assert_allclose(one, other, atol=1e-5)
@@ -121,7 +114,7 @@ def test_scores_are_those_of_each_head_on_each_image():
   for index in range(2):
     scores = lanes.score(RECIPE, states, jnp.int32(index), LEVELS, rows)
     alone = step.patch_scores(
-      RECIPE, lane(states, index), [level[rows] for level in LEVELS]
+      RECIPE, lanes.take(states, index), [level[rows] for level in LEVELS]
     )
     np.testing.assert_allclose(scores, alone, atol=1e-5)
 
