@@ -40,7 +40,7 @@ def _linear(
     outputs,
     use_bias=bias,
     kernel_init=_xavier_normal,
-    bias_init=lambda *drawn: uniform(*drawn, -bound, bound),
+    bias_init=lambda k, n, dtype: uniform(k, n, dtype, -bound, bound),
     rngs=rngs,
   )
 
