@@ -70,28 +70,27 @@ def load_backbone(config: Config) -> weights.Weights:
   """Loads the backbone's weights by a config; see `weights.load`."""
   backbone = config.backbone
   source = backbone.weights or weights.DEFAULT_WEIGHTS[backbone.name]
-  levels = tuple(backbone.levels)
-  return weights.load(source, backbone.name, levels, backbone.probe)
+  return weights.load(source, backbone.name, backbone.levels, backbone.probe)
 
 
 def check_noise(
   config: Config, extractor: Extractor, loaded: weights.Weights, one: Inputs
 ) -> weights.Weights:
   """Returns the weights, with a warning if the noise does not fit features."""
-  backbone, train = config.backbone, config.train
-  levels = tuple(backbone.levels)
+  train, size = config.train, config.backbone.batch_size
 
   def features():
-    count = min(2, len(one.train), backbone.batch_size)
+    count = min(2, len(one.train), size)
     pixels = np.stack([one.pixels(i) for i in range(count)])
     # As training does it, so that the first device has its program already.
     with computing(jax.local_devices()[0]) as device:
       state = jax.device_put(loaded.state, device)
-      found = extract(extractor, state, padded(pixels, backbone.batch_size))
+      found = extract(extractor, state, padded(pixels, size))
     return [np.asarray(level[:count], np.float32) for level in found]
 
   sigma = train.sigma if train.noise == 'absolute' else None
-  if line := weights.misfit(loaded, backbone.name, levels, sigma, features):
+  name, levels = extractor.architecture, extractor.levels
+  if line := weights.misfit(loaded, name, levels, sigma, features):
     logging.warning('%s: %s', loaded.name, line)
     return dataclasses.replace(loaded, warnings=(line,))
   return loaded

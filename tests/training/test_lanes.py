@@ -186,9 +186,7 @@ def test_keys_make_draws_independent_and_a_lane_its_own():
   for key, lane in zip(keys, together, strict=True):
     np.testing.assert_array_equal(draw(key), lane)
   assert np.abs(np.corrcoef(together) - np.eye(3)).max() < 0.15
-
-
-def test_integers_are_independent_of_normals_of_the_same_key():
+  # Integers do not depend on normals of the same key.
   places = np.asarray(lanes.integers(KEY, (100_000,), 1000))
   normals = np.asarray(lanes.normal(KEY, (100_000,)))
   assert abs(np.corrcoef(places, normals)[0, 1]) < 0.02
