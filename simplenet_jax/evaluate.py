@@ -39,6 +39,7 @@ def main(workdirs: list[str]) -> None:
   output = cli.folder(_OUTPUT.value, '--output') if _OUTPUT.value else None
   if output:
     refuse_existing(output / 'results.json', _OVERWRITE.value)
+  tables = {}
   if _WORKDIR.value:
     workdir = cli.folder(_WORKDIR.value, '--workdir')
     _check(workdir)

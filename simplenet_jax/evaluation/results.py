@@ -50,7 +50,8 @@ def summarise(per_seed: Sequence[Mapping[str, float]]) -> Summaries:
 
 def undefined(seeds: int) -> Summaries:
   """Returns the summaries of seeds that cannot be measured."""
-  return summarise([dict.fromkeys(metrics.METRICS, math.nan)] * seeds)
+  nothing: dict[str, float] = dict.fromkeys(metrics.METRICS, math.nan)
+  return summarise([nothing] * seeds)
 
 
 def _summary(values: list[float]) -> dict[str, Any]:

@@ -262,7 +262,7 @@ def _page_images(
   return rows
 
 
-def in_turn(kinds: Sequence, order: Iterable[int], count: int) -> list[int]:
+def in_turn(kinds: Any, order: Iterable[int], count: int) -> list[int]:
   """Picks `count` indices of all kinds in turn, each's first in `order`."""
   seen, turns = collections.Counter(), []
   for index in order:

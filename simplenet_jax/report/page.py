@@ -5,7 +5,7 @@ import collections
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 import matplotlib as mpl
@@ -222,7 +222,8 @@ def _chart(
 ) -> dict[str, Any]:
   """Returns what the template shows of a chart: an SVG, and its colours."""
   data, options = io.BytesIO(), {'metadata': {'Date': None}}
-  axes.get_figure().savefig(data, format='svg', transparent=True, **options)
+  figure = cast(Any, axes.get_figure())
+  figure.savefig(data, format='svg', transparent=True, **options)
   encoded = base64.b64encode(data.getvalue()).decode()
   address = f'data:image/svg+xml;base64,{encoded}'
   return {'title': title, 'address': address, 'colours': list(colours)}

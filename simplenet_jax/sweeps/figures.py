@@ -66,7 +66,10 @@ def _series(
   for ax, (metric, title) in zip(axes, _PAIR.items(), strict=True):
     for label, summaries in series.items():
       means, stds = _percent(one[metric] for one in summaries)
-      style = {'linestyle': '-' if numbers else '', 'marker': 'o'}
+      style: dict[str, Any] = {
+        'linestyle': '-' if numbers else '',
+        'marker': 'o',
+      }
       style |= {'color': 'black'} if label in ('ours', 'mean') else {}
       if np.isfinite(means).any():
         ax.errorbar(x, means, stds, capsize=3, label=label, **style)
@@ -199,7 +202,8 @@ def _versus_best_epoch(collected: Collected) -> Figure:
     ax.set_title(name, fontsize=10, parse_math=False)
     ax.set(xlabel=f"operations, % of {first['label']}'s", ylabel=_PAIR[metric])
   handles = axes[0].get_legend_handles_labels()
-  figure.legend(*handles, loc='outside right', frameon=False, fontsize=8)
+  place: Any = 'outside right'  # Which matplotlib's types do not know.
+  figure.legend(*handles, loc=place, frameon=False, fontsize=8)
   return figure
 
 
