@@ -1,7 +1,7 @@
 """SimpleNet on BTAD, three kinds of industrial parts.
 
-  python -m simplenet_jax.download --dataset=btad --accept_license
-  python -m simplenet_jax.main --config=configs/btad.py
+  simplenet download --dataset=btad --accept_license
+  simplenet train --config=btad
 
 The whole image is seen, whatever its aspect.
 """

@@ -1,7 +1,7 @@
 """SimpleNet on CIFAR-10, one class against the others (the paper's Table 5).
 
-  python -m simplenet_jax.download --dataset=cifar10
-  python -m simplenet_jax.main --config=configs/cifar10.py
+  simplenet download --dataset=cifar10
+  simplenet train --config=cifar10
 
 Ten heads, one per normal class: its 5,000 training images are trained on, all
 10,000 test images are tested, and the other nine classes are the anomalies. The

@@ -1,6 +1,6 @@
 """SimpleNet on generated images, without a download.
 
-  python -m simplenet_jax.main --config=configs/demo.py
+  simplenet train --config=demo
 
 Textures and objects with defects are generated under data/demo, and the
 backbone is a small one that comes with the package. It shows a run from end to

@@ -1,6 +1,6 @@
 """SimpleNet on your own folder of images.
 
-  python -m simplenet_jax.main --config=configs/folder.py \
+  simplenet train --config=folder \
     --config.data.root=FOLDER
 
 FOLDER holds train/good with good images, or several such folders, one per kind

@@ -1,8 +1,8 @@
 """SimpleNet on MVTec AD.
 
-  python -m simplenet_jax.download --dataset=mvtec_ad --accept_license
-  python -m simplenet_jax.main --config=configs/mvtec.py
-  python -m simplenet_jax.main --config=configs/mvtec.py:paper
+  simplenet download --dataset=mvtec_ad --accept_license
+  simplenet train --config=mvtec
+  simplenet train --config=mvtec:paper
 
 The second follows the released code (resize 329, crop 288, batches of 8, its
 reflected borders and its probed BatchNorm statistics), the third the paper's

@@ -1,6 +1,6 @@
 """SimpleNet on MVTec AD, trained so that the last epoch can be taken.
 
-  python -m simplenet_jax.main --config=configs/mvtec_fast.py
+  simplenet train --config=mvtec_fast
 
 Images, backbone and features are those of configs/mvtec.py. Heads train on
 patches drawn from many images, with cross-entropy, learning rates that fall to

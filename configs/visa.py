@@ -1,7 +1,7 @@
 """SimpleNet on VisA, with the data set's own split for normal images.
 
-  python -m simplenet_jax.download --dataset=visa
-  python -m simplenet_jax.main --config=configs/visa.py
+  simplenet download --dataset=visa
+  simplenet train --config=visa
 
 The images are half again as wide as high, and defects lie at their borders as
 well: nothing is cropped, the whole image is seen.

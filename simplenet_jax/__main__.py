@@ -22,7 +22,7 @@ COMMANDS = {
   'prepare': ('prepare', 'Prepares a data set for TFDS, without TensorFlow.'),
   'import-released': (
     'import_released',
-    "Makes a detector of a checkpoint of SimpleNet's released PyTorch code.",
+    "Makes a detector from a checkpoint of SimpleNet's released code.",
   ),
   'weights': ('models.weights', 'Tells what a file of weights is; converts.'),
   'config': ('show_config', 'Prints every setting, its meaning and values.'),

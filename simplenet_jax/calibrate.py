@@ -1,6 +1,6 @@
 """Sets a detector's thresholds by good images that it was not trained on.
 
-python -m simplenet_jax.calibrate --detector=WORKDIR/detectors/<category> \
+simplenet calibrate --detector=WORKDIR/detectors/<category> \
     --input=FOLDER --false_alarm_rate=0.01
 """
 

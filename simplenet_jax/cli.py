@@ -208,11 +208,9 @@ class ConfigFile(flags.ArgumentParser):
     """Returns the settings, checked as far as they are known yet."""
     config = load_config(argument)
     if ('variants' in config) != self.of_sweep:
-      kinds = ('one run', 'main'), ('a sweep', 'sweep')
+      kinds = ('one run', 'train'), ('a sweep', 'sweep')
       kind, command = kinds['variants' in config]
-      raise ValueError(
-        f'this is the config of {kind}: python -m simplenet_jax.{command}'
-      )
+      raise ValueError(f'this is the config of {kind}: simplenet {command}')
     check_fields(config, self.model)
     for match in filter(None, map(_OVERRIDE.match, _arguments)):
       path = match[1]

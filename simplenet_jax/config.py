@@ -195,9 +195,7 @@ def check_config(config: Config) -> None:
     ValueError: Names all fields that are unknown, missing or out of range.
   """
   if 'variants' in config:
-    raise ValueError(
-      f'{config.name} is the config of a sweep: python -m simplenet_jax.sweep'
-    )
+    raise ValueError(f'{config.name} is the config of a sweep: simplenet sweep')
   check_fields(config, from_protocol())
   values = flatten(config)
   problems = [

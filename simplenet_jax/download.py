@@ -1,6 +1,6 @@
 """Downloads a public data set, checks it and unpacks it.
 
-  python -m simplenet_jax.download --dataset=mvtec_ad --accept_license
+  simplenet download --dataset=mvtec_ad --accept_license
 
 ROOT/<folder> then holds it, whole, and the archive is deleted. A download that
 was stopped goes on where it ended; --archive takes a file that is there.
@@ -35,7 +35,7 @@ def main() -> None:
   given = Path(_ARCHIVE.value).expanduser() if _ARCHIVE.value else None
   options = {'accepted': _ACCEPTED.value, 'keep': _KEEP.value}
   folder = obtain(archive, root, given=given, **options)
-  line = f'python -m simplenet_jax.main --config=configs/{archive.folder}.py'
+  line = f'simplenet train --config={archive.folder}'
   if folder != Path('data', archive.folder):
     line += f' --config.data.root={shlex.quote(str(folder))}'
   console.print(line)

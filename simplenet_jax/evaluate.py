@@ -1,9 +1,9 @@
 """Evaluates a finished run again, or joins and prints the tables of runs.
 
-  python -m simplenet_jax.evaluate --workdir=W --config.data.root=CORRECTED
-  python -m simplenet_jax.evaluate --workdir=W --config.seeds=0,1,2
-  python -m simplenet_jax.evaluate W --format=latex
-  python -m simplenet_jax.evaluate W1 W2 --output=DIR
+  simplenet evaluate --workdir=W --config.data.root=CORRECTED
+  simplenet evaluate --workdir=W --config.seeds=0,1,2
+  simplenet evaluate W --format=latex
+  simplenet evaluate W1 W2 --output=DIR
 
 With --workdir, the run's heads score test images and masks that are new or were
 corrected; seeds that are new are trained first, and nothing else is. With the
@@ -68,12 +68,12 @@ def _check(workdir: pathlib.Path) -> None:
     if not run['heads'].get(f'{name}/{seed}', {}).get('ended'):
       raise ValueError(
         f'{workdir}: the head of {name} with seed {seed} is not finished; '
-        'start simplenet_jax.main again'
+        'start simplenet train again'
       )
   if _CONFIG.value.train.epochs != run['config']['train']['epochs']:
     raise ValueError(
       'evaluate trains new seeds alone; give other --config.train.epochs to '
-      'simplenet_jax.main'
+      'simplenet train'
     )
 
 

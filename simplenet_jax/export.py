@@ -1,6 +1,6 @@
 """Exports a detector for programs without this package.
 
-  python -m simplenet_jax.export --detector=WORKDIR/detectors/<category> \
+  simplenet export --detector=WORKDIR/detectors/<category> \
     --format=onnx --output=DIR
 
 DIR then holds the model, for jax alone or ONNX Runtime, detector.json, and

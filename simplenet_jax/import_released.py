@@ -1,11 +1,11 @@
 """Makes a detector of a checkpoint of SimpleNet's released PyTorch code.
 
-  python -m simplenet_jax.import_released --config=configs/mvtec.py \
+  simplenet import-released --config=mvtec \
     --checkpoint=ckpt.pth --output=bottle.safetensors
 
 The config says what the checkpoint was trained with; its backbone's weights are
 loaded as for training. Reading a .pth file needs PyTorch. The detector gives
-scores; python -m simplenet_jax.calibrate gives it thresholds.
+scores; simplenet calibrate gives it thresholds.
 """
 
 from pathlib import Path
@@ -53,7 +53,7 @@ def main() -> None:
   detector.save(output)
   console.print(
     f'{output}: scores only; for verdicts, show it good images:\n'
-    f'  python -m simplenet_jax.calibrate --detector={output} --input=FOLDER'
+    f'  simplenet calibrate --detector={output} --input=FOLDER'
   )
 
 

@@ -1,6 +1,6 @@
 """Trains and evaluates.
 
-  python -m simplenet_jax.main --config=mvtec
+  simplenet train --config=mvtec
 
 Any field of the config can be overridden, as in --config.seeds=0,1. Several
 processes share a run by --process and --processes; see launch/.

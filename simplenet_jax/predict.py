@@ -1,6 +1,6 @@
 """Scores images with a trained detector.
 
-  python -m simplenet_jax.predict --detector=WORKDIR/detectors/<category> \
+  simplenet predict --detector=WORKDIR/detectors/<category> \
     --input=FOLDER --output=DIR
 
 DIR then holds predictions.csv, pictures with the defects outlined and, with

@@ -1,11 +1,11 @@
 """Prepares a data set for TFDS, without TensorFlow.
 
-  python -m simplenet_jax.prepare --dataset=mvtec_ad
-  python -m simplenet_jax.prepare --dataset=cifar10
+  simplenet prepare --dataset=mvtec_ad
+  simplenet prepare --dataset=cifar10
 
 The result is read by `tfds.builder(...).as_data_source()` and by
 --config.data.source=tfds. CIFAR-10 is downloaded where it is not there; MVTec
-AD has to be there (python -m simplenet_jax.download).
+AD has to be there (simplenet download).
 """
 
 from pathlib import Path

@@ -249,9 +249,7 @@ class RunResults:
         console.print(f'Report: {path / page.NAME}')
       detectors = path / 'detectors'
       if any(detectors.glob(f'[!.]*{file.SUFFIX}')):
-        console.print(
-          f'Detectors: {detectors}/ (python -m simplenet_jax.predict)'
-        )
+        console.print(f'Detectors: {detectors}/ (simplenet predict)')
     failed = {}
     for name, one in found.items():
       errors = [head['error'] for head in heads[name].values()]

@@ -1,6 +1,6 @@
 """Prints every setting: its value, its meaning, and the values it takes.
 
-  python -m simplenet_jax.show_config --config=mvtec:paper
+  simplenet config --config=mvtec:paper
 
 Without --config the values are the defaults, those of the protocol reference.
 """

@@ -1,6 +1,6 @@
 """Runs an experiment: a run per variant, numbers and figures.
 
-  python -m simplenet_jax.sweep --config=configs/paper/table3.py
+  simplenet sweep --config=paper/table3
 
 Fields of every run are set as in --config.base.seeds=0,1, some variants
 chosen as in --config.only=3,2+3. Sweeps with the same --workdir and base share

@@ -11,7 +11,7 @@ from tests import commands
 MVTEC = '--config=mvtec'
 SWEEP = '--config=paper/table3'
 EPOCH = 'no --config.train.epoch; did you mean --config.train.epochs?'
-A_SWEEPS = 'the config of a sweep: python -m simplenet_jax.sweep'
+A_SWEEPS = 'the config of a sweep: simplenet sweep'
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_errors_are_one_line(arguments, status, message):
   [
     ('main', MVTEC, EPOCH),
     ('sweep', SWEEP, 'did you mean --config.base.train.epochs?'),
-    ('sweep', MVTEC, 'config of one run: python -m simplenet_jax.main'),
+    ('sweep', MVTEC, 'config of one run: simplenet train'),
   ],
 )
 def test_flags_in_files_are_looked_at(tmp_path, name, config, message):

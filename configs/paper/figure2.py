@@ -1,6 +1,6 @@
 """Figure 2: speed against image AUROC, of four backbones.
 
-  python -m simplenet_jax.sweep --config=configs/paper/figure2.py
+  simplenet sweep --config=paper/figure2
 
 Speed is that of the detectors on this machine's device, one image at a time,
 from pixels on the host to map and score on the host.

@@ -1,6 +1,6 @@
 """Figure 4: how far each dimension spreads before and after the adaptor.
 
-python -m simplenet_jax.sweep --config=configs/paper/figure4.py
+simplenet sweep --config=paper/figure4
 """
 
 from simplenet_jax.sweeps import settings

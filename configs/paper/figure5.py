@@ -1,6 +1,6 @@
 """Figure 5: the noise's scale, per category.
 
-  python -m simplenet_jax.sweep --config=configs/paper/figure5.py
+  simplenet sweep --config=paper/figure5
 
 One extraction of features serves all scales and seeds.
 """

@@ -1,6 +1,6 @@
 """Figure 6: the size of a patch's neighbourhood.
 
-python -m simplenet_jax.sweep --config=configs/paper/figure6.py
+simplenet sweep --config=paper/figure6
 """
 
 from simplenet_jax.sweeps import settings

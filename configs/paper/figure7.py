@@ -1,6 +1,6 @@
 """Figure 7: the loss, mean and range over categories, with and without adaptor.
 
-python -m simplenet_jax.sweep --config=configs/paper/figure7.py
+simplenet sweep --config=paper/figure7
 """
 
 from simplenet_jax.sweeps import settings

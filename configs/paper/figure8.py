@@ -1,6 +1,6 @@
 """Figure 8: test images with their defects outlined as found.
 
-  python -m simplenet_jax.sweep --config=configs/paper/figure8.py
+  simplenet sweep --config=paper/figure8
 
 Outlined is what scores above the threshold with the best pixel F1 on the test
 images, which flatters; the pictures say so.

@@ -1,6 +1,6 @@
 """Table 1: image and pixel AUROC of every category of MVTec AD.
 
-python -m simplenet_jax.sweep --config=configs/paper/table1.py
+simplenet sweep --config=paper/table1
 """
 
 from simplenet_jax.sweeps import settings

@@ -1,6 +1,6 @@
 """Table 2: which levels of the backbone features come from.
 
-python -m simplenet_jax.sweep --config=configs/paper/table2.py
+simplenet sweep --config=paper/table2
 """
 
 from simplenet_jax.sweeps import settings

@@ -1,6 +1,6 @@
 """Table 3: a more complex adaptor, none, and the cross-entropy loss.
 
-python -m simplenet_jax.sweep --config=configs/paper/table3.py
+simplenet sweep --config=paper/table3
 """
 
 from simplenet_jax.sweeps import settings

@@ -1,6 +1,6 @@
 """Table 4: other backbones.
 
-  python -m simplenet_jax.sweep --config=configs/paper/table4.py
+  simplenet sweep --config=paper/table4
 
 Weights come from the hub, or from files: --config.weights.resnet18=FILE. The
 noise belongs to torchvision's first weights, whatever the backbone; with others

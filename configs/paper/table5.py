@@ -1,7 +1,7 @@
 """Table 5: CIFAR-10, one class against the others, image AUROC.
 
-python -m simplenet_jax.download --dataset=cifar10
-python -m simplenet_jax.sweep --config=configs/paper/table5.py
+simplenet download --dataset=cifar10
+simplenet sweep --config=paper/table5
 """
 
 from simplenet_jax.config import load_config

@@ -1,6 +1,6 @@
 """What each part of the recipe `fast` is worth.
 
-  python -m simplenet_jax.sweep --config=configs/study/ablation.py \
+  simplenet sweep --config=study/ablation \
     --config.base.seeds=0,1,2,3,4
 
 Every variant is a first form of the recipe with one thing changed; it had less

@@ -1,6 +1,6 @@
 """Is the last epoch as good as the best test epoch of the reference?
 
-  python -m simplenet_jax.sweep --config=configs/study/last_epoch.py \
+  simplenet sweep --config=study/last_epoch \
     --config.base.seeds=0,1,2,3,4
 
 The recipe `fast` beside the reference. `last_epoch.py:small` does it on small

@@ -87,7 +87,7 @@ def _find(data: Config) -> tuple[Path, folder.Found]:
   elif not root.is_dir():
     how = 'put images there, one folder per category with train/good in it,'
     if name := data.dataset:
-      how = f'get it (python -m simplenet_jax.download --dataset={name})'
+      how = f'get it (simplenet download --dataset={name})'
     raise FileNotFoundError(
       f'{root}: no such folder; {how} or name another with '
       '--config.data.root=FOLDER'

@@ -150,8 +150,8 @@ def _open(path: Path) -> np.ndarray:
   """Maps a file of records, uint8 `[images, 1 + 3 * 32 * 32]`."""
   if not path.is_file():
     raise FileNotFoundError(
-      f"{path}: no such file of CIFAR-10's binary version; python -m "
-      'simplenet_jax.download --dataset=cifar10 gets it'
+      f"{path}: no such file of CIFAR-10's binary version; simplenet "
+      'download --dataset=cifar10 gets it'
     )
   size = path.stat().st_size
   if not size or size % _BYTES:

@@ -102,8 +102,8 @@ class MvtecAd(_Builder):
     tfds.core.BuilderConfig(name=name) for name in (ALL, *MVTEC_AD)
   ]
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'The categories lie in `manual_dir` or its folder mvtec, where `python -m '
-    'simplenet_jax.download --dataset=mvtec_ad --root=MANUAL_DIR` puts them.'
+    'The categories lie in `manual_dir` or its folder mvtec, where `simplenet '
+    'download --dataset=mvtec_ad --root=MANUAL_DIR` puts them.'
   )
 
   def _find(self, dl_manager: Any, name: str) -> Sequence[Category]:
@@ -208,7 +208,7 @@ def find_categories(
   if own and (not names or own == wanted):
     return tuple(_read_all(every[name])[0] for name in own)
   missing = [name for name in wanted if name not in ready]
-  command = f'python -m simplenet_jax.prepare --dataset={dataset}'
+  command = f'simplenet prepare --dataset={dataset}'
   command += f' --tfds_dir={shlex.quote(str(tfds_dir))}' if tfds_dir else ''
   raise FileNotFoundError(
     f'{every[missing[0]].data_path.parents[2]}: {dataset} is not prepared '
@@ -237,7 +237,7 @@ def _told(what: str) -> Iterator[None]:
     said = ' '.join(str(error).split())[:200] or type(error).__name__
     raise ValueError(
       f'{what} is damaged or half-made ({said}); delete it and prepare it '
-      'again (python -m simplenet_jax.prepare)'
+      'again (simplenet prepare)'
     ) from error
 
 

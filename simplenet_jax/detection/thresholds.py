@@ -60,7 +60,7 @@ class Thresholds:
     if self.image is None or self.median is None or self.image <= self.median:
       raise ValueError(
         'scores can be normalised only by a detector calibrated with normal '
-        'images (python -m simplenet_jax.calibrate), whose threshold is above '
+        'images (simplenet calibrate), whose threshold is above '
         f'their median; they are {self.image} and {self.median}'
       )
     return (score - self.median) / (self.image - self.median)

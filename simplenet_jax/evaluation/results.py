@@ -154,8 +154,8 @@ def read(workdir: Path) -> dict[str, Any]:
   path = workdir / 'results.json'
   if not path.is_file():
     raise FileNotFoundError(
-      f'{path}: missing; name the work directory of a run of '
-      'simplenet_jax.main that has finished a category'
+      f'{path}: missing; name the work directory of a run that '
+      'has finished a category'
     )
   with naming(path):
     return read_json(path)

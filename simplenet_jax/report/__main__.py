@@ -1,7 +1,7 @@
 """Makes the page of a run anew, or one page of several runs.
 
-  python -m simplenet_jax.report WORKDIR
-  python -m simplenet_jax.report WORKDIR WORKDIR --output=both.html
+  simplenet report WORKDIR
+  simplenet report WORKDIR WORKDIR --output=both.html
 
 Runs are joined into one table with the mean: they must be of different
 categories, with the same settings and weights.

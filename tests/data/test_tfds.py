@@ -112,7 +112,7 @@ def test_what_is_damaged_is_told(root, tmp_path, damage):
   assert told.startswith(str(tmp_path))
   assert 'mvtec_ad' in told
   assert '\n' not in told
-  assert 'python -m simplenet_jax.prepare' in told
+  assert 'simplenet prepare' in told
 
 
 def test_a_stopped_preparation_leaves_nothing(root, tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ The files carry torchvision's tensor names, as timm's ResNets do. Loading is
 strict: every tensor of the network is filled, and every tensor of the file is
 used or known to belong to a part that is not built.
 
-`python -m simplenet_jax.models.weights --weights=FILE` tells what a file is.
+`simplenet weights --weights=FILE` tells what a file is.
 """
 
 import collections

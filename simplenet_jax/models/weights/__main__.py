@@ -1,6 +1,6 @@
 """Tells which network a file of backbone weights is and whose training it has.
 
-  python -m simplenet_jax.models.weights --weights=FILE_OR_NAME \
+  simplenet weights --weights=FILE_OR_NAME \
     [--output=FILE.safetensors] [--list]
 
 --output writes every tensor, its type and bits unchanged, as safetensors with
