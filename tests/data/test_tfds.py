@@ -83,7 +83,7 @@ def test_all_holds_every_category(root, place, tmp_path):
   ('dataset', 'names', 'message'),
   [
     ('mvtec_ad', ['bottle', 'pill'], r'is not prepared there \(pill\)'),
-    ('cifar10', [], r'simplenet_jax\.prepare --dataset=cifar10'),
+    ('cifar10', [], r'simplenet prepare --dataset=cifar10'),
     ('mvtec_ad', ['sofa'], 'mvtec_ad has no sofa; there are bottle, '),
     ('imagenet', [], r"data\.dataset is 'imagenet', none that TFDS can"),
   ],
