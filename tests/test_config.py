@@ -55,6 +55,11 @@ def test_shipped_configs_pass_their_check(path):
     check_config(run)
 
 
+def test_of_several_choices_the_first_is_taken_and_told(caplog):
+  assert load_config('folder:fast:paper').protocol == 'fast'
+  assert 'folder:fast:paper: takes fast, not paper' in caplog.text
+
+
 def test_config_files_call_protocols_by_name():
   for name in ('reference', 'paper', 'fast'):
     found = getattr(protocols, name)()
