@@ -28,6 +28,10 @@ def main() -> None:
   """Imports."""
   config = _CONFIG.value
   check_config(config)
+  if not config.data.crop:
+    raise ValueError(
+      '--config.data.crop is 0; the released code crops, set it to its crop'
+    )
   path = Path(_CHECKPOINT.value or '').expanduser()
   output = Path(_OUTPUT.value or '').expanduser()
   output = Path(f'{str(output).removesuffix(".safetensors")}.safetensors')
@@ -35,10 +39,6 @@ def main() -> None:
   from simplenet_jax.detection import assembly
   from simplenet_jax.training import bank
 
-  if not config.data.crop:
-    raise ValueError(
-      '--config.data.crop is 0; the released code crops, set it to its crop'
-    )
   head = assembly.load_released(path, config.patch.target_dim)
   backbone = bank.load_backbone(config)
   provenance = {

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from simplenet_jax.data import decoding
 
@@ -25,6 +25,8 @@ _UNREAD = (
   *('.arw', '.cr2', '.cr3', '.dng', '.nef', '.orf', '.raf', '.rw2'),
   *('.dcm', '.exr', '.hdr', '.heic', '.heif', '.ico', '.jxl', '.psd', '.tga'),
 )
+# What it knows beside pictures.
+_DOCUMENTS = ('.bufr', '.grib', '.h5', '.hdf', '.mpeg', '.mpg', '.pdf')
 _SYSTEM = (
   *('$recycle.bin', '#recycle', '@eadir', '@recycle', '__macosx', 'lost+found'),
   *('desktop.ini', 'ehthumbs.db', 'system volume information', 'thumbs.db'),
@@ -133,10 +135,13 @@ def listed(folders: Iterable[Folder]) -> str:
 def read(
   root: Path, names: Names | None = None
 ) -> tuple[Folder, dict[Path, str]]:
-  """Returns a folder, with all below it, and why files in it are no images."""
+  """Returns a folder, with all below it, and why files in it are no images.
+
+  Below a link, each folder is entered once by further links.
+  """
   left_out: dict[Path, str] = {}
 
-  def enter(path: Path, above: tuple[str, ...]) -> Folder:
+  def enter(path: Path, above: tuple[str, ...], linked: set[str]) -> Folder:
     name = os.path.basename(os.path.abspath(path))  # noqa: PTH100, PTH119
     folder = Folder(path, name, role_of(path, names))
     above = (*above, os.path.realpath(path))
@@ -157,30 +162,36 @@ def read(
           left_out[entry] = why
         else:
           folder.images.append(entry)
-      elif os.path.realpath(entry) in above:
-        left_out[entry] = LOOP
       else:
-        folder.folders.append(enter(entry, above))
+        real, link = os.path.realpath(entry), entry.is_symlink()
+        if real in above or (link and real in linked):
+          left_out[entry] = LOOP
+          continue
+        below = linked or set()
+        below |= {real} if link else set()
+        folder.folders.append(enter(entry, above, below))
     return folder
 
-  return enter(root, ()), left_out
+  return enter(root, (), set()), left_out
 
 
 def why_no_image(path: Path) -> str:
   """Returns why a file, by its name or content, is no image, or ''."""
+  suffix = path.suffix.lower()
   try:
     if not path.is_file():
       return NO_FILE if path.exists() else NOTHING
-    if path.suffix.lower() in _UNREAD:
+    if suffix in _UNREAD:
       return UNREAD
-    if path.suffix.lower() not in EXTENSIONS:
+    if suffix not in EXTENSIONS:
       decoding.decode(path, lambda image: None)
   except OSError:
     return FORBIDDEN
   except ValueError as error:
     # What else is wrong with an image is told when it is read.
     if isinstance(error.__cause__, UnidentifiedImageError):
-      return NO_IMAGE
+      known = suffix in Image.EXTENSION and suffix not in _DOCUMENTS
+      return UNREAD if known else NO_IMAGE
   return ''
 
 

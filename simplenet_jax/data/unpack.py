@@ -128,7 +128,7 @@ def _entries(file: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes] | None]]:
         # Its plain `filename` ends at a NUL.
         yield info.orig_filename, info.file_size, content
     return
-  with tarfile.open(fileobj=file) as archive:
+  with tarfile.open(fileobj=file, tarinfo=_Header) as archive:
     for member in archive:
       plain = (member.isreg() and not member.issparse()) or member.isdir()
       if not plain or member.size < 0:
@@ -136,6 +136,25 @@ def _entries(file: IO[bytes]) -> Iterator[tuple[str, int, IO[bytes] | None]]:
       yield member.name, member.size, archive.extractfile(member)
     while archive.fileobj.read(1 << 18):  # Up to the checksum behind it.
       pass
+
+
+class _Header(tarfile.TarInfo):
+  """A header that raises where tarfile takes damage for the archive's end."""
+
+  @classmethod
+  def frombuf(
+    cls, buf: bytes | bytearray, encoding: str, errors: str
+  ) -> '_Header':
+    try:
+      header = super().frombuf(buf, encoding, errors)
+    except tarfile.HeaderError as error:
+      if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+        raise  # The end.
+      raise tarfile.ReadError(str(error)) from None
+    # A long name is a few blocks and read at once; more would fill the memory.
+    if not (header.isreg() or 0 <= header.size <= 1 << 20):
+      raise tarfile.ReadError('a header of implausible size')
+    return header
 
 
 def _write(root: Path, name: str, content: IO[bytes] | None) -> None:

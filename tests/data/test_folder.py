@@ -29,7 +29,7 @@ def _categories(root, *chosen):
   return folder.find(root, chosen).categories
 
 
-def _found(root, *names, **flags):
+def found_in(root, *names, **flags):
   """What is found where some files are, by their place below the root."""
   words = (flags.get(name, '') for name in ('normal', 'defects', 'masks'))
   found = folder.find(touch(root, *names), (), tree.parse_names(*words))
@@ -85,12 +85,24 @@ def test_two_categories_may_share_a_folder(root):
   ]
 
 
+def test_links_are_not_followed_on_every_way_there_is(tmp_path):
+  root = touch(tmp_path, 'good/a.png', 'x/9/b.png')
+  for number in range(9):
+    (root / f'x/{number}').mkdir()
+    for name in 'cd':
+      (root / f'x/{number}' / name).symlink_to(f'../{number + 1}')
+  whole, left_out = tree.read(root)
+  # Of 2**10 ways to b.png, one by each link that lies below none, and its own.
+  assert len(whole.all_images()) == 1 + 2 * 9 + 1
+  assert {*left_out.values()} == {tree.LOOP}
+
+
 def test_a_file_of_two_names_is_used_once(tmp_path):
   root = touch(tmp_path, 'train/good/a.png', 'train/good/b.png')
   (root / 'val').mkdir()
   (root / 'val/c.png').symlink_to(root / 'train/good/a.png')
   (root / 'test').symlink_to(root / 'train')
-  assert _found(root) == {
+  assert found_in(root) == {
     'train/good/a.png': 'train',
     'train/good/b.png': 'train',
     'val/c.png': tree.TWICE,
@@ -142,6 +154,7 @@ LAYOUTS = {
     val/bad/f=OUTSIDE test/x/good/h=OUTSIDE notes/i=OUTSIDE j=OUTSIDE""",
   'what is no image': """
     good/b.png=train good/b.heic=UNREAD good/c.pdf=NO_IMAGE good/d.=NO_IMAGE
+    good/e.gif=UNREAD good/f.eps=UNREAD
     good/Thumbs.db=HIDDEN @eaDir/a.png=HIDDEN_IMAGE ._a.png=HIDDEN_IMAGE""",
   'defects=crack': 'a=train crack/b=crack',
   'normal=x': 'x/a=train y/b=y',
@@ -162,7 +175,7 @@ def test_layouts(tmp_path, layout):
     reason = getattr(tree, use, None) or getattr(folder, use, None)
     expected[name] = reason or use.replace('~', 'mask of ')
   flags = dict(re.findall('(normal|defects|masks)=(\\S+)', layout))
-  assert _found(tmp_path / 'part', *expected, **flags) == expected
+  assert found_in(tmp_path / 'part', *expected, **flags) == expected
 
 
 def test_links_and_pipes_are_no_images_and_others_are_known_by_content(
@@ -176,12 +189,14 @@ def test_links_and_pipes_are_no_images_and_others_are_known_by_content(
   for name, form in forms.items():
     Image.new('RGB', (8, 8)).save(root / 'good' / name, form)
   expected |= dict.fromkeys(forms, 'train')
-  assert _found(root) == {f'good/{name}': why for name, why in expected.items()}
+  assert found_in(root) == {
+    f'good/{name}': why for name, why in expected.items()
+  }
 
 
 def test_a_fifth_of_good_images_beside_defects_is_tested_on(tmp_path):
   names = [f'OK/{i}.png' for i in range(10)]
-  found = _found(
+  found = found_in(
     tmp_path / 'part', *names, 'crack/7.png', 'hole/b.png', 'mask/crack/7.png'
   )
   assert found.pop('crack/7.png') == 'crack'
@@ -200,7 +215,7 @@ def test_several_folders_of_images_are_a_category_each(tmp_path, caplog):
     f'{root}: each of gasket, screw is taken for a kind of part '
   )
   # Beside a category, which may have any name, they may be anything.
-  assert _found(root, 'bad/train/good/c.jpg') == {
+  assert found_in(root, 'bad/train/good/c.jpg') == {
     'bad/train/good/c.jpg': 'train',
     'empty/notes.txt': tree.NO_IMAGE,
     'gasket/a.jpg': folder.OUTSIDE,
@@ -242,12 +257,12 @@ REFUSED = [
 def test_what_cannot_be_told_apart_is_refused(tmp_path, names, message):
   names = names.replace('train/g/', 'train/good/').split()
   with pytest.raises(ValueError, match=message):
-    _found(tmp_path, *names)
+    found_in(tmp_path, *names)
 
 
 def test_a_name_that_no_folder_has_is_refused(tmp_path):
   with pytest.raises(ValueError, match='no folder in it is called gud, which'):
-    _found(tmp_path, 'good/a.png', normal='gud')
+    found_in(tmp_path, 'good/a.png', normal='gud')
 
 
 @pytest.mark.parametrize(
@@ -269,5 +284,5 @@ def test_a_name_that_no_folder_has_is_refused(tmp_path):
 def test_where_masks_can_lie(tmp_path, masks):
   masks = masks.split()
   images = ['train/good/a.png', 'test/x/0.png', 'test/x/1.png']
-  found = _found(tmp_path, *images, *masks)
+  found = found_in(tmp_path, *images, *masks)
   assert [found[mask] for mask in masks] == ['mask of 0', 'mask of 1']

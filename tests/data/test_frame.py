@@ -97,8 +97,9 @@ def test_mask_rules(frame, seed):
   for values in (mask, mask.astype(np.uint8), mask * np.uint8(255)):
     reference, _ = frame.mask_to_input(values, 'reference')
     np.testing.assert_array_equal(reference, shares == 255, strict=True)
-    half, _ = frame.mask_to_input(values, 'half')
+    half, lost = frame.mask_to_input(values, 'half')
     assert half[shares > 127].all()
+    assert half.sum() <= (shares > 127).sum() + lost
     assert not (reference & ~half).any()
 
 

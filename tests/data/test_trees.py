@@ -1,5 +1,6 @@
-"""Random trees of files: none is used twice, and nothing bad is trained on."""
+"""Random trees of files: each has one use, the one that its name says."""
 
+import itertools
 import tempfile
 import unicodedata
 from pathlib import Path
@@ -8,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simplenet_jax.data import folder
+from simplenet_jax.data.tree import LOOP, NOTHING
+from tests.data.test_folder import found_in
 
 NAMES = {
   'good': ('good', 'OK', 'Normal', 'Good Images', 'normal_dir', 'IO'),
@@ -73,3 +76,60 @@ def test_every_file_has_one_use_and_none_but_good_images_are_trained_on(tree):
         named = {mask.stem, mask.stem.removesuffix('_mask'), mask.parent.name}
         assert sample.path.stem in named
         assert sample.label
+
+
+@st.composite
+def clear_trees(draw):
+  """Draws images and masks by name, each with the uses that it may have."""
+  uses, numbers = {}, itertools.count(100)
+
+  def one_of(role):
+    change = draw(st.sampled_from([str, str.upper, str.title]))
+    return change(draw(st.sampled_from(NAMES[role])))
+
+  def images(place, *use):
+    below = st.sampled_from(['', '', 'monday', 'line 1/shift 2'])
+    deep = draw(st.lists(below, min_size=1, max_size=6))
+    made = [place / one / f'{next(numbers)}.JPG' for one in deep]
+    uses.update(dict.fromkeys(made, use))
+    return made
+
+  for category in map(Path, draw(st.sampled_from([[''], ['valve', 'plate']]))):
+    tested, masks = category, category / one_of('mask')
+    kinds = st.sampled_from(NAMES['kind'])
+    if draw(st.booleans()):
+      tested = category / one_of('test')
+      images(category / one_of('train') / one_of('good'), 'train')
+      images(category / one_of('val') / one_of('good'), 'validation')
+      images(tested / one_of('good'), 'good')
+    else:  # Some are drawn to test on.
+      images(category / one_of('good'), 'train', 'good')
+    for kind in draw(st.lists(kinds, max_size=3, unique=True)):
+      for image in images(tested / kind, kind):
+        inside = str(image.relative_to(tested).with_suffix(''))
+        form = draw(st.sampled_from(['NFC', 'NFD']))
+        inside = masks / unicodedata.normalize(form, inside)
+        some = (
+          *([], [inside], [f'{inside}_mask'], [masks / image.stem]),
+          *([inside / '0', inside / '1'], [f'{image.with_suffix("")}_mask']),
+        )
+        for mask in draw(st.sampled_from(some)):
+          uses[Path(f'{mask}.png')] = (f'mask of {image.stem}',)
+  return uses
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(clear_trees(), st.sampled_from(LITTER))
+def test_each_file_is_what_its_name_says_each_mask_at_its_image(uses, litter):
+  with tempfile.TemporaryDirectory() as root:
+    place = Path(root, next(iter(uses))).parent
+    place.mkdir(parents=True)
+    (place / 'up').symlink_to(root)
+    (place / 'gone.png').symlink_to('nowhere')
+    found = found_in(Path(root), *map(str, uses), litter)
+  up, gone = ((place / name).relative_to(root) for name in ('up', 'gone.png'))
+  assert found.pop(str(up)) == LOOP
+  assert found.pop(str(gone)) == NOTHING
+  assert found.keys() == {litter, *map(str, uses)}
+  for path, use in uses.items():
+    assert found[str(path)] in use
