@@ -241,6 +241,7 @@ def check_fields(config: Config, model: Config) -> None:
 def suggestion(path: str, known: Collection[str]) -> str:
   """Returns a question for the field among `known` that was meant, or ''."""
   close = difflib.get_close_matches(path, known, n=1)
+  close += [one for one in known if one.split('.')[-1] == path.split('.')[-1]]
   return f'; did you mean --config.{close[0]}?' if close else ''
 
 

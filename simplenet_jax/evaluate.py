@@ -65,7 +65,7 @@ def _check(workdir: pathlib.Path) -> None:
   check_config(_CONFIG.value)
   run = read_json(workdir / 'run.json')
   for name, seed in itertools.product(run['images'], run['config']['seeds']):
-    if not run['heads'].get(f'{name}/{seed}', {}).get('ended'):
+    if not run.get('heads', {}).get(f'{name}/{seed}', {}).get('ended'):
       raise ValueError(
         f'{workdir}: the head of {name} with seed {seed} is not finished; '
         'start simplenet train again'

@@ -49,7 +49,7 @@ class RunResults:
   def __post_init__(self):
     self.checkpoints = Checkpoints(self.work.path / 'checkpoints')
     self._categories = {one.name: one for one in self.images.categories}
-    self._told: set[tuple[str, str]] = set()
+    self._told: set[tuple[str, str]] = set()  # Categories and their errors.
     self._looked_at: set[str] = set()  # Categories that need no other look.
     self._evaluated = False  # Whether this process has evaluated any.
     self._page_due = 0.0  # Of `time.monotonic`.
@@ -93,21 +93,28 @@ class RunResults:
 
     Processes that were killed left some, and so do images that changed.
     """
-    known, found = self.work.heads(), self.work.results()
-    for name, heads in known.items():
+    for name, heads in self.work.heads().items():
       have_ended = all(head['ended'] for head in heads.values())
       if not have_ended or name in self._looked_at:
         continue
       self._looked_at.add(name)
       seeds = [int(seed) for seed, head in heads.items() if not head['error']]
-      if isinstance(found[name], dict) and self._has_detector(name, seeds):
-        continue
       with self.work.evaluating(name) as is_mine:
-        if is_mine:
-          self._finish(name, seeds)
+        known = self.work.results()[name]
+        is_known = isinstance(known, dict) and self._has_files(name)
+        if is_mine and not (is_known and self._has_detector(name, seeds)):
+          self._finish(name, seeds, known)
 
-  def _finish(self, name: str, seeds: Sequence[int]) -> None:
-    """Evaluates a category's heads of these seeds and makes its detector."""
+  def _has_files(self, name: str) -> bool:
+    """Returns whether what is to show a category's test images is there."""
+    folder, asked = self.work.path, self.config.evaluation
+    wanted = [folder / 'pictures' / f'{name}.png'] if asked.pictures else []
+    wanted += [folder / 'maps' / name] if asked.maps else []
+    wanted += [run_files.report_path(folder, name)] if asked.report else []
+    return not self._categories[name].test or all(p.exists() for p in wanted)
+
+  def _finish(self, name: str, seeds: Sequence[int], found: Result) -> None:
+    """Evaluates heads, makes a detector; figures `found` survive failures."""
     inputs, self._evaluated = self._categories[name], True
     try:
       if not seeds:
@@ -119,7 +126,8 @@ class RunResults:
       if not self._has_detector(name, seeds):
         self._ship(inputs, heads)
     except (*FAILURES, RuntimeError) as error:
-      found = self._reason(name, error)
+      reason = self._reason(name, error)
+      found = found if isinstance(found, dict) else reason
     with self.work.locked():
       self._report(self.work.results() | {name: found})
       self.work.note_result(name, found)  # It counts once it is written.
@@ -198,10 +206,8 @@ class RunResults:
 
   def _has_detector(self, name: str, seeds: Sequence[int]) -> bool:
     """Returns whether a detector is there, if one is asked for."""
-    if not self.config.detector.save:
-      return True
-    path, images = file.path_in(self.work.path, name), self._made_of(name)
-    return assembly.is_made_of(path, seeds, images)
+    path, save = file.path_in(self.work.path, name), self.config.detector.save
+    return not save or assembly.is_made_of(path, seeds, self._made_of(name))
 
   def _made_of(self, name: str) -> str:
     """Returns what images a category's detector is made of."""
@@ -247,13 +253,13 @@ class RunResults:
       console.print(f'\n{told}\n\nResults: {path}/')
       if wants_page:
         console.print(f'Report: {path / page.NAME}')
-      detectors = path / 'detectors'
-      if any(detectors.glob(f'[!.]*{file.SUFFIX}')):
-        console.print(f'Detectors: {detectors}/ (simplenet predict)')
+      if any(path.glob(f'detectors/[!.]*{file.SUFFIX}')):
+        console.print(f'Detectors: {path}/detectors/ (simplenet predict)')
     failed = {}
     for name, one in found.items():
       errors = [head['error'] for head in heads[name].values()]
       errors += [one] if isinstance(one, str) else []
+      errors += [error for whose, error in self._told if whose == name]
       if any(errors):
         failed[name] = next(filter(None, errors))
     if failed:

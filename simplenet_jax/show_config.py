@@ -25,9 +25,8 @@ def main() -> None:
   config = _CONFIG.value or from_protocol()
   for field, value in flatten(config).items():
     known = FIELDS[field]
-    allowed = (
-      known.rule.allowed if known.rule else TYPES[type(known.default)][0]
-    )
+    kind, _ = TYPES[type(known.default)]
+    allowed = known.rule.allowed if known.rule else kind
     default = '' if value == known.default else f' (default {known.default!r})'
     text = f'{known.meaning} Takes {allowed}.'
     print(f'--config.{field}={_as_flag(value)}{default}')

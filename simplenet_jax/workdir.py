@@ -47,8 +47,6 @@ class WorkDir:
     self.path, self._seeds = path, [str(seed) for seed in config.seeds]
     self.images = {one.name: fingerprints(one) for one in categories}
     self._lock = filelock.FileLock(path / '.lock')
-    asked = config.evaluation
-    self._asked = [asked.pictures, asked.maps, asked.report]
 
   @contextlib.contextmanager
   def locked(self) -> Iterator[State]:
@@ -93,7 +91,7 @@ class WorkDir:
 
   def _basis(self, state: State, name: str) -> list[Any]:
     """Returns what a category's results rest on."""
-    return [self._heads(state, name), self.images[name], self._asked]
+    return [self._heads(state, name), self.images[name]]
 
   def take_up(self, steps: Mapping[Job, int]) -> None:
     """Notes how many steps of these heads are saved; they are to go on."""

@@ -120,6 +120,7 @@ def test_a_run_says_what_it_changes_in_its_protocol():
   ('change', 'message'),
   [
     ({'trian.sigma': 1}, 'did you mean --config.train.sigma?'),
+    ({'lanes': 4}, 'no --config.lanes; did you mean --config.engine.lanes?'),
     ({'bank': 3}, 'no --config.bank.*; there must be --config.bank.cache, '),
     ({'train.epochs': True}, '--config.train.epochs is True, expected a whole'),
     ({'train.sigma': None}, '--config.train.sigma is None, expected a number'),

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from simplenet_jax import train
+from simplenet_jax.detection import assembly
 from simplenet_jax.detection.thresholds import NONE
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import testset
@@ -224,6 +225,18 @@ def test_only_missing_detectors_are_made_again(held_out):
   assert '  cog: threshold ' not in again.told
 
 
+def test_files_that_are_missing_are_written_again(held_out):
+  gone = held_out.work / 'report/part.json'
+  gone.unlink()
+  config = held_out.config.copy_and_resolve_references()
+  config.evaluation.report = False
+  assert ': I-AUROC ' not in run(config, held_out.work).told
+  again = run(held_out.config, held_out.work)
+  assert gone.exists()
+  assert '  part: I-AUROC ' in again.told
+  assert '  cog: I-AUROC ' not in again.told
+
+
 def test_scores_that_are_not_finite_in_the_end_cost_one_head(
   config, tmp_path, monkeypatch
 ):
@@ -254,20 +267,25 @@ def test_scores_that_are_not_finite_in_the_end_cost_one_head(
     assert len(cautions) == heads
 
 
-def test_memory_that_is_short_in_the_end_costs_one_category(
-  config, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+  ('place', 'name', 'left'),
+  [(testset.TestSet, 'read', ['part']), (assembly, 'of_run', ['cog', 'part'])],
+)
+def test_memory_that_is_short_in_the_end_costs_what_needs_it(
+  config, tmp_path, monkeypatch, place, name, left
 ):
-  read = testset.TestSet.read
+  usual = getattr(place, name)
 
-  def short(inputs, smoothing):
-    if inputs.name == 'cog':
+  def short(*given):
+    if any(getattr(one, 'name', None) == 'cog' for one in given):
       raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes')
-    return read(inputs, smoothing)
+    return usual(*given)
 
-  monkeypatch.setattr(testset.TestSet, 'read', short)
+  monkeypatch.setattr(place, name, short)
   make_categories(tmp_path / 'data', {'cog': 5, 'part': 5})
   config.train.epochs, config.seeds = 1, (0,)
-  found = run(config, tmp_path / 'work')
+  run(config, tmp_path / 'work')
+  found = run(config, tmp_path / 'work')  # Started again it does the same.
   assert 'failed (cog); ' in found.error
   assert 'start the run again with a lower --config.bank.devi' in found.error
-  assert list(found.stored['categories']) == ['part']
+  assert list(found.stored['categories']) == left
