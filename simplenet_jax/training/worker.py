@@ -42,6 +42,7 @@ class ActiveHead:
   sigma: float
   period: int  # Steps between evaluations.
   step: int  # How many the device was told to do.
+  saved: float  # When it was, or began.
 
   @property
   def most_steps(self) -> int:
@@ -82,7 +83,7 @@ class DeviceLoop:
       self._shapes,
     )
     self._pending: collections.deque[Chunk] = collections.deque()
-    self._chunk, self._read, self._saved = 1, time.monotonic(), time.monotonic()
+    self._chunk, self._read = 1, time.monotonic()
 
   def run(self) -> None:
     """Trains all heads, or until it is told to stop; saves what is left."""
@@ -168,13 +169,12 @@ class DeviceLoop:
     key = np.asarray(jax.random.key_data(step.head_key(job.seed, name)))
     period = scoring_period(run.config, job) if self._tests[name] else job.steps
     sigma = run.config.train.sigma * features.spread
-    return ActiveHead(
-      job, lane, progress, features, key, sigma, period, progress.step
-    )
+    at = progress.step, time.monotonic()
+    return ActiveHead(job, lane, progress, features, key, sigma, period, *at)
 
   def _advance(self) -> Chunk:
     """Tells the device what to do next."""
-    heads, now = self._active(), time.monotonic()
+    heads = self._active()
     count = min(self._chunk, STEPS, *(head.most_steps for head in heads))
     inputs = self._inputs(heads, count)  # Can write to the bank.
     self._states, metrics = lanes.advance(
@@ -184,16 +184,18 @@ class DeviceLoop:
       inputs,
       jnp.int32(count),
     )
-    due = now - self._saved >= self._run.config.engine.checkpoint_seconds
-    if due:
-      self._saved = now
+    # One at a time: the device has enough to do while a single head is written.
+    due, now = min(heads, key=lambda head: head.saved), time.monotonic()
+    save = now - due.saved >= self._run.config.engine.checkpoint_seconds
+    if save:
+      due.saved = now
     outcomes = []
     for head in heads:
       head.step += count
       ends = head.step == head.job.steps
       scored = ends or head.step % head.period == 0
       scores = self._score(head) if scored else []
-      state = self._take(head) if ends or due else None
+      state = self._take(head) if ends or (save and head is due) else None
       if ends and state:
         outcomes.append((head, scores, None, state.weights_to_score))
         self._leave(head)

@@ -108,3 +108,12 @@ def test_factors_are_rounded_and_products_summed_in_float32(name, rows):
   for value, exact, scale in zip(found, expected, scales, strict=True):
     assert value.dtype == np.float32
     assert_close(value, exact, 32 * 2**-24 * scale)
+
+
+def test_float64_stays_float64():
+  factors = [factor.astype(np.float64) for factor in make_factors((2, 3))]
+  with jax.enable_x64(True):
+    found = matmul_and_gradients(*map(jnp.asarray, factors), 'float32')
+  for value, exact in zip(found, multiply(*factors), strict=True):
+    assert value.dtype == np.float64
+    np.testing.assert_allclose(value, exact, rtol=1e-12, atol=1e-12)

@@ -56,6 +56,20 @@ def test_every_level_agrees_with_torch(architecture, padding):
     assert error < 1e-5
 
 
+# Parameters from the stem to layer3; all but the last are torchvision's own.
+COUNTS = (2_782_784, 8_543_296, 27_535_424, 24_862_528, 699_168)
+
+
+def test_networks_have_as_many_parameters_as_torchvisions():
+  assert (
+    tuple(
+      sum(np.prod(x) + 2 * x[-1] for _, _, x in resnet.layers(name, LEVELS))
+      for name in resnet.ARCHITECTURES
+    )
+    == COUNTS
+  )
+
+
 @pytest.mark.parametrize('architecture', ['demo_resnet', 'resnet50'])
 def test_probe_moves_statistics_as_torch_does_in_train_mode(architecture):
   model = torch_resnet.pad(torch_resnet.fabricate(architecture), 'reflect')

@@ -14,7 +14,7 @@ from simplenet_jax.training import lanes, step
 from simplenet_jax.training.job import Job, batches
 
 STARTS = (0, 3)
-STEPS = 12
+STEPS, RATED = 12, 8  # From then on the learning rate is 0.
 SIGMA = 0.5
 
 
@@ -44,40 +44,26 @@ def init(job, recipe=RECIPE):
   return step.init_head(recipe, key)
 
 
-def work_of(jobs, first=0, count=STEPS, steps=STEPS, sigma=SIGMA):
-  parts = [batches(job, first, count) for job in jobs]
-  rows, valid = (
-    np.stack([np.pad(part[i], ((0, steps - count), (0, 0))) for part in parts])
-    for i in (0, 1)
-  )
+def train(jobs, recipe=RECIPE):
+  fresh = [init(job, recipe) for job in jobs]
+  states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *fresh)
+  parts = [batches(job, 0, STEPS) for job in jobs]
+  rows, valid = (jnp.stack(part) for part in zip(*parts, strict=True))
   keys = [
     jax.random.key_data(step.head_key(job.seed, job.category)) for job in jobs
   ]
-  return lanes.StepInputs(
-    jnp.asarray(rows),
-    jnp.asarray(valid),
+  inputs = lanes.StepInputs(
+    rows,
+    valid,
     jnp.stack(keys),
-    jnp.full(len(jobs), first, jnp.int32),
-    jnp.full(len(jobs), sigma),
-    jnp.ones((len(jobs), steps)),
+    jnp.zeros(len(jobs), jnp.int32),
+    jnp.full(len(jobs), SIGMA),
+    jnp.tile(jnp.float32(np.arange(STEPS) < RATED), (len(jobs), 1)),
   )
-
-
-def train(jobs, cuts=(STEPS,), levels=LEVELS, recipe=RECIPE, sigma=SIGMA):
-  fresh = [init(job, recipe) for job in jobs]
-  states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *fresh)
-  losses, first = [], 0
-  for count in cuts:
-    states, metrics = lanes.advance(
-      recipe,
-      states,
-      levels,
-      work_of(jobs, first, count, sigma=sigma),
-      jnp.int32(count),
-    )
-    losses.append(metrics[:, :count, 0])
-    first += count
-  return states, np.concatenate(losses, axis=1)
+  states, metrics = lanes.advance(
+    recipe, states, LEVELS, inputs, jnp.int32(STEPS)
+  )
+  return states, metrics[..., 0]
 
 
 def assert_equal(one, other):
@@ -86,9 +72,10 @@ def assert_equal(one, other):
 
 @pytest.mark.parametrize('patches', [0, 5])
 def test_a_lane_repeats_single_steps(patches):
-  recipe, job = dataclasses.replace(RECIPE, patches=patches), make_job(3)
-  states, losses = train([job], recipe=recipe)
-  state = init(job)
+  recipe = dataclasses.replace(RECIPE, patches=patches, average=4.0)
+  job = make_job(3)
+  states, losses = train([job], recipe)
+  state = init(job, recipe)
   images, valid = batches(job, 0, STEPS)
   key = jax.random.key_data(step.head_key(3, 'part'))
   for i in range(STEPS):
@@ -97,12 +84,19 @@ def test_a_lane_repeats_single_steps(patches):
     if patches:
       batch = lanes.draw_patches(LEVELS, images[i], own, patches)
     draw = SIGMA * lanes.normal(own, (*batch[0].shape[:3], 8))
-    state, metrics = step.train_step(recipe, state, batch, valid[i], draw)
+    after, metrics = step.train_step(recipe, state, batch, valid[i], draw)
+    if i >= RATED:
+      after = dataclasses.replace(after, params=state.params)
+    state = step.averaged(recipe, after, i)
     np.testing.assert_allclose(metrics[0], losses[0, i], rtol=1e-4)
   # Kernels alone: a bias before a BatchNorm has no gradient but rounding.
   kernels = [
-    [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 2]
-    for params in (state.params, lanes.take(states, 0).params)
+    [
+      leaf
+      for leaf in jax.tree.leaves((one.params, one.weights_to_score))
+      if leaf.ndim == 2
+    ]
+    for one in (state, lanes.take(states, 0))
   ]
   for one, other in zip(*kernels, strict=True):
     np.testing.assert_allclose(one, other, atol=1e-5)

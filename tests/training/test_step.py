@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
 from simplenet_jax.config import from_protocol
 from simplenet_jax.models import head as heads
@@ -73,8 +74,25 @@ def test_forty_steps_match_released_code(shared, name):
   np.testing.assert_allclose(metrics[:, 0], golden['losses'], atol=1e-5)
 
 
-def test_cross_entropy_matches_torch():
-  torch = pytest.importorskip('torch')
+@pytest.mark.parametrize('name', ['adam', 'adamw'])
+def test_optimizers_match_torch(name):
+  values = np.linspace(-1, 1, 7)
+  parameter = torch.nn.Parameter(torch.tensor(values))
+  kind = {'adam': torch.optim.Adam, 'adamw': torch.optim.AdamW}[name]
+  theirs = kind([parameter], lr=0.1, weight_decay=0.3)
+  with jax.enable_x64(True):
+    ours, x = step.make_optimizer(name, 0.1, 0.3), jnp.asarray(values)
+    state = ours.init(x)
+    for _ in range(5):
+      theirs.zero_grad()
+      (parameter**4).sum().backward()
+      theirs.step()
+      updates, state = ours.update(4 * x**3, state, x)
+      x = x + updates
+  np.testing.assert_allclose(x, parameter.detach().numpy(), atol=1e-10)
+
+
+def test_losses_match_torch_and_equation_7():
   bce = torch.nn.functional.binary_cross_entropy_with_logits
   normal, counterfeit = np.random.default_rng(0).normal(size=(2, 24))
   normal, counterfeit = normal.astype('f'), counterfeit.astype('f')
@@ -82,3 +100,6 @@ def test_cross_entropy_matches_torch():
   expected += bce(torch.tensor(counterfeit), torch.zeros(24))
   loss = heads.cross_entropy(normal, counterfeit, 1 / 24, 0.5)
   np.testing.assert_allclose(loss, expected.item(), rtol=1e-6)
+  hinges = np.maximum(0, 0.5 - normal) + np.maximum(0, 0.5 + counterfeit)
+  loss = heads.truncated_l1(normal, counterfeit, 1 / 24, 0.5)
+  np.testing.assert_allclose(loss, hinges.mean(), rtol=1e-6)

@@ -76,6 +76,18 @@ def test_features_that_noise_cannot_follow_are_told(value, message):
     store._spread(Features(np.arange(4)), 4)
 
 
+def test_features_can_be_halved():
+  config, found = from_protocol(), []
+  config.backbone.name = 'demo_resnet'
+  state = bank.load_backbone(config).state
+  pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), np.uint8)
+  for config.bank.dtype in ('float32', 'bfloat16'):
+    found.append(bank.extract(bank.make_extractor(config), state, pixels))
+  for full, half in zip(*found, strict=True):
+    assert half.dtype == jax.numpy.bfloat16
+    np.testing.assert_allclose(half.astype('f'), full, rtol=2**-8)
+
+
 def golden_case(shared, network):
   """Returns recorded values, the config and the two images, read the same."""
   golden = np.load(shared(f'golden/features_{network}.npz'))
