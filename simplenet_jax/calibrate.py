@@ -52,6 +52,8 @@ def main() -> None:
   target = file.with_suffix(Path(_OUTPUT.value or path).expanduser())
   if _OUTPUT.value:
     refuse_existing(target, _OVERWRITE.value)
+  elif path.is_file() and path != target:
+    raise ValueError(f'{path} does not end in {file.SUFFIX}; rename it')
   detector = Detector.load(
     path, precision=_PRECISION.value, batch_size=_BATCH.value
   )

@@ -22,6 +22,7 @@ from absl import logging
 from PIL import Image
 
 from simplenet_jax import environment
+from simplenet_jax.data.decoding import CHANNELS
 from simplenet_jax.data.frame import text
 from simplenet_jax.data.images import place
 from simplenet_jax.detection import file, inputs, thresholds
@@ -150,35 +151,36 @@ class Detector:
       on_error: Called with the source of an image that cannot be used and why;
         the image is left out. Without it that is an OSError or a ValueError.
     """
+    if channels not in CHANNELS:
+      raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")
     counted = isinstance(given, str | Path | Image.Image)
     if lookahead is None and not counted and not hasattr(given, '__len__'):
       lookahead = 0
     images, under_way, ahead = inputs.pace(lookahead, self._batch_size)
     self.caution()
+    bits, frame = self.card.bits, self.card.frame
     ready = inputs.ready(
-      given,
-      self.card.bits,
-      self.card.frame,
-      ahead=ahead,
-      channels=channels,
-      side=thumbnail,
-      on_error=on_error,
+      given, bits, frame, ahead, channels, thumbnail, on_error
     )
     groups = iter(lambda: list(itertools.islice(ready, images)), [])
     batches = ((some, np.stack([x.pixels for x in some])) for some in groups)
-    with contextlib.closing(ready):
-      for some, maps, scores, share in self._computed(batches, under_way):
-        for one, grid, score in zip(some, maps, scores, strict=True):
-          self._look(one, channels)
-          yield Prediction(
-            source=one.source,
-            score=float(score),
-            thresholds=self.thresholds,
-            frame=one.frame,
-            input_map=grid,
-            seconds=one.seconds + share,
-            thumbnail=one.picture,
-          )
+
+    def predictions():  # Wrong options are told at the call.
+      with contextlib.closing(ready):
+        for some, maps, scores, share in self._computed(batches, under_way):
+          for one, grid, score in zip(some, maps, scores, strict=True):
+            self._look(one, channels)
+            yield Prediction(
+              source=one.source,
+              score=float(score),
+              thresholds=self.thresholds,
+              frame=one.frame,
+              input_map=grid,
+              seconds=one.seconds + share,
+              thumbnail=one.picture,
+            )
+
+    return predictions()
 
   def calibrate(
     self,

@@ -79,6 +79,14 @@ def test_a_target_that_exists_is_kept(saved, good, tmp_path):
   assert Detector.load(target).thresholds.images == 9
 
 
+def test_a_file_of_another_name_is_not_left_as_it_is_unnoticed(saved, good):
+  renamed = saved.rename(saved.with_suffix('.v1'))
+  done = calibrate(renamed, good)
+  assert done.status == 1
+  assert 'gasket.v1 does not end in .safetensors' in done.error
+  assert list(saved.parent.iterdir()) == [renamed]
+
+
 def test_images_of_another_aspect_are_refused(detector, good, tmp_path, caplog):
   card = dataclasses.replace(
     detector.card,

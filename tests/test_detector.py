@@ -47,11 +47,11 @@ def streaming(detector, batch):
   return detectors.as_on_accelerators(detector, 'float32', batch)
 
 
-def assert_equal(found, expected, tolerance=1e-5):
+def assert_equal(found, expected, tolerance=1e-6):
   for one, other in zip(found, expected, strict=True):
     assert one.score == pytest.approx(other.score, abs=tolerance)
     np.testing.assert_allclose(
-      one.input_map, other.input_map, rtol=tolerance, atol=tolerance
+      one.input_map, other.input_map, rtol=tolerance, atol=1e-6
     )
 
 
@@ -288,6 +288,6 @@ def test_wrong_pixels_and_options_are_refused(detector):
   with pytest.raises(ValueError, match='batch_size is 0, expected at least 1'):
     another(detector, batch_size=0)
   with pytest.raises(ValueError, match='lookahead is -1, expected at least 0'):
-    next(detector.predict([], lookahead=-1))
+    detector.predict([], lookahead=-1)
   with pytest.raises(ValueError, match="channels is 'gbr', expected 'rgb' or"):
-    next(detector.predict(wrong[1], channels='gbr'))
+    detector.predict([], channels='gbr')

@@ -158,6 +158,19 @@ def test_a_large_image_gets_a_smaller_picture(bare, tmp_path):
   assert (picture.shape, grid.shape) == ((284, 1024, 3), (500, 1800))
 
 
+def test_a_name_too_long_for_a_map_is_told_and_left_out(bare, good, tmp_path):
+  images, out = tmp_path / 'in', tmp_path / 'out'
+  images.mkdir()
+  for name in ('a', 'n' * 251, 'z'):
+    shutil.copy(good / '0.png', images / f'{name}.png')
+  done = predict(bare, images, out, '--maps')
+  assert done.status == 1
+  assert done.error.startswith('error: 1 of 3 images could not be used; the fi')
+  assert 'n.png: its name is too long for --pictures or --maps' in done.error
+  rows = [row['path'] for row in read_table(out)]
+  assert rows == [f'{images}/a.png', f'{images}/z.png']
+
+
 @pytest.mark.parametrize(
   ('changes', 'status', 'message'),
   [

@@ -134,11 +134,10 @@ def _look_at_training(detector: Detector, one: Inputs) -> None:
   """Notes in a detector's card what its training images look and score like."""
   count = len(one.train)
   evenly = np.linspace(0, count - 1, min(count, inputs.LOOKED_AT))
-  chosen = [int(index) for index in np.rint(evenly)]
-  thumbnails = [inputs.thumbnail(one.pixels(index)) for index in chosen]
+  pixels = [one.pixels(int(index)) for index in np.rint(evenly)]
+  thumbnails = [inputs.thumbnail(image) for image in pixels]
   # A few suffice for the ends of the colours of heat maps.
-  few = chosen[:: -(-len(chosen) // _SCORED)]
-  maps, _ = detector.infer(np.stack([one.pixels(index) for index in few]))
+  maps, _ = detector.infer(np.stack(pixels[:: -(-len(pixels) // _SCORED)]))
   sizes = [frame.original for frame in one.train]
   detector.card = dataclasses.replace(
     detector.card,

@@ -43,9 +43,8 @@ def to_stablehlo(detector: Detector) -> bytes:
   known = jax.config.values[_FOLDERS]
   jax.config.update(_FOLDERS, r'.*[/\\]')
   try:
-    return bytes(
-      jax.export.export(run, platforms=PLATFORMS)(pixels).serialize()
-    )
+    exported = jax.export.export(run, platforms=PLATFORMS)(pixels)
+    return bytes(exported.serialize())
   finally:
     jax.config.update(_FOLDERS, known)
 

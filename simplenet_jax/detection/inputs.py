@@ -89,7 +89,6 @@ def ready(
   given: Any,
   bits: int,
   frame_of: Callable[[Size], Frame],
-  *,
   ahead: int = 0,
   channels: str = 'rgb',
   side: int = 0,
@@ -170,9 +169,7 @@ class Appearance:
     ratio, (low, high) = size[1] / size[0], self.aspect
     if low / ASPECT_TOLERANCE <= ratio <= high * ASPECT_TOLERANCE:
       return ''
-    trained = f'{low:.2f}'
-    if trained != f'{high:.2f}':
-      trained += f' to {high:.2f}'
+    trained = ' to '.join(dict.fromkeys(f'{end:.2f}' for end in self.aspect))
     return (
       f'{text(size)} (height x width) has another aspect ({ratio:.2f}) than '
       f'the training images ({trained}) and is squashed or cut to the input as '

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-import functools
+import errno
 import itertools
 import os
 import shutil
@@ -71,9 +71,7 @@ def predict(
   start = time.perf_counter()
   detector.warm_up(len(paths))
   console.print(f'  compiled in {time.perf_counter() - start:.1f} s')
-  write = functools.partial(
-    write_one, folder, places(paths), limits(card), pictures, maps, normalise
-  )
+  wanted = places(paths), limits(card), pictures, maps, normalise
   rows: list[Row] = []
   errors: list[str] = []
 
@@ -81,6 +79,14 @@ def predict(
     told = str(error) if str(source) in str(error) else f'{source}: {error}'
     errors.append(told)
     console.print(f'  error: {told}')
+
+  def write(found: Prediction) -> Row | None:
+    try:
+      return write_one(folder, *wanted, found)
+    except OSError as error:
+      if error.errno != errno.ENAMETOOLONG:
+        raise
+      on_error(found.source, 'its name is too long for --pictures or --maps')
 
   predictions = detector.predict(
     paths,
@@ -93,7 +99,7 @@ def predict(
     until = itertools.takewhile(lambda _: not stop.is_set(), predictions)
     written = loading.in_order(write, until, _AHEAD)
     try:
-      for row in written:
+      for row in filter(None, written):
         rows.append(row)
         rate = len(rows) / (time.perf_counter() - start)
         note = f'{len(rows)} of {len(paths)}, {rate:.1f} images/s'

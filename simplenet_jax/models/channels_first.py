@@ -33,12 +33,9 @@ def detect(
     return _convolution(x, kernel, stride, amount) + bias[:, None, None]
 
   normalised = images.normalize(pixels, jnp.asarray(images.NORMALIZED))
+  first = jnp.transpose(normalised, (0, 3, 1, 2))
   features = resnet.apply(
-    network.architecture,
-    network.levels,
-    convolve,
-    _max_pool,
-    jnp.transpose(normalised, (0, 3, 1, 2)),
+    network.architecture, network.levels, convolve, _max_pool, first
   )
   levels = []
   for maps, level in zip(features, network.pooling, strict=True):
@@ -88,10 +85,8 @@ def _max_pool(x: jax.Array) -> jax.Array:
   # are dropped. jax2onnx takes named arguments only, and drops an explicit
   # padding without a word.
   padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+  last = jnp.transpose(padded, (0, 2, 3, 1))
   pooled = nnx.max_pool(
-    jnp.transpose(padded, (0, 2, 3, 1)),
-    window_shape=(3, 3),
-    strides=(2, 2),
-    padding='VALID',
+    last, window_shape=(3, 3), strides=(2, 2), padding='VALID'
   )
   return jnp.transpose(pooled, (0, 3, 1, 2))

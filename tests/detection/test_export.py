@@ -6,7 +6,9 @@ Recipes take, refuse and do what detectors do.
 import ast
 import dataclasses
 import json
+import re
 import sys
+import textwrap
 from pathlib import Path
 
 import jax
@@ -22,6 +24,7 @@ from tests import commands
 from tests.detection import detectors
 
 SIZE = (32, 40)
+ROOT = Path(export.__file__).parents[2]
 
 
 @pytest.fixture(scope='module')
@@ -50,10 +53,7 @@ def test_formats_agree_and_hold_no_folder_of_the_machine(
   assert export.compare(two_heads, run) <= export.TOLERANCE
   pixels = np.zeros((2, *SIZE, 3), np.uint8)
   assert {np.asarray(value).dtype for value in run(pixels)} == {np.dtype('f')}
-  for folder in (
-    Path(export.__file__).parents[2],
-    Path(np.__file__).parents[1],
-  ):
+  for folder in (ROOT, Path(np.__file__).parents[1]):
     assert str(folder).encode() not in models[kind]
 
 
@@ -81,31 +81,45 @@ def test_the_signature_of_onnx_and_its_card(models, two_heads):
   assert told == two_heads.card.to_json()
 
 
-def test_the_command_leaves_all_that_verdicts_need(detector, tmp_path):
-  """As README.md tells, but in this process."""
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', FORMATS)
+@pytest.mark.parametrize('padding', ['zeros', 'reflect'])
+@pytest.mark.parametrize('adaptor', ['linear', 'mlp', 'identity'])
+def test_every_kind_can_be_exported(tmp_path, kind, padding, adaptor):
+  made = detectors.make(crop=48, padding=padding, adaptor=adaptor, heads=3)
+  assert export.export(made, kind, tmp_path) <= export.TOLERANCE
+
+
+@pytest.mark.parametrize('kind', FORMATS)
+def test_the_guides_programs_need_no_more_than_the_command_leaves(
+  detector, tmp_path, monkeypatch, kind
+):
   detector.save(tmp_path / 'part')
   folder = tmp_path / 'out'
-  done = commands.run(
-    'export', f'--detector={tmp_path / "part"}', f'--output={folder}'
-  )
+  flags = f'--detector={tmp_path / "part"}', f'--format={kind}'
+  done = commands.run('export', *flags, f'--output={folder}')
   assert done.status == 0, done.errors
-  names = {'detector.json', 'model.stablehlo', 'preprocess.py'}
+  names = {'detector.json', f'model.{kind}', 'preprocess.py'}
   assert {path.name for path in folder.iterdir()} == names
   lines = done.told.splitlines()
-  assert lines[0] == f'Exports part as stablehlo to {folder}/'
+  assert lines[0] == f'Exports part as {kind} to {folder}/'
   assert 'threshold ' in lines[1]
   assert float(lines[2].removeprefix('  equals the detector to ')[:7]) <= 1e-5
   told = json.loads((folder / 'detector.json').read_text())
   assert told == json.loads(detector.card.to_json())
-  run = FORMATS['stablehlo'][1]((folder / 'model.stablehlo').read_bytes())
-  recipe = {}
-  exec((folder / 'preprocess.py').read_text(), recipe)
-  for one in detector.predict(detectors.pictures(tmp_path / 'in', 3)):
-    maps, scores = run(recipe['preprocess'](one.source))
-    np.testing.assert_allclose(maps[0], one.input_map, atol=1e-5)
-    assert float(scores[0]) == pytest.approx(one.score, abs=1e-5)
-    verdict = float(scores[0]) > told['thresholds']['image']
-    assert verdict == one.anomalous
+  paths = detectors.pictures(tmp_path / 'in', 3)
+  guide = (ROOT / 'docs/export.md').read_text()
+  (program,) = re.findall(rf'```python\n([^`]*model.{kind}[^`]*)```', guide)
+  program = program.replace("'part.png'", 'path') + 'print(float(scores[0]))\n'
+  gone = dict.fromkeys(['simplenet_jax', 'jax' if kind == 'onnx' else 'flax'])
+  head = f'import sys\nsys.modules |= {gone}\nfor path in sys.argv[1:]:\n'
+  monkeypatch.chdir(folder)
+  done = commands.python('-c', head + textwrap.indent(program, '  '), *paths)
+  assert done.returncode == 0, done.stderr
+  scores = [float(line) for line in done.stdout.split()]
+  for score, one in zip(scores, detector.predict(paths), strict=True):
+    assert score == pytest.approx(one.score, abs=1e-5)
+    assert (score > told['thresholds']['image']) == one.anomalous
 
 
 def one_pixel(maps, scores, pixels):
