@@ -7,7 +7,6 @@ imitated, by rounding factors to its 10 bits) and with other seeds; their losses
 are compared. Writes benchmarks/results/precision.json.
 """
 
-import csv
 import pathlib
 import statistics
 import tempfile
@@ -19,6 +18,7 @@ from absl import flags
 from benchmarks import timing
 from simplenet_jax import cli, train
 from simplenet_jax.config import load_config
+from simplenet_jax.evaluation import run_files
 
 _DATA = flags.DEFINE_string('data', 'data/demo', 'Where the demo set is kept.')
 _EPOCHS = flags.DEFINE_integer('epochs', 40, 'Of the heads of the demo.', 1)
@@ -42,12 +42,8 @@ def trained(changes: dict[str, Any], workdir: pathlib.Path) -> Any:
   config.engine.tensorboard = False
   config.update_from_flattened_dict(changes)
   table = train.train_and_evaluate(config, workdir)
-  losses = []
-  for name in CATEGORIES:
-    with (workdir / f'curves/{name}.csv').open() as file:
-      losses.append([float(row['loss']) for row in csv.DictReader(file)])
-  losses = np.reshape(losses, (len(CATEGORIES), 2, _EPOCHS.value))
-  return table['categories'], losses
+  curves = [[*run_files.read_curves(workdir, x).values()] for x in CATEGORIES]
+  return table['categories'], np.array(curves)[..., 1]
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ MOST_SHOWN = 2_000  # Test images on a page: about 20 MB.
 _COLUMNS = ('epoch', 'loss', 'p_normal', 'p_counterfeit')
 # A picture's place on a sheet, in pixels, and what lies between them.
 _SHEET, _GAP, _CAPTION, _INK = 210, 8, 20, (30, 30, 30)
-# Longest sides of what the page embeds; the browser enlarges smooth maps.
+# Longest sides of what the page embeds, at most; the browser enlarges it.
 _PICTURE, _HEAT, _MASK = 256, 64, 128
 
 
@@ -98,7 +98,8 @@ def write(
   """
   mean = np.mean(list(scores.values()), axis=0)
   pro = threshold = None
-  if test.masks is not None and 0 < test.masks.mean() < 1:
+  wanted = evaluation.pictures or evaluation.report
+  if wanted and test.masks is not None and 0 < test.masks.mean() < 1:
     maps = test.maps(mean[test.has_truth])
     alarms, overlaps, threshold = metrics.pixel_curves(test.masks, maps)
     rates = np.linspace(0, 0.3, 200)
@@ -154,10 +155,8 @@ def _write_sheet(
   draw.text((_GAP, _GAP), title, _INK, font=font)
   for number, (index, one) in enumerate(zip(chosen, maps, strict=True)):
     sample, mask = inputs.category.test[index], inputs.truth(index).original
-    heat, whole = (
-      inputs.test[index].map_to_original(one),
-      inputs.test_image(index),
-    )
+    heat = inputs.test[index].map_to_original(one)
+    whole = inputs.test_image(index)
     image = _resized(whole, _SHEET - 2, Image.Resampling.LANCZOS)
     shown = heated(image, heat, limits)
     if threshold is not None:
@@ -236,18 +235,19 @@ def _page_images(
   def pictures(at: int) -> dict[str, Any]:
     index = shown[at]
     image, mask = inputs.test_image(index), inputs.truth(index).original
+    most = max(image.size)
     whole = Image.fromarray(inputs.test[index].map_to_original(maps[at]))
     # Any filter but the nearest pixel would spread NaN.
-    heat = np.array(_resized(whole, _HEAT, Image.Resampling.NEAREST))
+    heat = np.array(_resized(whole, min(_HEAT, most), Image.Resampling.NEAREST))
     truth = ''
     if mask is not None and mask.any():
       share = Image.fromarray(mask.astype(np.float32))
-      share = np.array(_resized(share, _MASK, Image.Resampling.BOX))
+      share = np.array(_resized(share, min(_MASK, most), Image.Resampling.BOX))
       # However small it is, a defect keeps its cell.
       truth = _outline((share > 0).astype(np.float32), 0.5)
     alpha = np.where(np.isnan(heat), 0, 255).astype(np.uint8)[..., None]
     colours = np.append(coloured(heat, limits), alpha, -1)
-    small = _resized(image, _PICTURE, Image.Resampling.BOX)
+    small = _resized(image, min(_PICTURE, most), Image.Resampling.BOX)
     return {
       'picture': _embedded(small, 60),
       'heat': _embedded(Image.fromarray(colours), 50),

@@ -107,6 +107,8 @@ def _compare(
   result = one.results['categories'][name]
   best = baseline.results['selected_on_test'].get(name)
   course, last = result.get('course', [[]]), result['last']
+  if one.config.seeds != baseline.config.seeds:
+    raise ValueError(f'{one.label} has other seeds than {baseline.label}')
   if not best or not all(course) or None in last['pixel_auroc']['seeds']:
     raise ValueError(
       f'{one.label} cannot be compared on {name}: that takes test images of '

@@ -61,6 +61,16 @@ def _slow_aupro(masks, maps, limit):
   return _area(x, y, limit)
 
 
+def _sampled_aupro(masks, maps, limit):
+  """The same at 100 evenly ranked normal pixels, lowest first."""
+  normals = np.sort(maps[masks == 0])
+  ranks = np.linspace(0, normals.size - 1, 100, dtype=int)
+  regions = [maps[region] for region in _regions(masks)]
+  y = [np.mean([(r > normals[at]).mean() for r in regions]) for at in ranks]
+  x = 1 - (ranks + 1) / normals.size
+  return _area([0, *x[::-1], 1], [0, *y[::-1], 1], limit)
+
+
 def _f1_max(labels, scores):
   precision, recall, _ = sk_metrics.precision_recall_curve(labels, scores)
   with np.errstate(invalid='ignore'):
@@ -98,9 +108,22 @@ def test_equals_scikit_learn_and_the_definitions(case):
   for limit, name in ((0.3, 'aupro_30'), (0.05, 'aupro_05')):
     expected = _slow_aupro(masks, maps, limit)
     assert found[name] == pytest.approx(expected, abs=1e-12)
+    expected = _sampled_aupro(masks, maps, limit)
+    assert found[f'{name}_sampled'] == pytest.approx(expected, abs=1e-9)
   assert metrics.auroc(labels, scores) == pytest.approx(found['image_auroc'])
   assert metrics.auroc(masks, maps) == pytest.approx(found['pixel_auroc'])
   assert metrics.auroc(masks, -maps) == pytest.approx(1 - found['pixel_auroc'])
+
+
+@given(cases)
+@settings(max_examples=40, deadline=None)
+def test_orders_monotone_transforms_and_kinds_of_arrays_change_nothing(case):
+  labels, scores, masks, maps = (array[::-1] for array in case)
+  rising = np.exp(scores.astype(np.float64)).tolist()
+  other = labels.tolist(), rising, masks * 255, np.exp(maps.astype(np.float64))
+  assert metrics.evaluate(*other) == pytest.approx(
+    metrics.evaluate(*case), abs=1e-12
+  )
 
 
 def test_undefined_is_nan():

@@ -1,5 +1,7 @@
 """Which test images a category leaves for the page, and as what pictures."""
 
+import base64
+import io
 import json
 
 import numpy as np
@@ -67,3 +69,7 @@ def test_of_too_many_images_the_likeliest_errors_are_shown(
   assert 'of 3 defective' in found['verdicts']
   assert 'of 3 good' in found['verdicts']
   assert len(found['images']) == 4
+  for one in found['images']:
+    data = base64.b64decode(one['picture'].partition(',')[2])
+    with Image.open(io.BytesIO(data)) as image:  # Small ones are not enlarged.
+      assert image.size == tuple(one['size'])

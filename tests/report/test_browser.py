@@ -87,6 +87,7 @@ def test_the_large_view_obeys_the_keyboard(opened):
   assert where.inner_text() == '7 of 7'
   opened.keyboard.press('Escape')
   assert not opened.locator('#large').is_visible()
+  shot.last.and_(opened.locator(':focus')).wait_for()
 
 
 def test_it_is_readable_in_the_dark_and_on_a_phone(opened):
