@@ -82,7 +82,7 @@ def compare(
   def read(path: pathlib.Path) -> np.ndarray:
     image = images.read_image(path)
     size = (image.height, image.width)
-    return frame.Frame.protocol(size, side + 41, side).image_to_input(image)
+    return frame.Frame.of(size, side + 41, side).image_to_input(image)
 
   def placed(pixels: list[np.ndarray]) -> torch.Tensor:
     x = torch.tensor(images.normalize(np.stack(pixels))).movedim(-1, 1)

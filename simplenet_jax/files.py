@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
   import numpy as np
 
+ASSETS = Path(__file__).with_name('assets')  # Files of the package.
 _PARTIAL = '.partial-'  # What names of files begin with that are not whole.
 
 

@@ -19,9 +19,7 @@ _DATASET = flags.DEFINE_enum(
   'dataset', None, ['mvtec_ad', 'cifar10'], 'cifar10 becomes cifar10_one_class.'
 )
 _CATEGORIES = flags.DEFINE_list(
-  'categories',
-  [],
-  'Of which categories; if not given, mvtec_ad has all in one, cifar10 each.',
+  'categories', [], 'Which ones; else mvtec_ad has all in one, cifar10 each.'
 )
 _TFDS_DIR = flags.DEFINE_string(
   'tfds_dir', '', "Where prepared data sets lie; TFDS's place if not given."

@@ -6,14 +6,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import (
-  Container,
-  Iterable,
-  Iterator,
-  Mapping,
-  Sequence,
-  Set,
-)
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -72,7 +65,7 @@ class Category:
     tested = f'{len(self.test)} test ({defective} defective, {masks} masks)'
     return f'{len(self.train)} train, {held}{tested}'
 
-  def without(self, files: Container[File]) -> 'Category':
+  def without(self, files: Collection[File]) -> 'Category':
     """Returns it without some images."""
     return dataclasses.replace(
       self,
@@ -131,8 +124,8 @@ def find_masks(
 def pair(
   images: Mapping[Path, Parts],
   masks: Mapping[Path, Parts],
-  gone: Set[str],
-  good: Set[str],
+  gone: set[str],
+  good: set[str],
 ) -> dict[Path, tuple[Path, ...]]:
   """Finds the masks of each defective image.
 

@@ -137,12 +137,8 @@ def place_crop(
   That is what torchvision's Resize and CenterCrop compute of (height, width):
   the shorter side becomes `resize`, the longer `int(resize * long / short)`.
   """
-  short = min(size)
-  if short < 1:
-    raise ValueError('an image has no pixels')
-  height, width = (int(resize * side / short) for side in size)
-  limit = Image.MAX_IMAGE_PIXELS
-  if limit is not None and height * width > limit:
+  height, width = (int(resize * side / min(size)) for side in size)
+  if height * width > MAX_PIXELS:
     raise ValueError(
       f'an image of {size[0]} x {size[1]} is too elongated to be resized to '
       f'{height} x {width} and cropped; use it whole instead'
@@ -168,6 +164,8 @@ def _refuse_others(image: Image.Image) -> None:
   frames = 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
   if frames > 1:
     raise ValueError(f'holds {frames} pictures, expected one per file')
+  if 0 in image.size:
+    raise ValueError('it has no pixels')
   if image.mode == 'F':
     raise ValueError('its pixels are floats, expected 8 or 16 bit integers')
 

@@ -13,6 +13,7 @@ import urllib3
 
 from simplenet_jax.console import Board, at_once, console, duration
 from simplenet_jax.data.unpack import amount, require_room, staged, unpack
+from simplenet_jax.files import ASSETS, read_json
 
 MARKER = '.download.json'  # Lies in folders that `obtain` made whole.
 TRIES = 6  # Tries in a row that bring nothing new.
@@ -32,45 +33,9 @@ class Archive(NamedTuple):
   citation: str
 
 
-_LIMITS = ', no commercial use'  # Ends a licence that has to be accepted first.
-_BY_NC_SA = f'CC BY-NC-SA 4.0{_LIMITS} (https://creativecommons.org/licenses/by-nc-sa/4.0/)'
-ARCHIVES = {
-  one.name: one
-  for one in (
-    Archive(
-      'mvtec_ad',
-      'mvtec',
-      'https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/mvtec_anomaly_detection.tar.xz',
-      'cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d',
-      _BY_NC_SA,
-      'MVTec Software GmbH; Bergmann et al., IJCV 129, 2021',
-    ),
-    Archive(
-      'visa',
-      'visa',
-      'https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar',
-      '2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362',
-      'CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)',
-      'Zou et al., SPot-the-Difference, ECCV 2022',
-    ),
-    Archive(
-      'btad',
-      'btad',
-      'https://avires.dimi.uniud.it/papers/btad/btad.zip',
-      '461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a',
-      _BY_NC_SA,
-      'Mishra et al., VT-ADL, ISIE 2021',
-    ),
-    Archive(
-      'cifar10',
-      'cifar10',
-      'https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz',
-      'c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd',
-      'no licence stated (https://www.cs.toronto.edu/~kriz/cifar.html)',
-      'Krizhevsky, Learning Multiple Layers of Features, 2009',
-    ),
-  )
-}
+_LIMITS = 'no commercial use'  # In terms that have to be accepted first.
+_FACTS = read_json(ASSETS / 'datasets.json')
+ARCHIVES = {name: Archive(name, **_FACTS[name]) for name in _FACTS}
 
 
 def obtain(
@@ -167,8 +132,7 @@ def _receive(url: str, file: IO[bytes], target: Path) -> str:
   host, have = urlsplit(url).hostname, file.tell()
   # The bytes that are stored are those of the archive itself.
   headers = {'Accept-Encoding': 'identity'}
-  if have:
-    headers['Range'] = f'bytes={have}-'
+  headers |= {'Range': f'bytes={have}-'} if have else {}
   try:
     response = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
   except (requests.ConnectionError, requests.Timeout) as error:
@@ -180,10 +144,10 @@ def _receive(url: str, file: IO[bytes], target: Path) -> str:
     status, found = response.status_code, response.headers
     if status == 416 and have:
       return ''  # Nothing is missing.
+    problem = f'{host} answers {status} {response.reason}'
+    if status >= 500 or status in (408, 425, 429):
+      return problem
     if status not in (200, 206):
-      problem = f'{host} answers {status} {response.reason}'
-      if status >= 500 or status in (408, 425, 429):
-        return problem
       raise _by_hand(problem, url, target)
     # The page of a hotel's network must not replace what has come.
     if 'html' in found.get('Content-Type', ''):

@@ -176,9 +176,8 @@ def tell(
   if len(kinds) > _MOST_SHOWN:
     first, count = rows.index(kinds[0]), sum(kind.count for kind in kinds)
     use = f'defective test: {len(kinds)} kinds'
-    shown[first : first + len(kinds)] = [
-      Row(use, count, kinds[0].example, left_out=False)
-    ]
+    together = dataclasses.replace(kinds[0], use=use, count=count)
+    shown[first : first + len(kinds)] = [together]
   lines = (
     f'  {row.count:7,}  {"left out: " if row.left_out else ""}{row.use}, such '
     f'as {row.example}'

@@ -18,6 +18,7 @@ _MAX_ASPECT = 4  # Of an input that shows a whole image.
 # Beyond this ratio of aspects an image is visibly squashed.
 ASPECT_TOLERANCE = 1.05
 
+Array = np.ndarray
 Size = tuple[int, int]
 MaskRule = Literal['reference', 'half']
 
@@ -46,32 +47,27 @@ class Frame:
   top: int = 0
   left: int = 0
 
-  def __post_init__(self):
-    if min(*self.original, *self.resized, *self.input) < 1:
-      raise ValueError(f'all sizes must be positive; got {self}')
-
   @classmethod
-  def protocol(cls, original: Size, resize: int, crop: int) -> 'Frame':
-    """The paper's geometry; see `decoding.place_crop`."""
+  def of(
+    cls, original: Size, resize: int, crop: int, whole: Size = (0, 0)
+  ) -> 'Frame':
+    """The paper's geometry, see `decoding.place_crop`.
+
+    Where `crop` is 0, the whole image is resized to the size `whole`.
+    """
+    if not crop:
+      return cls(original, whole, whole)
     resized, top, left = decoding.place_crop(original, resize, crop)
     return cls(original, resized, (crop, crop), top, left)
-
-  @classmethod
-  def whole(cls, original: Size, input: Size) -> 'Frame':
-    """The whole image resized to `input`; nothing is cropped."""
-    return cls(original, input, input)
 
   @property
   def scored(self) -> tuple[int, int, int, int]:
     """Top, left, bottom and right of the original's part in the input."""
     (top, bottom), (left, right) = self._window
     (height, width), (rows, columns) = self.original, self.resized
-    return (
-      top * height // rows,
-      left * width // columns,
-      -(-bottom * height // rows),
-      -(-right * width // columns),
-    )
+    first = top * height // rows, left * width // columns
+    last = -(-bottom * height // rows), -(-right * width // columns)
+    return *first, *last
 
   @property
   def is_squashed(self) -> bool:
@@ -79,13 +75,11 @@ class Frame:
     ratios = [a / b for a, b in zip(self.resized, self.original, strict=True)]
     return max(ratios) / min(ratios) > ASPECT_TOLERANCE
 
-  def image_to_input(self, image: Image.Image) -> np.ndarray:
+  def image_to_input(self, image: Image.Image) -> Array:
     """Resizes and crops RGB as torchvision does, to uint8 `[*input, 3]`."""
     return np.array(self._to_input(image))
 
-  def mask_to_input(
-    self, mask: np.ndarray, rule: MaskRule
-  ) -> tuple[np.ndarray, int]:
+  def mask_to_input(self, mask: Array, rule: MaskRule) -> tuple[Array, int]:
     """Resizes and crops a mask as its image is, then makes it boolean again.
 
     'reference' counts pixels that lie wholly inside the defect, as the released
@@ -103,9 +97,7 @@ class Frame:
         reduced.flat[region[shares.flat[region].argmax()]] = True
     return reduced, len(lost)
 
-  def _lost(
-    self, mask: np.ndarray, reduced: np.ndarray
-  ) -> Iterator[np.ndarray]:
+  def _lost(self, mask: Array, reduced: Array) -> Iterator[Array]:
     """Yields the input's pixels, flat, of regions of which none is left."""
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     if not len(rows):
@@ -123,25 +115,19 @@ class Frame:
       if len(pixels) and not reduced.flat[pixels].any():
         yield pixels
 
-  def map_to_original(
-    self, scores: np.ndarray, fill: float = np.nan
-  ) -> np.ndarray:
+  def map_to_original(self, scores: Array, fill: float = np.nan) -> Array:
     """Resizes an anomaly map `[*input]` bilinearly to float32 `[*original]`.
 
     `fill` stands outside the box `scored`, where nothing was looked at.
     """
-    rows, columns = self._window
-    kept = scores[
-      rows[0] - self.top : rows[1] - self.top,
-      columns[0] - self.left : columns[1] - self.left,
-    ]
+    (top, bottom), (left, right) = self._window
+    rows = scores[top - self.top : bottom - self.top]
+    kept = rows[:, left - self.left : right - self.left].astype(np.float32)
     # Continued to the whole resized image, the map meets exactly the inverse
     # of the image's own resize; the continuation is then cut off again.
-    margins = (
-      (rows[0], self.resized[0] - rows[1]),
-      (columns[0], self.resized[1] - columns[1]),
-    )
-    whole = np.pad(kept.astype(np.float32), margins, mode='edge')
+    height, width = self.resized
+    margins = (top, height - bottom), (left, width - right)
+    whole = np.pad(kept, margins, mode='edge')
     resized = _resize(Image.fromarray(whole), self.original)
     result = np.full(self.original, fill, np.float32)
     top, left, bottom, right = self.scored

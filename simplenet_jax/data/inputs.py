@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -82,14 +81,10 @@ class Inputs:
 
   def pixels(self, index: int) -> np.ndarray:
     """Returns one of all images, training first, as uint8 `[*size, 3]`."""
-    if index >= len(self.train):
-      return self.test_pixels(index - len(self.train))
+    if (tested := index - len(self.train)) >= 0:
+      return self.test[tested].image_to_input(self.test_image(tested))
     image = images.read_image(self.category.train[index], self.bits)
     return self.train[index].image_to_input(image)
-
-  def test_pixels(self, index: int) -> np.ndarray:
-    """Returns a test image, uint8 `[*size, 3]`."""
-    return self.test[index].image_to_input(self.test_image(index))
 
   def test_image(self, index: int) -> Image.Image:
     """Returns a test image as a viewer shows it, RGB."""
@@ -120,21 +115,20 @@ def prepare(
   known = checked or {path: images.check(path) for path in category.images()}
   # There are few sizes, and images of one size share a frame.
   sizes = collections.Counter(known[path].size for path in category.train)
-  frame = functools.partial(Frame.protocol, resize=data.resize, crop=data.crop)
-  if not data.crop:
-    shape = whole_input_size(sizes.most_common(1)[0][0], data.resize)
-    frame = functools.partial(Frame.whole, input=shape)
-  frames = {size: frame(size) for size in {one.size for one in known.values()}}
+  whole = whole_input_size(sizes.most_common(1)[0][0], data.resize)
+  frames = {
+    size: Frame.of(size, data.resize, data.crop, whole)
+    for size in {one.size for one in known.values()}
+  }
   train = {path: frames[known[path].size] for path in category.train}
   test = {one.path: frames[known[one.path].size] for one in category.test}
   every = train | test
   squashed = [path for path, one in every.items() if one.is_squashed]
-  if squashed and not data.crop:
-    size = text(every[squashed[0]].input)
+  if squashed:
     logging.warning(
       f'{category.name}: {len(squashed)} of {len(every)} images have another '
-      f'aspect than the input ({size}) and are squashed to it, the first is '
-      f'{squashed[0]}'
+      f'aspect than the input ({text(whole)}) and are squashed to it, the '
+      f'first is {squashed[0]}'
     )
   gray = max(known[path].gray_bits for path in category.train)
   colour = max(known[path].colour_bits for path in category.train)

@@ -16,21 +16,20 @@ Batches = Generator[tuple[int, np.ndarray], None, None]
 
 
 def in_order(
-  function: Callable[[_In], _Out],
-  items: Iterable[_In],
-  ahead: int,
-  workers: int | None = None,
+  function: Callable[[_In], _Out], items: Iterable[_In], ahead: int
 ) -> Generator[_Out, None, None]:
   """Maps in threads, in order, with at most `ahead` under way or waiting.
 
-  Items need not end. By default each processor that may be used has a thread.
+  Items need not end. Each processor that may be used has a thread.
   """
-  results = _started(function, items, ahead, workers)
+  results = _started(function, items, ahead)
   next(results)
   yield from results
 
 
-def _started(function, items, ahead, workers) -> Generator[Any, None, None]:
+def _started(
+  function, items, ahead, workers=None
+) -> Generator[Any, None, None]:
   """Yields once when threads have begun, then all results."""
   items = iter(items)
   pool = futures.ThreadPoolExecutor(

@@ -79,15 +79,11 @@ def find_visa(root: Path, names: Sequence[str] = ()) -> Found:
       ) from error
   categories = []
   for name in tree.choose(root / SPLIT, names, sorted(found)):
-    by_defect = functools.partial(
-      sorted, key=lambda one: (one.defect, one.path)
-    )
-    train, test = map(by_defect, found[name].values())
+    train = sorted(one.path for one in found[name]['train'])
+    test = sorted(found[name]['test'], key=lambda one: (one.defect, one.path))
     if not train:
       raise ValueError(f'{root / SPLIT}: no training images of {name}')
-    categories.append(
-      Category(name, tuple(one.path for one in train), tuple(test))
-    )
+    categories.append(Category(name, tuple(train), tuple(test)))
   whole, left_out = tree.read(root)
   leave_out_others(whole, categories, list(used), left_out)
   return Found(tuple(categories), left_out)

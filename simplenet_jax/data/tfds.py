@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from simplenet_jax.console import Board, at_once, console
+from simplenet_jax.console import Board, at_once, console, first_line
 from simplenet_jax.data import decoding, folder, images, public, tree
 from simplenet_jax.data.category import Category, Sample
 from simplenet_jax.data.download import ARCHIVES, obtain
@@ -67,8 +67,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   _find: Callable[[Any, str], Sequence[Category]]
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    assert self.builder_config  # All of ours have several.
-    found = self._find(dl_manager, self.builder_config.name)
+    found = self._find(dl_manager, self.builder_config_name or '')
     train = [(one, Sample(path, GOOD)) for one in found for path in one.train]
     test = [(one, sample) for one in found for sample in one.test]
     examples = self._generate_examples
@@ -98,9 +97,7 @@ class MvtecAd(_Builder):
   """
 
   DATA_SET, CATEGORIES, MASKS = 'mvtec_ad', MVTEC_AD, True
-  BUILDER_CONFIGS = [  # noqa: RUF012
-    tfds.core.BuilderConfig(name=name) for name in (ALL, *MVTEC_AD)
-  ]
+  BUILDER_CONFIGS = [tfds.core.BuilderConfig(x) for x in (ALL, *MVTEC_AD)]  # noqa: RUF012
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'The categories lie in `manual_dir` or its folder mvtec, where `simplenet '
     'download --dataset=mvtec_ad --root=MANUAL_DIR` puts them.'
@@ -119,9 +116,7 @@ class Cifar10OneClass(_Builder):
   """
 
   DATA_SET, CATEGORIES, SIDE = 'cifar10', public.CLASSES, public.SIDE
-  BUILDER_CONFIGS = [  # noqa: RUF012
-    tfds.core.BuilderConfig(name=name) for name in public.CLASSES
-  ]
+  BUILDER_CONFIGS = [tfds.core.BuilderConfig(x) for x in public.CLASSES]  # noqa: RUF012
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
     'Nothing is needed: the archive is downloaded, unless its binary files are '
     'in the folder cifar10 of `manual_dir`.'
@@ -234,10 +229,9 @@ def _told(what: str) -> Iterator[None]:
   try:
     yield
   except Exception as error:
-    said = ' '.join(str(error).split())[:200] or type(error).__name__
     raise ValueError(
-      f'{what} is damaged or half-made ({said}); delete it and prepare it '
-      'again (simplenet prepare)'
+      f'{what} is damaged or half-made ({first_line(error)[:200]}); delete it '
+      'and prepare it again (simplenet prepare)'
     ) from error
 
 

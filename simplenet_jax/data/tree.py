@@ -17,20 +17,16 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from simplenet_jax.data import decoding
+from simplenet_jax.files import ASSETS, read_json
 
 # Taken for images by their names alone, until they are read.
 EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
-# Pictures that Pillow does not know, or knows the preview of alone.
-_UNREAD = (
-  *('.arw', '.cr2', '.cr3', '.dng', '.nef', '.orf', '.raf', '.rw2'),
-  *('.dcm', '.exr', '.hdr', '.heic', '.heif', '.ico', '.jxl', '.psd', '.tga'),
-)
-# What it knows beside pictures.
-_DOCUMENTS = ('.bufr', '.grib', '.h5', '.hdf', '.mpeg', '.mpg', '.pdf')
-_SYSTEM = (
-  *('$recycle.bin', '#recycle', '@eadir', '@recycle', '__macosx', 'lost+found'),
-  *('desktop.ini', 'ehthumbs.db', 'system volume information', 'thumbs.db'),
-)
+_WORDS = read_json(ASSETS / 'names.json')
+_SYSTEM, _HINTS = _WORDS['system_names'], _WORDS['hints']
+_DOCUMENTS = _WORDS['document_suffixes']  # What Pillow knows beside pictures.
+_UNREAD = _WORDS[
+  'unread_suffixes'
+]  # It does not know them, or a preview alone.
 
 # Why a file is left out.
 HIDDEN = "hidden, or a system's own"
@@ -48,23 +44,9 @@ GOOD, BAD, MASK = 'good', 'bad', 'mask'
 TRAIN, TEST, VALIDATION = 'train', 'test', 'validation'
 
 # Names without case, separators and words like 'images'.
-_NAMES = {
-  GOOD: """good goods gut io normal nominal ok okay pass passed healthy flawless
-    anomalyfree defectfree noanomaly nodefect nodefects nondefective""",
-  BAD: """bad ko ng nio nogood nok notgood notok abnormal anomalies anomalous
-    anomaly broken damaged defect defective defects fail failed failure faulty
-    flawed reject rejected rejects scrap""",
-  MASK: """annot annotation annotations groundtruth gt label labels mask masks
-    segmentation segmentations""",
-  TRAIN: 'train training',
-  TEST: 'test testing tests',
-  VALIDATION: 'val valid validation',
-}
 _ROLES = {
-  name: role for role, names in _NAMES.items() for name in names.split()
+  name: role for role in _WORDS['roles'] for name in _WORDS['roles'][role]
 }
-# Words that may name a role, or not.
-_HINTS = ('negative', 'negatives', 'positive', 'positives')
 
 # The roles of folders that a user names, each perhaps with those above it.
 Names = Mapping[str, str]

@@ -14,7 +14,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from simplenet_jax.console import Board, first_line
 
@@ -91,9 +91,8 @@ def staged(target: Path) -> Iterator[Path]:
     finally:
       shutil.rmtree(aside)
   except BlockingIOError:
-    raise ValueError(
-      f'{target}: another run makes it; wait for its end'
-    ) from None
+    told = f'{target}: another run makes it; wait for its end'
+    raise ValueError(told) from None
   finally:
     os.close(descriptor)
 
@@ -142,9 +141,7 @@ class _Header(tarfile.TarInfo):
   """A header that raises where tarfile takes damage for the archive's end."""
 
   @classmethod
-  def frombuf(
-    cls, buf: bytes | bytearray, encoding: str, errors: str
-  ) -> '_Header':
+  def frombuf(cls, buf: Any, encoding: str, errors: str) -> '_Header':
     try:
       header = super().frombuf(buf, encoding, errors)
     except tarfile.HeaderError as error:
@@ -159,14 +156,9 @@ class _Header(tarfile.TarInfo):
 
 def _write(root: Path, name: str, content: IO[bytes] | None) -> None:
   path = PurePosixPath(name)
-  if (
-    path.is_absolute()
-    or '..' in path.parts
-    or set(name) & set('\\:')
-    or not name.isprintable()
-    or len(name) > _LONGEST
-    or (content and not path.parts)
-  ):
+  outside = path.is_absolute() or '..' in path.parts or {*name} & {*'\\:'}
+  odd = not name.isprintable() or len(name) > _LONGEST
+  if outside or odd or (content and not path.parts):
     raise ValueError(f'an entry leads elsewhere, {name[:80]!a}')
   # Names that differ by capital letters alone may be one: the disk knows.
   try:

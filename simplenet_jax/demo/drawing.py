@@ -245,12 +245,6 @@ def thread(rng: Rng, grid: Grid, surface: Surface) -> None:
   surface.height += np.sqrt(np.maximum(radius**2 - distance**2, 0))
 
 
-DAMAGE = {
-  one.__name__: one
-  for one in (scratch, crack, cut, hole, stain, colour, thread)
-}
-
-
 def _blob(rng: Rng, grid: Grid, at: Array, radius: float) -> Array:
   x, y = grid.turned(rng, at)
   stretch = rng.uniform(1, 1.4)

@@ -52,9 +52,7 @@ class Card:
 
   def frame(self, size: tuple[int, int]) -> Frame:
     """Returns how an image of some (height, width) is brought to the input."""
-    if self.crop:
-      return Frame.protocol(size, self.resize, self.crop)
-    return Frame.whole(size, self.network.size)
+    return Frame.of(size, self.resize, self.crop, self.network.size)
 
   def to_json(self) -> str:
     """Returns the card as JSON."""

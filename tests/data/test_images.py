@@ -171,6 +171,8 @@ def test_several_pictures_and_floats_are_refused(tmp_path, extension):
   path = save(tmp_path / 'a.tif', GRAY.astype(np.float32))
   _refused(path, 'floats')
   _refused(path, 'floats', read_mask)
+  with pytest.raises(ValueError, match='it has no pixels'):
+    decoding.to_image(Image.new('RGB', (0, 5)))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from simplenet_jax.data import folder, inputs
 from simplenet_jax.data.frame import Frame
 from tests.data.test_images import save, write_wide
 
-FRAME = Frame.whole((40, 60), (20, 30))
+FRAME = Frame((40, 60), (20, 30), (20, 30))
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_compression_noise_is_no_defect(tmp_path, quality):
   file = io.BytesIO()
   mask = Image.fromarray(_mask((30, 30, 46, 46), size=(96, 96)))
   mask.save(file, 'JPEG', quality=quality)
-  frame = Frame.whole((96, 96), (96, 96))
+  frame = Frame((96, 96), (96, 96), (96, 96))
   found = _examined(tmp_path, np.asarray(Image.open(file)), frame=frame)
   assert abs(int(found.original.sum()) - 256) <= 12
   assert ndimage.label(found.original, np.ones((3, 3)))[1] == 1
@@ -187,7 +187,7 @@ def test_numbers_of_classes_are_no_noise(tmp_path, values):
 
 
 def test_a_region_that_is_too_small_keeps_its_most_covered_pixel(tmp_path):
-  frame = Frame.whole((40, 60), (4, 6))  # A pixel of the input has 100.
+  frame = Frame((40, 60), (4, 6), (4, 6))  # A pixel of the input has 100.
   large, small = (0, 0, 20, 20), (26, 41, 32, 43)
   both, alone = _mask(large, small), _mask(small)
   found = _examined(tmp_path, both, frame=frame)

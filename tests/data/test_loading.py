@@ -55,14 +55,15 @@ def test_an_error_comes_unchanged_with_its_own_batch():
   assert not _mapping()
 
 
-def test_items_are_worked_on_side_by_side():
+def test_items_are_worked_on_side_by_side(monkeypatch):
+  monkeypatch.setattr(loading, 'processors', lambda: 3)
   barrier = threading.Barrier(3)
 
   def wait(item):
     barrier.wait(timeout=10)  # passes only when three are in here together
     return item
 
-  assert list(loading.in_order(wait, range(6), 3, 3)) == list(range(6))
+  assert list(loading.in_order(wait, range(6), 3)) == list(range(6))
 
 
 @pytest.mark.parametrize('ahead', [1, 2, 5])
@@ -74,7 +75,7 @@ def test_no_more_are_started_than_the_consumer_allows(ahead):
       asked.append(item)
       yield item
 
-  found = loading.in_order(lambda item: item, endless(), ahead, 3)
+  found = loading.in_order(lambda item: item, endless(), ahead)
   assert not asked  # Nothing begins before the first result is asked for.
   for taken, result in enumerate(itertools.islice(found, 9), start=1):
     assert result == taken - 1

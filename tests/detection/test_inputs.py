@@ -17,11 +17,11 @@ PIXELS = next(detectors.arrays())
 
 
 def whole(size):
-  return Frame.whole(size, (32, 40))
+  return Frame.of(size, 32, 0, (32, 40))
 
 
 def cropped(size):
-  return Frame.protocol(size, 56, 48)
+  return Frame.of(size, 56, 48)
 
 
 @pytest.fixture(scope='module')

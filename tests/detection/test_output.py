@@ -87,7 +87,7 @@ def test_any_name_comes_back(tmp_path):
 
 def predict(path, thresholds=NONE, score=1.5):
   image = Image.fromarray(np.full((40, 80, 3), 128, np.uint8))
-  frame = Frame.protocol((40, 80), 40, 32)
+  frame = Frame.of((40, 80), 40, 32)
   grid = np.linspace(-1, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
   return Prediction(path, score, thresholds, frame, grid, 0.25, image)
 

@@ -161,7 +161,7 @@ LIMITS = Thresholds(image=2.0, pixel=1.0, median=1.0)
 
 
 def make(score=1.5, frame=None, found=LIMITS):
-  frame = frame or Frame.whole((6, 8), (3, 4))
+  frame = frame or Frame((6, 8), (3, 4), (3, 4))
   grid = np.arange(np.prod(frame.input), dtype=np.float32)
   return Prediction(7, score, found, frame, grid.reshape(frame.input), 0.1)
 
@@ -183,7 +183,7 @@ def test_maps_and_masks_are_in_the_images_own_pixels():
   found = make()
   assert found.map.shape == found.mask.shape == (6, 8)
   np.testing.assert_array_equal(found.mask, found.map > 1.0)
-  cropped = make(frame=Frame.protocol((40, 80), 40, 32))
+  cropped = make(frame=Frame.of((40, 80), 40, 32))
   unseen = np.isnan(cropped.map)
   top, left, bottom, right = cropped.frame.scored
   assert unseen.sum() == 40 * 80 - (bottom - top) * (right - left) > 0

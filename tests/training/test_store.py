@@ -99,7 +99,7 @@ def golden_case(shared, network):
   pixels = []
   for name in golden['files']:
     picture = images.read_image(shared('data/transistor') / str(name))
-    frame = Frame.protocol(
+    frame = Frame.of(
       (picture.height, picture.width), config.data.resize, config.data.crop
     )
     pixels.append(frame.image_to_input(picture))

@@ -1,7 +1,6 @@
 """Files of weights: found and read, whatever tool wrote them."""
 
 import hashlib
-import importlib.resources
 import os
 import re
 from pathlib import Path
@@ -16,6 +15,7 @@ from huggingface_hub import constants, utils
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from simplenet_jax.console import console, first_line
+from simplenet_jax.files import ASSETS
 
 FLAG = '--config.backbone.weights'
 SUFFIXES = ('.safetensors', '.pth', '.pt')
@@ -32,8 +32,7 @@ def locate(source: str, flag: str) -> Path:
   and `HF_HUB_OFFLINE`. `demo` are the weights that come with this package.
   """
   if source == 'demo':
-    assets = importlib.resources.files('simplenet_jax') / 'assets'
-    return Path(str(assets / 'demo_resnet.safetensors'))
+    return ASSETS / 'demo_resnet.safetensors'
   path = Path(source).expanduser()
   if source and path.exists():
     if path.suffix not in SUFFIXES or path.is_dir():
