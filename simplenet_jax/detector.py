@@ -68,9 +68,13 @@ class Detector:
   def load(cls, path: str | Path, **options: Any) -> 'Detector':
     """Reads a detector from a file, whose `.safetensors` may be left out.
 
-    Takes the `precision` and `batch_size` of `Detector`.
+    Takes the `precision` and `batch_size` of `Detector`. Warns of what was
+    found wrong when the detector was trained.
     """
-    return cls(*file.load(Path(path).expanduser()), **options)
+    card, weights = file.load(Path(path).expanduser())
+    for caution in card.cautions:
+      logging.warning('%s: %s', path, caution)
+    return cls(card, weights, **options)
 
   def save(self, path: str | Path) -> None:
     """Writes the detector to a file; appends `.safetensors` if missing."""
@@ -122,11 +126,6 @@ class Detector:
     maps, scores = zip(*found, strict=True)
     return np.concatenate(maps), np.concatenate(scores)
 
-  def caution(self) -> None:
-    """Warns, once, of what was found wrong when the detector was trained."""
-    for caution in self.card.cautions:
-      self._warn_once(caution, f'this detector: {caution}')
-
   def predict(
     self,
     given: Any,
@@ -157,7 +156,6 @@ class Detector:
     if lookahead is None and not counted and not hasattr(given, '__len__'):
       lookahead = 0
     images, under_way, ahead = inputs.pace(lookahead, self._batch_size)
-    self.caution()
     bits, frame = self.card.bits, self.card.frame
     ready = inputs.ready(
       given, bits, frame, ahead, channels, thumbnail, on_error
@@ -216,17 +214,14 @@ class Detector:
     return self
 
   def _look(self, image: inputs.Ready, channels: str) -> None:
-    """Warns if an image looks changed beside those that were trained on."""
+    """Warns, once of each kind, if an image has changed beside training's."""
     if known := self.card.appearance:
       number = 'image ' if isinstance(image.source, int) else ''
       size = image.frame.original
       for kind, told in known.changes(image.small, size, channels):
-        self._warn_once(kind, f'{number}{image.source}: {told}')
-
-  def _warn_once(self, kind: str, message: str) -> None:
-    if kind not in self._warned:
-      self._warned.add(kind)
-      logging.warning('%s', message)
+        if kind not in self._warned:
+          self._warned.add(kind)
+          logging.warning('%s%s: %s', number, image.source, told)
 
   @functools.cached_property
   def _on_device(self) -> dict[str, Any]:

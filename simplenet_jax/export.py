@@ -28,14 +28,14 @@ def main() -> None:
   from simplenet_jax.detection import export, thresholds
   from simplenet_jax.detector import Detector
 
-  detector = Detector.load(_DETECTOR.value or '')
-  told = '\n  '.join(thresholds.describe(detector.thresholds))
+  detector, kind = Detector.load(_DETECTOR.value or ''), _FORMAT.value or ''
+  console.print(f'Exports {detector.card.name} as {kind} to {folder}/')
+  difference = export.export(detector, kind, folder, _OVERWRITE.value)
+  limits = '\n    '.join(thresholds.describe(detector.thresholds))
   console.print(
-    f'Exports {detector.card.name} as {_FORMAT.value} to {folder}/\n  {told}'
+    f"  model.{kind}: scores differ from the detector's by {difference:.1e} of "
+    f'their range at most\n  detector.json: {limits}'
   )
-  detector.caution()
-  difference = export.export(detector, _FORMAT.value, folder, _OVERWRITE.value)
-  console.print(f"  equals the detector to {difference:.1e} of scores' range")
 
 
 if __name__ == '__main__':

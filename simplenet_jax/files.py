@@ -3,12 +3,13 @@
 import contextlib
 import csv
 import hashlib
+import io
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
   import numpy as np
@@ -60,18 +61,17 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     )
 
 
-def table_writer(file: TextIO) -> Callable[[Sequence[object]], None]:
-  """Returns what writes a row of a table to a file opened with `newline=''`."""
-  plain = csv.writer(file, lineterminator='\n')
-  quoted = csv.writer(file, lineterminator='\n', quoting=csv.QUOTE_ALL)
-
-  def write(row: Sequence[object]) -> None:
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+  """Returns a table as CSV, to be written with `newline=''`."""
+  text = io.StringIO(newline='')
+  plain = csv.writer(text, lineterminator='\n')
+  quoted = csv.writer(text, lineterminator='\n', quoting=csv.QUOTE_ALL)
+  for row in rows:
     # With this end of lines Python leaves a carriage return unquoted, which
     # readers take for an end of the line.
     apart = any('\r' in str(field) for field in row)
     (quoted if apart else plain).writerow(row)
-
-  return write
+  return text.getvalue()
 
 
 def is_formula(text: str) -> bool:

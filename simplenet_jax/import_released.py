@@ -41,14 +41,10 @@ def main() -> None:
 
   head = assembly.load_released(path, config.patch.target_dim)
   backbone = bank.load_backbone(config)
-  provenance = {
-    'weights': {'name': backbone.name, 'sha256': backbone.sha256},
-    'seeds': ['released'],
-    'checkpoint': str(path),
-  }
+  provenance = {'seeds': ['released'], 'checkpoint': str(path)}
   size = (config.data.crop, config.data.crop)
   detector = assembly.assemble(
-    config, output.stem, size, backbone.state, [head], provenance
+    config, output.stem, size, backbone, [head], provenance
   )
   detector.save(output)
   console.print(

@@ -52,8 +52,9 @@ def main() -> None:
     precision=_PRECISION.value,
     batch_size=_BATCH.value,
   )
-  by_hand = detector.thresholds.replace(_THRESHOLD.value, _PIXEL.value)
-  detector.thresholds = by_hand
+  detector.thresholds = detector.thresholds.replace(
+    image=_THRESHOLD.value, pixel=_PIXEL.value
+  )
   console.print(given.tell('to predict'))
   output.predict(
     detector,

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from simplenet_jax.data import images
 from simplenet_jax.detection import inputs
-from simplenet_jax.detection.thresholds import NONE
+from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.detector import Detector
 from tests import commands
 from tests.detection import detectors
@@ -115,7 +115,7 @@ def test_the_detector_scores_as_the_checkpoint(released, folder, tmp_path):
     np.testing.assert_allclose(one.input_map, heat, rtol=0, atol=allowed)
   assert (detector.card.name, detector.heads) == ('bottle', 1)
   assert detector.size == (CROP, CROP)
-  assert detector.thresholds == NONE
+  assert detector.thresholds == Thresholds()
   provenance = detector.card.provenance
   assert provenance['checkpoint'] == 'ckpt.pth'  # No folder is told.
   assert provenance['config']['data']['crop'] == CROP
@@ -127,4 +127,4 @@ def test_without_pytorch_it_says_so(folder, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'torch', None)
   done = run(folder, tmp_path / 'out')
   assert done.status == 1
-  assert done.error.endswith('needs PyTorch to be read')
+  assert 'ckpt.pth: needs PyTorch to be read; install torch' in done.error

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simplenet_jax.detection.thresholds import NONE
+from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.detector import Detector
 from tests import commands
 from tests.data.serving import contents
@@ -32,7 +32,7 @@ def saved(tmp_path_factory):
 def bare(saved):
   """The same without thresholds."""
   detector = Detector.load(saved)
-  detector.thresholds = NONE
+  detector.thresholds = Thresholds()
   detector.save(saved.with_name('bare'))
   return saved.with_name('bare.safetensors')
 

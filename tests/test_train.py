@@ -15,7 +15,7 @@ from PIL import Image
 
 from simplenet_jax import train
 from simplenet_jax.detection import assembly
-from simplenet_jax.detection.thresholds import NONE
+from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import testset
 from simplenet_jax.models import simplenet
@@ -159,7 +159,7 @@ def test_detectors_score_as_heads_and_tell_where_they_come_from(finished):
   assert np.abs(np.diff(by_seed.max((2, 3)), axis=0)).max() > 10 * allowed
   detector = finished.detector('tall')
   assert (detector.heads, detector.size) == (2, (70, 32))
-  assert detector.thresholds == NONE
+  assert detector.thresholds == Thresholds()
   found = list(detector.predict([s.path for s in one.category.test]))
   for image, heat, patches in zip(found, maps, together, strict=True):
     assert image.score == pytest.approx(float(patches.max()), abs=allowed)
@@ -213,7 +213,7 @@ def test_only_missing_detectors_are_made_again(held_out):
   before = Detector.load(part)
   part.unlink()
   changed = Detector.load(cog)
-  changed.thresholds = NONE.replace(image=0.25)
+  changed.thresholds = Thresholds().replace(image=0.25)
   changed.save(cog)
   kept = cog.read_bytes()
   again = run(held_out.config, held_out.work)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from simplenet_jax import environment
@@ -29,14 +28,14 @@ def assemble(
   config: Config,
   name: str,
   size: tuple[int, int],
-  weights: Mapping[str, np.ndarray],
+  backbone: weights.Weights,
   heads: Sequence[Head],
   provenance: Mapping[str, Any],
   cautions: Sequence[str] = (),
 ) -> Detector:
   """Makes a detector of a category's heads, which were trained with a config.
 
-  `weights` are from `resnet.fold`; `provenance` is noted without folders.
+  `provenance` is noted without folders.
   """
   patch = config.patch
   network = Network(
@@ -50,7 +49,8 @@ def assemble(
     smoothing=float(config.evaluation.smoothing),
   )
   noted = {
-    'protocol': describe_protocol(config),
+    'protocol': describe_protocol(config, backbone.other),
+    'weights': {'name': backbone.name, 'sha256': backbone.sha256},
     'config': config.to_dict(),
     'versions': environment.versions(),
     **provenance,
@@ -63,11 +63,11 @@ def assemble(
     crop=config.data.crop,
     bits=config.data.bits,
     margin=float(config.train.margin),
-    thresholds=thresholds.NONE,
+    thresholds=thresholds.Thresholds(),
     provenance=_without_folders(noted),
     cautions=tuple(cautions),
   )
-  folded = {**weights, **head.fold(heads)}
+  folded = {**backbone.state, **head.fold(heads)}
   # It calibrates beside the heads that are still in training.
   return Detector(card, folded, batch_size=config.backbone.batch_size)
 
@@ -97,7 +97,7 @@ def is_made_of(path: Path, seeds: Sequence[int], images: str) -> bool:
 
 def of_run(
   config: Config,
-  loaded: weights.Weights,
+  backbone: weights.Weights,
   one: Inputs,
   heads: Mapping[int, Head],
   images: str,
@@ -105,15 +105,13 @@ def of_run(
 ) -> Detector:
   """Makes a detector of a run's heads, calibrated by validation images."""
   provenance = {
-    'protocol': describe_protocol(config, loaded.other),
-    'weights': {'name': loaded.name, 'sha256': loaded.sha256},
     'seeds': list(heads),
     'data': {'root': Path(config.data.root).absolute().name, 'images': images},
     'device': environment.device(),
   }
   leaves = list(heads.values())
   detector = assemble(
-    config, one.name, one.size, loaded.state, leaves, provenance, cautions
+    config, one.name, one.size, backbone, leaves, provenance, cautions
   )
   _look_at_training(detector, one)
   if one.category.validation:
@@ -175,18 +173,14 @@ def load_released(path: Path, dim: int) -> dict[str, np.ndarray]:
     raise FileNotFoundError(f'{path}: no such checkpoint')
   try:
     found = weights_files.read_torch(path)
-  except ImportError:
-    raise ValueError(f'{path}: needs PyTorch to be read') from None
+    tensors = {
+      f'{part}.{name}': np.asarray(value, np.float32)
+      for part in ('discriminator', 'pre_projection')
+      if isinstance(found.get(part), dict)
+      for name, value in found[part].items()
+    }
   except Exception as error:  # A damaged file can fail anywhere in torch.
-    raise ValueError(
-      f'{path}: damaged, or not a file of tensors ({type(error).__name__})'
-    ) from None
-  tensors = {
-    f'{part}.{name}': np.asarray(value)
-    for part in ('discriminator', 'pre_projection')
-    if isinstance(found.get(part), dict)
-    for name, value in found[part].items()
-  }
+    raise ValueError(f'{path}: {weights_files.damage(error)}') from None
   if odd := sorted((tensors.keys() ^ _NAMES.keys()) - _MAY_MISS):
     raise ValueError(
       f'{path}: not a checkpoint of the released code with one linear layer as '
@@ -203,13 +197,9 @@ def load_released(path: Path, dim: int) -> dict[str, np.ndarray]:
   for theirs, ours in _NAMES.items():
     if (value := tensors.get(theirs)) is None:
       continue
-    # Checkpoints of half precision are read, too.
-    if jnp.issubdtype(value.dtype, jnp.floating):
-      value = value.astype(np.float32)
-    if value.dtype.kind != 'f' or not np.isfinite(value).all():
+    if not np.isfinite(value).all():
       raise ValueError(f'{path}: {theirs} is not finite')
-    head[ours] = value.T if value.ndim == 2 else value
-    shape = shapes.get(ours, (hidden,))
+    head[ours], shape = value.T, shapes.get(ours, (hidden,))
     if head[ours].shape != shape:
       raise ValueError(
         f'{path}: {ours} is {list(head[ours].shape)}, expected {list(shape)}; '

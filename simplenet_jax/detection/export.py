@@ -114,7 +114,8 @@ def export(
     difference = compare(detector, runner(model))
   except ImportError as error:
     raise ValueError(
-      f"ONNX needs more packages: pip install 'simplenet-jax[onnx]' ({error})"
+      "ONNX needs simplenet-jax's extra [onnx]; in a checkout: "
+      f"pip install '.[onnx]' ({error})"
     ) from None
   if not difference <= TOLERANCE:
     raise ValueError(

@@ -3,13 +3,14 @@
 Nothing in such a file is executed when it is read.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +65,17 @@ class Card:
     try:
       fields = json.loads(text)
       found = fields.pop('format')
+      if found == FORMAT:
+        card = _parse(cls, fields)
+        card.check()
+        return card
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-      raise ValueError('not the description of a detector') from None
-    if found != FORMAT:
-      raise ValueError(
-        f'its format is {found!r}, this version reads {FORMAT!r}; upgrade '
-        'simplenet-jax, or train it anew'
-      )
-    try:
-      card = _parse(cls, fields)
-      card.check()
-    except (KeyError, TypeError):
-      raise ValueError('its description is damaged; copy it anew') from None
-    return card
+      told = 'its description is damaged or makes no sense; copy it anew'
+      raise ValueError(told) from None
+    raise ValueError(
+      f'its format is {found!r}, this version reads {FORMAT!r}; upgrade '
+      'simplenet-jax, or train it anew'
+    )
 
   def check(self) -> None:
     """Raises a ValueError for values with which nothing can be computed."""
@@ -102,7 +101,7 @@ class Card:
       and (known is None or known.makes_sense())
       and (self.usual is None or self.usual[0] <= self.usual[1])
     ):
-      raise ValueError('its description holds values that make no sense')
+      raise ValueError('makes no sense')
 
 
 def _parse(kind: Any, value: Any) -> Any:
@@ -147,35 +146,37 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
     held = ', '.join(sorted(one.stem for one in given.glob(f'*{SUFFIX}')))
     hint = f'name one of those in this folder: {held}' if held else _ORIGIN
     raise FileNotFoundError(f'{given}: no such detector; {hint}')
-  with path.open('rb'):
-    pass  # Where it may not be read, safetensors says that there is none.
-  try:
-    with safetensors.safe_open(path, 'numpy') as file:
-      metadata = file.metadata() or {}
-      weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-  except (safetensors.SafetensorError, TypeError, ValueError) as error:
-    raise ValueError(
-      f'{path}: damaged, or not a detector ({error}); copy it anew'
-    ) from None
-  if (text := metadata.get(_CARD)) is None:
-    raise ValueError(f'{path}: not a detector; {_ORIGIN}')
-  try:
-    card = Card.from_json(text)
+  with _opened(path) as (file, metadata):
+    weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    card = Card.from_json(metadata[_CARD])
     _check_weights(card, weights)
-    if metadata.get(_DIGEST) != digest(text, weights):
+    if metadata.get(_DIGEST) != digest(metadata[_CARD], weights):
       raise ValueError('damaged: its checksum differs; copy it anew')
-  except ValueError as error:
-    raise ValueError(f'{path}: {error}') from None
   return card, weights
 
 
 def read_card(path: Path) -> Card:
   """Reads a detector's description alone; does not check its weights."""
+  with _opened(path) as (_, metadata):
+    return Card.from_json(metadata[_CARD])
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+  """Yields a detector's file and metadata; a ValueError names the file."""
+  with path.open('rb'):
+    pass  # Where it may not be read, safetensors says that there is none.
   try:
     with safetensors.safe_open(path, 'numpy') as file:
-      return Card.from_json((file.metadata() or {})[_CARD])
-  except (safetensors.SafetensorError, KeyError, ValueError) as error:
-    raise ValueError(f'{path}: damaged, or not a detector ({error})') from None
+      metadata = file.metadata() or {}
+      if _CARD not in metadata:
+        raise ValueError(f'not a detector; {_ORIGIN}')
+      yield file, metadata
+  except (safetensors.SafetensorError, TypeError) as error:
+    told = f'damaged, or not a detector ({error}); copy it anew'
+    raise ValueError(f'{path}: {told}') from None
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
 
 
 def path_in(workdir: Path, category: str) -> Path:

@@ -40,24 +40,22 @@ _TURNS = ('90 degrees anticlockwise', '180 degrees', '90 degrees clockwise')
 
 def sources(given: Any) -> Iterator[tuple[Source, Any]]:
   """Yields the images in what `Detector.predict` takes; reads none of them."""
-  items: Iterable[Any] = [given]
+  items: Any = given
   if isinstance(given, str | Path) and Path(given).is_dir():
     found = files.find(Path(given))
     found.tell('image')
     items = found.images
   elif isinstance(given, np.ndarray):
     items = given if given.ndim == 4 else [given]
-  elif not isinstance(given, str | Path | Image.Image):
-    if not isinstance(given, Iterable):
-      raise TypeError(
-        f'expected images as arrays, paths or a folder, got {type(given)}'
-      )
-    items = given
+  elif isinstance(given, str | Path | Image.Image):
+    items = [given]
+  elif not isinstance(given, Iterable):
+    raise TypeError(
+      f'expected images as arrays, paths or a folder, got {type(given)}'
+    )
   for index, item in enumerate(items):
-    if isinstance(item, str | Path):
-      yield Path(item), Path(item)
-    else:
-      yield (item if isinstance(item, EmbeddedImage) else index), item
+    image = Path(item) if isinstance(item, str) else item
+    yield (image if isinstance(image, File) else index), image
 
 
 def pace(lookahead: int | None, batch_size: int) -> tuple[int, int, int]:

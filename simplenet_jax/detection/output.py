@@ -12,20 +12,15 @@ from pathlib import Path
 
 from PIL import Image
 
+from simplenet_jax import files
 from simplenet_jax.console import Board, Stopped, caught, console, counted
-from simplenet_jax.data import files, loading
+from simplenet_jax.data import images, loading
+from simplenet_jax.data.files import MAPS, PICTURES, TABLE
 from simplenet_jax.data.frame import text
-from simplenet_jax.data.images import heated, outlined, write_map
 from simplenet_jax.detection import thresholds
 from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.thresholds import Prediction
 from simplenet_jax.detector import Detector
-from simplenet_jax.files import (
-  atomic_write,
-  is_formula,
-  refuse_existing,
-  table_writer,
-)
 
 _HEADER = ('path', 'score', 'threshold', 'verdict', 'time')
 _VERDICTS = {None: '', False: 'normal', True: 'anomalous'}
@@ -50,7 +45,7 @@ def predict(
   overwrite: bool = False,
 ) -> None:
   """Scores files and writes what is found to a folder, whatever stops it."""
-  card, table = detector.card, folder / files.TABLE
+  card, table = detector.card, folder / TABLE
   given = counted(len(paths), 'image')
   if normalise:
     card.thresholds.normalised(0.0)  # Raises where it cannot be done.
@@ -71,7 +66,7 @@ def predict(
   start = time.perf_counter()
   detector.warm_up(len(paths))
   console.print(f'  compiled in {time.perf_counter() - start:.1f} s')
-  wanted = places(paths), limits(card), pictures, maps, normalise
+  place, colours = places(paths), limits(card)
   rows: list[Row] = []
   errors: list[str] = []
 
@@ -82,11 +77,13 @@ def predict(
 
   def write(found: Prediction) -> Row | None:
     try:
-      return write_one(folder, *wanted, found)
+      write_images(found, folder, place[found.source], colours, maps)
     except OSError as error:
       if error.errno != errno.ENAMETOOLONG:
         raise
       on_error(found.source, 'its name is too long for --pictures or --maps')
+      return None
+    return table_row(found, normalise)
 
   predictions = detector.predict(
     paths,
@@ -126,7 +123,7 @@ def predict(
     )
 
 
-def limits(card: Card) -> tuple[float, float]:
+def limits(card: Card) -> images.Limits:
   """Returns the scores at the cold and at the hot end of pictures' colours."""
   pixel = card.thresholds.pixel
   if card.usual is None:
@@ -138,30 +135,31 @@ def limits(card: Card) -> tuple[float, float]:
   return median, max(median, hot if pixel is None else pixel)
 
 
-def write_one(
-  folder: Path,
-  places: dict[Path, Path],
-  colours: tuple[float, float],
-  pictures: bool,
-  maps: bool,
-  normalise: bool,
+def write_images(
   found: Prediction,
-) -> Row:
-  """Writes an image's picture and map; returns its row of the table."""
-  path, score, limit = found.source, found.score, found.thresholds.image
-  assert isinstance(path, Path)
-  if pictures:
-    target = folder / files.PICTURES / f'{places[path]}.png'
-    with atomic_write(target) as aside:
-      _picture(found, colours).save(aside)
+  folder: Path,
+  place: Path,
+  colours: images.Limits,
+  maps: bool,
+) -> None:
+  """Writes an image's picture, where it has a thumbnail, and its map."""
+  if found.thumbnail:
+    picture = _picture(found, found.thumbnail, colours)
+    with files.atomic_write(folder / PICTURES / f'{place}.png') as aside:
+      picture.save(aside)
   if maps:
-    target = folder / files.MAPS / f'{places[path]}.tiff'
-    write_map(target, found.map, found.input_map.min())
+    target = folder / MAPS / f'{place}.tiff'
+    images.write_map(target, found.map, found.input_map.min())
+
+
+def table_row(found: Prediction, normalise: bool) -> Row:
+  """Returns an image's row of the table."""
+  path, score, limit = found.source, found.score, found.thresholds.image
   if normalise:
     score, limit = found.normalised, 1.0
   return (
     # No spreadsheet must take a path for a formula.
-    f'./{path}' if is_formula(str(path)) else path,
+    f'./{path}' if files.is_formula(str(path)) else path,
     f'{score:.7g}',
     '' if limit is None else f'{limit:.7g}',
     _VERDICTS[found.anomalous],
@@ -169,23 +167,24 @@ def write_one(
   )
 
 
-def _picture(found: Prediction, colours: tuple[float, float]) -> Image.Image:
+def _picture(
+  found: Prediction, image: Image.Image, colours: images.Limits
+) -> Image.Image:
   """Draws the heat map over an image, and a line around the defect."""
-  image, limit = found.thumbnail, found.thresholds.pixel
-  assert image is not None
+  limit = found.thresholds.pixel
   # Straight from the input's pixels to the picture's: they are the fewest.
   frame = dataclasses.replace(found.frame, original=(image.height, image.width))
   heat = frame.map_to_original(found.input_map)
-  picture = heated(image, heat, colours)
-  return picture if limit is None else outlined(picture, heat > limit)
+  picture = images.heated(image, heat, colours)
+  return picture if limit is None else images.outlined(picture, heat > limit)
 
 
 def make_room(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
   """Removes what predictions left in a folder, unless it holds `inputs`."""
-  names = (files.TABLE, *files.RESULTS)
+  names = TABLE, PICTURES, MAPS
   left = [one for name in names if os.path.lexists(one := folder / name)]
   for path in left:
-    refuse_existing(path, overwrite)
+    files.refuse_existing(path, overwrite)
     kept = path.resolve()
     if used := [one for one in inputs if kept in one.resolve().parents]:
       raise ValueError(
@@ -201,16 +200,12 @@ def make_room(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
 
 def write_table(path: Path, rows: Iterable[Row]) -> None:
   """Writes a table of predictions; names that are no text stay as they are."""
-  with (
-    atomic_write(path) as aside,
-    aside.open('w', -1, 'utf-8', 'surrogateescape', '') as file,
-  ):
-    write = table_writer(file)
-    for row in (_HEADER, *rows):
-      write(row)
+  table = files.csv_text([_HEADER, *rows])
+  with files.atomic_write(path) as aside:
+    aside.write_text(table, 'utf-8', 'surrogateescape', newline='')
 
 
-def places(paths: Sequence[Path]) -> dict[Path, Path]:
+def places(paths: Sequence[Path]) -> dict[object, Path]:
   """Returns where each file's picture and map go, without their suffixes.
 
   Files in `<category>/test/<defect>/` of one data set keep these folders, as

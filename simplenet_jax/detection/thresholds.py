@@ -65,17 +65,11 @@ class Thresholds:
       )
     return (score - self.median) / (self.image - self.median)
 
-  def replace(
-    self, image: float | None = None, pixel: float | None = None
-  ) -> 'Thresholds':
-    """Returns thresholds with some set by hand, which guarantee nothing."""
-    given = {'image': image, 'pixel': pixel}
-    new = {name: value for name, value in given.items() if value is not None}
+  def replace(self, **by_hand: float | None) -> 'Thresholds':
+    """Returns them with `image` or `pixel` set by hand, without a guarantee."""
+    new = {name: value for name, value in by_hand.items() if value is not None}
     manual = tuple(dict.fromkeys((*self.manual, *new)))
     return dataclasses.replace(self, **new, manual=manual)
-
-
-NONE = Thresholds()
 
 
 @dataclasses.dataclass(frozen=True)

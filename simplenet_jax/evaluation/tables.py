@@ -1,6 +1,5 @@
 """Our figures beside the published ones, as text, Markdown, CSV and LaTeX."""
 
-import io
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 from simplenet_jax.evaluation import published
 from simplenet_jax.evaluation.metrics import HEADLINES, METRICS
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
-from simplenet_jax.files import is_formula, table_writer
+from simplenet_jax.files import csv_text, is_formula
 
 UNDEFINED = '–'  # noqa: RUF001
 OURS = 'ours'
@@ -194,11 +193,7 @@ def _latex(results: Results) -> str:
 
 
 def _csv(results: Results) -> str:
-  text = io.StringIO(newline='')
-  write = table_writer(text)
-  for row in csv_rows(results):
-    write(row)
-  return text.getvalue()
+  return csv_text(csv_rows(results))
 
 
 def csv_rows(results: Results) -> Iterator[list[Any]]:

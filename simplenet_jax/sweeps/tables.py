@@ -25,7 +25,7 @@ from simplenet_jax.evaluation.tables import (
   markdown_rows,
   spread,
 )
-from simplenet_jax.files import atomic_write, table_writer
+from simplenet_jax.files import atomic_write, csv_text
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.job import step_operations
 
@@ -242,16 +242,11 @@ def write(
   workdir, name = outcomes[0].workdir.parent, collected['name']
   paths = [workdir / f'{name}.{suffix}' for suffix in ('json', 'csv', 'md')]
   results.write_json(paths[0], collected)
-  with (
-    atomic_write(paths[1]) as aside,
-    aside.open('w', newline='', encoding='utf-8') as file,
-  ):
-    write_row = table_writer(file)
-    write_row(['variant', *next(csv_rows(outcomes[0].results))])
-    for one in outcomes:
-      _, *rows = csv_rows(one.results)
-      for row in rows:
-        write_row([one.label, *row])
+  rows = [['variant', *next(csv_rows(outcomes[0].results))]]
+  for one in outcomes:
+    rows += [[one.label, *row] for row in list(csv_rows(one.results))[1:]]
+  with atomic_write(paths[1]) as aside:
+    aside.write_text(csv_text(rows), 'utf-8', newline='')
   with atomic_write(paths[2]) as aside:
     text = f'## {collected["title"]}\n\n{table}\n'
     aside.write_text(text, encoding='utf-8')

@@ -1,6 +1,7 @@
 """Small detectors and pictures for tests."""
 
 import functools
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from simplenet_jax.detection import assembly
 from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.detector import Detector
 from simplenet_jax.models import resnet
+from simplenet_jax.models.weights import Weights
 from tests.models import torch_resnet
 
 DIM, HIDDEN = 24, 8
@@ -22,6 +24,11 @@ def backbone(levels):
   """Returns a backbone's weights, every parameter and statistic random."""
   tensors = torch_resnet.tensors(torch_resnet.fabricate('demo_resnet'))
   return resnet.fold(tensors, 'demo_resnet', levels)
+
+
+def loaded(levels=(2, 3)):
+  """Returns them as if they came from a file."""
+  return Weights(backbone(levels), Path('w.pth'), '0' * 64, 'random')
 
 
 def make_config(crop=0, adaptor='linear', padding='reflect'):
@@ -74,7 +81,7 @@ def make(
     config,
     'part',
     (crop, crop) if crop else size,
-    backbone(levels=levels),
+    loaded(levels),
     [make_head(seed, adaptor) for seed in range(heads)],
     {'seeds': list(range(heads))},
   )

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from simplenet_jax.detection import file
 from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.inputs import Appearance
-from simplenet_jax.detection.thresholds import NONE, Thresholds
+from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.models import head, resnet
 from simplenet_jax.models.simplenet import Network
 from tests.detection import detectors
@@ -46,7 +46,7 @@ CARD = Card(
 )
 KNOWING = dataclasses.replace(
   CARD,
-  thresholds=NONE,
+  thresholds=Thresholds(),
   appearance=APPEARANCE,
   usual=(-1.5, 0.25),
   cautions=('its heads have learned nothing', 'a second one'),
@@ -233,7 +233,7 @@ def test_values_that_make_no_sense_are_refused(path, value):
 
 @pytest.mark.parametrize('text', ['', 'null', '[]', '{}', '[' * 100_000])
 def test_other_texts_are_refused(text):
-  with pytest.raises(ValueError, match='not the description of a detector'):
+  with pytest.raises(ValueError, match='its description is damaged'):
     Card.from_json(text)
 
 

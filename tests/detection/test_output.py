@@ -1,6 +1,5 @@
 """Where predictions go, the table, pictures and their colours."""
 
-import csv
 import dataclasses
 import os
 from pathlib import Path
@@ -13,7 +12,8 @@ from PIL import Image
 
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.detection import output
-from simplenet_jax.detection.thresholds import NONE, Prediction, Thresholds
+from simplenet_jax.detection.thresholds import Prediction, Thresholds
+from tests.data.serving import contents
 from tests.detection import detectors
 
 
@@ -70,22 +70,16 @@ def test_no_two_files_share_a_place(names):
     assert path.name.startswith(place.name)
 
 
-NASTY = ['a, "b".png', 'line\nbreak.png', 'ä 日本.png', 'cr\rlf\n.png']
+def test_a_name_that_is_no_text_comes_back(tmp_path):
+  names = ['ä 日本.png', os.fsdecode(b'caf\xe9.png')]
+  output.write_table(tmp_path / 'a.csv', [(Path(name), '1') for name in names])
+  assert (tmp_path / 'a.csv').read_bytes() == (
+    'path,score,threshold,verdict,time\nä 日本.png,1\ncaf'.encode()
+    + b'\xe9.png,1\n'
+  )
 
 
-def test_any_name_comes_back(tmp_path):
-  names = [*NASTY, os.fsdecode(b'caf\xe9.png')]  # The last one is no text.
-  table = tmp_path / 'new' / 'predictions.csv'
-  output.write_table(table, [(Path(name), '1') for name in names])
-  with table.open(newline='', errors='surrogateescape') as file:
-    header, *rows = csv.reader(file)
-  assert header == ['path', 'score', 'threshold', 'verdict', 'time']
-  assert rows == [[name, '1'] for name in names]
-  assert list(table.parent.iterdir()) == [table]
-  assert table.read_bytes().endswith(b'\ncaf\xe9.png,1\n')
-
-
-def predict(path, thresholds=NONE, score=1.5):
+def predict(path, thresholds=Thresholds(), score=1.5):  # noqa: B008
   image = Image.fromarray(np.full((40, 80, 3), 128, np.uint8))
   frame = Frame.of((40, 80), 40, 32)
   grid = np.linspace(-1, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
@@ -94,22 +88,16 @@ def predict(path, thresholds=NONE, score=1.5):
 
 def test_a_prediction_leaves_a_picture_and_a_map(tmp_path):
   found = predict(tmp_path / 'x.png')
-  places = {found.source: Path('line.1/x.2')}
-  row = output.write_one(
-    tmp_path / 'out', places, (-1, 1), True, True, False, found
-  )
-  assert row == (found.source, '1.5', '', '', '0.250000')
-  left = sorted(p for p in (tmp_path / 'out').rglob('*') if p.is_file())
-  assert [path.relative_to(tmp_path / 'out').as_posix() for path in left] == [
-    'maps/line.1/x.2.tiff',
-    'pictures/line.1/x.2.png',
-  ]
-  heat = np.asarray(Image.open(left[0]))
+  place = Path('line.1/x.2')
+  output.write_images(found, tmp_path, place, (-1, 1), maps=True)
+  names = ['maps/line.1/x.2.tiff', 'pictures/line.1/x.2.png']
+  assert sorted(contents(tmp_path)) == names
+  heat, picture = (np.asarray(Image.open(tmp_path / name)) for name in names)
   assert heat.dtype == np.float32
   # MVTec's evaluator sorts all pixels: the unseen ones are the least anomalous.
   expected = np.nan_to_num(found.map, nan=float(found.input_map.min()))
   np.testing.assert_array_equal(heat, expected)
-  assert np.asarray(Image.open(left[1])).shape == (40, 80, 3)
+  assert picture.shape == (40, 80, 3)
 
 
 @pytest.mark.parametrize(
@@ -122,16 +110,16 @@ def test_a_prediction_leaves_a_picture_and_a_map(tmp_path):
     (1 / 3, False, ('0.3333333', '2', 'normal')),
   ],
 )
-def test_the_verdict_fits_the_threshold(tmp_path, score, normalise, expected):
-  # No name is a formula, and nothing is left unasked.
-  path = Path('=1+1.png')
+def test_the_verdict_fits_the_threshold(score, normalise, expected):
+  path = Path('=1+1.png')  # No name is a formula.
   found = predict(path, Thresholds(2.0, 0.5, median=1.0), score)
-  places = {path: Path('x')}
-  row = output.write_one(
-    tmp_path / 'out', places, (-1, 1), False, False, normalise, found
-  )
-  assert row[:4] == ('./=1+1.png', *expected)
-  assert not (tmp_path / 'out').exists()
+  row = output.table_row(found, normalise)
+  assert row == ('./=1+1.png', *expected, '0.250000')
+
+
+def test_without_a_threshold_a_row_has_the_score_alone():
+  path = Path('x.png')
+  assert output.table_row(predict(path), False)[:4] == (path, '1.5', '', '')
 
 
 @pytest.mark.parametrize(
@@ -149,6 +137,6 @@ def test_the_ends_of_the_colours(usual, pixel, expected):
   card = dataclasses.replace(
     detectors.make(levels=(1,)).card,
     usual=usual,
-    thresholds=NONE.replace(pixel=pixel),
+    thresholds=Thresholds(pixel=pixel),
   )
   assert output.limits(card) == expected

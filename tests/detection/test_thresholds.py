@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.detection import thresholds
-from simplenet_jax.detection.thresholds import NONE, Prediction, Thresholds
+from simplenet_jax.detection.thresholds import Prediction, Thresholds
 
 # Few different values: many ties.
 TIED = st.integers(-3, 3).map(float)
@@ -102,7 +102,7 @@ def test_a_threshold_set_by_hand_promises_nothing():
   one = found.replace(pixel=0.25)  # The other one still promises.
   assert 'at most 50.0%' in thresholds.describe(one)[2]
   assert thresholds.describe(one)[-1] == 'pixel threshold 0.25, set by hand'
-  alone = NONE.replace(pixel=2.0)
+  alone = Thresholds().replace(pixel=2.0)
   assert thresholds.describe(alone) == [
     'no threshold: scores only',
     'pixel threshold 2, set by hand',
@@ -174,7 +174,8 @@ def test_the_threshold_itself_is_normal():
 
 
 def test_without_thresholds_there_is_no_verdict():
-  assert (make(found=NONE).anomalous, make(found=NONE).mask) == (None, None)
+  bare = make(found=Thresholds())
+  assert (bare.anomalous, bare.mask) == (None, None)
   zero = make(found=Thresholds(image=0.0))
   assert (zero.anomalous, zero.mask) == (True, None)
 

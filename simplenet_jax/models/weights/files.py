@@ -110,12 +110,13 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], str]:
   try:
     return _without_prefix(_tensors(path)), sha256
   except Exception as error:  # A damaged file can fail anywhere in a reader.
-    raise ValueError(f'{path}: {_damage(error)}') from error
+    raise ValueError(f'{path}: {damage(error)}') from error
 
 
-def _damage(error: Exception) -> str:
+def damage(error: Exception) -> str:
+  """Returns why a file could not be read as tensors."""
   if isinstance(error, ImportError):
-    return 'needs PyTorch to be read; install torch, or use .safetensors'
+    return 'needs PyTorch to be read; install torch (or use .safetensors)'
   if isinstance(error, UnpicklingError):
     # torch's own message tells how to run what is in the file.
     return (
