@@ -165,9 +165,8 @@ def _score_again(
     states[seed] = step.HeadState(head['params'], head['stats'], ())
   scores: dict[int, list[np.ndarray]] = {seed: [] for seed in heads}
   size = config.backbone.batch_size
-  pixels = loading.in_order(
-    one.pixels, range(len(one.train), one.images), 2 * size
-  )
+  tested = range(len(one.train), one.images)
+  pixels = loading.in_order(one.pixels, tested, 2 * size)
   with bank.computing(jax.local_devices()[0]) as device:
     backbone, states = jax.device_put((weights.state, states), device)
     while some := list(itertools.islice(pixels, size)):

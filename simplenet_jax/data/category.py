@@ -1,14 +1,13 @@
 """The images of one kind of object, and which masks belong to which image."""
 
 import collections
-import dataclasses
 import math
 import os
 import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,8 +19,7 @@ Parts = tuple[str, ...]  # Kind of defect, folders in it, name without suffix.
 _T = TypeVar('_T')
 
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
+class Sample(NamedTuple):
   """A test image, its kind ('good' for a normal one), the masks that count."""
 
   path: File
@@ -34,8 +32,7 @@ class Sample:
     return int(self.defect != GOOD)
 
 
-@dataclasses.dataclass(frozen=True)
-class Category:
+class Category(NamedTuple):
   """The images of one kind of object; only those to train on are required."""
 
   name: str
@@ -67,8 +64,7 @@ class Category:
 
   def without(self, files: Collection[File]) -> 'Category':
     """Returns it without some images."""
-    return dataclasses.replace(
-      self,
+    return self._replace(
       train=tuple(file for file in self.train if file not in files),
       validation=tuple(file for file in self.validation if file not in files),
       test=tuple(one for one in self.test if one.path not in files),
@@ -94,9 +90,8 @@ def hold_out(whole: Category, share: float, least: int) -> Category:
   if whole.validation or not share or not kept_back:
     return whole
   train, drawn = draw(whole.name, whole.train, kept_back)
-  return dataclasses.replace(
-    whole, train=tuple(train), validation=tuple(drawn), held_out=True
-  )
+  held = {'train': tuple(train), 'validation': tuple(drawn)}
+  return whole._replace(**held, held_out=True)
 
 
 def find_masks(

@@ -33,7 +33,6 @@ class Archive(NamedTuple):
   citation: str
 
 
-_LIMITS = 'no commercial use'  # In terms that have to be accepted first.
 _FACTS = read_json(ASSETS / 'datasets.json')
 ARCHIVES = {name: Archive(name, **_FACTS[name]) for name in _FACTS}
 
@@ -59,7 +58,7 @@ def obtain(
       return target
   console.print(f'{archive.name} to {target}/\n  {archive.terms}')
   console.print(f'  cite {archive.citation}')
-  if _LIMITS in archive.terms and not accepted:
+  if 'no commercial use' in archive.terms and not accepted:
     raise ValueError(
       f'{archive.name} comes under {archive.terms}; give --accept_license if '
       'you accept that'

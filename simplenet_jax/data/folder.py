@@ -23,11 +23,7 @@ from simplenet_jax.data import tree
 from simplenet_jax.data.category import Category, Sample, draw, find_masks, pair
 from simplenet_jax.data.tree import BAD, GOOD, MASK, TEST, TRAIN, Folder
 
-MVTEC_AD = (
-  *('bottle', 'cable', 'capsule', 'carpet', 'grid', 'hazelnut', 'leather'),
-  *('metal_nut', 'pill', 'screw', 'tile', 'toothbrush', 'transistor', 'wood'),
-  'zipper',
-)
+MVTEC_AD = tuple(tree.WORDS['categories']['mvtec_ad'])
 
 # Why an image or a mask is left out.
 OUTSIDE = 'outside any folder whose images are used'
@@ -74,19 +70,18 @@ def find(
       f'part with good images in it; if some hold defects, say so with {_WHICH}'
     )
   taken = sorted(tree.choose(root, chosen, folders))
-  found = tuple(_read(folders[name], name, names, left_out) for name in taken)
+  found = [_read(folders[name], name, names, left_out) for name in taken]
   others = [i for n in {*folders} - {*taken} for i in folders[n].all_images()]
-  leave_out_others(whole, found, others, left_out)
-  return Found(found, left_out)
+  return found_below(whole, left_out, found, others)
 
 
-def leave_out_others(
+def found_below(
   whole: Folder,
-  categories: Iterable[Category],
-  not_chosen: Iterable[Path],
   left_out: dict[Path, str],
-) -> None:
-  """Notes why other images are not used."""
+  categories: Sequence[Category],
+  not_chosen: Iterable[Path],
+) -> Found:
+  """Returns what was found, and why other images are not used."""
   reasons = dict.fromkeys(whole.all_images(), OUTSIDE)
   reasons |= dict.fromkeys(tree.masks_beside(reasons), UNUSED_MASK)
   for one in whole.below():
@@ -96,6 +91,7 @@ def leave_out_others(
   used = {file for one in categories for file in one.files()}
   for image in reasons.keys() - used - left_out.keys():
     left_out[image] = reasons[image]
+  return Found(tuple(categories), left_out)
 
 
 def _categories(root: Folder) -> dict[str, Folder]:

@@ -4,9 +4,8 @@ Sizes are (height, width) throughout, rows before columns. Resizing is PIL's,
 because that is where the released code resizes.
 """
 
-import dataclasses
 from collections.abc import Iterator
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from PIL import Image
@@ -33,8 +32,7 @@ def whole_input_size(original: Size, resize: int) -> Size:
   return (resize, longer) if original[0] <= original[1] else (longer, resize)
 
 
-@dataclasses.dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
   """Relates the pixels of one image to those of the network's input.
 
   The image is resized, and a window that begins at row `top` and column `left`
@@ -51,10 +49,7 @@ class Frame:
   def of(
     cls, original: Size, resize: int, crop: int, whole: Size = (0, 0)
   ) -> 'Frame':
-    """The paper's geometry, see `decoding.place_crop`.
-
-    Where `crop` is 0, the whole image is resized to the size `whole`.
-    """
+    """The paper's geometry; if `crop` is 0, the whole image as `whole`."""
     if not crop:
       return cls(original, whole, whole)
     resized, top, left = decoding.place_crop(original, resize, crop)

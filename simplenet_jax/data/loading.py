@@ -32,9 +32,7 @@ def _started(
 ) -> Generator[Any, None, None]:
   """Yields once when threads have begun, then all results."""
   items = iter(items)
-  pool = futures.ThreadPoolExecutor(
-    workers or processors(), thread_name_prefix='in order'
-  )
+  pool = futures.ThreadPoolExecutor(workers or processors(), 'in order')
   try:
     waiting = collections.deque(
       pool.submit(function, item) for item in itertools.islice(items, ahead)

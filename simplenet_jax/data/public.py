@@ -27,7 +27,7 @@ from absl import logging
 
 from simplenet_jax.data import images, tree
 from simplenet_jax.data.category import Category, Sample
-from simplenet_jax.data.folder import Found, leave_out_others
+from simplenet_jax.data.folder import Found, found_below
 from simplenet_jax.data.images import EmbeddedImage
 from simplenet_jax.data.tree import GOOD
 
@@ -39,10 +39,7 @@ _KINDS = {  # The defect of a split's images with a label.
   ('test', 'anomaly'): 'anomaly',
 }
 
-CLASSES = (
-  *('airplane', 'automobile', 'bird', 'cat', 'deer'),
-  *('dog', 'frog', 'horse', 'ship', 'truck'),
-)
+CLASSES = tuple(tree.WORDS['categories']['cifar10'])
 SIDE = 32
 TRAIN = tuple(f'data_batch_{number}.bin' for number in range(1, 6))
 TEST = ('test_batch.bin',)
@@ -84,9 +81,7 @@ def find_visa(root: Path, names: Sequence[str] = ()) -> Found:
     if not train:
       raise ValueError(f'{root / SPLIT}: no training images of {name}')
     categories.append(Category(name, tuple(train), tuple(test)))
-  whole, left_out = tree.read(root)
-  leave_out_others(whole, categories, list(used), left_out)
-  return Found(tuple(categories), left_out)
+  return found_below(*tree.read(root), categories, used)
 
 
 def _file(root: Path, name: str) -> Path:
@@ -128,18 +123,15 @@ def _images(
         f'{path}: {len(records)} images, CIFAR-10 has {_IN_A_FILE}; is it '
         'whole?'
       )
-    for row, label in enumerate(records[:, 0].tolist()):
+    # Views: nothing is read yet.
+    planes = records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
+    for label, pixels in zip(records[:, 0].tolist(), planes, strict=True):
       name = CLASSES[label]
       place = PurePosixPath(f'cifar10/{split}/{name}/{len(found):05}.png')
-      read = functools.partial(_encoded, records, row)
+      read = functools.partial(images.encoded, pixels)
       image = EmbeddedImage(place, str(root), read, _BYTES, (SIDE, SIDE))
       found.append((image, name))
   return found
-
-
-def _encoded(records: np.ndarray, row: int) -> bytes:
-  planes = records[row, 1:].reshape(3, SIDE, SIDE)
-  return images.encoded(planes.transpose(1, 2, 0))
 
 
 def _open(path: Path) -> np.ndarray:
@@ -155,7 +147,7 @@ def _open(path: Path) -> np.ndarray:
       f'{path}: {size} bytes are no whole number of images of {_BYTES}; the '
       'file is damaged'
     )
-  records = np.memmap(path, np.uint8, 'r').reshape(-1, _BYTES)
+  records = np.asarray(np.memmap(path, np.uint8, 'r')).reshape(-1, _BYTES)
   if (most := records[:, 0].max()) >= len(CLASSES):
     raise ValueError(
       f'{path}: holds the label {most}, expected 0 to {len(CLASSES) - 1}; the '

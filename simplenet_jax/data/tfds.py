@@ -34,6 +34,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   CATEGORIES: Sequence[str] = ()
   SIDE: int | None = None  # Of its images, in pixels; None: they differ.
   MASKS = False
+  _find: Callable[[Any, str], Sequence[Category]]  # A config's, as files.
 
   def __init__(self, *, file_format: Any = None, **others: Any):
     # TFDS's default can be written by TensorFlow only.
@@ -62,9 +63,6 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       citation=ARCHIVES[self.DATA_SET].citation,
       license=ARCHIVES[self.DATA_SET].terms,
     )
-
-  # Returns a config's categories, as files.
-  _find: Callable[[Any, str], Sequence[Category]]
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
     found = self._find(dl_manager, self.builder_config_name or '')

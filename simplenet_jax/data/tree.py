@@ -21,12 +21,10 @@ from simplenet_jax.files import ASSETS, read_json
 
 # Taken for images by their names alone, until they are read.
 EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
-_WORDS = read_json(ASSETS / 'names.json')
-_SYSTEM, _HINTS = _WORDS['system_names'], _WORDS['hints']
-_DOCUMENTS = _WORDS['document_suffixes']  # What Pillow knows beside pictures.
-_UNREAD = _WORDS[
-  'unread_suffixes'
-]  # It does not know them, or a preview alone.
+WORDS = read_json(ASSETS / 'names.json')
+_SYSTEM, _HINTS = WORDS['system_names'], WORDS['hints']
+_DOCUMENTS = WORDS['document_suffixes']  # What Pillow knows beside pictures.
+_UNREAD = WORDS['unread_suffixes']  # It does not know them, or a preview alone.
 
 # Why a file is left out.
 HIDDEN = "hidden, or a system's own"
@@ -44,9 +42,7 @@ GOOD, BAD, MASK = 'good', 'bad', 'mask'
 TRAIN, TEST, VALIDATION = 'train', 'test', 'validation'
 
 # Names without case, separators and words like 'images'.
-_ROLES = {
-  name: role for role in _WORDS['roles'] for name in _WORDS['roles'][role]
-}
+_ROLES = {n: role for role, names in WORDS['roles'].items() for n in names}
 
 # The roles of folders that a user names, each perhaps with those above it.
 Names = Mapping[str, str]

@@ -53,13 +53,9 @@ def generate(
 
   Every picture is drawn from a generator of its own, so more pictures or
   other categories leave the others as they are. The set appears at once, when
-  it is complete: RGB pictures, `size` pixels wide, and masks, 255 on every
-  pixel that a defect altered and 0 elsewhere. Numbers of pictures are those of
-  a category: good ones to train on, for thresholds and to test on, and
-  defective ones, spread evenly over the kinds of defect.
-
-  Raises:
-    ValueError: If `root` holds something else.
+  it is complete; a `root` that holds something else is refused. Numbers are of
+  each category's pictures: good ones to train on, for thresholds and to test
+  on, and defective ones, spread evenly over the kinds of defect.
   """
   wanted = {'version': _VERSION, 'categories': sorted({*categories})}
   wanted |= {'seed': seed, 'train': train, 'validation': validation}

@@ -140,9 +140,7 @@ def photograph(rng: Rng, grid: Grid, surface: Surface) -> Array:
   facing = (light[2] - rise_x * light[0] - rise_y * light[1]) * scale
   diffuse = 0.4 + 0.6 * np.maximum(facing, 0) / light[2]
   mirrored = (half[2] - rise_x * half[0] - rise_y * half[1]) * scale
-  eighth = np.clip(mirrored, 0, 1) ** 2
-  eighth *= eighth
-  eighth *= eighth
+  eighth = ((np.clip(mirrored, 0, 1) ** 2) ** 2) ** 2
   highlight = surface.gloss * eighth * eighth * eighth
   falloff = 1 + slope[0] * grid.x + slope[1] * grid.y
   falloff -= 0.25 * (grid.x**2 + grid.y**2)

@@ -1,7 +1,6 @@
 """Scores many files; leaves a table, pictures and maps on disk."""
 
 import collections
-import dataclasses
 import errno
 import itertools
 import os
@@ -173,7 +172,7 @@ def _picture(
   """Draws the heat map over an image, and a line around the defect."""
   limit = found.thresholds.pixel
   # Straight from the input's pixels to the picture's: they are the fewest.
-  frame = dataclasses.replace(found.frame, original=(image.height, image.width))
+  frame = found.frame._replace(original=(image.height, image.width))
   heat = frame.map_to_original(found.input_map)
   picture = images.heated(image, heat, colours)
   return picture if limit is None else images.outlined(picture, heat > limit)
