@@ -33,6 +33,7 @@ setuptools.setup(
   package_data={
     'simplenet_jax.configs': ['*.py', '*/*.py'],
     'simplenet_jax': ['assets/*'],
+    'simplenet_jax.evaluation': ['published.json'],
     'simplenet_jax.report': ['templates/*'],
   },
   entry_points={'console_scripts': ['simplenet = simplenet_jax.__main__:main']},

@@ -42,8 +42,8 @@ def trained(changes: dict[str, Any], workdir: pathlib.Path) -> Any:
   config.engine.tensorboard = False
   config.update_from_flattened_dict(changes)
   table = train.train_and_evaluate(config, workdir)
-  curves = [[*run_files.read_curves(workdir, x).values()] for x in CATEGORIES]
-  return table['categories'], np.array(curves)[..., 1]
+  losses = [[*run_files.read_losses(workdir, x).values()] for x in CATEGORIES]
+  return table['categories'], np.array(losses)
 
 
 def main() -> None:

@@ -191,7 +191,7 @@ class RunResults:
     with self.clock('pictures'):
       at_end = {seed: one[max(one)] for seed, one in scores.items()}
       images = sum(len(one.test) for one in self._categories.values())
-      run_files.write(folder, inputs, test, at_end, asked, images=images)
+      run_files.write(folder, inputs, test, at_end, asked, images)
     told, last = [], found['last']
     for title, key in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc')):
       mean = last[key]['mean']

@@ -131,7 +131,7 @@ def test_a_run_leaves_pictures_and_curves(finished):
     found = [row['seed'] + row['epoch'] for row in rows]
     assert found == ['01', '02', '03', '11', '12', '13']
     assert all(float(row['loss']) > 0 for row in rows)
-  assert (finished.work / 'curves/only_good.png').exists()
+  assert (finished.work / 'curves/only_good.csv').exists()
   heat = np.asarray(Image.open(finished.work / 'maps/tall/test/spot/0.tiff'))
   assert heat.dtype == np.float32
   assert heat.shape == (70, 32)

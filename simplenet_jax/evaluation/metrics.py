@@ -79,7 +79,7 @@ def evaluate(
       f'masks {masks.shape} and maps {maps.shape} for {len(labels)} labels: '
       'expected both as [images, height, width]'
     )
-  return values | _pixel_metrics(masks != 0, maps)
+  return values | pixel_metrics(masks != 0, maps)
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -146,7 +146,8 @@ def best_f1(
   return float(f1.max()), float((below[best] + thresholds[best]) / 2)
 
 
-def _pixel_metrics(defect: np.ndarray, maps: np.ndarray) -> dict[str, float]:
+def pixel_metrics(defect: np.ndarray, maps: np.ndarray) -> dict[str, float]:
+  """Computes `PIXEL_METRICS` of bool masks and finite float maps."""
   if defect.all() or not defect.any():
     return dict.fromkeys(PIXEL_METRICS, np.nan)
   ranked = rank(defect, maps)
@@ -162,25 +163,6 @@ def _pixel_metrics(defect: np.ndarray, maps: np.ndarray) -> dict[str, float]:
     'aupro_05_sampled': ranked.sampled_aupro(0.05),
   }
   return {name: float(value) for name, value in values.items()}
-
-
-def pixel_curves(
-  masks: ArrayLike, maps: ArrayLike
-) -> tuple[np.ndarray, np.ndarray, float]:
-  """Returns the PRO curve and the pixel threshold with the best F1.
-
-  The curve is the shares of normal pixels above each threshold, ascending, and
-  the mean share of a defect region. A pixel at the best threshold counts.
-  """
-  defect = np.asarray(masks) != 0
-  if defect.all() or not defect.any():
-    raise ValueError('masks: expected defective and normal pixels')
-  ranked = rank(defect, _finite('maps', maps))
-  return (
-    np.concatenate([[0], ranked.alarms / ranked.normals, [1]]),
-    np.concatenate([[0], ranked.overlap, [1]]),
-    float(ranked.values[ranked.f1().argmax()]),
-  )
 
 
 class Ranking(NamedTuple):
@@ -199,6 +181,11 @@ class Ranking(NamedTuple):
   def f1(self) -> np.ndarray:
     """Returns the F1 of a threshold at each value."""
     return 2 * self.hits / (self.defects + self.hits + self.alarms)
+
+  def overlap_at(self, rates: np.ndarray) -> np.ndarray:
+    """Returns the PRO curve: regions' mean overlap at false positive rates."""
+    alarms = np.concatenate([[0], self.alarms / self.normals, [1]])
+    return np.interp(rates, alarms, np.concatenate([[0], self.overlap, [1]]))
 
   def auroc(self) -> float:
     """Returns the area under the ROC curve of pixels."""

@@ -10,27 +10,16 @@ from typing import Any
 import contourpy
 import numpy as np
 from absl import logging
-from matplotlib import ticker
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from simplenet_jax.config import Config
-from simplenet_jax.data import loading
-from simplenet_jax.data.images import (
-  colour_limits,
-  coloured,
-  heated,
-  outlined,
-  place,
-  write_map,
-)
+from simplenet_jax.data import images, loading
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.evaluation.testset import TestSet
 from simplenet_jax.files import atomic_write
 
 MOST_SHOWN = 2_000  # Test images on a page: about 20 MB.
-_COLUMNS = ('epoch', 'loss', 'p_normal', 'p_counterfeit')
 # A picture's place on a sheet, in pixels, and what lies between them.
 _SHEET, _GAP, _CAPTION, _INK = 210, 8, 20, (30, 30, 30)
 # Longest sides of what the page embeds, at most; the browser enlarges it.
@@ -43,44 +32,29 @@ def write_curves(
   seeds: Sequence[int],
   history: Mapping[str, np.ndarray],
 ) -> None:
-  """Writes `curves/<name>.png` and `.csv`; a history is `[seeds, epochs]`."""
+  """Writes `curves/<name>.csv`; a history is `[seeds, epochs]`."""
   epochs = np.arange(1, history['loss'].shape[1] + 1)
   rows = [
     np.column_stack([np.full_like(epochs, seed), epochs, *values])
     for seed, *values in zip(seeds, *history.values(), strict=True)
   ]
-  table = np.concatenate(rows)
   header = ','.join(['seed', 'epoch', *history])
   formats = ['%d'] * 2 + ['%.6g'] * len(history)
   with atomic_write(workdir / 'curves' / f'{name}.csv') as aside:
-    np.savetxt(aside, table, formats, ',', header=header, comments='')
-  figure = Figure(figsize=(8, 3), layout='constrained')
-  left, right = figure.subplots(1, 2)
-  left.plot(epochs, history['loss'].T, linewidth=1)
-  left.set(ylabel='loss', ylim=(0, None))
-  for kind, colour in (('normal', 'C0'), ('counterfeit', 'C3')):
-    shares = history[f'p_{kind}'].T
-    lines = right.plot(epochs, shares, color=colour, linewidth=1)
-    lines[0].set_label(f'{kind} patches')
-  right.set(ylabel='share beyond the margin', ylim=(0, 1))
-  right.legend(frameon=False)
-  for axes in (left, right):
-    axes.set_xlabel('epoch')
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
-  figure.suptitle(name, parse_math=False)
-  with atomic_write(workdir / 'curves' / f'{name}.png') as aside:
-    figure.savefig(aside, dpi=110)
+    np.savetxt(
+      aside, np.concatenate(rows), formats, ',', header=header, comments=''
+    )
 
 
-def read_curves(workdir: Path, name: str) -> dict[int, np.ndarray]:
-  """Reads back epoch, loss and shares, `[epochs, 4]`, by seed."""
+def read_losses(workdir: Path, name: str) -> dict[int, np.ndarray]:
+  """Reads back the loss of each epoch, by seed."""
   path = workdir / 'curves' / f'{name}.csv'
   if not path.is_file():
     return {}
-  table = np.genfromtxt(path, delimiter=',', names=True, ndmin=1)
-  values = np.stack([table[column] for column in _COLUMNS], axis=1)
-  seeds = table['seed'].astype(int)
-  return {seed: values[seeds == seed] for seed in dict.fromkeys(seeds.tolist())}
+  seeds, losses = np.loadtxt(
+    path, delimiter=',', skiprows=1, usecols=(0, 2), unpack=True, ndmin=2
+  )
+  return {int(seed): losses[seeds == seed] for seed in dict.fromkeys(seeds)}
 
 
 def write(
@@ -89,21 +63,21 @@ def write(
   test: TestSet,
   scores: Mapping[int, np.ndarray],
   evaluation: Config,
-  images: int,
+  total: int,
 ) -> None:
   """Writes a category's picture sheet, maps and report data, as configured.
 
   They show the mean of `scores` `[images, H, W]` over seeds, as a detector
-  does. All the run's `images` test images share its page.
+  does. The run's `total` test images share its page.
   """
   mean = np.mean(list(scores.values()), axis=0)
   pro = threshold = None
   wanted = evaluation.pictures or evaluation.report
   if wanted and test.masks is not None and 0 < test.masks.mean() < 1:
-    maps = test.maps(mean[test.has_truth])
-    alarms, overlaps, threshold = metrics.pixel_curves(test.masks, maps)
+    ranked = metrics.rank(test.masks, test.maps(mean[test.has_truth]))
+    threshold = float(ranked.values[ranked.f1().argmax()])
     rates = np.linspace(0, 0.3, 200)
-    pro = np.stack([rates, np.interp(rates, alarms, overlaps)], axis=1)
+    pro = np.stack([rates, ranked.overlap_at(rates)], axis=1)
   seeds = ', '.join(map(str, scores))
   whose = f'mean of seeds {seeds}' if len(scores) > 1 else f'seed {seeds}'
   if count := evaluation.pictures:
@@ -112,7 +86,7 @@ def write(
   if evaluation.maps:
     _write_maps(workdir / 'maps' / inputs.name / 'test', inputs, test, mean)
   if evaluation.report:
-    share = max(1, len(mean) * min(images, MOST_SHOWN) // images)
+    share = max(1, len(mean) * min(total, MOST_SHOWN) // total)
     data = {
       'seeds': list(scores),
       'whose': whose,
@@ -140,7 +114,7 @@ def _write_sheet(
   """Writes a PNG of test images of all defects, their truth and maps."""
   chosen = in_turn(test.defects, range(len(inputs.test)), count)
   maps = test.maps(patch_scores[chosen])
-  low, high = limits = colour_limits(maps)
+  low, high = limits = images.colour_limits(maps)
   title = (
     f'{inputs.name}: {whose}, last epoch. Image, ground truth, anomaly map, '
     f'image score. Colours from {low:.2f} (blue) to {high:.2f} (red).'
@@ -158,15 +132,15 @@ def _write_sheet(
     heat = inputs.test[index].map_to_original(one)
     whole = inputs.test_image(index)
     image = _resized(whole, _SHEET - 2, Image.Resampling.LANCZOS)
-    shown = heated(image, heat, limits)
+    shown = images.heated(image, heat, limits)
     if threshold is not None:
-      shown = outlined(shown, heat >= threshold)
-    caption = f'{sample.defect}/{place(sample.path).stem}'
+      shown = images.outlined(shown, heat >= threshold)
+    caption = f'{sample.defect}/{images.place(sample.path).stem}'
     truth = image.convert('L').convert('RGB')
     if mask is None:
       caption += ', no ground truth'
     else:
-      truth = outlined(image, mask)
+      truth = images.outlined(image, mask)
     row, column = divmod(number, columns)
     x, y = column * width + _GAP, row * height + top
     draw.text((x, y), caption, _INK, font=font)
@@ -185,7 +159,9 @@ def _write_maps(
 
   Where two images of a defect differ in their suffix only, their maps keep it.
   """
-  samples = [(one.defect, place(one.path)) for one in inputs.category.test]
+  samples = [
+    (one.defect, images.place(one.path)) for one in inputs.category.test
+  ]
   names = collections.Counter((defect, path.stem) for defect, path in samples)
   unscored = []
   for (defect, path), one, frame in zip(
@@ -194,7 +170,7 @@ def _write_maps(
     heat = frame.map_to_original(one)
     unscored.append(np.isnan(heat).mean())
     name = path.stem if names[defect, path.stem] == 1 else path.name
-    write_map(folder / defect / f'{name}.tiff', heat, one.min())
+    images.write_map(folder / defect / f'{name}.tiff', heat, one.min())
   if share := np.mean(unscored):
     logging.warning(
       f"{inputs.name}: the crop leaves {100 * share:.0f} % of the maps' pixels "
@@ -218,7 +194,7 @@ def _page_images(
   image_scores = mean.max(axis=(1, 2))
   rows: list[dict[str, Any]] = [
     {
-      'name': f'{sample.defect}/{place(sample.path).name}',
+      'name': f'{sample.defect}/{images.place(sample.path).name}',
       'defect': sample.defect,
       'label': int(sample.label),
       'score': float(image_scores[index]),
@@ -230,7 +206,7 @@ def _page_images(
   order = np.argsort(np.where(test.labels, image_scores, -image_scores))
   shown = in_turn(test.labels, order.tolist(), count)
   maps = test.maps(mean[shown])
-  limits = colour_limits(maps)
+  limits = images.colour_limits(maps)
 
   def pictures(at: int) -> dict[str, Any]:
     index = shown[at]
@@ -246,7 +222,7 @@ def _page_images(
       # However small it is, a defect keeps its cell.
       truth = _outline((share > 0).astype(np.float32), 0.5)
     alpha = np.where(np.isnan(heat), 0, 255).astype(np.uint8)[..., None]
-    colours = np.append(coloured(heat, limits), alpha, -1)
+    colours = np.append(images.coloured(heat, limits), alpha, -1)
     small = _resized(image, min(_PICTURE, most), Image.Resampling.BOX)
     return {
       'picture': _embedded(small, 60),
@@ -264,12 +240,11 @@ def _page_images(
 
 def in_turn(kinds: Any, order: Iterable[int], count: int) -> list[int]:
   """Picks `count` indices of all kinds in turn, each's first in `order`."""
-  seen, turns = collections.Counter(), []
+  seen, turns = collections.Counter(), {}
   for index in order:
-    turns.append((seen[kinds[index]], index))
+    turns[index] = seen[kinds[index]]
     seen[kinds[index]] += 1
-  turns.sort(key=lambda turn: turn[0])
-  return sorted(index for _, index in turns[:count])
+  return sorted(sorted(turns, key=turns.__getitem__)[:count])
 
 
 def _resized(

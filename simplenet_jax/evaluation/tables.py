@@ -14,13 +14,10 @@ UNDEFINED = '–'  # noqa: RUF001
 OURS = 'ours'
 PAIR = ('image_auroc', 'pixel_auroc')
 _TITLES = {**HEADLINES, 'image_ap': 'I-AP', 'pixel_ap': 'P-AP'}
-_DECIMALS = {table.name: table.decimals for table in published.TABLES}
+_DECIMALS = {one['name']: one['decimals'] for one in published.TABLES}
 _BOTH = 'I / P-AUROC'
 # Sources that are shown where there is no room for all.
-_SHOWN = (
-  *(OURS, published.PAPER.name, published.RELEASED_CODE.name),
-  f'{OURS} - paper',
-)
+_SHOWN = (OURS, 'paper Table 1', 'released code', f'{OURS} - paper')
 
 Results = Mapping[str, Any]  # What results.json holds.
 
@@ -95,9 +92,8 @@ def _published(results: Results) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def _figure(source: str, value: float | None) -> str:
-  if value is None:
-    return UNDEFINED
-  return f'{value:.{_DECIMALS.get(source, 1)}f}'
+  decimals = _DECIMALS.get(source, 1)
+  return UNDEFINED if value is None else f'{value:.{decimals}f}'
 
 
 def _less(ours: Any, metric: str, theirs: float | None) -> str:
@@ -192,10 +188,6 @@ def _latex(results: Results) -> str:
   )
 
 
-def _csv(results: Results) -> str:
-  return csv_text(csv_rows(results))
-
-
 def csv_rows(results: Results) -> Iterator[list[Any]]:
   """Yields a header, then all metrics by selection and category, fractions."""
   parts = [(metric, part) for metric in METRICS for part in ('mean', 'std')]
@@ -210,7 +202,7 @@ def csv_rows(results: Results) -> Iterator[list[Any]]:
       yield [shown, selection, seeds, *values]
 
 
-_FORMS = {'text': _text, 'markdown': _markdown, 'csv': _csv, 'latex': _latex}
+_FORMS = {'text': _text, 'markdown': _markdown, 'latex': _latex}
 
 
 def format_table(results: Results, form: str = 'text') -> str:
@@ -219,6 +211,8 @@ def format_table(results: Results, form: str = 'text') -> str:
   As 'text' it is aligned for 120 columns, or 'markdown', or 'latex' for the
   package booktabs; 'csv' has all metrics as fractions.
   """
+  if form == 'csv':
+    return csv_text(csv_rows(results))
   return _FORMS[form](results)
 
 

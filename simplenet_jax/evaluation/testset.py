@@ -4,6 +4,7 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +14,6 @@ from simplenet_jax.evaluation.results import CategoryResult, summarise
 from simplenet_jax.models import simplenet
 
 BLOCK = 32  # Images whose maps are made at a time: memory holds no more.
-
-# A kind of defect's number of `images` and its `metrics.HEADLINES`.
-Figures = dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +44,6 @@ class TestSet:
       size=inputs.size,
       smoothing=smoothing,
     )
-
-  @property
-  def can_select(self) -> bool:
-    """Whether images of both kinds exist, to tell one epoch from another."""
-    return 0 < self.labels.sum() < len(self.labels)
 
   def maps(self, patch_scores: np.ndarray) -> np.ndarray:
     """Returns the maps, float32 `[images, *size]`, of `[images, H, W]`."""
@@ -85,14 +78,14 @@ class TestSet:
     values = metrics.evaluate(self.labels, scores, None, None)
     if self.masks is None:
       return values
-    known, maps = self.has_truth, self.maps(patch_scores[self.has_truth])
-    pixels = metrics.evaluate(
-      self.labels[known], scores[known], self.masks, maps
-    )
-    return values | {name: pixels[name] for name in metrics.PIXEL_METRICS}
+    maps = self.maps(patch_scores[self.has_truth])
+    return values | metrics.pixel_metrics(self.masks, maps)
 
-  def evaluate_defects(self, patch_scores: np.ndarray) -> dict[str, Figures]:
-    """Returns the figures of each kind of defect against the good images."""
+  def evaluate_defects(self, patch_scores: np.ndarray) -> dict[str, Any]:
+    """Returns each kind of defect's `images` and `metrics.HEADLINES`.
+
+    They are measured against the good images.
+    """
     scores, good = patch_scores.max(axis=(1, 2)), self.labels == 0
     maps, normal = np.empty(0), np.empty(0)
     if self.masks is not None:
@@ -130,6 +123,8 @@ def evaluate(
   the AUROCs of every epoch are returned, too.
   """
   undefined = dict.fromkeys(metrics.METRICS, math.nan)
+  # Images of both kinds tell one epoch from another.
+  can_select = 0 < test.labels.sum() < len(test.labels)
   last, best, epochs, latest = [], [], [], []
   for by_epoch in scores:
     if not by_epoch:
@@ -140,7 +135,7 @@ def evaluate(
     epoch = end = max(by_epoch)
     latest.append(by_epoch[end])
     last.append(test.evaluate(by_epoch[end]))
-    if test.can_select:
+    if can_select:
       epoch = select_best(
         {epoch: test.image_auroc(one) for epoch, one in by_epoch.items()},
         lambda epoch, by_epoch=by_epoch: test.pixel_auroc(by_epoch[epoch]),
@@ -148,7 +143,7 @@ def evaluate(
     epochs.append(epoch)
     best.append(last[-1] if epoch == end else test.evaluate(by_epoch[epoch]))
   found: CategoryResult = {'last': summarise(last)}
-  if test.can_select:
+  if can_select:
     found['selected_on_test'] = {'epochs': epochs, **summarise(best)}
   if len(latest) == len(scores) > 1:
     found['ensemble'] = test.evaluate(np.mean(latest, axis=0))
@@ -174,14 +169,8 @@ def select_best(
   """Picks the best test epoch by image AUROC, as the released code does.
 
   Where epochs tie, it is the best by pixel AUROC, which is computed for these
-  only; then the earliest. NaN is the lowest.
+  only; then the earliest. Without masks pixel AUROCs are NaN: all are equal.
   """
-  best = max(map(_or_lowest, image_aurocs.values()))
-  tied = [e for e, auroc in image_aurocs.items() if _or_lowest(auroc) == best]
-  if len(tied) == 1:
-    return tied[0]
-  return max(tied, key=lambda epoch: _or_lowest(pixel_auroc(epoch)))
-
-
-def _or_lowest(value: float) -> float:
-  return -math.inf if math.isnan(value) else value
+  best = max(image_aurocs.values())
+  tied = [epoch for epoch, auroc in image_aurocs.items() if auroc == best]
+  return tied[0] if len(tied) == 1 else max(tied, key=pixel_auroc)

@@ -3,7 +3,7 @@
 import base64
 import collections
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from sklearn.metrics import roc_curve
 
 from simplenet_jax.config import flatten
 from simplenet_jax.console import duration
-from simplenet_jax.detection import file
+from simplenet_jax.detection import file, thresholds
 from simplenet_jax.evaluation import metrics, results, run_files, tables
 from simplenet_jax.files import atomic_write, read_json
 
@@ -57,7 +57,7 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
     text = template.render(
       title=', '.join(names) if len(found) > 1 else table['config']['name'],
       results=table,
-      facts=_facts(table),
+      duration=duration,
       settings={
         **flatten(table['config']),
         'sha256 of the weights': table['weights']['sha256'][:16],
@@ -82,53 +82,29 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
   return output
 
 
-def _facts(table: Mapping[str, Any]) -> list[tuple[str, str]]:
-  config, device = table['config'], table['device']
-  levels = '+'.join(map(str, config['backbone']['levels']))
-  weights, recipe = table['weights']['name'], table['weights'].get('recipe')
-  weights += f' ({recipe})' if recipe not in (None, 'unknown') else ''
-  seconds = sorted(table['wall_seconds'].items(), key=lambda one: -one[1])
-  return [
-    ('Protocol', table['protocol']),
-    ('Backbone', f'{config["backbone"]["name"]}, levels {levels}'),
-    ('Weights', weights),
-    ('Seeds', ', '.join(map(str, config['seeds']))),
-    ('Device', f'{device["count"]} × {device["kind"]}, {config["precision"]}'),  # noqa: RUF001
-    ('Wall time', ', '.join(f'{name} {duration(s)}' for name, s in seconds)),
-  ]
-
-
 def section(workdir: Path, name: str) -> dict[str, Any]:
   """Returns what the template shows of a category that a run left."""
-  found = {'name': name, 'charts': [], 'notes': [], 'images': []}
+  found = {'name': name, 'charts': [], 'images': []}
   with results.naming(workdir / 'curves' / f'{name}.csv'):
-    if curves := run_files.read_curves(workdir, name):
-      losses = [one[:, :2] for one in curves.values()]
-      chart = _lines('Loss by epoch', 'epoch', 'loss', losses, curves)
+    if losses := run_files.read_losses(workdir, name):
+      curves = [list(enumerate(one, 1)) for one in losses.values()]
+      chart = _lines('Loss by epoch', 'epoch', 'loss', curves, losses)
       found['charts'].append(chart)
   path = run_files.report_path(workdir, name)
   if not path.is_file():
-    found['notes'].append(
-      'No test images, or the run was told to leave nothing for this page '
-      '(--noconfig.evaluation.report).'
-    )
     return found
-  threshold, origin = None, 'the best F1 on these very images: chosen on test'
-  detector = file.path_in(workdir, name)
+  held, detector = thresholds.NONE, file.path_in(workdir, name)
   if detector.is_file():
     with results.naming(detector):
       held = file.read_card(detector).thresholds
-    if held.image is not None:
-      kind = f'from {held.images} good images that were held out'
-      kind = 'set by hand' if 'image' in held.manual else kind
-      threshold, origin = held.image, f"the detector's, {kind}"
   with results.naming(path):
-    return _with_images(found, read_json(path), threshold, origin)
+    _add_images(found, read_json(path), held.image)
+  return found | {'held': held}
 
 
-def _with_images(
-  section: dict[str, Any], data: Any, threshold: float | None, origin: str
-) -> dict[str, Any]:
+def _add_images(
+  section: dict[str, Any], data: Any, threshold: float | None
+) -> None:
   """Adds charts of all test images, and those that are shown with verdicts."""
   images = sorted(data['images'], key=lambda one: -one['score'])
   labels = np.array([bool(one['label']) for one in images])
@@ -139,37 +115,24 @@ def _with_images(
     words = ('miss', 'found') if one['label'] else ('passed', 'false alarm')
     known = threshold is not None
     one['verdict'] = words[one['score'] > threshold] if known else ''
-  shown = [one for one in images if 'picture' in one]
-  notes, charts = section['notes'], section['charts']
+  rate, charts = 'false positive rate', section['charts']
   charts.append(_histogram(scores, labels, threshold))
-  rate = 'false positive rate'
-  if best is None:
-    notes.append('Test images of one kind only: no ROC curve, no AUROC.')
-  else:
+  if best is not None:
     seeds = zip(*(one['scores'] for one in images), strict=True)
     curves = [np.stack(roc_curve(labels, one)[:2], 1) for one in seeds]
     chart = _lines('ROC', rate, 'true positive rate', curves, data['seeds'], 1)
     charts.append(chart)
-  if data['pro'] is None:
-    notes.append('No masks: what is measured in pixels is undefined.')
-  else:
+  if data['pro'] is not None:
     overlap = 'mean overlap of regions'
     chart = _lines('PRO, mean map', rate, overlap, [data['pro']], (), 0.3)
     charts.append(chart)
-  if len(shown) < len(images):
-    notes.append(
-      f'Shown are {len(shown)} of {len(images)} test images: the good ones '
-      'that score highest and the defective ones that score lowest. Curves and '
-      'figures are of all.'
-    )
-  counts = collections.Counter(one['verdict'] for one in images)
-  return section | {
-    'images': shown,
-    'verdicts': 'No threshold: the test images are of one kind.'
-    if threshold is None
-    else f'Threshold {threshold:.3f}, {origin}. At it {counts["found"]} of '
-    f'{labels.sum()} defective images are found, {counts["false alarm"]} of '
-    f'{(~labels).sum()} good ones raise an alarm.',
+  section |= {
+    'images': [one for one in images if 'picture' in one],
+    'total': len(images),
+    'defective': int(labels.sum()),
+    'verdicts': collections.Counter(one['verdict'] for one in images),
+    'threshold': threshold,
+    'has_masks': data['pro'] is not None,
     'whose': data['whose'],
     'outlined': data['pixel_threshold'] is not None,
   }

@@ -2,7 +2,7 @@
 
 import shutil
 import statistics
-import time
+import timeit
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,11 @@ from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.evaluation import run_files
 from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.models import patches
-from simplenet_jax.models.head import LEAK
+from simplenet_jax.models.head import ADAPTORS, LEAK
 from simplenet_jax.sweeps import figures, settings, tables
 from simplenet_jax.sweeps.tables import Outcome
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.checkpoint import Checkpoints
-
-_ROUNDS = 30  # Predictions that are timed.
 
 
 def run(
@@ -122,11 +120,6 @@ def _deviations(one: Outcome, _: Outcome) -> dict[str, Any]:
       raise ValueError(
         f'{one.workdir} lacks checkpoints; delete it, start again'
       )
-    adaptor = [
-      (head[key], head.get(key.replace('kernel', 'bias'), 0.0))
-      for key in sorted(head)
-      if key.startswith('params.adaptor.') and key.endswith('.kernel')
-    ]
     moments = []
     images = loading.in_order(inputs.pixels, range(len(inputs.train)), 8)
     with bank.computing(jax.local_devices()[0]):
@@ -134,8 +127,10 @@ def _deviations(one: Outcome, _: Outcome) -> dict[str, Any]:
         levels = bank.extract(extractor, weights, image[None])
         levels = [level[0].astype(jnp.float32) for level in levels]
         before = x = patches.merge(levels, extractor.level_offsets, dim)
-        for number, (kernel, bias) in enumerate(adaptor):
+        for number in range(ADAPTORS[one.config.head.adaptor]):
           x = nnx.leaky_relu(x, LEAK) if number else x
+          kernel = head[f'params.adaptor.{number}.kernel']
+          bias = head.get(f'params.adaptor.{number}.bias', 0.0)
           x = jnp.matmul(x, kernel, precision='highest') + bias
         both = jnp.stack([before, x])
         moments.append(jax.device_get([both.mean((1, 2)), both.var((1, 2))]))
@@ -150,8 +145,8 @@ def _losses(one: Outcome, _: Outcome) -> dict[str, Any]:
   """Returns a run's loss by category and epoch, mean over seeds."""
   found = {}
   for name in one.results['categories']:
-    curves = run_files.read_curves(one.workdir, name).values()
-    found[name] = np.mean([curve[:, 1] for curve in curves], axis=0).tolist()
+    losses = list(run_files.read_losses(one.workdir, name).values())
+    found[name] = np.mean(losses, axis=0).tolist()
   return {'loss_by_epoch': found}
 
 
@@ -162,11 +157,7 @@ def _speed(one: Outcome, _: Outcome) -> dict[str, Any]:
   detector = Detector.load(path, precision=one.config.precision)
   pixels = np.zeros((1, *detector.size, 3), np.uint8)
   detector.infer(pixels)
-  seconds = []
-  while len(seconds) < _ROUNDS:
-    start = time.perf_counter()
-    detector.infer(pixels)
-    seconds.append(time.perf_counter() - start)
+  seconds = timeit.repeat(lambda: detector.infer(pixels), number=1, repeat=30)
   heads = counted(len(one.config.seeds), 'head')
   return {
     'frames_per_second': 1 / statistics.median(seconds),

@@ -43,18 +43,16 @@ def _start(
   columns = min(count, columns)
   lines = -(-count // columns)
   figure = Figure(figsize=(9, lines * height), layout='constrained')
-  grid = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
-  for empty in grid[count:]:
-    empty.set_axis_off()
-  for axes in grid:
-    axes.grid(alpha=0.3)
+  axes = [figure.add_subplot(lines, columns, 1 + i) for i in range(count)]
+  for ax in axes:
+    ax.grid(alpha=0.3)
   figure.suptitle(collected['title'], parse_math=False)
   rows = collected['rows']
   epochs = ', '.join(map(str, sorted({row['epochs'] for row in rows})))
   seeds = ', '.join(map(str, rows[0]['seeds']))
   text = f'last epoch ({epochs}), seeds {seeds}'
   figure.supxlabel(text, fontsize=8, color='0.4')
-  return figure, grid[:count]
+  return figure, axes
 
 
 def _series(
@@ -66,13 +64,10 @@ def _series(
   for ax, (metric, title) in zip(axes, _PAIR.items(), strict=True):
     for label, summaries in series.items():
       means, stds = _percent(one[metric] for one in summaries)
-      style: dict[str, Any] = {
-        'linestyle': '-' if numbers else '',
-        'marker': 'o',
-      }
-      style |= {'color': 'black'} if label in ('ours', 'mean') else {}
+      colour = 'black' if label in ('ours', 'mean') else None
+      style: Any = {'color': colour, 'linestyle': '-' if numbers else ''}
       if np.isfinite(means).any():
-        ax.errorbar(x, means, stds, capsize=3, label=label, **style)
+        ax.errorbar(x, means, stds, marker='o', capsize=3, label=label, **style)
     ax.set_ylabel(title)
     if numbers:
       ax.set_xlabel(collected['axis'])
@@ -202,8 +197,7 @@ def _versus_best_epoch(collected: Collected) -> Figure:
     ax.set_title(name, fontsize=10, parse_math=False)
     ax.set(xlabel=f"operations, % of {first['label']}'s", ylabel=_PAIR[metric])
   handles = axes[0].get_legend_handles_labels()
-  place: Any = 'outside right'  # Which matplotlib's types do not know.
-  figure.legend(*handles, loc=place, frameon=False, fontsize=8)
+  figure.legend(*handles, loc='outside right upper', frameon=False, fontsize=8)
   return figure
 
 

@@ -9,12 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from simplenet_jax.config import (
-  Config,
-  check_config,
-  flatten,
-  load_config,
-)
+from simplenet_jax.config import Config, check_config, flatten, load_config
 
 # What is shown beside the numbers; see `figures`.
 VIEWS = (

@@ -14,28 +14,19 @@ from scipy import stats
 
 from simplenet_jax.config import Config, describe_protocol, flatten
 from simplenet_jax.data import dataset
-from simplenet_jax.evaluation import results, run_files
+from simplenet_jax.evaluation import results, tables
 from simplenet_jax.evaluation.metrics import HEADLINES
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
-from simplenet_jax.evaluation.tables import (
-  PAIR,
-  UNDEFINED,
-  by_selection,
-  csv_rows,
-  markdown_rows,
-  spread,
-)
+from simplenet_jax.evaluation.tables import PAIR, UNDEFINED, spread
 from simplenet_jax.files import atomic_write, csv_text
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.job import step_operations
 
 # What a last epoch may lie below the best test epoch, as fractions.
 TOLERATED = {'image_auroc': 0.002, 'pixel_auroc': 0.003}
-LATEST = 10  # Scorings whose spread is told.
 CONFIDENCE = 0.95
-# A recipe could be stopped, without a label, at the first scoring after which
-# so many of an epoch's patches lie beyond their margins, both kinds on average.
-SEPARATED = 0.9
+
+Collected = Mapping[str, Any]  # From `collect`, with what a view needs.
 
 
 class Outcome(NamedTuple):
@@ -64,7 +55,7 @@ def collect(
       'seeds': list(one.config.seeds),
       'backbone': one.config.backbone.name,
       'weights_sha256': one.results['weights']['sha256'],
-      'figures': by_selection(one.results),
+      'figures': tables.by_selection(one.results),
       'paper': dict(zip(PAIR, paper.get(one.label, ()), strict=False)),
     }
     for one in outcomes
@@ -84,11 +75,9 @@ def collect(
 def versus_best_epoch(one: Outcome, baseline: Outcome) -> dict[str, Any]:
   """Compares a run's last epochs with the best test epochs of a baseline's.
 
-  Returns by category: `steps` and `head_tflop` of one head and by metric, as
-  fractions, `margin` (see `compare`), `ensemble`, `early_stop` of each seed,
-  and `spread`: the standard deviation over the latest scorings, mean over
-  seeds. `history` has the operations up to every scoring, and the metrics'
-  means over seeds.
+  Returns by category `steps` and `head_tflop` of one head, by metric the
+  `margin` (see `compare`), and the `history`: the operations up to every
+  scoring, and the metrics' means over seeds.
   """
   extractor = bank.make_extractor(one.config)
   weights, found = bank.load_backbone(one.config).state, {}
@@ -116,23 +105,13 @@ def _compare(
       '--config.base.evaluation.course, and give another --workdir'
     )
   at = np.array([scoring['epoch'] for scoring in course[0]])
-  stops = []
-  for curve in run_files.read_curves(one.workdir, name).values():
-    separated = curve[at - 1, 2:].mean(axis=1) >= SEPARATED
-    stops.append(separated.argmax() if separated.any() else -1)
-  parts = ('spread', 'ensemble', 'early_stop', 'margin', 'history')
-  found: dict[str, Any] = {part: {} for part in parts}
-  found['history']['tflop'] = tflop * at / at[-1]
+  history, margin = {'tflop': tflop * at / at[-1]}, {}
   for metric, tolerated in TOLERATED.items():
-    values = np.array([[each[metric] for each in seed] for seed in course])
-    late = values[:, -LATEST:].std(axis=1, ddof=len(at) > 1)
-    seeds, bar = last[metric]['seeds'], best[metric]['seeds']
-    found['spread'][metric] = late.mean()
-    found['ensemble'][metric] = result.get('ensemble', {}).get(metric)
-    found['early_stop'][metric] = values[range(len(stops)), stops]
-    found['margin'][metric] = compare(seeds, bar, tolerated)
-    found['history'][metric] = values.mean(axis=0)
-  return found
+    values = [[scoring[metric] for scoring in seed] for seed in course]
+    history[metric] = np.mean(values, axis=0)
+    ours, bar = last[metric]['seeds'], best[metric]['seeds']
+    margin[metric] = compare(ours, bar, tolerated)
+  return {'margin': margin, 'history': history}
 
 
 def compare(
@@ -154,13 +133,13 @@ def compare(
   return {'mean': mean, 'low': low, 'high': high, 'not_inferior': not_inferior}
 
 
-def markdown(collected: Mapping[str, Any]) -> str:
+def markdown(collected: Collected) -> str:
   """Returns the tables of a sweep, in percent, with notes below."""
   if collected['view'] != 'versus_best_epoch':
-    return f'{markdown_rows(_means(collected))}\n\n{_note(collected)}'
+    return f'{tables.markdown_rows(_means(collected))}\n\n{_note(collected)}'
   parts = []
   for name in collected['categories']:
-    parts += [f'### {name}', markdown_rows(_margins(collected, name))]
+    parts += [f'### {name}', tables.markdown_rows(_margins(collected, name))]
   tolerated = ' and '.join(f'-{100 * one:g}' for one in TOLERATED.values())
   parts += [
     _note(collected),
@@ -172,41 +151,45 @@ def markdown(collected: Mapping[str, Any]) -> str:
   return '\n\n'.join(parts)
 
 
-def _means(collected: Mapping[str, Any]) -> list[list[str]]:
+def _means(collected: Collected) -> list[list[str]]:
   """Returns header and rows: the means over categories."""
   header = ['variant', *(f'{LAST_EPOCH}: {m}' for m in HEADLINES.values())]
   header.append(f'{SELECTED_ON_TEST}: I / P-AUROC')
   if with_paper := any(row['paper'] for row in collected['rows']):
     header.append(f'paper, {SELECTED_ON_TEST}: I / P-AUROC')
-  rows = [header]
+  lines = [header]
   for row in collected['rows']:
     last = row['figures'][LAST_EPOCH]['mean']
-    best = row['figures'].get(SELECTED_ON_TEST, {}).get('mean', {})
-    pairs = [[spread(best[m]) for m in PAIR if best]]
-    pairs += [map(str, row['paper'].values())] if with_paper else []
-    joined = [' / '.join(pair) or UNDEFINED for pair in pairs]
-    rows.append([row['label'], *(spread(last[m]) for m in HEADLINES), *joined])
-  return rows
+    cells = [row['label'], *(spread(last[metric]) for metric in HEADLINES)]
+    cells.append(_pair(row, SELECTED_ON_TEST, 'mean'))
+    if with_paper:
+      cells.append(' / '.join(map(str, row['paper'].values())) or UNDEFINED)
+    lines.append(cells)
+  return lines
 
 
-def _margins(collected: Mapping[str, Any], name: str) -> list[list[str]]:
+def _margins(collected: Collected, name: str) -> list[list[str]]:
   """Returns header and rows of text for one category, in percent."""
-  names = [f'{which}: I / P-AUROC' for which in (LAST_EPOCH, SELECTED_ON_TEST)]
+  selections = (LAST_EPOCH, SELECTED_ON_TEST)
+  pairs = [f'{selection}: I / P-AUROC' for selection in selections]
   margins = ['margin: I', 'margin: P', 'no worse']
-  lines = [['variant', 'operations', *names, *margins]]
+  lines = [['variant', 'operations', *pairs, *margins]]
   whole = collected['rows'][0]['versus_best_epoch'][name]['head_tflop']
   for row in collected['rows']:
     found = row['versus_best_epoch'][name]
-    pairs = [
-      ' / '.join(spread(row['figures'][which][name][m]) for m in TOLERATED)
-      for which in (LAST_EPOCH, SELECTED_ON_TEST)
-    ]
+    share = f'{found["head_tflop"] / whole:.1%}'
+    pairs = [_pair(row, selection, name) for selection in selections]
     margins = found['margin'].values()
     no_worse = 'yes' if all(one['not_inferior'] for one in margins) else 'no'
-    share = f'{found["head_tflop"] / whole:.1%}'
     intervals = map(_interval, margins)
     lines.append([row['label'], share, *pairs, *intervals, no_worse])
   return lines
+
+
+def _pair(row: Mapping[str, Any], selection: str, name: str) -> str:
+  """Returns a variant's I / P-AUROC of a category, or its mean, in percent."""
+  found = row['figures'].get(selection, {}).get(name)
+  return ' / '.join(spread(found[m]) for m in PAIR) if found else UNDEFINED
 
 
 def _interval(found: Mapping[str, Any]) -> str:
@@ -216,7 +199,7 @@ def _interval(found: Mapping[str, Any]) -> str:
   return f'{text} ({100 * found["low"]:+.2f} to {100 * found["high"]:+.2f})'
 
 
-def _note(collected: Mapping[str, Any]) -> str:
+def _note(collected: Collected) -> str:
   rows, of = collected['rows'], ', '.join(collected['categories'])
   seeds = min(len(row['seeds']) for row in rows)
   epochs = ', '.join(map(str, sorted({row['epochs'] for row in rows})))
@@ -227,27 +210,27 @@ def _note(collected: Mapping[str, Any]) -> str:
   text += f'protocol {collected["protocol"]}.'
   if collected['failures']:
     text += f' Failed and left out: {", ".join(collected["failures"])}.'
-  if not any(row['paper'] for row in rows):
-    return text
-  return (
-    f"{text} The paper's figures are of 15 categories of MVTec AD and a "
-    'WideResNet50-2 unless the row names another.'
-  )
+  if any(row['paper'] for row in rows):
+    text += (
+      " The paper's figures are of 15 categories of MVTec AD and a "
+      'WideResNet50-2 unless the row names another.'
+    )
+  return text
 
 
 def write(
-  collected: Mapping[str, Any], outcomes: Sequence[Outcome], table: str
+  collected: Collected, outcomes: Sequence[Outcome], table: str
 ) -> list[Path]:
   """Writes `<name>.json`, `.csv` and, with the table, `.md`."""
   workdir, name = outcomes[0].workdir.parent, collected['name']
   paths = [workdir / f'{name}.{suffix}' for suffix in ('json', 'csv', 'md')]
   results.write_json(paths[0], collected)
-  rows = [['variant', *next(csv_rows(outcomes[0].results))]]
+  lines = [['variant', *next(tables.csv_rows(outcomes[0].results))]]
   for one in outcomes:
-    rows += [[one.label, *row] for row in list(csv_rows(one.results))[1:]]
-  with atomic_write(paths[1]) as aside:
-    aside.write_text(csv_text(rows), 'utf-8', newline='')
-  with atomic_write(paths[2]) as aside:
-    text = f'## {collected["title"]}\n\n{table}\n'
-    aside.write_text(text, encoding='utf-8')
+    _, *rows = tables.csv_rows(one.results)
+    lines += [[one.label, *row] for row in rows]
+  texts = csv_text(lines), f'## {collected["title"]}\n\n{table}\n'
+  for path, text in zip(paths[1:], texts, strict=True):
+    with atomic_write(path) as aside:
+      aside.write_text(text, encoding='utf-8', newline='')
   return paths

@@ -157,12 +157,14 @@ def test_the_image_threshold_has_the_best_f1(scores):
 
 def test_the_pixel_threshold_has_the_best_f1():
   labels, scores, masks, maps = _case(6)
-  _, overlaps, threshold = metrics.pixel_curves(masks, maps)
-  flagged = maps >= threshold
+  ranked = metrics.rank(masks > 0, maps)
+  flagged = maps >= ranked.values[ranked.f1().argmax()]
   f1 = 2 * (flagged & (masks > 0)).sum() / (flagged.sum() + masks.sum())
   values = metrics.evaluate(labels, scores, masks, maps)
   assert f1 == pytest.approx(values['pixel_f1_max'])
+  overlaps = ranked.overlap_at(np.linspace(0, 1, 50))
   assert np.all(np.diff(overlaps) >= 0)
+  assert overlaps[-1] == 1
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])

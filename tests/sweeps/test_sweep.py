@@ -168,19 +168,12 @@ def test_last_epochs_are_compared_with_the_baselines_best_test_epoch(sweeps):
     history = one['history']
     assert len(history['tflop']) == len(history['image_auroc']) == scorings
     assert history['tflop'][-1] == pytest.approx(one['head_tflop'])
-    assert 0 <= one['ensemble']['pixel_auroc'] <= 1
-    assert len(one['early_stop']['image_auroc']) == 3
-  results = sweeps.workdir / rows[0]['folder'] / 'results.json'
-  course = json.loads(results.read_text())['categories']['gasket']['course']
   best = rows[0]['figures']['selected on test']['gasket']
   last = rows[1]['figures']['last epoch']['gasket']
   for metric in ('image_auroc', 'pixel_auroc'):
     expected = np.subtract(last[metric]['seeds'], best[metric]['seeds'])
     margin = first['margin'][metric]['mean']
     assert margin == pytest.approx(expected.mean())
-    latest = [[at[metric] for at in seed[-10:]] for seed in course]
-    spread = np.std(latest, axis=1, ddof=1).mean()
-    assert baseline['spread'][metric] == pytest.approx(spread)
   table = (sweeps.workdir / 'ablation.md').read_text()
   assert '| a quarter of the epochs |' in table
   assert (sweeps.workdir / 'ablation.png').exists()
