@@ -8,21 +8,15 @@ import pytest
 
 from simplenet_jax.data.folder import MVTEC_AD as CATEGORIES
 from simplenet_jax.evaluation import metrics, results, tables
-from tests.evaluation.test_results import (
-  RUN,
-  category,
-  measured,
-  undefined,
-  values,
-)
+from tests.evaluation import test_results as made
 
 
 def mvtec():
-  return {name: category() for name in CATEGORIES}
+  return {name: made.category() for name in CATEGORIES}
 
 
 def shown(categories=None, form='text', **run):
-  table = results.build(RUN | run, categories or mvtec())
+  table = results.build(made.RUN | run, categories or mvtec())
   return tables.format_table(table, form)
 
 
@@ -56,7 +50,7 @@ def test_every_header_names_its_selection():
 
 def test_latex_is_a_table_of_escaped_names():
   names = ['a_b & 50 %', r'\input{x}^~$#']
-  text = shown({name: category() for name in names}, 'latex')
+  text = shown({name: made.category() for name in names}, 'latex')
   lines = text.splitlines()
   assert lines[0] == r'\begin{tabular}{lrrrr}'
   assert r'a\_b \& 50 \% & 98.50$\pm$0.71 & 97.00$\pm$0.00' in text
@@ -66,14 +60,14 @@ def test_latex_is_a_table_of_escaped_names():
   rows = [line for line in lines[:end] if line.endswith(r'\\')]
   assert {row.replace(r'\&', '').count('&') for row in rows} == {4}
   assert all(line.startswith('% ') for line in lines[end + 1 :])
-  assert r'$-$2.30' in shown({'screw': category()}, 'latex')
-  lacking = measured(*[values(pixel=math.nan)] * 2)
+  assert r'$-$2.30' in shown({'screw': made.category()}, 'latex')
+  lacking = made.measured(*[made.values(pixel=math.nan)] * 2)
   assert '& -- &' in shown({'a': lacking}, 'latex')
 
 
 def test_csv_has_all_metrics_and_runs_in_no_spreadsheet():
   names = ['=cmd()', 'a,"b"', '-1', 'plain\rname']
-  text = shown({name: category() for name in names}, 'csv')
+  text = shown({name: made.category() for name in names}, 'csv')
   rows = list(csv.DictReader(io.StringIO(text, newline='')))
   safe = ["'=cmd()", 'a,"b"', "'-1", 'plain\rname', 'mean']
   assert [row['category'] for row in rows] == 2 * safe
@@ -85,14 +79,16 @@ def test_csv_has_all_metrics_and_runs_in_no_spreadsheet():
 
 
 def test_leaves_out_what_does_not_apply():
-  text = shown({'a|b': category(), 'c': category()}, 'markdown')
+  text = shown({'a|b': made.category(), 'c': made.category()}, 'markdown')
   assert 'paper' not in text.split('Percent')[0]
   assert 'a\\|b' in text
   assert '\n| mean |' in text
-  text = shown({'screw': measured(*[values(pixel=math.nan)] * 2)})
+  text = shown({'screw': made.measured(*[made.values(pixel=math.nan)] * 2)})
   row = next(line for line in text.splitlines() if line.startswith('screw'))
   assert row.split()[1:4] == ['98.00±0.00', '–', '90.00±0.00']  # noqa: RUF001
-  assert tables.columns(results.build(RUN, {'screw': undefined()})) == []
+  assert (
+    tables.columns(results.build(made.RUN, {'screw': made.undefined()})) == []
+  )
   # No figure of ours was selected as the paper's were.
   for word in ('ours - paper', 'mean ', 'EfficientAD'):
     assert word not in text
@@ -101,7 +97,7 @@ def test_leaves_out_what_does_not_apply():
 def test_kinds_of_defects_have_a_table_of_their_own():
   figures = {'images': 3, 'image_auroc': 0.85, 'pixel_auroc': 0.5}
   kinds = {'a|b': {**figures, 'aupro_30': math.nan}}
-  one = measured(*[values()] * 2, kinds=kinds)
+  one = made.measured(*[made.values()] * 2, kinds=kinds)
   last = shown({'part': one}, 'markdown').splitlines()[-1]
   assert last == '| part | a\\|b | 3 | 85.00 | 50.00 | – |'  # noqa: RUF001
 
@@ -114,7 +110,7 @@ def test_what_a_reader_must_know_stands_below():
     'pixels': {'images': 40, 'of': 42, 'left_out': left_out},
   }
   for pixel, known in ((0.9, 'over 40 of 42 images'), (math.nan, 'undefined')):
-    one = measured(*[values(pixel=pixel)] * 2, **more)
+    one = made.measured(*[made.values(pixel=pixel)] * 2, **more)
     text = ' '.join(shown({'screw': one}, weights=weights).split())
     for told in (
       'Weights: these are V2.',
@@ -125,5 +121,5 @@ def test_what_a_reader_must_know_stands_below():
       assert told in text
   # Beside nothing that is published, unknown weights need no word.
   assert 'Weights' not in shown(
-    {'part': category()}, weights=weights | {'warnings': []}
+    {'part': made.category()}, weights=weights | {'warnings': []}
   )

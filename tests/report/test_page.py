@@ -33,6 +33,7 @@ def test_a_run_leaves_a_page_that_needs_nothing_beside_it(run, text):
   auroc = 100 * figures['spot']['image_auroc']
   assert f'<th scope="row">spot</th><td>3</td><td>{auroc:.2f}</td>' in text
   assert 'Scores and maps: mean of seeds 0, 1.' in text
+  assert '<p class="note">Percent, mean±std over 2 seeds; ' in text
   assert re.search(
     r'Threshold [\d.-]+, the best F1 on .*: chosen on test\. At it \d of 4 '
     r'defective images are found, \d of 3 good ones raise an alarm\.',
@@ -72,23 +73,15 @@ def test_the_command_makes_it_anew_and_replaces_nothing_else(run, tmp_path):
   assert output.read_text() == 'mine'
 
 
-def part_of(workdir, folder, name):
-  """Makes of a run's directory that of a run of one of its categories."""
-  part = json.loads((workdir / 'results.json').read_text())
-  for key in ('categories', 'selected_on_test'):
-    part[key] = {name: part[key][name]}
-  shutil.copytree(workdir, folder)
-  (folder / 'results.json').write_text(json.dumps(part))
-  return folder
-
-
 def test_runs_of_a_category_each_are_one_table(run, text, tmp_path):
   names = list(run[2]['categories'])
-  folders = ['odd', *names[1:]]
-  parts = [
-    part_of(run[1], tmp_path / folder, name)
-    for folder, name in zip(folders, names, strict=True)
-  ]
+  parts = [tmp_path / folder for folder in ('odd', *names[1:])]
+  for folder, name in zip(parts, names, strict=True):
+    shutil.copytree(run[1], folder)
+    part = json.loads((folder / 'results.json').read_text())
+    for key in ('categories', 'selected_on_test'):
+      part[key] = {name: part[key][name]}
+    (folder / 'results.json').write_text(json.dumps(part))
   found = page.write(*parts, output=tmp_path / 'all.html').read_text()
   assert '<h1>odd, gear, untested</h1>' in found
 
@@ -141,25 +134,19 @@ def test_the_page_says_what_a_run_is_worth(copy):
   path = copy / 'results.json'
   found = json.loads(path.read_text())
   found['weights']['recipe'] = "torchvision's V2"
-  found['weights']['warnings'] = ['the figures belong to V1']
   found['files'] = [
     {'use': 'left out: a link', 'count': 2, 'example': 'c', 'left_out': True},
   ]
   found['categories']['gear'] |= {
     'cautions': ['gear: the head of seed 0 has not learned'],
-    'pixels': {'images': 5, 'of': 7, 'left_out': {'mask all black': 2}},
   }
   path.write_text(json.dumps(found))
   images = copy / 'report/gear.json'
-  images.write_text(
-    images.read_text().replace('spot/0.png', 'spot/\\udcff.png')
-  )
+  data = images.read_text().replace('spot/0.png', 'spot/\\udcff.png')
+  images.write_text(data)
   text = page.write(copy).read_text()
   assert 'spot/\\udcff.png' in text  # No text, but a name.
   assert '(torchvision&#39;s V2)</dd>' in text
-  assert 'Weights: the figures belong to V1.</p>' in text
   row = '<th scope="row">left out: a link</th><td>2</td><td>c</td>'
   assert f'<tr class="left-out">{row}' in text
   assert 'Warning: gear: the head of seed 0 has not learned.</p>' in text
-  note = 'are over 5 of 7 images: 2 mask all black.</p>'
-  assert f'Pixel figures of gear {note}' in text

@@ -4,19 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from simplenet_jax.config import (
-  check_config,
-  flatten,
-  from_protocol,
-  load_config,
-)
+from simplenet_jax import config as configs
 from simplenet_jax.sweeps import settings, tables
 
 
-def expand(*, view='table', axis='', given=(), **variants):
+def expand(*, view='table', axis='', given=(), only='', **variants):
   config = settings.sweep(
     'x', 'X', settings.base('demo'), variants or {'a': {}}, view, axis
   )
+  config.only = only
   for field, value in given:
     config.base.update_from_flattened_dict({field: value})
   return config, settings.expand(config)
@@ -40,7 +36,7 @@ def test_runs_are_named_after_what_they_change():
 
 
 def test_changes_without_end_still_have_a_name_that_disks_take():
-  fields = flatten(from_protocol('fast'))
+  fields = configs.flatten(configs.from_protocol('fast'))
   many = {f: v for f, v in fields.items() if f.startswith(('train', 'data.'))}
   names = folders(one=many, other=many | {'train.sigma': 0.7})
   assert len(set(names)) == 2
@@ -63,6 +59,10 @@ def test_weights_follow_the_backbone():
     (r'a variant changes train\.sgima', {'a': {'train.sgima': 1.0}}),
     ("view is 'lines'; choose one of table", {'view': 'lines'}),
     (r"axis is 'head\.adaptor'", {'view': 'line', 'axis': 'head.adaptor'}),
+    (
+      r'--config\.only has c; choose of a, b',
+      {'a': {}, 'b': {}, 'only': 'a,c'},
+    ),
     ('one and two have the same', {'one': {}, 'two': {'train.sigma': 0.6}}),
     (
       r'--config\.base\.train\.sigma is what this sweep varies',
@@ -83,9 +83,9 @@ def test_mistakes_in_a_config_are_told_before_anything_is_trained(
 
 def test_the_config_of_a_sweep_is_told_from_a_runs():
   with pytest.raises(ValueError, match='is the config of a sweep'):
-    check_config(expand()[0])
+    configs.check_config(expand()[0])
   with pytest.raises(ValueError, match='choose another base'):
-    load_config('study/last_epoch:fast')
+    configs.load_config('study/last_epoch:fast')
 
 
 def test_intervals_are_those_of_a_paired_t_test():
