@@ -96,10 +96,10 @@ class TestSet:
     for defect in sorted(set(self.defects[~good])):
       has_defect = ~good & (self.defects == defect)
       compared = has_defect | good
-      values = {
-        **dict.fromkeys(metrics.HEADLINES, math.nan),
-        'image_auroc': metrics.auroc(has_defect[compared], scores[compared]),
-      }
+      values = dict.fromkeys(metrics.HEADLINES, math.nan)
+      values['image_auroc'] = metrics.auroc(
+        has_defect[compared], scores[compared]
+      )
       seen = has_defect[self.has_truth]
       if self.masks is not None and self.masks[seen].any():
         ranked = metrics.rank(self.masks[seen], maps[seen], normal)
@@ -152,14 +152,10 @@ def evaluate(
       [test.scoring(*one) for one in by_epoch.items()] for by_epoch in scores
     ]
   by_seed = [test.evaluate_defects(one) for one in latest]
-  found['kinds'] = {
-    defect: figures
-    | {
-      name: statistics.fmean(seed[defect][name] for seed in by_seed)
-      for name in metrics.HEADLINES
-    }
-    for defect, figures in by_seed[0].items()
-  }
+  found['kinds'] = by_seed[0]
+  for defect, figures in found['kinds'].items():
+    for name in metrics.HEADLINES:
+      figures[name] = statistics.fmean(seed[defect][name] for seed in by_seed)
   return found
 
 

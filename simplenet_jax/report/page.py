@@ -126,16 +126,16 @@ def _add_images(
     overlap = 'mean overlap of regions'
     chart = _lines('PRO, mean map', rate, overlap, [data['pro']], (), 0.3)
     charts.append(chart)
-  section |= {
-    'images': [one for one in images if 'picture' in one],
-    'total': len(images),
-    'defective': int(labels.sum()),
-    'verdicts': collections.Counter(one['verdict'] for one in images),
-    'threshold': threshold,
-    'has_masks': data['pro'] is not None,
-    'whose': data['whose'],
-    'outlined': data['pixel_threshold'] is not None,
-  }
+  section.update(
+    images=[one for one in images if 'picture' in one],
+    total=len(images),
+    defective=int(labels.sum()),
+    verdicts=collections.Counter(one['verdict'] for one in images),
+    threshold=threshold,
+    has_masks=data['pro'] is not None,
+    whose=data['whose'],
+    outlined=data['pixel_threshold'] is not None,
+  )
 
 
 def _lines(

@@ -110,6 +110,15 @@ def test_equals_scikit_learn_and_the_definitions(case):
     assert found[name] == pytest.approx(expected, abs=1e-12)
     expected = _sampled_aupro(masks, maps, limit)
     assert found[f'{name}_sampled'] == pytest.approx(expected, abs=1e-9)
+  # An image is flagged above its threshold, a pixel from its own on.
+  _, threshold = metrics.best_f1(labels, scores)
+  f1 = sk_metrics.f1_score(labels, scores.astype(np.float64) > threshold)
+  assert found['image_f1_max'] == pytest.approx(f1)
+  ranked = metrics.rank(masks > 0, maps)
+  flagged = maps >= ranked.values[ranked.f1().argmax()]
+  f1 = sk_metrics.f1_score(masks.ravel(), flagged.ravel())
+  assert found['pixel_f1_max'] == pytest.approx(f1)
+  assert np.all(np.diff(ranked.overlap_at(np.linspace(0, 1, 50))) >= 0)
   assert metrics.auroc(labels, scores) == pytest.approx(found['image_auroc'])
   assert metrics.auroc(masks, maps) == pytest.approx(found['pixel_auroc'])
   assert metrics.auroc(masks, -maps) == pytest.approx(1 - found['pixel_auroc'])
@@ -142,29 +151,7 @@ def test_undefined_is_nan():
     found = metrics.evaluate(*case)
     assert {name for name in found if np.isnan(found[name])} == undefined
   assert np.isnan(metrics.auroc(labels * 0, scores))
-
-
-@pytest.mark.parametrize('scores', [[1, 2, 3, 4], [4, 3, 2, 1], [2, 2, 2, 2]])
-def test_the_image_threshold_has_the_best_f1(scores):
-  labels, scores = np.array([0, 1, 1, 1]), np.array(scores, np.float32)
-  best, threshold = metrics.best_f1(labels, scores)
-  flagged = scores > threshold
-  f1 = 2 * (flagged & (labels == 1)).sum() / (flagged.sum() + labels.sum())
-  assert f1 == pytest.approx(best)
-  assert best == metrics.evaluate(labels, scores, None, None)['image_f1_max']
   assert metrics.best_f1(labels * 0, scores)[1] is None
-
-
-def test_the_pixel_threshold_has_the_best_f1():
-  labels, scores, masks, maps = _case(6)
-  ranked = metrics.rank(masks > 0, maps)
-  flagged = maps >= ranked.values[ranked.f1().argmax()]
-  f1 = 2 * (flagged & (masks > 0)).sum() / (flagged.sum() + masks.sum())
-  values = metrics.evaluate(labels, scores, masks, maps)
-  assert f1 == pytest.approx(values['pixel_f1_max'])
-  overlaps = ranked.overlap_at(np.linspace(0, 1, 50))
-  assert np.all(np.diff(overlaps) >= 0)
-  assert overlaps[-1] == 1
 
 
 def test_what_is_no_test_set_is_refused():

@@ -11,12 +11,9 @@ from simplenet_jax.evaluation import metrics, results, tables
 from tests.evaluation import test_results as made
 
 
-def mvtec():
-  return {name: made.category() for name in CATEGORIES}
-
-
 def shown(categories=None, form='text', **run):
-  table = results.build(made.RUN | run, categories or mvtec())
+  mvtec = {name: made.category() for name in CATEGORIES}
+  table = results.build(made.RUN | run, categories or mvtec)
   return tables.format_table(table, form)
 
 

@@ -39,9 +39,7 @@ def test_a_run_leaves_a_page_that_needs_nothing_beside_it(run, text):
     r'defective images are found, \d of 3 good ones raise an alarm\.',
     text,
   )
-
-
-def test_names_are_escaped(text):
+  # Names are escaped.
   assert "alert('x')" not in text
   assert '<h2>&lt;script&gt;alert(&#39;x&#39;)&lt;</h2>' in text
   assert 'd:&#34;Öl&#34; &amp; rost' in text

@@ -7,6 +7,8 @@ from scipy import stats
 from simplenet_jax import config as configs
 from simplenet_jax.sweeps import settings, tables
 
+SIGMAS = {'a': {'train.sigma': 0.1}, 'b': {'train.sigma': 0.2}}
+
 
 def expand(*, view='table', axis='', given=(), only='', **variants):
   config = settings.sweep(
@@ -66,11 +68,7 @@ def test_weights_follow_the_backbone():
     ('one and two have the same', {'one': {}, 'two': {'train.sigma': 0.6}}),
     (
       r'--config\.base\.train\.sigma is what this sweep varies',
-      {
-        'a': {'train.sigma': 0.1},
-        'b': {'train.sigma': 0.2},
-        'given': [('train.sigma', 0.3)],
-      },
+      SIGMAS | {'given': [('train.sigma', 0.3)]},
     ),
   ],
 )
