@@ -93,7 +93,7 @@ def section(workdir: Path, name: str) -> dict[str, Any]:
   path = run_files.report_path(workdir, name)
   if not path.is_file():
     return found
-  held, detector = thresholds.NONE, file.path_in(workdir, name)
+  held, detector = thresholds.Thresholds(), file.path_in(workdir, name)
   if detector.is_file():
     with results.naming(detector):
       held = file.read_card(detector).thresholds
