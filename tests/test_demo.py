@@ -8,17 +8,11 @@ from hypothesis import strategies as st
 
 from simplenet_jax import demo
 from simplenet_jax.data import folder
+from tests.data.serving import contents
 
 SIZE = 48
 NUMBERS = {'train': 2, 'good': 1, 'defective': 6, 'size': SIZE}
 FLAWS = [(c, flaw) for c, flaws in demo.FLAWS.items() for flaw in flaws]
-
-
-def pictures_in(root):
-  return {
-    str(path.relative_to(root)): path.read_bytes()
-    for path in sorted(root.rglob('*.png'))
-  }
 
 
 @pytest.fixture(scope='module')
@@ -49,8 +43,9 @@ def test_a_set_reads_as_mvtec_folders(small):
 def test_pictures_depend_on_nothing_but_seed_and_number(small, tmp_path):
   numbers = {'train': 3, 'validation': 3, 'good': 2, 'defective': 9}
   demo.generate(tmp_path / 'set', categories=['wood'], size=SIZE, **numbers)
-  more = pictures_in(tmp_path / 'set')
-  before = {k: v for k, v in pictures_in(small).items() if k[:4] == 'wood'}
+  more = contents(tmp_path / 'set')
+  assert more.pop(demo.MARKER)
+  before = {k: v for k, v in contents(small).items() if k[:4] == 'wood'}
   assert before.items() <= more.items()
   assert len(more) == 3 + 3 + 2 + 2 * 9
   [wood] = folder.find(tmp_path / 'set').categories
@@ -59,7 +54,7 @@ def test_pictures_depend_on_nothing_but_seed_and_number(small, tmp_path):
   images = [v for k, v in more.items() if not k.endswith('_mask.png')]
   assert len(set(images)) == len(images)
   demo.generate(tmp_path / 'other', categories=['wood'], seed=1, **NUMBERS)
-  other = pictures_in(tmp_path / 'other')
+  other = contents(tmp_path / 'other')
   for name, data in before.items():
     assert other[name] != data or name.endswith('_mask.png')
 

@@ -1,11 +1,9 @@
 """The command that gets public data sets, against a server of this machine."""
 
-import io
 import json
 import os
 import runpy
 import signal
-import tarfile
 import threading
 import time
 
@@ -14,6 +12,7 @@ import pytest
 
 from simplenet_jax.data import download as downloads
 from tests import commands
+from tests.data import test_unpack
 from tests.data.serving import contents, serve
 
 RNG = np.random.default_rng(0)
@@ -31,12 +30,7 @@ PART = 'downloads/images.tar.part'
 def packed(tmp_path_factory):
   """The data set's archive."""
   path = tmp_path_factory.mktemp('packed') / 'images.tar.xz'
-  with tarfile.open(path, 'w:xz', preset=0) as archive:
-    for name, content in FILES.items():
-      entry = tarfile.TarInfo(name)
-      entry.size = len(content)
-      archive.addfile(entry, io.BytesIO(content))
-  return path.read_bytes()
+  return test_unpack.pack(path, *FILES.items()).read_bytes()
 
 
 @pytest.fixture
@@ -61,14 +55,6 @@ def download(root, *more, dataset='visa', status=0):
   )
   assert done.status == status, done.errors
   return done
-
-
-def wait_for(part):
-  """Waits until all that was sent is written."""
-  end = time.monotonic() + 300
-  while not part.exists() or part.stat().st_size < PIECE:
-    assert time.monotonic() < end
-    time.sleep(0.01)
 
 
 def assert_made(folder):
@@ -150,7 +136,6 @@ def test_a_given_archive_is_taken_and_stays(server, root, tmp_path):
   [
     ('--archive=none.tar', 1, 'none.tar: No such file'),
     ('--archive=', 2, 'flag --archive=: must name a file'),
-    ('--root=', 2, '--dataset, --root must be given'),
   ],
 )
 def test_wrong_flags_are_told(server, root, flag, status, message):
@@ -162,10 +147,11 @@ def test_wrong_flags_are_told(server, root, flag, status, message):
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_download_goes_on(server, root, number):
   server.pieces = [PIECE]
-  answered = threading.Event()
+  answered, part = threading.Event(), root / PART
 
   def stop():
-    wait_for(root / PART)
+    while not part.exists() or part.stat().st_size < PIECE:
+      time.sleep(0.01)  # Until all that was sent is written.
     os.kill(os.getpid(), number)
     answered.wait(300)  # As a server that says nothing more.
 
@@ -176,7 +162,7 @@ def test_a_stopped_download_goes_on(server, root, number):
     f'stop: stopped; what has come stays in {root}/downloads, start again to '
     'go on'
   )
-  assert (root / PART).stat().st_size == PIECE
+  assert part.stat().st_size == PIECE
   download(root)
   assert server.asked == [None, f'bytes={PIECE}-']
   assert_made(root / 'visa')

@@ -141,7 +141,6 @@ def test_addresses_without_a_server_are_told(target, url):
 @pytest.mark.parametrize(
   ('have', 'quirks', 'sent'),
   [
-    (PIECE, {}, [2 * PIECE]),
     (3 * PIECE, {}, [0]),  # Killed before it was renamed.
     (PIECE, {'ranges': False}, [3 * PIECE]),
     (PIECE, {'most': PIECE}, [PIECE, PIECE]),

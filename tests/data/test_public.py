@@ -7,19 +7,15 @@ from simplenet_jax import train
 from simplenet_jax.data import folder, images, public, tree
 from tests import small
 from tests.data import cifar
+from tests.data.test_files import touch
 
 HEADER = 'object,split,label,image,mask'
 
 
 def write(root, *rows):
-  path = root / public.SPLIT
-  path.parent.mkdir(exist_ok=True)
-  path.write_text('\n'.join((HEADER, *rows)) + '\n')
-  for row in rows:
-    for name in row.split(',')[3:]:
-      if name and not name.startswith(('/', '..')):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
+  names = [name for row in rows for name in row.split(',')[3:]]
+  touch(root, public.SPLIT, *(n for n in names if n and n[0] not in '/.'))
+  (root / public.SPLIT).write_text('\n'.join((HEADER, *rows)) + '\n')
   return root
 
 
@@ -57,28 +53,10 @@ def test_visas_split_decides(root):
   assert chosen == pcb
 
 
-def test_what_visa_lacks_is_told(root):
-  with pytest.raises(ValueError, match='has no fryum; there are candle, pcb'):
-    public.find_visa(root, ['fryum'])
+def test_a_file_that_visa_lacks_is_told(root):
   (root / 'pcb/Data/Images/Normal/1.JPG').unlink()
   with pytest.raises(FileNotFoundError, match=r'1\.JPG: no such file, but spl'):
     public.find_visa(root)
-
-
-@pytest.mark.parametrize(
-  ('content', 'message'),
-  [
-    (b'\xff\xfe', "'utf-8' codec"),
-    (HEADER.encode() + b'\n' + 200_000 * b'x', 'field larger than'),
-    (HEADER.encode(), 'no images in it'),
-    (b'object,image\n', 'other columns; expected a table of object, split, '),
-  ],
-)
-def test_a_damaged_split_is_told(tmp_path, content, message):
-  write(tmp_path)
-  (tmp_path / public.SPLIT).write_bytes(content)
-  with pytest.raises(ValueError, match=rf'1cls\.csv, line .*{message}'):
-    public.find_visa(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -93,10 +71,20 @@ def test_a_damaged_split_is_told(tmp_path, content, message):
     ('pcb,train,normal,/etc/passwd,', 'line 3: names a file outside'),
     ('pcb,train,normal,../secret.png,', 'line 3: names a file outside'),
     ('fryum,test,normal,a.JPG,', 'no training images of fryum'),
+    # What follows is all of the file.
+    (b'\xff\xfe', "line .*'utf-8' codec"),
+    (HEADER.encode() + b'\n' + 200_000 * b'x', 'line .*field larger than'),
+    (HEADER.encode(), 'line .*no images in it'),
+    (
+      b'object,image\n',
+      'line .*other columns; expected a table of object, spl',
+    ),
   ],
 )
-def test_wrong_rows_are_told(tmp_path, row, message):
-  write(tmp_path, 'pcb,train,normal,x.JPG,', row)
+def test_wrong_splits_are_told(tmp_path, row, message):
+  write(tmp_path, 'pcb,train,normal,x.JPG,', *[row] * isinstance(row, str))
+  if isinstance(row, bytes):
+    (tmp_path / public.SPLIT).write_bytes(row)
   with pytest.raises((ValueError, OSError), match=rf'1cls\.csv.*{message}'):
     public.find_visa(tmp_path)
 
@@ -121,8 +109,6 @@ def test_every_class_of_cifar10_is_normal_once(tmp_path):
       assert not sample.masks
   found = public.find_cifar10(tmp_path, ['truck', 'cat']).categories
   assert [one.name for one in found] == ['cat', 'truck']
-  with pytest.raises(ValueError, match='has no lorry; there are airplane, '):
-    public.find_cifar10(tmp_path, ['lorry'])
 
 
 @pytest.mark.parametrize(
