@@ -11,25 +11,15 @@ from absl import flags
 from simplenet_jax import cli
 from simplenet_jax.console import console, counted
 from simplenet_jax.data import files
-from simplenet_jax.data.decoding import CHANNELS
-from simplenet_jax.fields import PRECISIONS
 from simplenet_jax.files import refuse_existing
 
-_DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
-_INPUT = flags.DEFINE_string(
-  'input', None, 'Good images: a file, a folder or a pattern.'
-)
+_FLAGS = cli.define_detector()
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'The calibrated detector; without it, it replaces its own.'
 )
 _RATE = flags.DEFINE_float(
   'false_alarm_rate', 0.01, 'Share of good images that may be flagged.'
 )
-_PRECISION = flags.DEFINE_enum(
-  'precision', 'float32', PRECISIONS, 'As it will be used.'
-)
-_BATCH = flags.DEFINE_integer('batch_size', 64, 'Images at a time, at most.', 1)
-_CHANNELS = flags.DEFINE_enum('channels', 'rgb', CHANNELS, 'Their order.')
 _ANY_ASPECT = flags.DEFINE_bool(
   'any_aspect', False, 'Whether images may have another aspect than trained on.'
 )
@@ -42,20 +32,20 @@ flags.register_validator(
 
 def main() -> None:
   """Calibrates."""
-  given = files.locate(_INPUT.value or '', '--input', good=True)
+  given = files.locate(_FLAGS.input, '--input', good=True)
   if _OUTPUT.value:
     cli.folder(str(Path(_OUTPUT.value).parent), '--output')
   from simplenet_jax.detection import file, thresholds
   from simplenet_jax.detector import Detector
 
-  path = Path(_DETECTOR.value or '').expanduser()
+  path = Path(_FLAGS.detector).expanduser()
   target = file.with_suffix(Path(_OUTPUT.value or path).expanduser())
   if _OUTPUT.value:
     refuse_existing(target, _OVERWRITE.value)
   elif path.is_file() and path != target:
     raise ValueError(f'{path} does not end in {file.SUFFIX}; rename it')
   detector = Detector.load(
-    path, precision=_PRECISION.value, batch_size=_BATCH.value
+    path, precision=_FLAGS.precision, batch_size=_FLAGS.batch_size
   )
   console.print(
     f'Calibrates {detector.card.name} with '
@@ -65,7 +55,7 @@ def main() -> None:
   detector.calibrate(
     given.images,
     _RATE.value,
-    channels=_CHANNELS.value,
+    channels=_FLAGS.channels,
     any_aspect=_ANY_ASPECT.value,
   )
   console.print('\n'.join(thresholds.describe(detector.thresholds)))

@@ -26,6 +26,7 @@ from simplenet_jax.config import (
   suggestion,
 )
 from simplenet_jax.console import Stopped
+from simplenet_jax.fields import PRECISIONS
 
 flags.disclaim_key_flags()  # They belong to the command that defines them.
 
@@ -40,7 +41,12 @@ _PLAINLY = {
   "Unknown command line flag 'config.": "no --config=... before '--config.",
 }
 # Packages of the extras, which may be absent.
-_EXTRAS = {'tensorflow_datasets': 'tfds', 'importlib_resources': 'tfds'}
+_EXTRAS = {
+  'tensorflow_datasets': 'tfds',
+  'importlib_resources': 'tfds',
+  'jax2onnx': 'onnx',
+  'onnxruntime': 'onnx',
+}
 _LONGEST = 1000  # Characters of a message; what was given may be longer.
 _OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
 
@@ -89,7 +95,11 @@ def _told(error: Exception) -> tuple[int, str]:
     return 1, str(error) or 'this machine is out of memory'
   name = getattr(error, 'name', None)
   if isinstance(error, ModuleNotFoundError) and name in _EXTRAS:
-    return 1, f"this needs {name}: pip install 'simplenet-jax[{_EXTRAS[name]}]'"
+    extra = f'[{_EXTRAS[name]}]'
+    return 1, (
+      f"this needs {name}, of simplenet-jax's extra {extra}; in a checkout: "
+      f"pip install '.{extra}'"
+    )
   if 'jax' in sys.modules and (missing := environment.missing_backend()):
     return 1, missing
   return _FAULT, (
@@ -113,6 +123,18 @@ def require(*names: str) -> None:
     lambda values: all(one not in (None, '') for one in values.values()),
     f'{", ".join(f"--{name}" for name in names)} must be given',
   )
+
+
+def define_detector() -> flags.FlagValues:
+  """Defines what detectors are used with, but for the output; returns flags."""
+  from simplenet_jax.data.decoding import CHANNELS  # Not all commands need it.
+
+  flags.DEFINE_string('detector', None, 'The detector, a file.')
+  flags.DEFINE_string('input', None, 'An image, a folder or a pattern.')
+  flags.DEFINE_enum('precision', 'float32', PRECISIONS, 'Of the computation.')
+  flags.DEFINE_integer('batch_size', 64, 'Images at a time, at most.', 1)
+  flags.DEFINE_enum('channels', 'rgb', CHANNELS, 'Their order.')
+  return flags.FLAGS
 
 
 def define_overwrite() -> flags.FlagHolder[bool]:

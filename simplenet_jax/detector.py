@@ -155,7 +155,13 @@ class Detector:
     counted = isinstance(given, str | Path | Image.Image)
     if lookahead is None and not counted and not hasattr(given, '__len__'):
       lookahead = 0
-    images, under_way, ahead = inputs.pace(lookahead, self._batch_size)
+    # Images held at a time, at most, by default so many as keep a device busy.
+    held = 4 * self._batch_size + 2 if lookahead is None else lookahead + 1
+    if held < 1:
+      raise ValueError(f'lookahead is {lookahead}, expected at least 0')
+    images = min(self._batch_size, max(1, held // 4))  # Of a batch.
+    under_way = 2 if held > 2 * images else 1  # Batches.
+    ahead = min(held - under_way * images, 2 * images + 2)  # Images read.
     bits, frame = self.card.bits, self.card.frame
     ready = inputs.ready(
       given, bits, frame, ahead, channels, thumbnail, on_error

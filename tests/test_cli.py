@@ -212,9 +212,9 @@ def test_settings_are_printed_with_their_meanings():
       'a/b: Permission denied; give this user the right to it, or',
     ),
     (
-      "ModuleNotFoundError(name='tensorflow_datasets')",
+      "ModuleNotFoundError(name='jax2onnx')",
       1,
-      "this needs tensorflow_datasets: pip install 'simplenet-jax[tfds]'",
+      "this needs jax2onnx, of simplenet-jax's extra [onnx]; in a checkout: ",
     ),
     ("KeyError('gear')", 70, "KeyError: 'gear'; this is a fault of the "),
     ("AssertionError('a\\nb')", 70, 'AssertionError: a b; this is a fault'),

@@ -147,7 +147,6 @@ def hostile(request, ran):
     ('weights.safetensors', weights.read),
     ('ckpt.pth', lambda path: assembly.load_released(path, 64)),
     ('part.safetensors', detectors.load),
-    ('part.safetensors', detectors.read_card),
     ('results.json', lambda path: results.read(path.parent)),
     ('image.png', images.read_image),
   ],

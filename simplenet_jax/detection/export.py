@@ -109,14 +109,8 @@ def export(
   ]
   for path in (folder / f'model.{kind}', *others):
     refuse_existing(path, overwrite)
-  try:
-    model = build(detector)
-    difference = compare(detector, runner(model))
-  except ImportError as error:
-    raise ValueError(
-      "ONNX needs simplenet-jax's extra [onnx]; in a checkout: "
-      f"pip install '.[onnx]' ({error})"
-    ) from None
+  model = build(detector)
+  difference = compare(detector, runner(model))
   if not difference <= TOLERANCE:
     raise ValueError(
       f'the exported model differs from the detector by {difference:.1e} of '

@@ -3,14 +3,13 @@
 Nothing in such a file is executed when it is read.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,32 +145,19 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
     held = ', '.join(sorted(one.stem for one in given.glob(f'*{SUFFIX}')))
     hint = f'name one of those in this folder: {held}' if held else _ORIGIN
     raise FileNotFoundError(f'{given}: no such detector; {hint}')
-  with _opened(path) as (file, metadata):
-    weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    card = Card.from_json(metadata[_CARD])
-    _check_weights(card, weights)
-    if metadata.get(_DIGEST) != digest(metadata[_CARD], weights):
-      raise ValueError('damaged: its checksum differs; copy it anew')
-  return card, weights
-
-
-def read_card(path: Path) -> Card:
-  """Reads a detector's description alone; does not check its weights."""
-  with _opened(path) as (_, metadata):
-    return Card.from_json(metadata[_CARD])
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
-  """Yields a detector's file and metadata; a ValueError names the file."""
   with path.open('rb'):
     pass  # Where it may not be read, safetensors says that there is none.
   try:
     with safetensors.safe_open(path, 'numpy') as file:
       metadata = file.metadata() or {}
-      if _CARD not in metadata:
-        raise ValueError(f'not a detector; {_ORIGIN}')
-      yield file, metadata
+      weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if _CARD not in metadata:
+      raise ValueError(f'not a detector; {_ORIGIN}')
+    card = Card.from_json(metadata[_CARD])
+    _check_weights(card, weights)
+    if metadata.get(_DIGEST) != digest(metadata[_CARD], weights):
+      raise ValueError('damaged: its checksum differs; copy it anew')
+    return card, weights
   except (safetensors.SafetensorError, TypeError) as error:
     told = f'damaged, or not a detector ({error}); copy it anew'
     raise ValueError(f'{path}: {told}') from None

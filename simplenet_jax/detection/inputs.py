@@ -58,19 +58,6 @@ def sources(given: Any) -> Iterator[tuple[Source, Any]]:
     yield (image if isinstance(image, File) else index), image
 
 
-def pace(lookahead: int | None, batch_size: int) -> tuple[int, int, int]:
-  """Returns a batch's images, batches under way, and images read ahead.
-
-  Together they are at most `lookahead + 1`, or as many as keep a device busy.
-  """
-  held = 4 * batch_size + 2 if lookahead is None else lookahead + 1
-  if held < 1:
-    raise ValueError(f'lookahead is {lookahead}, expected at least 0')
-  images = min(batch_size, max(1, held // 4))
-  batches = 2 if held > 2 * images else 1
-  return images, batches, min(held - batches * images, 2 * images + 2)
-
-
 @dataclasses.dataclass(frozen=True)
 class Ready:
   """An image, ready for the network."""

@@ -6,7 +6,7 @@ import itertools
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -84,11 +84,9 @@ def predict(
       return None
     return table_row(found, normalise)
 
+  side = _SIDE if pictures else 0
   predictions = detector.predict(
-    paths,
-    channels=channels,
-    thumbnail=_SIDE if pictures else 0,
-    on_error=on_error,
+    paths, channels=channels, thumbnail=side, on_error=on_error
   )
   start = time.perf_counter()
   with caught('what is done is written') as stop, Board() as board:
@@ -103,7 +101,10 @@ def predict(
       board.end('predicts')
     finally:  # Whatever ends it, the table has the rows that came.
       written.close()
-      write_table(table, rows)
+      content = files.csv_text([_HEADER, *rows])
+      with files.atomic_write(table) as aside:
+        # Names that are no text stay as they are.
+        aside.write_text(content, 'utf-8', 'surrogateescape', newline='')
   seconds, done = time.perf_counter() - start, counted(len(rows), 'image')
   flagged = sum(row[3] == _VERDICTS[True] for row in rows)
   judged = f', {flagged} anomalous' if card.thresholds.image is not None else ''
@@ -195,13 +196,6 @@ def make_room(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
       shutil.rmtree(path)
     else:
       path.unlink()
-
-
-def write_table(path: Path, rows: Iterable[Row]) -> None:
-  """Writes a table of predictions; names that are no text stay as they are."""
-  table = files.csv_text([_HEADER, *rows])
-  with files.atomic_write(path) as aside:
-    aside.write_text(table, 'utf-8', 'surrogateescape', newline='')
 
 
 def places(paths: Sequence[Path]) -> dict[object, Path]:

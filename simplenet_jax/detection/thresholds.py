@@ -127,11 +127,8 @@ def calibrate(
   rank = math.ceil(round((1 - rate) * (count + 1), 9))
   rank = min(max(rank, 1), count)
   image, pixel = (float(np.sort(v)[rank - 1]) for v in (scores, peaks))
-  limiting = [
-    (name, float(score))
-    for name, score, peak in held_out
-    if score >= image or peak >= pixel
-  ]
+  above = [one for one in held_out if one[1] >= image or one[2] >= pixel]
+  above.sort(key=lambda one: -one[1])
   made = Thresholds(
     image=image,
     pixel=pixel,
@@ -139,7 +136,7 @@ def calibrate(
     guaranteed_rate=1 - rank / (count + 1),
     images=count,
     median=float(np.median(scores)),
-    limiting_images=tuple(sorted(limiting, key=lambda one: -one[1])),
+    limiting_images=tuple((name, float(score)) for name, score, _ in above),
   )
   if count < _FEW:
     told = 'a threshold from %s is worth little; calibrate with more'

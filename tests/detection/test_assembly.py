@@ -78,7 +78,7 @@ def test_it_warns_once_of_images_that_have_changed(shipped, caplog):
 
 
 def test_it_keeps_its_cautions_and_no_folder_of_the_machine(shipped):
-  card = file.read_card(shipped[0])
+  card, _ = file.load(shipped[0])
   assert card.cautions == ('it has learned nothing',)
   assert card.provenance['data'] == {'root': 'parts', 'images': '80 train'}
   assert card.provenance['config']['data']['root'] == 'parts'

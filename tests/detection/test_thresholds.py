@@ -166,14 +166,11 @@ def make(score=1.5, frame=None, found=LIMITS):
   return Prediction(7, score, found, frame, grid.reshape(frame.input), 0.1)
 
 
-def test_the_threshold_itself_is_normal():
+def test_the_threshold_itself_is_normal_and_without_one_there_is_no_verdict():
   above = float(np.nextafter(2.0, 3.0))
   verdicts = [make(score).anomalous for score in (1.9, 2.0, above)]
   assert verdicts == [False, False, True]
   assert make(1.5).normalised == 0.5
-
-
-def test_without_thresholds_there_is_no_verdict():
   bare = make(found=Thresholds())
   assert (bare.anomalous, bare.mask) == (None, None)
   zero = make(found=Thresholds(image=0.0))
