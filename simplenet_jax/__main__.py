@@ -24,7 +24,6 @@ COMMANDS = {
     'import_released',
     "Makes a detector from a checkpoint of SimpleNet's released code.",
   ),
-  'weights': ('models.weights', 'Tells what a file of weights is; converts.'),
   'config': ('show_config', 'Prints every setting, its meaning and values.'),
 }
 

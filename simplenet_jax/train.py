@@ -28,6 +28,7 @@ from simplenet_jax.console import (
 from simplenet_jax.data import dataset, loading
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.environment import SINGLE, Processes
+from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.run_results import RunResults
 from simplenet_jax.training import bank, engine, layout, step
@@ -64,15 +65,13 @@ def train_and_evaluate(
   clock = Clock()
   images = dataset.open_categories(config.data, whole=processes.count == 1)
   categories = images.categories
-  extractor = bank.make_extractor(config)
-  recipe = step.make_recipe(config, extractor.level_offsets)
   with clock('load weights'):
     weights = bank.load_backbone(config)
-    weights = bank.check_noise(config, extractor, weights, categories[0])
+    weights = bank.check_noise(config, weights, categories[0])
   jobs = layout.make_jobs(config, categories)
   mine = assign(jobs, processes.count)[processes.index]
   sizes = {one.size for one in categories}
-  shapes = {size: extractor.shapes(weights.state, size) for size in sizes}
+  shapes = {size: bank.shapes(config, weights.state, size) for size in sizes}
   plan = functools.partial(
     layout.lay_out,
     config,
@@ -86,58 +85,52 @@ def train_and_evaluate(
   with open_or_resume(
     workdir, config, weights.sha256, categories, processes
   ) as work:
-    again = functools.partial(_score_again, config, extractor, recipe, weights)
+    again = functools.partial(_score_again, config, weights)
     results = RunResults(
       config, work, images, weights, jobs, clock, processes.count, again
     )
-    with contextlib.closing(results.checkpoints):
-      left = results.left(mine)
-      schedule = plan(list(left))
-      _announce(config, weights, categories, schedule, workdir, processes)
-      ended, under_way = len(mine) - len(left), sum(map(bool, left.values()))
-      if ended or under_way:
-        heads = counted(ended, 'head')
-        console.print(f'  resumes   {heads} finished, {under_way} under way')
-      scalars = workdir / 'tensorboard' if config.engine.tensorboard else None
-      done, total = dict(left), sum(job.steps for job in left)
-      with (
-        caught() as stop,
-        Board() as board,
-        Watch(board, list(left), scalars) as watch,
-      ):
+    left = results.left(mine)
+    schedule = plan(list(left))
+    _announce(config, weights, categories, schedule, workdir, processes)
+    ended, under_way = len(mine) - len(left), sum(map(bool, left.values()))
+    if ended or under_way:
+      heads = counted(ended, 'head')
+      console.print(f'  resumes   {heads} finished, {under_way} under way')
+    scalars = workdir / 'tensorboard' if config.engine.tensorboard else None
+    done, total = dict(left), sum(job.steps for job in left)
+    with (
+      caught() as stop,
+      Board() as board,
+      contextlib.closing(Watch(board, list(left), scalars)) as watch,
+    ):
 
-        def on_steps(head: HeadProgress) -> None:
-          watch.on_steps(head)
-          done[head.job] = head.step
-          steps = sum(done.values())
-          board.show('all heads', steps, total, f'{steps:,} of {total:,} steps')
+      def on_steps(head: HeadProgress) -> None:
+        watch.on_steps(head)
+        done[head.job] = head.step
+        steps = sum(done.values())
+        board.show('all heads', steps, total, f'{steps:,} of {total:,} steps')
 
-        run = layout.RunInputs(
-          config,
-          extractor,
-          weights,
-          recipe,
-          workdir,
-          rank=results.rank,
-          checkpoints=results.checkpoints,
-          on_batch=watch.on_batch,
-          on_steps=on_steps,
-          stop=stop,
-          neighbours=processes.on_host,
-        )
-        with (
-          clock('train and score'),
-          engine.started(schedule, run) as trained,
-        ):
-          results.evaluate_ready()
-          for head in trained:
-            if results.take(head):
-              results.evaluate_ready()
-              watch.end(head.job.category)
-            if stop.is_set():
-              break
-        if not stop.is_set():
-          results.evaluate_ready()
+      run = layout.RunInputs(
+        config,
+        weights,
+        workdir,
+        rank=results.rank,
+        checkpoints=results.checkpoints,
+        on_batch=watch.on_batch,
+        on_steps=on_steps,
+        stop=stop,
+        neighbours=processes.on_host,
+      )
+      with clock('train and score'), engine.started(schedule, run) as trained:
+        results.evaluate_ready()
+        for head in trained:
+          if results.take(head):
+            results.evaluate_ready()
+            watch.end(head.job.category)
+          if stop.is_set():
+            break
+      if not stop.is_set():
+        results.evaluate_ready()
     if stop.is_set():
       raise Stopped(
         f'stopped and saved; the same command with --workdir={workdir} goes on',
@@ -151,13 +144,13 @@ _patch_scores = jax.jit(step.patch_scores, static_argnames='recipe')
 
 def _score_again(
   config: Config,
-  extractor: bank.Extractor,
-  recipe: step.Recipe,
   weights: Weights,
   one: Inputs,
   heads: Mapping[int, HeadProgress],
 ) -> dict[int, np.ndarray]:
   """Returns the patch scores `[images, H, W]` of finished heads, by seed."""
+  network = FeatureNetwork.of(config)
+  recipe = step.make_recipe(config, network.level_offsets)
   fresh = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
   states = {}
   for seed, progress in heads.items():
@@ -171,7 +164,7 @@ def _score_again(
     backbone, states = jax.device_put((weights.state, states), device)
     while some := list(itertools.islice(pixels, size)):
       batch = bank.padded(np.stack(some), size)
-      levels = bank.extract(extractor, backbone, batch)
+      levels = bank.extract(network, backbone, batch, config.bank.dtype)
       for seed, state in states.items():
         found = _patch_scores(recipe, state, levels)
         scores[seed].append(np.asarray(found)[: len(some)])

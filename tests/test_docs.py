@@ -32,7 +32,6 @@ PARSED = (
   'download',
   'prepare',
   'import_released',
-  'models.weights --weights=resnet50-0676ba61.pth',
   'main --config=configs/cifar10.py',
   'main --config=mvtec --config.data.source=tfds',
 )

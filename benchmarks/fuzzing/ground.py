@@ -67,7 +67,7 @@ def lay(folder: pathlib.Path) -> Ground:
     capture_output=True,
   )
   copied, converted = folder / 'demo.safetensors', folder / 'demo.pth'
-  shutil.copyfile(files.locate('demo', '--weights'), copied)
+  shutil.copyfile(files.locate('demo'), copied)
   tensors = load_file(copied).items()
   torch.save({n: torch.from_numpy(t.copy()) for n, t in tensors}, converted)
   detector = run / 'detectors' / 'gasket.safetensors'

@@ -36,9 +36,7 @@ def settings(chance: Random, known: Ground, folder: Path) -> Case:
 def weights(chance: Random, known: Ground, folder: Path) -> Case:
   """A file of weights that is damaged, or of another kind."""
   path = _damaged(chance, chance.choice(known.weights), folder)
-  output = folder / 'converted.safetensors'
-  argv = ['simplenet_jax.models.weights', f'--weights={path}']
-  return _reads([*argv, f'--output={output}'], folder, output)
+  return _imports(known, folder, known.released, **{'backbone.weights': path})
 
 
 def detector(chance: Random, known: Ground, folder: Path) -> Case:
@@ -74,13 +72,18 @@ def _forged(chance: Random, source: Path, path: Path) -> Path:
 
 def released(chance: Random, known: Ground, folder: Path) -> Case:
   """A checkpoint of the released code that is damaged."""
-  path = _damaged(chance, known.released, folder)
+  return _imports(known, folder, _damaged(chance, known.released, folder))
+
+
+def _imports(
+  known: Ground, folder: Path, checkpoint: Path, **others: object
+) -> Case:
+  """Returns a case that makes a detector of a checkpoint and a backbone."""
   output = folder / 'imported.safetensors'
-  _, config, _, *options = ground.training(
-    known.root, folder, **{'data.crop': 32}
-  )
+  settings = {'data.crop': 32, **others}
+  _, config, _, *options = ground.training(known.root, folder, **settings)
   argv = ['simplenet_jax.import_released', config, *options]
-  argv += [f'--checkpoint={path}', f'--output={output}']
+  argv += [f'--checkpoint={checkpoint}', f'--output={output}']
   return _reads(argv, folder, output)
 
 

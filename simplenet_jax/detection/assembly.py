@@ -37,17 +37,8 @@ def assemble(
 
   `provenance` is noted without folders.
   """
-  patch = config.patch
-  network = Network(
-    architecture=config.backbone.name,
-    levels=tuple(config.backbone.levels),
-    padding=config.backbone.padding,
-    patch_size=patch.size,
-    pretrain_dim=patch.pretrain_dim,
-    target_dim=patch.target_dim,
-    size=size,
-    smoothing=float(config.evaluation.smoothing),
-  )
+  smoothing = float(config.evaluation.smoothing)
+  network = Network.of(config, size=size, smoothing=smoothing)
   noted = {
     'protocol': describe_protocol(config, backbone.other),
     'weights': {'name': backbone.name, 'sha256': backbone.sha256},

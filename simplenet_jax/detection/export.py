@@ -38,7 +38,9 @@ def to_stablehlo(detector: Detector) -> bytes:
   network = detector.card.network
   (images,) = jax.export.symbolic_shape('images')
   pixels = jax.ShapeDtypeStruct((images, *network.size, 3), np.uint8)
-  run = jax.jit(simplenet.plain(network, detector.weights))
+  # Traced functions do not take NumPy's arrays everywhere.
+  weights = jax.tree.map(jax.numpy.asarray, detector.weights)
+  run = jax.jit(functools.partial(simplenet.detect, network, weights))
   # Operations know the source files that they come from: by name alone.
   known = jax.config.values[_FOLDERS]
   jax.config.update(_FOLDERS, r'.*[/\\]')

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from simplenet_jax.models import resampling
+from simplenet_jax.models import resampling, resnet
 from simplenet_jax.models.layers import matmul
 
 Loss = Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]
@@ -26,7 +26,6 @@ ADAPTORS = {'linear': 1, 'mlp': 2, 'identity': 0}
 # torch's xavier_normal_; jax's glorot_normal would truncate the normal.
 _xavier_normal = nnx.initializers.variance_scaling(1.0, 'fan_avg', 'normal')
 LEAK = 0.2
-EPSILON = 1e-5  # Of BatchNorm.
 
 
 def _linear(
@@ -80,7 +79,7 @@ class BatchNorm(nnx.Module):
     return [self._affine(x, mean, var) for x in parts]
 
   def _affine(self, x, mean, var):
-    factor = self.scale[...] * jax.lax.rsqrt(var + EPSILON)
+    factor = self.scale[...] * jax.lax.rsqrt(var + resnet.EPSILON)
     return (x - mean) * factor + self.bias[...]
 
 
@@ -196,10 +195,7 @@ def cross_entropy(
   return jnp.sum(weights * loss)
 
 
-LOSSES: dict[str, Loss] = {
-  'truncated_l1': truncated_l1,
-  'cross_entropy': cross_entropy,
-}
+LOSSES = {'truncated_l1': truncated_l1, 'cross_entropy': cross_entropy}
 
 
 def fold(heads: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -240,7 +236,7 @@ def _fold_one(head: Mapping[str, np.ndarray]) -> tuple[list, np.ndarray]:
     before, its_bias = layers.pop()
     kernel, bias = before @ kernel, its_bias @ kernel + bias
   norm, stats = 'params.discriminator.norm', 'stats.discriminator.norm'
-  factor = get[f'{norm}.scale'] / np.sqrt(get[f'{stats}.var'] + EPSILON)
+  factor = get[f'{norm}.scale'] / np.sqrt(get[f'{stats}.var'] + resnet.EPSILON)
   bias = (bias - get[f'{stats}.mean']) * factor + get[f'{norm}.bias']
   layers.append((kernel * factor, bias))
   return layers, get['params.discriminator.tail.kernel'][:, 0]

@@ -105,9 +105,7 @@ def max_pool(x: jax.Array) -> jax.Array:
   """Returns maxima of 3x3 neighbourhoods of values >= 0, with a stride of 2."""
   # The annotation of `padding` knows 'SAME' and 'VALID' only, and 'SAME' pads
   # even sides on the right alone.
-  return nnx.max_pool(
-    pad(x, 1, 'zeros'), window_shape=(3, 3), strides=(2, 2), padding='VALID'
-  )
+  return nnx.max_pool(pad(x, 1, 'zeros'), (3, 3), (2, 2), 'VALID')
 
 
 def to_winograd(kernel: np.ndarray, stride: int) -> np.ndarray:
@@ -126,15 +124,12 @@ def _winograd(x: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
   x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
 
   def combined(part):
-    return [
-      part[0] - part[2],
-      part[1] + part[2],
-      part[2] - part[1],
-      part[1] - part[3],
-    ]
+    a, b, c, d = part
+    return [a - c, b + c, c - b, b - d]
 
   def summed(part):
-    return [part[0] + part[1] + part[2], part[1] - part[2] - part[3]]
+    a, b, c, d = part
+    return [a + b + c, b - c - d]
 
   of_rows = combined([x[:, i : i + 2 * rows - 1 : 2] for i in range(4)])
   tiles = [

@@ -47,14 +47,13 @@ class LevelPooling:
   """How one level contributes to a patch."""
 
   start: int  # The first dimension; two levels may share one at a boundary.
-  stop: int
   groups: int
-  # float64 [channels / groups, p, p, (stop - start) / groups], for each group.
+  # float64 [channels / groups, p, p, dimensions / groups], for each group.
   block: np.ndarray = dataclasses.field(repr=False)
 
   @property
   def kernel(self) -> np.ndarray:
-    """The grouped convolution's, `[p, p, channels / groups, stop - start]`."""
+    """The grouped convolution's, `[p, p, channels / groups, dimensions]`."""
     return np.tile(np.moveaxis(self.block, 0, 2), (1, 1, 1, self.groups))
 
 
@@ -73,7 +72,7 @@ def pooling_for(
     start, stop = int(used[0]), int(used[-1]) + 1
     groups, block = _repeating_block(weights[:, start:stop], count)
     block = block.reshape(count // groups, patch_size, patch_size, -1)
-    levels.append(LevelPooling(start, stop, groups, block))
+    levels.append(LevelPooling(start, groups, block))
   return tuple(levels)
 
 

@@ -7,6 +7,7 @@ convolutions; weights are a flat dictionary, `<torchvision's layer>.kernel` and
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -158,12 +159,6 @@ def _probed(
     moved[name] = 0.9 * mean + 0.1 * (x @ kernel.sum((0, 1))), 0.9 * var
     return bias
 
-  apply(
-    architecture,
-    levels,
-    convolve,
-    max_pool=lambda x: x,
-    images=np.ones(3),
-    relu=lambda x: np.maximum(x, 0),
-  )
+  relu = functools.partial(np.maximum, 0)
+  apply(architecture, levels, convolve, lambda x: x, np.ones(3), relu)
   return moved

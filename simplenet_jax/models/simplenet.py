@@ -6,14 +6,15 @@ Training and evaluation take `features` from here, detectors and their exports
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from simplenet_jax.config import Config
 from simplenet_jax.data import images
 from simplenet_jax.models import head, layers, patches, resampling, resnet
 
@@ -30,6 +31,19 @@ class FeatureNetwork:
   patch_size: int
   pretrain_dim: int
   target_dim: int
+
+  @classmethod
+  def of(cls, config: Config, **others: Any) -> Self:
+    """Returns the network of a config; `others` are a subclass's fields."""
+    return cls(
+      architecture=config.backbone.name,
+      levels=tuple(config.backbone.levels),
+      padding=config.backbone.padding,
+      patch_size=config.patch.size,
+      pretrain_dim=config.patch.pretrain_dim,
+      target_dim=config.patch.target_dim,
+      **others,
+    )
 
   @property
   def pooling(self) -> tuple[patches.LevelPooling, ...]:
@@ -83,17 +97,14 @@ def features(
   Pixels are RGB `[batch, height, width, 3]`, uint8; weights give the dtype.
   """
   normalised = images.normalize(pixels, jnp.asarray(images.NORMALIZED))
+  first = normalised.astype(weights['conv1.kernel'].dtype)
 
   def convolve(name, x, stride):
     kernel, bias = weights[f'{name}.kernel'], weights[f'{name}.bias']
     return layers.convolve(x, kernel, bias, stride, network.padding, precision)
 
   levels = resnet.apply(
-    network.architecture,
-    network.levels,
-    convolve,
-    layers.max_pool,
-    normalised.astype(weights['conv1.kernel'].dtype),
+    network.architecture, network.levels, convolve, layers.max_pool, first
   )
   return tuple(
     jax.vmap(functools.partial(patches.pool_level, pooling=pooling))(level)
@@ -138,10 +149,3 @@ def detect(
 
 # Compiled for each size of a batch.
 run = jax.jit(detect, static_argnames=('network', 'precision'))
-
-
-def plain(network: Network, weights: Mapping[str, np.ndarray]) -> Callable:
-  """Returns `detect` with its weights, in float32, to be exported."""
-  # Traced functions do not take NumPy's arrays everywhere.
-  placed = {name: jnp.asarray(value) for name, value in weights.items()}
-  return functools.partial(detect, network, placed)

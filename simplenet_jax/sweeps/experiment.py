@@ -24,6 +24,7 @@ from simplenet_jax.evaluation import run_files
 from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.models import patches
 from simplenet_jax.models.head import ADAPTORS, LEAK
+from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.sweeps import figures, settings, tables
 from simplenet_jax.sweeps.tables import Outcome
 from simplenet_jax.training import bank, layout
@@ -110,7 +111,7 @@ def _train_all(
 
 def _deviations(one: Outcome, _: Outcome) -> dict[str, Any]:
   """Returns each dimension's deviation before and after the first adaptor."""
-  extractor = bank.make_extractor(one.config)
+  network, dtype = FeatureNetwork.of(one.config), one.config.bank.dtype
   weights = bank.load_backbone(one.config).state
   dim, found = one.config.patch.target_dim, {}
   checkpoints = Checkpoints(one.workdir / 'checkpoints')
@@ -124,9 +125,9 @@ def _deviations(one: Outcome, _: Outcome) -> dict[str, Any]:
     images = loading.in_order(inputs.pixels, range(len(inputs.train)), 8)
     with bank.computing(jax.local_devices()[0]):
       for image in images:
-        levels = bank.extract(extractor, weights, image[None])
+        levels = bank.extract(network, weights, image[None], dtype)
         levels = [level[0].astype(jnp.float32) for level in levels]
-        before = x = patches.merge(levels, extractor.level_offsets, dim)
+        before = x = patches.merge(levels, network.level_offsets, dim)
         for number in range(ADAPTORS[one.config.head.adaptor]):
           x = nnx.leaky_relu(x, LEAK) if number else x
           kernel = head[f'params.adaptor.{number}.kernel']
@@ -137,7 +138,6 @@ def _deviations(one: Outcome, _: Outcome) -> dict[str, Any]:
     means, variances = np.swapaxes(np.array(moments, np.float64), 0, 1)
     before, after = np.sqrt(variances.mean(0) + means.var(0)).tolist()
     found[inputs.name] = {'features': before, 'adapted': after}
-  checkpoints.close()
   return {'deviations': found}
 
 

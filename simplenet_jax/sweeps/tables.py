@@ -79,11 +79,10 @@ def versus_best_epoch(one: Outcome, baseline: Outcome) -> dict[str, Any]:
   `margin` (see `compare`), and the `history`: the operations up to every
   scoring, and the metrics' means over seeds.
   """
-  extractor = bank.make_extractor(one.config)
   weights, found = bank.load_backbone(one.config).state, {}
   for inputs in dataset.open_categories(one.config.data).categories:
     steps = layout.make_jobs(one.config, [inputs])[0].steps
-    shapes = extractor.shapes(weights, inputs.size)
+    shapes = bank.shapes(one.config, weights, inputs.size)
     tflop = steps * step_operations(one.config, shapes) / 1e12
     costs = {'steps': steps, 'head_tflop': tflop}
     found[inputs.name] = costs | _compare(one, baseline, inputs.name, tflop)

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
+import functools
 import math
 import os
 import tempfile
@@ -21,48 +21,31 @@ from simplenet_jax.config import Config
 from simplenet_jax.console import console, first_line
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models import simplenet, weights
+from simplenet_jax.models.simplenet import FeatureNetwork
 
-_CHECKSUM = 4  # Bytes after the features in a file of the cache.
-_PARTIAL = '.partial-'
+_PARTIAL, _SUFFIX = '.partial-', '.features'  # Of files of the cache.
 _ROUNDING = 1e-6  # Relative; features that vary less do not vary.
 
 
-@dataclasses.dataclass(frozen=True)
-class Extractor(simplenet.FeatureNetwork):
-  """The way from pixels to features of some type, without the weights."""
-
-  dtype: str = 'float32'
-
-  def __call__(self, weights: Any, pixels: jax.Array) -> tuple[jax.Array, ...]:
-    """Returns each level's `[batch, h, w, channels]`, see `features`."""
-    levels = simplenet.features(self, weights, pixels)
-    return tuple(level.astype(self.dtype) for level in levels)
-
-  def shapes(
-    self, weights: Any, size: Sequence[int]
-  ) -> tuple[jax.ShapeDtypeStruct, ...]:
-    """Returns each level's `[h, w, channels]` of an image of `size` pixels."""
-    pixels = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
-    return tuple(
-      jax.ShapeDtypeStruct(level.shape[1:], level.dtype)
-      for level in jax.eval_shape(self, weights, pixels)
-    )
+@functools.partial(jax.jit, static_argnames=('network', 'dtype'))
+def extract(
+  network: FeatureNetwork, weights: Any, pixels: jax.Array, dtype: str
+) -> tuple[jax.Array, ...]:
+  """Returns each level's features as they are stored, see `features`."""
+  levels = simplenet.features(network, weights, pixels)
+  return tuple(level.astype(dtype) for level in levels)
 
 
-extract = jax.jit(Extractor.__call__, static_argnums=0)
-
-
-def make_extractor(config: Config) -> Extractor:
-  """Returns the way from pixels to pooled features."""
-  backbone, patch = config.backbone, config.patch
-  return Extractor(
-    architecture=backbone.name,
-    levels=tuple(backbone.levels),
-    padding=backbone.padding,
-    patch_size=patch.size,
-    pretrain_dim=patch.pretrain_dim,
-    target_dim=patch.target_dim,
-    dtype=config.bank.dtype,
+def shapes(
+  config: Config, weights: Any, size: Sequence[int]
+) -> tuple[jax.ShapeDtypeStruct, ...]:
+  """Returns each level's `[h, w, channels]` of an image of `size` pixels."""
+  features = functools.partial(simplenet.features, FeatureNetwork.of(config))
+  pixels = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
+  dtype = jnp.dtype(config.bank.dtype)
+  return tuple(
+    jax.ShapeDtypeStruct(level.shape[1:], dtype)
+    for level in jax.eval_shape(features, weights, pixels)
   )
 
 
@@ -74,10 +57,10 @@ def load_backbone(config: Config) -> weights.Weights:
 
 
 def check_noise(
-  config: Config, extractor: Extractor, loaded: weights.Weights, one: Inputs
+  config: Config, loaded: weights.Weights, one: Inputs
 ) -> weights.Weights:
   """Returns the weights, with a warning if the noise does not fit features."""
-  train, size = config.train, config.backbone.batch_size
+  network, size = FeatureNetwork.of(config), config.backbone.batch_size
 
   def features():
     count = min(2, len(one.train), size)
@@ -85,12 +68,11 @@ def check_noise(
     # As training does it, so that the first device has its program already.
     with computing(jax.local_devices()[0]) as device:
       state = jax.device_put(loaded.state, device)
-      found = extract(extractor, state, padded(pixels, size))
+      batch = padded(pixels, size)
+      found = extract(network, state, batch, config.bank.dtype)
     return [np.asarray(level[:count], np.float32) for level in found]
 
-  sigma = train.sigma if train.noise == 'absolute' else None
-  name, levels = extractor.architecture, extractor.levels
-  if line := weights.misfit(loaded, name, levels, sigma, features):
+  if line := weights.misfit(config, loaded, features):
     logging.warning('%s: %s', loaded.name, line)
     return dataclasses.replace(loaded, warnings=(line,))
   return loaded
@@ -145,23 +127,13 @@ def padded(values: np.ndarray, size: int) -> np.ndarray:
   return np.pad(values, [(0, missing), *[(0, 0)] * (values.ndim - 1)])
 
 
-def cache_key(inputs: Inputs, made_by: str) -> str:
-  """Returns a digest of a category's images and of what made their features."""
-  digest = hashlib.sha256(made_by.encode())
-  test = [sample.path for sample in inputs.category.test]
-  frames = [*inputs.train, *inputs.test]
-  for file, frame in zip([*inputs.category.train, *test], frames, strict=True):
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    digest.update(f'{found} {frame}\n'.encode())
-  return digest.hexdigest()
-
-
 class FeatureCache:
   """A folder of features, each an array of `layout.row_type`, that runs share.
 
-  A file holds those of one category and their checksum, under a digest of all
-  that they depend on: it is never out of date. Several processes can fill, read
-  and trim the folder, from which the least recently used go first.
+  A file holds those of one category. Its name is a digest of all that they
+  depend on, so that it is never out of date, and a checksum. Several processes
+  can fill, read and trim the folder, from which the least recently used go
+  first.
   """
 
   def __init__(self, folder: Path, gigabytes: float):
@@ -169,35 +141,31 @@ class FeatureCache:
     folder.mkdir(parents=True, exist_ok=True)
     self._folder, self._limit = folder, int(gigabytes * 1e9)
 
-  def has(self, key: str) -> bool:
-    """Returns whether there is a file, whole or not."""
-    return self._path(key).exists()
+  def find(self, key: str) -> Path | None:
+    """Returns the file of features, whole or not, if there is one."""
+    return next(self._folder.glob(f'{key}-*{_SUFFIX}'), None)
 
-  def read(self, key: str, kind: np.dtype, images: int) -> np.ndarray | None:
+  def read(self, key: str, kind: np.dtype) -> np.ndarray | None:
     """Maps features into memory; a file that is damaged is told and removed."""
-    path = self._path(key)
+    if not (path := self.find(key)):
+      return None
     try:
       content = np.memmap(path, np.uint8, 'r')
-      data, checksum = content[:-_CHECKSUM], content[-_CHECKSUM:]
-      if len(data) != images * kind.itemsize:
-        raise ValueError(f'{len(content)} bytes are too few or too many')
-      if _checksum(data) != checksum.tobytes():
+      if path != self._path(key, content):
         raise ValueError('its checksum is another than when it was written')
       os.utime(path)
-    except FileNotFoundError:
-      return None
     except (OSError, ValueError) as error:
       console.print(f'  {path} is damaged and made again ({first_line(error)})')
       path.unlink(missing_ok=True)
       return None
-    return data.view(kind)
+    return content.view(kind)
 
   @contextlib.contextmanager
   def filled(
     self, key: str, kind: np.dtype, images: int
   ) -> Iterator[np.ndarray | None]:
     """Yields an array to fill, and keeps it; None where there is no room."""
-    size = images * kind.itemsize + _CHECKSUM
+    size = images * kind.itemsize
     with contextlib.ExitStack() as opened:
       try:
         self._make_room(size)
@@ -217,16 +185,15 @@ class FeatureCache:
         yield None
         return
       content = np.memmap(file, np.uint8, 'r+')
-      data = content[:-_CHECKSUM]
-      yield data.view(kind)
-      content[-_CHECKSUM:] = np.frombuffer(_checksum(data), np.uint8)
+      yield content.view(kind)
       content.flush()
       # Another process may have taken it for what a kill has left.
       with contextlib.suppress(FileNotFoundError):
-        Path(file.name).replace(self._path(key))
+        Path(file.name).replace(self._path(key, content))
 
-  def _path(self, key: str) -> Path:
-    return self._folder / f'{key}.features'
+  def _path(self, key: str, content: np.ndarray) -> Path:
+    checksum = zlib.crc32(content.data)
+    return self._folder / f'{key}-{checksum:08x}{_SUFFIX}'
 
   def _make_room(self, size: int) -> None:
     """Removes what a kill has left, then what was not used for longest."""
@@ -240,7 +207,7 @@ class FeatureCache:
         f'{self._limit / 1e9:.3g})'
       )
     found = []
-    for path in self._folder.glob('*.features'):
+    for path in self._folder.glob(f'*{_SUFFIX}'):
       with contextlib.suppress(FileNotFoundError):
         about = path.stat()
         found.append((about.st_mtime_ns, about.st_size, path))
@@ -250,7 +217,3 @@ class FeatureCache:
         break
       path.unlink(missing_ok=True)
       taken -= one
-
-
-def _checksum(data: np.ndarray) -> bytes:
-  return zlib.crc32(data.data).to_bytes(_CHECKSUM, 'big')

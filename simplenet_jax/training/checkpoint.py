@@ -5,6 +5,7 @@ safetensors file without any device's name: heads are resumed on any number of
 devices, and of processes that share the folder.
 """
 
+import collections
 import dataclasses
 import hashlib
 import shutil
@@ -76,7 +77,6 @@ class Checkpoints:
   """The last two checkpoints of each head; several threads can use it."""
 
   def __init__(self, folder: Path):
-    """Notes the folder; it is made with the first save."""
     self._folder = folder.absolute()
     own = jax.process_index()
     self._saver = ocp.Checkpointer(
@@ -148,10 +148,6 @@ class Checkpoints:
       self._tidy(job, [step])
     return step
 
-  def close(self) -> None:
-    """Ends orbax."""
-    self._saver.close()
-
   def _path(self, job: Job) -> Path:
     return self._folder / job.category / f'seed-{job.seed}'
 
@@ -172,11 +168,10 @@ class Checkpoints:
 def _restored(
   arrays: State, job: Job, rank: Rank | None
 ) -> tuple[HeadProgress, State]:
-  groups: dict[str, State] = {'scores': {}, 'state': {}, 'head': {}}
+  groups = collections.defaultdict[str, State](dict)
   for name, array in arrays.items():
     group, _, key = name.partition('/')
-    if key:
-      groups[group][key] = array
+    groups[group][key] = array
   progress = HeadProgress(job, rank)
   progress.add_metrics(arrays['metrics'])
   for epoch in sorted(map(int, groups['scores'])):

@@ -74,19 +74,18 @@ def shuffled(job: Job, epoch: int) -> np.ndarray:
   return order.astype(np.int32)
 
 
-def rates(
-  job: Job, first: int, count: int, *, schedule: str, warmup: float
-) -> np.ndarray:
+def rates(config: Config, job: Job, first: int, count: int) -> np.ndarray:
   """Returns factors of the learning rates, float32 `[count]` in (0, 1].
 
   In a share `warmup` of the steps they rise linearly from near zero. Then they
   are `constant`, or fall as a `cosine` to zero after the last step (Loshchilov
   and Hutter, "SGDR", 2017, equation 5, without restarts).
   """
+  train = config.train
   number = np.arange(first, first + count, dtype=np.float64)
-  rising = warmup * job.steps
+  rising = train.warmup * job.steps
   factors = np.minimum(1.0, (number + 1) / max(rising, 1.0))
-  if schedule == 'cosine':
+  if train.schedule == 'cosine':
     passed = np.maximum(0.0, number - rising) / (job.steps - rising)
     factors *= (1 + np.cos(np.pi * passed)) / 2
   return factors.astype(np.float32)

@@ -13,11 +13,9 @@ import numpy as np
 from simplenet_jax.config import Config
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models.weights import Weights
-from simplenet_jax.training import bank
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.job import Job, assign, step_operations, widest
 from simplenet_jax.training.progress import HeadProgress, Rank
-from simplenet_jax.training.step import Recipe
 
 # Matrix products of a step below which an accelerator waits for its host; more
 # heads side by side then cost little.
@@ -32,12 +30,10 @@ class RunInputs:
   """What all devices of this process have in common."""
 
   config: Config
-  extractor: bank.Extractor
   weights: Weights  # The backbone's.
-  recipe: Recipe
   workdir: Path  # Features that fit into no memory go there.
   rank: Callable[[str], Rank | None]  # By category, for `HeadProgress`.
-  checkpoints: Checkpoints | None  # None to save nothing.
+  checkpoints: Checkpoints
   # Called with a category's name, how many of its images are through the
   # backbone, and their number.
   on_batch: Callable[[str, int, int], None]

@@ -5,7 +5,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,9 +13,6 @@ import numpy as np
 from simplenet_jax.console import Board
 from simplenet_jax.training.job import Job
 from simplenet_jax.training.step import METRICS, HeadState, Tree
-
-if TYPE_CHECKING:
-  import tensorboardX
 
 _LEARNED_LOSS = 0.95  # Of guessing's; what lies below has learned something.
 _LEARNED_SHARE = 0.05  # Of patches beyond their margin, of one kind at least.
@@ -140,13 +137,11 @@ class Watch:
     self._seeds = collections.Counter(job.category for job in jobs)
     # Heads by category and seed.
     self._seen = collections.defaultdict[str, dict[int, HeadProgress]](dict)
-    self._writers: dict[Job, tensorboardX.SummaryWriter] = {}
+    self._writers: dict[Job, Any] = {}  # TensorBoard's.
     self._written = collections.Counter[Job]()  # Epochs.
 
-  def __enter__(self) -> 'Watch':
-    return self
-
-  def __exit__(self, *_: object) -> None:
+  def close(self) -> None:
+    """Closes TensorBoard's files."""
     for writer in self._writers.values():
       writer.close()
 

@@ -12,8 +12,10 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +28,7 @@ import numpy as np
 from simplenet_jax import environment
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.loading import Batches, batches, processors
+from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.layout import DeviceTask, RunInputs
 
@@ -53,7 +56,7 @@ class Features:
   # streamed, a window for each of the heads that may read at a time.
   taken: np.ndarray
   levels: Levels | None = None  # On the host, where they are streamed.
-  limit: int | None = None  # Images in a window; None for all.
+  limit: int = sys.maxsize  # Images in a window; there is none for all.
   spread: float = 1.0  # The unit of relative noise, see `bank.spread`.
 
 
@@ -70,7 +73,6 @@ class FeatureStore:
   """The features of the categories that train on one device."""
 
   def __init__(self, run: RunInputs, task: DeviceTask):
-    """Prepares to open a task's categories in the order of their use."""
     self._run, self._task = run, task
     # [rows, h, w, channels] each. Every write replaces them (the old ones are
     # donated), so they must be read anew each time.
@@ -96,13 +98,7 @@ class FeatureStore:
     return min(self._waiting[name].images, self._task.rows) <= len(self._free)
 
   def open(self, name: str) -> Features:
-    """Returns the features of a category for which `can_open` holds.
-
-    Raises:
-      ValueError: If an image cannot be decoded, or noise cannot follow them.
-      OSError: If one cannot be read, or the file of features not written.
-      Interrupted: If the run is to stop.
-    """
+    """Returns the features of a category for which `can_open` holds."""
     if name not in self._open:
       self._load(self._waiting.pop(name))
       self._decode_ahead()
@@ -123,7 +119,7 @@ class FeatureStore:
     self, features: Features, lane: int, images: np.ndarray
   ) -> np.ndarray:
     """Returns the rows of images; streamed ones go to the lane's window."""
-    if features.levels is None or features.limit is None:
+    if features.levels is None:
       return features.taken[images]
     wanted, places = np.unique(images, return_inverse=True)
     start = lane * features.limit
@@ -150,18 +146,15 @@ class FeatureStore:
   def _load(self, inputs: Inputs) -> None:
     count = min(inputs.images, self._task.rows)
     levels = self._from_cache(self._cache, inputs) if self._cache else None
-    if count < inputs.images:
-      levels = levels or self._on_host(inputs)
-    taken, self._free = self._free[:count], self._free[count:]
-    features = Features(np.array(taken, np.int32))
-    self._open[inputs.name] = features
+    features = Features(np.array(self._free[:count], np.int32))
+    if streamed := count < inputs.images:
+      features.levels = levels or self._on_host(inputs)
+      features.limit = self._task.rows // self._task.lanes
+    self._free, self._open[inputs.name] = self._free[count:], features
     try:
-      if count < inputs.images:
-        features.levels = levels
-        features.limit = self._task.rows // self._task.lanes
-      elif levels:
+      if levels and not streamed:
         self._write(levels, np.arange(count), features.taken)
-      else:
+      elif not streamed:
         self._extract(
           inputs, lambda part, found: self._put(found, features.taken[part])
         )
@@ -173,7 +166,7 @@ class FeatureStore:
 
   def _spread(self, features: Features, images: int) -> float:
     """Measures how wide the features of the first images spread."""
-    moments, size = [], min(BLOCK, features.limit or BLOCK)
+    moments, size = [], min(BLOCK, features.limit)
     for start in range(0, images, size):
       some = np.arange(start, min(start + size, images))
       rows = bank.padded(self.rows(features, 0, some), BLOCK)
@@ -186,7 +179,7 @@ class FeatureStore:
   ) -> Levels | None:
     """Returns features from the cache, which is filled where it lacks them."""
     key, kind = self._key(inputs), layout.row_type(self._task.shapes)
-    found = cache.read(key, kind, inputs.images)
+    found = cache.read(key, kind)
     if found is not None:
       self._run.on_batch(inputs.name, inputs.images, inputs.images)
       return _levels(found)
@@ -194,6 +187,7 @@ class FeatureStore:
       return None if empty is None else self._fill(inputs, empty)
 
   def _key(self, inputs: Inputs) -> str:
+    """Returns a digest of a category's images and of what makes features."""
     if inputs.name not in self._keys:
       config, versions = self._run.config, environment.versions()
       backbone = config.backbone.to_dict() | {'weights': ''}  # A mere name.
@@ -202,8 +196,14 @@ class FeatureStore:
         *(config.bank.dtype, config.data.bits, self._task.device.device_kind),
         *(versions[name] for name in _PACKAGES),
       ]
-      described = json.dumps(made_by, sort_keys=True)
-      self._keys[inputs.name] = bank.cache_key(inputs, described)
+      digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode())
+      test = [sample.path for sample in inputs.category.test]
+      files = [*inputs.category.train, *test]
+      frames = [*inputs.train, *inputs.test]
+      for file, frame in zip(files, frames, strict=True):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f'{content} {frame}\n'.encode())
+      self._keys[inputs.name] = digest.hexdigest()
     return self._keys[inputs.name]
 
   def _on_host(self, inputs: Inputs) -> Levels:
@@ -239,7 +239,8 @@ class FeatureStore:
     """Calls `keep` with the images and the features, padded, of each batch."""
     # The device always has the next batch to do before one is handed out.
     run, under_way = self._run, collections.deque()
-    size = run.config.backbone.batch_size
+    size, dtype = run.config.backbone.batch_size, run.config.bank.dtype
+    network = FeatureNetwork.of(run.config)
 
     def hand_out() -> None:
       part, found = under_way.popleft()
@@ -253,7 +254,7 @@ class FeatureStore:
         if run.stop.is_set():
           raise Interrupted
         batch = bank.padded(pixels, size)
-        found = bank.extract(run.extractor, self._weights, batch)
+        found = bank.extract(network, self._weights, batch, dtype)
         under_way.append((slice(start, start + len(pixels)), found))
         if len(under_way) > 1:
           hand_out()
@@ -267,7 +268,7 @@ class FeatureStore:
       return
     # An image that cannot be read is told when its category is opened.
     with contextlib.suppress(OSError, ValueError):
-      if not (self._cache and self._cache.has(self._key(inputs))):
+      if not (self._cache and self._cache.find(self._key(inputs))):
         self._decoders[inputs.name] = self._decoder(inputs)
 
   def _decoder(self, inputs: Inputs) -> Batches:

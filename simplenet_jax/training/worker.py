@@ -16,6 +16,7 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax.console import first_line
+from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.training import bank, lanes, step
 from simplenet_jax.training.job import Job, batches, rates, scoring_period
 from simplenet_jax.training.layout import DeviceTask, RunInputs
@@ -48,14 +49,15 @@ class ActiveHead:
   def most_steps(self) -> int:
     """Steps that its evaluations and streamed images allow in one chunk."""
     to_evaluation = self.period - self.step % self.period
-    limit = self.features.limit or self.job.batch_size * STEPS
     to_end = self.job.steps - self.step
-    return min(to_evaluation, to_end, limit // self.job.batch_size)
+    in_window = self.features.limit // self.job.batch_size
+    return min(to_evaluation, to_end, in_window)
 
 
 # What will come of a chunk of steps for one head: scores of the test images if
-# an evaluation was due, its state if it is to be saved, its weights if it ends.
-Outcome = tuple[ActiveHead, list[jax.Array], HeadState | None, Tree | None]
+# an evaluation was due, and what is to be saved: its weights if it ends, else
+# its state if that is due.
+Outcome = tuple[ActiveHead, list[jax.Array], HeadState | Tree | None]
 Chunk = tuple[int, jax.Array, list[Outcome]]  # The first are its steps.
 
 
@@ -63,13 +65,11 @@ class DeviceLoop:
   """Trains the heads of one device; calls `emit` with each that ended."""
 
   def __init__(
-    self,
-    run: RunInputs,
-    task: DeviceTask,
-    emit: Callable[[HeadProgress], None],
+    self, run: RunInputs, task: DeviceTask, emit: Callable[[HeadProgress], None]
   ):
-    """Prepares to train a task's heads."""
     self._run, self._emit = run, emit
+    offsets = FeatureNetwork.of(run.config).level_offsets
+    self._recipe = step.make_recipe(run.config, offsets)
     self._store = FeatureStore(run, task)
     self._queue = list(task.jobs)
     self._tests = {one.name: len(one.test) for one in task.categories}
@@ -119,9 +119,12 @@ class DeviceLoop:
         'heads under way could not be saved (%s)', first_line(error)
       )
 
-  def _save(self, progress: HeadProgress, state: HeadState | None) -> None:
-    if self._run.checkpoints and progress.step:
-      self._run.checkpoints.save(progress, flat(state) if state else None)
+  def _save(self, progress: HeadProgress, state: HeadState | Tree) -> None:
+    if progress.finished:
+      progress.head = flat(state)
+      self._run.checkpoints.save(progress)
+    elif progress.step:
+      self._run.checkpoints.save(progress, flat(state))
 
   def _active(self) -> list[ActiveHead]:
     return [head for head in self._lanes if head]
@@ -131,7 +134,7 @@ class DeviceLoop:
 
   def _fresh(self, job: Job) -> HeadState:
     key = step.head_key(job.seed, job.category)
-    return step.init_head(self._run.recipe, key)
+    return step.init_head(self._recipe, key)
 
   def _fill_lanes(self) -> None:
     for lane, head in enumerate(self._lanes):
@@ -146,10 +149,7 @@ class DeviceLoop:
     run, name = self._run, job.category
     try:
       features = self._store.open(name)
-      saved = None
-      if run.checkpoints:
-        saved = run.checkpoints.load(job, run.rank(name))
-      if saved:
+      if saved := run.checkpoints.load(job, run.rank(name)):
         progress, state = saved[0], unflat(saved[1], self._shapes)
       else:
         progress, state = HeadProgress(job, run.rank(name)), self._fresh(job)
@@ -178,11 +178,7 @@ class DeviceLoop:
     count = min(self._chunk, STEPS, *(head.most_steps for head in heads))
     inputs = self._inputs(heads, count)  # Can write to the bank.
     self._states, metrics = lanes.advance(
-      self._run.recipe,
-      self._states,
-      self._store.levels,
-      inputs,
-      jnp.int32(count),
+      self._recipe, self._states, self._store.levels, inputs, jnp.int32(count)
     )
     # One at a time: the device has enough to do while a single head is written.
     due, now = min(heads, key=lambda head: head.saved), time.monotonic()
@@ -195,12 +191,13 @@ class DeviceLoop:
       ends = head.step == head.job.steps
       scored = ends or head.step % head.period == 0
       scores = self._score(head) if scored else []
-      state = self._take(head) if ends or (save and head is due) else None
-      if ends and state:
-        outcomes.append((head, scores, None, state.weights_to_score))
+      saved = None
+      if ends:
+        saved = self._take(head).weights_to_score
         self._leave(head)
-      else:
-        outcomes.append((head, scores, state, None))
+      elif save and head is due:
+        saved = self._take(head)
+      outcomes.append((head, scores, saved))
     for leaf in jax.tree.leaves((metrics, [one[1:] for one in outcomes])):
       leaf.copy_to_host_async()
     return count, metrics, outcomes
@@ -209,8 +206,8 @@ class DeviceLoop:
     self, heads: Sequence[ActiveHead], count: int
   ) -> lanes.StepInputs:
     """Returns what the lanes do next; streamed images are copied."""
-    width, train = len(self._lanes), self._run.config.train
-    shape = (width, STEPS, train.batch_size)
+    width = len(self._lanes)
+    shape = (width, STEPS, self._run.config.train.batch_size)
     # A lane without a head trains what nobody reads, on whatever there is.
     rows, valid = np.zeros(shape, np.int32), np.ones(shape, np.float32)
     keys, first = np.zeros((width, 2), np.uint32), np.zeros(width, np.int32)
@@ -221,27 +218,20 @@ class DeviceLoop:
       images, valid[lane, :count] = batches(head.job, begun, count)
       rows[lane, :count] = self._store.rows(head.features, lane, images)
       keys[lane], first[lane], sigma[lane] = head.key, begun, head.sigma
-      rate[lane, :count] = rates(
-        head.job, begun, count, schedule=train.schedule, warmup=train.warmup
-      )
+      rate[lane, :count] = rates(self._run.config, head.job, begun, count)
     found = (rows, valid, keys, first, sigma, rate)
     return lanes.StepInputs(*map(jnp.asarray, found))
 
   def _score(self, head: ActiveHead) -> list[jax.Array]:
     """Scores the test images, a few at a time."""
-    train, scores = head.job.images, []
+    train, scores, lane = head.job.images, [], jnp.int32(head.lane)
     end = train + self._tests[head.job.category]
-    size = min(lanes.SCORED, head.features.limit or lanes.SCORED)
+    size = min(lanes.SCORED, head.features.limit)
     for start in range(train, end, size):
       images = np.arange(start, min(start + size, end))
       rows = self._store.rows(head.features, head.lane, images)
-      found = lanes.score(
-        self._run.recipe,
-        self._states,
-        jnp.int32(head.lane),
-        self._store.levels,
-        jnp.asarray(bank.padded(rows, lanes.SCORED)),
-      )
+      rows, levels = bank.padded(rows, lanes.SCORED), self._store.levels
+      found = lanes.score(self._recipe, self._states, lane, levels, rows)
       scores.append(found[: len(images)])
     return scores
 
@@ -265,19 +255,17 @@ class DeviceLoop:
     self._chunk = max(1, min(int(_SECONDS / per_step), 2 * self._chunk))
     # All heads' metrics first: an error while one is saved leaves the others
     # whole, and they can be saved.
-    for head, scores, _, _ in outcomes:
+    for head, scores, _ in outcomes:
       if not head.progress.error:
         self._add(head, values[head.lane, :count].T, scores)
-    for head, _, state, weights in outcomes:
+    for head, _, saved in outcomes:
       progress = head.progress
       if progress.error:
         continue
-      if state:
-        self._save(progress, state)
+      if saved:
+        self._save(progress, saved)
       self._run.on_steps(progress)
-      if weights:
-        progress.head = flat(weights)
-        self._save(progress, None)
+      if progress.finished:
         self._emit(progress)
 
   def _add(

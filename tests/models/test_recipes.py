@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simplenet_jax.config import from_protocol
 from simplenet_jax.models import resnet, simplenet, weights
 from simplenet_jax.models.weights import UNKNOWN, V1, V2
 from tests.models import fabricated
@@ -35,15 +36,22 @@ def made(recipe):
   return weights.Weights({}, Path('a.pth'), '0' * 64, 'a.pth', recipe)
 
 
-def misfit(recipe=UNKNOWN, wider=1.0, sigma=0.015, architecture='resnet50'):
+def misfit(
+  recipe=UNKNOWN,
+  wider=1.0,
+  sigma=0.015,
+  architecture='resnet50',
+  noise='absolute',
+):
   """What is said where features spread so many times as wide as V1's."""
   rng = np.random.default_rng(0)
   levels = [
     rng.normal(0, wider * spread, (2, 20, 20, 64)) for spread in (0.2, 0.14)
   ]
-  return weights.misfit(
-    made(recipe), architecture, (2, 3), sigma, lambda: levels
-  )
+  config = from_protocol()
+  config.backbone.name = architecture
+  config.train.sigma, config.train.noise = sigma, noise
+  return weights.misfit(config, made(recipe), lambda: levels)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +62,7 @@ def misfit(recipe=UNKNOWN, wider=1.0, sigma=0.015, architecture='resnet50'):
     {'wider': 1.8},
     {'sigma': 0.1},  # The user's choice, for features like V1's.
     {'wider': 2.5, 'sigma': 0.04},
-    {'wider': 9, 'sigma': None},
+    {'wider': 9, 'noise': 'relative'},
     {'wider': 9, 'architecture': 'demo_resnet'},
   ],
 )
@@ -81,9 +89,11 @@ def test_real_and_random_weights_are_told_apart(shared, category):
   pixels = np.stack([np.asarray(image)[56:280, 56:280] for image in opened])
 
   def said(name, state):
-    network = simplenet.FeatureNetwork(name, (2, 3), 'zeros', 3, 1536, 1536)
+    config = from_protocol()
+    config.backbone.name = name
+    network = simplenet.FeatureNetwork.of(config)
     found = simplenet.features(network, state, pixels)
-    return weights.misfit(made(UNKNOWN), name, (2, 3), 0.015, lambda: found)
+    return weights.misfit(config, made(UNKNOWN), lambda: found)
 
   for name, told in (('resnet18', False), ('resnet50', True)):
     path = shared(f'weights/{name}.safetensors')

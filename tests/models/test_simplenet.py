@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from simplenet_jax.models import channels_first, simplenet
-from simplenet_jax.training import bank, progress, step
+from simplenet_jax.training import progress, step
 from tests.detection import detectors
 from tests.detection.detectors import assert_range
 
@@ -31,9 +31,9 @@ def pixels():
 def by_trainer(adaptor, count, padding):
   """Returns maps and scores of trained heads, each on its own, averaged."""
   config = detectors.make_config(adaptor=adaptor, padding=padding)
-  extractor = bank.make_extractor(config)
-  levels = bank.extract(extractor, detectors.backbone((2, 3)), pixels())
-  recipe = step.make_recipe(config, extractor.level_offsets)
+  network = simplenet.FeatureNetwork.of(config)
+  levels = simplenet.features(network, detectors.backbone((2, 3)), pixels())
+  recipe = step.make_recipe(config, network.level_offsets)
   fresh = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
   patches = []
   for seed in range(count):
@@ -105,7 +105,9 @@ def test_channels_first_agree_with_the_detector(adaptor, heads, padding):
   made = detectors.make(padding=padding, adaptor=adaptor, heads=heads)
   structure, weights = made.card.network, made.weights
   found = jax.jit(functools.partial(channels_first.detect, structure, weights))
-  maps, scores = jax.jit(simplenet.plain(structure, weights))(pixels())
+  maps, scores = jax.jit(simplenet.detect, static_argnums=0)(
+    structure, weights, pixels()
+  )
   assert np.ptp(scores) > 0.01
   for value, truth in zip(found(pixels()), (maps, scores), strict=True):
     assert value.dtype == np.float32

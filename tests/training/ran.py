@@ -2,13 +2,14 @@
 
 import threading
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
 from simplenet_jax.data import dataset
-from simplenet_jax.training import bank, engine, layout, step, worker
+from simplenet_jax.training import bank, engine, layout, worker
 from simplenet_jax.training.checkpoint import Checkpoints
 
 
@@ -28,14 +29,12 @@ class Ran:
     stops; `stop_after` so many calls of `on_steps` it is told to stop.
     """
     self.categories = dataset.open_categories(config.data).categories
-    extractor = bank.make_extractor(config)
     weights = bank.load_backbone(config)
     self.jobs = layout.make_jobs(config, self.categories)
-    checkpoints = Checkpoints(workdir) if workdir else None
-    saved = []
-    if checkpoints:
-      saved = [checkpoints.load(job, rank) for job in self.jobs]
-      saved = [one[0] for one in saved if one]
+    nothing = mock.Mock(load=lambda *_: None)
+    checkpoints = Checkpoints(workdir) if workdir else nothing
+    saved = [checkpoints.load(job, rank) for job in self.jobs]
+    saved = [one[0] for one in saved if one]
     ended = [head for head in saved if head.finished]
     left = [job for job in self.jobs if job not in {r.job for r in ended}]
     self.resumed = len(saved) - len(ended)
@@ -45,7 +44,7 @@ class Ran:
       self.jobs,
       left,
       self.categories,
-      {size: extractor.shapes(weights.state, size) for size in sizes},
+      {size: bank.shapes(config, weights.state, size) for size in sizes},
     )
     self.steps, stop, calls = {}, threading.Event(), []
 
@@ -58,9 +57,7 @@ class Ran:
 
     run = layout.RunInputs(
       config,
-      extractor,
       weights,
-      step.make_recipe(config, extractor.level_offsets),
       Path(config.data.root).parent,
       rank=lambda name: rank,
       checkpoints=checkpoints,
@@ -76,8 +73,6 @@ class Ran:
         )
       with engine.started(self.schedule, run) as heads:
         self.heads = {head.job: head for head in (*ended, *heads)}
-    if checkpoints:
-      checkpoints.close()
 
   @property
   def tasks(self):

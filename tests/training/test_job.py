@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simplenet_jax.config import from_protocol
 from simplenet_jax.training.job import (
   Job,
   assign,
@@ -88,17 +89,15 @@ RECORDED = [4, 7, 10, 2, 9, 6, 5, 11, 1, 3, 0, 8]
 
 def test_learning_rates_rise_and_fall():
   job = Job('part', 0, images=80, batch_size=8, epochs=10)
-  every = rates(job, 0, 100, schedule='cosine', warmup=0.1)
+  config = from_protocol()
+  assert (rates(config, job, 0, 100) == 1).all()
+  config.train.schedule, config.train.warmup = 'cosine', 0.1
+  every = rates(config, job, 0, 100)
   np.testing.assert_allclose(every[:10], np.arange(1, 11) / 10, rtol=1e-6)
   passed = np.arange(90) / 90
   np.testing.assert_allclose(
     every[10:], (1 + np.cos(np.pi * passed)) / 2, rtol=1e-5
   )
   assert 0 < every[-1] < 1e-3
-  cut = [
-    rates(job, first, 25, schedule='cosine', warmup=0.1)
-    for first in (0, 25, 50, 75)
-  ]
+  cut = [rates(config, job, first, 25) for first in (0, 25, 50, 75)]
   np.testing.assert_array_equal(np.concatenate(cut), every)
-  constant = rates(job, 0, 100, schedule='constant', warmup=0.0)
-  assert (constant == 1).all()

@@ -1,6 +1,7 @@
 """What is known of heads in training, and how people follow them."""
 
 import collections
+import contextlib
 import struct
 
 import numpy as np
@@ -183,7 +184,8 @@ def read_events(folder):
 def test_a_heads_epochs_are_written_for_tensorboard(tmp_path, resumed):
   progress = HeadProgress(JOBS[0])
   progress.add_metrics(make_metrics(resumed))
-  with Watch(console.Board(), JOBS, tmp_path) as watch:
+  watch = Watch(console.Board(), JOBS, tmp_path)
+  with contextlib.closing(watch):
     for steps in (1, 2, 12 - 3 - resumed):
       progress.add_metrics(make_metrics(steps))
       watch.on_steps(progress)

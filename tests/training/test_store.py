@@ -1,5 +1,6 @@
 """Features made by the backbone, kept on the device or streamed to it."""
 
+import functools
 import types
 
 import jax
@@ -10,6 +11,7 @@ from simplenet_jax.config import from_protocol
 from simplenet_jax.data import images
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.models import patches
+from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.store import BLOCK, Features, FeatureStore
 
@@ -80,9 +82,10 @@ def test_features_can_be_halved():
   config, found = from_protocol(), []
   config.backbone.name = 'demo_resnet'
   state = bank.load_backbone(config).state
+  network = FeatureNetwork.of(config)
   pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), np.uint8)
   for config.bank.dtype in ('float32', 'bfloat16'):
-    found.append(bank.extract(bank.make_extractor(config), state, pixels))
+    found.append(bank.extract(network, state, pixels, config.bank.dtype))
   for full, half in zip(*found, strict=True):
     assert half.dtype == jax.numpy.bfloat16
     np.testing.assert_allclose(half.astype('f'), full, rtol=2**-8)
@@ -110,12 +113,12 @@ def golden_case(shared, network):
   return golden, config, np.stack(pixels)
 
 
-def extract(extractor, state, pixels):
+def extract(config, pixels):
   """Returns patch features `[image, patch, 1536]` of the images."""
-  levels = bank.extract(extractor, state, pixels)
-  merged = jax.vmap(lambda x: patches.merge(x, extractor.level_offsets, 1536))(
-    levels
-  )
+  network, state = FeatureNetwork.of(config), bank.load_backbone(config).state
+  levels = bank.extract(network, state, pixels, 'float32')
+  merge = functools.partial(patches.merge, target_dim=1536)
+  merged = jax.vmap(lambda x: merge(x, network.level_offsets))(levels)
   return np.asarray(merged).reshape(len(pixels), -1, 1536)
 
 
@@ -136,8 +139,7 @@ def errors(features, golden):
 )
 def test_features_of_real_images_match_released_code(shared, network, bound):
   golden, config, pixels = golden_case(shared, network)
-  extractor = bank.make_extractor(config)
-  features = extract(extractor, bank.load_backbone(config).state, pixels)
+  features = extract(config, pixels)
   assert (errors(features, golden) <= bound).all()
   for name in ('mean', 'std'):
     found = getattr(features, name)((1, 2))

@@ -3,8 +3,6 @@
 The files carry torchvision's tensor names, as timm's ResNets do. Loading is
 strict: every tensor of the network is filled, and every tensor of the file is
 used or known to belong to a part that is not built.
-
-`simplenet weights --weights=FILE` tells what a file is.
 """
 
 import collections
@@ -17,6 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from simplenet_jax.config import Config
 from simplenet_jax.models import resnet
 from simplenet_jax.models.weights import files
 
@@ -32,15 +31,11 @@ DEFAULT_WEIGHTS = {
 V1 = "torchvision's V1"
 V2 = "torchvision's V2"
 UNKNOWN = 'unknown'
-# How the sha256 of torchvision's files begin.
+# How the sha256 of torchvision's files begin: of resnet50, resnet101 and
+# wide_resnet50_2, and of resnet18, which has no second weights.
 _CHECKSUMS = {
-  'f37072fd': V1,  # resnet18
-  '0676ba61': V1,  # resnet50
-  '63fe2227': V1,  # resnet101
-  '95faca4d': V1,  # wide_resnet50_2
-  '11ad3fa6': V2,  # resnet50
-  'cd907fc2': V2,  # resnet101
-  '9ba9bcbe': V2,  # wide_resnet50_2
+  V1: ('0676ba61', '63fe2227', '95faca4d', 'f37072fd'),
+  V2: ('11ad3fa6', 'cd907fc2', '9ba9bcbe'),
 }
 _TAGS = {'tv_in1k': V1, 'tv2_in1k': V2}  # Of timm's names on the hub.
 
@@ -72,13 +67,8 @@ class Weights:
 def load(
   source: str, architecture: str, levels: Sequence[int], probe: bool = False
 ) -> Weights:
-  """Loads a backbone's weights, see `files.locate`, and folds them.
-
-  Raises:
-    FileNotFoundError: If there is no such file, or it cannot be downloaded.
-    ValueError: If the file cannot be read or does not fit the network.
-  """
-  path = files.locate(source, files.FLAG)
+  """Loads a backbone's weights, see `files.locate`, and folds them."""
+  path = files.locate(source)
   tensors, sha256 = files.read(path)
   check(tensors, architecture, levels, str(path))
   state = resnet.fold(tensors, architecture, levels, probe)
@@ -93,8 +83,9 @@ def identify(
   classes = np.shape(tensors.get('fc.weight', 0))[:1]
   if architecture != 'demo_resnet' and classes not in ((), (1000,)):
     return f'fine-tuned to {classes[0]} classes'
-  if recipe := _CHECKSUMS.get(sha256[:8]):
-    return recipe
+  for recipe, checksums in _CHECKSUMS.items():
+    if sha256.startswith(checksums):
+      return recipe
   if not files.on_hub(source):
     return UNKNOWN
   owner, repository = source.split('/')
@@ -102,69 +93,52 @@ def identify(
   return _TAGS.get(tag, f"{owner}'s {tag or repository}")
 
 
-def recognise(tensors: Tensors) -> list[str]:
-  """Returns the architectures that tensors, whole or not, can belong to."""
-  stem, inner = (
-    np.shape(tensors.get(name, 0))[:1]
-    for name in ('conv1.weight', 'layer1.0.conv1.weight')
-  )
-  blocks = set(re.findall(r'(?m)^layer([123])\.(\d+)\.', '\n'.join(tensors)))
-  bottleneck = any(
-    re.match(r'layer[123]\.\d+\.conv3', name) for name in tensors
-  )
-  depths = [sum(level == str(i) for level, _ in blocks) for i in (1, 2, 3)]
-  if not (blocks or stem):
-    return []
-  return [
-    name
-    for name, spec in resnet.ARCHITECTURES.items()
-    if spec.bottleneck == bottleneck
-    and stem in ((), (spec.width,))
-    and inner in ((), (spec.width * spec.inner_factor,))
-    # A file may end with the last layer that its user needs.
-    and all(n in (0, of) for n, of in zip(depths, spec.depths, strict=True))
-  ]
-
-
 def check(
-  tensors: Tensors,
-  architecture: str,
-  levels: Sequence[int],
-  origin: str = 'the given tensors',
+  tensors: Tensors, architecture: str, levels: Sequence[int], origin: str
 ) -> None:
   """Raises a ValueError that names all that does not fit a network."""
-  actual = recognise(tensors)
-  if actual and architecture not in actual:
-    choice = f'={actual[0]}' if len(actual) == 1 else ''
-    raise ValueError(
-      f'{origin} is a {" or ".join(actual)}, expected {architecture}; set '
-      f'--config.backbone.name{choice} or {files.FLAG}'
-    )
+  found = _mismatches(tensors, architecture, levels)
+  if not found:
+    return
+  for other in resnet.ARCHITECTURES:
+    if not _mismatches(tensors, other, levels):
+      raise ValueError(
+        f'{origin} is a {other}, expected {architecture}; set '
+        f'--config.backbone.name={other} or {files.FLAG}'
+      )
+  told = '; '.join(
+    f'{kind} ({len(names)}): {", ".join(names[:3])}'
+    + (f' and {len(names) - 3} more' if len(names) > 3 else '')
+    for kind, names in found.items()
+  )
+  raise ValueError(
+    f'{origin} does not fit {architecture} with levels {tuple(levels)}, nor '
+    f'another ResNet that is built here: {told}'
+  )
+
+
+def _mismatches(
+  tensors: Tensors, architecture: str, levels: Sequence[int]
+) -> dict[str, list[str]]:
+  """Returns the tensors that do not fit a network, by kinds of problems."""
+  # A file may end with the last level that its user needs, or go on.
+  reached = [int(name[5]) for name in tensors if re.match(r'layer[123]', name)]
   shapes = {}
   for layer, _, (size, _, inputs, outputs) in resnet.layers(
-    architecture, levels
+    architecture, [*levels, *reached]
   ):
     kernel, norm = resnet.torch_names(layer)
     shapes[kernel] = (outputs, inputs, size, size)
     for leaf in resnet.NORM_LEAVES:
       shapes[f'{norm}.{leaf}'] = (outputs,)
   found = collections.defaultdict(list)
-  unbuilt = rf'layer[{max(levels) + 1}-4]\.|fc\.|.*\.num_batches_tracked$'
   for name in sorted(shapes.keys() | tensors.keys()):
+    if re.match(r'layer4\.|fc\.|.*\.num_batches_tracked$', name):
+      continue
     kind, details = _problem(name, tensors.get(name), shapes.get(name))
-    if kind and not (kind == 'unexpected' and re.match(unbuilt, name)):
+    if kind:
       found[kind].append(name + details)
-  if found:
-    hint = '' if actual else ', nor is it another ResNet that is built here'
-    told = '; '.join(
-      f'{kind} ({len(names)}): {", ".join(names[:3])}'
-      + (f' and {len(names) - 3} more' if len(names) > 3 else '')
-      for kind, names in found.items()
-    )
-    raise ValueError(
-      f'{origin} does not fit {architecture} with levels {tuple(levels)}{hint}:'
-      f' {told}'
-    )
+  return found
 
 
 def _problem(
@@ -190,32 +164,27 @@ def _problem(
 
 
 def misfit(
-  weights: Weights,
-  architecture: str,
-  levels: Sequence[int],
-  sigma: float | None,
-  features: Callable[[], Sequence[Any]],
+  config: Config, weights: Weights, features: Callable[[], Sequence[Any]]
 ) -> str:
-  """Says if the method's noise does not fit weights; empty if it does.
-
-  Sigma is None where it follows the features' spread.
-  """
-  first = DEFAULT_WEIGHTS.get(architecture, V1)
+  """Says if the method's noise does not fit weights; empty if it does."""
+  backbone, sigma = config.backbone, config.train.sigma
+  is_relative = config.train.noise == 'relative'  # To the features' spread.
   if weights.other:
-    also = '' if sigma is None else f' and its sigma, {_SIGMA},'
+    also = '' if is_relative else f' and its sigma, {_SIGMA},'
     return (
       f"these weights are {weights.other}; the method's figures{also} belong "
-      f'to {V1} ({first})'
+      f'to {V1} ({DEFAULT_WEIGHTS[backbone.name]})'
     )
   # The demo's backbone has a sigma of its own.
-  known = weights.recipe == V1 or architecture == 'demo_resnet'
-  if known or sigma is None:
+  is_known = weights.recipe == V1 or backbone.name == 'demo_resnet'
+  if is_known or is_relative:
     return ''
   variances = [np.var(np.asarray(x), (0, 1, 2), np.float64) for x in features()]
   spread = np.sqrt(np.concatenate(variances).mean())
   if not 0 < spread < np.inf:
     return 'their features do not vary, or are infinite: not trained weights'
-  wider = spread / np.sqrt(np.mean([_SPREADS[level] ** 2 for level in levels]))
+  usual = [_SPREADS[level] ** 2 for level in backbone.levels]
+  wider = spread / np.sqrt(np.mean(usual))
   fitting = _SIGMA * wider
   if max(wider, 1 / wider) <= _TOLERANCE:
     return ''

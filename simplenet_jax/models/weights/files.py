@@ -24,8 +24,8 @@ _WRAPPERS = ('state_dict', 'model')
 _PREFIXES = ('module.', 'backbone.', 'model.')
 
 
-def locate(source: str, flag: str) -> Path:
-  """Returns the file that `source`, given with `flag`, names.
+def locate(source: str) -> Path:
+  """Returns the file that `source`, a setting, names.
 
   A name on the Hugging Face hub, such as `timm/wide_resnet50_2.tv_in1k`, is
   downloaded once to the cache of `huggingface_hub`, which obeys `HF_ENDPOINT`
@@ -39,11 +39,11 @@ def locate(source: str, flag: str) -> Path:
       raise ValueError(f'{path}: expected a file out of {", ".join(SUFFIXES)}')
     return path
   if path.suffix in SUFFIXES:
-    raise FileNotFoundError(f'{path}: no such file; check {flag}')
+    raise FileNotFoundError(f'{path}: no such file; check {FLAG}')
   if on_hub(source):
-    return _download(source, flag)
+    return _download(source)
   raise ValueError(
-    f'{flag} is {source!r}, found no such file; give a file '
+    f'{FLAG} is {source!r}, found no such file; give a file '
     f'({", ".join(SUFFIXES)}), demo, or a Hugging Face name (owner/name)'
   )
 
@@ -55,7 +55,7 @@ def on_hub(source: str) -> bool:
   return bool(named) and not path.exists() and path.suffix not in SUFFIXES
 
 
-def _download(repository: str, flag: str) -> Path:
+def _download(repository: str) -> Path:
   """Returns a repository's weights, from the cache or the hub's client."""
   try:
     cached = huggingface_hub.try_to_load_from_cache(repository, _ON_HUB)
@@ -77,7 +77,7 @@ def _download(repository: str, flag: str) -> Path:
     raise FileNotFoundError(
       f'{repository}: cannot download {_ON_HUB} from {constants.ENDPOINT} ('
       f'{type(cause).__name__}: {first_line(cause)}); get the file elsewhere '
-      f'and give {flag}=PATH'
+      f'and give {FLAG}=PATH'
     ) from error
 
 
