@@ -30,12 +30,7 @@ from benchmarks import timing
 from benchmarks.short_run import ShortRun
 from simplenet_jax import cli
 
-_COUNT = flags.DEFINE_integer(
-  'count',
-  100,
-  'Kills; a tenth of stops, an eighth of disks, a fifth of damages.',
-  1,
-)
+_COUNT = flags.DEFINE_integer('count', 100, 'Kills; fewer of the others.', 1)
 _SECONDS = flags.DEFINE_float('seconds', 1e9, 'After which none is begun.')
 _ONLY = flags.DEFINE_list('only', [], 'Which kinds; all if not given.')
 

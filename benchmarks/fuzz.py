@@ -26,7 +26,7 @@ from typing import NamedTuple
 from absl import flags
 
 from benchmarks import timing
-from benchmarks.fuzzing import ground, judge, of_files, of_images
+from benchmarks.fuzzing import cases, ground, judge
 from simplenet_jax import cli
 
 _COUNT = flags.DEFINE_integer('count', 10_000, 'Inputs, at least.', 1)
@@ -39,14 +39,14 @@ _AT_ONCE = 2  # Commands.
 
 # Kinds, and how many of them are tried for one of the rarest.
 KINDS = {
-  'trained_on': (of_images.trained_on, 2),
-  'settings': (of_files.settings, 30),
-  'weights': (of_files.weights, 18),
-  'detector': (of_files.detector, 16),
-  'released': (of_files.released, 9),
-  'workdir': (of_files.workdir, 6),
-  'images': (of_images.images, 2),  # Forty inputs each, as names.
-  'names': (of_images.names, 2),
+  'trained_on': (cases.trained_on, 2),
+  'settings': (cases.settings, 30),
+  'weights': (cases.weights, 18),
+  'detector': (cases.detector, 16),
+  'released': (cases.released, 9),
+  'workdir': (cases.workdir, 6),
+  'images': (cases.images, 2),  # Forty inputs each, as names.
+  'names': (cases.names, 2),
 }
 
 

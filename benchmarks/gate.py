@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import flags
 
 from simplenet_jax import cli
@@ -93,32 +94,22 @@ def measure(
     parts = {
       part: results[part] for part in ['categories', 'mean', 'selected_on_test']
     }
-    found = dict(leaves(parts, name))
+    tree = jax.tree_util.tree_flatten_with_path(parts, lambda x: x is None)
+    found = {
+      f'{name}/{jax.tree_util.keystr(path, simple=True, separator="/")}': leaf
+      for path, leaf in tree[0]
+    }
     images = sorted((root / category / 'test').rglob('*.png'))[::5]
     found |= detect(name, workdir / 'detectors' / category, images)
   return found
-
-
-def leaves(tree: Any, name: str):
-  """Yields the numbers of nested mappings and lists with their paths."""
-  if isinstance(tree, dict):
-    for key, value in tree.items():
-      yield from leaves(value, f'{name}/{key}')
-  elif isinstance(tree, list):
-    for number, value in enumerate(tree):
-      yield from leaves(value, f'{name}/{number}')
-  else:
-    yield name, tree
 
 
 def detect(name: str, path: Path, images: list[Path]) -> dict[str, str]:
   """Returns the score and the map's SHA-256 of each image."""
   from simplenet_jax.detector import Detector
 
-  found = {}
-  for image, one in zip(
-    images, Detector.load(path).predict(images), strict=True
-  ):
+  found, predictions = {}, Detector.load(path).predict(images)
+  for image, one in zip(images, predictions, strict=True):
     key = f'{name}/maps/{image.parent.name}/{image.name}'
     digest = hashlib.sha256(one.map.tobytes()).hexdigest()
     found[key] = f'{one.score!r} {digest}'

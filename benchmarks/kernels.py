@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks import timing
 from simplenet_jax import cli
+from simplenet_jax.detection import export
 from simplenet_jax.models import channels_first, resnet, simplenet
 
 LEVELS, DIM, SIZE, ROUNDS = (2, 3), 1536, (288, 288), 7
@@ -42,15 +43,13 @@ def make(name: str) -> tuple[simplenet.Network, dict[str, np.ndarray]]:
 def onnx(function: Any, images: int | str, pixels: np.ndarray) -> Any:
   """Returns a call of an exported function."""
   import jax2onnx
-  import onnxruntime
 
   shape: Any = types.SimpleNamespace(
     shape=(images, *pixels.shape[1:]), dtype=pixels.dtype
   )
   names: Any = {'input_names': ['pixels'], 'output_names': ['a', 'b']}
   model = jax2onnx.to_onnx(function, [shape], opset=21, **names)
-  session = onnxruntime.InferenceSession(model.SerializeToString())
-  return lambda: session.run(None, {'pixels': pixels})
+  return functools.partial(export.run_onnx(model.SerializeToString()), pixels)
 
 
 def measure(name: str) -> dict[str, float]:
@@ -76,7 +75,6 @@ def main() -> None:
   """Measures and writes."""
   cpu = pathlib.Path('/proc/cpuinfo').read_text()
   found = {
-    'cpu': cpu.partition('model name\t: ')[2].partition('\n')[0],
     'avx512': 'avx512f' in cpu,
     'milliseconds': {name: measure(name) for name in ('resnet18', 'resnet50')},
   }

@@ -30,12 +30,8 @@ _WEIGHTS = flags.DEFINE_string(
   'weights', '', "ImageNet's ResNet18: a file, or a name on the hub."
 )
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Number of generated sets.', 1)
-_IMAGES = flags.DEFINE_multi_integer(
-  'images', [6, 12, 24, 48], 'How many good images to train on.'
-)
-_SIDES = flags.DEFINE_multi_integer(
-  'sides', [96, 192, 384], 'Sides of the input, in pixels.'
-)
+_IMAGES = flags.DEFINE_multi_integer('images', [6, 12, 24, 48], 'Good images.')
+_SIDES = flags.DEFINE_multi_integer('sides', [96, 192, 384], 'Of the input.')
 
 _CATEGORY = 'weave'
 _SIDE = 768  # Of the pictures with defects of known size.

@@ -17,10 +17,7 @@ import functools
 import importlib.util
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,16 +25,13 @@ from absl import flags
 
 from benchmarks import random_data, timing
 from simplenet_jax import cli, train
+from simplenet_jax.detection import export
 from simplenet_jax.detector import Detector
 
 _BACKBONE = flags.DEFINE_string('backbone', 'wide_resnet50_2', 'Which ResNet.')
 _PRECISION = timing.define_precision('Of lean and ours.')
-_BATCHES = flags.DEFINE_list(
-  'batches', ['1', '16'], 'Sizes of a batch; for GPUs add 64.'
-)
-_ROUNDS = flags.DEFINE_integer(
-  'rounds', 3, 'Of each size; at least 20 of single images.', 1
-)
+_BATCHES = flags.DEFINE_list('batches', ['1', '16'], 'Sizes; for GPUs add 64.')
+_ROUNDS = flags.DEFINE_integer('rounds', 3, 'At least 20 of single images.', 1)
 _SIDE = flags.DEFINE_integer('side', 288, 'Of an image, in pixels.', 32)
 _ENSEMBLE = 5
 
@@ -54,18 +48,6 @@ def detectors(folder: pathlib.Path) -> dict[int, pathlib.Path]:
     train.train_and_evaluate(config, folder / f'run{heads}')
     [made[heads]] = (folder / f'run{heads}/detectors').glob('*.safetensors')
   return made
-
-
-def onnx(detector: pathlib.Path, folder: pathlib.Path) -> Callable[..., Any]:
-  """Exports a detector; returns a call of ONNX Runtime."""
-  import onnxruntime
-
-  command = [sys.executable, '-m', 'simplenet_jax.export', '--format=onnx']
-  command += [f'--detector={detector}', f'--output={folder}']
-  subprocess.run(command, check=True)  # noqa: S603
-  session = onnxruntime.InferenceSession(folder / 'model.onnx')
-  [name] = [one.name for one in session.get_inputs()]
-  return lambda pixels: session.run(None, {name: pixels})
 
 
 def measure(functions: dict[str, Any], batch: int, rounds: int) -> dict:
@@ -95,14 +77,13 @@ def main() -> None:
     made = detectors(pathlib.Path(folder))
     one, five = (Detector.load(p, precision=precision) for p in made.values())
     released = torch_simplenet.Released(name, side).to(device)
-    functions = {
+    functions: dict[str, Any] = {
       'released PyTorch': released.predict,
       'ours': one.infer,
       f'ours, ensemble of {_ENSEMBLE}': five.infer,
     }
     if device == 'cpu' and importlib.util.find_spec('jax2onnx'):
-      exported = onnx(made[1], pathlib.Path(folder) / 'onnx')
-      functions['ours, ONNX Runtime'] = exported
+      functions['ours, ONNX Runtime'] = export.run_onnx(export.to_onnx(one))
     for size in map(int, _BATCHES.value):
       # Compiled anew for each size of a batch.
       torch.compiler.reset()

@@ -3,8 +3,8 @@
 Times do not depend on what weights and pixels are.
 """
 
-import pathlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ MVTEC = {
 
 
 def make_config(
-  folder: pathlib.Path,
+  folder: Path,
   sizes: Mapping[str, Sequence[int]],
   backbone: str,
   precision: str,
@@ -52,9 +52,7 @@ def make_config(
   return config
 
 
-def write_images(
-  root: pathlib.Path, sizes: Mapping[str, Sequence[int]]
-) -> None:
+def write_images(root: Path, sizes: Mapping[str, Sequence[int]]) -> None:
   """Writes smooth noise as PNG files, in MVTec AD's layout."""
   rng = np.random.default_rng(0)
   mask = np.zeros((SIDE, SIDE), np.uint8)

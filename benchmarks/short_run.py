@@ -1,6 +1,5 @@
 """A run of seconds, as a process of its own, and what it leaves."""
 
-import hashlib
 import json
 import os
 import pathlib
@@ -12,9 +11,11 @@ from typing import Any
 
 import safetensors
 from PIL import Image
+from safetensors.numpy import load_file
 
 from benchmarks.fuzzing import ground
 from simplenet_jax import demo
+from simplenet_jax.detection import file as detectors
 
 
 class ShortRun:
@@ -101,7 +102,8 @@ class ShortRun:
       if path.suffix == '.csv' and path.parent.name == 'curves':
         found[name] = path.read_text()
       elif path.suffix == '.safetensors':
-        found[name] = _digest(path)
+        # Whatever the order of the arrays in it.
+        found[name] = detectors.digest('', load_file(path))
     return {**found, 'page': (workdir / 'report.html').exists()}
 
   def differing(self, work: str) -> list[str]:
@@ -132,7 +134,7 @@ def _readable(path: pathlib.Path) -> bool:
         with Image.open(path) as image:
           image.load()
       case '.safetensors':
-        _digest(path)
+        load_file(path)
       case '.csv':
         return len({line.count(',') for line in path.open()}) == 1
       case '.html' | '.md':
@@ -140,12 +142,3 @@ def _readable(path: pathlib.Path) -> bool:
   except (OSError, ValueError, SyntaxError, safetensors.SafetensorError):
     return False
   return True  # TensorBoard's files grow line by line.
-
-
-def _digest(path: pathlib.Path) -> str:
-  """Returns a digest of a file's arrays, whatever their order in it."""
-  digest = hashlib.sha256()
-  with safetensors.safe_open(path, 'np') as file:
-    for name in sorted(file.keys()):
-      digest.update(name.encode() + file.get_tensor(name).tobytes())
-  return digest.hexdigest()

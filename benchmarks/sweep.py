@@ -35,9 +35,7 @@ def make_config(folder: pathlib.Path, epochs: int) -> Config:
   base.train.epochs, base.seeds = epochs, tuple(range(_SEEDS))
   base.engine.lanes = 1
   variants = {f'{sigma:g}': {'train.sigma': sigma} for sigma in _SIGMAS}
-  return settings.sweep(
-    'sigma', 'Noise', base, variants, view='line', axis='train.sigma'
-  )
+  return settings.sweep('sigma', 'Noise', base, variants, 'line', 'train.sigma')
 
 
 def main() -> None:
@@ -58,9 +56,8 @@ def main() -> None:
     whole = timing.seconds_of(experiment.run, sweep, folder / 'sweep')
   short, long = (statistics.median(seconds) for seconds in runs.values())
   alone = len(_SIGMAS) * (long - short)
-  on_cpu = jax.default_backend() == 'cpu'
   timing.write(
-    'sweep' if on_cpu else 'sweep_gpu',
+    'sweep' if jax.default_backend() == 'cpu' else 'sweep_gpu',
     {
       'what': 'a sweep from files to table and figure, against the training '
       'of its heads alone; compiled before',

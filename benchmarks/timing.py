@@ -13,10 +13,10 @@ from absl import flags
 
 from simplenet_jax import environment
 from simplenet_jax.evaluation import results
+from simplenet_jax.fields import PRECISIONS
 
 flags.disclaim_key_flags()  # They belong to the benchmark that defines them.
 
-_PRECISIONS = ['float32', 'tensorfloat32', 'bfloat16']
 RESULTS = pathlib.Path(__file__).parent / 'results'
 
 
@@ -38,7 +38,7 @@ def in_turns(
 
 def define_precision(of: str) -> flags.FlagHolder[str]:
   """Defines --precision."""
-  return flags.DEFINE_enum('precision', 'float32', _PRECISIONS, of)
+  return flags.DEFINE_enum('precision', 'float32', PRECISIONS, of)
 
 
 def seconds_of(function: Callable[..., object], *arguments: object) -> float:

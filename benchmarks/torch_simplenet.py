@@ -171,13 +171,11 @@ class Lean(nn.Module):
     """Maps pixels uint8 `[batch, side, side, 3]` to maps and scores."""
     x = (pixels.movedim(-1, 1).float() / 255 - self.mean) / self.std
     x = x.to(self.head.first.weight.dtype, memory_format=torch.channels_last)
-    levels = []
-    for level, kernel in zip(
-      self.features.levels(x), self.kernels, strict=True
-    ):
+    pooled, levels = [], self.features.levels(x)
+    for level, kernel in zip(levels, self.kernels, strict=True):
       groups = level.shape[1] // kernel.shape[1]
-      levels.append(functional.conv2d(level, kernel, padding=1, groups=groups))
-    fine, coarse = levels
+      pooled.append(functional.conv2d(level, kernel, padding=1, groups=groups))
+    fine, coarse = pooled
     grid = fine.shape[2:]
     rows = torch.cat([fine, _resize(coarse, grid)], 1)
     rows = rows.movedim(1, -1).flatten(0, 2)
@@ -199,11 +197,8 @@ def _pooling(channels: int) -> torch.Tensor:
   """
   groups = int(np.gcd(channels, DIM // 2))
   inputs, rows = channels // groups, DIM // 2 // groups
-  if 9 * inputs % rows:
-    raise ValueError('the lean PyTorch is written for wider backbones')
-  kernel = torch.eye(rows).repeat_interleave(9 * inputs // rows, 1)
-  kernel = kernel / kernel.sum(1, keepdim=True)
-  return kernel.reshape(rows, inputs, 3, 3).repeat(groups, 1, 1, 1)
+  kernel = functional.adaptive_avg_pool1d(torch.eye(9 * inputs)[None], rows)
+  return kernel[0].T.reshape(rows, inputs, 3, 3).repeat(groups, 1, 1, 1)
 
 
 def _resize(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

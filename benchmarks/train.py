@@ -66,12 +66,10 @@ def compare(
 
   from benchmarks import torch_simplenet
 
-  count, backbone = _IMAGES.value, _BACKBONE.value
+  count, backbone, precision = _IMAGES.value, _BACKBONE.value, _PRECISION.value
   folder.mkdir()
   sizes = {'part': (count, 1, 1)}
-  config = random_data.make_config(
-    folder, sizes, backbone, _PRECISION.value, side
-  )
+  config = random_data.make_config(folder, sizes, backbone, precision, side)
   config.train.batch_size = batch
   files = sorted((folder / 'data/part/train/good').iterdir())
   starts = range(0, count, batch)
@@ -157,9 +155,8 @@ def whole_data_set(folder: pathlib.Path) -> None:
     name: [max(2, round(count * _SHARE.value)) for count in counts]
     for name, counts in random_data.MVTEC.items()
   }
-  config = random_data.make_config(
-    folder, sizes, _BACKBONE.value, _PRECISION.value, _CROP.value
-  )
+  backbone, precision, side = _BACKBONE.value, _PRECISION.value, _CROP.value
+  config = random_data.make_config(folder, sizes, backbone, precision, side)
   config.seeds = tuple(range(_SEEDS.value))
   start = time.perf_counter()
   table = train.train_and_evaluate(config, folder / 'work')
@@ -167,12 +164,12 @@ def whole_data_set(folder: pathlib.Path) -> None:
     'what': 'PNG files of 1024 x 1024 to the table, with compilation',
     'seconds': time.perf_counter() - start,
     'seconds_by_phase': table['wall_seconds'],
-    'backbone': _BACKBONE.value,
-    'precision': _PRECISION.value,
+    'backbone': backbone,
+    'precision': precision,
     'seeds': _SEEDS.value,
     'epochs': config.train.epochs,
     'share_of_images': _SHARE.value,
-    'side': _CROP.value,
+    'side': side,
     'device': environment.device(),
     'jax': jax.__version__,
   }

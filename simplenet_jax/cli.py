@@ -16,15 +16,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from ml_collections.config_flags import tuple_parser
 
-from simplenet_jax import environment
-from simplenet_jax.config import (
-  Config,
-  check_fields,
-  flatten,
-  from_protocol,
-  load_config,
-  suggestion,
-)
+from simplenet_jax import config, environment
 from simplenet_jax.console import Stopped
 from simplenet_jax.fields import PRECISIONS
 
@@ -187,8 +179,8 @@ def parse(argv: Sequence[str]) -> list[str]:
   _arguments[:] = flags.FLAGS.read_flags_from_files(argv, force_gnu=False)
   left = flags.FLAGS(_arguments)
   if 'config' in flags.FLAGS and flags.FLAGS['config'].present:
-    config: Config = flags.FLAGS['config'].value
-    data = (config.base if 'variants' in config else config).data
+    given: config.Config = flags.FLAGS['config'].value
+    data = (given.base if 'variants' in given else given).data
     # Names that look like numbers were read as such.
     data.categories = tuple(
       str(name) if type(name) is int else name for name in data.categories
@@ -216,8 +208,8 @@ class ConfigFile(flags.ArgumentParser):
 
   def __init__(self, of_sweep: bool):
     super().__init__()
-    self.model, self.of_sweep = from_protocol(), of_sweep
-    self.fields = list(flatten(self.model))
+    self.model, self.of_sweep = config.from_protocol(), of_sweep
+    self.fields = list(config.flatten(self.model))
     if of_sweep:
       from simplenet_jax.sweeps import settings
 
@@ -226,14 +218,14 @@ class ConfigFile(flags.ArgumentParser):
       of_run = [f'base.{field}' for field in self.fields]
       self.fields = [*of_run, 'only', 'view', *own]
 
-  def parse(self, argument: str) -> Config:
+  def parse(self, argument: str) -> config.Config:
     """Returns the settings, checked as far as they are known yet."""
-    config = load_config(argument)
-    if ('variants' in config) != self.of_sweep:
+    found = config.load_config(argument)
+    if ('variants' in found) != self.of_sweep:
       kinds = ('one run', 'train'), ('a sweep', 'sweep')
-      kind, command = kinds['variants' in config]
+      kind, command = kinds['variants' in found]
       raise ValueError(f'this is the config of {kind}: simplenet {command}')
-    check_fields(config, self.model)
+    config.check_fields(found, self.model)
     for match in filter(None, map(_OVERRIDE.match, _arguments)):
       path = match[1]
       if below := [one for one in self.fields if one.startswith(f'{path}.')]:
@@ -242,9 +234,9 @@ class ConfigFile(flags.ArgumentParser):
           f'--config.{below[0]}=...'
         )
       if path not in self.fields:
-        meant = suggestion(path, self.fields)
+        meant = config.suggestion(path, self.fields)
         raise ValueError(f'there is no --config.{path}{meant}')
-    return config.lock()
+    return found.lock()
 
 
 class _Items(tuple_parser.TupleParser):
@@ -257,12 +249,9 @@ class _Items(tuple_parser.TupleParser):
   def parse(self, argument: Any) -> tuple[Any, ...]:
     if not isinstance(argument, str) or argument.startswith(tuple('([\'"')):
       return super().parse(argument)  # As Python writes them.
-    texts = [text.strip() for text in argument.split(',')]
-    return tuple(
-      int(text) if re.fullmatch('0|-?[1-9][0-9]{0,18}', text) else text
-      for text in texts
-      if text
-    )
+    texts = filter(None, map(str.strip, argument.split(',')))
+    whole = re.compile('0|-?[1-9][0-9]{0,18}')
+    return tuple(int(one) if whole.fullmatch(one) else one for one in texts)
 
 
 def define_config(

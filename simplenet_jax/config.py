@@ -15,7 +15,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from simplenet_jax.fields import FIELDS, TYPES
-from simplenet_jax.files import read_json
+from simplenet_jax.files import naming, read_json
 
 # A ConfigDict. Its fields are known at run time only; `check_config` checks.
 Config = Any
@@ -161,11 +161,9 @@ def load_config(argument: str) -> Config:
 
 def _load_run(path: Path) -> Config:
   """Returns the settings of the run that left a `run.json`."""
-  config = from_protocol()
-  try:
-    stored = flatten(read_json(path)['config'])
-  except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise ValueError(f'{path}: not as a run leaves it ({error!r})') from None
+  config, remedy = from_protocol(), "give another run's directory"
+  with naming(path, remedy):
+    stored = flatten(read_json(path, remedy)['config'])
   for field in flatten(config).keys() & stored.keys():
     value = stored[field]
     value = tuple(value) if isinstance(value, list) else value
@@ -250,19 +248,18 @@ def crop_caution(config: Config) -> str:
 
   As usual is what the protocol lets see of an image, or all of it.
   """
-  resize, crop = config.data.resize, config.data.crop
-  remedy = 'set both, or --config.data.crop=0 to see the whole image'
+  resize, crop, told = config.data.resize, config.data.crop, ''
   if crop > resize:
-    return (
+    told = (
       f'resize {resize} is smaller than crop {crop}: every image gets a black '
-      f'frame of {(crop - resize + 1) // 2} pixels; {remedy}'
+      f'frame of {(crop - resize + 1) // 2} pixels'
     )
-  if not crop or crop == resize or config.protocol not in PROTOCOLS:
-    return ''
-  usual = from_protocol(config.protocol).data
-  if abs(crop / resize - usual.crop / usual.resize) < 0.005:
-    return ''
-  return (
-    f'crop is {crop} of an image whose shorter side is resized to {resize}: '
-    f'{100 * (crop / resize) ** 2:.0f} % of a square image is seen; {remedy}'
-  )
+  elif 0 < crop < resize and config.protocol in PROTOCOLS:
+    usual = from_protocol(config.protocol).data
+    if abs(crop / resize - usual.crop / usual.resize) >= 0.005:
+      told = (
+        f'crop is {crop} of an image whose shorter side is resized to {resize}'
+        f': {100 * (crop / resize) ** 2:.0f} % of a square image is seen'
+      )
+  remedy = 'set both, or --config.data.crop=0 to see the whole image'
+  return f'{told}; {remedy}' if told else ''

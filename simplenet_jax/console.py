@@ -37,7 +37,7 @@ def duration(seconds: float) -> str:
   return f'{seconds / 3600:.1f} h'
 
 
-class Board:
+class Board(rich_progress.Progress):
   """One live line per category under way; one that stays when it is through.
 
   Where there is no terminal, a line a minute per category stands in for the
@@ -45,7 +45,7 @@ class Board:
   """
 
   def __init__(self):
-    self._bars = rich_progress.Progress(
+    super().__init__(
       rich_progress.TextColumn('  {task.description}', markup=False),
       rich_progress.BarColumn(bar_width=16),
       rich_progress.TextColumn('{task.fields[note]}', markup=False),
@@ -57,40 +57,32 @@ class Board:
       transient=True,
       disable=not console.is_terminal,
     )
-    self._lock = threading.Lock()
-
-  def __enter__(self) -> 'Board':
-    self._bars.start()
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    self._bars.stop()
+    self._showing = threading.Lock()
 
   def _task(self, name: str) -> rich_progress.Task | None:
-    tasks = {task.description: task for task in self._bars.tasks}
-    return tasks.get(name)
+    return {task.description: task for task in self.tasks}.get(name)
 
   def show(self, name: str, done: int, total: int, note: str) -> None:
     """Shows in a line of this name how much of a total is done."""
-    with self._lock:
+    with self._showing:
       now, task = time.monotonic(), self._task(name)
       if task is None:
-        self._bars.add_task(name, True, total, done, note=note, told=now)
+        self.add_task(name, True, total, done, note=note, told=now)
         return
-      self._bars.update(task.id, completed=done, note=note)
+      self.update(task.id, completed=done, note=note)
       if console.is_terminal or now - task.fields['told'] < _EVERY:
         return
-      self._bars.update(task.id, told=now)
+      self.update(task.id, told=now)
       if left := task.time_remaining:
         console.print(f'  {name}: {note}, {duration(left)} left')
 
   def end(self, name: str, text: str = '') -> None:
     """Replaces a live line by one that stays, with `text`, or by nothing."""
-    with self._lock:
+    with self._showing:
       spent = ''
       if task := self._task(name):
         spent = f' in {task.elapsed:.1f} s'
-        self._bars.remove_task(task.id)
+        self.remove_task(task.id)
       if text:
         console.print(f'  {name}: {text}{spent}')
 
@@ -138,7 +130,11 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong.
 class Stop(threading.Event):
   """Set when a signal arrived, whose number is `signal`."""
 
-  signal: int = 0
+  signal: int = signal.SIGINT
+
+  def stopped(self, message: str) -> Stopped:
+    """Returns what ends the command by this signal."""
+    return Stopped(message, 128 + self.signal)
 
 
 @contextlib.contextmanager
@@ -149,9 +145,8 @@ def caught(meanwhile: str = 'heads are saved') -> Iterator[Stop]:
   """
   stop = Stop()
 
-  def on_signal(number, frame):
-    del frame
-    if stop.signal:
+  def on_signal(number, _):
+    if stop.is_set():
       console.show_cursor()
       signal.signal(number, signal.SIG_DFL)
       os.kill(os.getpid(), number)
@@ -169,19 +164,17 @@ def at_once(kept: Callable[[], str]) -> Iterator[None]:
 
   `kept` returns what is left and how it goes on, to be told.
   """
-  numbers: list[int] = []
+  stop = Stop()
 
-  def on_signal(number, frame):
-    del frame
-    numbers.append(number)
+  def on_signal(number, _):
+    stop.signal = number
     raise KeyboardInterrupt
 
   try:
     with _handled_by(on_signal):
       yield
   except KeyboardInterrupt:
-    status = 128 + (numbers or [signal.SIGINT])[0]
-    raise Stopped(kept(), status) from None
+    raise stop.stopped(kept()) from None
 
 
 @contextlib.contextmanager

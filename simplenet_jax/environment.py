@@ -93,16 +93,13 @@ def define_flags() -> None:
   """Defines the flags of a command that trains, also by several processes."""
   where = 'Where results go; runs/<config>-<time> if not given.'
   flags.DEFINE_string('workdir', None, where)
-  unreadable = 'Whether an image that cannot be read ends the run.'
-  flags.DEFINE_bool('strict', False, unreadable)
+  flags.DEFINE_bool('strict', False, 'Whether an unreadable image ends a run.')
   which = 'Which process this is, from 0. SLURM and Kubernetes tell it.'
   flags.DEFINE_integer('process', None, which, 0)
-  sharing = 'How many processes share the work directory.'
-  flags.DEFINE_integer('processes', None, sharing, 1)
+  flags.DEFINE_integer('processes', None, 'How many share --workdir.', 1)
   on_host = 'How many of them share this machine.'
   flags.DEFINE_integer('processes_on_host', None, on_host, 1)
-  from_jax = 'Whether JAX is to tell, as it can on TPU pods.'
-  flags.DEFINE_bool('multihost', False, from_jax)
+  flags.DEFINE_bool('multihost', False, 'Whether JAX tells, as on TPU pods.')
 
   @flags.multi_flags_validator(
     ['process', 'processes', 'processes_on_host', 'multihost', 'workdir']

@@ -18,8 +18,7 @@ import sys
 from absl import flags
 
 from simplenet_jax import cli
-from simplenet_jax.config import check_config
-from simplenet_jax.files import read_json, refuse_existing
+from simplenet_jax.files import naming, read_json, refuse_existing
 
 _CONFIG = cli.define_config('The settings; --workdir has them already.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The run to evaluate again.')
@@ -49,10 +48,9 @@ def main(workdirs: list[str]) -> None:
   from simplenet_jax.evaluation import results
   from simplenet_jax.evaluation.tables import format_table
 
-  if workdirs:
-    folders = {name: pathlib.Path(name).expanduser() for name in workdirs}
-    tables = {name: results.read(path) for name, path in folders.items()}
-  with results.naming(' or '.join(tables)):
+  for name in workdirs:
+    tables[name] = results.read(pathlib.Path(name).expanduser())
+  with naming(' or '.join(tables)):
     table = results.join(tables)
     if output:
       results.write(output, table)
@@ -62,10 +60,9 @@ def main(workdirs: list[str]) -> None:
 
 def _check(workdir: pathlib.Path) -> None:
   """Raises ValueError where more than new seeds would be trained."""
-  check_config(_CONFIG.value)
   run = read_json(workdir / 'run.json')
   for name, seed in itertools.product(run['images'], run['config']['seeds']):
-    if not run.get('heads', {}).get(f'{name}/{seed}', {}).get('ended'):
+    if not run['heads'].get(f'{name}/{seed}', {}).get('ended'):
       raise ValueError(
         f'{workdir}: the head of {name} with seed {seed} is not finished; '
         'start simplenet train again'

@@ -76,16 +76,6 @@ _MASK_RULES = _one_of('reference', 'half')
 _BORDERS = _one_of('zeros', 'reflect')
 _ADAPTORS = _one_of('linear', 'mlp', 'identity')
 _LOSSES = _one_of('truncated_l1', 'cross_entropy')
-_UNITS = _one_of('absolute', 'relative')
-
-
-def _optimizer(part: str, kind: str, rate: float, decay: float):
-  of = f"The {part}'s."
-  return {
-    f'train.{part}.optimizer': Field(kind, of, _OPTIMIZERS),
-    f'train.{part}.learning_rate': Field(rate, of, _ABOVE_ZERO),
-    f'train.{part}.weight_decay': Field(decay, of, _NOT_NEGATIVE),
-  }
 
 
 FIELDS: dict[str, Field] = {
@@ -179,10 +169,14 @@ FIELDS: dict[str, Field] = {
     'absolute',
     'The unit of sigma; relative: the spread of the features of a category, '
     'which fits any weights.',
-    _UNITS,
+    _one_of('absolute', 'relative'),
   ),
-  **_optimizer('adaptor', 'adamw', 1e-4, 1e-2),
-  **_optimizer('discriminator', 'adam', 2e-4, 1e-5),
+  'train.adaptor.optimizer': Field('adamw', 'Its optimizer.', _OPTIMIZERS),
+  'train.adaptor.learning_rate': Field(1e-4, 'Its rate.', _ABOVE_ZERO),
+  'train.adaptor.weight_decay': Field(1e-2, 'Its decay.', _NOT_NEGATIVE),
+  'train.discriminator.optimizer': Field('adam', 'Its optimizer.', _OPTIMIZERS),
+  'train.discriminator.learning_rate': Field(2e-4, 'Its rate.', _ABOVE_ZERO),
+  'train.discriminator.weight_decay': Field(1e-5, 'Its decay.', _NOT_NEGATIVE),
   # What comes of it.
   'evaluation.every': Field(4, 'Epochs between scorings.', _POSITIVE),
   'evaluation.course': Field(

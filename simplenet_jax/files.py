@@ -15,6 +15,7 @@ if TYPE_CHECKING:
   import numpy as np
 
 ASSETS = Path(__file__).with_name('assets')  # Files of the package.
+_AGAIN = 'delete it and start the run again'
 _PARTIAL = '.partial-'  # What names of files begin with that are not whole.
 
 
@@ -79,12 +80,26 @@ def is_formula(text: str) -> bool:
   return text.startswith(tuple('=+-@\t\r'))
 
 
-def read_json(path: Path) -> Any:
-  """Returns what a JSON file holds; raises ValueError where it is none."""
+class FileError(ValueError):
+  """A file that cannot be used; the message names it and says why."""
+
+
+@contextlib.contextmanager
+def naming(path: Path | str, remedy: str = _AGAIN) -> Iterator[None]:
+  """Turns whatever a damaged file leads to into one line that names it."""
   try:
+    yield
+  except (FileError, OSError, MemoryError):
+    raise
+  except Exception as error:  # Anything may be missing or of another kind.
+    told = f'{path}: damaged ({type(error).__name__}: {error}); {remedy}'
+    raise FileError(told) from None
+
+
+def read_json(path: Path, remedy: str = _AGAIN) -> Any:
+  """Returns what a JSON file holds; raises as `naming` where it is none."""
+  with naming(path, remedy):
     return json.loads(path.read_text(encoding='utf-8'))
-  except RecursionError:
-    raise ValueError('nested too deeply') from None
 
 
 def write_arrays(

@@ -16,7 +16,6 @@ from simplenet_jax.data.dataset import DataSet
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection import assembly, file
 from simplenet_jax.evaluation import metrics, results, run_files, testset
-from simplenet_jax.evaluation.results import CategoryResult
 from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.report import page
@@ -49,6 +48,7 @@ class RunResults:
   def __post_init__(self):
     self.checkpoints = Checkpoints(self.work.path / 'checkpoints')
     self._categories = {one.name: one for one in self.images.categories}
+    self.protocol = describe_protocol(self.config, self.weights.other)
     self._told: set[tuple[str, str]] = set()  # Categories and their errors.
     self._looked_at: set[str] = set()  # Categories that need no other look.
     self._evaluated = False  # Whether this process has evaluated any.
@@ -162,7 +162,7 @@ class RunResults:
       time.sleep(1)
     raise ValueError(f'the checkpoint of seed {job.seed} is gone')
 
-  def _evaluate(self, inputs: Inputs, heads: Heads) -> CategoryResult:
+  def _evaluate(self, inputs: Inputs, heads: Heads) -> results.CategoryResult:
     """Evaluates a category's heads and writes its files."""
     asked, folder, name = self.config.evaluation, self.work.path, inputs.name
     seeds, cautions = self.config.seeds, self._cautions(heads.values())
@@ -286,7 +286,7 @@ class RunResults:
           return table
     weights, told = self.weights, ('name', 'sha256', 'recipe', 'warnings')
     about = {
-      'protocol': describe_protocol(self.config, weights.other),
+      'protocol': self.protocol,
       'config': self.config.to_dict(),
       'weights': {key: getattr(weights, key) for key in told}
       | {'path': str(weights.path)},

@@ -11,28 +11,16 @@ import jax
 import numpy as np
 from absl import logging
 
-from simplenet_jax.config import (
-  Config,
-  check_config,
-  crop_caution,
-  describe_protocol,
-)
-from simplenet_jax.console import (
-  Board,
-  Clock,
-  Stopped,
-  caught,
-  console,
-  counted,
-)
-from simplenet_jax.data import dataset, loading
+from simplenet_jax.config import Config, check_config, crop_caution
+from simplenet_jax.console import Board, Clock, caught, console, counted
+from simplenet_jax.data import dataset, frame, loading
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.run_results import RunResults
 from simplenet_jax.training import bank, engine, layout, step
-from simplenet_jax.training.job import assign, step_operations
+from simplenet_jax.training.job import Job, assign, step_operations
 from simplenet_jax.training.progress import HeadProgress, Watch, unflat
 from simplenet_jax.workdir import open_or_resume
 
@@ -72,14 +60,11 @@ def train_and_evaluate(
   mine = assign(jobs, processes.count)[processes.index]
   sizes = {one.size for one in categories}
   shapes = {size: bank.shapes(config, weights.state, size) for size in sizes}
-  plan = functools.partial(
-    layout.lay_out,
-    config,
-    mine,
-    categories=categories,
-    shapes=shapes,
-    neighbours=processes.on_host,
-  )
+
+  def plan(left: Sequence[Job]) -> list[list[layout.DeviceTask]]:
+    neighbours = processes.on_host
+    return layout.lay_out(config, mine, left, categories, shapes, neighbours)
+
   plan(mine)  # What cannot be done is refused before a directory is taken.
 
   with open_or_resume(
@@ -91,25 +76,17 @@ def train_and_evaluate(
     )
     left = results.left(mine)
     schedule = plan(list(left))
-    _announce(config, weights, categories, schedule, workdir, processes)
+    _announce(results, schedule, processes)
     ended, under_way = len(mine) - len(left), sum(map(bool, left.values()))
     if ended or under_way:
       heads = counted(ended, 'head')
       console.print(f'  resumes   {heads} finished, {under_way} under way')
     scalars = workdir / 'tensorboard' if config.engine.tensorboard else None
-    done, total = dict(left), sum(job.steps for job in left)
     with (
       caught() as stop,
       Board() as board,
-      contextlib.closing(Watch(board, list(left), scalars)) as watch,
+      contextlib.closing(Watch(board, left, scalars)) as watch,
     ):
-
-      def on_steps(head: HeadProgress) -> None:
-        watch.on_steps(head)
-        done[head.job] = head.step
-        steps = sum(done.values())
-        board.show('all heads', steps, total, f'{steps:,} of {total:,} steps')
-
       run = layout.RunInputs(
         config,
         weights,
@@ -117,7 +94,7 @@ def train_and_evaluate(
         rank=results.rank,
         checkpoints=results.checkpoints,
         on_batch=watch.on_batch,
-        on_steps=on_steps,
+        on_steps=watch.on_steps,
         stop=stop,
         neighbours=processes.on_host,
       )
@@ -132,9 +109,8 @@ def train_and_evaluate(
       if not stop.is_set():
         results.evaluate_ready()
     if stop.is_set():
-      raise Stopped(
-        f'stopped and saved; the same command with --workdir={workdir} goes on',
-        128 + stop.signal,
+      raise stop.stopped(
+        f'stopped and saved; the same command with --workdir={workdir} goes on'
       )
     return results.conclude()
 
@@ -172,25 +148,23 @@ def _score_again(
 
 
 def _announce(
-  config: Config,
-  weights: Weights,
-  categories: Sequence[Inputs],
+  results: RunResults,
   schedule: Sequence[Sequence[layout.DeviceTask]],
-  workdir: Path,
   processes: Processes,
 ) -> None:
   """Says what a run will do, on what and where it goes."""
+  config, categories = results.config, results.images.categories
   backbone, epochs = config.backbone, config.train.epochs
   seeds, device = counted(len(config.seeds), 'seed'), jax.local_devices()[0]
   if len(config.seeds) == 1 and config.seeds[0]:
     seeds = f'1 seed (the one with number {config.seeds[0]})'
   several = f', {len(schedule)} of them' if len(schedule) > 1 else ''
   lines = [
-    f'SimpleNet, protocol {describe_protocol(config, weights.other)}: '
+    f'SimpleNet, protocol {results.protocol}: '
     f'{counted(len(categories), "category", "categories")} x {seeds}, '
     f'{counted(epochs, "epoch")}',
     f'  backbone  {backbone.name}, levels '
-    f'{"+".join(map(str, backbone.levels))}, {weights.path}',
+    f'{"+".join(map(str, backbone.levels))}, {results.weights.path}',
     f'  device    {device.device_kind} ({device.platform}){several}, '
     f'{config.precision}',
   ]
@@ -209,12 +183,10 @@ def _announce(
       f'  holds     {most:.0f} MB of features ({config.bank.dtype}) per device '
       f'at most{"; streamed: " + ", ".join(streamed) if streamed else ""}',
     ]
-  lines.append(f'  results   {workdir}/')
+  lines.append(f'  results   {results.work.path}/')
   for one in categories:
-    height, width = one.size
-    lines.append(
-      f'  {one.name}: {one.category.describe()}, input {height} x {width}'
-    )
+    told = f'{one.category.describe()}, input {frame.text(one.size)}'
+    lines.append(f'  {one.name}: {told}')
     longer = layout.epochs_of(config, len(one.train))
     if longer != epochs:
       steps = -(-len(one.train) // config.train.batch_size)

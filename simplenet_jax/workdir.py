@@ -23,10 +23,11 @@ from simplenet_jax.data.images import File, place, weight
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.evaluation.results import CategoryResult
-from simplenet_jax.files import atomic_write, read_json, tidy
+from simplenet_jax.files import atomic_write, naming, read_json, tidy
 from simplenet_jax.training.job import Job
 
 MIXED = 'mixed'  # Test images that changed while a head was trained.
+_REMEDY = 'give another --workdir'  # Where `run.json` is damaged.
 _NEW = {'test': None, 'ended': False, 'error': None}
 _WEIGHTS = "the weights' sha256"
 # What is trained anew, the old heads kept aside, where it is raised.
@@ -56,10 +57,7 @@ class WorkDir:
     """
     path = self.path / 'run.json'
     with _held(self._lock, wait=True):
-      try:
-        state = read_json(path) if path.exists() else {}
-      except ValueError as error:
-        raise _damaged(path, error) from None
+      state = read_json(path, _REMEDY) if path.exists() else {}
       before = json.dumps(state, indent=1)
       yield state
       after = json.dumps(state, indent=1)
@@ -125,11 +123,14 @@ class WorkDir:
     """
     path = self.path / 'run.json'
     if path.exists():
-      try:
+      with naming(path, _REMEDY):
         own, other = _binding(mine), _binding(state)
-      except (KeyError, TypeError, AttributeError) as error:
-        raise _damaged(path, error) from None
-      if epochs := self._compare(own, other, alone):
+        epochs = other[_LENGTH[0]]
+        grown = {f: own[f] for f in _LENGTH if own[f] > other[f]}
+      if alone:  # Processes that run together have the same seeds and epochs.
+        other |= {'--config.seeds': own['--config.seeds']} | grown
+      self._refuse_another(own, other)
+      if grown:
         self._set_aside(epochs)
         state |= {'heads': {}, 'results': {}}
     elif (self.path / 'results.json').exists():
@@ -138,16 +139,8 @@ class WorkDir:
       )
     state |= {'heads': {}, 'results': {}} | state | mine
 
-  def _compare(
-    self, own: dict[str, Any], other: dict[str, Any], alone: bool
-  ) -> int:
-    """Returns the epochs so far where heads are to be trained for more."""
-    before, is_longer = other[_LENGTH[0]], False
-    if alone:  # Processes that run together have the same seeds and epochs.
-      other['--config.seeds'] = own['--config.seeds']
-      if all(own[field] >= other[field] for field in _LENGTH):
-        is_longer = any(own[field] > other[field] for field in _LENGTH)
-        other |= {field: own[field] for field in _LENGTH}
+  def _refuse_another(self, own: dict[str, Any], other: dict[str, Any]) -> None:
+    """Raises a ValueError where what makes a run this one differs."""
     for name in self.images:
       key, folder = f'training images of {name}', self.path / 'checkpoints'
       # They can be mended as long as no head was trained on them.
@@ -163,7 +156,6 @@ class WorkDir:
         f'{self.path} holds another run: {"; ".join(differing)}; set them as '
         'they were to resume it, or give another --workdir'
       )
-    return before if is_longer else 0
 
   def _set_aside(self, epochs: int) -> None:
     """Moves what heads of fewer epochs have left out of the way."""
@@ -255,10 +247,6 @@ def _binding(run: State) -> dict[str, Any]:
   for name, images in run['images'].items():
     found[f'training images of {name}'] = images['training']
   return found
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-  return ValueError(f'{path}: not as a run leaves it ({error!r})')
 
 
 @contextlib.contextmanager

@@ -33,14 +33,10 @@ def _flags_of_its_own():
   """Hides our modules' flags, and those that are defined inside afterwards."""
   app.define_help_flags()
   # Those of modules that other tests imported, where they have the same names.
-  others = {
-    flag: flags.FLAGS[flag]
-    for flag in flags.FLAGS
-    # Without a module are those that were put back below.
-    if (flags.FLAGS.find_module_defining_flag(flag) or _OURS[0]).startswith(
-      _OURS
-    )
-  }
+  # Without a module are those that were put back below.
+  module = flags.FLAGS.find_module_defining_flag
+  ours = [x for x in flags.FLAGS if (module(x) or _OURS[0]).startswith(_OURS)]
+  others = {flag: flags.FLAGS[flag] for flag in ours}
   for flag in others:
     delattr(flags.FLAGS, flag)
   known, argv = set(flags.FLAGS), sys.argv

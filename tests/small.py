@@ -1,7 +1,6 @@
 """A data set and settings for whole runs that take seconds."""
 
 import contextlib
-import zlib
 
 import numpy as np
 from PIL import Image
@@ -42,23 +41,6 @@ def picture(path, size=(40, 32), spot=False):
   path.parent.mkdir(parents=True, exist_ok=True)
   Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
   return Image.fromarray(mask)
-
-
-def spoil(path):
-  """Damages a PNG in a way that shows only when its pixels are decoded."""
-  content = path.read_bytes()
-  start = content.index(b'IDAT') - 4
-  size = int.from_bytes(content[start : start + 4], 'big')
-  kept = content[start + 8 : start + 8 + size // 2]
-  checksum = zlib.crc32(b'IDAT' + kept)
-  path.write_bytes(
-    content[:start]
-    + len(kept).to_bytes(4, 'big')
-    + b'IDAT'
-    + kept
-    + checksum.to_bytes(4, 'big')
-    + content[start + 12 + size :]
-  )
 
 
 def make_category(folder, size=(40, 32), train=5):

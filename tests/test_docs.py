@@ -125,15 +125,11 @@ def test_every_command_works(world, command, tmp_path):
   assert done.status == 0, done.errors
 
 
+TEXT = '\n'.join(x.read_text() for x in [*PAGES, ROOT / 'CONTRIBUTING.md'])
+
+
 @pytest.mark.parametrize(
-  ('module', 'arguments'),
-  sorted(
-    {
-      match
-      for page in [*PAGES, ROOT / 'CONTRIBUTING.md']
-      for match in BENCHMARK.findall(page.read_text())
-    }
-  ),
+  ('module', 'arguments'), sorted(set(BENCHMARK.findall(TEXT)))
 )
 def test_every_benchmark_is_there_and_knows_its_flags(module, arguments):
   given = arguments.replace('$seeds', '1').split()

@@ -14,14 +14,7 @@ PACKAGE = ROOT / 'simplenet_jax'
 # From the ground up; a module imports nothing from a storey above its own, and
 # rooms of one storey that are named apart import nothing from each other.
 STOREYS = (
-  (
-    'config',
-    'fields',
-    'protocols',
-    'console',
-    'files',
-    'environment',
-  ),
+  ('config', 'fields', 'protocols', 'console', 'files', 'environment'),
   ('demo',),
   ('data',),
   ('models',),
@@ -32,18 +25,8 @@ STOREYS = (
   ('train',),
   ('sweeps',),
   (
-    'cli',
-    'main',
-    'evaluate',
-    'predict',
-    'calibrate',
-    'export',
-    'sweep',
-    'show_config',
-    'download',
-    'prepare',
-    'import_released',
-    '__main__',
+    *('cli', 'main', 'evaluate', 'predict', 'calibrate', 'export', 'sweep'),
+    *('show_config', 'download', 'prepare', 'import_released', '__main__'),
   ),
 )
 APART = ('training', 'evaluation', 'detection')
@@ -70,12 +53,11 @@ def modules():
 def imported(path):
   """Yields the names below the package that a module imports."""
   for node in ast.walk(ast.parse(path.read_text())):
+    names = []
     if isinstance(node, ast.Import):
       names = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
       names = [f'{node.module}.{alias.name}' for alias in node.names]
-    else:
-      continue
     for name in names:
       if name.startswith('simplenet_jax.'):
         yield name.removeprefix('simplenet_jax.')
@@ -109,39 +91,30 @@ def test_no_module_imports_from_above(path, name):
 @pytest.mark.parametrize('brick', ['layers', 'patches'])
 def test_one_network(brick):
   """Training, detectors and exports take the network whole, from models."""
-  for path, name in modules():
-    if room(name) in APART:
-      assert not any(
-        other.startswith(f'models.{brick}') for other in imported(path)
-      ), name
+  for path, name in [one for one in modules() if room(one[1]) in APART]:
+    for other in imported(path):
+      assert not other.startswith(f'models.{brick}'), name
 
 
-def lines(folder):
-  files = [
-    path for path in folder.rglob('*.py') if 'pretraining' not in path.parts
-  ]
-  return sum(len(path.read_text().splitlines()) for path in files)
+def lines(paths):
+  return sum(len(path.read_text().splitlines()) for path in paths)
 
 
 @pytest.mark.parametrize(('folder', 'most'), LINES.items())
 def test_no_more_lines(folder, most):
-  assert lines(ROOT / folder) <= most
+  files = (ROOT / folder).rglob('*.py')
+  assert lines(one for one in files if 'pretraining' not in one.parts) <= most
 
 
 def test_the_core_is_small():
   core = [path for path, name in modules() if room(name) in CORE]
-  total = sum(len(path.read_text().splitlines()) for path in core)
-  assert total <= CORE_LINES
+  assert lines(core) <= CORE_LINES
 
 
 def test_no_more_files():
   assert len(list(modules())) <= FILES
-  long = [
-    name
-    for path, name in modules()
-    if len(path.read_text().splitlines()) > LONGEST
-  ]
-  assert not long
+  for path, name in modules():
+    assert lines([path]) <= LONGEST, name
 
 
 @pytest.mark.parametrize(('tour', 'most'), [('step', 10), ('map', 8)])

@@ -9,7 +9,6 @@ import sys
 import time
 
 import pytest
-from absl import flags
 
 from simplenet_jax import environment
 from simplenet_jax.environment import Processes
@@ -167,10 +166,6 @@ STEP = {'SLURM_JOB_ID': '7', 'SLURM_STEP_ID': '0'}
 TASK = {'SLURM_PROCID': '5', 'SLURM_NTASKS': '8'}
 
 
-def find(given, environ):
-  return environment.find(dict.fromkeys(VALUES) | given, environ)
-
-
 @pytest.mark.parametrize(
   ('given', 'environ', 'expected'),
   [
@@ -184,25 +179,16 @@ def find(given, environ):
   ],
 )
 def test_who_a_process_is(given, environ, expected):
-  assert find(given, environ) == Processes(*expected)
-
-
-@pytest.mark.parametrize(
-  ('given', 'message'),
-  [
-    ({'process': 0}, '--process needs --processes'),
-    ({'processes': 2}, '--processes=2 needs --process'),
-    ({'process': 2, 'processes': 2}, '--process=2 is none of 2'),
-  ],
-)
-def test_flags_that_do_not_go_together_are_refused(given, message):
-  with pytest.raises(flags.ValidationError, match=message):
-    find(given, {})
+  values = dict.fromkeys(VALUES) | given
+  assert environment.find(values, environ) == Processes(*expected)
 
 
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
+    ('main --config=demo --process=0', '--process needs --processes'),
+    ('main --config=demo --processes=2', '--processes=2 needs --process'),
+    ('main --config=demo --process=2 --processes=2', '--process=2 is none of'),
     ('main --config=demo --multihost', 'several processes need --workdir'),
     ('sweep --config=paper/table3 --multihost --process=1', '--multihost f'),
   ],

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from benchmarks.fuzzing import ground, mutations, pictures, values
+from benchmarks.fuzzing import ground, mutations, pictures
 from simplenet_jax.config import check_config, flatten, load_config
 from simplenet_jax.data import images
 from simplenet_jax.detection import assembly
@@ -73,8 +73,9 @@ def test_damaged_files(tmp_path, whole, seed):
 @given(seeds)
 def test_descriptions_of_detectors(tmp_path, whole, seed):
   # With the digest that it needs: forged, not damaged.
-  card, tensors = ground.described(next(iter(whole)))
-  text = json.dumps(values.spoiled(random.Random(seed), card))
+  known, tensors = detectors.load(next(iter(whole)))
+  card = json.loads(known.to_json())
+  text = json.dumps(mutations.spoiled(random.Random(seed), card))
   path = tmp_path / 'part.safetensors'
   forged = {'detector': text, 'sha256': detectors.digest(text, tensors)}
   detectors.write_arrays(path, tensors, forged)
@@ -86,9 +87,9 @@ def test_descriptions_of_detectors(tmp_path, whole, seed):
 def test_settings(seed):
   chance, config = random.Random(seed), load_config('demo')
   for field in chance.sample(list(FIELDS), 2):
-    value = values.near(chance, FIELDS[field])
+    value = mutations.near(chance, FIELDS[field])
     if chance.random() < 0.5:
-      value = values.text(chance)
+      value = mutations.text(chance)
     # As the flags do: a value of another type is refused before.
     kind = type(FIELDS[field])
     try:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from simplenet_jax import train
 from simplenet_jax.detection import assembly
@@ -20,13 +20,7 @@ from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import testset
 from simplenet_jax.models import simplenet
 from simplenet_jax.training.progress import HeadProgress
-from tests.small import (
-  make_categories,
-  make_category,
-  make_config,
-  scored,
-  spoil,
-)
+from tests.small import make_categories, make_category, make_config, scored
 
 
 class Run(NamedTuple):
@@ -60,6 +54,16 @@ def run(config, work):
     except ValueError as raised:
       error = str(raised)
   return Run(config, work, told.getvalue(), error)
+
+
+def spoil(path):
+  """Damages a PNG in a way that shows only when its pixels are decoded."""
+  content = path.read_bytes()
+  start = content.index(b'IDAT')
+  with path.open('wb') as file:
+    file.write(content[: start - 4])
+    PngImagePlugin.putchunk(file, b'IDAT', content[start + 4 : start + 1000])
+    PngImagePlugin.putchunk(file, b'IEND', b'')
 
 
 @pytest.fixture

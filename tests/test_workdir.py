@@ -219,7 +219,7 @@ def test_a_damaged_file_is_told_by_name(claim, work, content):
   path = work / 'run.json'
   path.write_bytes(content)
   with pytest.raises(
-    ValueError, match=re.escape(f'{path}: not as a run leaves it')
+    ValueError, match=re.escape(f'{path}: damaged (')
   ) as raised:
     claim()
   assert len(str(raised.value).splitlines()) == 1

@@ -1,14 +1,11 @@
 """What cases begin with: whole images, a whole run, whole files."""
 
-import json
 import pathlib
 import shutil
 import subprocess
 import sys
 from typing import NamedTuple
 
-import numpy as np
-import safetensors
 import torch
 from safetensors.numpy import load_file
 
@@ -78,27 +75,17 @@ def lay(folder: pathlib.Path) -> Ground:
 def write_released(path: pathlib.Path) -> pathlib.Path:
   """Writes a checkpoint like those of the released code; returns its path."""
   dim, hidden = SETTINGS['patch.target_dim'], SETTINGS['head.hidden']
-  norm = ('weight', 'bias', 'running_mean', 'running_var')
   discriminator = {
-    'body.block1.0.weight': (hidden, dim),
-    'body.block1.0.bias': (hidden,),
-    **{f'body.block1.1.{name}': (hidden,) for name in norm},
-    'tail.weight': (1, hidden),
+    'body.block1.0.weight': torch.ones(hidden, dim),
+    'body.block1.0.bias': torch.ones(hidden),
+    'tail.weight': torch.ones(1, hidden),
   }
-  adaptor = {'layers.0fc.weight': (dim, dim), 'layers.0fc.bias': (dim,)}
-  content = {
-    part: {name: torch.ones(shape) for name, shape in shapes.items()}
-    for part, shapes in (
-      ('discriminator', discriminator),
-      ('pre_projection', adaptor),
-    )
+  for name in ('weight', 'bias', 'running_mean', 'running_var'):
+    discriminator[f'body.block1.1.{name}'] = torch.ones(hidden)
+  adaptor = {
+    'layers.0fc.weight': torch.ones(dim, dim),
+    'layers.0fc.bias': torch.ones(dim),
   }
-  torch.save(content, path)
+  parts = {'discriminator': discriminator, 'pre_projection': adaptor}
+  torch.save(parts, path)
   return path
-
-
-def described(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
-  """Returns a detector's description as JSON, and its weights."""
-  with safetensors.safe_open(path, 'numpy') as file:
-    card = json.loads(file.metadata()['detector'])
-  return card, load_file(path)

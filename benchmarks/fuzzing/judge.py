@@ -128,21 +128,6 @@ def wrong(case: Case, outcome: Outcome, folder: pathlib.Path) -> str | None:
   return found[0] if found else case.check(outcome)
 
 
-def run_module(module: str) -> int:
-  """Runs a module as a command in this process; returns its exit status."""
-  try:
-    runpy.run_module(module, run_name='__main__', alter_sys=True)
-  except SystemExit as ended:
-    if isinstance(ended.code, str):
-      print(ended.code, file=sys.stderr)
-      return 1
-    return ended.code or 0
-  except BaseException:
-    traceback.print_exc()
-    return 1
-  return 0
-
-
 def _become(argv: list[str], folder: pathlib.Path) -> NoReturn:
   """Goes on as a command; its lines go to files in the folder."""
   for number, name in ((1, 'stdout'), (2, 'stderr')):
@@ -154,8 +139,17 @@ def _become(argv: list[str], folder: pathlib.Path) -> NoReturn:
   for name in list(flags.FLAGS):
     if 'fuzz' in str(flags.FLAGS.find_module_defining_flag(name)):
       delattr(flags.FLAGS, name)
-  sys.argv = argv
-  status = run_module(argv[0])
+  sys.argv, status = argv, 1
+  try:
+    runpy.run_module(argv[0], run_name='__main__', alter_sys=True)
+    status = 0
+  except SystemExit as ended:
+    if isinstance(ended.code, str):
+      print(ended.code, file=sys.stderr)
+    else:
+      status = ended.code or 0
+  except BaseException:
+    traceback.print_exc()
   # As an interpreter ends, up to where it frees what it holds.
   threading._shutdown()  # type: ignore[attr-defined]
   atexit._run_exitfuncs()

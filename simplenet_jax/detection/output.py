@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from simplenet_jax import files
-from simplenet_jax.console import Board, Stopped, caught, console, counted
+from simplenet_jax.console import Board, caught, console, counted
 from simplenet_jax.data import images, loading
 from simplenet_jax.data.files import MAPS, PICTURES, TABLE
 from simplenet_jax.data.frame import text
@@ -113,9 +113,8 @@ def predict(
     f'{table}'
   )
   if stop.is_set() and len(rows) + len(errors) < len(paths):
-    raise Stopped(
-      f'stopped after {len(rows)} of {given}; {table} holds them',
-      128 + stop.signal,
+    raise stop.stopped(
+      f'stopped after {len(rows)} of {given}; {table} holds them'
     )
   if errors:
     raise ValueError(

@@ -1,17 +1,16 @@
 """From metrics per seed to results.json, and runs' results joined."""
 
 import collections
-import contextlib
 import json
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from simplenet_jax.config import PROTOCOL_FIELDS, flatten
 from simplenet_jax.evaluation import metrics, published, tables
-from simplenet_jax.files import atomic_write, read_json
+from simplenet_jax.files import FileError, atomic_write, read_json
 
 SELECTION_RULE = (
   'The headline is the last epoch, mean and sample standard deviation over '
@@ -31,10 +30,6 @@ Summaries = dict[str, Any]
 # the `last` epoch and those `selected_on_test`, metrics of the `ensemble`, the
 # `course` of all scorings, `kinds` of defects, `cautions`, and known `pixels`.
 CategoryResult = dict[str, Any]
-
-
-class ResultsError(ValueError):
-  """Results that cannot be used; the message names them and says why."""
 
 
 def summarise(per_seed: Sequence[Mapping[str, float]]) -> Summaries:
@@ -107,7 +102,7 @@ def join(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
   What does not decide figures, as the device, is the first run's; times are
   added. Runs with the same category, other settings that decide figures or
-  other weights raise a ResultsError.
+  other weights raise a FileError.
   """
   (first, table), *_ = runs.items()
   owners, seconds = {}, collections.Counter()
@@ -115,13 +110,13 @@ def join(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     seconds.update(one['wall_seconds'])
     for category in one['categories']:
       if (owner := owners.setdefault(category, name)) != name:
-        raise ResultsError(
+        raise FileError(
           f'{owner} and {name} cannot be joined: {category} is in both'
         )
     ours, theirs = _decisive(table), _decisive(one)
     for field in ours | theirs:
       if ours.get(field) != theirs.get(field):
-        raise ResultsError(
+        raise FileError(
           f'{first} and {name} cannot be joined: they differ in {field} '
           f'({ours.get(field)} and {theirs.get(field)})'
         )
@@ -157,22 +152,7 @@ def read(workdir: Path) -> dict[str, Any]:
       f'{path}: missing; name the work directory of a run that '
       'has finished a category'
     )
-  with naming(path):
-    return read_json(path)
-
-
-@contextlib.contextmanager
-def naming(path: Path | str) -> Iterator[None]:
-  """Turns whatever a damaged file leads to into one line that names it."""
-  try:
-    yield
-  except (ResultsError, OSError, MemoryError):
-    raise
-  except Exception as error:  # Anything may be missing or of another kind.
-    raise ResultsError(
-      f'{path}: damaged ({type(error).__name__}: {error}); delete it and start '
-      'the run again'
-    ) from None
+  return read_json(path)
 
 
 def write(folder: Path, results: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import collections
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +129,13 @@ class Watch:
   """Shows all devices' heads as they train, and writes TensorBoard's files."""
 
   def __init__(
-    self, board: Board, jobs: Sequence[Job], tensorboard: Path | None
+    self, board: Board, steps: Mapping[Job, int], tensorboard: Path | None
   ):
-    """Follows `jobs` on a board, and in a folder of TensorBoard's if wanted."""
+    """Follows heads that go on from these steps, in TensorBoard if wanted."""
     self._board, self._tensorboard = board, tensorboard
     self._lock = threading.Lock()
-    self._seeds = collections.Counter(job.category for job in jobs)
+    self._steps, self._total = dict(steps), sum(job.steps for job in steps)
+    self._seeds = collections.Counter(job.category for job in steps)
     # Heads by category and seed.
     self._seen = collections.defaultdict[str, dict[int, HeadProgress]](dict)
     self._writers: dict[Job, Any] = {}  # TensorBoard's.
@@ -160,6 +161,11 @@ class Watch:
       heads, seeds = list(self._seen[name].values()), self._seeds[name]
       done = sum(head.step for head in heads)
       self._board.show(name, done, job.steps * seeds, _note(heads, seeds))
+      self._steps[job] = progress.step
+      if len(self._steps) > 1:
+        done, total = sum(self._steps.values()), self._total
+        note = f'{done:,} of {total:,} steps'
+        self._board.show('all heads', done, total, note)
       if self._tensorboard:
         self._write(self._tensorboard, progress)
 

@@ -125,7 +125,7 @@ def test_runs_that_do_not_belong_together_are_not_joined(
   names, config, more, message
 ):
   other = run_of(list(names), **config)[1] | more
-  with pytest.raises(results.ResultsError, match=message):
+  with pytest.raises(ValueError, match=message):
     results.join({'one': run_of(['a'])[1], 'other': other})
 
 
