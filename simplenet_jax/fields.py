@@ -82,9 +82,7 @@ FIELDS: dict[str, Field] = {
   'name': Field('', 'Names the work directory.'),
   'protocol': Field('reference', 'The protocol that the settings start from.'),
   'seeds': Field((0,), 'A head is trained for each.', _SEEDS),
-  'precision': Field(
-    'float32', "The heads' matrix products.", _one_of(*PRECISIONS)
-  ),
+  'precision': Field('float32', "The heads' products.", _one_of(*PRECISIONS)),
   # The images.
   'data.source': Field('folder', 'What root holds, or TFDS.', _SOURCES),
   'data.root': Field('', 'The folder of images; the demo generates its own.'),
@@ -182,9 +180,7 @@ FIELDS: dict[str, Field] = {
   'evaluation.course': Field(
     False, 'Whether to keep all scorings, and to tell the metrics of each.'
   ),
-  'evaluation.smoothing': Field(
-    4.0, "The Gaussian's sigma of anomaly maps, in pixels.", _NOT_NEGATIVE
-  ),
+  'evaluation.smoothing': Field(4.0, "Maps' sigma, in pixels.", _NOT_NEGATIVE),
   'evaluation.pictures': Field(16, 'Images on a sheet; 0: no sheet.', _COUNT),
   'evaluation.maps': Field(False, 'Whether to save anomaly maps as TIFF.'),
   'evaluation.report': Field(True, 'Whether to leave report.html.'),

@@ -13,10 +13,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @pytest.fixture(autouse=True)
 def usual():
   """Signals raise KeyboardInterrupt, however the tests were started."""
-  before = {
-    number: signal.signal(number, signal.default_int_handler)
-    for number in SIGNALS
-  }
+  before = {n: signal.signal(n, signal.default_int_handler) for n in SIGNALS}
   yield signal.default_int_handler
   for number, handler in before.items():
     signal.signal(number, handler)
