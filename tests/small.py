@@ -1,7 +1,5 @@
 """A data set and settings for whole runs that take seconds."""
 
-import contextlib
-
 import numpy as np
 from PIL import Image
 
@@ -64,8 +62,8 @@ def make_categories(root, sizes):
 def scored(config, workdir):
   """Returns a run's one category and its last patch scores, [seeds, ...]."""
   (one,) = open_categories(config.data).categories
-  with contextlib.closing(Checkpoints(workdir / 'checkpoints')) as saved:
-    heads = [saved.load(job)[0] for job in layout.make_jobs(config, [one])]
+  saved = Checkpoints(workdir / 'checkpoints')
+  heads = [saved.load(job)[0] for job in layout.make_jobs(config, [one])]
   return one, np.stack([head.scores[head.job.epochs] for head in heads])
 
 
