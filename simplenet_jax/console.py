@@ -130,11 +130,11 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong.
 class Stop(threading.Event):
   """Set when a signal arrived, whose number is `signal`."""
 
-  signal: int = signal.SIGINT
+  signal: int = 0  # An error sets it, too, without a signal.
 
   def stopped(self, message: str) -> Stopped:
     """Returns what ends the command by this signal."""
-    return Stopped(message, 128 + self.signal)
+    return Stopped(message, 128 + (self.signal or signal.SIGINT))
 
 
 @contextlib.contextmanager
@@ -146,7 +146,7 @@ def caught(meanwhile: str = 'heads are saved') -> Iterator[Stop]:
   stop = Stop()
 
   def on_signal(number, _):
-    if stop.is_set():
+    if stop.signal:
       console.show_cursor()
       signal.signal(number, signal.SIG_DFL)
       os.kill(os.getpid(), number)

@@ -18,6 +18,7 @@ import sys
 from absl import flags
 
 from simplenet_jax import cli
+from simplenet_jax.config import check_config
 from simplenet_jax.files import naming, read_json, refuse_existing
 
 _CONFIG = cli.define_config('The settings; --workdir has them already.')
@@ -60,14 +61,21 @@ def main(workdirs: list[str]) -> None:
 
 def _check(workdir: pathlib.Path) -> None:
   """Raises ValueError where more than new seeds would be trained."""
-  run = read_json(workdir / 'run.json')
-  for name, seed in itertools.product(run['images'], run['config']['seeds']):
-    if not run['heads'].get(f'{name}/{seed}', {}).get('ended'):
-      raise ValueError(
-        f'{workdir}: the head of {name} with seed {seed} is not finished; '
-        'start simplenet train again'
-      )
-  if _CONFIG.value.train.epochs != run['config']['train']['epochs']:
+  config, path = _CONFIG.value, workdir / 'run.json'
+  check_config(config)
+  with naming(path):
+    run = read_json(path)
+    heads, seeds = run['heads'], run['config']['seeds']
+    epochs = run['config']['train']['epochs']
+    every = itertools.product(run['images'], seeds)
+    ended = {key for key, head in heads.items() if head['ended']}
+    left = [pair for pair in every if '{}/{}'.format(*pair) not in ended]
+  for name, seed in left[:1]:
+    raise ValueError(
+      f'{workdir}: the head of {name} with seed {seed} is not finished; '
+      'start simplenet train again'
+    )
+  if config.train.epochs != epochs:
     raise ValueError(
       'evaluate trains new seeds alone; give other --config.train.epochs to '
       'simplenet train'

@@ -31,15 +31,14 @@ STOREYS = (
 )
 APART = ('training', 'evaluation', 'detection')
 
-# Ceilings, without `pretraining`: lower them as there is less, down to 13,000,
-# 11,000 and 2,500 lines.
+# Ceilings, without `pretraining`; lower them where there is less.
 LINES = {
-  'simplenet_jax': 13_700,
-  'tests': 11_350,
-  'benchmarks': 2_600,
+  'simplenet_jax': 13_000,
+  'tests': 11_000,
+  'benchmarks': 2_500,
 }
-CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 5_500
-FILES, LONGEST = 85, 300
+CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 4_000
+FILES, LONGEST = 84, 300
 
 
 def modules():

@@ -165,6 +165,12 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
     raise ValueError(f'{path}: {error}') from None
 
 
+def read_card(path: Path) -> Card:
+  """Reads a detector's description alone; a damaged file raises any error."""
+  with safetensors.safe_open(path, 'numpy') as file:
+    return Card.from_json((file.metadata() or {})[_CARD])
+
+
 def path_in(workdir: Path, category: str) -> Path:
   """Returns where a run leaves the detector of a category."""
   return workdir / 'detectors' / f'{category}{SUFFIX}'

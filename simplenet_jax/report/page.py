@@ -96,7 +96,7 @@ def section(workdir: Path, name: str) -> dict[str, Any]:
   held, detector = thresholds.Thresholds(), file.path_in(workdir, name)
   if detector.is_file():
     with naming(detector):
-      held = file.load(detector)[0].thresholds
+      held = file.read_card(detector).thresholds
   with naming(path):
     _add_images(found, read_json(path), held.image)
   return found | {'held': held}
