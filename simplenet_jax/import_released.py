@@ -33,7 +33,8 @@ def main() -> None:
       '--config.data.crop is 0; the released code crops, set it to its crop'
     )
   path = Path(_CHECKPOINT.value or '').expanduser()
-  output = Path(_OUTPUT.value or '').expanduser()
+  output = Path(_OUTPUT.value or '')
+  output = cli.folder(str(output.parent), '--output') / output.name
   output = Path(f'{str(output).removesuffix(".safetensors")}.safetensors')
   refuse_existing(output, _OVERWRITE.value)
   from simplenet_jax.detection import assembly

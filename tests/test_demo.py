@@ -69,6 +69,9 @@ def test_a_complete_set_is_used_again_and_others_are_refused(small, tmp_path):
   with pytest.raises(ValueError, match='something else'):
     demo.generate(tmp_path, size=SIZE)
   assert [path.name for path in tmp_path.iterdir()] == ['holiday.png']
+  (tmp_path / demo.MARKER).write_text('{')
+  with pytest.raises(ValueError, match=r'demo\.json: damaged .*; remove its'):
+    demo.generate(tmp_path, size=SIZE)
 
 
 @pytest.mark.parametrize(('category', 'flaw'), FLAWS)

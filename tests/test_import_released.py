@@ -123,6 +123,13 @@ def test_the_detector_scores_as_the_checkpoint(released, folder, tmp_path):
   assert len(provenance['weights']['sha256']) == 64
 
 
+def test_an_output_that_cannot_be_is_told_before_anything_is_read(tmp_path):
+  (tmp_path / 'out').touch()
+  done = run(tmp_path, tmp_path / 'out' / 'bottle')  # No checkpoint is there.
+  assert done.status == 1
+  assert done.error.endswith('out is not a folder; give another --output')
+
+
 def test_without_pytorch_it_says_so(folder, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'torch', None)
   done = run(folder, tmp_path / 'out')

@@ -12,12 +12,12 @@ import numpy as np
 
 _In = TypeVar('_In')
 _Out = TypeVar('_Out')
-Batches = Generator[tuple[int, np.ndarray], None, None]
+Batches = Generator[tuple[int, np.ndarray]]
 
 
 def in_order(
   function: Callable[[_In], _Out], items: Iterable[_In], ahead: int
-) -> Generator[_Out, None, None]:
+) -> Generator[_Out]:
   """Maps in threads, in order, with at most `ahead` under way or waiting.
 
   Items need not end. Each processor that may be used has a thread.
@@ -27,9 +27,7 @@ def in_order(
   yield from results
 
 
-def _started(
-  function, items, ahead, workers=None
-) -> Generator[Any, None, None]:
+def _started(function, items, ahead, workers=None) -> Generator[Any]:
   """Yields once when threads have begun, then all results."""
   items = iter(items)
   pool = futures.ThreadPoolExecutor(workers or processors(), 'in order')
@@ -61,7 +59,7 @@ def batches(
   comes with its batch; who stops early calls `close`.
   """
 
-  def stacked() -> Generator[Any, None, None]:
+  def stacked() -> Generator[Any]:
     images = _started(read, range(count), prefetch * size, workers)
     with contextlib.closing(images):
       yield next(images)

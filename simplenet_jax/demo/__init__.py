@@ -17,6 +17,7 @@ import PIL.Image
 import scipy.ndimage
 
 from simplenet_jax.demo import drawing, parts
+from simplenet_jax.files import read_json
 
 # Categories are functions of `parts`. Their defects are the part's own, or
 # functions of `drawing`, which lie on any surface.
@@ -123,7 +124,7 @@ def _complete(root: Path, wanted: dict[str, Any]) -> bool:
   if not root.exists() or (root.is_dir() and not any(root.iterdir())):
     return False
   marker = root / MARKER
-  found = json.loads(marker.read_text()) if marker.is_file() else None
+  found = read_json(marker, 'remove its folder') if marker.is_file() else None
   if found == wanted:
     return True
   raise ValueError(

@@ -158,7 +158,7 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
     if metadata.get(_DIGEST) != digest(metadata[_CARD], weights):
       raise ValueError('damaged: its checksum differs; copy it anew')
     return card, weights
-  except (safetensors.SafetensorError, TypeError) as error:
+  except (safetensors.SafetensorError, AttributeError, TypeError) as error:
     told = f'damaged, or not a detector ({error}); copy it anew'
     raise ValueError(f'{path}: {told}') from None
   except ValueError as error:

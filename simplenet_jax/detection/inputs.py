@@ -78,7 +78,7 @@ def ready(
   channels: str = 'rgb',
   side: int = 0,
   on_error: OnError | None = None,
-) -> Generator[Ready, None, None]:
+) -> Generator[Ready]:
   """Reads what `Detector.predict` takes and brings it to the network's input.
 
   So many images are read `ahead`; a `picture` is of at most `side` pixels.

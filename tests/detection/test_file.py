@@ -8,8 +8,10 @@ import pathlib
 import numpy as np
 import pytest
 import safetensors
+import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_tensors
 
 from simplenet_jax.detection import file
 from simplenet_jax.detection.file import Card
@@ -241,6 +243,9 @@ def test_other_files_are_refused(tmp_path):
   save_file({'conv1.weight': np.zeros(3, 'f')}, path)
   assert_refused(path, 'not a detector; a run leaves them in')
   Image.new('RGB', (9, 9)).save(path, 'png')
+  assert_refused(path, 'damaged, or not a detector')
+  # Of a kind that NumPy does not know.
+  save_tensors({'x.weight': torch.zeros(3).to(torch.float8_e4m3fn)}, path)
   assert_refused(path, 'damaged, or not a detector')
 
 
