@@ -14,9 +14,7 @@ from simplenet_jax.data import files
 from simplenet_jax.files import refuse_existing
 
 _FLAGS = cli.define_detector()
-_OUTPUT = flags.DEFINE_string(
-  'output', None, 'The calibrated detector; without it, it replaces its own.'
-)
+_OUTPUT = flags.DEFINE_string('output', None, 'The result, if not in place.')
 _RATE = flags.DEFINE_float(
   'false_alarm_rate', 0.01, 'Share of good images that may be flagged.'
 )

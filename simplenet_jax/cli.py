@@ -36,8 +36,6 @@ _PLAINLY = {
 _EXTRAS = {
   'tensorflow_datasets': 'tfds',
   'importlib_resources': 'tfds',
-  'jax2onnx': 'onnx',
-  'onnxruntime': 'onnx',
 }
 _LONGEST = 1000  # Characters of a message; what was given may be longer.
 _OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')

@@ -208,9 +208,9 @@ def test_settings_are_printed_with_their_meanings():
     ('MemoryError()', 1, 'this machine is out of memory'),
     ("PermissionError(13, 'No', 'a/b')", 1, 'a/b: No; give this user the ri'),
     (
-      "ModuleNotFoundError(name='jax2onnx')",
+      "ModuleNotFoundError(name='tensorflow_datasets')",
       1,
-      "this needs jax2onnx, of simplenet-jax's extra [onnx]; in a checkout: ",
+      "this needs tensorflow_datasets, of simplenet-jax's extra [tfds]; in a ",
     ),
     ("KeyError('gear')", 70, "KeyError: 'gear'; this is a fault of the "),
     ("AssertionError('a\\nb')", 70, 'AssertionError: a b; this is a fault'),

@@ -111,8 +111,12 @@ def export(
   ]
   for path in (folder / f'model.{kind}', *others):
     refuse_existing(path, overwrite)
-  model = build(detector)
-  difference = compare(detector, runner(model))
+  try:
+    model = build(detector)
+    difference = compare(detector, runner(model))
+  except ImportError as error:  # Perhaps of a package that these need.
+    told = f"{kind} needs more packages: pip install '.[onnx]' ({error})"
+    raise ValueError(told) from error
   if not difference <= TOLERANCE:
     raise ValueError(
       f'the exported model differs from the detector by {difference:.1e} of '

@@ -155,6 +155,18 @@ def test_a_wrong_model_is_found_out_and_nothing_written(
   assert not (tmp_path / 'out').exists()
 
 
+def test_packages_that_are_missing_or_do_not_fit_are_told(
+  detector, tmp_path, monkeypatch
+):
+  def build(_):
+    raise ImportError("cannot import name 'core' from 'jax'")
+
+  monkeypatch.setitem(FORMATS, 'onnx', (build, None))
+  with pytest.raises(ValueError, match=r"onnx needs .*'\.\[onnx\]' .*'core'"):
+    export.export(detector, 'onnx', tmp_path / 'out')
+  assert not (tmp_path / 'out').exists()
+
+
 def test_one_folder_holds_one_detector(detector, tmp_path, monkeypatch):
   for name in ('x', 'y'):
     fake(monkeypatch, detector.infer, name)
