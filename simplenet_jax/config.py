@@ -164,10 +164,10 @@ def _load_run(path: Path) -> Config:
   config, remedy = from_protocol(), "give another run's directory"
   with naming(path, remedy):
     stored = flatten(read_json(path, remedy)['config'])
-  for field in flatten(config).keys() & stored.keys():
-    value = stored[field]
-    value = tuple(value) if isinstance(value, list) else value
-    config.update_from_flattened_dict({field: value})
+    for field in flatten(config).keys() & stored.keys():
+      value = stored[field]
+      value = tuple(value) if isinstance(value, list) else value
+      config.update_from_flattened_dict({field: value})
   return config
 
 

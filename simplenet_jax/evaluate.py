@@ -51,7 +51,7 @@ def main(workdirs: list[str]) -> None:
 
   for name in workdirs:
     tables[name] = results.read(pathlib.Path(name).expanduser())
-  with naming(' or '.join(tables)):
+  with naming(' or '.join(f'{name}/results.json' for name in tables)):
     table = results.join(tables)
     if output:
       results.write(output, table)
@@ -63,8 +63,9 @@ def _check(workdir: pathlib.Path) -> None:
   """Raises ValueError where more than new seeds would be trained."""
   config, path = _CONFIG.value, workdir / 'run.json'
   check_config(config)
-  with naming(path):
-    run = read_json(path)
+  remedy = 'give another --workdir'
+  with naming(path, remedy):
+    run = read_json(path, remedy)
     heads, seeds = run['heads'], run['config']['seeds']
     epochs = run['config']['train']['epochs']
     every = itertools.product(run['images'], seeds)

@@ -280,7 +280,7 @@ class RunResults:
     if not finished:
       return {}
     if not self._evaluated:
-      with contextlib.suppress(ValueError, KeyError, OSError):
+      with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
         table = results.read(self.work.path)
         if list(table['categories']) == list(finished):
           return table

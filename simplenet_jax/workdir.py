@@ -80,7 +80,7 @@ class WorkDir:
 
   def results(self) -> dict[str, Result]:
     """Returns what is known of each category, with these heads and images."""
-    with self.locked() as state:
+    with self.locked() as state, naming(self.path / 'run.json', _REMEDY):
       known, found = state['results'], {}
       for name in self.images:
         of, result = known.get(name, (None, None))
@@ -93,7 +93,7 @@ class WorkDir:
 
   def take_up(self, steps: Mapping[Job, int]) -> None:
     """Notes how many steps of these heads are saved; they are to go on."""
-    with self.locked() as state:
+    with self.locked() as state, naming(self.path / 'run.json', _REMEDY):
       for job, step in steps.items():
         key, now = f'{job.category}/{job.seed}', self.images[job.category]
         test, ended = state['heads'].get(key, _NEW)['test'], step == job.steps

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -69,6 +70,22 @@ def test_nothing_but_new_seeds_is_trained(work):
   assert 'evaluate trains new seeds alone' in done.error
 
 
+@pytest.mark.parametrize(
+  ('more', 'message'),
+  [
+    ({'heads': {}}, 'the head of cog with seed 0 is not finished; start '),
+    ({'heads': None}, r'run\.json: damaged \(.*; give another --workdir'),
+    ({'config': {'seeds': 'x'}}, r"run\.json: damaged \(.*; give another run'"),
+  ],
+)
+def test_what_is_no_finished_run_is_told(work, tmp_path, more, message):
+  run = json.loads((work / 'run.json').read_text()) | more
+  (tmp_path / 'run.json').write_text(json.dumps(run))
+  done = commands.run('evaluate', f'--workdir={tmp_path}')
+  assert done.status == 1 + ('config' in more)  # The config is a flag's value.
+  assert re.search(f'{tmp_path}.*{message}', done.error)
+
+
 def test_tables_are_joined_and_printed(work, tmp_path):
   other = tmp_path / 'other'
   other.mkdir()
@@ -87,7 +104,8 @@ def test_tables_are_joined_and_printed(work, tmp_path):
   twice = commands.run('evaluate', work, work.parent / 'work/../work')
   assert twice.status == 1
   assert 'cog is in both' in twice.error
-  (other / 'results.json').write_text('{')
-  damaged = commands.run('evaluate', other)
-  assert damaged.status == 1
-  assert f'{other}/results.json: damaged' in damaged.error
+  for content in ('{', '{}'):
+    (other / 'results.json').write_text(content)
+    damaged = commands.run('evaluate', other)
+    assert damaged.status == 1
+    assert f'{other}/results.json: damaged' in damaged.error

@@ -227,6 +227,18 @@ def test_a_damaged_file_is_told_by_name(claim, work, content):
 
 
 @pytest.mark.parametrize(
+  'more', [{'heads': None}, {'heads': {'part/0': 3}}, {'results': {'part': 3}}]
+)
+def test_so_is_one_whose_heads_or_results_are_damaged(opened, work, more):
+  with opened() as one:
+    path = work / 'run.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    with pytest.raises(ValueError, match=re.escape(f'{path}: damaged (')):
+      one.take_up({JOBS[0]: 0})
+      one.results()
+
+
+@pytest.mark.parametrize(
   ('one', 'other'),
   [
     ({}, {}),

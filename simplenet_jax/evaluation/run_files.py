@@ -38,23 +38,22 @@ def write_curves(
     np.column_stack([np.full_like(epochs, seed), epochs, *values])
     for seed, *values in zip(seeds, *history.values(), strict=True)
   ]
+  table = np.concatenate(rows)
   header = ','.join(['seed', 'epoch', *history])
   formats = ['%d'] * 2 + ['%.6g'] * len(history)
   with atomic_write(workdir / 'curves' / f'{name}.csv') as aside:
-    np.savetxt(
-      aside, np.concatenate(rows), formats, ',', header=header, comments=''
-    )
+    np.savetxt(aside, table, formats, ',', header=header, comments='')
 
 
-def read_losses(workdir: Path, name: str) -> dict[int, np.ndarray]:
+def read_losses(workdir: Path, name: str) -> dict[int, list[float]]:
   """Reads back the loss of each epoch, by seed."""
   path = workdir / 'curves' / f'{name}.csv'
-  if not path.is_file():
-    return {}
-  seeds, losses = np.loadtxt(
-    path, delimiter=',', skiprows=1, usecols=(0, 2), unpack=True, ndmin=2
-  )
-  return {int(seed): losses[seeds == seed] for seed in dict.fromkeys(seeds)}
+  losses = collections.defaultdict[int, list[float]](list)
+  if path.is_file():
+    _, *rows = path.read_text(encoding='utf-8').splitlines()
+    for seed, _, loss, *_ in (row.split(',') for row in rows):
+      losses[int(seed)].append(float(loss))
+  return losses
 
 
 def write(

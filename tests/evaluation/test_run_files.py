@@ -28,6 +28,17 @@ def test_images_are_picked_of_all_kinds_in_turn(kinds, order, count, shown):
   assert run_files.in_turn(kinds, order, count) == shown
 
 
+def test_losses_are_read_back(tmp_path):
+  losses = {3: [1.5, 0.5], 2**32 - 1: [2, 0.25]}
+  history = {'loss': np.array([*losses.values()]), 'p': np.zeros((2, 2))}
+  assert run_files.read_losses(tmp_path, 'gear') == {}
+  run_files.write_curves(tmp_path, 'gear', [*losses], history)
+  assert run_files.read_losses(tmp_path, 'gear') == losses
+  (tmp_path / 'curves/gear.csv').write_text('')
+  with pytest.raises(ValueError, match='unpack'):
+    run_files.read_losses(tmp_path, 'gear')
+
+
 def write(folder, images):
   """Writes the files of the category `gear` with random scores."""
   config = make_config(folder, '')

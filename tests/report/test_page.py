@@ -148,3 +148,15 @@ def test_the_page_says_what_a_run_is_worth(copy):
   row = '<th scope="row">left out: a link</th><td>2</td><td>c</td>'
   assert f'<tr class="left-out">{row}' in text
   assert 'Warning: gear: the head of seed 0 has not learned.</p>' in text
+  left = json.loads(images.read_text())
+  left['images'] = [one for one in left['images'] if not one['label']]
+  del left['images'][0]['picture']
+  images.write_text(json.dumps(left | {'pro': None}))
+  text = page.write(copy).read_text()
+  for told in (
+    'Shown are 2 of 3 test images: ',
+    'No masks: ',
+    'Test images of one kind only: no ROC curve, no AUROC.',
+    'No threshold: the test images are of one kind.',
+  ):
+    assert told in text
