@@ -150,7 +150,9 @@ def test_a_stopped_download_goes_on(server, root, number):
   answered, part = threading.Event(), root / PART
 
   def stop():
+    until = time.monotonic() + 300
     while not part.exists() or part.stat().st_size < PIECE:
+      assert time.monotonic() < until
       time.sleep(0.01)  # Until all that was sent is written.
     os.kill(os.getpid(), number)
     answered.wait(300)  # As a server that says nothing more.

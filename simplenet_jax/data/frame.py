@@ -9,7 +9,6 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from simplenet_jax.data import decoding
 
@@ -94,6 +93,8 @@ class Frame(NamedTuple):
 
   def _lost(self, mask: Array, reduced: Array) -> Iterator[Array]:
     """Yields the input's pixels, flat, of regions of which none is left."""
+    from scipy import ndimage  # Slow to import.
+
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     if not len(rows):
       return

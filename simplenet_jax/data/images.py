@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
-from scipy import ndimage
 
 from simplenet_jax.data import decoding
 from simplenet_jax.data.frame import Size
@@ -177,6 +176,8 @@ def coloured(heat: np.ndarray, limits: Limits) -> np.ndarray:
 
 def outlined(image: Image.Image, mask: np.ndarray) -> Image.Image:
   """Draws a line around what a mask of the same aspect marks, on RGB."""
+  from scipy import ndimage  # Slow to import.
+
   # Any defect pixel marks its pixel of the smaller picture.
   coverage = Image.fromarray(mask.astype(np.float32)).resize(
     image.size, Image.Resampling.BOX
