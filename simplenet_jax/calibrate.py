@@ -1,7 +1,6 @@
 """Sets a detector's thresholds by good images that it was not trained on.
 
-simplenet calibrate --detector=WORKDIR/detectors/<category> \
-    --input=FOLDER --false_alarm_rate=0.01
+simplenet calibrate --detector=FILE --input=FOLDER --false_alarm_rate=0.01
 """
 
 from pathlib import Path

@@ -119,11 +119,13 @@ def define_detector() -> flags.FlagValues:
   """Defines what detectors are used with, but for the output; returns flags."""
   from simplenet_jax.data.decoding import CHANNELS  # Not all commands need it.
 
-  flags.DEFINE_string('detector', None, 'The detector, a file.')
+  flags.DEFINE_string('detector', None, 'Out of WORKDIR/detectors.')
   flags.DEFINE_string('input', None, 'An image, a folder or a pattern.')
-  flags.DEFINE_enum('precision', 'float32', PRECISIONS, 'Of the computation.')
+  products = 'How the network computes its products.'
+  flags.DEFINE_enum('precision', 'float32', PRECISIONS, products)
   flags.DEFINE_integer('batch_size', 64, 'Images at a time, at most.', 1)
-  flags.DEFINE_enum('channels', 'rgb', CHANNELS, 'Their order.')
+  order = 'The order of the channels of images; OpenCV has blue first, bgr.'
+  flags.DEFINE_enum('channels', 'rgb', CHANNELS, order)
   return flags.FLAGS
 
 

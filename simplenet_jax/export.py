@@ -1,7 +1,6 @@
 """Exports a detector for programs without this package.
 
-  simplenet export --detector=WORKDIR/detectors/<category> \
-    --format=onnx --output=DIR
+  simplenet export --detector=FILE --format=onnx --output=DIR
 
 DIR then holds the model, for jax alone or ONNX Runtime, detector.json, and
 preprocess.py, which makes the model's input.
@@ -12,7 +11,7 @@ from absl import flags
 from simplenet_jax import cli
 from simplenet_jax.console import console
 
-_DETECTOR = flags.DEFINE_string('detector', None, 'The detector, a file.')
+_DETECTOR = flags.DEFINE_string('detector', None, 'Out of WORKDIR/detectors.')
 _FORMAT = flags.DEFINE_enum(
   'format', 'stablehlo', ['stablehlo', 'onnx'], 'Of the model.'
 )

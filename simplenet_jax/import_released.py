@@ -1,7 +1,6 @@
 """Makes a detector of a checkpoint of SimpleNet's released PyTorch code.
 
-  simplenet import-released --config=mvtec \
-    --checkpoint=ckpt.pth --output=bottle.safetensors
+  simplenet import-released --config=mvtec --checkpoint=ckpt.pth --output=FILE
 
 The config says what the checkpoint was trained with; its backbone's weights are
 loaded as for training. Reading a .pth file needs PyTorch. The detector gives

@@ -1,7 +1,6 @@
 """Scores images with a trained detector.
 
-  simplenet predict --detector=WORKDIR/detectors/<category> \
-    --input=FOLDER --output=DIR
+  simplenet predict --detector=FILE --input=FOLDER --output=DIR
 
 DIR then holds predictions.csv, pictures with the defects outlined and, with
 --maps, anomaly maps. Images that cannot be read are left out; the exit status
@@ -18,9 +17,11 @@ from simplenet_jax.data import files
 
 _FLAGS = cli.define_detector()
 _OUTPUT = flags.DEFINE_string('output', None, 'Where results go, a folder.')
-_THRESHOLD = flags.DEFINE_float('threshold', None, 'Of scores, set by hand.')
-_PIXEL = flags.DEFINE_float('pixel_threshold', None, 'Of maps, set by hand.')
-_NORMALISE = flags.DEFINE_bool('normalise', False, 'To 0 and the threshold 1.')
+_THRESHOLD = flags.DEFINE_float('threshold', None, 'A limit of scores.')
+_PIXEL = flags.DEFINE_float('pixel_threshold', None, 'A limit of maps.')
+_NORMALISE = flags.DEFINE_bool(
+  'normalise', False, 'Whether 0 is a usual score and 1 the threshold.'
+)
 _PICTURES = flags.DEFINE_bool('pictures', True, 'Whether to draw pictures.')
 _MAPS = flags.DEFINE_bool('maps', False, 'Whether to write anomaly maps.')
 _OVERWRITE = cli.define_overwrite()

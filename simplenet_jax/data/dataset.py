@@ -85,7 +85,7 @@ def _find(data: Config) -> tuple[Path, folder.Found]:
     console.print(f'Data: {root} (generated where missing)')
     demo.generate(root, seed=data.demo_seed, validation=_DEMO_VALIDATION)
   elif not root.is_dir():
-    how = 'put images there, one folder per category with train/good in it,'
+    how = 'put good images there,'
     if name := data.dataset:
       how = f'get it (simplenet download --dataset={name})'
     raise FileNotFoundError(

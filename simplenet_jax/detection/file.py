@@ -142,8 +142,9 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
   """
   given, path = path, path if path.is_file() else with_suffix(path)
   if not path.is_file():
-    held = ', '.join(sorted(one.stem for one in given.glob(f'*{SUFFIX}')))
-    hint = f'name one of those in this folder: {held}' if held else _ORIGIN
+    near = (given if given.is_dir() else given.parent).glob(f'*{SUFFIX}')
+    held = ', '.join(sorted(one.stem for one in near))
+    hint = f'there is {held}' if held else _ORIGIN
     raise FileNotFoundError(f'{given}: no such detector; {hint}')
   with path.open('rb'):
     pass  # Where it may not be read, safetensors says that there is none.
