@@ -90,6 +90,7 @@ def train_and_evaluate(
       run = layout.RunInputs(
         config,
         weights,
+        step.make_recipe(config, FeatureNetwork.of(config).level_offsets),
         workdir,
         rank=results.rank,
         checkpoints=results.checkpoints,

@@ -102,8 +102,8 @@ def _train_all(
         stopped.status,
       ) from None
     except (ValueError, OSError) as error:
-      failures[label] = str(error)
-      console.print(f'  error: {label}: {error}')
+      failures[label] = str(error).replace('--config.', '--config.base.')
+      console.print(f'  error: {label}: {failures[label]}')
   if all(one.results for one in outcomes):  # No other process is under way.
     shutil.rmtree(shared, ignore_errors=True)
   return outcomes, failures

@@ -11,13 +11,12 @@ from matplotlib.figure import Figure
 
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.files import atomic_write
+from simplenet_jax.sweeps.tables import Collected
 
 _PAIR = {'image_auroc': 'I-AUROC, %', 'pixel_auroc': 'P-AUROC, %'}
 _COLUMNS = 5  # Axes side by side, at most.
 # The paper's speed: frames a second, image AUROC in percent, and the device.
 _PAPERS_SPEED = 77.0, 99.6, 'GeForce GTX 3080 Ti'
-
-Collected = Mapping[str, Any]  # From `tables.collect`, with what a view needs.
 
 
 def write(collected: Collected, path: Path) -> list[Path]:

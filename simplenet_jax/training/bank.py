@@ -42,9 +42,8 @@ def shapes(
   """Returns each level's `[h, w, channels]` of an image of `size` pixels."""
   features = functools.partial(simplenet.features, FeatureNetwork.of(config))
   pixels = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
-  dtype = jnp.dtype(config.bank.dtype)
   return tuple(
-    jax.ShapeDtypeStruct(level.shape[1:], dtype)
+    jax.ShapeDtypeStruct(level.shape[1:], jnp.dtype(config.bank.dtype))
     for level in jax.eval_shape(features, weights, pixels)
   )
 
@@ -154,6 +153,8 @@ class FeatureCache:
       if path != self._path(key, content):
         raise ValueError('its checksum is another than when it was written')
       os.utime(path)
+    except FileNotFoundError:  # Another process has made room.
+      return None
     except (OSError, ValueError) as error:
       console.print(f'  {path} is damaged and made again ({first_line(error)})')
       path.unlink(missing_ok=True)

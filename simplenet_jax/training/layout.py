@@ -16,6 +16,7 @@ from simplenet_jax.models.weights import Weights
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.job import Job, assign, step_operations, widest
 from simplenet_jax.training.progress import HeadProgress, Rank
+from simplenet_jax.training.step import Recipe
 
 # Matrix products of a step below which an accelerator waits for its host; more
 # heads side by side then cost little.
@@ -31,6 +32,7 @@ class RunInputs:
 
   config: Config
   weights: Weights  # The backbone's.
+  recipe: Recipe  # Made once: threads at once can make unequal ones.
   workdir: Path  # Features that fit into no memory go there.
   rank: Callable[[str], Rank | None]  # By category, for `HeadProgress`.
   checkpoints: Checkpoints

@@ -16,7 +16,6 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax.console import first_line
-from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.training import bank, lanes, step
 from simplenet_jax.training.job import Job, batches, rates, scoring_period
 from simplenet_jax.training.layout import DeviceTask, RunInputs
@@ -67,9 +66,7 @@ class DeviceLoop:
   def __init__(
     self, run: RunInputs, task: DeviceTask, emit: Callable[[HeadProgress], None]
   ):
-    self._run, self._emit = run, emit
-    offsets = FeatureNetwork.of(run.config).level_offsets
-    self._recipe = step.make_recipe(run.config, offsets)
+    self._run, self._recipe, self._emit = run, run.recipe, emit
     self._store = FeatureStore(run, task)
     self._queue = list(task.jobs)
     self._tests = {one.name: len(one.test) for one in task.categories}

@@ -67,6 +67,17 @@ def test_checkpoints_are_opened(tmp_path, wrapping):
   assert_same(found, {name: value.numpy() for name, value in tensors.items()})
 
 
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16', 'float64'])
+def test_tensors_of_torch_keep_type_and_bits(tmp_path, dtype):
+  value = torch.randn(2, 3, 4, 5).to(getattr(torch, dtype))
+  # As it lies in memory after training in channels_last.
+  laid = value.contiguous(memory_format=torch.channels_last)
+  torch.save({'conv1.weight': laid}, tmp_path / 'net.pth')
+  found = files.read(tmp_path / 'net.pth')[0]['conv1.weight']
+  assert str(found.dtype) == dtype
+  np.testing.assert_array_equal(found.astype('d'), value.double())
+
+
 @pytest.mark.parametrize(
   ('content', 'said'),
   [

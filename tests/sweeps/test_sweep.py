@@ -133,6 +133,14 @@ def test_a_variant_that_fails_is_left_out_and_told(sweeps, tmp_path):
   assert (tmp_path / 'mine.png').exists()
 
 
+def test_flags_that_would_mend_a_run_are_told_as_the_sweeps(sweeps, tmp_path):
+  config = settings.sweep('mine', 'Mine', sweeps.base(), {'one': {}})
+  config.base.backbone.weights = 'none.pth'
+  told = r'one: none\.pth: .*; check --config\.base\.backbone\.weights$'
+  with pytest.raises(ValueError, match=told):
+    experiment.run(config, tmp_path)
+
+
 def test_last_epochs_are_compared_with_the_baselines_best_test_epoch(sweeps):
   base = {'seeds': (0, 1, 2), 'train.epochs': 12}
   sweeps.workdir = sweeps.workdir.with_name('study')

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from simplenet_jax.data import dataset
-from simplenet_jax.training import bank, engine, layout, worker
+from simplenet_jax.models.simplenet import FeatureNetwork
+from simplenet_jax.training import bank, engine, layout, step, worker
 from simplenet_jax.training.checkpoint import Checkpoints
 
 
@@ -58,6 +59,7 @@ class Ran:
     run = layout.RunInputs(
       config,
       weights,
+      step.make_recipe(config, FeatureNetwork.of(config).level_offsets),
       Path(config.data.root).parent,
       rank=lambda name: rank,
       checkpoints=checkpoints,

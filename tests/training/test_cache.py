@@ -79,10 +79,19 @@ def test_a_damaged_file_is_told_and_made_again(tmp_path, capsys, size):
   assert_read(tmp_path, 'a', 2)
 
 
+def test_a_file_that_another_process_removed_is_not_damaged(
+  tmp_path, capsys, monkeypatch
+):
+  gone = tmp_path / 'a-0.features'
+  monkeypatch.setattr(bank.FeatureCache, 'find', lambda *_: gone)
+  assert bank.FeatureCache(tmp_path, 1.0).read('a', KIND) is None
+  assert not capsys.readouterr().out
+
+
 def key_of(config):
   (one,) = dataset.open_categories(config.data).categories
   weights = bank.load_backbone(config)
-  run = layout.RunInputs(config, weights, *[None] * 6)
+  run = layout.RunInputs(config, weights, *[None] * 7)
   task = layout.DeviceTask(jax.devices()[0], (), (one,), 1, 1, SHAPES)
   return store.FeatureStore(run, task)._key(one)
 
