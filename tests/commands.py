@@ -81,15 +81,7 @@ def python(*arguments, **environment):
 
 
 def parse(module, *arguments):
-  """Parses a command's flags, its config too, and goes no further.
-
-  Args:
-    module: Its whole name.
-    *arguments: The flags.
-
-  Raises:
-    flags.Error: If one is not there, or its value is no good.
-  """
+  """Parses a command's flags, its config too; or raises `flags.Error`."""
   with _flags_of_its_own():
     sys.modules.pop(module, None)  # A test may have imported it.
     runpy.run_module(module, run_name='parsed')

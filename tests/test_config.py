@@ -6,16 +6,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import demo, folder, mvtec, mvtec_fast
+from simplenet_jax import config as settings
 from simplenet_jax import protocols
-from simplenet_jax.config import (
-  check_config,
-  config_folder,
-  crop_caution,
-  describe_protocol,
-  flatten,
-  from_protocol,
-  load_config,
-)
+from simplenet_jax.config import describe_protocol, flatten, from_protocol
 from simplenet_jax.fields import FIELDS
 from simplenet_jax.sweeps.settings import expand
 from simplenet_jax.training import layout
@@ -44,19 +37,19 @@ def test_reference_and_paper_differ_as_the_design_table_says():
 
 @pytest.mark.parametrize(
   'path',
-  [path for path in config_folder().rglob('*.py') if path.stem != '__init__'],
+  [p for p in settings.config_folder().rglob('*.py') if p.stem != '__init__'],
   ids=lambda path: path.stem,
 )
 def test_shipped_configs_pass_their_check(path):
-  name = str(path.relative_to(config_folder()).with_suffix(''))
-  config = load_config(name)
+  name = str(path.relative_to(settings.config_folder()).with_suffix(''))
+  config = settings.load_config(name)
   runs = expand(config) if 'variants' in config else {'': config}
   for run in runs.values():
-    check_config(run)
+    settings.check_config(run)
 
 
 def test_of_several_choices_the_first_is_taken_and_told(caplog):
-  assert load_config('folder:fast:paper').protocol == 'fast'
+  assert settings.load_config('folder:fast:paper').protocol == 'fast'
   assert 'folder:fast:paper: takes fast, not paper' in caplog.text
 
 
@@ -146,13 +139,13 @@ def test_what_is_wrong_with_settings_is_told_at_once(change, message):
     section, _, name = field.rpartition('.')
     (plain.setdefault(section, {}) if section else plain)[name] = value
   with pytest.raises(ValueError, match=message):
-    check_config(ConfigDict(plain))
+    settings.check_config(ConfigDict(plain))
 
 
 def test_whole_numbers_are_numbers_and_lists_tuples():
   config = from_protocol().to_dict()
   config['train']['sigma'], config['seeds'] = 1, [0, 1]
-  check_config(ConfigDict(config))
+  settings.check_config(ConfigDict(config))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +162,7 @@ def test_whole_numbers_are_numbers_and_lists_tuples():
 def test_a_crop_that_fits_no_longer_is_told(resize, crop, told):
   config = from_protocol()
   config.data.resize, config.data.crop = resize, crop
-  found = crop_caution(config)
+  found = settings.crop_caution(config)
   assert re.match(told, found) if told else not found
   config.protocol = 'mine'  # A run of no protocol may crop as it likes.
-  assert bool(crop_caution(config)) == (crop > resize)
+  assert bool(settings.crop_caution(config)) == (crop > resize)

@@ -1,7 +1,4 @@
-"""Exported folders: compared before they are written, and complete.
-
-Recipes take, refuse and do what detectors do.
-"""
+"""Exported folders: compared before they are written, and complete."""
 
 import dataclasses
 import json

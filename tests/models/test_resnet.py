@@ -61,13 +61,9 @@ COUNTS = (2_782_784, 8_543_296, 27_535_424, 24_862_528, 699_168)
 
 
 def test_networks_have_as_many_parameters_as_torchvisions():
-  assert (
-    tuple(
-      sum(np.prod(x) + 2 * x[-1] for _, _, x in resnet.layers(name, LEVELS))
-      for name in resnet.ARCHITECTURES
-    )
-    == COUNTS
-  )
+  for name, count in zip(resnet.ARCHITECTURES, COUNTS, strict=True):
+    shapes = [shape for _, _, shape in resnet.layers(name, LEVELS)]
+    assert sum(np.prod(one) + 2 * one[-1] for one in shapes) == count
 
 
 @pytest.mark.parametrize('architecture', ['demo_resnet', 'resnet50'])

@@ -4,15 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simplenet_jax.config import from_protocol
-from simplenet_jax.training.job import (
-  Job,
-  assign,
-  batches,
-  rates,
-  shuffled,
-  waste,
-  widest,
-)
+from simplenet_jax.training import job as heads
+from simplenet_jax.training.job import Job
 
 MVTEC = (209, 224, 219, 280, 264, 391, 245, 220)
 MVTEC += (267, 320, 230, 60, 213, 247, 240)
@@ -31,7 +24,7 @@ def make_jobs(images=MVTEC, seeds=1, batch_size=8, epochs=160):
 )
 def test_heads_are_balanced_and_seeds_stay_together(seeds, parts):
   jobs = make_jobs(seeds=seeds)
-  assigned = assign(jobs, parts)
+  assigned = heads.assign(jobs, parts)
   names = [(job.category, job.seed) for part in assigned for job in part]
   assert sorted(names) == [(job.category, job.seed) for job in jobs]
   loads = [sum(job.steps for job in part) for part in assigned]
@@ -47,24 +40,24 @@ def test_heads_are_balanced_and_seeds_stay_together(seeds, parts):
 @pytest.mark.parametrize('seeds', [1, 5])
 @pytest.mark.parametrize('most', [1, 2, 5, 15])
 def test_lanes_of_one_device_waste_at_most_five_percent(seeds, most):
-  (jobs,) = assign(make_jobs(seeds=seeds), 1)
-  lanes = widest(jobs, most)
+  (jobs,) = heads.assign(make_jobs(seeds=seeds), 1)
+  lanes = heads.widest(jobs, most)
   assert 1 <= lanes <= most
-  assert waste(jobs, lanes) <= 0.05
-  assert waste(jobs, 1) == 0
+  assert heads.waste(jobs, lanes) <= 0.05
+  assert heads.waste(jobs, 1) == 0
   if (seeds, most) == (1, 15):
     assert lanes == 5
-    assert waste(jobs, 15) > 0.3
+    assert heads.waste(jobs, 15) > 0.3
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 30), st.integers(1, 9), st.data())
 def test_steps_do_not_depend_on_how_they_are_cut(images, batch_size, data):
   job = Job('part', 0, images, batch_size, 3)
-  whole = batches(job, 0, job.steps)
+  whole = heads.batches(job, 0, job.steps)
   first = data.draw(st.integers(0, job.steps - 1))
   count = data.draw(st.integers(1, job.steps - first))
-  cut = batches(job, first, count)
+  cut = heads.batches(job, first, count)
   for part, everything in zip(cut, whole, strict=True):
     np.testing.assert_array_equal(part, everything[first : first + count])
   for epoch in np.split(np.arange(job.steps), 3):  # Each image once.
@@ -74,12 +67,12 @@ def test_steps_do_not_depend_on_how_they_are_cut(images, batch_size, data):
 
 def test_orders_differ_by_seed_and_category_and_never_change():
   orders = [
-    shuffled(Job(name, seed, 12, 4, 1), 0).tolist()
+    heads.shuffled(Job(name, seed, 12, 4, 1), 0).tolist()
     for name in ('part', 'other')
     for seed in (0, 1)
   ]
   assert len({tuple(order) for order in orders}) == 4
-  assert orders[0] == shuffled(Job('part', 0, 12, 1, 9), 0).tolist()
+  assert orders[0] == heads.shuffled(Job('part', 0, 12, 1, 9), 0).tolist()
   assert orders[0] == RECORDED
 
 
@@ -90,14 +83,14 @@ RECORDED = [4, 7, 10, 2, 9, 6, 5, 11, 1, 3, 0, 8]
 def test_learning_rates_rise_and_fall():
   job = Job('part', 0, images=80, batch_size=8, epochs=10)
   config = from_protocol()
-  assert (rates(config, job, 0, 100) == 1).all()
+  assert (heads.rates(config, job, 0, 100) == 1).all()
   config.train.schedule, config.train.warmup = 'cosine', 0.1
-  every = rates(config, job, 0, 100)
+  every = heads.rates(config, job, 0, 100)
   np.testing.assert_allclose(every[:10], np.arange(1, 11) / 10, rtol=1e-6)
   passed = np.arange(90) / 90
   np.testing.assert_allclose(
     every[10:], (1 + np.cos(np.pi * passed)) / 2, rtol=1e-5
   )
   assert 0 < every[-1] < 1e-3
-  cut = [rates(config, job, first, 25) for first in (0, 25, 50, 75)]
+  cut = [heads.rates(config, job, first, 25) for first in (0, 25, 50, 75)]
   np.testing.assert_array_equal(np.concatenate(cut), every)

@@ -12,12 +12,8 @@ from tensorboardX.proto import event_pb2
 
 from simplenet_jax import console
 from simplenet_jax.evaluation import testset
-from simplenet_jax.training.progress import (
-  METRICS,
-  HeadProgress,
-  Watch,
-  unlearned,
-)
+from simplenet_jax.training import progress as heads
+from simplenet_jax.training.progress import METRICS, HeadProgress, Watch
 from tests.training.test_lanes import make_job
 
 JOB = make_job(2)  # Four epochs of three steps.
@@ -78,7 +74,7 @@ def test_metrics_are_appended():
 def test_a_head_that_has_not_learned_is_told(loss, margin, means, learned):
   progress = constant(JOB, 9, 0.01, 0.01, 0.01)  # Only the last epoch counts.
   progress.add_metrics(np.repeat(np.float32(means)[:, None], 3, axis=1))
-  told = unlearned(progress, loss, margin)
+  told = heads.unlearned(progress, loss, margin)
   if learned:
     assert not told
   else:
