@@ -218,9 +218,8 @@ def test_a_damaged_file_is_told_by_name(claim, work, content):
   claim()
   path = work / 'run.json'
   path.write_bytes(content)
-  with pytest.raises(
-    ValueError, match=re.escape(f'{path}: damaged (')
-  ) as raised:
+  told = re.escape(f'{path}: damaged (')
+  with pytest.raises(ValueError, match=told) as raised:
     claim()
   assert len(str(raised.value).splitlines()) == 1
   assert path.read_bytes() == content
