@@ -1,11 +1,14 @@
 """Writes docs/api.md from the docstrings: python docs/make_api.py."""
 
+import ast
 import importlib
 import inspect
 import pathlib
+import textwrap
 
 PAGE = pathlib.Path(__file__).with_name('api.md')
 
+FUNCTION = type(lambda: None)
 # What a program may rely on, by module.
 PUBLIC = {
   'detector': ['Detector', 'Prediction'],
@@ -35,9 +38,9 @@ def described(what, name: str):
   if not inspect.isclass(what):
     return
   for key, member in vars(what).items():
-    if key.startswith('_') or not inspect.getdoc(member):
-      continue
     function = getattr(member, '__func__', member)
+    if key.startswith('_') or not isinstance(function, property | FUNCTION):
+      continue
     yield f'### `{what.__name__}.{key}`'
     yield block(getattr(function, 'fget', function), key)
 
@@ -51,13 +54,33 @@ def block(what, name: str) -> str:
 
 
 def signature(what) -> str:
-  """Returns a signature, one argument a line where it is long."""
-  shown = inspect.signature(what)
-  parts = [str(one).replace("'", '') for one in shown.parameters.values()]
-  back = shown.return_annotation
-  end = '' if back is shown.empty else f' -> {getattr(back, "__name__", back)}'
+  """Returns a signature as it is written; a long one has lines."""
+  node = ast.parse(textwrap.dedent(inspect.getsource(what))).body[0]
+  if isinstance(node, ast.ClassDef):
+    inits = [x for x in node.body if getattr(x, 'name', '') == '__init__']
+    fields = [x for x in node.body if isinstance(x, ast.AnnAssign)]
+    parts = map(ast.unparse, fields)
+    if inits:
+      _, *parts = arguments(inits[0].args)
+  else:
+    parts = arguments(node.args)
+  parts, back = list(parts), getattr(node, 'returns', None)
+  end = f' -> {ast.unparse(back)}'.replace("'", '') if back else ''
   one = f'({", ".join(parts)}){end}'
   return one if len(one) < 72 else '(\n  ' + ',\n  '.join(parts) + f',\n){end}'
+
+
+def arguments(given: ast.arguments):
+  """Yields each argument, with its type and default."""
+  bare = [None] * (len(given.args) - len(given.defaults))
+  pairs = [*zip(given.args, bare + given.defaults, strict=True)]
+  star = [] if not given.kwonlyargs else [(None, None)]
+  more = zip(given.kwonlyargs, given.kw_defaults, strict=True)
+  for one, default in [*pairs, *star, *more]:
+    text = ast.unparse(one) if one else '*'
+    yield f'{text} = {ast.unparse(default)}' if default else text
+  if given.kwarg:
+    yield f'**{ast.unparse(given.kwarg)}'
 
 
 if __name__ == '__main__':
