@@ -140,7 +140,7 @@ def _refused(path, pattern, read=images.read_image):
 def test_not_an_image(tmp_path):
   path = tmp_path / 'a.png'
   path.write_text('no image at all')
-  _refused(path, 'expected AVIF, BMP, .*WEBP')
+  _refused(path, 'expected (AVIF, )?BMP, .*WEBP')
   _refused(save(path, GRAY, format='EPS'), 'not a readable image')
   path.write_bytes(b'')
   _refused(path, 'empty; replace')
