@@ -33,10 +33,7 @@ _PLAINLY = {
   "Unknown command line flag 'config.": "no --config=... before '--config.",
 }
 # Packages of the extras, which may be absent.
-_EXTRAS = {
-  'tensorflow_datasets': 'tfds',
-  'importlib_resources': 'tfds',
-}
+_EXTRAS = {'tensorflow_datasets': 'tfds', 'importlib_resources': 'tfds'}
 _LONGEST = 1000  # Characters of a message; what was given may be longer.
 _OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
 

@@ -19,10 +19,8 @@ LAST_EPOCH = 'last epoch'
 TABLES: list[dict[str, Any]] = json.loads(
   Path(__file__).with_suffix('.json').read_text(encoding='utf-8')
 )
-_FIGURES = (
-  *('image_auroc', 'pixel_auroc', 'aupro_30', 'repo_pro'),
-  'image_auroc_std',  # Over seeds.
-)
+_FIGURES = ('image_auroc', 'pixel_auroc', 'aupro_30', 'repo_pro')
+_FIGURES += ('image_auroc_std',)  # Over seeds.
 _CATEGORIES = {'mvtec': folder.MVTEC_AD, 'cifar10': public.CLASSES}
 
 

@@ -25,7 +25,6 @@ _DECISIVE = ('seeds', *PROTOCOL_FIELDS)
 # A metric's `mean`, sample standard deviation `std` and `seeds`, by its name.
 Summaries = dict[str, Any]
 
-
 # A category's figures, fractions in [0, 1], None where undefined: summaries of
 # the `last` epoch and those `selected_on_test`, metrics of the `ensemble`, the
 # `course` of all scorings, `kinds` of defects, `cautions`, and known `pixels`.

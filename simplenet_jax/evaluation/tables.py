@@ -231,7 +231,7 @@ def notes(results: Results) -> list[str]:
   over = f'mean±std over {seeds} seeds' if seeds > 1 else 'one seed'
   found = [
     f'{LAST_EPOCH}: chosen without test images; {SELECTED_ON_TEST}: the epoch '
-    'best on the test images, which flatters.',
+    'best on the test images, which flatters.'
   ]
   weights = results.get('weights', {})
   found += [f'Weights: {one}.' for one in weights.get('warnings', [])]

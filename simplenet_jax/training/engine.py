@@ -41,7 +41,6 @@ def started(
 
   with futures.ThreadPoolExecutor(max(1, len(schedule))) as pool:
     working = [pool.submit(work_off, tasks) for tasks in schedule]
-
     try:
       yield (head for _ in working for head in iter(ended.get, None))
     except BaseException:

@@ -3,9 +3,10 @@
 import collections
 import math
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -177,22 +178,29 @@ class Watch:
     self._board.end(name, _note(heads, len(heads)) if heads else '')
 
   def _write(self, folder: Path, progress: HeadProgress) -> None:
-    job, epochs = progress.job, progress.epochs()
-    if job not in self._writers:
-      # Where PyTorch is installed this imports it, which takes seconds.
-      import tensorboardX
+    # Where PyTorch is installed this imports it, which takes seconds.
+    from tensorboardX import event_file_writer, summary
+    from tensorboardX.proto import event_pb2
 
+    job, epochs, proto = progress.job, progress.epochs(), cast(Any, event_pb2)
+    if job not in self._writers:
+      path = folder / job.category / f'seed-{job.seed}' / 'events'
+      path.parent.mkdir(parents=True, exist_ok=True)
+      # Not SummaryWriter: a full disk ends its thread, for which it then waits.
+      self._writers[job] = event_file_writer.EventsWriter(str(path))
       # A run that goes on writes all of it anew: what was written before it was
       # interrupted can have gaps.
-      self._writers[job] = tensorboardX.SummaryWriter(
-        str(folder / job.category / f'seed-{job.seed}'), purge_step=1
-      )
+      start = proto.SessionLog(status=proto.SessionLog.START)
+      self._writers[job].write_event(proto.Event(step=1, session_log=start))
     for name, values in epochs.items():
       for epoch in range(self._written[job], len(values)):
-        self._writers[job].add_scalar(name, float(values[epoch]), epoch + 1)
+        value, now = summary.scalar(name, float(values[epoch])), time.time()
+        event = proto.Event(wall_time=now, step=epoch + 1, summary=value)
+        self._writers[job].write_event(event)
     self._written[job] = len(epochs['loss'])
+    self._writers[job].flush()
     if progress.finished:
-      self._writers[job].close()
+      self._writers.pop(job).close()
 
 
 def _note(heads: Sequence[HeadProgress], seeds: int) -> str:

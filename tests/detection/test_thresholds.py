@@ -141,8 +141,7 @@ def test_the_bound_is_kept_in_95_of_100_draws(count, rate):
 
 
 @pytest.mark.parametrize(
-  ('count', 'told'),
-  [(1, '1 good image is'), (3, '3 good images is'), (10, '')],
+  ('count', 'told'), [(1, '1 good image is'), (3, '3 good images is'), (10, '')]
 )
 def test_few_images_are_told(count, told, caplog):
   calibrate([float(i) for i in range(count)], 0.01)

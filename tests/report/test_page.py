@@ -133,10 +133,10 @@ def test_the_page_says_what_a_run_is_worth(copy):
   found = json.loads(path.read_text())
   found['weights']['recipe'] = "torchvision's V2"
   found['files'] = [
-    {'use': 'left out: a link', 'count': 2, 'example': 'c', 'left_out': True},
+    {'use': 'left out: a link', 'count': 2, 'example': 'c', 'left_out': True}
   ]
   found['categories']['gear'] |= {
-    'cautions': ['gear: the head of seed 0 has not learned'],
+    'cautions': ['gear: the head of seed 0 has not learned']
   }
   path.write_text(json.dumps(found))
   images = copy / 'report/gear.json'
