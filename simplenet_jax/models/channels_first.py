@@ -6,7 +6,7 @@ the backbone's layers are written once more for this layout, from operations
 that become few nodes; the head and the map are those of `simplenet`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from flax import nnx
 from jax import lax
 
 from simplenet_jax.data import images
-from simplenet_jax.models import head, resampling, resnet
+from simplenet_jax.models import backbone, head, layers, resampling
 from simplenet_jax.models.simplenet import Network
 
 
@@ -27,21 +27,23 @@ def detect(
 
   def convolve(name, x, stride):
     kernel, bias = weights[f'{name}.kernel'], weights[f'{name}.bias']
-    amount = kernel.shape[0] // 2
+    sides, groups = x.shape[2:], x.shape[1] // kernel.shape[2]
+    added = layers.borders(sides, len(kernel), stride, network.spec.is_same)
     if network.padding == 'reflect':
-      x, amount = _mirrored(x, amount), 0
-    return _convolution(x, kernel, stride, amount) + bias[:, None, None]
+      x, added = _mirrored(x, added), [(0, 0)] * 2
+    return _convolution(x, kernel, stride, added, groups) + bias[:, None, None]
 
-  normalised = images.normalize(pixels, jnp.asarray(images.NORMALIZED))
+  normalised = images.normalize(pixels, jnp.asarray(network.spec.table))
   first = jnp.transpose(normalised, (0, 3, 1, 2))
-  features = resnet.apply(
+  features = backbone.apply(
     network.architecture, network.levels, convolve, _max_pool, first
   )
   levels = []
   for maps, level in zip(features, network.pooling, strict=True):
     # A level's neighbourhoods are pooled by one grouped convolution.
     kernel = level.kernel.astype(np.float32)
-    pooled = _convolution(maps, kernel, 1, len(kernel) // 2, level.groups)
+    added = [(len(kernel) // 2,) * 2] * 2
+    pooled = _convolution(maps, kernel, 1, added, level.groups)
     levels.append(jnp.transpose(pooled, (0, 2, 3, 1)))
   folded = {k: jnp.asarray(v) for k, v in weights.items() if 'head.' in k}
   scores = head.apply(folded, levels, network.level_offsets, 'float32')
@@ -54,29 +56,26 @@ def detect(
   return maps, jnp.max(scores, axis=(1, 2))
 
 
-def _convolution(x, kernel: np.ndarray, stride, amount, groups=1):
+def _convolution(x, kernel: np.ndarray, stride, added, groups):
   # Any: a traced array would be a node of its own.
   turned: Any = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
   return lax.conv_general_dilated(
     x,
     turned,
     (stride, stride),
-    [(amount, amount)] * 2,
+    added,
     dimension_numbers=('NCHW', 'OIHW', 'NCHW'),
     feature_group_count=groups,
   )
 
 
-def _mirrored(x: jax.Array, amount: int) -> jax.Array:
+def _mirrored(x: jax.Array, added: Sequence[tuple[int, int]]) -> jax.Array:
   """Pads by reflection, from slices: a gather would be transposed."""
-  for axis in (2, 3):
+  for axis, (before, after) in zip((2, 3), added, strict=True):
     last = x.shape[axis] - 1
-    before = list(range(amount, 0, -1))
-    parts = [
-      lax.slice_in_dim(x, i, i + 1, axis=axis)
-      for i in (*before, *(last - i for i in reversed(before)))
-    ]
-    x = jnp.concatenate([*parts[:amount], x, *parts[amount:]], axis=axis)
+    places = *range(before, 0, -1), *(last - 1 - i for i in range(after))
+    parts = [lax.slice_in_dim(x, i, i + 1, axis=axis) for i in places]
+    x = jnp.concatenate([*parts[:before], x, *parts[before:]], axis=axis)
   return x
 
 

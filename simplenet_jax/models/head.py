@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from simplenet_jax.models import resampling, resnet
+from simplenet_jax.models import resampling
 from simplenet_jax.models.layers import matmul
 
 Loss = Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]
@@ -26,6 +26,7 @@ ADAPTORS = {'linear': 1, 'mlp': 2, 'identity': 0}
 # torch's xavier_normal_; jax's glorot_normal would truncate the normal.
 _xavier_normal = nnx.initializers.variance_scaling(1.0, 'fan_avg', 'normal')
 LEAK = 0.2
+EPSILON = 1e-5  # Of BatchNorm.
 
 
 def _linear(
@@ -79,7 +80,7 @@ class BatchNorm(nnx.Module):
     return [self._affine(x, mean, var) for x in parts]
 
   def _affine(self, x, mean, var):
-    factor = self.scale[...] * jax.lax.rsqrt(var + resnet.EPSILON)
+    factor = self.scale[...] * jax.lax.rsqrt(var + EPSILON)
     return (x - mean) * factor + self.bias[...]
 
 
@@ -236,7 +237,7 @@ def _fold_one(head: Mapping[str, np.ndarray]) -> tuple[list, np.ndarray]:
     before, its_bias = layers.pop()
     kernel, bias = before @ kernel, its_bias @ kernel + bias
   norm, stats = 'params.discriminator.norm', 'stats.discriminator.norm'
-  factor = get[f'{norm}.scale'] / np.sqrt(get[f'{stats}.var'] + resnet.EPSILON)
+  factor = get[f'{norm}.scale'] / np.sqrt(get[f'{stats}.var'] + EPSILON)
   bias = (bias - get[f'{stats}.mean']) * factor + get[f'{norm}.bias']
   layers.append((kernel * factor, bias))
   return layers, get['params.discriminator.tail.kernel'][:, 0]

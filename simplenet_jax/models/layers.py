@@ -6,6 +6,7 @@ Lavin and Gray, arXiv:1509.09308). `benchmarks/kernels.py` measures the gain.
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -81,31 +82,64 @@ def convolve(
   stride: int,
   padding: str,
   precision: str,
+  is_same: bool = False,
 ) -> jax.Array:
-  """Convolves images `[batch, height, width, inputs]`, padded by `size // 2`.
+  """Convolves images `[batch, height, width, inputs]`, padded as by `borders`.
 
-  The kernel is `[size, size, inputs, outputs]`, or from `to_winograd`.
+  The kernel is `[size, size, inputs, outputs]`, or from `to_winograd`; one with
+  a single input convolves each channel by itself.
   """
   if kernel.ndim == 3:
     return bias + _winograd(x, kernel, padding)
-  amount = kernel.shape[0] // 2
+  added = borders(x.shape[1:3], len(kernel), stride, is_same)
+  if kernel.shape[2] < x.shape[-1]:
+    return bias + _depthwise(pad(x, added, padding), kernel, stride)
   if padding == 'reflect':
-    x, amount = pad(x, amount, padding), 0
+    x, added = pad(x, added, padding), [(0, 0)] * 2
   return bias + lax.conv_general_dilated(
     x,
     kernel,
     (stride, stride),
-    [(amount, amount)] * 2,
+    added,
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     precision=_CONVOLUTION_PRECISION[precision],
   )
+
+
+def borders(
+  sides: Sequence[int], size: int, stride: int, is_same: bool
+) -> list[tuple[int, int]]:
+  """Returns what a convolution adds before and after each side of its input.
+
+  That is half a kernel, as in torch, or TensorFlow's `SAME`: as little as there
+  are outputs for, the larger half of it after the side.
+  """
+  if not is_same:
+    return [(size // 2, size // 2)] * 2
+  reached = ((-(-side // stride) - 1) * stride + size for side in sides)
+  added = [max(n - m, 0) for n, m in zip(reached, sides, strict=True)]
+  return [(amount // 2, amount - amount // 2) for amount in added]
+
+
+def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+  """Convolves each channel by itself, as a sum of weighted, shifted views."""
+  # XLA's grouped convolutions take eight times as long on CPUs.
+  size = len(kernel)
+  height, width = (1 + (side - size) // stride for side in x.shape[1:3])
+  total = jnp.float32(0)
+  for i, j in np.ndindex(size, size):
+    rows = slice(i, i + stride * height, stride)
+    columns = slice(j, j + stride * width, stride)
+    view = x[:, rows, columns][:, :height, :width]
+    total += view.astype(jnp.float32) * kernel[i, j, 0].astype(jnp.float32)
+  return total.astype(x.dtype)
 
 
 def max_pool(x: jax.Array) -> jax.Array:
   """Returns maxima of 3x3 neighbourhoods of values >= 0, with a stride of 2."""
   # The annotation of `padding` knows 'SAME' and 'VALID' only, and 'SAME' pads
   # even sides on the right alone.
-  return nnx.max_pool(pad(x, 1, 'zeros'), (3, 3), (2, 2), 'VALID')
+  return nnx.max_pool(pad(x, [(1, 1)] * 2, 'zeros'), (3, 3), (2, 2), 'VALID')
 
 
 def to_winograd(kernel: np.ndarray, stride: int) -> np.ndarray:
@@ -119,7 +153,7 @@ def to_winograd(kernel: np.ndarray, stride: int) -> np.ndarray:
 def _winograd(x: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
   batch, height, width, inputs = x.shape
   rows, cols = -(-height // 2), -(-width // 2)
-  x = pad(x, 1, padding)
+  x = pad(x, [(1, 1)] * 2, padding)
   # A whole number of tiles; what is added is cut off again.
   x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
 
@@ -147,14 +181,16 @@ def _winograd(x: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:
   return whole[:, :height, :width]
 
 
-def pad(x: jax.Array, amount: int, padding: str) -> jax.Array:
+def pad(
+  x: jax.Array, added: Sequence[tuple[int, int]], padding: str
+) -> jax.Array:
   """Pads height and width of `[batch, height, width, channels]`."""
-  if not amount:
+  if not np.any(added):
     return x
   if padding == 'zeros':
-    return jnp.pad(x, ((0, 0), (amount, amount), (amount, amount), (0, 0)))
+    return jnp.pad(x, ((0, 0), *added, (0, 0)))
   # Faster than jnp.pad's 'reflect' on CPUs.
-  for axis in (1, 2):
-    mirrored = np.pad(np.arange(x.shape[axis]), amount, mode='reflect')
+  for axis, amounts in zip((1, 2), added, strict=True):
+    mirrored = np.pad(np.arange(x.shape[axis]), amounts, mode='reflect')
     x = jnp.take(x, mirrored, axis=axis, mode='clip')
   return x

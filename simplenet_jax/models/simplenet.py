@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from simplenet_jax.config import Config
 from simplenet_jax.data import images
-from simplenet_jax.models import head, layers, patches, resampling, resnet
+from simplenet_jax.models import backbone, head, layers, patches, resampling
 
 Weights = Mapping[str, Any]
 
@@ -46,10 +46,14 @@ class FeatureNetwork:
     )
 
   @property
+  def spec(self) -> backbone.Architecture:
+    """What tells its backbone from others."""
+    return backbone.ARCHITECTURES[self.architecture]
+
+  @property
   def pooling(self) -> tuple[patches.LevelPooling, ...]:
     """How each level becomes patch features."""
-    spec = resnet.ARCHITECTURES[self.architecture]
-    channels = tuple(spec.channels(level) for level in self.levels)
+    channels = tuple(self.spec.channels(level) for level in self.levels)
     return patches.pooling_for(
       channels, self.patch_size, self.pretrain_dim, self.target_dim
     )
@@ -77,7 +81,7 @@ def prepare(
   """Returns folded weights as `detect` takes them; `winograd` suits CPUs."""
   dtype = jnp.bfloat16 if precision == 'bfloat16' else jnp.float32
   prepared: dict[str, Any] = dict(weights)
-  for name, stride, _ in resnet.layers(network.architecture, network.levels):
+  for name, stride, _ in network.spec.layers(network.levels):
     kernel = weights[f'{name}.kernel']
     if winograd:
       kernel = layers.to_winograd(kernel, stride)
@@ -96,15 +100,18 @@ def features(
 
   Pixels are RGB `[batch, height, width, 3]`, uint8; weights give the dtype.
   """
-  normalised = images.normalize(pixels, jnp.asarray(images.NORMALIZED))
-  first = normalised.astype(weights['conv1.kernel'].dtype)
+  spec = network.spec
+  first, *_ = spec.layers(network.levels)
+  normalised = images.normalize(pixels, jnp.asarray(spec.table))
+  given = normalised.astype(weights[f'{first[0]}.kernel'].dtype)
 
   def convolve(name, x, stride):
     kernel, bias = weights[f'{name}.kernel'], weights[f'{name}.bias']
-    return layers.convolve(x, kernel, bias, stride, network.padding, precision)
+    how = stride, network.padding, precision, spec.is_same
+    return layers.convolve(x, kernel, bias, *how)
 
-  levels = resnet.apply(
-    network.architecture, network.levels, convolve, layers.max_pool, first
+  levels = backbone.apply(
+    network.architecture, network.levels, convolve, layers.max_pool, given
   )
   return tuple(
     jax.vmap(functools.partial(patches.pool_level, pooling=pooling))(level)

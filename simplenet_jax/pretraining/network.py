@@ -47,7 +47,7 @@ def _norm(features: int, rngs: nnx.Rngs) -> nnx.BatchNorm:
   return nnx.BatchNorm(
     features,
     momentum=0.9,
-    epsilon=resnet.EPSILON,
+    epsilon=resnet.ResNet.epsilon,
     use_fast_variance=False,
     rngs=rngs,
   )
@@ -70,7 +70,7 @@ class Block(nnx.Module):
 
   def __init__(
     self,
-    architecture: resnet.Architecture,
+    architecture: resnet.ResNet,
     inputs: int,
     level: int,
     stride: int,

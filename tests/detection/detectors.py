@@ -12,7 +12,7 @@ from simplenet_jax.config import from_protocol
 from simplenet_jax.detection import assembly
 from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.detector import Detector
-from simplenet_jax.models import resnet
+from simplenet_jax.models.backbone import fold
 from simplenet_jax.models.weights import Weights
 from tests.models import torch_resnet
 
@@ -23,7 +23,7 @@ DIM, HIDDEN = 24, 8
 def backbone(levels):
   """Returns a backbone's weights, every parameter and statistic random."""
   tensors = torch_resnet.tensors(torch_resnet.fabricate('demo_resnet'))
-  return resnet.fold(tensors, 'demo_resnet', levels)
+  return fold(tensors, 'demo_resnet', levels)
 
 
 def loaded(levels=(2, 3)):

@@ -17,12 +17,12 @@ from simplenet_jax.detection import file
 from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.inputs import Appearance
 from simplenet_jax.detection.thresholds import Thresholds
-from simplenet_jax.models import head, resnet
+from simplenet_jax.models import backbone, head, resnet
 from simplenet_jax.models.simplenet import Network
 from tests.detection import detectors
 
 RNG = np.random.default_rng(0)
-SMALL = resnet.Architecture(bottleneck=False, depths=(1, 1, 1), width=2)
+SMALL = resnet.ResNet(bottleneck=False, depths=(1, 1, 1), width=2)
 NETWORK = Network('small', (2, 3), 'reflect', 3, 24, 24, (32, 40), 4.0)
 THRESHOLDS = Thresholds(
   image=0.1 + 0.2,
@@ -58,12 +58,12 @@ KNOWING = dataclasses.replace(
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
   """A backbone of a few hundred weights."""
-  monkeypatch.setitem(resnet.ARCHITECTURES, 'small', SMALL)
+  monkeypatch.setitem(backbone.ARCHITECTURES, 'small', SMALL)
 
 
 def make_weights(adaptor='mlp'):
   weights = head.fold([detectors.make_head(seed, adaptor) for seed in range(2)])
-  for name, _, shape in resnet.layers('small', NETWORK.levels):
+  for name, _, shape in NETWORK.spec.layers(NETWORK.levels):
     weights[f'{name}.kernel'] = RNG.normal(size=shape).astype('f')
     weights[f'{name}.bias'] = RNG.normal(size=shape[-1]).astype('f')
   return weights

@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import safetensors.numpy
 
-from simplenet_jax.models import resnet
+from simplenet_jax.models import backbone
 
 
 @functools.cache
@@ -24,13 +24,13 @@ def untrained(architecture, levels=(1, 2, 3)):
   """Weights as an untrained network of torch has them; norms change nothing."""
   rng = np.random.default_rng(0)
   found = {}
-  layers = resnet.layers(architecture, levels)
-  for layer, _, (size, _, inputs, outputs) in layers:
-    kernel, norm = resnet.torch_names(layer)
+  spec = backbone.ARCHITECTURES[architecture]
+  for layer, _, (size, _, inputs, outputs) in spec.layers(levels):
+    kernel, norm = spec.torch_names(layer)
     deviation = (2 / (size * size * inputs)) ** 0.5
     shape = (outputs, inputs, size, size)
     found[kernel] = rng.normal(0, deviation, shape).astype(np.float32)
-    for leaf, value in zip(resnet.NORM_LEAVES, (1, 0, 0, 1), strict=True):
+    for leaf, value in zip(backbone.NORM_LEAVES, (1, 0, 0, 1), strict=True):
       found[f'{norm}.{leaf}'] = np.full(outputs, value, np.float32)
   return found
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from simplenet_jax.config import from_protocol
-from simplenet_jax.models import resnet, simplenet, weights
+from simplenet_jax.models import backbone, simplenet, weights
 from simplenet_jax.models.weights import UNKNOWN, V1, V2
 from tests.models import fabricated
 
@@ -98,5 +98,5 @@ def test_real_and_random_weights_are_told_apart(shared, category):
   for name, told in (('resnet18', False), ('resnet50', True)):
     path = shared(f'weights/{name}.safetensors')
     assert bool(said(name, weights.load(str(path), name, (2, 3)).state)) == told
-  random = resnet.fold(fabricated.untrained('resnet18'), 'resnet18', (2, 3))
+  random = backbone.fold(fabricated.untrained('resnet18'), 'resnet18', (2, 3))
   assert said('resnet18', random)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from simplenet_jax.config import check_config, from_protocol
-from simplenet_jax.models import layers, resnet
+from simplenet_jax.models import backbone, layers, resnet
 from simplenet_jax.models.head import ADAPTORS, LOSSES
 from tests.models import torch_resnet
 
@@ -24,7 +24,7 @@ def compute(folded, architecture, levels, padding, images):
     kernel, bias = folded[f'{name}.kernel'], folded[f'{name}.bias']
     return layers.convolve(x, kernel, bias, stride, padding, 'float32')
 
-  return resnet.apply(architecture, levels, convolve, layers.max_pool, images)
+  return backbone.apply(architecture, levels, convolve, layers.max_pool, images)
 
 
 def judge(model, images):
@@ -47,7 +47,7 @@ def test_every_level_agrees_with_torch(architecture, padding):
   model = torch_resnet.fabricate(architecture)
   if padding == 'reflect':
     torch_resnet.pad(model, padding)
-  folded = resnet.fold(torch_resnet.tensors(model), architecture, LEVELS)
+  folded = backbone.fold(torch_resnet.tensors(model), architecture, LEVELS)
   found = compute(folded, architecture, LEVELS, padding, IMAGES)
   for level, expected in zip(found, judge(model, IMAGES), strict=True):
     assert level.shape == expected.shape
@@ -61,8 +61,8 @@ COUNTS = (2_782_784, 8_543_296, 27_535_424, 24_862_528, 699_168)
 
 
 def test_networks_have_as_many_parameters_as_torchvisions():
-  for name, count in zip(resnet.ARCHITECTURES, COUNTS, strict=True):
-    shapes = [shape for _, _, shape in resnet.layers(name, LEVELS)]
+  for spec, count in zip(resnet.ARCHITECTURES.values(), COUNTS, strict=True):
+    shapes = [shape for _, _, shape in spec.layers(LEVELS)]
     assert sum(np.prod(one) + 2 * one[-1] for one in shapes) == count
 
 
@@ -70,11 +70,11 @@ def test_networks_have_as_many_parameters_as_torchvisions():
 def test_probe_moves_statistics_as_torch_does_in_train_mode(architecture):
   model = torch_resnet.pad(torch_resnet.fabricate(architecture), 'reflect')
   before = {n: v.copy() for n, v in torch_resnet.tensors(model).items()}
-  found = resnet.fold(before, architecture, LEVELS, probe=True)
+  found = backbone.fold(before, architecture, LEVELS, probe=True)
   with torch.no_grad():
     list(model.train().activations(torch.ones(1, 3, 65, 64)))
-  expected = resnet.fold(torch_resnet.tensors(model), architecture, LEVELS)
-  plain = resnet.fold(before, architecture, LEVELS)
+  expected = backbone.fold(torch_resnet.tensors(model), architecture, LEVELS)
+  plain = backbone.fold(before, architecture, LEVELS)
   for name, value in found.items():
     # torch divides rounding errors by the square root of epsilon, layer by
     # layer; the statistics themselves move by tenths.
@@ -85,8 +85,8 @@ def test_probe_moves_statistics_as_torch_does_in_train_mode(architecture):
 @pytest.mark.parametrize(
   ('field', 'known'),
   [
-    ('backbone.name', resnet.ARCHITECTURES),
-    ('backbone.padding', resnet.PADDINGS),
+    ('backbone.name', backbone.ARCHITECTURES),
+    ('backbone.padding', backbone.PADDINGS),
     ('head.adaptor', ADAPTORS),
     ('train.loss', LOSSES),
   ],

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from simplenet_jax.models import resnet, weights
+from simplenet_jax.models import backbone, resnet, weights
 from simplenet_jax.models.weights import UNKNOWN, files
 from tests.models import fabricated
 
@@ -44,7 +44,7 @@ def test_files_of_all_architectures_load(write, architecture, name):
   tensors['fc.weight'] = np.zeros((1000, 8), np.float32)
   path = write(tensors, name)
   found = weights.load(str(path), architecture, (1,))
-  assert_same(found.state, resnet.fold(tensors, architecture, (1,)))
+  assert_same(found.state, backbone.fold(tensors, architecture, (1,)))
   assert (found.path, found.name, found.recipe) == (path, str(path), UNKNOWN)
   assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simplenet_jax.config import Config
-from simplenet_jax.models import resnet
+from simplenet_jax.models import backbone, resnet
 from simplenet_jax.models.weights import files
 
 Tensors = Mapping[str, np.ndarray]
@@ -26,6 +26,7 @@ Tensors = Mapping[str, np.ndarray]
 DEFAULT_WEIGHTS = {
   **{name: f'timm/{name}.tv_in1k' for name in resnet.ARCHITECTURES},
   'demo_resnet': 'demo',
+  'efficientnet_lite0': 'efficientnet_lite0',
 }
 
 V1 = "torchvision's V1"
@@ -71,7 +72,7 @@ def load(
   path = files.locate(source)
   tensors, sha256 = files.read(path)
   check(tensors, architecture, levels, str(path))
-  state = resnet.fold(tensors, architecture, levels, probe)
+  state = backbone.fold(tensors, architecture, levels, probe)
   recipe = identify(source, architecture, sha256, tensors)
   return Weights(state, path, sha256, source, recipe)
 
@@ -80,7 +81,8 @@ def identify(
   source: str, architecture: str, sha256: str, tensors: Tensors
 ) -> str:
   """Returns whose training weights come from, as far as it is known."""
-  classes = np.shape(tensors.get('fc.weight', 0))[:1]
+  last = tensors.get('fc.weight', tensors.get('_fc.weight', 0))
+  classes = np.shape(last)[:1]
   if architecture != 'demo_resnet' and classes not in ((), (1000,)):
     return f'fine-tuned to {classes[0]} classes'
   for recipe, checksums in _CHECKSUMS.items():
@@ -100,7 +102,7 @@ def check(
   found = _mismatches(tensors, architecture, levels)
   if not found:
     return
-  for other in resnet.ARCHITECTURES:
+  for other in backbone.ARCHITECTURES:
     if not _mismatches(tensors, other, levels):
       raise ValueError(
         f'{origin} is a {other}, expected {architecture}; set '
@@ -113,7 +115,7 @@ def check(
   )
   raise ValueError(
     f'{origin} does not fit {architecture} with levels {tuple(levels)}, nor '
-    f'another ResNet that is built here: {told}'
+    f'another network that is built here: {told}'
   )
 
 
@@ -121,19 +123,17 @@ def _mismatches(
   tensors: Tensors, architecture: str, levels: Sequence[int]
 ) -> dict[str, list[str]]:
   """Returns the tensors that do not fit a network, by kinds of problems."""
+  spec, shapes = backbone.ARCHITECTURES[architecture], {}
   # A file may end with the last level that its user needs, or go on.
-  reached = [int(name[5]) for name in tensors if re.match(r'layer[123]', name)]
-  shapes = {}
-  for layer, _, (size, _, inputs, outputs) in resnet.layers(
-    architecture, [*levels, *reached]
-  ):
-    kernel, norm = resnet.torch_names(layer)
+  reached = {*levels, *spec.reached(tensors)}
+  for layer, _, (size, _, inputs, outputs) in spec.layers(reached):
+    kernel, norm = spec.torch_names(layer)
     shapes[kernel] = (outputs, inputs, size, size)
-    for leaf in resnet.NORM_LEAVES:
+    for leaf in backbone.NORM_LEAVES:
       shapes[f'{norm}.{leaf}'] = (outputs,)
   found = collections.defaultdict(list)
   for name in sorted(shapes.keys() | tensors.keys()):
-    if re.match(r'layer4\.|fc\.|.*\.num_batches_tracked$', name):
+    if re.match(rf'{spec.unbuilt}|.*\.num_batches_tracked$', name):
       continue
     kind, details = _problem(name, tensors.get(name), shapes.get(name))
     if kind:

