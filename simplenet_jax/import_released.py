@@ -3,8 +3,8 @@
   simplenet import-released --config=mvtec --checkpoint=ckpt.pth --output=FILE
 
 The config says what the checkpoint was trained with; its backbone's weights are
-loaded as for training. Reading a .pth file needs PyTorch. The detector gives
-scores; simplenet calibrate gives it thresholds.
+loaded as for training. The detector gives scores; simplenet calibrate gives it
+thresholds. PyTorch is not needed.
 """
 
 from pathlib import Path

@@ -152,22 +152,28 @@ def test_what_cannot_be_measured_is_undefined(finished):
   assert finished.last('no_masks')['aupro_30']['seeds'] == [None, None]
 
 
-def test_detectors_score_as_heads_and_tell_where_they_come_from(finished):
-  found = sorted(p.stem for p in (finished.work / 'detectors').iterdir())
-  assert found == GOOD
-  one, by_seed = finished.scored('tall')
+def assert_scores_as_heads(run, name):
+  """Asserts that a run's detector maps its test images as its heads do."""
+  one, by_seed = run.scored(name)
   together = by_seed.mean(0)
   maps = np.asarray(simplenet.anomaly_maps(together, one.size, 4.0))
   allowed = 1e-5 * float(np.ptp(together))
   # One head alone would be something else.
   assert np.abs(np.diff(by_seed.max((2, 3)), axis=0)).max() > 10 * allowed
-  detector = finished.detector('tall')
-  assert (detector.heads, detector.size) == (2, (70, 32))
-  assert detector.thresholds == Thresholds()
+  detector = run.detector(name)
   found = list(detector.predict([s.path for s in one.category.test]))
   for image, heat, patches in zip(found, maps, together, strict=True):
     assert image.score == pytest.approx(float(patches.max()), abs=allowed)
     np.testing.assert_allclose(image.input_map, heat, rtol=0, atol=allowed)
+
+
+def test_detectors_score_as_heads_and_tell_where_they_come_from(finished):
+  found = sorted(p.stem for p in (finished.work / 'detectors').iterdir())
+  assert found == GOOD
+  assert_scores_as_heads(finished, 'tall')
+  detector = finished.detector('tall')
+  assert (detector.heads, detector.size) == (2, (70, 32))
+  assert detector.thresholds == Thresholds()
   told, stored = detector.card.provenance, finished.stored
   for key in ('protocol', 'versions', 'device'):
     assert told[key] == stored[key]
@@ -176,6 +182,16 @@ def test_detectors_score_as_heads_and_tell_where_they_come_from(finished):
   assert told['data']['root'] == 'data'  # No folder of the machine.
   images = json.loads((finished.work / 'run.json').read_text())['images']
   assert images['tall']['training'] in told['data']['images']
+
+
+def test_the_backbone_in_the_box_needs_no_file(config, tmp_path):
+  make_category(tmp_path / 'data/part')
+  config.backbone.name, config.backbone.weights = 'efficientnet_lite0', ''
+  config.backbone.padding, config.backbone.probe = 'zeros', False
+  ran = run(config, tmp_path / 'work')
+  assert not ran.error
+  assert 'efficientnet-lite0-57934424.pth' in ran.told
+  assert_scores_as_heads(ran, 'part')
 
 
 @pytest.fixture(scope='module')

@@ -171,7 +171,7 @@ def load_released(path: Path, dim: int) -> dict[str, np.ndarray]:
       if isinstance(found.get(part), dict)
       for name, value in found[part].items()
     }
-  except Exception as error:  # A damaged file can fail anywhere in torch.
+  except Exception as error:  # A damaged file can fail anywhere in a reader.
     raise ValueError(f'{path}: {weights_files.damage(error)}') from None
   if odd := sorted((tensors.keys() ^ _NAMES.keys()) - _MAY_MISS):
     raise ValueError(

@@ -12,28 +12,34 @@ from simplenet_jax.config import from_protocol
 from simplenet_jax.detection import assembly
 from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.detector import Detector
+from simplenet_jax.models import weights
 from simplenet_jax.models.backbone import fold
 from simplenet_jax.models.weights import Weights
-from tests.models import torch_resnet
+from tests.models import fabricated
 
 DIM, HIDDEN = 24, 8
+RESNET, LITE0 = 'demo_resnet', 'efficientnet_lite0'
 
 
 @functools.cache
-def backbone(levels):
-  """Returns a backbone's weights, every parameter and statistic random."""
-  tensors = torch_resnet.tensors(torch_resnet.fabricate('demo_resnet'))
-  return fold(tensors, 'demo_resnet', levels)
+def backbone(levels, architecture=RESNET):
+  """Returns a ResNet's weights, all random, or those of the one in the box."""
+  if architecture == LITE0:
+    return weights.load(LITE0, LITE0, levels).state
+  return fold(fabricated.tensors(architecture), architecture, levels)
 
 
-def loaded(levels=(2, 3)):
+def loaded(levels=(2, 3), architecture=RESNET):
   """Returns them as if they came from a file."""
-  return Weights(backbone(levels), Path('w.pth'), '0' * 64, 'random')
+  state = backbone(levels, architecture)
+  return Weights(state, Path('w.pth'), '0' * 64, 'random')
 
 
-def make_config(crop=0, adaptor='linear', padding='reflect'):
+def make_config(
+  crop=0, adaptor='linear', padding='reflect', architecture=RESNET
+):
   config = from_protocol()
-  config.backbone.name, config.backbone.padding = 'demo_resnet', padding
+  config.backbone.name, config.backbone.padding = architecture, padding
   config.backbone.probe = False
   config.data.resize, config.data.crop = 32 + 8 * bool(crop), crop
   config.patch.pretrain_dim = config.patch.target_dim = DIM
@@ -73,15 +79,16 @@ def make(
   thresholds=False,
   size=(32, 40),
   levels=(2, 3),
+  architecture=RESNET,
 ):
   """Returns a detector with random weights, in a second or two."""
-  config = make_config(crop=crop, adaptor=adaptor, padding=padding)
+  config = make_config(crop, adaptor, padding, architecture)
   config.backbone.levels = levels
   detector = assembly.assemble(
     config,
     'part',
     (crop, crop) if crop else size,
-    loaded(levels),
+    loaded(levels, architecture),
     [make_head(seed, adaptor) for seed in range(heads)],
     {'seeds': list(range(heads))},
   )

@@ -76,6 +76,16 @@ def test_the_signature_of_onnx_and_its_card(models, two_heads):
   assert told == two_heads.card.to_json()
 
 
+@pytest.mark.parametrize('kind', FORMATS)
+@pytest.mark.parametrize(
+  'padding', ['zeros', pytest.param('reflect', marks=pytest.mark.slow)]
+)
+def test_the_backbone_in_the_box_is_exported(kind, padding):
+  made = detectors.make(padding=padding, architecture=detectors.LITE0)
+  build, run = FORMATS[kind]
+  assert export.compare(made, run(build(made))) <= export.TOLERANCE
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', FORMATS)
 @pytest.mark.parametrize('padding', ['zeros', 'reflect'])

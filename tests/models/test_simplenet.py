@@ -15,8 +15,12 @@ from tests.detection.detectors import assert_range
 CONVOLUTIONS, PRODUCTS = ('float32', False), ('float32', True)
 BFLOAT16 = ('bfloat16', False)
 SIZE = (32, 40)
-# Adaptor, heads, padding.
-KINDS = [('linear', 1, 'reflect'), ('mlp', 2, 'zeros')]
+# Adaptor, heads, padding, architecture.
+KINDS = [
+  ('linear', 1, 'reflect', detectors.RESNET),
+  ('mlp', 2, 'zeros', detectors.RESNET),
+  ('linear', 1, 'zeros', detectors.LITE0),
+]
 
 
 @functools.cache
@@ -28,11 +32,13 @@ def pixels():
 
 
 @functools.cache
-def by_trainer(adaptor, count, padding):
+def by_trainer(adaptor, count, padding, architecture):
   """Returns maps and scores of trained heads, each on its own, averaged."""
-  config = detectors.make_config(adaptor=adaptor, padding=padding)
+  config = detectors.make_config(0, adaptor, padding, architecture)
   network = simplenet.FeatureNetwork.of(config)
-  levels = simplenet.features(network, detectors.backbone((2, 3)), pixels())
+  weights = detectors.backbone((2, 3), architecture)
+  features = jax.jit(simplenet.features, static_argnums=0)
+  levels = features(network, weights, pixels())
   recipe = step.make_recipe(config, network.level_offsets)
   fresh = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
   patches = []
@@ -47,8 +53,8 @@ def by_trainer(adaptor, count, padding):
 
 
 def run(kind, mode, chosen):
-  adaptor, heads, padding = kind
-  made = detectors.make(adaptor=adaptor, heads=heads, padding=padding)
+  names = 'adaptor', 'heads', 'padding', 'architecture'
+  made = detectors.make(**dict(zip(names, kind, strict=True)))
   prepared = simplenet.prepare(made.card.network, made.weights, *mode)
   found = simplenet.run(made.card.network, prepared, chosen, mode[0])
   maps, scores = map(np.asarray, found)
@@ -63,6 +69,7 @@ def run(kind, mode, chosen):
     (KINDS[0], CONVOLUTIONS, 1e-5),
     (KINDS[1], PRODUCTS, 1e-5),
     (KINDS[0], BFLOAT16, 3e-2),
+    (KINDS[2], PRODUCTS, 1e-5),
   ],
 )
 def test_maps_and_scores_are_the_trainers(kind, mode, share):
@@ -95,14 +102,24 @@ def test_anomaly_maps_match_released_code(shared):
 
 
 @pytest.mark.parametrize(
-  ('adaptor', 'heads', 'padding'),
+  ('adaptor', 'heads', 'padding', 'architecture'),
   [
-    ('mlp', 3, 'zeros'),
-    pytest.param('identity', 1, 'reflect', marks=pytest.mark.slow),
+    ('mlp', 3, 'zeros', detectors.RESNET),
+    ('linear', 1, 'zeros', detectors.LITE0),
+    pytest.param(
+      *('identity', 1, 'reflect', detectors.RESNET), marks=pytest.mark.slow
+    ),
+    pytest.param(
+      *('linear', 2, 'reflect', detectors.LITE0), marks=pytest.mark.slow
+    ),
   ],
 )
-def test_channels_first_agree_with_the_detector(adaptor, heads, padding):
-  made = detectors.make(padding=padding, adaptor=adaptor, heads=heads)
+def test_channels_first_agree_with_the_detector(
+  adaptor, heads, padding, architecture
+):
+  made = detectors.make(
+    padding=padding, adaptor=adaptor, heads=heads, architecture=architecture
+  )
   structure, weights = made.card.network, made.weights
   found = jax.jit(functools.partial(channels_first.detect, structure, weights))
   maps, scores = jax.jit(simplenet.detect, static_argnums=0)(
