@@ -32,8 +32,8 @@ STOREYS = (
 APART = ('training', 'evaluation', 'detection')
 
 # Ceilings, without `pretraining`; lower them where there is less.
-LINES = {'simplenet_jax': 13_346, 'tests': 11_264, 'benchmarks': 2_500}
-CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 4_224
+LINES = {'simplenet_jax': 13_348, 'tests': 11_264, 'benchmarks': 2_500}
+CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 4_226
 FILES, LONGEST = 87, 300
 
 

@@ -37,19 +37,21 @@ class _Tensor(NamedTuple):
 
   kind: str  # Of `_TYPES`.
   key: str  # Where its storage is in the file.
-  count: int  # Elements of the storage.
+  elements: int  # Of the storage.
   offset: int
   size: tuple[int, ...]
   stride: tuple[int, ...]
 
   def read(self, storage: bytes) -> np.ndarray:
     """Returns the values, which lie in the bytes of a storage."""
-    values = np.frombuffer(storage, _TYPES[self.kind], self.count)
+    values = np.frombuffer(storage, _TYPES[self.kind], self.elements)
     if not math.prod(self.size):
       return np.zeros(self.size, values.dtype)
     pairs = zip(self.size, self.stride, strict=True)
     last = self.offset + sum((side - 1) * by for side, by in pairs)
-    if min([self.offset, *self.size, *self.stride]) < 0 or last >= self.count:
+    if (
+      min([self.offset, *self.size, *self.stride]) < 0 or last >= self.elements
+    ):
       raise ValueError('a tensor reaches beyond its storage')
     # A view: tensors that share a storage take its memory once.
     return np.lib.stride_tricks.as_strided(
