@@ -65,7 +65,7 @@ _LEVELS = Rule(
 _NAMES = Rule(lambda x: set(map(type, x)) <= {str}, 'names, such as screw,01')
 _CROP = Rule(lambda x: x == 0 or 32 <= x <= _SIDE, f'0, or from 32 to {_SIDE}')
 _BACKBONES = _one_of(
-  *('resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2', 'demo_resnet'),
+  *('resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2'),
   'efficientnet_lite0',
 )
 _RESIZE = _within(32, _SIDE, ' pixels')

@@ -43,9 +43,9 @@ def compilation_cache(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def backbone(tmp_path_factory):
-  """Returns a file with the demo's architecture and random weights."""
+  """Returns a file of a ResNet18 with random weights."""
   path = tmp_path_factory.mktemp('weights') / 'random.safetensors'
-  save_file(fabricated.untrained('demo_resnet'), path)
+  save_file(fabricated.untrained('resnet18'), path)
   return path
 
 

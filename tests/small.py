@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 SMALL = {
   'data.resize': 32,
   'data.crop': 0,
-  'backbone.name': 'demo_resnet',
+  'backbone.name': 'resnet18',
   'backbone.batch_size': 4,
   'patch.pretrain_dim': 24,
   'patch.target_dim': 24,

@@ -175,9 +175,7 @@ def test_verbs_are_listed_and_run():
     if 'cli.run(' in path.read_text() and path.name != 'cli.py'
   }
   names = {name.removesuffix('.__main__') for name in modules}
-  assert {module for module, _ in verbs.COMMANDS.values()} == names - {
-    'pretraining'
-  }
+  assert {module for module, _ in verbs.COMMANDS.values()} == names
   listed = commands.python('-m', 'simplenet_jax', '--help').stdout
   assert [line.split()[0] for line in listed.splitlines()[1:-1]] == list(
     verbs.COMMANDS

@@ -28,7 +28,7 @@ class Released:
 
   def __init__(self):
     self.backbone = torch_resnet.pad(
-      torch_resnet.fabricate('demo_resnet'), 'reflect'
+      torch_resnet.fabricate('resnet18'), 'reflect'
     )
     torch.manual_seed(1)
     linear, norm = torch.nn.Linear(DIM, HIDDEN), torch.nn.BatchNorm1d(HIDDEN)
@@ -86,7 +86,7 @@ def run(folder, output):
     '--config=configs/mvtec.py',
     f'--checkpoint={folder / "ckpt.pth"}',
     f'--output={output}',
-    '--config.backbone.name=demo_resnet',
+    '--config.backbone.name=resnet18',
     f'--config.backbone.weights={folder / "backbone.pth"}',
     '--noconfig.backbone.probe',
     f'--config.patch.pretrain_dim={DIM}',

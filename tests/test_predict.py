@@ -89,7 +89,7 @@ def test_all_that_the_command_writes(tmp_path, saved, root):
   assert set(verdicts) == {'anomalous', 'normal'}
   used, first, second, third, fourth = done.told.splitlines()[:5]
   assert used.startswith('       10  to predict, such as ')
-  assert first.startswith('Detector part: demo_resnet, 1 head, input 32 x 32, ')
+  assert first.startswith('Detector part: resnet18, 1 head, input 32 x 32, ')
   assert 'threshold ' in second
   assert third == f'  10 images, results in {out}/'
   assert fourth.startswith("  maps hold their image's lowest score where the ")

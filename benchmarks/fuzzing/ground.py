@@ -1,16 +1,14 @@
 """What cases begin with: whole images, a whole run, whole files."""
 
 import pathlib
-import shutil
 import subprocess
 import sys
 from typing import NamedTuple
 
 import torch
-from safetensors.numpy import load_file
 
 from simplenet_jax import demo
-from simplenet_jax.models.weights import files
+from tests.models import fabricated
 
 # Of a run that takes a second or two.
 SETTINGS = {
@@ -63,13 +61,13 @@ def lay(folder: pathlib.Path) -> Ground:
     check=True,
     capture_output=True,
   )
-  copied, converted = folder / 'demo.safetensors', folder / 'demo.pth'
-  shutil.copyfile(files.locate('demo'), copied)
-  tensors = load_file(copied).items()
-  torch.save({n: torch.from_numpy(t.copy()) for n, t in tensors}, converted)
+  tensors = fabricated.untrained('efficientnet_lite0')
+  weights = folder / 'net.safetensors', folder / 'net.pth'
+  for path in weights:
+    fabricated.write(path, tensors)
   detector = run / 'detectors' / 'gasket.safetensors'
   released = write_released(folder / 'ckpt.pth')
-  return Ground(folder, root, run, detector, (copied, converted), released)
+  return Ground(folder, root, run, detector, weights, released)
 
 
 def write_released(path: pathlib.Path) -> pathlib.Path:

@@ -98,6 +98,4 @@ ARCHITECTURES = {
   'resnet50': ResNet(bottleneck=True, depths=(3, 4, 6)),
   'resnet101': ResNet(bottleneck=True, depths=(3, 4, 23)),
   'wide_resnet50_2': ResNet(bottleneck=True, depths=(3, 4, 6), inner_factor=2),
-  # Half of a ResNet18's channels; see assets/demo_resnet.md.
-  'demo_resnet': ResNet(bottleneck=False, depths=(2, 2, 2), width=32),
 }

@@ -18,7 +18,7 @@ from simplenet_jax.models.weights import Weights
 from tests.models import fabricated
 
 DIM, HIDDEN = 24, 8
-RESNET, LITE0 = 'demo_resnet', 'efficientnet_lite0'
+RESNET, LITE0 = 'resnet18', 'efficientnet_lite0'
 
 
 @functools.cache

@@ -18,7 +18,7 @@ import sys
 from simplenet_jax.models import weights
 for name in sys.argv[1:]:
   try:
-    found = weights.load(name, 'demo_resnet', (1,))
+    found = weights.load(name, 'resnet18', (1,))
     print(found.name, found.sha256)
   except (FileNotFoundError, ValueError) as error:
     print(error)
@@ -28,8 +28,8 @@ for name in sys.argv[1:]:
 @pytest.fixture
 def hub(tmp_path):
   """As much of the Hugging Face hub as serves one file; its address, sha256."""
-  demo = fabricated.tensors('demo_resnet')
-  content = fabricated.write(tmp_path / 'a.safetensors', demo).read_bytes()
+  tensors = fabricated.tensors('resnet18')
+  content = fabricated.write(tmp_path / 'a.safetensors', tensors).read_bytes()
   sha256 = hashlib.sha256(content).hexdigest()
 
   class Hub(http.server.BaseHTTPRequestHandler):

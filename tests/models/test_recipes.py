@@ -63,7 +63,6 @@ def misfit(
     {'sigma': 0.1},  # The user's choice, for features like V1's.
     {'wider': 2.5, 'sigma': 0.04},
     {'wider': 9, 'noise': 'relative'},
-    {'wider': 9, 'architecture': 'demo_resnet'},
   ],
 )
 def test_nothing_is_said_of_what_fits(options):

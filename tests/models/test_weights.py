@@ -15,9 +15,9 @@ from tests.models import fabricated
 
 
 @pytest.fixture
-def demo():
-  """Fresh tensors of a whole demo network: layer4, fc, counters and all."""
-  return fabricated.tensors('demo_resnet', whole=True)
+def whole():
+  """Fresh tensors of a whole ResNet18: layer4, fc, counters and all."""
+  return fabricated.tensors('resnet18', whole=True)
 
 
 @pytest.fixture
@@ -111,9 +111,9 @@ POINTER = b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n'
   ],
 )
 def test_what_is_no_file_of_weights_is_refused(
-  write, demo, content, said, suffix
+  write, whole, content, said, suffix
 ):
-  path = write(demo, f'net{suffix}')
+  path = write(whole, f'net{suffix}')
   cut = isinstance(content, slice)
   path.write_bytes(path.read_bytes()[content] if cut else content)
   with pytest.raises(ValueError) as caught:
@@ -122,10 +122,10 @@ def test_what_is_no_file_of_weights_is_refused(
   assert '\n' not in str(caught.value)
 
 
-def test_a_checksum_in_the_name_must_fit(write, demo):
-  content = write(demo, 'net.pth').read_bytes()
+def test_a_checksum_in_the_name_must_fit(write, whole):
+  content = write(whole, 'net.pth').read_bytes()
   sha256 = hashlib.sha256(content).hexdigest()
-  path = write(demo, f'resnet18-{sha256[:8]}.pth')
+  path = write(whole, f'resnet18-{sha256[:8]}.pth')
   path.write_bytes(content)
   assert files.read(path)[1] == sha256
   path = path.with_name('resnet18-f37072fd.pth')
@@ -134,7 +134,7 @@ def test_a_checksum_in_the_name_must_fit(write, demo):
   with pytest.raises(ValueError, match=said):
     files.read(path)
   for name in ('a-f37072fd.safetensors', 'a-f37072f.pth', 'af37072fd.pth'):
-    files.read(write(demo, name))
+    files.read(write(whole, name))
 
 
 def test_wrong_sources_are_refused(tmp_path):
@@ -149,31 +149,31 @@ def test_wrong_sources_are_refused(tmp_path):
       weights.load(source, 'resnet18', (2, 3))
 
 
-def test_all_mismatches_are_reported_together(write, demo):
+def test_all_mismatches_are_reported_together(write, whole):
   for name in ('bn1.bias', 'layer1.0.bn1.weight', 'layer1.0.bn1.bias'):
-    del demo[name]
-  del demo['layer3.0.bn1.running_var'], demo['layer3.0.bn2.running_var']
-  demo['layer1.0.conv9.weight'] = np.ones((1, 1, 1, 1), np.float32)
-  demo['layer5.0.conv1.weight'] = np.ones((1, 1, 1, 1), np.float32)
-  demo['layer2.0.conv1.weight'] = np.ones((64, 32, 1, 1), np.float32)
-  demo['conv1.weight'] = np.array(1, np.float32)
-  demo['layer2.0.bn1.bias'] = np.ones(64, np.int32)
-  demo['layer2.0.bn2.bias'] = np.full(64, np.nan, np.float32)
-  demo['layer2.1.bn2.bias'] = np.full(64, 1e300)
-  demo['layer2.1.bn2.running_var'] = np.full(64, -0.1, np.float32)
-  path = write(demo)
+    del whole[name]
+  del whole['layer3.0.bn1.running_var'], whole['layer3.0.bn2.running_var']
+  whole['layer1.0.conv9.weight'] = np.ones((1, 1, 1, 1), np.float32)
+  whole['layer5.0.conv1.weight'] = np.ones((1, 1, 1, 1), np.float32)
+  whole['layer2.0.conv1.weight'] = np.ones((64, 32, 1, 1), np.float32)
+  whole['conv1.weight'] = np.array(1, np.float32)
+  whole['layer2.0.bn1.bias'] = np.ones(128, np.int32)
+  whole['layer2.0.bn2.bias'] = np.full(128, np.nan, np.float32)
+  whole['layer2.1.bn2.bias'] = np.full(128, 1e300)
+  whole['layer2.1.bn2.running_var'] = np.full(128, -0.1, np.float32)
+  path = write(whole)
   with pytest.raises(ValueError) as caught:
-    weights.load(str(path), 'demo_resnet', (2, 3))
+    weights.load(str(path), 'resnet18', (2, 3))
   head, problems = str(caught.value).split(': ', 1)
-  assert head.startswith(f'{path} does not fit demo_resnet with levels (2, 3)')
+  assert head.startswith(f'{path} does not fit resnet18 with levels (2, 3)')
   assert sorted(problems.split('; ')) == [
     'missing (5): bn1.bias, layer1.0.bn1.bias, layer1.0.bn1.weight and 2 more',
     'negative variance (1): layer2.1.bn2.running_var',
     'not finite in float32 (2): layer2.0.bn2.bias, layer2.1.bn2.bias',
     'not floating point (1): layer2.0.bn1.bias (int32)',
     'unexpected (2): layer1.0.conv9.weight, layer5.0.conv1.weight',
-    'wrong shape (2): conv1.weight (found [], expected [32, 3, 7, 7]), '
-    'layer2.0.conv1.weight (found [64, 32, 1, 1], expected [64, 32, 3, 3])',
+    'wrong shape (2): conv1.weight (found [], expected [64, 3, 7, 7]), '
+    'layer2.0.conv1.weight (found [64, 32, 1, 1], expected [128, 64, 3, 3])',
   ]
 
 
@@ -202,7 +202,7 @@ def test_tensors_may_end_with_the_last_level():
   [
     {},
     {'cls_token': np.zeros((1, 1, 8), np.float32)},
-    {f'encoder.{n}': v for n, v in fabricated.tensors('demo_resnet').items()},
+    {f'encoder.{n}': v for n, v in fabricated.tensors('resnet18').items()},
     # A ResNet34 has more blocks.
     fabricated.tensors('resnet18')
     | {'layer1.2.conv1.weight': np.zeros((64, 64, 3, 3), np.float32)},

@@ -13,7 +13,6 @@ SPECS = {
   'resnet50': (True, (3, 4, 6), 64, 1),
   'resnet101': (True, (3, 4, 23), 64, 1),
   'wide_resnet50_2': (True, (3, 4, 6), 64, 2),
-  'demo_resnet': (False, (2, 2, 2), 32, 1),
 }
 
 

@@ -51,7 +51,7 @@ def test_weights_follow_the_backbone():
   runs = settings.expand(config)
   assert runs['a'].backbone.weights == 'file.safetensors'
   assert runs['b'].backbone.weights == ''
-  assert config.base.backbone.name == 'demo_resnet'
+  assert config.base.backbone.name == 'efficientnet_lite0'
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_weights_follow_the_backbone():
       r'--config\.only has c; choose of a, b',
       {'a': {}, 'b': {}, 'only': 'a,c'},
     ),
-    ('one and two have the same', {'one': {}, 'two': {'train.sigma': 0.6}}),
+    ('one and two have the same', {'one': {}, 'two': {'train.sigma': 0.25}}),
     (
       r'--config\.base\.train\.sigma is what this sweep varies',
       SIGMAS | {'given': [('train.sigma', 0.3)]},

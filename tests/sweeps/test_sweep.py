@@ -109,7 +109,7 @@ def test_every_experiment_of_the_paper_runs(sweeps, name):
 
 def test_a_variant_is_what_its_run_alone_would_be(sweeps, tmp_path):
   config = sweeps.base()
-  config.head.adaptor = 'mlp'
+  config.head.adaptor, config.train.loss = 'mlp', 'truncated_l1'
   alone = train.train_and_evaluate(config, tmp_path)
   row = sweeps.rows('table3')[1]
   assert row['label'] == 'non-linear'

@@ -80,7 +80,7 @@ def test_features_that_noise_cannot_follow_are_told(value, message):
 
 def test_features_can_be_halved():
   config, found = from_protocol(), []
-  config.backbone.name = 'demo_resnet'
+  config.backbone.name = 'efficientnet_lite0'
   state = bank.load_backbone(config).state
   network = FeatureNetwork.of(config)
   pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), np.uint8)

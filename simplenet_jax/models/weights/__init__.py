@@ -25,7 +25,6 @@ Tensors = Mapping[str, np.ndarray]
 # ImageNet weights, which are these; other weights have another feature scale.
 DEFAULT_WEIGHTS = {
   **{name: f'timm/{name}.tv_in1k' for name in resnet.ARCHITECTURES},
-  'demo_resnet': 'demo',
   'efficientnet_lite0': 'efficientnet_lite0',
 }
 
@@ -83,7 +82,7 @@ def identify(
   """Returns whose training weights come from, as far as it is known."""
   last = tensors.get('fc.weight', tensors.get('_fc.weight', 0))
   classes = np.shape(last)[:1]
-  if architecture != 'demo_resnet' and classes not in ((), (1000,)):
+  if classes not in ((), (1000,)):
     return f'fine-tuned to {classes[0]} classes'
   for recipe, checksums in _CHECKSUMS.items():
     if sha256.startswith(checksums):
@@ -175,9 +174,7 @@ def misfit(
       f"these weights are {weights.other}; the method's figures{also} belong "
       f'to {V1} ({DEFAULT_WEIGHTS[backbone.name]})'
     )
-  # The demo's backbone has a sigma of its own.
-  is_known = weights.recipe == V1 or backbone.name == 'demo_resnet'
-  if is_known or is_relative:
+  if weights.recipe == V1 or is_relative:
     return ''
   variances = [np.var(np.asarray(x), (0, 1, 2), np.float64) for x in features()]
   spread = np.sqrt(np.concatenate(variances).mean())

