@@ -57,14 +57,15 @@ RESUMABLE = (
   *('data.workers', 'backbone.weights', 'bank.device_gb', 'bank.host_gb'),
   *('bank.cache', 'engine.', 'detector.save'),
   *('evaluation.pictures', 'evaluation.maps', 'evaluation.report'),
+  'evaluation.baseline',
 )
 
 # Fields, or the beginnings of their names, that a protocol fixes.
 PROTOCOL_FIELDS = (
-  *('precision', 'bank.dtype', 'patch.', 'head.', 'train.'),
+  *('precision', 'bank.dtype', 'patch.', 'head.', 'nearest.', 'train.'),
   *('data.resize', 'data.crop', 'data.bits', 'data.mask_rule', 'data.held_out'),
   *('backbone.name', 'backbone.levels', 'backbone.padding', 'backbone.probe'),
-  *('evaluation.every', 'evaluation.smoothing'),
+  *('evaluation.every', 'evaluation.smoothing', 'evaluation.score'),
 )
 
 
@@ -210,8 +211,23 @@ def check_config(config: Config) -> None:
       '--config.backbone.probe needs --config.backbone.padding=reflect, found '
       f'{config.backbone.padding!r}; turn it off (--noconfig.backbone.probe)'
     )
+  if config.nearest.size and config.evaluation.course:
+    problems.append(
+      '--config.evaluation.course tells of heads alone, while '
+      '--config.nearest.size adds distances; turn one of them off'
+    )
+  if not trains_heads(config) and len(config.seeds) > 1:
+    problems.append(
+      '--config.nearest.head=0 trains no head, so that one of '
+      f'--config.seeds is enough, found {list(config.seeds)}'
+    )
   if problems:
     raise ValueError('; '.join(problems))
+
+
+def trains_heads(config: Config) -> bool:
+  """Returns whether heads are trained, or nearest neighbours are all."""
+  return not config.nearest.size or config.nearest.head > 0
 
 
 def check_fields(config: Config, model: Config) -> None:

@@ -87,13 +87,14 @@ class Detector:
 
   @property
   def heads(self) -> int:
-    """How many heads' scores are averaged."""
+    """How many heads' scores are averaged; 0 where distances are all."""
     return self.card.heads
 
   @property
   def device(self) -> str:
     """The kind of device that computes."""
-    return next(iter(self._on_device['head.tail'].devices())).device_kind
+    weight = next(iter(self._on_device.values()))
+    return next(iter(weight.devices())).device_kind
 
   @property
   def thresholds(self) -> Thresholds:

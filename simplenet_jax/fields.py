@@ -46,6 +46,7 @@ def _within(low: int, high: int, what: str = '') -> Rule:
   return Rule(lambda x: low <= x <= high, f'from {low} to {high}{what}')
 
 
+_BANK = Rule(lambda x: x == 0 or 16 <= x <= 2**20, '0, or from 16 to a million')
 _POSITIVE, _COUNT = _within(1, _MOST), _within(0, _MOST)
 _GB = Rule(lambda x: 0 <= x <= 1e6, 'from 0 to a million')
 _NOT_NEGATIVE = Rule(lambda x: 0 <= x < math.inf, 'at least 0')
@@ -73,6 +74,7 @@ _SOURCES = _one_of('folder', 'cifar10', 'tfds', 'demo')
 _OPTIMIZERS = _one_of('adam', 'adamw')
 _DTYPES = _one_of('float32', 'bfloat16', 'float16')
 _SCHEDULES = _one_of('constant', 'cosine')
+_SCORES = _one_of('patch', 'map')
 _MASK_RULES = _one_of('reference', 'half')
 _BORDERS = _one_of('zeros', 'reflect')
 _ADAPTORS = _one_of('linear', 'mlp', 'identity')
@@ -142,12 +144,26 @@ FIELDS: dict[str, Field] = {
   'engine.tensorboard': Field(True, 'Whether to write scalars.'),
   # The head.
   'patch.size': Field(3, 'The side that is averaged.', _within(1, 255)),
-  'patch.pretrain_dim': Field(1536, 'Dimensions of each level.', _POSITIVE),
-  'patch.target_dim': Field(1536, "Dimensions of the head's input.", _POSITIVE),
+  'patch.pretrain_dim': Field(
+    1536, 'Dimensions of each level; 0: its own channels.', _COUNT
+  ),
+  'patch.target_dim': Field(
+    1536, "Dimensions of the head's input; 0: those of all levels.", _COUNT
+  ),
   'head.adaptor': Field('linear', 'The adaptor.', _ADAPTORS),
   'head.adaptor_bias': Field(True, 'Whether the adaptor has a bias.'),
   'head.hidden': Field(1024, "The discriminator's hidden width.", _POSITIVE),
-  # Its training.
+  # The distance to good patches, beside the head.
+  'nearest.size': Field(
+    0, "Good patches to which a patch's distance counts; 0: none.", _BANK
+  ),
+  'nearest.head': Field(
+    0.3,
+    'What the head counts beside the distance, each in units of its own spread '
+    'over good patches; 0: no head is trained.',
+    _NOT_NEGATIVE,
+  ),
+  # The training of the head.
   'train.epochs': Field(160, 'Epochs of each head.', _POSITIVE),
   'train.min_steps': Field(0, 'Small categories train longer.', _COUNT),
   'train.batch_size': Field(8, 'Images per step.', _POSITIVE),
@@ -180,6 +196,15 @@ FIELDS: dict[str, Field] = {
   'evaluation.every': Field(4, 'Epochs between scorings.', _POSITIVE),
   'evaluation.course': Field(
     False, 'Whether to keep all scorings, and to tell the metrics of each.'
+  ),
+  'evaluation.score': Field(
+    'patch', "An image's score is the highest of patches or map.", _SCORES
+  ),
+  'evaluation.baseline': Field(
+    0,
+    'Good patches of nearest neighbours without training, to compare with; 0: '
+    'no comparison.',
+    _BANK,
   ),
   'evaluation.smoothing': Field(4.0, "Maps' sigma, in pixels.", _NOT_NEGATIVE),
   'evaluation.pictures': Field(16, 'Images on a sheet; 0: no sheet.', _COUNT),

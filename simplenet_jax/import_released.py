@@ -37,9 +37,11 @@ def main() -> None:
   output = Path(f'{str(output).removesuffix(".safetensors")}.safetensors')
   refuse_existing(output, _OVERWRITE.value)
   from simplenet_jax.detection import assembly
+  from simplenet_jax.models.simplenet import FeatureNetwork
   from simplenet_jax.training import bank
 
-  head = assembly.load_released(path, config.patch.target_dim)
+  dim = FeatureNetwork.of(config).dim
+  head = assembly.load_released(path, dim)
   backbone = bank.load_backbone(config)
   provenance = {'seeds': ['released'], 'checkpoint': str(path)}
   size = (config.data.crop, config.data.crop)

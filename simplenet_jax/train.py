@@ -50,7 +50,7 @@ def train_and_evaluate(
     console.Stopped: If a signal asked it to stop; everything is saved.
   """
   check_config(config)
-  clock = Clock()
+  clock, network = Clock(), FeatureNetwork.of(config)
   images = dataset.open_categories(config.data, whole=processes.count == 1)
   categories = images.categories
   with clock('load weights'):
@@ -90,7 +90,7 @@ def train_and_evaluate(
       run = layout.RunInputs(
         config,
         weights,
-        step.make_recipe(config, FeatureNetwork.of(config).level_offsets),
+        step.make_recipe(config, network.level_offsets, network.dim),
         workdir,
         rank=results.rank,
         checkpoints=results.checkpoints,
@@ -127,7 +127,7 @@ def _score_again(
 ) -> dict[int, np.ndarray]:
   """Returns the patch scores `[images, H, W]` of finished heads, by seed."""
   network = FeatureNetwork.of(config)
-  recipe = step.make_recipe(config, network.level_offsets)
+  recipe = step.make_recipe(config, network.level_offsets, network.dim)
   fresh = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
   states = {}
   for seed, progress in heads.items():

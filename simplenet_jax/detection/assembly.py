@@ -15,7 +15,7 @@ from simplenet_jax.detection import file, inputs, thresholds
 from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.inputs import Appearance
 from simplenet_jax.detector import Detector
-from simplenet_jax.models import head, weights
+from simplenet_jax.models import head, nearest, weights
 from simplenet_jax.models.simplenet import Network
 from simplenet_jax.models.weights import files as weights_files
 from simplenet_jax.models.weights import torch_file
@@ -23,6 +23,7 @@ from simplenet_jax.models.weights import torch_file
 _SCORED = 16  # Training images that are scored again, at most.
 
 Head = Mapping[str, np.ndarray]  # A finished head's leaves, by name.
+Bank = tuple[np.ndarray, nearest.Units]  # Good patches, and their distances'.
 
 
 def assemble(
@@ -33,13 +34,20 @@ def assemble(
   heads: Sequence[Head],
   provenance: Mapping[str, Any],
   cautions: Sequence[str] = (),
+  bank: Bank | None = None,
 ) -> Detector:
   """Makes a detector of a category's heads, which were trained with a config.
 
-  `provenance` is noted without folders.
+  With a bank it adds distances to the heads, or has these alone. `provenance`
+  is noted without folders.
   """
-  smoothing = float(config.evaluation.smoothing)
-  network = Network.of(config, size=size, smoothing=smoothing)
+  asked = config.evaluation
+  network = Network.of(
+    config, size=size, smoothing=float(asked.smoothing), score=asked.score
+  )
+  folded = head.fold(heads) if bank is None else {}
+  if bank:
+    folded = nearest.fold(*bank, heads, config.nearest.head)
   noted = {
     'protocol': describe_protocol(config, backbone.other),
     'weights': {'name': backbone.name, 'sha256': backbone.sha256},
@@ -57,11 +65,12 @@ def assemble(
     margin=float(config.train.margin),
     thresholds=thresholds.Thresholds(),
     provenance=_without_folders(noted),
+    nearest=len(folded.get('nearest.bank', ())),
     cautions=tuple(cautions),
   )
-  folded = {**backbone.state, **head.fold(heads)}
   # It calibrates beside the heads that are still in training.
-  return Detector(card, folded, batch_size=config.backbone.batch_size)
+  state = {**backbone.state, **folded}
+  return Detector(card, state, batch_size=config.backbone.batch_size)
 
 
 def _without_folders(value: Any) -> Any:
@@ -94,16 +103,17 @@ def of_run(
   heads: Mapping[int, Head],
   images: str,
   cautions: Sequence[str] = (),
+  bank: Bank | None = None,
 ) -> Detector:
   """Makes a detector of a run's heads, calibrated by validation images."""
   provenance = {
-    'seeds': list(heads),
+    'seeds': list(heads or config.seeds),
     'data': {'root': Path(config.data.root).absolute().name, 'images': images},
     'device': environment.device(),
   }
   leaves = list(heads.values())
   detector = assemble(
-    config, one.name, one.size, backbone, leaves, provenance, cautions
+    config, one.name, one.size, backbone, leaves, provenance, cautions, bank
   )
   _look_at_training(detector, one)
   if one.category.validation:

@@ -25,8 +25,9 @@ from simplenet_jax.models import backbone
 from simplenet_jax.models.simplenet import Network
 
 SUFFIX = '.safetensors'
-FORMAT = 'simplenet-jax detector 3'  # Its number counts changes of `Card`.
+FORMAT = 'simplenet-jax detector 4'  # Its number counts changes of `Card`.
 _CARD, _DIGEST = 'detector', 'sha256'
+_COMPUTED = ('head.', 'nearest.')  # What names of weights begin with.
 _ORIGIN = 'a run leaves them in WORKDIR/detectors'
 
 
@@ -36,7 +37,7 @@ class Card:
 
   name: str  # The category's.
   network: Network  # The structure.
-  heads: int  # How many heads' scores are averaged.
+  heads: int  # How many heads' scores are averaged; 0: there is none.
   resize: int  # The shorter side before the crop; not read without one.
   crop: int  # Side of the centre that is used; 0: the whole image is.
   bits: int  # How many bits 16-bit gray images make use of.
@@ -44,6 +45,8 @@ class Card:
   margin: float
   thresholds: Thresholds
   provenance: dict[str, Any]  # Config, data, weights, seeds, versions.
+  # Good patches to which distances count beside the heads; 0: there are none.
+  nearest: int = 0
   appearance: Appearance | None = None  # What training images look like.
   # The median and the highest value of training images' anomaly maps.
   usual: tuple[float, float] | None = None
@@ -79,15 +82,19 @@ class Card:
   def check(self) -> None:
     """Raises a ValueError for values with which nothing can be computed."""
     network, found, known = self.network, self.thresholds, self.appearance
-    sides = (*network.size, network.patch_size, network.target_dim, self.heads)
+    sides = *network.size, network.patch_size
+    counts = network.pretrain_dim, network.target_dim, self.heads
     if not (
       network.architecture in backbone.ARCHITECTURES
       and network.padding in backbone.PADDINGS
       and network.levels
       and list(network.levels) == sorted({*backbone.LEVELS} & {*network.levels})
       and all(0 < side < 2**16 for side in sides)
-      and network.pretrain_dim > 0
+      and all(0 <= count < 2**16 for count in counts)
+      and 0 <= self.nearest <= 2**20
+      and (self.heads or self.nearest)
       and 0 <= network.smoothing < 1e3
+      and network.score in ('patch', 'map')
       and self.resize > 0
       and self.crop >= 0
       and (not self.crop or network.size == (self.crop, self.crop))
@@ -195,20 +202,12 @@ def with_suffix(path: Path) -> Path:
 def _check_weights(card: Card, weights: Mapping[str, np.ndarray]) -> None:
   """Raises a ValueError if weights do not fit a card."""
   network, heads = card.network, card.heads
-  outputs, units = (
-    np.size(weights.get(name, ())) for name in ('head.first.bias', 'head.tail')
-  )
   expected: dict[str, tuple[int, ...]] = {}
-  if 'head.second.kernel' in weights:
-    width, inner = outputs // heads, units // heads
-    outputs, units = heads * width, heads * inner
-    expected['head.second.kernel'] = heads, width, inner
-    expected['head.second.bias'] = heads, inner
-  else:
-    outputs = units
-  expected['head.first.kernel'] = network.target_dim, outputs
-  expected['head.first.bias'] = (outputs,)
-  expected['head.tail'] = (units,)
+  if heads:
+    expected |= _head_shapes(network.dim, heads, weights)
+  if card.nearest:
+    expected['nearest.bank'] = card.nearest, network.dim
+    expected['nearest.units'] = (2,)
   for name, _, shape in network.spec.layers(network.levels):
     expected |= {f'{name}.kernel': shape, f'{name}.bias': shape[-1:]}
   for name, shape in expected.items():
@@ -217,3 +216,28 @@ def _check_weights(card: Card, weights: Mapping[str, np.ndarray]) -> None:
       raise ValueError(f'damaged: {name} is missing or of another shape')
     if not np.isfinite(value).all():
       raise ValueError(f'damaged: {name} is not finite')
+  # What is computed goes by the weights that are there.
+  if more := {n for n in weights if n.startswith(_COMPUTED)} - {*expected}:
+    raise ValueError(f'damaged: {min(more)} belongs to no part of it')
+
+
+def _head_shapes(
+  dim: int, heads: int, weights: Mapping[str, np.ndarray]
+) -> dict[str, tuple[int, ...]]:
+  """Returns the shapes of the weights of `head.fold`, whatever is wrong."""
+  expected: dict[str, tuple[int, ...]] = {}
+  outputs, units = (
+    np.size(weights.get(name, ())) for name in ('head.first.bias', 'head.tail')
+  )
+  if 'head.second.kernel' in weights:
+    width, inner = outputs // heads, units // heads
+    outputs, units = heads * width, heads * inner
+    expected['head.second.kernel'] = heads, width, inner
+    expected['head.second.bias'] = heads, inner
+  else:
+    outputs = units
+  return expected | {
+    'head.first.kernel': (dim, outputs),
+    'head.first.bias': (outputs,),
+    'head.tail': (units,),
+  }

@@ -53,9 +53,11 @@ def predict(
   found, now = card.thresholds.precision, detector.precision
   if found not in (None, now):
     told += f' (found in {found}, so in {now} about so)'
+  parts = [counted(card.heads, 'head')] if card.heads else []
+  parts += [f'the nearest of {card.nearest:,} patches'] if card.nearest else []
   console.print(
     f'Detector {card.name}: {card.network.architecture}, '
-    f'{counted(card.heads, "head")}, input {text(card.network.size)}, {now} on '
+    f'{" and ".join(parts)}, input {text(card.network.size)}, {now} on '
     f'{detector.device}\n  {told}\n  {given}, results in {folder}/'
   )
   if maps and card.crop:

@@ -16,7 +16,7 @@ from flax import nnx
 from jax import lax
 
 from simplenet_jax.data import images
-from simplenet_jax.models import backbone, head, layers, resampling
+from simplenet_jax.models import backbone, layers, resampling, simplenet
 from simplenet_jax.models.simplenet import Network
 
 
@@ -45,15 +45,20 @@ def detect(
     added = [(len(kernel) // 2,) * 2] * 2
     pooled = _convolution(maps, kernel, 1, added, level.groups)
     levels.append(jnp.transpose(pooled, (0, 2, 3, 1)))
-  folded = {k: jnp.asarray(v) for k, v in weights.items() if 'head.' in k}
-  scores = head.apply(folded, levels, network.level_offsets, 'float32')
+  folded = {
+    name: jnp.asarray(value)
+    for name, value in weights.items()
+    if name.startswith(('head.', 'nearest.'))
+  }
+  # Loops would become nodes that hold graphs of their own.
+  scores = simplenet.patch_scores(network, folded, levels, 'float32', True)
   rows, cols = (
     resampling.upsampling_matrix(grid, side, network.smoothing).astype('f')
     for side, grid in zip(network.size, scores.shape[1:], strict=True)
   )
   across = jnp.matmul(scores, jnp.asarray(cols.T))
   maps = jnp.matmul(jnp.asarray(rows), across)
-  return maps, jnp.max(scores, axis=(1, 2))
+  return maps, jnp.max(maps if network.score == 'map' else scores, axis=(1, 2))
 
 
 def _convolution(x, kernel: np.ndarray, stride, added, groups):

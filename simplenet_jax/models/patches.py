@@ -3,7 +3,9 @@
 Each level's `p x p` neighbourhoods, flattened in the order (channel, row,
 column), are average-pooled adaptively to `pretrain_dim`; coarser levels are
 resized to the first one's grid; the levels are stacked and pooled again to
-`target_dim` (paper, 3.1; the released `PatchMaker` to `Aggregator`).
+`target_dim` (paper, 3.1; the released `PatchMaker` to `Aggregator`). Where
+`pretrain_dim` is 0, each level keeps its channels, averaged over a
+neighbourhood; where `target_dim` is 0, the stacked levels are not pooled again.
 
 Here the two poolings are one sparse matrix per level, which repeats itself
 along the channels: an output is a weighted sum of a few shifted views of the
@@ -62,12 +64,13 @@ def pooling_for(
   channels: tuple[int, ...], patch_size: int, pretrain_dim: int, target_dim: int
 ) -> tuple[LevelPooling, ...]:
   """Composes the two poolings into one sparse, repeating map per level."""
-  second = adaptive_pooling(len(channels) * pretrain_dim, target_dim)
-  levels = []
-  for index, count in enumerate(channels):
-    first = adaptive_pooling(count * patch_size**2, pretrain_dim)
-    rows = slice(index * pretrain_dim, (index + 1) * pretrain_dim)
-    weights = sparse.csc_array(first @ second[rows])
+  widths = [pretrain_dim or count for count in channels]
+  second = adaptive_pooling(sum(widths), target_dim or sum(widths))
+  levels, row = [], 0
+  for count, width in zip(channels, widths, strict=True):
+    first = adaptive_pooling(count * patch_size**2, width)
+    weights = sparse.csc_array(first @ second[row : row + width])
+    row += width
     used = np.flatnonzero(np.diff(weights.indptr))
     start, stop = int(used[0]), int(used[-1]) + 1
     groups, block = _repeating_block(weights[:, start:stop], count)

@@ -6,7 +6,7 @@ Training and evaluation take `features` from here, detectors and their exports
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -16,7 +16,14 @@ from jax.typing import ArrayLike
 
 from simplenet_jax.config import Config
 from simplenet_jax.data import images
-from simplenet_jax.models import backbone, head, layers, patches, resampling
+from simplenet_jax.models import (
+  backbone,
+  head,
+  layers,
+  nearest,
+  patches,
+  resampling,
+)
 
 Weights = Mapping[str, Any]
 
@@ -51,11 +58,14 @@ class FeatureNetwork:
     return backbone.ARCHITECTURES[self.architecture]
 
   @property
+  def _channels(self) -> tuple[int, ...]:
+    return tuple(self.spec.channels(level) for level in self.levels)
+
+  @property
   def pooling(self) -> tuple[patches.LevelPooling, ...]:
     """How each level becomes patch features."""
-    channels = tuple(self.spec.channels(level) for level in self.levels)
     return patches.pooling_for(
-      channels, self.patch_size, self.pretrain_dim, self.target_dim
+      self._channels, self.patch_size, self.pretrain_dim, self.target_dim
     )
 
   @property
@@ -63,13 +73,27 @@ class FeatureNetwork:
     """The first patch dimension of each level."""
     return tuple(level.start for level in self.pooling)
 
+  @property
+  def dim(self) -> int:
+    """The dimensions of a patch."""
+    widths = (self.pretrain_dim or one for one in self._channels)
+    return self.target_dim or sum(widths)
+
+  def merge(self, levels: Sequence[jax.Array]) -> jax.Array:
+    """Joins the levels of images, float32 `[batch, H, W, dim]`."""
+    joined = [level.astype(jnp.float32) for level in levels]
+    return jax.vmap(
+      lambda *one: patches.merge(one, self.level_offsets, self.dim)
+    )(*joined)
+
 
 @dataclasses.dataclass(frozen=True)
 class Network(FeatureNetwork):
-  """A detector's structure: its input's size, and its maps' sigma in pixels."""
+  """A detector's structure: from pixels to maps and scores."""
 
-  size: tuple[int, int]
-  smoothing: float
+  size: tuple[int, int]  # Of the input, in pixels.
+  smoothing: float  # The maps' sigma, in pixels.
+  score: str = 'patch'  # See `image_scores`.
 
 
 def prepare(
@@ -119,9 +143,32 @@ def features(
   )
 
 
-def image_scores(patch_scores: ArrayLike) -> jax.Array:
-  """Returns each image's score `[...]`, its largest patch's (equation 11)."""
-  return jnp.max(jnp.asarray(patch_scores), axis=(-2, -1))
+def image_scores(scores: ArrayLike) -> jax.Array:
+  """Returns each image's score `[...]`, the largest of `[..., H, W]`.
+
+  It is that of the patches (equation 11), or of the map where that is asked.
+  """
+  return jnp.max(jnp.asarray(scores), axis=(-2, -1))
+
+
+def patch_scores(
+  network: FeatureNetwork,
+  weights: Weights,
+  levels: Sequence[jax.Array],
+  precision: str,
+  at_once: bool = False,
+) -> jax.Array:
+  """Returns scores `[batch, H, W]`, float32, of what the weights hold.
+
+  That are heads, the distance to a bank (all images' `at_once`), or their sum.
+  """
+  parts = []
+  if 'head.tail' in weights:
+    offsets = network.level_offsets
+    parts.append(head.apply(weights, levels, offsets, precision))
+  if 'nearest.bank' in weights:
+    parts.append(nearest.apply(weights, network.merge(levels), at_once))
+  return functools.reduce(jnp.add, parts)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
@@ -149,9 +196,9 @@ def detect(
   `prepare`, for the same precision; pixels are RGB `[batch, *size, 3]`, uint8.
   """
   levels = features(network, weights, pixels, precision)
-  scores = head.apply(weights, levels, network.level_offsets, precision)
+  scores = patch_scores(network, weights, levels, precision)
   maps = anomaly_maps(scores, network.size, network.smoothing)
-  return maps, image_scores(scores)
+  return maps, image_scores(maps if network.score == 'map' else scores)
 
 
 # Compiled for each size of a batch.

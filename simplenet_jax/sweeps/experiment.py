@@ -113,7 +113,7 @@ def _deviations(one: Outcome, _: Outcome) -> dict[str, Any]:
   """Returns each dimension's deviation before and after the first adaptor."""
   network, dtype = FeatureNetwork.of(one.config), one.config.bank.dtype
   weights = bank.load_backbone(one.config).state
-  dim, found = one.config.patch.target_dim, {}
+  dim, found = network.dim, {}
   checkpoints = Checkpoints(one.workdir / 'checkpoints')
   for inputs in dataset.open_categories(one.config.data).categories:
     saved = checkpoints.load(layout.make_jobs(one.config, [inputs])[0])

@@ -139,9 +139,10 @@ def widest(jobs: Sequence[Job], most: int) -> int:
 
 def step_operations(config: Config, shapes: Sequence[Any]) -> float:
   """Returns the operations of one head's step, within a few percent."""
-  patches, dim = config.train.patches, config.patch.target_dim
+  patches = config.train.patches
   positions = [patches or one.shape[0] * one.shape[1] for one in shapes]
   channels = sum(one.shape[2] for one in shapes)
+  dim = config.patch.target_dim or channels
   rows = positions[0] + sum(
     count * one.shape[2] / channels
     for count, one in zip(positions, shapes, strict=True)

@@ -83,9 +83,14 @@ def _head_maker(dim, level_offsets, **settings) -> Callable[[nnx.Rngs], Head]:
   return lambda rngs: Head(dim, level_offsets, **settings, rngs=rngs)
 
 
-def make_recipe(config: Config, level_offsets: Sequence[int]) -> Recipe:
-  """Returns how heads are trained; equal for configs that train alike."""
-  train, dim = config.train, config.patch.target_dim
+def make_recipe(
+  config: Config, level_offsets: Sequence[int], dim: int = 0
+) -> Recipe:
+  """Returns how heads are trained; equal for configs that train alike.
+
+  Patches have `dim` dimensions, or as many as the config names.
+  """
+  train, dim = config.train, dim or config.patch.target_dim
   new_head = _head_maker(
     dim, tuple(level_offsets), precision=config.precision, **config.head
   )

@@ -80,10 +80,14 @@ def make(
   size=(32, 40),
   levels=(2, 3),
   architecture=RESNET,
+  bank=0,
+  score='patch',
 ):
   """Returns a detector with random weights, in a second or two."""
   config = make_config(crop, adaptor, padding, architecture)
   config.backbone.levels = levels
+  config.evaluation.score = score
+  patches = np.random.default_rng(1).random((bank, DIM), np.float32)
   detector = assembly.assemble(
     config,
     'part',
@@ -91,6 +95,7 @@ def make(
     loaded(levels, architecture),
     [make_head(seed, adaptor) for seed in range(heads)],
     {'seeds': list(range(heads))},
+    bank=(patches, (0.5, 0.25)) if bank else None,
   )
   if thresholds:
     scores = [p.score for p in detector.predict(list(arrays()))]

@@ -86,6 +86,12 @@ def test_the_backbone_in_the_box_is_exported(kind, padding):
   assert export.compare(made, run(build(made))) <= export.TOLERANCE
 
 
+@pytest.mark.parametrize('kind', FORMATS)
+def test_distances_are_exported(tmp_path, kind):
+  made = detectors.make(bank=20, score='map')
+  assert export.export(made, kind, tmp_path) <= export.TOLERANCE
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('kind', FORMATS)
 @pytest.mark.parametrize('padding', ['zeros', 'reflect'])

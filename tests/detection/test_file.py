@@ -174,6 +174,7 @@ def test_a_tensor_that_does_not_fit_is_refused(tmp_path, name, change):
     ('margin', 0.25, 'its checksum differs'),
     ('thresholds.image', 100.0, 'its checksum differs'),
     ('network.target_dim', 9, 'head.first.kernel is missing or of another'),
+    ('nearest', 9, 'nearest.bank is missing or of another'),
     ('format', 'simplenet-jax detector 9', 'upgrade'),
   ],
 )
@@ -196,11 +197,42 @@ def edited(path, value):
   return json.dumps(fields)
 
 
+def test_a_bank_that_does_not_fit_is_refused(tmp_path):
+  path = tmp_path / 'a.safetensors'
+  wrong = {
+    'bank': [np.zeros((16, 23), 'f'), np.full((16, 24), np.nan, 'f'), None],
+    'units': [np.zeros(3, 'f'), np.zeros(2, 'd'), np.full(2, np.inf, 'f')],
+  }
+  for count, names in ((16, wrong), (0, {'bank': [np.zeros((16, 24), 'f')]})):
+    card = dataclasses.replace(CARD, nearest=count)
+    for name, value in ((n, one) for n, many in names.items() for one in many):
+      weights = make_weights()
+      if count:
+        weights['nearest.bank'] = np.ones((16, 24), 'f')
+        weights['nearest.units'] = np.ones(2, 'f')
+      weights[f'nearest.{name}'] = value
+      weights = {key: one for key, one in weights.items() if one is not None}
+      file.save(path, card, weights)
+      assert_refused(path, f'damaged: nearest.{name}')
+
+
+def test_heads_are_not_needed_beside_a_bank(tmp_path):
+  weights = {n: v for n, v in make_weights().items() if 'head' not in n}
+  weights['nearest.bank'] = np.ones((16, 24), 'f')
+  weights['nearest.units'] = np.ones(2, 'f')
+  card = dataclasses.replace(CARD, heads=0, nearest=16)
+  file.save(tmp_path / 'a', card, weights)
+  assert file.load(tmp_path / 'a')[0] == card
+
+
 @pytest.mark.parametrize(
   ('path', 'value'),
   [
     ('name', 3),
-    ('heads', 0),
+    ('heads', -1),
+    ('heads', 0),  # And no bank of patches either.
+    ('nearest', -1),
+    ('nearest', 2**30),
     ('crop', 32),  # The network's input is another.
     ('margin', -0.5),
     ('colours', 'none'),
@@ -215,6 +247,8 @@ def edited(path, value):
     ('network.padding', 'same'),
     ('network.patch_size', 0),
     ('network.target_dim', 2**16),
+    ('network.pretrain_dim', -1),
+    ('network.score', 'mean'),
     ('network.smoothing', float('nan')),
     pytest.param('network.smoothing', 10**400, id='beyond-floats'),
     ('thresholds.image', float('nan')),

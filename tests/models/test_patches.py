@@ -48,6 +48,28 @@ def embed(features, patch_size, pretrain_dim, target_dim):
   return jax.vmap(embed_image)(features)
 
 
+@pytest.mark.parametrize('target_dim', [0, 12, 5])
+def test_levels_can_keep_their_own_channels(target_dim):
+  features = make_features((4, 8), ((6, 5), (3, 3)))
+  pooling = patches.pooling_for((4, 8), 3, 0, target_dim)
+  # As if each level was pooled to its own number of channels.
+  own = [judge([one], 3, n, n) for one, n in zip(features, (4, 8), strict=True)]
+  coarse = torch.tensor(own[1]).permute(0, 3, 1, 2)
+  coarse = torch.nn.functional.interpolate(coarse, (6, 5), mode='bilinear')
+  rows = torch.cat([torch.tensor(own[0]), coarse.permute(0, 2, 3, 1)], dim=-1)
+  size = target_dim or 12
+  rows = torch.nn.functional.adaptive_avg_pool1d(rows.flatten(0, 2)[None], size)
+  offsets = [level.start for level in pooling]
+  merged = [
+    patches.merge(list(map(patches.pool_level, one, pooling)), offsets, size)
+    for one in zip(*features, strict=True)
+  ]
+  expected = rows.reshape(2, 6, 5, size).numpy()
+  np.testing.assert_allclose(np.stack(merged), expected, atol=1e-6)
+  if not target_dim:
+    assert offsets == [0, 4]
+
+
 def make_features(channels, grids, batch=2, seed=0):
   rng = np.random.default_rng(seed)
   return [
