@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from simplenet_jax import environment
-from simplenet_jax.config import Config, describe_protocol
+from simplenet_jax import category_results, environment
+from simplenet_jax.config import Config, describe_protocol, trains_heads
 from simplenet_jax.console import Clock, console, counted, first_line
 from simplenet_jax.data.dataset import DataSet
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection import assembly, file
-from simplenet_jax.evaluation import metrics, results, run_files, testset
+from simplenet_jax.evaluation import metrics, results, run_files
 from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.report import page
+from simplenet_jax.training import neighbours
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.job import Job
-from simplenet_jax.training.progress import METRICS, HeadProgress, unlearned
+from simplenet_jax.training.progress import HeadProgress, unlearned
 from simplenet_jax.training.worker import FAILURES
 from simplenet_jax.workdir import Result, WorkDir
 
@@ -44,6 +45,8 @@ class RunResults:
   processes: int  # How many share the run.
   # Returns the last patch scores of heads, by seed, on a category's images.
   score_again: Callable[[Inputs, Heads], Mapping[int, np.ndarray]]
+  # Returns a category's nearest neighbours, if it has any use for them.
+  find_neighbours: Callable[[Inputs], neighbours.Arrays]
 
   def __post_init__(self):
     self.checkpoints = Checkpoints(self.work.path / 'checkpoints')
@@ -65,7 +68,8 @@ class RunResults:
     if self.config.evaluation.course:
       return lambda scores: 0.0  # None is dropped in favour of another.
     labels = self._categories[name].labels
-    if self._is_outdated(name) or not 0 < labels.sum() < len(labels):
+    selects = category_results.selects_on_test(self.config, labels)
+    if not selects or self._is_outdated(name):
       return None
     return lambda scores: metrics.auroc(labels, scores.max(axis=(1, 2)))
 
@@ -101,17 +105,19 @@ class RunResults:
       seeds = [int(seed) for seed, head in heads.items() if not head['error']]
       with self.work.evaluating(name) as is_mine:
         known = self.work.results()[name]
-        is_known = isinstance(known, dict) and self._has_files(name)
+        is_known = isinstance(known, dict) and self._has_all(name, known)
         if is_mine and not (is_known and self._has_detector(name, seeds)):
           self._finish(name, seeds, known)
 
-  def _has_files(self, name: str) -> bool:
-    """Returns whether what is to show a category's test images is there."""
+  def _has_all(self, name: str, known: results.CategoryResult) -> bool:
+    """Returns whether all that is told of a category's test images is there."""
     folder, asked = self.work.path, self.config.evaluation
+    compared = bool(asked.baseline) == ('baseline' in known)
     wanted = [folder / 'pictures' / f'{name}.png'] if asked.pictures else []
     wanted += [folder / 'maps' / name] if asked.maps else []
     wanted += [run_files.report_path(folder, name)] if asked.report else []
-    return not self._categories[name].test or all(p.exists() for p in wanted)
+    there = compared and all(path.exists() for path in wanted)
+    return there or not self._categories[name].test
 
   def _finish(self, name: str, seeds: Sequence[int], found: Result) -> None:
     """Evaluates heads, makes a detector; figures `found` survive failures."""
@@ -121,7 +127,8 @@ class RunResults:
         known = self.work.heads()[name].values()
         raise ValueError(next(head['error'] for head in known))
       jobs = [job for job in self.jobs if job.category == name]
-      heads = {job.seed: self._saved(job) for job in jobs if job.seed in seeds}
+      jobs = [job for job in jobs if job.seed in seeds and job.steps]
+      heads = {job.seed: self._saved(job) for job in jobs}
       found = self._evaluate(inputs, heads)
       if not self._has_detector(name, seeds):
         self._ship(inputs, heads)
@@ -164,39 +171,30 @@ class RunResults:
 
   def _evaluate(self, inputs: Inputs, heads: Heads) -> results.CategoryResult:
     """Evaluates a category's heads and writes its files."""
-    asked, folder, name = self.config.evaluation, self.work.path, inputs.name
-    seeds, cautions = self.config.seeds, self._cautions(heads.values())
+    config, folder, name = self.config, self.work.path, inputs.name
+    cautions = self._cautions(heads.values())
     with self.clock('pictures'):
-      history = {
-        key: np.stack([head.epochs()[key] for head in heads.values()])
-        for key in METRICS
-      }
-      run_files.write_curves(folder, name, list(heads), history)
+      category_results.write_curves(folder, name, heads)
     if not inputs.test:
       console.print(f'  {name}: no test images, nothing to evaluate')
-      return {'last': results.undefined(len(seeds)), 'cautions': cautions}
+      last = results.undefined(len(config.seeds))
+      return {'last': last, 'cautions': cautions}
     scores = {seed: head.scores for seed, head in heads.items()}
-    is_outdated = self._is_outdated(name)
+    only_last = not category_results.selects_on_test(config, inputs.labels)
     with self.clock('evaluate'):
-      if is_outdated:
+      if self._is_outdated(name):  # Earlier epochs have seen other images.
+        only_last = True
         console.print(f'  {name}: scores its test images, which changed')
         for seed, again in self.score_again(inputs, heads).items():
           scores[seed] = {heads[seed].job.epochs: again}
-      test = testset.TestSet.read(inputs, asked.smoothing)
-      by_seed = [scores.get(seed, {}) for seed in seeds]
-      course = asked.course and not is_outdated
-      found = testset.evaluate(test, by_seed, course=course)
-    if is_outdated:  # Epochs before the last have not seen the images of now.
-      found.pop('selected_on_test', None)
-    with self.clock('pictures'):
-      at_end = {seed: one[max(one)] for seed, one in scores.items()}
-      images = sum(len(one.test) for one in self._categories.values())
-      run_files.write(folder, inputs, test, at_end, asked, images)
-    told, last = [], found['last']
-    for title, key in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc')):
-      mean = last[key]['mean']
-      told.append(f'{title} {"undefined" if mean is None else f"{mean:.1%}"}')
-    console.print(f'  {name}: {", ".join(told)}')
+      arrays = self.find_neighbours(inputs)
+      if 'bank' in arrays:
+        leaves = {seed: head.head or {} for seed, head in heads.items()}
+        scores = neighbours.patch_scores(config, arrays, leaves, scores)
+    total = sum(len(one.test) for one in self._categories.values())
+    found = category_results.evaluate(
+      config, folder, inputs, scores, arrays, only_last, total, self.clock
+    )
     return found | {'cautions': cautions, 'pixels': inputs.known_pixels()}
 
   def _cautions(self, heads: Iterable[HeadProgress]) -> list[str]:
@@ -217,13 +215,17 @@ class RunResults:
   def _ship(self, inputs: Inputs, heads: Heads) -> None:
     """Makes a category's detector of all its heads that were not given up."""
     name, count = inputs.name, len(self.config.seeds)
-    if len(heads) < count:
+    if trains_heads(self.config) and len(heads) < count:
       console.print(f'  {name}: its detector has {len(heads)} of {count} heads')
     with self.clock('detectors'):
       leaves = {seed: head.head or {} for seed, head in heads.items()}
       cautions, images = self._cautions(heads.values()), self._made_of(name)
+      bank = None
+      if self.config.nearest.size:
+        arrays = self.find_neighbours(inputs)
+        bank = arrays['bank'], tuple(arrays['units'])
       detector = assembly.of_run(
-        self.config, self.weights, inputs, leaves, images, cautions
+        self.config, self.weights, inputs, leaves, images, cautions, bank
       )
       detector.save(file.path_in(self.work.path, name))
 
@@ -284,12 +286,10 @@ class RunResults:
         table = results.read(self.work.path)
         if list(table['categories']) == list(finished):
           return table
-    weights, told = self.weights, ('name', 'sha256', 'recipe', 'warnings')
     about = {
       'protocol': self.protocol,
       'config': self.config.to_dict(),
-      'weights': {key: getattr(weights, key) for key in told}
-      | {'path': str(weights.path)},
+      'weights': self.weights.about,
       'wall_seconds': self.clock.seconds,
       'versions': environment.versions(),
       'device': environment.device() | {'processes': self.processes},

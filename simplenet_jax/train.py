@@ -11,7 +11,12 @@ import jax
 import numpy as np
 from absl import logging
 
-from simplenet_jax.config import Config, check_config, crop_caution
+from simplenet_jax.config import (
+  Config,
+  check_config,
+  crop_caution,
+  trains_heads,
+)
 from simplenet_jax.console import Board, Clock, caught, console, counted
 from simplenet_jax.data import dataset, frame, loading
 from simplenet_jax.data.inputs import Inputs
@@ -19,9 +24,10 @@ from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.run_results import RunResults
-from simplenet_jax.training import bank, engine, layout, step
+from simplenet_jax.training import bank, engine, layout, neighbours, step
 from simplenet_jax.training.job import Job, assign, step_operations
 from simplenet_jax.training.progress import HeadProgress, Watch, unflat
+from simplenet_jax.training.store import Interrupted
 from simplenet_jax.workdir import open_or_resume
 
 
@@ -55,7 +61,8 @@ def train_and_evaluate(
   categories = images.categories
   with clock('load weights'):
     weights = bank.load_backbone(config)
-    weights = bank.check_noise(config, weights, categories[0])
+    if trains_heads(config):
+      weights = bank.check_noise(config, weights, categories[0])
   jobs = layout.make_jobs(config, categories)
   mine = assign(jobs, processes.count)[processes.index]
   sizes = {one.size for one in categories}
@@ -71,16 +78,24 @@ def train_and_evaluate(
     workdir, config, weights.sha256, categories, processes
   ) as work:
     again = functools.partial(_score_again, config, weights)
+
+    def find_neighbours(one: Inputs) -> neighbours.Arrays:
+      wanted = neighbours.are_wanted(config)
+      task = layout.lay_out_one(config, one, shapes[one.size], run.neighbours)
+      return neighbours.obtain_alone(run, task) if wanted else {}
+
     results = RunResults(
-      config, work, images, weights, jobs, clock, processes.count, again
+      *(config, work, images, weights, jobs, clock, processes.count),
+      *(again, find_neighbours),
     )
     left = results.left(mine)
     schedule = plan(list(left))
     _announce(results, schedule, processes)
-    ended, under_way = len(mine) - len(left), sum(map(bool, left.values()))
+    heads = [job for job in mine if job.steps]
+    ended, under_way = len(heads) - len(left), sum(map(bool, left.values()))
     if ended or under_way:
-      heads = counted(ended, 'head')
-      console.print(f'  resumes   {heads} finished, {under_way} under way')
+      told = counted(ended, 'head')
+      console.print(f'  resumes   {told} finished, {under_way} under way')
     scalars = workdir / 'tensorboard' if config.engine.tensorboard else None
     with (
       caught() as stop,
@@ -98,17 +113,19 @@ def train_and_evaluate(
         on_steps=watch.on_steps,
         stop=stop,
         neighbours=processes.on_host,
+        images=work.images,
       )
-      with clock('train and score'), engine.started(schedule, run) as trained:
-        results.evaluate_ready()
-        for head in trained:
-          if results.take(head):
-            results.evaluate_ready()
-            watch.end(head.job.category)
-          if stop.is_set():
-            break
-      if not stop.is_set():
-        results.evaluate_ready()
+      with contextlib.suppress(Interrupted):
+        with clock('train and score'), engine.started(schedule, run) as trained:
+          results.evaluate_ready()
+          for head in trained:
+            if results.take(head):
+              results.evaluate_ready()
+              watch.end(head.job.category)
+            if stop.is_set():
+              break
+        if not stop.is_set():
+          results.evaluate_ready()
     if stop.is_set():
       raise stop.stopped(
         f'stopped and saved; the same command with --workdir={workdir} goes on'
@@ -160,10 +177,13 @@ def _announce(
   if len(config.seeds) == 1 and config.seeds[0]:
     seeds = f'1 seed (the one with number {config.seeds[0]})'
   several = f', {len(schedule)} of them' if len(schedule) > 1 else ''
+  trains, size = trains_heads(config), config.nearest.size
+  told = f'{seeds}, {counted(epochs, "epoch")}'
+  if not trains:
+    told = f'the nearest of {size:,} good patches, no head is trained'
   lines = [
     f'SimpleNet, protocol {results.protocol}: '
-    f'{counted(len(categories), "category", "categories")} x {seeds}, '
-    f'{counted(epochs, "epoch")}',
+    f'{counted(len(categories), "category", "categories")} x {told}',
     f'  backbone  {backbone.name}, levels '
     f'{"+".join(map(str, backbone.levels))}, {results.weights.path}',
     f'  device    {device.device_kind} ({device.platform}){several}, '
@@ -189,7 +209,7 @@ def _announce(
     told = f'{one.category.describe()}, input {frame.text(one.size)}'
     lines.append(f'  {one.name}: {told}')
     longer = layout.epochs_of(config, len(one.train))
-    if longer != epochs:
+    if trains and longer != epochs:
       steps = -(-len(one.train) // config.train.batch_size)
       lines.append(
         f'  {one.name}: {counted(epochs * steps, "step")} in '

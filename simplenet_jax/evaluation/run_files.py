@@ -113,6 +113,7 @@ def _write_sheet(
   """Writes a PNG of test images of all defects, their truth and maps."""
   chosen = in_turn(test.defects, range(len(inputs.test)), count)
   maps = test.maps(patch_scores[chosen])
+  image_scores = test.image_scores(patch_scores[chosen])
   low, high = limits = images.colour_limits(maps)
   title = (
     f'{inputs.name}: {whose}, last epoch. Image, ground truth, anomaly map, '
@@ -143,7 +144,7 @@ def _write_sheet(
     row, column = divmod(number, columns)
     x, y = column * width + _GAP, row * height + top
     draw.text((x, y), caption, _INK, font=font)
-    score, right = f'{patch_scores[index].max():.3f}', x + 3 * _SHEET
+    score, right = f'{image_scores[number]:.3f}', x + 3 * _SHEET
     draw.text((right, y), score, _INK, font=font, anchor='ra')
     for at, picture in enumerate((image, truth, shown)):
       sheet.paste(picture, (x + at * _SHEET, y + _CAPTION))
@@ -190,14 +191,15 @@ def _page_images(
   These have pictures as data URLs, and outlines of what masks mark and of what
   scores above the threshold as SVG paths in a square of side 100.
   """
-  image_scores = mean.max(axis=(1, 2))
+  image_scores = test.image_scores(mean)
+  by_seed = [test.image_scores(one) for one in scores.values()]
   rows: list[dict[str, Any]] = [
     {
       'name': f'{sample.defect}/{images.place(sample.path).name}',
       'defect': sample.defect,
       'label': int(sample.label),
       'score': float(image_scores[index]),
-      'scores': [float(one[index].max()) for one in scores.values()],
+      'scores': [float(one[index]) for one in by_seed],
     }
     for index, sample in enumerate(inputs.category.test)
   ]

@@ -29,9 +29,12 @@ class TestSet:
   masks: np.ndarray | None
   size: tuple[int, int]  # Height and width of the network's input, in pixels.
   smoothing: float  # Sigma of the anomaly maps' Gaussian, in pixels.
+  score: str = 'patch'  # Of what an image's score is the highest: or 'map'.
 
   @classmethod
-  def read(cls, inputs: Inputs, smoothing: float) -> 'TestSet':
+  def read(
+    cls, inputs: Inputs, smoothing: float, score: str = 'patch'
+  ) -> 'TestSet':
     """Reads a category's masks."""
     masks = [inputs.truth(index).reduced for index in range(len(inputs.test))]
     known = [mask for mask in masks if mask is not None]
@@ -43,6 +46,7 @@ class TestSet:
       masks=np.stack(known) if inputs.labels[has_truth].any() else None,
       size=inputs.size,
       smoothing=smoothing,
+      score=score,
     )
 
   def maps(self, patch_scores: np.ndarray) -> np.ndarray:
@@ -56,9 +60,17 @@ class TestSet:
       maps[start : start + BLOCK] = np.asarray(made)[: len(some)]
     return maps
 
+  def image_scores(self, patch_scores: np.ndarray) -> np.ndarray:
+    """Returns the images' scores, float32 `[images]`, of `[images, H, W]`."""
+    if self.score == 'patch':
+      return patch_scores.max(axis=(1, 2))
+    starts = range(0, len(patch_scores), BLOCK)
+    parts = (self.maps(patch_scores[at : at + BLOCK]) for at in starts)
+    return np.concatenate([part.max(axis=(1, 2)) for part in parts])
+
   def image_auroc(self, patch_scores: np.ndarray) -> float:
     """Returns the image AUROC in [0, 1] of patch scores `[images, H, W]`."""
-    return metrics.auroc(self.labels, patch_scores.max(axis=(1, 2)))
+    return metrics.auroc(self.labels, self.image_scores(patch_scores))
 
   def pixel_auroc(self, patch_scores: np.ndarray) -> float:
     """Returns the pixel AUROC in [0, 1] of patch scores `[images, H, W]`."""
@@ -74,7 +86,7 @@ class TestSet:
 
   def evaluate(self, patch_scores: np.ndarray) -> dict[str, float]:
     """Returns all metrics of patch scores `[images, H, W]`."""
-    scores = patch_scores.max(axis=(1, 2))
+    scores = self.image_scores(patch_scores)
     values = metrics.evaluate(self.labels, scores, None, None)
     if self.masks is None:
       return values
@@ -86,7 +98,7 @@ class TestSet:
 
     They are measured against the good images.
     """
-    scores, good = patch_scores.max(axis=(1, 2)), self.labels == 0
+    scores, good = self.image_scores(patch_scores), self.labels == 0
     maps, normal = np.empty(0), np.empty(0)
     if self.masks is not None:
       maps = self.maps(patch_scores[self.has_truth])

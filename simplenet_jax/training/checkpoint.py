@@ -42,11 +42,10 @@ class _Handler(ocp.CheckpointHandler):
   """Writes arrays to one file; orbax's own do so from process 0 only."""
 
   def save(self, directory: Any, args: '_Arrays') -> None:
-    path = Path(directory, _FILE)
-    write_arrays(path, args.arrays, {'sha256': _digest(args.arrays)})
+    write(Path(directory, _FILE), args.arrays)
 
   def restore(self, directory: Any, args: Any = None) -> State:
-    return _load(Path(directory, _FILE))
+    return read(Path(directory, _FILE))[0]
 
 
 @ocp.args.register_with_handler(_Handler, for_save=True, for_restore=True)
@@ -64,13 +63,22 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
   return digest.hexdigest()
 
 
-def _load(path: Path) -> State:
+def write(path: Path, arrays: Mapping[str, np.ndarray], **about: str) -> None:
+  """Writes arrays, with a digest and what else is to be known of them."""
+  write_arrays(path, arrays, {**about, 'sha256': _digest(arrays)})
+
+
+def read(path: Path) -> tuple[State, dict[str, str]]:
+  """Returns the arrays that `write` wrote, and what it wrote about them.
+
+  Raises ValueError or SafetensorError for a file that is damaged.
+  """
   with safetensors.safe_open(path, 'np') as file:
     arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    written = (file.metadata() or {}).get('sha256')
-  if written != _digest(arrays):
+    about = file.metadata() or {}
+  if about.get('sha256') != _digest(arrays):
     raise ValueError('its digest is another one than when it was written')
-  return arrays
+  return arrays, about
 
 
 class Checkpoints:
@@ -130,7 +138,7 @@ class Checkpoints:
     for step in reversed(self._steps(job)):
       path = self._path(job) / str(step)
       try:
-        return _restored(_load(path / _FILE), job, rank)
+        return _restored(read(path / _FILE)[0], job, rank)
       except (OSError, ValueError, KeyError, safetensors.SafetensorError) as e:
         if path not in self._unreadable:
           console.print(

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from simplenet_jax.config import Config
+from simplenet_jax.config import Config, trains_heads
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.training.checkpoint import Checkpoints
@@ -42,6 +42,10 @@ class RunInputs:
   on_steps: Callable[[HeadProgress], None]  # Called when a head has grown.
   stop: threading.Event  # When it is set, devices save their heads and end.
   neighbours: int = 1  # Processes on this machine, this one included.
+  # Digests of each category's images by their use, see `workdir.fingerprints`.
+  images: Mapping[str, Mapping[str, str]] = dataclasses.field(
+    default_factory=dict
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +78,17 @@ def row_type(shapes: Shapes) -> np.dtype:
 
 
 def make_jobs(config: Config, categories: Sequence[Inputs]) -> list[Job]:
-  """Returns the heads of a run: every category with every seed."""
-  size = config.train.batch_size
+  """Returns the heads of a run: every category with every seed.
+
+  Where none is trained, they have no steps.
+  """
+  size, trains = config.train.batch_size, trains_heads(config)
+
+  def epochs(images: int) -> int:
+    return epochs_of(config, images) if trains else 0
+
   return [
-    Job(one.name, seed, len(one.train), size, epochs_of(config, len(one.train)))
+    Job(one.name, seed, len(one.train), size, epochs(len(one.train)))
     for one in categories
     for seed in config.seeds
   ]
@@ -102,6 +113,8 @@ def lay_out(
   All `jobs` decide on the lanes, of which a resumed run has as many; `left` are
   to be trained. `shapes` are by input size; `neighbours` as in `RunInputs`.
   """
+  if not any(job.steps for job in jobs):
+    return []
   named = {one.name: one for one in categories}
   devices, budget = chosen_devices(config), _budget(config, neighbours)
   room = {size: budget // row_type(x).itemsize for size, x in shapes.items()}
@@ -143,6 +156,16 @@ def lay_out(
     for device, part in zip(devices, parts, strict=True)
     if part
   ]
+
+
+def lay_out_one(
+  config: Config, one: Inputs, shapes: Shapes, neighbours: int = 1
+) -> DeviceTask:
+  """Returns a task of one category's features alone, without heads."""
+  device, *_ = chosen_devices(config)
+  room = _budget(config, neighbours) // row_type(shapes).itemsize
+  rows = max(1, min(room, one.images))
+  return DeviceTask(device, (), (one,), 1, rows, shapes)
 
 
 def _fitting(jobs: Sequence[Job], inputs: Sequence[Inputs], room: int) -> int:

@@ -69,6 +69,11 @@ def _put(levels, values, rows):
   )
 
 
+@functools.partial(jax.jit, static_argnames='network')
+def _merged(network, levels, rows):
+  return network.merge([jnp.take(level, rows, axis=0) for level in levels])
+
+
 class FeatureStore:
   """The features of the categories that train on one device."""
 
@@ -126,6 +131,13 @@ class FeatureStore:
     rows = features.taken[start : start + features.limit][: len(wanted)]
     self._write(features.levels, wanted, rows)
     return rows[places].reshape(images.shape)
+
+  def patches(self, features: Features, images: np.ndarray) -> jax.Array:
+    """Returns the patches of a few images, float32 `[images, H, W, dim]`."""
+    if self._run.stop.is_set():
+      raise Interrupted
+    network = FeatureNetwork.of(self._run.config)
+    return _merged(network, self.levels, self.rows(features, 0, images))
 
   def _put(self, values: Sequence[Any], rows: np.ndarray) -> None:
     """Writes a batch's features to rows; beyond these it is padding."""

@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax.console import first_line
-from simplenet_jax.training import bank, lanes, step
+from simplenet_jax.training import bank, lanes, neighbours, step
 from simplenet_jax.training.job import Job, batches, rates, scoring_period
 from simplenet_jax.training.layout import DeviceTask, RunInputs
 from simplenet_jax.training.progress import HeadProgress, flat, unflat
@@ -69,7 +69,7 @@ class DeviceLoop:
     self._run, self._recipe, self._emit = run, run.recipe, emit
     self._store = FeatureStore(run, task)
     self._queue = list(task.jobs)
-    self._tests = {one.name: len(one.test) for one in task.categories}
+    self._categories = {one.name: one for one in task.categories}
     self._lanes: list[ActiveHead | None] = [None] * task.lanes
     self._shapes = jax.eval_shape(lambda: self._fresh(task.jobs[0]))
     self._states = jax.tree.map(
@@ -146,6 +146,8 @@ class DeviceLoop:
     run, name = self._run, job.category
     try:
       features = self._store.open(name)
+      if neighbours.are_wanted(run.config):
+        neighbours.obtain(run, self._categories[name], self._store)
       if saved := run.checkpoints.load(job, run.rank(name)):
         progress, state = saved[0], unflat(saved[1], self._shapes)
       else:
@@ -164,7 +166,8 @@ class DeviceLoop:
     self._queue.remove(job)
     self._states = lanes.put(self._states, jnp.int32(lane), state)
     key = np.asarray(jax.random.key_data(step.head_key(job.seed, name)))
-    period = scoring_period(run.config, job) if self._tests[name] else job.steps
+    tested = self._categories[name].test
+    period = scoring_period(run.config, job) if tested else job.steps
     sigma = run.config.train.sigma * features.spread
     at = progress.step, time.monotonic()
     return ActiveHead(job, lane, progress, features, key, sigma, period, *at)
@@ -222,7 +225,7 @@ class DeviceLoop:
   def _score(self, head: ActiveHead) -> list[jax.Array]:
     """Scores the test images, a few at a time."""
     train, scores, lane = head.job.images, [], jnp.int32(head.lane)
-    end = train + self._tests[head.job.category]
+    end = train + len(self._categories[head.job.category].test)
     size = min(lanes.SCORED, head.features.limit)
     for start in range(train, end, size):
       images = np.arange(start, min(start + size, end))

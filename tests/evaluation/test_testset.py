@@ -43,6 +43,16 @@ def test_maps_in_blocks_are_those_of_all_images_at_once():
   np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 
+def test_images_can_be_scored_by_their_maps():
+  test = make_test_set((24, 32), 2.0)
+  scores = RNG.normal(size=(testset.BLOCK + 3, 5, 7)).astype(np.float32)
+  by_patch = test.image_scores(scores)
+  np.testing.assert_array_equal(by_patch, scores.max((1, 2)))
+  by_map = dataclasses.replace(test, score='map').image_scores(scores)
+  np.testing.assert_array_equal(by_map, test.maps(scores).max((1, 2)))
+  assert (by_map < by_patch).all()
+
+
 def test_kinds_of_defects_are_measured_against_the_good_images():
   found = make_test_set().evaluate_defects(make_scores())
   assert list(found) == ['cut', 'stain']

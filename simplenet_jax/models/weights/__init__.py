@@ -59,6 +59,12 @@ class Weights:
   warnings: tuple[str, ...] = ()  # Where the noise may not fit.
 
   @property
+  def about(self) -> dict[str, Any]:
+    """What results tell of them."""
+    told = ('name', 'sha256', 'recipe', 'warnings')
+    return {n: getattr(self, n) for n in told} | {'path': str(self.path)}
+
+  @property
   def other(self) -> str:
     """The recipe if it is known not to be the method's, else empty."""
     return '' if self.recipe in (V1, UNKNOWN) else self.recipe

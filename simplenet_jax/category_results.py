@@ -1,0 +1,74 @@
+"""What one category's scores are worth, and what it leaves to look at."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from simplenet_jax.config import Config
+from simplenet_jax.console import Clock, console
+from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.evaluation import run_files, testset
+from simplenet_jax.evaluation.results import CategoryResult
+from simplenet_jax.training import neighbours
+from simplenet_jax.training.progress import METRICS, HeadProgress
+
+
+def selects_on_test(config: Config, labels: np.ndarray) -> bool:
+  """Returns whether the best epoch on test images is told.
+
+  All are kept for it, or those of heads alone with the best highest patches.
+  """
+  asked = config.evaluation
+  alone = not config.nearest.size and asked.score == 'patch'
+  return (asked.course or alone) and 0 < labels.sum() < len(labels)
+
+
+def write_curves(
+  folder: Path, name: str, heads: Mapping[int, HeadProgress]
+) -> None:
+  """Writes the losses of a category's heads, if it has any."""
+  if heads:
+    history = {
+      key: np.stack([head.epochs()[key] for head in heads.values()])
+      for key in METRICS
+    }
+    run_files.write_curves(folder, name, list(heads), history)
+
+
+def evaluate(
+  config: Config,
+  folder: Path,
+  inputs: Inputs,
+  scores: Mapping[int, Mapping[int, np.ndarray]],
+  arrays: neighbours.Arrays,
+  only_last: bool,
+  total: int,
+  clock: Clock,
+) -> CategoryResult:
+  """Evaluates a category and writes its files to `folder`.
+
+  `scores` are patch scores `[images, H, W]` by seed and epoch, of which maybe
+  `only_last` ones count; `total` is the number of the run's test images.
+  """
+  asked = config.evaluation
+  with clock('evaluate'):
+    test = testset.TestSet.read(inputs, asked.smoothing, asked.score)
+    by_seed = [scores.get(seed, {}) for seed in config.seeds]
+    course = asked.course and not only_last
+    found = testset.evaluate(test, by_seed, course=course)
+    if only_last:
+      found.pop('selected_on_test', None)
+    if 'baseline' in arrays:
+      plain = dataclasses.replace(test, score='patch')
+      found['baseline'] = plain.evaluate(arrays['baseline'])
+  with clock('pictures'):
+    at_end = {seed: one[max(one)] for seed, one in scores.items()}
+    run_files.write(folder, inputs, test, at_end, asked, total)
+  told, last = [], found['last']
+  for title, key in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc')):
+    mean = last[key]['mean']
+    told.append(f'{title} {"undefined" if mean is None else f"{mean:.1%}"}')
+  console.print(f'  {inputs.name}: {", ".join(told)}')
+  return found
