@@ -10,7 +10,7 @@ from simplenet_jax.config import Config
 from simplenet_jax.console import Clock, console
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import run_files, testset
-from simplenet_jax.evaluation.results import CategoryResult
+from simplenet_jax.evaluation.results import CategoryResult, summarise
 from simplenet_jax.training import neighbours
 from simplenet_jax.training.progress import METRICS, HeadProgress
 
@@ -62,7 +62,7 @@ def evaluate(
       found.pop('selected_on_test', None)
     if 'baseline' in arrays:
       plain = dataclasses.replace(test, score='patch')
-      found['baseline'] = plain.evaluate(arrays['baseline'])
+      found['baseline'] = summarise([plain.evaluate(arrays['baseline'])])
   with clock('pictures'):
     at_end = {seed: one[max(one)] for seed, one in scores.items()}
     run_files.write(folder, inputs, test, at_end, asked, total)

@@ -26,8 +26,9 @@ _DECISIVE = ('seeds', *PROTOCOL_FIELDS)
 Summaries = dict[str, Any]
 
 # A category's figures, fractions in [0, 1], None where undefined: summaries of
-# the `last` epoch and those `selected_on_test`, metrics of the `ensemble`, the
-# `course` of all scorings, `kinds` of defects, `cautions`, and known `pixels`.
+# the `last` epoch and those `selected_on_test`, of the `baseline` without
+# training, metrics of the `ensemble`, the `course` of all scorings, `kinds` of
+# defects, `cautions`, and known `pixels`.
 CategoryResult = dict[str, Any]
 
 
@@ -76,6 +77,8 @@ def build(
     mean['selected_on_test'] = _mean(list(selected.values()))
   else:
     selected = {}
+  if all('baseline' in one for one in found.values()):
+    mean['baseline'] = _mean([one['baseline'] for one in found.values()])
   backbone = run['config']['backbone']['name']
   return {
     **run,

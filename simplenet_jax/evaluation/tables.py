@@ -12,12 +12,15 @@ from simplenet_jax.files import csv_text, is_formula
 
 UNDEFINED = '–'  # noqa: RUF001
 OURS = 'ours'
+BASELINE = 'no training'
+_NEAREST = 'nearest neighbours'  # What the baseline's figures are of.
+_BETTER = 0.005  # Half a point, from which on one is called better.
 PAIR = ('image_auroc', 'pixel_auroc')
 _TITLES = {**HEADLINES, 'image_ap': 'I-AP', 'pixel_ap': 'P-AP'}
 _DECIMALS = {one['name']: one['decimals'] for one in published.TABLES}
 _BOTH = 'I / P-AUROC'
 # Sources that are shown where there is no room for all.
-_SHOWN = (OURS, 'paper Table 1', 'released code', f'{OURS} - paper')
+_SHOWN = (OURS, BASELINE, 'paper Table 1', 'released code', f'{OURS} - paper')
 
 Results = Mapping[str, Any]  # What results.json holds.
 
@@ -41,6 +44,12 @@ def by_selection(results: Results) -> dict[str, dict[str, Any]]:
   return found
 
 
+def baselines(results: Results) -> dict[str, dict[str, Any]]:
+  """Returns summaries of nearest neighbours without training, as above."""
+  every = {**results['categories'], 'mean': results['mean']}
+  return {n: one['baseline'] for n, one in every.items() if 'baseline' in one}
+
+
 def rows(results: Results) -> list[str]:
   """Returns the categories, and 'mean' where there are several."""
   names = list(results['categories'])
@@ -59,6 +68,13 @@ def columns(results: Results) -> list[Column]:
     found.append(Column(OURS, LAST_EPOCH, title, cells))
   if all(set(one.cells) == {UNDEFINED} for one in found):
     return []
+  plain = baselines(results)
+  for metric, title in HEADLINES.items() if plain else ():
+    cells = [
+      spread(plain[name][metric]) if name in plain else UNDEFINED
+      for name in names
+    ]
+    found.append(Column(BASELINE, _NEAREST, title, cells))
 
   def add(source: str, selection: str, pairs: Iterable[Sequence[str]]) -> None:
     cells = [
@@ -224,6 +240,22 @@ def defects(category: Mapping[str, Any]) -> list[list[str]]:
   ]
 
 
+def _no_training_is_better(results: Results, name: str) -> list[str]:
+  """Says in which figures a category's baseline is better, if in any."""
+  ours, told = results['categories'][name]['last'], []
+  for metric, title in HEADLINES.items():
+    mine = ours[metric]['mean']
+    theirs = results['categories'][name].get('baseline', {}).get(metric)
+    if mine is not None and theirs and theirs['mean'] >= mine + _BETTER:
+      told.append(f'{title} {spread(theirs)} against {100 * mine:.2f}')
+  if not told:
+    return []
+  return [
+    f'{name}: nearest neighbours without training are better '
+    f'({", ".join(told)}); configs/folder.py:nearest makes a detector of them.'
+  ]
+
+
 def notes(results: Results) -> list[str]:
   """Returns what a reader of the figures must know."""
   mean = results['mean']['last']
@@ -248,6 +280,8 @@ def notes(results: Results) -> list[str]:
       if category['last']['pixel_auroc']['mean'] is None:
         known = 'undefined'
       found.append(f'Pixel figures of {name} are {known}: {reasons}.')
+  for name in results['categories']:
+    found += _no_training_is_better(results, name)
   backbone = results['config']['backbone']['name']
   found.append(f'Percent, {over}; protocol {results["protocol"]}, {backbone}.')
   for source, (selection, figures) in _published(results).items():

@@ -16,10 +16,10 @@ import numpy as np
 
 from simplenet_jax.models import head as heads
 
-LEAST = 16  # Patches of a bank; fewer have no spread worth the name.
 _ROUND = 8  # Patches chosen at a time, five times faster than one by one.
 _TILE = 512  # Rows of a bank whose distances to all others are held at a time.
-_ROUNDING = 1e-6  # Relative; what varies less does not vary.
+_ROUNDING = 1e-6  # Relative; scores that vary less do not vary.
+_LEAST_SPREAD = 1e-3  # The same of distances, to the size of the whole bank.
 
 Head = Mapping[str, np.ndarray]  # A finished head's leaves, by name.
 Units = tuple[float, float]  # A score's mean and deviation over a bank.
@@ -111,14 +111,16 @@ def distance_units(bank: jax.Array, images: np.ndarray) -> Units:
   if len(np.unique(images)) == 1:
     images = np.arange(len(images))
   mean, deviation = _spread(_to_other_images(bank, jnp.asarray(images)))
+  radius = float(jnp.sqrt(jnp.sum(jnp.var(bank, axis=0))))
   if not np.isfinite(mean):
     raise ValueError(
       'its features are not finite; use --config.bank.dtype=float32'
     )
-  if not np.isfinite(deviation):
+  # Squares are rounded: distances far below the radius are nothing but that.
+  if not _LEAST_SPREAD * radius < deviation < np.inf:
     raise ValueError(
-      'its patches do not differ, so that distances have no unit; give other '
-      'images, or more of them'
+      'its good images do not differ, so that distances have no unit; give '
+      'other images, or more of them'
     )
   return mean, deviation
 

@@ -78,17 +78,10 @@ def row_type(shapes: Shapes) -> np.dtype:
 
 
 def make_jobs(config: Config, categories: Sequence[Inputs]) -> list[Job]:
-  """Returns the heads of a run: every category with every seed.
-
-  Where none is trained, they have no steps.
-  """
-  size, trains = config.train.batch_size, trains_heads(config)
-
-  def epochs(images: int) -> int:
-    return epochs_of(config, images) if trains else 0
-
+  """Returns the heads of a run: every category with every seed."""
+  size = config.train.batch_size
   return [
-    Job(one.name, seed, len(one.train), size, epochs(len(one.train)))
+    Job(one.name, seed, len(one.train), size, epochs_of(config, len(one.train)))
     for one in categories
     for seed in config.seeds
   ]
@@ -96,6 +89,8 @@ def make_jobs(config: Config, categories: Sequence[Inputs]) -> list[Job]:
 
 def epochs_of(config: Config, images: int) -> int:
   """Returns a head's epochs: the config's, or more where `min_steps` asks."""
+  if not trains_heads(config):
+    return 0
   steps_per_epoch = -(-images // config.train.batch_size)
   return max(config.train.epochs, -(-config.train.min_steps // steps_per_epoch))
 

@@ -79,7 +79,8 @@ def test_units_of_distances_are_those_to_other_images():
 @pytest.mark.parametrize(
   ('bank', 'message'),
   [
-    (np.ones((20, 3), 'f'), 'its patches do not differ'),
+    (np.repeat(RNG.normal(size=(10, 3)), 2, 0).astype('f'), 'its good ima'),
+    (np.ones((20, 3), 'f'), 'its good images do not differ'),
     (np.full((20, 3), np.nan, 'f'), 'its features are not finite'),
   ],
 )
@@ -111,7 +112,9 @@ def test_folded_weights_score_the_mean_of_combined_scores(adaptor):
     combined.append(nearest.combine(distance, units, score, known, weight))
     np.testing.assert_allclose(combined[-1], expected, rtol=1e-5, atol=1e-5)
   weights = nearest.fold(bank, units, made, weight)
-  network = simplenet.FeatureNetwork('demo_resnet', (2,), 'zeros', 1, DIM, DIM)
+  network = simplenet.FeatureNetwork(
+    detectors.RESNET, (2,), 'zeros', 1, DIM, DIM
+  )
   found = simplenet.patch_scores(network, weights, [patches], 'float32')
   np.testing.assert_allclose(found, np.mean(combined, 0), atol=1e-5)
   alone = nearest.fold(bank, units, made, 0.0)
