@@ -60,9 +60,9 @@ def evaluate(
     found = testset.evaluate(test, by_seed, course=course)
     if only_last:
       found.pop('selected_on_test', None)
-    if 'baseline' in arrays:
+    if asked.baseline:
       plain = dataclasses.replace(test, score='patch')
-      found['baseline'] = summarise([plain.evaluate(arrays['baseline'])])
+      found['baseline'] = summarise([plain.evaluate(arrays['distances'])])
   with clock('pictures'):
     at_end = {seed: one[max(one)] for seed, one in scores.items()}
     run_files.write(folder, inputs, test, at_end, asked, total)

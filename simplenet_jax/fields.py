@@ -202,8 +202,8 @@ FIELDS: dict[str, Field] = {
   ),
   'evaluation.baseline': Field(
     0,
-    'Good patches of nearest neighbours without training, to compare with; 0: '
-    'no comparison.',
+    'Good patches of nearest neighbours without training, to compare with, '
+    'unless nearest.size names them; 0: no comparison.',
     _BANK,
   ),
   'evaluation.smoothing': Field(4.0, "Maps' sigma, in pixels.", _NOT_NEGATIVE),

@@ -11,12 +11,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from simplenet_jax.config import (
-  Config,
-  check_config,
-  crop_caution,
-  trains_heads,
-)
+from simplenet_jax.config import Config, check_config, crop_caution
 from simplenet_jax.console import Board, Clock, caught, console, counted
 from simplenet_jax.data import dataset, frame, loading
 from simplenet_jax.data.inputs import Inputs
@@ -61,8 +56,7 @@ def train_and_evaluate(
   categories = images.categories
   with clock('load weights'):
     weights = bank.load_backbone(config)
-    if trains_heads(config):
-      weights = bank.check_noise(config, weights, categories[0])
+    weights = bank.check_noise(config, weights, categories[0])
   jobs = layout.make_jobs(config, categories)
   mine = assign(jobs, processes.count)[processes.index]
   sizes = {one.size for one in categories}
@@ -78,15 +72,9 @@ def train_and_evaluate(
     workdir, config, weights.sha256, categories, processes
   ) as work:
     again = functools.partial(_score_again, config, weights)
-
-    def find_neighbours(one: Inputs) -> neighbours.Arrays:
-      wanted = neighbours.are_wanted(config)
-      task = layout.lay_out_one(config, one, shapes[one.size], run.neighbours)
-      return neighbours.obtain_alone(run, task) if wanted else {}
-
     results = RunResults(
-      *(config, work, images, weights, jobs, clock, processes.count),
-      *(again, find_neighbours),
+      *(config, work, images, weights, jobs, clock, processes.count, again),
+      lambda one: neighbours.obtain_alone(run, one, shapes[one.size]),
     )
     left = results.left(mine)
     schedule = plan(list(left))
@@ -177,9 +165,9 @@ def _announce(
   if len(config.seeds) == 1 and config.seeds[0]:
     seeds = f'1 seed (the one with number {config.seeds[0]})'
   several = f', {len(schedule)} of them' if len(schedule) > 1 else ''
-  trains, size = trains_heads(config), config.nearest.size
-  told = f'{seeds}, {counted(epochs, "epoch")}'
+  told, trains = f'{seeds}, {counted(epochs, "epoch")}', results.jobs[0].steps
   if not trains:
+    size = config.nearest.size
     told = f'the nearest of {size:,} good patches, no head is trained'
   lines = [
     f'SimpleNet, protocol {results.protocol}: '

@@ -24,7 +24,7 @@ def both(tmp_path_factory, backbone):
   folder = tmp_path_factory.mktemp('both')
   config = make_config(folder / 'data', backbone)
   make_categories(folder / 'data', {'part': 5})
-  config.nearest.size, config.evaluation.baseline = SIZE, 30
+  config.nearest.size = config.evaluation.baseline = SIZE
   config.evaluation.score = 'map'
   return run(config, folder / 'work')
 
@@ -73,7 +73,7 @@ def test_results_compare_with_no_training(both):
   plain = both.stored['categories']['part']['baseline']
   assert both.stored['mean']['baseline'] == plain
   arrays, _ = neighbours.checkpoint.read(path_in(both.work, 'part'))
-  best = arrays['baseline'].max((1, 2))
+  best = arrays['distances'].max((1, 2))
   auroc = np.mean(best[3:, None] > best[:3])
   assert plain['image_auroc']['mean'] == pytest.approx(auroc)
   shown = [one for one in tables.columns(both.stored) if 'no' in one.source]

@@ -13,7 +13,6 @@ from simplenet_jax.files import csv_text, is_formula
 UNDEFINED = '–'  # noqa: RUF001
 OURS = 'ours'
 BASELINE = 'no training'
-_NEAREST = 'nearest neighbours'  # What the baseline's figures are of.
 _BETTER = 0.005  # Half a point, from which on one is called better.
 PAIR = ('image_auroc', 'pixel_auroc')
 _TITLES = {**HEADLINES, 'image_ap': 'I-AP', 'pixel_ap': 'P-AP'}
@@ -44,12 +43,6 @@ def by_selection(results: Results) -> dict[str, dict[str, Any]]:
   return found
 
 
-def baselines(results: Results) -> dict[str, dict[str, Any]]:
-  """Returns summaries of nearest neighbours without training, as above."""
-  every = {**results['categories'], 'mean': results['mean']}
-  return {n: one['baseline'] for n, one in every.items() if 'baseline' in one}
-
-
 def rows(results: Results) -> list[str]:
   """Returns the categories, and 'mean' where there are several."""
   names = list(results['categories'])
@@ -68,13 +61,11 @@ def columns(results: Results) -> list[Column]:
     found.append(Column(OURS, LAST_EPOCH, title, cells))
   if all(set(one.cells) == {UNDEFINED} for one in found):
     return []
-  plain = baselines(results)
-  for metric, title in HEADLINES.items() if plain else ():
-    cells = [
-      spread(plain[name][metric]) if name in plain else UNDEFINED
-      for name in names
-    ]
-    found.append(Column(BASELINE, _NEAREST, title, cells))
+  every = {**results['categories'], 'mean': results['mean']}
+  plain = [every[name].get('baseline') for name in names]
+  for metric, title in HEADLINES.items() if any(plain) else ():
+    cells = [spread(one[metric]) if one else UNDEFINED for one in plain]
+    found.append(Column(BASELINE, 'nearest neighbours', title, cells))
 
   def add(source: str, selection: str, pairs: Iterable[Sequence[str]]) -> None:
     cells = [
@@ -240,20 +231,17 @@ def defects(category: Mapping[str, Any]) -> list[list[str]]:
   ]
 
 
-def _no_training_is_better(results: Results, name: str) -> list[str]:
-  """Says in which figures a category's baseline is better, if in any."""
-  ours, told = results['categories'][name]['last'], []
+def _better_untrained(category: Mapping[str, Any]) -> list[str]:
+  """Returns in which figures a category's baseline is better, in words."""
+  found = []
   for metric, title in HEADLINES.items():
-    mine = ours[metric]['mean']
-    theirs = results['categories'][name].get('baseline', {}).get(metric)
-    if mine is not None and theirs and theirs['mean'] >= mine + _BETTER:
-      told.append(f'{title} {spread(theirs)} against {100 * mine:.2f}')
-  if not told:
-    return []
-  return [
-    f'{name}: nearest neighbours without training are better '
-    f'({", ".join(told)}); configs/folder.py:nearest makes a detector of them.'
-  ]
+    mine, theirs = (
+      category['last'][metric]['mean'],
+      category['baseline'][metric],
+    )
+    if None not in (mine, theirs['mean']) and theirs['mean'] >= mine + _BETTER:
+      found.append(f'{title} {spread(theirs)} against {100 * mine:.2f}')
+  return found
 
 
 def notes(results: Results) -> list[str]:
@@ -280,8 +268,13 @@ def notes(results: Results) -> list[str]:
       if category['last']['pixel_auroc']['mean'] is None:
         known = 'undefined'
       found.append(f'Pixel figures of {name} are {known}: {reasons}.')
-  for name in results['categories']:
-    found += _no_training_is_better(results, name)
+  for name, category in results['categories'].items():
+    if 'baseline' in category and (told := _better_untrained(category)):
+      found.append(
+        f'{name}: nearest neighbours without training are better '
+        f'({", ".join(told)}); configs/folder.py:nearest makes a detector of '
+        'them.'
+      )
   backbone = results['config']['backbone']['name']
   found.append(f'Percent, {over}; protocol {results["protocol"]}, {backbone}.')
   for source, (selection, figures) in _published(results).items():

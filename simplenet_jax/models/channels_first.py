@@ -50,8 +50,7 @@ def detect(
     for name, value in weights.items()
     if name.startswith(('head.', 'nearest.'))
   }
-  # Loops would become nodes that hold graphs of their own.
-  scores = simplenet.patch_scores(network, folded, levels, 'float32', True)
+  scores = simplenet.patch_scores(network, folded, levels, 'float32')
   rows, cols = (
     resampling.upsampling_matrix(grid, side, network.smoothing).astype('f')
     for side, grid in zip(network.size, scores.shape[1:], strict=True)

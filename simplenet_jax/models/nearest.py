@@ -37,30 +37,18 @@ def _root(less: jax.Array, rows: jax.Array) -> jax.Array:
   return jnp.sqrt(jnp.maximum(squares, 0))  # Rounding can leave less.
 
 
-def _nearest(rows: jax.Array, bank: jax.Array) -> jax.Array:
-  return _root(jnp.min(_half_squares(rows, bank), axis=-1), rows)
-
-
-@functools.partial(jax.jit, static_argnames='at_once')
-def distances(
-  patches: jax.Array, bank: jax.Array, at_once: bool = False
-) -> jax.Array:
+@jax.jit
+def distances(patches: jax.Array, bank: jax.Array) -> jax.Array:
   """Returns each patch's Euclidean distance to the nearest of a bank.
 
   Patches are float32 `[images, H, W, dim]`, the bank is `[size, dim]`, the
-  result `[images, H, W]`. Memory holds one image's distances to all of the
-  bank, or those of all images `at_once`.
+  result `[images, H, W]`. Memory holds all distances between them.
   """
   # Far from zero, the squares of features would hide small distances.
   centre = jnp.mean(bank, axis=0)
-  rows = jnp.reshape(
-    patches - centre, (patches.shape[0], -1, patches.shape[-1])
-  )
-  if at_once:
-    found = _nearest(rows, bank - centre)
-  else:
-    found = jax.lax.map(lambda one: _nearest(one, bank - centre), rows)
-  return jnp.reshape(found, patches.shape[:-1])
+  rows = jnp.reshape(patches - centre, (patches.shape[0], -1, bank.shape[1]))
+  least = jnp.min(_half_squares(rows, bank - centre), axis=-1)
+  return jnp.reshape(_root(least, rows), patches.shape[:-1])
 
 
 @functools.partial(jax.jit, static_argnames='size')
@@ -184,12 +172,7 @@ def fold(
   }
 
 
-def apply(
-  weights: Mapping[str, Any], patches: jax.Array, at_once: bool = False
-) -> jax.Array:
-  """Returns patch scores `[batch, H, W]`, float32, of distances alone.
-
-  Weights come from `fold`, patches and `at_once` are those of `distances`.
-  """
+def apply(weights: Mapping[str, Any], patches: jax.Array) -> jax.Array:
+  """Returns scores `[batch, H, W]` of distances, by weights from `fold`."""
   scale, shift = weights['nearest.units'][0], weights['nearest.units'][1]
-  return scale * distances(patches, weights['nearest.bank'], at_once) + shift
+  return scale * distances(patches, weights['nearest.bank']) + shift

@@ -156,18 +156,14 @@ def patch_scores(
   weights: Weights,
   levels: Sequence[jax.Array],
   precision: str,
-  at_once: bool = False,
 ) -> jax.Array:
-  """Returns scores `[batch, H, W]`, float32, of what the weights hold.
-
-  That are heads, the distance to a bank (all images' `at_once`), or their sum.
-  """
+  """Returns scores `[batch, H, W]`, float32: heads, distances, or their sum."""
   parts = []
   if 'head.tail' in weights:
     offsets = network.level_offsets
     parts.append(head.apply(weights, levels, offsets, precision))
   if 'nearest.bank' in weights:
-    parts.append(nearest.apply(weights, network.merge(levels), at_once))
+    parts.append(nearest.apply(weights, network.merge(levels)))
   return functools.reduce(jnp.add, parts)
 
 

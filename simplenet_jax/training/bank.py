@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from simplenet_jax.config import Config
+from simplenet_jax.config import Config, trains_heads
 from simplenet_jax.console import console, first_line
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models import simplenet, weights
@@ -59,6 +59,8 @@ def check_noise(
   config: Config, loaded: weights.Weights, one: Inputs
 ) -> weights.Weights:
   """Returns the weights, with a warning if the noise does not fit features."""
+  if not trains_heads(config):
+    return loaded
   network, size = FeatureNetwork.of(config), config.backbone.batch_size
 
   def features():

@@ -153,13 +153,10 @@ def lay_out(
   ]
 
 
-def lay_out_one(
-  config: Config, one: Inputs, shapes: Shapes, neighbours: int = 1
-) -> DeviceTask:
+def lay_out_one(run: RunInputs, one: Inputs, shapes: Shapes) -> DeviceTask:
   """Returns a task of one category's features alone, without heads."""
-  device, *_ = chosen_devices(config)
-  room = _budget(config, neighbours) // row_type(shapes).itemsize
-  rows = max(1, min(room, one.images))
+  room = _budget(run.config, run.neighbours) // row_type(shapes).itemsize
+  rows, device = max(1, min(room, one.images)), chosen_devices(run.config)[0]
   return DeviceTask(device, (), (one,), 1, rows, shapes)
 
 

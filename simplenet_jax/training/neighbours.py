@@ -5,10 +5,10 @@ and kept in the work directory.
 """
 
 import contextlib
-import functools
 import json
+import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -21,8 +21,8 @@ from simplenet_jax.console import console, first_line
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.files import atomic_write
 from simplenet_jax.models import nearest
-from simplenet_jax.training import bank, checkpoint
-from simplenet_jax.training.layout import DeviceTask, RunInputs
+from simplenet_jax.training import bank, checkpoint, layout
+from simplenet_jax.training.layout import RunInputs, Shapes
 from simplenet_jax.training.store import FeatureStore
 
 BLOCK = 8  # Images whose patches are held at a time.
@@ -30,17 +30,18 @@ BLOCK = 8  # Images whose patches are held at a time.
 # all patches made no better ones, and take longer.
 _DRAWN = 5
 
-# The `bank`, float32 [size, dim], the `units` of distances to it, float64 [2],
-# and the `distances` of test images, float32 [images, H, W]; the latter also as
-# `baseline`, to the bank of that.
+# The `distances` of test images to a bank of good patches, float32
+# [images, H, W]. Where they count, the `bank`, float32 [size, dim], and the
+# `units` of distances, float64 [2], as well.
 Arrays = dict[str, np.ndarray]
-# Returns the patches [images, H, W, dim] of a few images.
-Read = Callable[[np.ndarray], jax.Array]
+# Yields the first of some images, and patches [images, H, W, dim] of these.
+Blocks = Callable[[range], Iterable[tuple[int, jax.Array]]]
 
 
-def are_wanted(config: Config) -> bool:
-  """Returns whether a run has any use for nearest neighbours."""
-  return bool(config.nearest.size or config.evaluation.baseline)
+def are_wanted(config: Config, inputs: Inputs) -> bool:
+  """Returns whether a category has any use for nearest neighbours."""
+  compared = config.evaluation.baseline and inputs.test
+  return bool(config.nearest.size or compared)
 
 
 def obtain(run: RunInputs, inputs: Inputs, store: FeatureStore) -> Arrays:
@@ -48,91 +49,75 @@ def obtain(run: RunInputs, inputs: Inputs, store: FeatureStore) -> Arrays:
 
   Its features are open in the store, or there is room for them.
   """
-  config, count = run.config, len(inputs.train)
   if (found := _load(run, inputs.name)) is None:
     features = store.open(inputs.name)
-    read = functools.partial(store.patches, features)
-    block = min(BLOCK, features.limit)
-    found = find(config, inputs.name, count, inputs.images, block, read)
+    block, grid = min(BLOCK, features.limit), store.levels[0].shape[1:3]
+
+    def blocks(images: range) -> Iterator[tuple[int, jax.Array]]:
+      for start in images[::block]:  # The last one is padded.
+        some = np.minimum(np.arange(start, start + block), images.stop - 1)
+        yield start, store.patches(features, some)
+
+    found = find(run.config, inputs, grid, blocks)
     with atomic_write(path_in(run.workdir, inputs.name)) as aside:
       checkpoint.write(aside, found, of=_key(run, inputs.name))
   return found
 
 
-def obtain_alone(run: RunInputs, task: DeviceTask) -> Arrays:
-  """Returns the arrays of a task's only category, where nothing is trained."""
-  (inputs,) = task.categories
+def obtain_alone(run: RunInputs, inputs: Inputs, shapes: Shapes) -> Arrays:
+  """Returns a category's arrays where it is not in training, if any."""
+  if not are_wanted(run.config, inputs):
+    return {}
   if (found := _load(run, inputs.name)) is None:
-    with bank.computing(task.device):
-      store = FeatureStore(run, task)
-      with contextlib.closing(store):
-        found = obtain(run, inputs, store)
+    task = layout.lay_out_one(run, inputs, shapes)
+    with (
+      bank.computing(task.device),
+      contextlib.closing(FeatureStore(run, task)) as store,
+    ):
+      found = obtain(run, inputs, store)
   return found
 
 
 def find(
-  config: Config, name: str, train: int, images: int, block: int, read: Read
+  config: Config, inputs: Inputs, grid: tuple[int, ...], blocks: Blocks
 ) -> Arrays:
-  """Finds what a config asks for in the features of a category.
-
-  The first `train` of its `images` are good ones to train on, the others test
-  images. `read` takes `block` of them at a time.
-  """
-  found: Arrays = {}
-  sizes = {'distances': config.nearest.size}
-  if images > train:
-    sizes['baseline'] = config.evaluation.baseline
-  known: dict[int, np.ndarray] = {}  # Distances by the size of the bank.
-  for part, size in sizes.items():
-    if size and size not in known:
-      drawn = name, config.seeds[0], _DRAWN * size
-      patches, places = _draw(*drawn, train, block, read)
-      chosen = np.asarray(nearest.choose(patches, min(size, len(patches))))
-      bank = jnp.asarray(patches[chosen])
-      if part == 'distances':
-        units = nearest.distance_units(bank, places[chosen])
-        found |= {'bank': np.asarray(bank), 'units': np.array(units)}
-      known[size] = _distances(bank, range(train, images), block, read)
-    if size:
-      found[part] = known[size]
+  """Finds what a config asks for in the patches of a category."""
+  size = config.nearest.size or config.evaluation.baseline
+  patches, images = _draw(config, inputs, _DRAWN * size, grid, blocks)
+  chosen = np.asarray(nearest.choose(patches, min(size, len(patches))))
+  good, tested = patches[chosen], range(len(inputs.train), inputs.images)
+  rows = [np.zeros((0, *grid), np.float32)]
+  for start, some in blocks(tested):
+    distance = np.asarray(nearest.distances(some, good))
+    rows.append(distance[: tested.stop - start])
+  found = {'distances': np.concatenate(rows)}
+  if config.nearest.size:
+    units = nearest.distance_units(jnp.asarray(good), images[chosen])
+    found |= {'bank': good, 'units': np.array(units)}
   return found
 
 
 def _draw(
-  name: str, seed: int, count: int, train: int, block: int, read: Read
+  config: Config,
+  inputs: Inputs,
+  count: int,
+  grid: tuple[int, ...],
+  blocks: Blocks,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Draws patches `[count, dim]` of good images; returns whose they are, too.
 
   They depend on the category and the seed alone, as `job.shuffled` does.
   """
-  height, width, dim = read(np.zeros(block, int)).shape[1:]
-  each = height * width
-  bits = np.random.Philox(
-    np.random.SeedSequence((seed, zlib.crc32(name.encode())))
-  )
+  train, each, parts = len(inputs.train), math.prod(grid), []
+  entropy = config.seeds[0], zlib.crc32(inputs.name.encode())
+  bits = np.random.Philox(np.random.SeedSequence(entropy))
   order = np.argsort(bits.random_raw(train * each), kind='stable')
-  places, parts = np.sort(order[:count]), []
-  for start in range(0, train, block):
-    first, last = np.searchsorted(
-      places, [start * each, (start + block) * each]
-    )
-    some = np.asarray(
-      read(np.minimum(np.arange(start, start + block), train - 1))
-    )
-    parts.append(some.reshape(-1, dim)[places[first:last] - start * each])
-  return np.concatenate(parts), places // each
-
-
-def _distances(
-  bank: jax.Array, images: range, block: int, read: Read
-) -> np.ndarray:
-  """Returns the distances of images `[images, H, W]` to a bank."""
-  parts = [np.zeros((0, *read(np.zeros(block, int)).shape[1:3]), np.float32)]
-  for start in images[::block]:
-    some = np.minimum(np.arange(start, start + block), images.stop - 1)
-    found = np.asarray(nearest.distances(read(some), bank))
-    parts.append(found[: images.stop - start])
-  return np.concatenate(parts)
+  images, places = np.divmod(np.sort(order[:count]), each)
+  for start, some in blocks(range(train)):
+    rows = np.asarray(some).reshape(len(some), each, -1)
+    here = slice(*np.searchsorted(images, [start, start + len(some)]))
+    parts.append(rows[images[here] - start, places[here]])
+  return np.concatenate(parts), images
 
 
 def path_in(workdir: Path, category: str) -> Path:
@@ -175,10 +160,10 @@ def patch_scores(
   distance, units = arrays['distances'], tuple(arrays['units'])
   if not heads:
     return {config.seeds[0]: {0: nearest.combine(distance, units)}}
-  bank, weight = jnp.asarray(arrays['bank']), config.nearest.head
+  good, weight = jnp.asarray(arrays['bank']), config.nearest.head
   found = {}
   for seed, by_epoch in scores.items():
-    own = nearest.head_units(heads[seed], bank)
+    own = nearest.head_units(heads[seed], good)
     found[seed] = {
       epoch: nearest.combine(distance, units, one, own, weight)
       for epoch, one in by_epoch.items()

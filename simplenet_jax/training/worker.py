@@ -146,8 +146,9 @@ class DeviceLoop:
     run, name = self._run, job.category
     try:
       features = self._store.open(name)
-      if neighbours.are_wanted(run.config):
-        neighbours.obtain(run, self._categories[name], self._store)
+      inputs = self._categories[name]
+      if neighbours.are_wanted(run.config, inputs):
+        neighbours.obtain(run, inputs, self._store)
       if saved := run.checkpoints.load(job, run.rank(name)):
         progress, state = saved[0], unflat(saved[1], self._shapes)
       else:
@@ -166,8 +167,7 @@ class DeviceLoop:
     self._queue.remove(job)
     self._states = lanes.put(self._states, jnp.int32(lane), state)
     key = np.asarray(jax.random.key_data(step.head_key(job.seed, name)))
-    tested = self._categories[name].test
-    period = scoring_period(run.config, job) if tested else job.steps
+    period = scoring_period(run.config, job) if inputs.test else job.steps
     sigma = run.config.train.sigma * features.spread
     at = progress.step, time.monotonic()
     return ActiveHead(job, lane, progress, features, key, sigma, period, *at)

@@ -17,11 +17,10 @@ def table(rows, bank):
 
 
 @pytest.mark.parametrize('offset', [0.0, 300.0])
-@pytest.mark.parametrize('at_once', [False, True])
-def test_distances(at_once, offset):
+def test_distances(offset):
   patches = offset + RNG.normal(size=(3, 4, 5, 12)).astype(np.float32)
   bank = offset + RNG.normal(size=(31, 12)).astype(np.float32)
-  found = np.asarray(nearest.distances(patches, bank, at_once))
+  found = np.asarray(nearest.distances(patches, bank))
   assert (found.shape, found.dtype) == ((3, 4, 5), np.float32)
   expected = table(patches.reshape(-1, 12), bank).min(1).reshape(3, 4, 5)
   # Of values near 300, float32 keeps steps of 3e-5.
