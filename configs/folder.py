@@ -14,6 +14,11 @@ configs/folder.py:nearest trains no head: its detector scores patches by their
 distance to the nearest of 4,000 good ones. The other choices show what such
 distances are worth beside their heads: is the training worth it on this part?
 
+With `fast` and no accelerator the backbone is the small efficientnet_lite0,
+whose weights are installed with the package; with one it is wide_resnet50_2,
+whose weights are downloaded. --config.backbone.name=resnet18, and others,
+choose.
+
 Thresholds come from validation/good, or from a tenth of train/good, at least 20
 images (but not more than a quarter), which are then not trained on.
 """
@@ -34,6 +39,7 @@ def get_config(protocol=None):
   config.data.held_out = 0.1
   if config.protocol == 'fast':
     config.train.min_steps = 1000  # Few images would make too few steps.
+    config.backbone.name = 'auto'
   config.evaluation.baseline = BANK
   if alone:
     config.protocol = 'nearest'

@@ -66,7 +66,7 @@ _LEVELS = Rule(
 _NAMES = Rule(lambda x: set(map(type, x)) <= {str}, 'names, such as screw,01')
 _CROP = Rule(lambda x: x == 0 or 32 <= x <= _SIDE, f'0, or from 32 to {_SIDE}')
 _BACKBONES = _one_of(
-  *('resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2'),
+  *('auto', 'resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2'),
   'efficientnet_lite0',
 )
 _RESIZE = _within(32, _SIDE, ' pixels')
@@ -114,7 +114,11 @@ FIELDS: dict[str, Field] = {
   ),
   'data.workers': Field(0, 'Decoding threads; 0: one per core.', _COUNT),
   # The backbone and its features.
-  'backbone.name': Field('wide_resnet50_2', 'The network.', _BACKBONES),
+  'backbone.name': Field(
+    'wide_resnet50_2',
+    'The network; auto: by the weights, or as suits the device.',
+    _BACKBONES,
+  ),
   'backbone.weights': Field(
     '', "A file or a name on the hub; empty: torchvision's first weights."
   ),

@@ -17,13 +17,13 @@ from simplenet_jax.data import dataset, frame, loading
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.models.simplenet import FeatureNetwork
-from simplenet_jax.models.weights import Weights
+from simplenet_jax.models.weights import Weights, name_backbone
 from simplenet_jax.run_results import RunResults
 from simplenet_jax.training import bank, engine, layout, neighbours, step
 from simplenet_jax.training.job import Job, assign, step_operations
 from simplenet_jax.training.progress import HeadProgress, Watch, unflat
 from simplenet_jax.training.store import Interrupted
-from simplenet_jax.workdir import open_or_resume
+from simplenet_jax.workdir import earlier_backbone, open_or_resume
 
 
 def train_and_evaluate(
@@ -51,6 +51,7 @@ def train_and_evaluate(
     console.Stopped: If a signal asked it to stop; everything is saved.
   """
   check_config(config)
+  config = name_backbone(config, earlier_backbone(workdir))
   clock, network = Clock(), FeatureNetwork.of(config)
   images = dataset.open_categories(config.data, whole=processes.count == 1)
   categories = images.categories

@@ -168,6 +168,14 @@ class WorkDir:
     console.print(f'  {aside}/ keeps what was trained for {epochs} epochs')
 
 
+def earlier_backbone(path: Path) -> str:
+  """Returns the backbone that a directory's run has; empty if there is none."""
+  path /= 'run.json'
+  with naming(path, _REMEDY):
+    known = read_json(path, _REMEDY) if path.exists() else {}
+    return known['config']['backbone']['name'] if known else ''
+
+
 @contextlib.contextmanager
 def open_or_resume(
   path: Path,

@@ -153,7 +153,6 @@ def test_what_cannot_be_measured_is_undefined(finished):
 
 
 def assert_scores_as_heads(run, name):
-  """Asserts that a run's detector maps its test images as its heads do."""
   one, by_seed = run.scored(name)
   together = by_seed.mean(0)
   maps = np.asarray(simplenet.anomaly_maps(together, one.size, 4.0))
@@ -182,16 +181,6 @@ def test_detectors_score_as_heads_and_tell_where_they_come_from(finished):
   assert told['data']['root'] == 'data'  # No folder of the machine.
   images = json.loads((finished.work / 'run.json').read_text())['images']
   assert images['tall']['training'] in told['data']['images']
-
-
-def test_the_backbone_in_the_box_needs_no_file(config, tmp_path):
-  make_category(tmp_path / 'data/part')
-  config.backbone.name, config.backbone.weights = 'efficientnet_lite0', ''
-  config.backbone.padding, config.backbone.probe = 'zeros', False
-  ran = run(config, tmp_path / 'work')
-  assert not ran.error
-  assert 'efficientnet-lite0-57934424.pth' in ran.told
-  assert_scores_as_heads(ran, 'part')
 
 
 @pytest.fixture(scope='module')

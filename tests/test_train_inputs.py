@@ -8,8 +8,10 @@ from PIL import Image
 
 from simplenet_jax import run_results, train
 from simplenet_jax.config import from_protocol
-from simplenet_jax.models import simplenet
+from simplenet_jax.models import simplenet, weights
 from simplenet_jax.training.checkpoint import Checkpoints
+from tests import test_train
+from tests.detection.detectors import LITE0
 from tests.small import make_category, make_config, picture, scored
 
 
@@ -131,3 +133,20 @@ def test_a_checkpoint_that_does_not_show_yet_is_waited_for(
   monkeypatch.setattr(run_results.time, 'sleep', lambda _: None)
   run(config, tmp_path)
   assert capsys.readouterr().out.count('waits for a checkpoint of part') == 1
+
+
+def test_auto_needs_no_weights_and_stays_what_it_was(
+  config, part, tmp_path, monkeypatch
+):
+  config.backbone.name, config.backbone.weights = 'auto', ''
+  config.backbone.padding, config.backbone.probe = 'zeros', False
+  ran = test_train.run(config, tmp_path / 'work')
+  assert not ran.error
+  assert 'efficientnet-lite0-57934424.pth' in ran.told
+  stored = ran.stored['config']['backbone']
+  assert (config.backbone.name, stored['name']) == ('auto', LITE0)
+  monkeypatch.setattr(weights, '_suits_the_device', lambda: 'wide_resnet50_2')
+  again = test_train.run(config, tmp_path / 'work')  # As on another machine.
+  assert 'resumes   2 heads finished, 0 under way' in again.told
+  config.backbone.name = LITE0
+  test_train.assert_scores_as_heads(ran, 'part')

@@ -88,6 +88,8 @@ def expand(config: Config) -> dict[str, Config]:
     run = config.base.copy_and_resolve_references()
     with run.unlocked():
       run.update_from_flattened_dict(dict(changes))
+    if run.backbone.name == 'auto':
+      raise ValueError('a sweep takes a name: --config.base.backbone.name')
     if file := config.weights.get(run.backbone.name, ''):
       run.backbone.weights = file
     check_config(run)

@@ -85,7 +85,7 @@ def test_probe_moves_statistics_as_torch_does_in_train_mode(architecture):
 @pytest.mark.parametrize(
   ('field', 'known'),
   [
-    ('backbone.name', backbone.ARCHITECTURES),
+    ('backbone.name', ['auto', *backbone.ARCHITECTURES]),
     ('backbone.padding', backbone.PADDINGS),
     ('head.adaptor', ADAPTORS),
     ('train.loss', LOSSES),

@@ -5,10 +5,12 @@ import hashlib
 import itertools
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import torch
 
+from simplenet_jax.config import load_config
 from simplenet_jax.models import backbone, resnet, weights
 from simplenet_jax.models.weights import UNKNOWN, files
 from tests.models import fabricated
@@ -185,6 +187,40 @@ def test_another_network_is_named_and_the_flag_for_it():
     for levels in ((1,), (2, 3)):
       with pytest.raises(ValueError, match=f'^{said}{flags}$'):
         weights.check(every[name], other, levels, 'a.pth')
+
+
+@pytest.mark.parametrize(
+  ('backend', 'source', 'earlier', 'expected'),
+  [
+    ('cpu', None, '', 'efficientnet_lite0'),
+    ('gpu', None, '', 'wide_resnet50_2'),
+    ('tpu', None, 'resnet18', 'resnet18'),
+    ('cpu', 'resnet50', '', 'resnet50'),
+    ('cpu', 'efficientnet_lite0', '', 'efficientnet_lite0'),
+  ],
+)
+def test_auto_is_a_backbone_that_suits(
+  write, monkeypatch, capsys, backend, source, earlier, expected
+):
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  config = load_config('folder')
+  assert config.backbone.name == 'auto'
+  if source == 'resnet50':
+    source = str(write(fabricated.tensors('resnet50')))
+  config.backbone.weights = source or ''
+  named = weights.name_backbone(config, earlier)
+  assert (config.backbone.name, named.backbone.name) == ('auto', expected)
+  said = 'Takes the backbone efficientnet_lite0: there is no accelerator'
+  is_said = said in ' '.join(capsys.readouterr().out.split())
+  assert is_said == (backend == 'cpu' and not source)
+  assert weights.name_backbone(named) is named
+
+
+def test_weights_that_auto_cannot_place_are_refused_in_a_line(write):
+  config = load_config('folder')
+  config.backbone.weights = str(write({'head.weight': np.ones(3, 'f')}))
+  with pytest.raises(ValueError, match=r'fits none of resnet18, .*; give othe'):
+    weights.name_backbone(config)
 
 
 def test_tensors_may_end_with_the_last_level():

@@ -65,6 +65,7 @@ def test_weights_follow_the_backbone():
       r'--config\.only has c; choose of a, b',
       {'a': {}, 'b': {}, 'only': 'a,c'},
     ),
+    ('takes a name: --config.base', {'a': {'backbone.name': 'auto'}}),
     ('one and two have the same', {'one': {}, 'two': {'train.sigma': 0.25}}),
     (
       r'--config\.base\.train\.sigma is what this sweep varies',

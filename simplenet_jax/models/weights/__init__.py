@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from simplenet_jax.config import Config
+from simplenet_jax.console import console
 from simplenet_jax.models import backbone, resnet
 from simplenet_jax.models.weights import files
 
@@ -68,6 +70,48 @@ class Weights:
   def other(self) -> str:
     """The recipe if it is known not to be the method's, else empty."""
     return '' if self.recipe in (V1, UNKNOWN) else self.recipe
+
+
+def name_backbone(config: Config, earlier: str = '') -> Config:
+  """Returns a config that names its backbone, also where it says `auto`.
+
+  That is the network of an `earlier` start of the run, else the one that the
+  weights fit, else the one that suits the device.
+
+  Raises:
+    ValueError: If the weights fit no network that is built here.
+  """
+  if config.backbone.name != 'auto':
+    return config
+  name, source = earlier, config.backbone.weights
+  if not name and source:
+    path, levels = files.locate(source), config.backbone.levels
+    tensors, _ = files.read(path)
+    every = backbone.ARCHITECTURES
+    fitting = [one for one in every if not _mismatches(tensors, one, levels)]
+    if not fitting:
+      raise ValueError(
+        f'{path} fits none of {", ".join(every)}; give other {files.FLAG}, or '
+        '--config.backbone.name to see what does not fit'
+      )
+    name = fitting[0]
+  if not name:
+    name = _suits_the_device()
+  named = config.copy_and_resolve_references()
+  named.backbone.name = name
+  return named
+
+
+def _suits_the_device() -> str:
+  if jax.default_backend() != 'cpu':
+    return 'wide_resnet50_2'
+  console.print(
+    f'Takes the backbone {files.IN_THE_BOX}: there is no accelerator. Larger '
+    'ones are often more accurate and take longer, resnet18 6 times as many '
+    'operations for an image, wide_resnet50_2 38 times: '
+    '--config.backbone.name=...'
+  )
+  return files.IN_THE_BOX
 
 
 def load(
