@@ -76,9 +76,13 @@ def _convolution(x, kernel: np.ndarray, stride, added, groups):
 def _mirrored(x: jax.Array, added: Sequence[tuple[int, int]]) -> jax.Array:
   """Pads by reflection, from slices: a gather would be transposed."""
   for axis, (before, after) in zip((2, 3), added, strict=True):
-    last = x.shape[axis] - 1
-    places = *range(before, 0, -1), *(last - 1 - i for i in range(after))
-    parts = [lax.slice_in_dim(x, i, i + 1, axis=axis) for i in places]
+    side = x.shape[axis]
+    # A side that is shorter than what is added is mirrored more than once.
+    places = np.pad(np.arange(side), (before, after), mode='reflect').tolist()
+    parts = [
+      lax.slice_in_dim(x, i, i + 1, axis=axis)
+      for i in (*places[:before], *places[before + side :])
+    ]
     x = jnp.concatenate([*parts[:before], x, *parts[before:]], axis=axis)
   return x
 
