@@ -170,6 +170,11 @@ FIELDS: dict[str, Field] = {
   # The training of the head.
   'train.epochs': Field(160, 'Epochs of each head.', _POSITIVE),
   'train.min_steps': Field(0, 'Small categories train longer.', _COUNT),
+  'train.folds': Field(
+    False,
+    "Whether each seed's head leaves out another part of the good images, "
+    'which set thresholds, where there is no validation/good.',
+  ),
   'train.batch_size': Field(8, 'Images per step.', _POSITIVE),
   'train.patches': Field(0, 'Patches drawn of an image; 0: all.', _COUNT),
   'train.schedule': Field(

@@ -30,11 +30,19 @@ class Job:
   images: int  # To train on.
   batch_size: int  # Images per step.
   epochs: int
+  # Which part of how many the head does not see, for thresholds; none of one.
+  fold: tuple[int, int] = (0, 1)
+
+  @property
+  def seen(self) -> int:
+    """How many of the images it trains on."""
+    part, parts = self.fold
+    return self.images + (-(self.images - part) // parts if parts > 1 else 0)
 
   @property
   def steps_per_epoch(self) -> int:
     """Steps of an epoch; the last one may be short of images."""
-    return -(-self.images // self.batch_size)
+    return -(-self.seen // self.batch_size)
 
   @property
   def steps(self) -> int:
@@ -56,22 +64,32 @@ def batches(job: Job, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
   1 where they count or 0 where they pad an epoch's last batch, float32.
   """
   per_epoch = job.steps_per_epoch
-  padding = (0, per_epoch * job.batch_size - job.images)
+  padding = (0, per_epoch * job.batch_size - job.seen)
   epochs = range(first // per_epoch, (first + count - 1) // per_epoch + 1)
-  orders = [np.pad(shuffled(job, epoch), padding) for epoch in epochs]
-  valid = np.tile(np.pad(np.ones(job.images, np.float32), padding), len(epochs))
+  orders = [np.pad(shuffled(job, one), padding) for one in epochs]
+  valid = np.tile(np.pad(np.ones(job.seen, np.float32), padding), len(epochs))
   cut = slice(first % per_epoch, first % per_epoch + count)
   shape = (-1, job.batch_size)
   return np.concatenate(orders).reshape(shape)[cut], valid.reshape(shape)[cut]
 
 
 def shuffled(job: Job, epoch: int) -> np.ndarray:
-  """Returns the order of an epoch's images, int32 `[images]`."""
-  entropy = job.seed, zlib.crc32(job.category.encode()), epoch
+  """Returns the order of an epoch's images, int32 `[seen]`."""
+  order = _order(job.seen, job.seed, zlib.crc32(job.category.encode()), epoch)
+  parts = folds(job.category, job.images, job.fold[1])
+  seen = (parts != job.fold[0]) | (job.fold[1] == 1)
+  return np.flatnonzero(seen)[order].astype(np.int32)
+
+
+def folds(category: str, images: int, parts: int) -> np.ndarray:
+  """Returns which part each of a category's images is in, int `[images]`."""
+  return np.argsort(_order(images, zlib.crc32(category.encode()))) % parts
+
+
+def _order(count: int, *entropy: int) -> np.ndarray:
   bits = np.random.Philox(np.random.SeedSequence(entropy))
   # Raw bits are the same in every release of NumPy; permutations need not be.
-  order = np.argsort(bits.random_raw(job.images), kind='stable')
-  return order.astype(np.int32)
+  return np.argsort(bits.random_raw(count), kind='stable')
 
 
 def rates(config: Config, job: Job, first: int, count: int) -> np.ndarray:

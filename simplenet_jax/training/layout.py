@@ -79,12 +79,17 @@ def row_type(shapes: Shapes) -> np.dtype:
 
 def make_jobs(config: Config, categories: Sequence[Inputs]) -> list[Job]:
   """Returns the heads of a run: every category with every seed."""
-  size = config.train.batch_size
-  return [
-    Job(one.name, seed, len(one.train), size, epochs_of(config, len(one.train)))
-    for one in categories
-    for seed in config.seeds
-  ]
+  jobs = []
+  for one in categories:
+    images, parts = len(one.train), 1
+    if config.train.folds and images > 1 and not one.category.validation:
+      parts = len(config.seeds)
+    for part, seed in enumerate(config.seeds):
+      fold = part, parts
+      job = Job(one.name, seed, images, config.train.batch_size, 0, fold)
+      epochs = epochs_of(config, job.seen)
+      jobs.append(dataclasses.replace(job, epochs=epochs))
+  return jobs
 
 
 def epochs_of(config: Config, images: int) -> int:
