@@ -22,7 +22,8 @@ Config = Any
 
 # What each protocol changes in the defaults: `reference` is the released code,
 # `paper` the paper's text (section 4.3), `fast` a recipe whose last epoch can
-# be taken (docs/last_epoch.md), at less than a tenth of the operations.
+# be taken (docs/last_epoch.md), at less than a tenth of the operations, and
+# `combined` also counts distances to good patches (docs/study.md).
 PROTOCOLS: dict[str, dict[str, Any]] = {
   'reference': {},
   'paper': {
@@ -47,6 +48,31 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     'train.warmup': 0.05,
     'train.adaptor.learning_rate': 3e-4,
     'train.discriminator.learning_rate': 2e-3,
+  },
+  'combined': {
+    'seeds': (0, 1, 2, 3),
+    'data.resize': 256,
+    'data.crop': 224,
+    'data.mask_rule': 'half',
+    'patch.pretrain_dim': 0,
+    'patch.target_dim': 0,
+    'nearest.size': 4000,
+    'nearest.head': 0.25,
+    'head.hidden': 512,
+    'train.folds': True,
+    'train.epochs': 1,
+    'train.min_steps': 500,
+    'train.batch_size': 16,
+    'train.patches': 64,
+    'train.loss': 'cross_entropy',
+    'train.noise': 'relative',
+    'train.sigma': 0.25,
+    'train.schedule': 'cosine',
+    'train.warmup': 0.05,
+    'train.adaptor.learning_rate': 3e-4,
+    'train.discriminator.learning_rate': 2e-3,
+    'evaluation.score': 'map',
+    'evaluation.smoothing': 6.0,
   },
 }
 

@@ -203,6 +203,25 @@ class Detector:
     be guaranteed. Images of another aspect than those trained on are a
     ValueError, unless `any_aspect`. Returns this detector.
     """
+    found = self.score_good(
+      given, channels=channels, any_aspect=any_aspect, on_error=on_error
+    )
+    made = thresholds.calibrate(found, false_alarm_rate)
+    self.thresholds = dataclasses.replace(made, precision=self.precision)
+    return self
+
+  def score_good(
+    self,
+    given: Any,
+    *,
+    channels: str = 'rgb',
+    any_aspect: bool = True,
+    on_error: OnError | None = None,
+  ) -> list[tuple[str, float, float]]:
+    """Returns names, scores and highest values of maps of normal images.
+
+    They are given, and refused, as by `calibrate`.
+    """
     known, found = self.card.appearance, []
     for one in self.predict(
       given, lookahead=sys.maxsize, channels=channels, on_error=on_error
@@ -216,9 +235,7 @@ class Detector:
         )
       name = str(source if isinstance(source, int) else place(source))
       found.append((name, one.score, float(one.input_map.max())))
-    made = thresholds.calibrate(found, false_alarm_rate)
-    self.thresholds = dataclasses.replace(made, precision=self.precision)
-    return self
+    return found
 
   def _look(self, image: inputs.Ready, channels: str) -> None:
     """Warns, once of each kind, if an image has changed beside training's."""

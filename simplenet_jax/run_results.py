@@ -19,7 +19,7 @@ from simplenet_jax.evaluation import metrics, results, run_files
 from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.report import page
-from simplenet_jax.training import neighbours
+from simplenet_jax.training import layout, neighbours
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.job import Job
 from simplenet_jax.training.progress import HeadProgress, unlearned
@@ -223,9 +223,11 @@ class RunResults:
       bank = None
       if self.config.nearest.size:
         arrays = self.find_neighbours(inputs)
-        bank = arrays['bank'], tuple(arrays['units'])
+        bank = arrays['bank'], tuple(arrays['units']), arrays['places']
+      folds = layout.folds(self.config, inputs)
       detector = assembly.of_run(
-        self.config, self.weights, inputs, leaves, images, cautions, bank
+        *(self.config, self.weights, inputs, leaves, images, cautions),
+        *(bank, folds),
       )
       detector.save(file.path_in(self.work.path, name))
 

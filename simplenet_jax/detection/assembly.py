@@ -1,6 +1,7 @@
 """Detectors made of trained heads, or of the released code's checkpoints."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -23,7 +24,8 @@ from simplenet_jax.models.weights import torch_file
 _SCORED = 16  # Training images that are scored again, at most.
 
 Head = Mapping[str, np.ndarray]  # A finished head's leaves, by name.
-Bank = tuple[np.ndarray, nearest.Units]  # Good patches, and their distances'.
+# Good patches, their distances' units, and the places of the images they show.
+Bank = tuple[np.ndarray, nearest.Units, np.ndarray]
 
 
 def assemble(
@@ -47,7 +49,7 @@ def assemble(
   )
   folded = head.fold(heads) if bank is None else {}
   if bank:
-    folded = nearest.fold(*bank, heads, config.nearest.head)
+    folded = nearest.fold(*bank[:2], heads, config.nearest.head)
   noted = {
     'protocol': describe_protocol(config, backbone.other),
     'weights': {'name': backbone.name, 'sha256': backbone.sha256},
@@ -104,8 +106,13 @@ def of_run(
   images: str,
   cautions: Sequence[str] = (),
   bank: Bank | None = None,
+  folds: np.ndarray | None = None,
 ) -> Detector:
-  """Makes a detector of a run's heads, calibrated by validation images."""
+  """Makes a detector of a run's heads, calibrated by images they did not see.
+
+  These are validation images or, by `folds`, int `[train]`, those that each
+  seed's head left out.
+  """
   provenance = {
     'seeds': list(heads or config.seeds),
     'data': {'root': Path(config.data.root).absolute().name, 'images': images},
@@ -116,18 +123,57 @@ def of_run(
     config, one.name, one.size, backbone, leaves, provenance, cautions, bank
   )
   _look_at_training(detector, one)
+  rate = config.detector.false_alarm_rate
+
+  def leave_out(_: Any, error: Exception) -> None:
+    console.print(f'  error: {error}; left out of the threshold')
+
   if one.category.validation:
     detector.calibrate(
       one.category.validation,
-      config.detector.false_alarm_rate,
+      rate,
       any_aspect=True,  # The run has warned of it.
-      on_error=lambda _, error: console.print(
-        f'  error: {error}; left out of the threshold'
-      ),
+      on_error=leave_out,
     )
-    told = '\n    '.join(thresholds.describe(detector.thresholds))
-    console.print(f'  {one.name}: {told}')
+  elif folds is not None:
+    scored = []
+    for part, seed in enumerate(config.seeds):
+      if heads and seed not in heads:  # It was given up.
+        continue
+      own = [heads[seed]] if heads else []
+      folded = _without(config, bank, own, folds == part)
+      weights_of_part = {**detector.weights, **folded}
+      size = config.backbone.batch_size
+      alone = Detector(detector.card, weights_of_part, batch_size=size)
+      paths = itertools.compress(one.category.train, folds == part)
+      scored += alone.score_good(list(paths), on_error=leave_out)
+    made = thresholds.calibrate(scored, rate, folds=len(config.seeds))
+    precision = detector.precision
+    detector.thresholds = dataclasses.replace(made, precision=precision)
+  else:
+    return detector
+  told = '\n    '.join(thresholds.describe(detector.thresholds))
+  console.print(f'  {one.name}: {told}')
   return detector
+
+
+def _without(
+  config: Config, bank: Bank | None, heads: Sequence[Head], left_out: np.ndarray
+) -> dict[str, np.ndarray]:
+  """Returns a detector's weights of some heads, and of a bank less images.
+
+  Other patches stand in for those of the images `left_out`: a bank of the same
+  size compiles nothing anew.
+  """
+  if bank is None:
+    return head.fold(heads)
+  patches, units, places = bank
+  kept = np.flatnonzero(~left_out[places])
+  if not len(kept):  # Of images that are all alike.
+    kept = np.arange(1)
+  shown = np.where(left_out[places], kept[0], np.arange(len(places)))
+  folded = nearest.fold(patches, units, heads, config.nearest.head)
+  return folded | {'nearest.bank': patches[shown]}
 
 
 def _look_at_training(detector: Detector, one: Inputs) -> None:

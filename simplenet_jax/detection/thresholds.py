@@ -7,6 +7,13 @@ scores' distribution (Vovk et al., "Algorithmic Learning in a Random World",
 2005). Less than `1 / (n + 1)` cannot be guaranteed. That is an average over
 draws of the `n` images. For one draw the share of normal images beyond the
 threshold is at most Beta(n + 1 - k, k) distributed; `bound` is its quantile.
+
+Where no image is held out, each is scored by a head that did not see it and
+beside a bank without its part (cross-conformal prediction). The detector's
+heads together saw all of them, so the same share is then an expectation that no
+theorem holds it to: for verdicts of the parts' majority at most about twice the
+share is proven (Barber et al., "Predictive inference with the jackknife+",
+2021, theorem 4).
 """
 
 import dataclasses
@@ -39,6 +46,9 @@ class Thresholds:
   # images; None where nothing is guaranteed.
   guaranteed_rate: float | None = None
   images: int = 0  # How many held-out images they come from.
+  # In how many parts these were left out of training in turn; 0: they were
+  # trained on by no head.
+  folds: int = 0
   median: float | None = None  # Of the held-out images' scores.
   # Names and scores of the images at or above either threshold, without which
   # it would be lower; highest first.
@@ -112,11 +122,13 @@ class Prediction:
 
 
 def calibrate(
-  held_out: Sequence[tuple[str, float, float]], rate: float
+  held_out: Sequence[tuple[str, float, float]], rate: float, folds: int = 0
 ) -> Thresholds:
   """Sets thresholds by images' names, scores and highest values of maps.
 
   Where they are too few for the rate, the thresholds are the highest of them.
+  With `folds` they were left out of training in so many parts: nothing is
+  guaranteed.
   """
   if not 0 < rate < 1:
     raise ValueError(f'the rate of false alarms is {rate}, expected 0 to 1')
@@ -133,8 +145,9 @@ def calibrate(
     image=image,
     pixel=pixel,
     target_rate=float(rate),
-    guaranteed_rate=1 - rank / (count + 1),
+    guaranteed_rate=None if folds else 1 - rank / (count + 1),
     images=count,
+    folds=folds,
     median=float(np.median(scores)),
     limiting_images=tuple((name, float(score)) for name, score, _ in above),
   )
@@ -155,21 +168,35 @@ def describe(found: Thresholds) -> list[str]:
   if found.image is None:
     return ['no threshold: scores only', *manual]
   rate, bound = found.guaranteed_rate, found.bound
+  images, more = counted(found.images, 'good image'), ''
+  if found.folds:
+    expected = max(1 / (found.images + 1), found.target_rate or 0)
+    return [
+      f'threshold {found.image:.4g} from {images}, each scored by a head that '
+      'had not seen it',
+      _set_by(found),
+      f'about {expected:.1%} of good images are expected to be flagged; for a '
+      'guarantee, keep some back in validation/good',
+      *manual,
+    ]
   if rate is None or bound is None:
     return [f'threshold {found.image:.4g}', *manual]
-  images, more = counted(found.images, 'good image'), ''
   target = found.target_rate or rate
   if rate > target + 1e-9:
     needed = math.ceil(round(1 / target, 9)) - 1
     more = f' ({target:.1%} takes {needed} images)'
-  shown = ', '.join(name for name, _ in found.limiting_images[:3])
-  if (rest := len(found.limiting_images) - 3) > 0:
-    shown += f' and {rest} more'
   return [
     f'threshold {found.image:.4g} from {images}',
-    f'set by {shown}',
+    _set_by(found),
     f'on average over draws of {images} not trained on, at most {rate:.1%} of '
     f'good images are flagged{more}',
     f'with 95 % confidence at most {bound:.1%} of good images are flagged',
     *manual,
   ]
+
+
+def _set_by(found: Thresholds) -> str:
+  shown = ', '.join(name for name, _ in found.limiting_images[:3])
+  if (rest := len(found.limiting_images) - 3) > 0:
+    shown += f' and {rest} more'
+  return f'set by {shown}'

@@ -76,12 +76,12 @@ def batches(job: Job, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
 def shuffled(job: Job, epoch: int) -> np.ndarray:
   """Returns the order of an epoch's images, int32 `[seen]`."""
   order = _order(job.seen, job.seed, zlib.crc32(job.category.encode()), epoch)
-  parts = folds(job.category, job.images, job.fold[1])
+  parts = parts_of(job.category, job.images, job.fold[1])
   seen = (parts != job.fold[0]) | (job.fold[1] == 1)
   return np.flatnonzero(seen)[order].astype(np.int32)
 
 
-def folds(category: str, images: int, parts: int) -> np.ndarray:
+def parts_of(category: str, images: int, parts: int) -> np.ndarray:
   """Returns which part each of a category's images is in, int `[images]`."""
   return np.argsort(_order(images, zlib.crc32(category.encode()))) % parts
 

@@ -14,7 +14,13 @@ from simplenet_jax.config import Config, trains_heads
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.training.checkpoint import Checkpoints
-from simplenet_jax.training.job import Job, assign, step_operations, widest
+from simplenet_jax.training.job import (
+  Job,
+  assign,
+  parts_of,
+  step_operations,
+  widest,
+)
 from simplenet_jax.training.progress import HeadProgress, Rank
 from simplenet_jax.training.step import Recipe
 
@@ -81,15 +87,29 @@ def make_jobs(config: Config, categories: Sequence[Inputs]) -> list[Job]:
   """Returns the heads of a run: every category with every seed."""
   jobs = []
   for one in categories:
-    images, parts = len(one.train), 1
-    if config.train.folds and images > 1 and not one.category.validation:
-      parts = len(config.seeds)
+    images = len(one.train)
+    parts = 1 if folds(config, one) is None else len(config.seeds)
     for part, seed in enumerate(config.seeds):
       fold = part, parts
       job = Job(one.name, seed, images, config.train.batch_size, 0, fold)
       epochs = epochs_of(config, job.seen)
       jobs.append(dataclasses.replace(job, epochs=epochs))
   return jobs
+
+
+def folds(config: Config, one: Inputs) -> np.ndarray | None:
+  """Returns the seed, by its place, whose head leaves out each good image.
+
+  It is None where none does.
+  """
+  images, parts = len(one.train), len(config.seeds)
+  if (
+    config.train.folds
+    and min(images, parts) > 1
+    and not one.category.validation
+  ):
+    return parts_of(one.name, images, parts)
+  return None
 
 
 def epochs_of(config: Config, images: int) -> int:

@@ -26,13 +26,13 @@ from simplenet_jax.training.layout import RunInputs, Shapes
 from simplenet_jax.training.store import FeatureStore
 
 BLOCK = 8  # Images whose patches are held at a time.
-# A bank is chosen of so many times its size, drawn at random: on real images
-# all patches made no better ones, and take longer.
-_DRAWN = 5
+# A bank is chosen of so many patches, drawn at random: of fewer it misses good
+# ones that are rare, see docs/study.md.
+_DRAWN = 50_000
 
 # The `distances` of test images to a bank of good patches, float32
-# [images, H, W]. Where they count, the `bank`, float32 [size, dim], and the
-# `units` of distances, float64 [2], as well.
+# [images, H, W]. Where they count, the `bank`, float32 [size, dim], the `places`
+# of the images it is of, int [size], and the `units` of distances, float64 [2].
 Arrays = dict[str, np.ndarray]
 # Yields the first of some images, and patches [images, H, W, dim] of these.
 Blocks = Callable[[range], Iterable[tuple[int, jax.Array]]]
@@ -83,7 +83,8 @@ def find(
 ) -> Arrays:
   """Finds what a config asks for in the patches of a category."""
   size = config.nearest.size or config.evaluation.baseline
-  patches, images = _draw(config, inputs, _DRAWN * size, grid, blocks)
+  drawn = max(_DRAWN, size)
+  patches, images = _draw(config, inputs, drawn, grid, blocks)
   chosen = np.asarray(nearest.choose(patches, min(size, len(patches))))
   good, tested = patches[chosen], range(len(inputs.train), inputs.images)
   rows = [np.zeros((0, *grid), np.float32)]
@@ -94,6 +95,7 @@ def find(
   if config.nearest.size:
     units = nearest.distance_units(jnp.asarray(good), images[chosen])
     found |= {'bank': good, 'units': np.array(units)}
+    found['places'] = images[chosen]
   return found
 
 
