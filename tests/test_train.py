@@ -19,6 +19,7 @@ from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import testset
 from simplenet_jax.models import simplenet
+from simplenet_jax.training import job
 from simplenet_jax.training.progress import HeadProgress
 from tests.small import make_categories, make_category, make_config, scored
 
@@ -214,6 +215,51 @@ def test_held_out_images_set_thresholds_that_are_told(held_out):
   assert not any(p.anomalous for p in found)
   told = f'  part: threshold {limits.image:.4g} from 3 good images\n'
   assert told in held_out.told
+
+
+@pytest.mark.parametrize('bank', [0, 24])
+def test_heads_that_leave_images_out_set_thresholds(
+  bank, tmp_path, config, monkeypatch
+):
+  make_category(tmp_path / 'data/part', train=7)
+  config.seeds, config.train.folds = (0, 1, 2), True
+  config.nearest.size, config.evaluation.pictures = bank, 0
+  made, scores = [], Detector.score_good
+
+  def score_good(detector, given, **options):
+    made.append((dict(detector.weights), list(given)))
+    return scores(detector, given, **options)
+
+  monkeypatch.setattr(Detector, 'score_good', score_good)
+  ran = run(config, tmp_path / 'work')
+  one, detector = ran.scored('part')[0], ran.detector('part')
+  every, limits = one.category.train, detector.thresholds
+  parts = job.parts_of('part', 7, 3)
+  # Each image is scored by one head: the one that did not train on it.
+  assert [given for _, given in made] == [
+    [path for path, own in zip(every, parts, strict=True) if own == part]
+    for part in range(3)
+  ]
+  width = detector.weights['head.tail'].size // 3
+  for part, (weights, _) in enumerate(made):
+    own = slice(part * width, (part + 1) * width)
+    np.testing.assert_array_equal(
+      weights['head.first.kernel'],
+      detector.weights['head.first.kernel'][:, own],
+    )
+    np.testing.assert_allclose(
+      weights['head.tail'], 3 * detector.weights['head.tail'][own], rtol=1e-5
+    )
+    if bank:  # None of its patches is of an image that is left out.
+      kept = {row.tobytes() for row in weights['nearest.bank']}
+      whole = {row.tobytes() for row in detector.weights['nearest.bank']}
+      assert 0 < len(kept) < len(whole) == bank
+      assert kept < whole
+  assert (limits.images, limits.folds) == (7, 3)
+  assert limits.guaranteed_rate is limits.bound is None
+  told = 'from 7 good images, each scored by a head that had not seen it'
+  assert told in ran.told
+  assert '12.5% of good images are expected to be flagged' in ran.told
 
 
 def test_only_missing_detectors_are_made_again(held_out):

@@ -65,6 +65,22 @@ def test_steps_do_not_depend_on_how_they_are_cut(images, batch_size, data):
     np.testing.assert_array_equal(np.sort(seen), np.arange(images))
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 30), st.integers(2, 6), st.integers(1, 5))
+def test_each_image_is_left_out_by_one_head(images, parts, batch_size):
+  left_out = heads.parts_of('part', images, parts)
+  sizes = np.bincount(left_out, minlength=parts)
+  assert np.ptp(sizes) <= 1
+  for part in range(parts):
+    job = Job('part', part, images, batch_size, 2, (part, parts))
+    rows, valid = heads.batches(job, 0, job.steps)
+    for epoch in np.split(np.arange(job.steps), 2):
+      seen = rows[epoch][valid[epoch] == 1]
+      np.testing.assert_array_equal(
+        np.sort(seen), np.flatnonzero(left_out != part)
+      )
+
+
 def test_orders_differ_by_seed_and_category_and_never_change():
   orders = [
     heads.shuffled(Job(name, seed, 12, 4, 1), 0).tolist()
