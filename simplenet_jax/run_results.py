@@ -177,7 +177,7 @@ class RunResults:
       category_results.write_curves(folder, name, heads)
     if not inputs.test:
       console.print(f'  {name}: no test images, nothing to evaluate')
-      last = results.undefined(len(config.seeds))
+      last = results.undefined(1 if config.train.folds else len(config.seeds))
       return {'last': last, 'cautions': cautions}
     scores = {seed: head.scores for seed, head in heads.items()}
     only_last = not category_results.selects_on_test(config, inputs.labels)

@@ -166,7 +166,11 @@ def _announce(
   if len(config.seeds) == 1 and config.seeds[0]:
     seeds = f'1 seed (the one with number {config.seeds[0]})'
   several = f', {len(schedule)} of them' if len(schedule) > 1 else ''
-  told, trains = f'{seeds}, {counted(epochs, "epoch")}', results.jobs[0].steps
+  told, trains = counted(epochs, 'epoch'), results.jobs[0].steps
+  in_steps = epochs == 1 and config.train.min_steps > 1
+  if in_steps:
+    told = counted(config.train.min_steps, 'step')
+  told = f'{seeds}, {told}'
   if not trains:
     size = config.nearest.size
     told = f'the nearest of {size:,} good patches, no head is trained'
@@ -198,7 +202,7 @@ def _announce(
     told = f'{one.category.describe()}, input {frame.text(one.size)}'
     lines.append(f'  {one.name}: {told}')
     longer = layout.epochs_of(config, len(one.train))
-    if trains and longer != epochs:
+    if trains and longer != epochs and not in_steps:
       steps = -(-len(one.train) // config.train.batch_size)
       lines.append(
         f'  {one.name}: {counted(epochs * steps, "step")} in '

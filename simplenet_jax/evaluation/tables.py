@@ -249,6 +249,9 @@ def notes(results: Results) -> list[str]:
   mean = results['mean']['last']
   seeds = len(mean['image_auroc']['seeds'])
   over = f'mean±std over {seeds} seeds' if seeds > 1 else 'one seed'
+  config = results['config']
+  if config['train'].get('folds'):
+    over = f'of the mean of {len(config["seeds"])} heads'
   found = [
     f'{LAST_EPOCH}: chosen without test images; {SELECTED_ON_TEST}: the epoch '
     'best on the test images, which flatters.'
