@@ -96,7 +96,6 @@ def find(
     units = nearest.distance_units(jnp.asarray(good), images[chosen])
     found |= {'bank': good, 'units': np.array(units)}
     found['places'] = images[chosen]
-    found['places'] = images[chosen]
   return found
 
 
