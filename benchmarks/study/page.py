@@ -1,0 +1,133 @@
+"""The page of the study: every row, the worse ones too."""
+
+import collections
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.study.rows import BASELINE, FEW, ROWS
+
+Result = Mapping[str, Any]
+_METRICS = 'image_auroc', 'pixel_auroc', 'aupro_30'
+
+_HEAD = """\
+# Distances, heads, and both
+
+`python -m benchmarks.study` writes this page and
+[study.jsonl](../benchmarks/results/study.jsonl), which has every single figure.
+
+Real parts, their shorter side resized to 224 pixels, and a generated one (demo)
+at 192; ImageNet's ResNet18 and EfficientNet-Lite0, levels 2 and 3. No epoch is
+selected: heads count as they end. Figures are I-AUROC / P-AUROC in percent,
+means over seeds and parts; where there are three, the last is AUPRO up to .3.
+Rows were invented while looking at transistor and toothbrush, too, if less: the
+tables by part are no proof for parts that nobody has seen.
+
+"""
+
+
+def render(results: Sequence[Result]) -> str:
+  """Returns the page in Markdown."""
+  found, few = collections.defaultdict(list), collections.defaultdict(list)
+  for one in results:
+    key = one['row'], one['backbone'], one['part']
+    if 'images' in one:
+      few[*key[:2], one['images']].append(one)
+    else:
+      found[key].append(one)
+  parts = list(dict.fromkeys(key[2] for key in found))
+  backbones = list(dict.fromkeys(key[1] for key in found))
+  kept = [name for name, row in ROWS.items() if row.confirmed]
+  return _HEAD + '\n'.join(
+    [
+      '## Every row',
+      '',
+      *_table(list(ROWS), backbones, parts, found),
+      '',
+      '## The last rows, part by part',
+      '',
+      *_by_column(kept, backbones, parts, found, 'part'),
+      '',
+      '## Few good images, the mean over parts',
+      '',
+      *_by_column(
+        FEW, backbones, sorted({key[2] for key in few}), few, 'good images'
+      ),
+      '',
+    ]
+  )
+
+
+def _mean(results: Sequence[Result], metric: str) -> float:
+  return 100 * statistics.fmean(one[metric] for one in results)
+
+
+def _table(
+  names: Sequence[str],
+  backbones: Sequence[str],
+  parts: Sequence[str],
+  found: Mapping,
+) -> list[str]:
+  """Returns rows over those parts of each backbone that all were tried on."""
+  columns = {}
+  for backbone in backbones:
+    tried = {
+      one: sum((n, backbone, one) in found for n in names) for one in parts
+    }
+    columns[backbone] = [x for x in parts if 2 * tried[x] > max(tried.values())]
+  heads = [f'{name}: {", ".join(of)}' for name, of in columns.items()]
+  lines = [
+    f'| row | what it is | {" | ".join(heads)} | beside the first |',
+    f'| --- | --- |{" ---: |" * (len(backbones) + 1)}',
+  ]
+
+  def means(name: str, backbone: str) -> list[float]:
+    cells = [found.get((name, backbone, x), []) for x in columns[backbone]]
+    if not all(cells):
+      return []
+    return [
+      statistics.fmean(_mean(cell, metric) for cell in cells)
+      for metric in _METRICS[:2]
+    ]
+
+  for name in names:
+    every = [means(name, backbone) for backbone in backbones]
+    gains = [
+      [a - b for a, b in zip(mine, means(BASELINE, backbone), strict=True)]
+      for mine, backbone in zip(every, backbones, strict=True)
+      if mine
+    ]
+    gain = [statistics.fmean(column) for column in zip(*gains, strict=True)]
+    cells = [_pair(one, '.1f') or '-' for one in every]
+    lines.append(
+      f'| {name} | {ROWS[name].told} | {" | ".join(cells)} | '
+      f'{_pair(gain, "+.1f")} |'
+    )
+  return lines
+
+
+def _by_column(
+  names: Sequence[str],
+  backbones: Sequence[str],
+  parts: Sequence[str | int],
+  found: Mapping,
+  of: str,
+) -> list[str]:
+  lines = [
+    f'| backbone | {of} | {" | ".join(names)} |',
+    f'| --- | --- |{" ---: |" * len(names)}',
+  ]
+
+  def show(cell: Sequence[Result]) -> str:
+    means = [_mean(cell, metric) for metric in _METRICS] if cell else []
+    return _pair(means, '.1f') or '-'
+
+  for backbone in backbones:
+    for part in parts:
+      cells = [show(found.get((name, backbone, part), [])) for name in names]
+      lines.append(f'| {backbone} | {part} | {" | ".join(cells)} |')
+  return lines
+
+
+def _pair(values: Sequence[float], form: str) -> str:
+  return ' / '.join(format(value, form) for value in values)

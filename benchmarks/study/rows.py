@@ -1,0 +1,122 @@
+"""What the study tries: distances, heads, and how they make a score."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Distance:
+  """Nearest neighbours: which patches are kept, and in which space."""
+
+  size: int = 4000  # Patches of the bank.
+  pool: int = 50_000  # What they are chosen from.
+  coreset: bool = True  # Greedy k-center; else they are drawn at random.
+  dims: tuple[int, int] = (0, 0)  # Of a level and of a patch; 0: all channels.
+  whitened: float | None = None  # The share of the mean variance added.
+  components: int = 0  # Principal ones that are kept; 0: all.
+  neighbours: int = 1  # Whose distances are averaged.
+
+
+@dataclasses.dataclass(frozen=True)
+class Heads:
+  """Heads: how they are trained, and how many are averaged."""
+
+  steps: int = 500  # Of 1,024 patches, drawn from all.
+  hidden: int = 512
+  loss: str = 'cross_entropy'
+  noise: str = 'plain'  # See `heads.noise`.
+  sigma: tuple[float, float] = (0.25, 0.25)  # Drawn between, log-uniformly.
+  count: int = 1
+  average: float = 0.0  # Of weights, see `step.averaged`.
+  adaptor: str = 'linear'
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A way to score: a distance, heads or both."""
+
+  told: str  # What it tries.
+  distance: Distance | None = None
+  heads: Heads | None = None
+  weight: float = 0.25  # Of the heads beside a distance, each in its units.
+  score: str = 'map'  # What an image's score is the highest of.
+  smoothing: float = 6.0  # Sigma of maps, in pixels.
+  confirmed: bool = False  # Whether it is tried on the kept parts, too.
+
+
+_CORESET, _HEAD = Distance(), Heads()
+
+
+def _alone(told: str, **changes) -> Row:
+  return Row(told, Distance(**changes), score='patch', smoothing=4.0)
+
+
+def _head(told: str, **changes) -> Row:
+  heads = Heads(**changes)
+  return Row(told, None, heads, score='patch', smoothing=4.0)
+
+
+def _both(told: str, distance: Distance = _CORESET, **changes) -> Row:
+  return Row(told, distance, **{'heads': _HEAD, **changes})
+
+
+# The first is what the others are compared with.
+BASELINE = 'random 8,000'
+RECIPE = 'both'
+FEW = (BASELINE, 'coreset 4,000', 'head', RECIPE)  # Tried with few images.
+ROWS = {
+  BASELINE: dataclasses.replace(
+    _alone('nearest neighbours, drawn at random', size=8000, coreset=False),
+    confirmed=True,
+  ),
+  'random 2,000': _alone('fewer of them', size=2000, coreset=False),
+  'random 32,000': _alone('more of them', size=32_000, coreset=False),
+  'coreset 2,000': _alone('chosen to cover all patches', size=2000),
+  'coreset 4,000': dataclasses.replace(
+    _alone('more of them, chosen'), confirmed=True
+  ),
+  'coreset 4,000 of 20,000': _alone('from fewer', pool=20_000),
+  'coreset 4,000 of 200,000': _alone('from more', pool=200_000),
+  'three neighbours': _alone('the mean of three distances', neighbours=3),
+  'pooled 128/256': _alone("the paper's pooling", dims=(128, 256)),
+  'pooled 256/512': _alone("the paper's pooling", dims=(256, 512)),
+  'whitened 1': _alone('features whitened, shrunk', whitened=1.0),
+  'whitened .1': _alone('features whitened', whitened=0.1),
+  'components 128': _alone('principal components', components=128),
+  'components 64': _alone('principal components', components=64),
+  'map 4': Row('an image scores as its map does', _CORESET, smoothing=4.0),
+  'map 6 of 200,000': Row('chosen from more', Distance(pool=200_000)),
+  'map 6 of three': Row('the mean of three distances', Distance(neighbours=3)),
+  'map 6': Row('smoother maps', _CORESET, confirmed=True),
+  'map 8': Row('smoother still', _CORESET, smoothing=8.0),
+  'head': _head('one head, 500 steps'),
+  'head, truncated L1': _head("the paper's loss", loss='truncated_l1'),
+  'head, 1,500 steps': _head('trained longer', steps=1500),
+  'head, 150 steps': _head('trained shorter', steps=150),
+  'head, hidden 1,024': _head('twice as wide', hidden=1024),
+  'head, sigma .12': _head('half the noise', sigma=(0.12, 0.12)),
+  'head, sigma .5': _head('twice the noise', sigma=(0.5, 0.5)),
+  'head, scales': _head('noise of many scales', sigma=(0.05, 0.5)),
+  'head, wide scales': _head('of more scales', sigma=(0.1, 2.0)),
+  'head, coloured': _head(
+    "noise with the features' covariance", noise='colour'
+  ),
+  'head, spacing': _head('sigma by distances to neighbours', noise='spacing'),
+  'head, masked': _head('noise in some dimensions', noise='mask'),
+  'head, mixed': _head('half-way to another patch', noise='mix'),
+  'head, centre': _head('noise away from the centre', noise='centre'),
+  'head, gradient': _head('noise pushed to look normal', noise='gradient'),
+  'head, averaged': _head('weights averaged', average=15.0),
+  'head, no adaptor': _head('without an adaptor', adaptor='identity'),
+  'heads': dataclasses.replace(
+    _head('the mean of four heads', count=4), confirmed=True
+  ),
+  'both, weight .15': _both('less of the head', weight=0.15),
+  RECIPE: _both('distance and one head', confirmed=True),
+  'both, weight .5': _both('more of the head', weight=0.5),
+  'both, weight 1': _both('as much of the head', weight=1.0),
+  'both, patch': _both('the highest patch', score='patch', smoothing=4.0),
+  'both, four heads': _both('four heads', heads=Heads(count=4), confirmed=True),
+  'both, coreset 2,000': _both('fewer patches', Distance(size=2000)),
+  'both, random 8,000': _both('not chosen', Distance(size=8000, coreset=False)),
+  'both, 150 steps': _both('trained shorter', heads=Heads(steps=150)),
+}

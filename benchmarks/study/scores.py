@@ -1,0 +1,202 @@
+"""What rows are worth on a part: features, distances, heads and figures."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from benchmarks.study import heads
+from benchmarks.study.rows import Distance, Heads, Row
+from simplenet_jax.config import Config, load_config
+from simplenet_jax.data import dataset
+from simplenet_jax.evaluation import metrics
+from simplenet_jax.evaluation.testset import TestSet
+from simplenet_jax.models import nearest, patches
+from simplenet_jax.models.simplenet import FeatureNetwork
+from simplenet_jax.training import bank
+
+_ROOT = flags.DEFINE_string('root', 'data', 'Holds a folder for every part.')
+_WEIGHTS = flags.DEFINE_string('weights', '', "ImageNet's ResNet18.")
+_CACHE = flags.DEFINE_string('cache', 'data/study', 'Keeps what is computed.')
+_SIDE = flags.DEFINE_integer('side', 224, 'The shorter side of images.', 32)
+
+_BATCH = 8
+DEMO = 'demo-'  # What names of generated parts begin with.
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """Patches of a part's images with a spread of 1, and its truth."""
+
+  train: np.ndarray  # float16 [images, H, W, dim]
+  test: np.ndarray
+  truth: TestSet
+
+
+def _config(backbone: str, part: str, dims: tuple[int, int]) -> Config:
+  config = load_config('demo' if part.startswith(DEMO) else 'folder')
+  config.backbone.name, config.backbone.weights = backbone, ''
+  config.backbone.padding, config.backbone.probe = 'reflect', True
+  if backbone == 'resnet18':
+    config.backbone.weights = _WEIGHTS.value
+  config.patch.pretrain_dim, config.patch.target_dim = dims
+  config.data.held_out = 0.0
+  if part.startswith(DEMO):
+    config.data.root = str(pathlib.Path(_CACHE.value) / 'demo')
+    config.data.categories = (part.removeprefix(DEMO),)
+  else:
+    config.data.root = str(pathlib.Path(_ROOT.value) / part)
+    config.data.resize = _SIDE.value
+  return config
+
+
+@functools.lru_cache(maxsize=2)
+def load(backbone: str, part: str, dims: tuple[int, int]) -> Part:
+  """Returns the patches of a part's images."""
+  config = _config(backbone, part, dims)
+  (one,) = dataset.open_categories(config.data).categories
+  network = FeatureNetwork.of(config)
+  weights = bank.load_backbone(config)
+
+  @jax.jit
+  def merged(levels):
+    return jax.vmap(
+      lambda one: patches.merge(one, network.level_offsets, network.dim)
+    )(levels)
+
+  found = []
+  for start in range(0, one.images, _BATCH):
+    images = range(start, min(start + _BATCH, one.images))
+    pixels = np.stack([one.pixels(index) for index in images])
+    batch = bank.padded(pixels, _BATCH)
+    levels = bank.extract(network, weights.state, batch, 'float32')
+    found.append(np.asarray(merged(levels))[: len(images)])
+  every = np.concatenate(found)
+  known = every[: len(one.train)]
+  mean = known.mean((0, 1, 2), np.float64)
+  spread = np.sqrt(known.var((0, 1, 2), np.float64).mean())
+  every = ((every - mean) / spread).astype(np.float16)
+  truth = TestSet.read(one, 4.0)
+  return Part(every[: len(one.train)], every[len(one.train) :], truth)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """Scores of the test images' patches, and what units they have."""
+
+  test: np.ndarray  # float32 [images, H, W]
+  units: nearest.Units
+
+
+def _kept(name: str, make) -> Scores:
+  """Returns scores out of the cache, or makes them."""
+  path = pathlib.Path(_CACHE.value) / f'{name}.npz'
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = make()
+    np.savez(path, test=made.test, units=made.units)
+  with np.load(path) as found:
+    mean, deviation = found['units']
+    return Scores(found['test'], (float(mean), float(deviation)))
+
+
+def _name(kind: Any, *others: Any) -> str:
+  values = [str(x) for x in (*others, *dataclasses.astuple(kind))]
+  return '-'.join(values).replace(' ', '')
+
+
+def _drawn(
+  train: np.ndarray, count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns patches of training images, and which image each is of."""
+  flat = train.reshape(-1, train.shape[-1])
+  rng = np.random.default_rng(seed)
+  rows = rng.permutation(len(flat))[:count]
+  return flat[rows].astype(np.float32), rows // np.prod(train.shape[1:3])
+
+
+def _distances(kind: Distance, part: Part, seed: int) -> Scores:
+  drawn, images = _drawn(part.train, max(kind.pool, kind.size), seed)
+  matrix = np.eye(drawn.shape[1], dtype=np.float32)
+  if kind.whitened is not None or kind.components:
+    values, vectors = np.linalg.eigh(np.cov(drawn.T))
+    kept = kind.components or len(values)
+    values, matrix = values[::-1][:kept], vectors[:, ::-1][:, :kept]
+    if kind.whitened is not None:
+      matrix = matrix / np.sqrt(values + kind.whitened * values.mean())
+    matrix = matrix.astype(np.float32)
+  drawn = drawn @ matrix
+  rows = np.arange(min(kind.size, len(drawn)))
+  if kind.coreset:
+    rows = np.asarray(nearest.choose(jnp.asarray(drawn), len(rows)))
+  held = jnp.asarray(drawn[rows])
+  found = []
+  for image in part.test:
+    shown = (image.astype(np.float32) @ matrix)[None]
+    if kind.neighbours == 1:
+      found.append(np.asarray(nearest.distances(shown, held))[0])
+    else:
+      found.append(np.asarray(_several(shown[0], held, kind.neighbours)))
+  return Scores(np.stack(found), nearest.distance_units(held, images[rows]))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _several(shown: jax.Array, held: jax.Array, count: int) -> jax.Array:
+  rows = shown.reshape(-1, shown.shape[-1])
+  squares = jnp.square(rows).sum(1)[:, None] - 2 * rows @ held.T
+  squares += jnp.square(held).sum(1)
+  nearest_few = -jax.lax.top_k(-squares, count)[0]
+  means = jnp.sqrt(jnp.maximum(nearest_few, 0)).mean(1)
+  return means.reshape(shown.shape[:2])
+
+
+def _heads(kind: Heads, part: Part, seed: int) -> Scores:
+  flat = part.train.reshape(-1, part.train.shape[-1])
+  score = heads.trained(kind, flat, seed)
+  shape = part.test.shape
+  test = score(part.test.reshape(-1, shape[-1])).reshape(shape[:3])
+  usual = score(_drawn(part.train, 4000, seed)[0])
+  return Scores(test, (float(usual.mean()), float(usual.std())))
+
+
+def evaluate(
+  row: Row, backbone: str, name: str, seed: int, images: int = 0
+) -> dict[str, float]:
+  """Returns the figures of a row on a part, or with few training images."""
+  dims = row.distance.dims if row.distance else (0, 0)
+  part = load(backbone, name, dims)
+  if images:
+    order = np.random.default_rng(seed).permutation(len(part.train))
+    part = dataclasses.replace(part, train=part.train[order[:images]])
+    name += f'-{images}'
+  total = np.zeros(part.test.shape[:3], np.float32)
+  if asked := row.distance:
+    label = _name(asked, backbone, name, seed)
+    found = _kept(label, lambda: _distances(asked, part, seed))
+    total += nearest.combine(found.test, found.units)
+  if row.heads:
+    weight = row.weight if row.distance else 1.0
+    kind = dataclasses.replace(row.heads, count=1)
+    for number in range(row.heads.count):
+      own = seed + 100 * number
+      label = _name(kind, backbone, name, own)
+      found = _kept(label, lambda own=own: _heads(kind, part, own))
+      total += (
+        weight / row.heads.count * nearest.combine(found.test, found.units)
+      )
+  if part.truth.masks is None:
+    raise ValueError(f'{name}: no image has a mask')
+  truth = dataclasses.replace(part.truth, smoothing=row.smoothing)
+  maps = truth.maps(total)
+  highest = (total if row.score == 'patch' else maps).max((1, 2))
+  ranked = metrics.rank(part.truth.masks, maps[truth.has_truth])
+  return {
+    'image_auroc': metrics.auroc(truth.labels, highest),
+    'pixel_auroc': ranked.auroc(),
+    'aupro_30': ranked.aupro(0.3),
+  }
