@@ -224,11 +224,9 @@ class RunResults:
       if self.config.nearest.size:
         arrays = self.find_neighbours(inputs)
         bank = arrays['bank'], tuple(arrays['units']), arrays['places']
+      made_of = self.weights, inputs, leaves, images, cautions, bank
       folds = layout.folds(self.config, inputs)
-      detector = assembly.of_run(
-        *(self.config, self.weights, inputs, leaves, images, cautions),
-        *(bank, folds),
-      )
+      detector = assembly.of_run(self.config, *made_of, folds)
       detector.save(file.path_in(self.work.path, name))
 
   def conclude(self) -> dict[str, Any]:

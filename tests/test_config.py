@@ -54,7 +54,7 @@ def test_of_several_choices_the_first_is_taken_and_told(caplog):
 
 
 def test_config_files_call_protocols_by_name():
-  for name in ('reference', 'paper', 'fast'):
+  for name in ('reference', 'paper', 'fast', 'combined'):
     found = getattr(protocols, name)()
     assert found.to_dict() == from_protocol(name).to_dict()
 
@@ -86,7 +86,7 @@ def test_fast_costs_a_tenth_of_reference_at_most(images):
 
 
 def test_few_images_of_ones_own_train_whole_epochs_more():
-  config, train = folder.get_config(), from_protocol('fast').train
+  config, train = folder.get_config('fast'), from_protocol('fast').train
   train.min_steps = 1000
   assert config.train == train
   assert config.data.crop == 0
@@ -95,6 +95,12 @@ def test_few_images_of_ones_own_train_whole_epochs_more():
   assert epochs == [1000, 1000, 500, 334, 125, 120]
   for protocol in ('reference', 'paper'):
     assert layout.epochs_of(folder.get_config(protocol), 1) == 160
+  # The default takes as many steps however many images there are.
+  steps = [
+    layout.epochs_of(folder.get_config(), count) * -(-count // 16)
+    for count in images
+  ]
+  assert all(500 <= one < 510 for one in steps)
 
 
 def test_a_run_says_what_it_changes_in_its_protocol():
@@ -106,7 +112,7 @@ def test_a_run_says_what_it_changes_in_its_protocol():
     describe_protocol(config) == 'reference, but backbone.levels, train.epochs'
   )
   assert describe_protocol(demo.get_config()) == 'demo'
-  assert describe_protocol(folder.get_config()).startswith('fast, but ')
+  assert describe_protocol(folder.get_config()).startswith('combined, but ')
 
 
 @pytest.mark.parametrize(

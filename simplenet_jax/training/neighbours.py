@@ -31,8 +31,8 @@ BLOCK = 8  # Images whose patches are held at a time.
 _DRAWN = 50_000
 
 # The `distances` of test images to a bank of good patches, float32
-# [images, H, W]. Where they count, the `bank`, float32 [size, dim], the `places`
-# of its images, int [size], and the `units` of distances, float64 [2], as well.
+# [images, H, W]. Where they count, the `bank`, float32 [size, dim], the
+# `places` of its images, int [size], and the `units` of distances, float64 [2].
 Arrays = dict[str, np.ndarray]
 # Yields the first of some images, and patches [images, H, W, dim] of these.
 Blocks = Callable[[range], Iterable[tuple[int, jax.Array]]]
