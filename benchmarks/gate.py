@@ -30,7 +30,7 @@ _ONLY = flags.DEFINE_enum('only', '', ['', 'demo', 'real'], 'One run alone.')
 SHARED = Path(os.environ.get('SIMPLENET_SHARED', '../shared'))
 RECORDING = Path(os.environ.get('SIMPLENET_GATE', 'runs/gate.json'))
 
-DEMO = ['--config=configs/demo.py', '--config.train.epochs=2']
+DEMO = ['--config=configs/demo.py:fast', '--config.train.epochs=2']
 REAL = [
   '--config=configs/mvtec.py',
   f'--config.data.root={SHARED}/data',

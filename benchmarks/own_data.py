@@ -48,7 +48,7 @@ _TOLD = {
 
 def resnet18() -> Config:
   """Returns the demo's settings with a ResNet18 as the backbone."""
-  config = load_config('demo')
+  config = load_config('demo:fast')
   config.backbone.name = 'resnet18'
   config.backbone.weights = _WEIGHTS.value
   config.patch.pretrain_dim = config.patch.target_dim = 384
@@ -81,7 +81,7 @@ def of_images(count: int, seed: int, folder: pathlib.Path) -> dict[str, float]:
   for good in root.glob('*/train/good'):
     for path in sorted(good.iterdir())[count:]:
       path.unlink()
-  config = load_config('demo')
+  config = load_config('demo:fast')
   # As many steps, however few the images.
   config.train.epochs = config.train.epochs * max(_IMAGES.value) // count
   found = run(config, root, folder / 'run')

@@ -10,11 +10,14 @@ from simplenet_jax.sweeps import settings
 
 def get_config(base=None):
   """Returns the sweep; `base` is `paper` (default), `reference` or `demo`."""
-  chosen = 'demo' if base == 'demo' else f'cifar10:{base or "paper"}'
+  if base == 'demo':
+    chosen = settings.base(base)
+  else:
+    chosen = load_config(f'cifar10:{base or "paper"}')
   return settings.sweep(
     'table5',
     'One class of CIFAR-10 against the others (Table 5)',
-    load_config(chosen),
+    chosen,
     {'SimpleNet': {}},
     view='categories',
   )

@@ -250,7 +250,7 @@ def notes(results: Results) -> list[str]:
   seeds = len(mean['image_auroc']['seeds'])
   over = f'mean±std over {seeds} seeds' if seeds > 1 else 'one seed'
   config = results['config']
-  if config['train'].get('folds'):
+  if config.get('train', {}).get('folds'):
     over = f'of the mean of {len(config["seeds"])} heads'
   found = [
     f'{LAST_EPOCH}: chosen without test images; {SELECTED_ON_TEST}: the epoch '

@@ -90,7 +90,7 @@ def make_jobs(config: Config, categories: Sequence[Inputs]) -> list[Job]:
     images = len(one.train)
     parts = 1 if folds(config, one) is None else len(config.seeds)
     for part, seed in enumerate(config.seeds):
-      fold = part, parts
+      fold = (part, parts) if parts > 1 else (0, 1)
       job = Job(one.name, seed, images, config.train.batch_size, 0, fold)
       epochs = epochs_of(config, job.seen)
       jobs.append(dataclasses.replace(job, epochs=epochs))
