@@ -9,7 +9,7 @@ are there. The whole image is seen, whatever its aspect: nothing is cropped.
 
 The recipe `combined` adds two scores of a patch, each in units of its own
 spread: its distance to the nearest of 4,000 good patches, and that of heads
-trained for 500 steps, however many images there are (docs/study.md).
+trained for 500 steps, if not an epoch takes more (docs/study.md).
 configs/folder.py:nearest takes the distance alone and trains nothing; :fast,
 :reference and :paper train heads alone, the last two as the released code does
 and as the paper says. Columns beside theirs tell what distances alone are worth

@@ -21,7 +21,8 @@ def selects_on_test(config: Config, labels: np.ndarray) -> bool:
   All are kept for it, or those of heads alone with the best highest patches.
   """
   asked = config.evaluation
-  alone = not config.nearest.size and asked.score == 'patch'
+  together = config.nearest.size or config.train.folds
+  alone = not together and asked.score == 'patch'
   return (asked.course or alone) and 0 < labels.sum() < len(labels)
 
 

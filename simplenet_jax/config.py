@@ -228,10 +228,10 @@ def check_config(config: Config) -> None:
       '--config.backbone.probe needs --config.backbone.padding=reflect, found '
       f'{config.backbone.padding!r}; turn it off (--noconfig.backbone.probe)'
     )
-  if config.nearest.size and config.evaluation.course:
+  if config.evaluation.course and (config.nearest.size or config.train.folds):
     problems.append(
-      '--config.evaluation.course tells of heads alone, while '
-      '--config.nearest.size adds distances; turn one of them off'
+      '--config.evaluation.course tells of each head alone, while '
+      '--config.nearest.size or train.folds adds to it; turn these off'
     )
   if not trains_heads(config) and len(config.seeds) > 1:
     problems.append(

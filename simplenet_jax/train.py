@@ -169,7 +169,7 @@ def _announce(
   told, trains = counted(epochs, 'epoch'), results.jobs[0].steps
   in_steps = epochs == 1 and config.train.min_steps > 1
   if in_steps:
-    told = counted(config.train.min_steps, 'step')
+    told = f'at least {counted(config.train.min_steps, "step")}'
   told = f'{seeds}, {told}'
   if not trains:
     size = config.nearest.size

@@ -128,7 +128,9 @@ class WorkDir:
         epochs = other[_LENGTH[0]]
         grown = {f: own[f] for f in _LENGTH if own[f] > other[f]}
       if alone:  # Processes that run together have the same seeds and epochs.
-        other |= {'--config.seeds': own['--config.seeds']} | grown
+        if not own['--config.train.folds']:  # By seeds' places images are left.
+          other['--config.seeds'] = own['--config.seeds']
+        other |= grown
       self._refuse_another(own, other)
       if grown:
         self._set_aside(epochs)
@@ -254,6 +256,9 @@ def _binding(run: State) -> dict[str, Any]:
   found[_WEIGHTS] = run[_WEIGHTS]
   for name, images in run['images'].items():
     found[f'training images of {name}'] = images['training']
+    if settings['train.folds']:  # Heads leave images out where this is so.
+      lacks = images['validation'].startswith('0,')
+      found[f'{name} without validation images'] = lacks
   return found
 
 

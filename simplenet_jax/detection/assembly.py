@@ -7,6 +7,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from simplenet_jax import environment
 from simplenet_jax.config import Config, describe_protocol
@@ -147,10 +148,21 @@ def of_run(
       alone = Detector(detector.card, weights_of_part, batch_size=size)
       paths = itertools.compress(one.category.train, folds == part)
       scored += alone.score_good(list(paths), on_error=leave_out)
+    if left := len(one.train) - len(scored):
+      told = '%s: %d of %d good images set no threshold: their heads ended'
+      logging.warning(told, one.name, left, len(one.train))
+    if not scored:
+      return detector
     made = thresholds.calibrate(scored, rate, folds=len(config.seeds))
     precision = detector.precision
     detector.thresholds = dataclasses.replace(made, precision=precision)
   else:
+    if config.train.folds:
+      logging.warning(
+        '%s: no threshold, as it takes two good images and two --config.seeds '
+        'to leave one out; set it with simplenet calibrate',
+        one.name,
+      )
     return detector
   told = '\n    '.join(thresholds.describe(detector.thresholds))
   console.print(f'  {one.name}: {told}')

@@ -67,7 +67,8 @@ def build(
   `run` is what they belong to, kept as it is: 'protocol', 'config' (as nested
   dicts) and more.
   """
-  count, found, selected = len(run['config']['seeds']), {}, {}
+  folds = run['config'].get('train', {}).get('folds')
+  count, found, selected = 1 if folds else len(run['config']['seeds']), {}, {}
   for name, one in categories.items():
     found[name] = {key: value for key, value in one.items() if value}
     none = {'epochs': [None] * count, **undefined(count)}

@@ -251,7 +251,7 @@ def notes(results: Results) -> list[str]:
   over = f'mean±std over {seeds} seeds' if seeds > 1 else 'one seed'
   config = results['config']
   if config.get('train', {}).get('folds'):
-    over = f'of the mean of {len(config["seeds"])} heads'
+    over = 'of the mean of all heads'
   found = [
     f'{LAST_EPOCH}: chosen without test images; {SELECTED_ON_TEST}: the epoch '
     'best on the test images, which flatters.'

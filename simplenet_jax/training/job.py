@@ -35,9 +35,9 @@ class Job:
 
   @property
   def seen(self) -> int:
-    """How many of the images it trains on."""
-    part, parts = self.fold
-    return self.images + (-(self.images - part) // parts if parts > 1 else 0)
+    """How many of the images it trains on in an epoch, as many as others."""
+    parts = self.fold[1]
+    return self.images - (-(-self.images // parts) if parts > 1 else 0)
 
   @property
   def steps_per_epoch(self) -> int:
@@ -75,10 +75,11 @@ def batches(job: Job, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def shuffled(job: Job, epoch: int) -> np.ndarray:
   """Returns the order of an epoch's images, int32 `[seen]`."""
-  order = _order(job.seen, job.seed, zlib.crc32(job.category.encode()), epoch)
   parts = parts_of(job.category, job.images, job.fold[1])
-  seen = (parts != job.fold[0]) | (job.fold[1] == 1)
-  return np.flatnonzero(seen)[order].astype(np.int32)
+  kept = np.flatnonzero((parts != job.fold[0]) | (job.fold[1] == 1))
+  order = _order(len(kept), job.seed, zlib.crc32(job.category.encode()), epoch)
+  # Where the part is smaller than others, an epoch lacks another image.
+  return kept[order[: job.seen]].astype(np.int32)
 
 
 def parts_of(category: str, images: int, parts: int) -> np.ndarray:

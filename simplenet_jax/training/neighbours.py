@@ -132,7 +132,7 @@ def _key(run: RunInputs, name: str) -> str:
   asked = run.config.nearest.size, run.config.evaluation.baseline
   images = run.images.get(name, {})
   used = run.config.seeds[0], images.get('training'), images.get('test')
-  return json.dumps([*asked, *used])
+  return json.dumps([_DRAWN, *asked, *used])
 
 
 def _load(run: RunInputs, name: str) -> Arrays | None:
