@@ -13,6 +13,8 @@ from simplenet_jax.config import from_protocol
 
 def get_config(protocol=None):
   """Returns the settings of `combined` (default), or of `fast`: heads alone."""
+  if protocol not in (None, 'combined', 'fast'):
+    raise ValueError(f'protocol is {protocol!r}; choose combined or fast')
   config = from_protocol(protocol or 'combined')
   if config.protocol == 'fast':
     # The small backbone's levels have 40 and 112 channels.

@@ -19,7 +19,8 @@ A_SWEEPS = 'the config of a sweep: simplenet sweep'
   [
     ('', 2, '--config must be given'),
     ('--config=configs/no.py', 2, '--config=configs/no.py: no such file;'),
-    ('--config=demo:paper', 2, 'this one has no choices; leave'),
+    ('--config=mvtec_fast:paper', 2, 'this one has no choices; leave'),
+    ('--config=demo:paper', 2, "'paper'; choose combined or fast"),
     (f'{MVTEC}:papr', 2, "'papr'; choose one of reference, paper"),
     (f'{SWEEP} --config.train.epochs=3', 2, A_SWEEPS),
     (f'{MVTEC} data', 2, "unexpected argument 'data'"),
