@@ -230,7 +230,7 @@ def check_config(config: Config) -> None:
     )
   if config.evaluation.course and (config.nearest.size or config.train.folds):
     problems.append(
-      '--config.evaluation.course tells of each head alone, while '
+      '--config.evaluation.course tells of heads alone, while '
       '--config.nearest.size or train.folds adds to it; turn these off'
     )
   if not trains_heads(config) and len(config.seeds) > 1:
