@@ -16,7 +16,7 @@ from simplenet_jax.config import Config, load_config
 from simplenet_jax.data import dataset
 from simplenet_jax.evaluation import metrics
 from simplenet_jax.evaluation.testset import TestSet
-from simplenet_jax.models import nearest, patches
+from simplenet_jax.models import nearest
 from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.training import bank
 
@@ -62,14 +62,7 @@ def load(backbone: str, part: str, dims: tuple[int, int]) -> Part:
   (one,) = dataset.open_categories(config.data).categories
   network = FeatureNetwork.of(config)
   weights = bank.load_backbone(config)
-
-  @jax.jit
-  def merged(levels):
-    return jax.vmap(
-      lambda one: patches.merge(one, network.level_offsets, network.dim)
-    )(levels)
-
-  found = []
+  merged, found = jax.jit(network.merge), []
   for start in range(0, one.images, _BATCH):
     images = range(start, min(start + _BATCH, one.images))
     pixels = np.stack([one.pixels(index) for index in images])

@@ -125,48 +125,58 @@ def of_run(
   )
   _look_at_training(detector, one)
   rate = config.detector.false_alarm_rate
-
-  def leave_out(_: Any, error: Exception) -> None:
-    console.print(f'  error: {error}; left out of the threshold')
-
   if one.category.validation:
     detector.calibrate(
       one.category.validation,
       rate,
       any_aspect=True,  # The run has warned of it.
-      on_error=leave_out,
+      on_error=_leave_out,
     )
   elif folds is not None:
-    scored = []
-    for part, seed in enumerate(config.seeds):
-      if heads and seed not in heads:  # It was given up.
-        continue
-      own = [heads[seed]] if heads else []
-      folded = _without(config, bank, own, folds == part)
-      weights_of_part = {**detector.weights, **folded}
-      size = config.backbone.batch_size
-      alone = Detector(detector.card, weights_of_part, batch_size=size)
-      paths = itertools.compress(one.category.train, folds == part)
-      scored += alone.score_good(list(paths), on_error=leave_out)
-    if left := len(one.train) - len(scored):
-      told = '%s: %d of %d good images set no threshold: their heads ended'
-      logging.warning(told, one.name, left, len(one.train))
-    if not scored:
-      return detector
-    made = thresholds.calibrate(scored, rate, folds=len(config.seeds))
-    precision = detector.precision
-    detector.thresholds = dataclasses.replace(made, precision=precision)
-  else:
-    if config.train.folds:
-      logging.warning(
-        '%s: no threshold, as it takes two good images and two --config.seeds '
-        'to leave one out; set it with simplenet calibrate',
-        one.name,
-      )
-    return detector
-  told = '\n    '.join(thresholds.describe(detector.thresholds))
-  console.print(f'  {one.name}: {told}')
+    if scored := _score_parts(config, one, detector, heads, bank, folds):
+      made = thresholds.calibrate(scored, rate, folds=len(config.seeds))
+      precision = detector.precision
+      detector.thresholds = dataclasses.replace(made, precision=precision)
+  elif config.train.folds:
+    logging.warning(
+      '%s: no threshold, as it takes two good images and two --config.seeds to '
+      'leave one out; set it with simplenet calibrate',
+      one.name,
+    )
+  if detector.thresholds.image is not None:
+    told = '\n    '.join(thresholds.describe(detector.thresholds))
+    console.print(f'  {one.name}: {told}')
   return detector
+
+
+def _leave_out(_: Any, error: Exception) -> None:
+  console.print(f'  error: {error}; left out of the threshold')
+
+
+def _score_parts(
+  config: Config,
+  one: Inputs,
+  detector: Detector,
+  heads: Mapping[int, Head],
+  bank: Bank | None,
+  folds: np.ndarray,
+) -> list[tuple[str, float, float]]:
+  """Returns what `score_good` does of good images, by heads without them."""
+  scored = []
+  for part, seed in enumerate(config.seeds):
+    if seed in heads:  # Else it was given up.
+      folded = _without(config, bank, [heads[seed]], folds == part)
+      alone = Detector(
+        detector.card,
+        {**detector.weights, **folded},
+        batch_size=config.backbone.batch_size,
+      )
+      paths = itertools.compress(one.category.train, folds == part)
+      scored += alone.score_good(list(paths), on_error=_leave_out)
+  if left := len(one.train) - len(scored):
+    told = '%s: %d of %d good images set no threshold'
+    logging.warning(told, one.name, left, len(one.train))
+  return scored
 
 
 def _without(
@@ -180,10 +190,8 @@ def _without(
   if bank is None:
     return head.fold(heads)
   patches, units, places = bank
-  kept = np.flatnonzero(~left_out[places])
-  if not len(kept):  # Of images that are all alike.
-    kept = np.arange(1)
-  shown = np.where(left_out[places], kept[0], np.arange(len(places)))
+  gone = left_out[places]
+  shown = np.where(gone, np.argmin(gone), np.arange(len(places)))
   folded = nearest.fold(patches, units, heads, config.nearest.head)
   return folded | {'nearest.bank': patches[shown]}
 

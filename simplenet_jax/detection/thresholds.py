@@ -10,10 +10,10 @@ threshold is at most Beta(n + 1 - k, k) distributed; `bound` is its quantile.
 
 Where no image is held out, each is scored by a head that did not see it and
 beside a bank without its part (cross-conformal prediction). The detector's
-heads together saw all of them, so the same share is then an expectation that no
-theorem holds it to: for verdicts of the parts' majority at most about twice the
-share is proven (Barber et al., "Predictive inference with the jackknife+",
-2021, theorem 4).
+heads together saw all of them, so the same share is then an expectation. What
+is proven, about twice the share, is of verdicts that compare a new image with
+each part by that part's head (Barber et al., "Predictive inference with the
+jackknife+", 2021, theorem 4).
 """
 
 import dataclasses

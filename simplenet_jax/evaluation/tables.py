@@ -235,10 +235,8 @@ def _better_untrained(category: Mapping[str, Any]) -> list[str]:
   """Returns in which figures a category's baseline is better, in words."""
   found = []
   for metric, title in HEADLINES.items():
-    mine, theirs = (
-      category['last'][metric]['mean'],
-      category['baseline'][metric],
-    )
+    mine = category['last'][metric]['mean']
+    theirs = category['baseline'][metric]
     if None not in (mine, theirs['mean']) and theirs['mean'] >= mine + _BETTER:
       found.append(f'{title} {spread(theirs)} against {100 * mine:.2f}')
   return found
@@ -249,8 +247,7 @@ def notes(results: Results) -> list[str]:
   mean = results['mean']['last']
   seeds = len(mean['image_auroc']['seeds'])
   over = f'mean±std over {seeds} seeds' if seeds > 1 else 'one seed'
-  config = results['config']
-  if config.get('train', {}).get('folds'):
+  if results['config'].get('train', {}).get('folds'):
     over = 'of the mean of all heads'
   found = [
     f'{LAST_EPOCH}: chosen without test images; {SELECTED_ON_TEST}: the epoch '

@@ -103,11 +103,8 @@ def folds(config: Config, one: Inputs) -> np.ndarray | None:
   It is None where none does.
   """
   images, parts = len(one.train), len(config.seeds)
-  if (
-    config.train.folds
-    and min(images, parts) > 1
-    and not one.category.validation
-  ):
+  possible = config.train.folds and min(images, parts) > 1
+  if possible and not one.category.validation:
     return parts_of(one.name, images, parts)
   return None
 

@@ -83,8 +83,7 @@ def find(
 ) -> Arrays:
   """Finds what a config asks for in the patches of a category."""
   size = config.nearest.size or config.evaluation.baseline
-  drawn = max(_DRAWN, size)
-  patches, images = _draw(config, inputs, drawn, grid, blocks)
+  patches, images = _draw(config, inputs, max(_DRAWN, size), grid, blocks)
   chosen = np.asarray(nearest.choose(patches, min(size, len(patches))))
   good, tested = patches[chosen], range(len(inputs.train), inputs.images)
   rows = [np.zeros((0, *grid), np.float32)]
@@ -94,8 +93,8 @@ def find(
   found = {'distances': np.concatenate(rows)}
   if config.nearest.size:
     units = nearest.distance_units(jnp.asarray(good), images[chosen])
-    found |= {'bank': good, 'units': np.array(units)}
-    found['places'] = images[chosen]
+    places = images[chosen]
+    found |= {'bank': good, 'places': places, 'units': np.array(units)}
   return found
 
 
@@ -129,10 +128,10 @@ def path_in(workdir: Path, category: str) -> Path:
 
 def _key(run: RunInputs, name: str) -> str:
   """Returns what the arrays of a category are of: settings, and images."""
-  asked = run.config.nearest.size, run.config.evaluation.baseline
+  size = run.config.nearest.size or run.config.evaluation.baseline
   images = run.images.get(name, {})
   used = run.config.seeds[0], images.get('training'), images.get('test')
-  return json.dumps([_DRAWN, *asked, *used])
+  return json.dumps([_DRAWN, size, *used])
 
 
 def _load(run: RunInputs, name: str) -> Arrays | None:

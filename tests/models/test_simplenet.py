@@ -68,7 +68,8 @@ def run(kind, mode, chosen):
   [
     (KINDS[0], CONVOLUTIONS, 1e-5),
     (KINDS[1], PRODUCTS, 1e-5),
-    (KINDS[0], BFLOAT16, 4e-2),
+    # A random ResNet18 of half the width had below 3 %, this one has 3.2 %.
+    (KINDS[0], BFLOAT16, 3.5e-2),
     (KINDS[2], PRODUCTS, 1e-5),
   ],
 )
