@@ -32,6 +32,7 @@ _NEW = {'test': None, 'ended': False, 'error': None}
 _WEIGHTS = "the weights' sha256"
 # What is trained anew, the old heads kept aside, where it is raised.
 _LENGTH = ('--config.train.epochs', '--config.train.min_steps')
+_SEEDS = '--config.seeds'
 
 State = dict[str, Any]  # What `run.json` holds.
 # By seed: `test`, the test images that all of a head's scores are of, whether
@@ -125,15 +126,15 @@ class WorkDir:
     if path.exists():
       with naming(path, _REMEDY):
         own, other = _binding(mine), _binding(state)
-        epochs = other[_LENGTH[0]]
+        epochs, seeds = other[_LENGTH[0]], other[_SEEDS]
         grown = {f: own[f] for f in _LENGTH if own[f] > other[f]}
       if alone:  # Processes that run together have the same seeds and epochs.
-        if not own['--config.train.folds']:  # By seeds' places images are left.
-          other['--config.seeds'] = own['--config.seeds']
-        other |= grown
+        other |= {_SEEDS: own[_SEEDS]} | grown
       self._refuse_another(own, other)
-      if grown:
-        self._set_aside(epochs)
+      # What a head leaves out depends on the others.
+      parted = own['--config.train.folds'] and seeds != own[_SEEDS]
+      if grown or parted:
+        self._set_aside(f'{epochs} epochs' if grown else f'{len(seeds)} seeds')
         state |= {'heads': {}, 'results': {}}
     elif (self.path / 'results.json').exists():
       raise ValueError(
@@ -159,15 +160,17 @@ class WorkDir:
         'they were to resume it, or give another --workdir'
       )
 
-  def _set_aside(self, epochs: int) -> None:
-    """Moves what heads of fewer epochs have left out of the way."""
-    aside = self.path / f'of-{epochs}-epochs'
+  def _set_aside(self, what: str) -> None:
+    """Moves what heads of other lengths or parts have left out of the way."""
+    aside = self.path / f'of-{what.replace(" ", "-")}'
+    while (aside / 'checkpoints').exists():
+      aside = aside.with_name(f'{aside.name}-later')
     aside.mkdir(exist_ok=True)
     shutil.copy(self.path / 'run.json', aside)
     for one in self.path.iterdir():
       if not one.name.startswith(('.', 'of-', 'run.json')):
         one.replace(aside / one.name)
-    console.print(f'  {aside}/ keeps what was trained for {epochs} epochs')
+    console.print(f'  {aside}/ keeps what was trained for {what}')
 
 
 def earlier_backbone(path: Path) -> str:

@@ -158,6 +158,21 @@ def test_what_was_trained_for_fewer_epochs_is_kept(claim, config, work):
   assert not (work / 'checkpoints').exists()
 
 
+def test_heads_that_left_out_other_parts_are_kept_aside(claim, config, work):
+  config.train.folds, config.seeds = True, (0, 1, 2)
+  claim()
+  for seeds, aside in (
+    ((0, 1), 'of-3-seeds'),
+    ((0, 1, 2), 'of-2-seeds'),
+    ((0, 1), 'of-3-seeds-later'),
+  ):
+    (work / 'checkpoints/part/seed-0/3').mkdir(parents=True)
+    config.seeds = seeds
+    claim()
+    assert (work / aside / 'checkpoints/part/seed-0/3').is_dir()
+    assert not (work / 'checkpoints').exists()
+
+
 def test_other_training_images_are_another_run(claim, root, work):
   claim()
   picture(root / 'part/train/good/9.png')

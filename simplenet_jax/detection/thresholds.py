@@ -46,9 +46,7 @@ class Thresholds:
   # images; None where nothing is guaranteed.
   guaranteed_rate: float | None = None
   images: int = 0  # How many held-out images they come from.
-  # In how many parts these were left out of training in turn; 0: they were
-  # trained on by no head.
-  folds: int = 0
+  folds: int = 0  # Parts of them left out in turn; 0: no head saw any.
   median: float | None = None  # Of the held-out images' scores.
   # Names and scores of the images at or above either threshold, without which
   # it would be lower; highest first.
@@ -127,8 +125,7 @@ def calibrate(
   """Sets thresholds by images' names, scores and highest values of maps.
 
   Where they are too few for the rate, the thresholds are the highest of them.
-  With `folds` they were left out of training in so many parts: nothing is
-  guaranteed.
+  With `folds` they are of parts left out in turn: nothing is guaranteed.
   """
   if not 0 < rate < 1:
     raise ValueError(f'the rate of false alarms is {rate}, expected 0 to 1')
