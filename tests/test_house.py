@@ -32,9 +32,9 @@ STOREYS = (
 APART = ('training', 'evaluation', 'detection')
 
 # Ceilings; lower them where there is less.
-LINES = {'simplenet_jax': 14_250, 'tests': 11_860, 'benchmarks': 3_200}
-CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 4_810
-FILES, LONGEST = 90, 300
+LINES = {'simplenet_jax': 15_700, 'tests': 13_600, 'benchmarks': 3_700}
+CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 4_900
+FILES, LONGEST = 102, 300
 
 
 def modules():
