@@ -72,7 +72,7 @@ PROTOCOLS['combined'] = PROTOCOLS['fast'] | {
 RESUMABLE = (
   *('name', 'data.root', 'data.tfds_dir', 'data.categories', 'data.strict'),
   *('data.workers', 'backbone.weights', 'bank.device_gb', 'bank.host_gb'),
-  *('bank.cache', 'engine.', 'detector.save'),
+  *('bank.cache', 'engine.', 'detector.save', 'train.minutes'),
   *('evaluation.pictures', 'evaluation.maps', 'evaluation.report'),
   'evaluation.baseline',
 )

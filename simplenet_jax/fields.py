@@ -170,6 +170,12 @@ FIELDS: dict[str, Field] = {
   # The training of the head.
   'train.epochs': Field(160, 'Epochs of each head.', _POSITIVE),
   'train.min_steps': Field(0, 'Small categories train longer.', _COUNT),
+  'train.minutes': Field(
+    0.0,
+    'How long all heads may train, in minutes of this machine; the schedule is '
+    'shortened to fit. 0: as long as it takes.',
+    _NOT_NEGATIVE,
+  ),
   'train.folds': Field(
     False,
     "Whether each seed's head leaves out another part of the good images, "

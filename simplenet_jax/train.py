@@ -19,11 +19,18 @@ from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.models.weights import Weights, name_backbone
 from simplenet_jax.run_results import RunResults
-from simplenet_jax.training import bank, engine, layout, neighbours, step
+from simplenet_jax.training import (
+  bank,
+  budget,
+  engine,
+  layout,
+  neighbours,
+  step,
+)
 from simplenet_jax.training.job import Job, assign, step_operations
 from simplenet_jax.training.progress import HeadProgress, Watch, unflat
 from simplenet_jax.training.store import Interrupted
-from simplenet_jax.workdir import earlier_backbone, open_or_resume
+from simplenet_jax.workdir import earlier_config, open_or_resume
 
 
 def train_and_evaluate(
@@ -51,17 +58,25 @@ def train_and_evaluate(
     console.Stopped: If a signal asked it to stop; everything is saved.
   """
   check_config(config)
-  config = name_backbone(config, earlier_backbone(workdir))
+  before = earlier_config(workdir)
+  config = name_backbone(config, before.get('backbone', {}).get('name', ''))
   clock, network = Clock(), FeatureNetwork.of(config)
   images = dataset.open_categories(config.data, whole=processes.count == 1)
   categories = images.categories
   with clock('load weights'):
     weights = bank.load_backbone(config)
     weights = bank.check_noise(config, weights, categories[0])
-  jobs = layout.make_jobs(config, categories)
-  mine = assign(jobs, processes.count)[processes.index]
   sizes = {one.size for one in categories}
   shapes = {size: bank.shapes(config, weights.state, size) for size in sizes}
+  recipe = step.make_recipe(config, network.level_offsets, network.dim)
+  if config.train.minutes and processes.count > 1:
+    raise ValueError(
+      '--config.train.minutes is for one process, as each would measure '
+      'another time; set --config.train.epochs'
+    )
+  config = budget.fit(config, recipe, [*shapes.values()], categories, before)
+  jobs = layout.make_jobs(config, categories)
+  mine = assign(jobs, processes.count)[processes.index]
 
   def plan(left: Sequence[Job]) -> list[list[layout.DeviceTask]]:
     neighbours = processes.on_host
@@ -94,7 +109,7 @@ def train_and_evaluate(
       run = layout.RunInputs(
         config,
         weights,
-        step.make_recipe(config, network.level_offsets, network.dim),
+        recipe,
         workdir,
         rank=results.rank,
         checkpoints=results.checkpoints,

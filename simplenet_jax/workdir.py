@@ -173,12 +173,12 @@ class WorkDir:
     console.print(f'  {aside}/ keeps what was trained for {what}')
 
 
-def earlier_backbone(path: Path) -> str:
-  """Returns the backbone that a directory's run has; empty if there is none."""
+def earlier_config(path: Path) -> dict[str, Any]:
+  """Returns the settings of a directory's run; empty if there is none."""
   path /= 'run.json'
   with naming(path, _REMEDY):
     known = read_json(path, _REMEDY) if path.exists() else {}
-    return known['config']['backbone']['name'] if known else ''
+    return known['config'] if known else {}
 
 
 @contextlib.contextmanager
