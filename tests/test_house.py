@@ -33,7 +33,7 @@ APART = ('training', 'evaluation', 'detection')
 
 # Ceilings; lower them where there is less.
 LINES = {'simplenet_jax': 15_700, 'tests': 13_600, 'benchmarks': 3_700}
-CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 4_900
+CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 4_930
 FILES, LONGEST = 102, 300
 
 
