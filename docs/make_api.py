@@ -1,8 +1,10 @@
 """Writes docs/api.md from the docstrings: python docs/make_api.py."""
 
 import ast
+import functools
 import importlib
 import inspect
+import itertools
 import pathlib
 import textwrap
 
@@ -12,6 +14,7 @@ FUNCTION = type(lambda: None)
 # What a program may rely on, by module.
 PUBLIC = {
   'detector': ['Detector', 'Prediction'],
+  'detection.regions': ['Region'],
   'train': ['train_and_evaluate'],
   'config': ['from_protocol', 'check_config'],
   'evaluation.metrics': ['evaluate', 'auroc'],
@@ -37,12 +40,23 @@ def described(what, name: str):
   yield block(what, name.rsplit('.', 1)[-1])
   if not inspect.isclass(what):
     return
-  for key, member in vars(what).items():
+  for key, member in members(what):
     function = getattr(member, '__func__', member)
-    if key.startswith('_') or not isinstance(function, property | FUNCTION):
+    kinds = property, functools.cached_property, FUNCTION
+    if key.startswith('_') and key != '__call__':
+      continue
+    if not isinstance(function, kinds):
       continue
     yield f'### `{what.__name__}.{key}`'
-    yield block(getattr(function, 'fget', function), key)
+    inner = getattr(function, 'fget', None) or getattr(function, 'func', None)
+    yield block(inner or function, key)
+
+
+def members(what):
+  """Yields a class's members, those of its bases in the package first."""
+  for one in reversed(what.__mro__):
+    if one.__module__.startswith('simplenet_jax.'):
+      yield from vars(one).items()
 
 
 def block(what, name: str) -> str:
@@ -57,13 +71,13 @@ def signature(what) -> str:
   """Returns a signature as it is written; a long one has lines."""
   node = ast.parse(textwrap.dedent(inspect.getsource(what))).body[0]
   if isinstance(node, ast.ClassDef):
-    inits = [x for x in node.body if getattr(x, 'name', '') == '__init__']
     fields = [x for x in node.body if isinstance(x, ast.AnnAssign)]
+    if not fields:  # Its own `__init__`, or that of a base.
+      return signature(what.__init__).removesuffix(' -> None')
     parts = map(ast.unparse, fields)
-    if inits:
-      _, *parts = arguments(inits[0].args)
   else:
-    parts = arguments(node.args)
+    skipped = getattr(what, '__name__', '') == '__init__'  # Its `self`.
+    parts = itertools.islice(arguments(node.args), skipped, None)
   parts, back = list(parts), getattr(node, 'returns', None)
   end = f' -> {ast.unparse(back)}'.replace("'", '') if back else ''
   one = f'({", ".join(parts)}){end}'

@@ -1,100 +1,83 @@
-"""A trained detector: load it, show it images, save it.
+"""A trained detector: make it, load it, show it images, share it."""
 
-detector = Detector.load('runs/parts/detectors/gasket')
-for found in detector.predict('line4/'):
-  print(found.source, found.score, found.anomalous)
-"""
-
-import collections
 import contextlib
 import dataclasses
-import functools
 import itertools
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import jax
 import numpy as np
 from absl import logging
 from PIL import Image
 
-from simplenet_jax import environment
+from simplenet_jax.config import load_config
 from simplenet_jax.data.decoding import CHANNELS
 from simplenet_jax.data.frame import text
-from simplenet_jax.data.images import place
+from simplenet_jax.data.images import EmbeddedImage, place
 from simplenet_jax.detection import file, inputs, thresholds
-from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.inputs import OnError
+from simplenet_jax.detection.scorer import Scorer
 from simplenet_jax.detection.thresholds import Prediction, Thresholds
-from simplenet_jax.fields import PRECISIONS
-from simplenet_jax.models import simplenet
 
 
-class Detector:
-  """Scores images of one category; `card` says what it is and where from."""
+class Predictions(Iterator[Prediction]):
+  """What `Detector.predict` returns: one prediction after the other."""
 
-  def __init__(
-    self,
-    card: Card,
-    weights: Mapping[str, np.ndarray],
-    *,
-    precision: str = 'float32',
-    batch_size: int = 64,
-  ):
-    """Prepares; weights go to the default device with the first images.
+  def __init__(self, found: Generator[Prediction]):
+    self._found, self.close = found, found.close
 
-    The weights are folded, float32, on the host. `precision` is 'float32',
-    'tensorfloat32' (float32 on CPUs) or 'bfloat16'. At most `batch_size` images
-    are computed at a time; on CPUs one, which is faster, except in bfloat16.
-    """
-    if precision not in PRECISIONS:
-      raise ValueError(
-        f'precision is {precision!r}; choose one of {", ".join(PRECISIONS)}'
-      )
-    if batch_size < 1:
-      raise ValueError(f'batch_size is {batch_size}, expected at least 1')
-    # CPUs gain nothing by bfloat16; there it shows what it does elsewhere.
-    winograd = jax.default_backend() == 'cpu' and precision != 'bfloat16'
-    self.card, self.weights = card, weights
-    self.precision = 'float32' if winograd else precision
-    self._winograd = winograd
-    self._batch_size = 1 if winograd else batch_size
-    self._warned: set[str] = set()
+  def __next__(self) -> Prediction:
+    return next(self._found)
+
+  def __getattr__(self, name: str) -> Any:
+    raise AttributeError(
+      f'predict gives an iterator of predictions, which has no {name!r}; for '
+      f'one image: detector(image).{name}, for several: for found in '
+      'detector.predict(images)'
+    )
+
+
+class Detector(Scorer):
+  """Scores images of one category; `card` says what it is and where from.
+
+  >>> detector = Detector.load('runs/parts/detectors/parts')
+  >>> found = detector('part.png')
+  >>> found
+  <Prediction part.png: NOT OK 5.01 (limit 2.44), 1 region>
+  >>> [region.box for region in found.regions]  # x, y, width, height
+  [(812, 300, 96, 41)]
+  """
+
+  __slots__ = ()
 
   @classmethod
-  def load(cls, path: str | Path, **options: Any) -> 'Detector':
-    """Reads a detector from a file, whose `.safetensors` may be left out.
+  def train(
+    cls,
+    root: str | Path,
+    *,
+    config: str = 'folder',
+    workdir: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+  ) -> Self:
+    """Trains on a folder of good images of one category.
 
-    Takes the `precision` and `batch_size` of `Detector`. Warns of what was
-    found wrong when the detector was trained.
+    It is what `simplenet train` does: `config` and `settings`, such as
+    `{'data.resize': 224}`, are its; results go to `workdir`, by default to
+    `runs/<config>-<time>`, and to `detector.results`. Where it is interrupted
+    it raises `console.Stopped`, and goes on with the same `workdir`.
     """
-    card, weights = file.load(Path(path).expanduser())
-    for caution in card.cautions:
-      logging.warning('%s: %s', path, caution)
-    return cls(card, weights, **options)
+    # The only imports from above; tests/test_house.py knows them.
+    from simplenet_jax import cli
+    from simplenet_jax.train import train_and_evaluate
 
-  def save(self, path: str | Path) -> None:
-    """Writes the detector to a file; appends `.safetensors` if missing."""
-    file.save(Path(path), self.card, self.weights)
-
-  @property
-  def size(self) -> tuple[int, int]:
-    """Height and width of the network's input, in pixels."""
-    return self.card.network.size
-
-  @property
-  def heads(self) -> int:
-    """How many heads' scores are averaged; 0 where distances are all."""
-    return self.card.heads
-
-  @property
-  def device(self) -> str:
-    """The kind of device that computes."""
-    weight = next(iter(self._on_device.values()))
-    return next(iter(weight.devices())).device_kind
+    given = load_config(config)
+    own = {**(settings or {}), 'data.root': str(root)}
+    given.update_from_flattened_dict(own)
+    with cli.workdir(workdir and str(workdir), given.name) as folder:
+      (name,) = train_and_evaluate(given, folder, one=True)['categories']
+      return cls.load(file.path_in(folder, name))
 
   @property
   def thresholds(self) -> Thresholds:
@@ -103,29 +86,53 @@ class Detector:
 
   @thresholds.setter
   def thresholds(self, value: Thresholds) -> None:
+    if not isinstance(value, Thresholds):
+      raise ValueError(
+        f'thresholds are {value!r}, expected Thresholds; a number is set as '
+        'detector.threshold or detector.pixel_threshold'
+      )
     self.card = dataclasses.replace(self.card, thresholds=value)
 
-  def warm_up(self, images: int) -> None:
-    """Compiles for a number of images, so that later times are steady."""
-    for count in (min(images, self._batch_size), images % self._batch_size):
-      self.infer(np.zeros((count, *self.size, 3), np.uint8))
+  @property
+  def threshold(self) -> float | None:
+    """The score beyond which an image is anomalous; None: no verdicts.
 
-  def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores RGB images of the network's size, uint8 `[images, *size, 3]`.
-
-    Returns anomaly maps `[images, *size]` and scores `[images]`, float32.
+    Another one, or None, can be set. Nothing is guaranteed then.
     """
-    if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.size, 3):
+    return self.thresholds.image
+
+  @threshold.setter
+  def threshold(self, value: float | None) -> None:
+    self.thresholds = self.thresholds.replace(image=value)
+
+  @property
+  def pixel_threshold(self) -> float | None:
+    """The same for the pixels of maps: masks and regions are beyond it."""
+    return self.thresholds.pixel
+
+  @pixel_threshold.setter
+  def pixel_threshold(self, value: float | None) -> None:
+    self.thresholds = self.thresholds.replace(pixel=value)
+
+  def __repr__(self) -> str:
+    network, limit = self.card.network, self.threshold
+    told = 'no threshold' if limit is None else f'threshold {limit:.4g}'
+    made = f'{network.architecture}, input {text(network.size)}'
+    return f'<Detector {self.card.name}: {made}, {told}>'
+
+  def __call__(self, image: Any, *, channels: str = 'rgb') -> Prediction:
+    """Scores one image, given as to `predict`: a frame, a path or a PIL image.
+
+    Several are a ValueError.
+    """
+    kinds = str, Path, EmbeddedImage, Image.Image, np.ndarray
+    several = not isinstance(image, kinds) or getattr(image, 'ndim', 0) > 3
+    if several or (isinstance(image, str | Path) and Path(image).is_dir()):
       raise ValueError(
-        f'pixels are {pixels.dtype}{list(pixels.shape)}, expected '
-        f'uint8[images, {self.size[0]}, {self.size[1]}, 3]'
+        'a detector that is called takes one image: an array, a path or a PIL '
+        'image; for several: for found in detector.predict(images)'
       )
-    starts = range(0, len(pixels), self._batch_size)
-    batches = ((i, pixels[i : i + self._batch_size]) for i in starts)
-    found = [(np.zeros((0, *self.size), 'f'), np.zeros(0, 'f'))]
-    found += [(maps, scores) for _, maps, scores, _ in self._computed(batches)]
-    maps, scores = zip(*found, strict=True)
-    return np.concatenate(maps), np.concatenate(scores)
+    return next(self.predict(image, lookahead=0, channels=channels))
 
   def predict(
     self,
@@ -135,7 +142,7 @@ class Detector:
     channels: str = 'rgb',
     thumbnail: int = 0,
     on_error: OnError | None = None,
-  ) -> Iterator[Prediction]:
+  ) -> Predictions:
     """Scores images of any size, in order; holds only a few of them.
 
     Args:
@@ -170,7 +177,8 @@ class Detector:
     groups = iter(lambda: list(itertools.islice(ready, images)), [])
     batches = ((some, np.stack([x.pixels for x in some])) for some in groups)
 
-    def predictions():  # Wrong options are told at the call.
+    # A function of its own, as wrong options are told at the call.
+    def predictions() -> Generator[Prediction]:
       with contextlib.closing(ready):
         for some, maps, scores, share in self._computed(batches, under_way):
           for one, grid, score in zip(some, maps, scores, strict=True):
@@ -185,7 +193,7 @@ class Detector:
               thumbnail=one.picture,
             )
 
-    return predictions()
+    return Predictions(predictions())
 
   def calibrate(
     self,
@@ -246,49 +254,3 @@ class Detector:
         if kind not in self._warned:
           self._warned.add(kind)
           logging.warning('%s%s: %s', number, image.source, told)
-
-  @functools.cached_property
-  def _on_device(self) -> dict[str, Any]:
-    prepared = simplenet.prepare(
-      self.card.network, self.weights, self.precision, self._winograd
-    )
-    return jax.device_put(prepared)
-
-  def _computed(
-    self, batches: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
-  ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
-    """Yields what batches are known by, maps, scores and an image's seconds."""
-    # Of `under_way` batches the last is asked for before the first one is read.
-    queue = collections.deque()
-
-    def results():
-      name, count, seconds, values = queue.popleft()
-      start = time.perf_counter()
-      maps, scores = (np.asarray(value)[:count] for value in values)
-      return name, maps, scores, (seconds + time.perf_counter() - start) / count
-
-    try:
-      for name, pixels in batches:
-        start, count = time.perf_counter(), len(pixels)
-        # Padded to powers of two, so that other numbers compile nothing.
-        bucket = min(1 << (count - 1).bit_length(), self._batch_size)
-        if count < bucket:
-          pixels = np.pad(pixels, [(0, bucket - count), *[(0, 0)] * 3])
-        values = simplenet.run(
-          self.card.network, self._on_device, pixels, self.precision
-        )
-        for value in values:
-          value.copy_to_host_async()
-        queue.append((name, count, time.perf_counter() - start, values))
-        if len(queue) >= under_way:
-          yield results()
-      while queue:
-        yield results()
-    except RuntimeError as error:
-      if not environment.is_out_of_memory(error):
-        raise
-      raise MemoryError(
-        f'the device is out of memory with {self._batch_size} images of '
-        f'{text(self.size)} at a time; lower --batch_size (of a run: '
-        '--config.backbone.batch_size), or stop what else uses the device'
-      ) from None

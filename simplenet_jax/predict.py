@@ -43,9 +43,10 @@ def main() -> None:
   detector = Detector.load(
     _FLAGS.detector, precision=_FLAGS.precision, batch_size=_FLAGS.batch_size
   )
-  detector.thresholds = detector.thresholds.replace(
-    image=_THRESHOLD.value, pixel=_PIXEL.value
-  )
+  if _THRESHOLD.value is not None:
+    detector.threshold = _THRESHOLD.value
+  if _PIXEL.value is not None:
+    detector.pixel_threshold = _PIXEL.value
   console.print(given.tell('to predict'))
   output.predict(
     detector,

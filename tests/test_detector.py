@@ -11,6 +11,7 @@ from PIL import Image
 
 from simplenet_jax.detector import Detector
 from simplenet_jax.models import simplenet
+from tests import commands
 from tests.detection import detectors
 
 SIZE = (32, 40)
@@ -103,7 +104,61 @@ def test_a_warm_detector_compiles_nothing():
   cold.warm_up(17)
   assert simplenet.run._cache_size() == before + 2  # For 8 and for 1.
   assert len(list(cold.predict(np.zeros((17, 9, 9, 3), np.uint8)))) == 17
+  cold.warm_up()  # For one image, which is compiled already.
   assert simplenet.run._cache_size() == before + 2
+
+
+def test_one_image_in_one_result_out(cropping, folder):
+  pixels = next(detectors.arrays(1))
+  (expected,) = cropping.predict(pixels)
+  for image in (pixels, Image.fromarray(pixels), folder / '0.png'):
+    found = cropping(image)
+    assert found.score == expected.score
+    assert found.regions == expected.regions
+  assert repr(cropping(str(folder / '0.png'))).startswith('<Prediction 0.png: ')
+  assert cropping(pixels[..., ::-1], channels='bgr').score == expected.score
+  for several in ([pixels], pixels[None], folder, iter([pixels]), None):
+    with pytest.raises(ValueError, match='takes one image'):
+      cropping(several)
+  with pytest.raises(
+    AttributeError, match=r"'score'; .* detector\(image\).sco"
+  ):
+    cropping.predict(pixels).score  # noqa: B018
+
+
+def test_thresholds_are_set_and_misspelt_names_refused(cropping):
+  mine = another(cropping)
+  found, before = mine(np.zeros((50, 50, 3), np.uint8)), mine.thresholds
+  mine.threshold, mine.pixel_threshold = found.score - 0.5, np.float32(-1e9)
+  assert mine.thresholds.manual == ('image', 'pixel')
+  now = mine(np.zeros((50, 50, 3), np.uint8))
+  assert now.anomalous and now.mask[25, 25]
+  assert len(now.regions) == 1
+  assert repr(mine).endswith(f'input 32 x 32, threshold {mine.threshold:.4g}>')
+  mine.threshold = mine.pixel_threshold = None
+  now = mine(np.zeros((50, 50, 3), np.uint8))
+  assert (now.anomalous, now.mask, now.regions) == (None, None, None)
+  assert 'no threshold' in repr(mine)
+  for wrong in ('2', float('nan'), np.inf):
+    with pytest.raises(ValueError, match='expected a finite number or None'):
+      mine.threshold = wrong
+  with pytest.raises(ValueError, match=r'a number is set as detector\.thres'):
+    mine.thresholds = 5
+  with pytest.raises(AttributeError, match='thresholdz'):
+    mine.thresholdz = 5
+  assert before.manual == ()
+  assert found.thresholds == before
+
+
+def test_the_package_is_imported_without_jax():
+  code = (
+    'import sys, simplenet_jax; assert "Detector" in dir(simplenet_jax); '
+    'assert "jax" not in sys.modules; from simplenet_jax import Detector; '
+    'assert Detector.__module__ == "simplenet_jax.detector"; '
+    'simplenet_jax.Detektor'
+  )
+  done = commands.python('-c', code)
+  assert "module 'simplenet_jax' has no attribute 'Detektor'" in done.stderr
 
 
 def test_pixels_of_the_inputs_size_need_no_reading(detector):
@@ -229,7 +284,7 @@ def test_a_saved_detector_is_the_same(cropping, folder, tmp_path):
   loaded = Detector.load(tmp_path / 'part.v2')
   assert loaded.card == calibrated.card
   assert loaded.size == (CROP, CROP)
-  assert loaded.heads == 1
+  assert loaded.card.heads == 1
   assert loaded.device == jax.devices()[0].device_kind
   expected = list(calibrated.predict(folder))
   for one, other in zip(loaded.predict(folder), expected, strict=True):

@@ -1,6 +1,7 @@
 """The command that scores images: a table, pictures and maps."""
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -52,7 +53,8 @@ def root(tmp_path_factory):
 def read_table(folder):
   with (folder / 'predictions.csv').open(newline='') as file:
     rows = list(csv.DictReader(file))
-  assert list(rows[0]) == ['path', 'score', 'threshold', 'verdict', 'time']
+  known = ['path', 'score', 'threshold', 'verdict', 'seconds']
+  assert list(rows[0]) == [*known, 'regions', 'x', 'y', 'width', 'height']
   return rows
 
 
@@ -75,7 +77,11 @@ def test_all_that_the_command_writes(tmp_path, saved, root):
     assert float(row['threshold']) == pytest.approx(limit, rel=1e-6)
     verdict = 'anomalous' if found.anomalous else 'normal'
     assert row['verdict'] == verdict
-    assert 0 < float(row['time']) < 60
+    assert 0 < float(row['seconds']) < 60
+    assert int(row['regions']) == len(found.regions)
+    first = found.regions[0].box if found.regions else [''] * 4
+    box = [row[name] for name in ('x', 'y', 'width', 'height')]
+    assert box == [str(one) for one in first]
     # Pictures outline what is beyond the threshold.
     place = found.source.relative_to(root)
     picture = np.asarray(Image.open(out / 'pictures' / place))
@@ -85,6 +91,17 @@ def test_all_that_the_command_writes(tmp_path, saved, root):
     assert not (line & found.mask).any()
     assert line.any() == (0 < found.mask.sum() < found.mask.size)
   assert any(outlined)
+  lines = (out / 'predictions.jsonl').read_text().splitlines()
+  for line, row, found in zip(lines, rows, expected, strict=True):
+    known = json.loads(line)
+    assert (known['path'], known['verdict']) == (row['path'], row['verdict'])
+    assert known['score'] == pytest.approx(found.score, rel=1e-6)
+    assert known['normalised'] == pytest.approx(found.normalised, rel=1e-6)
+    boxes = [tuple(region['box']) for region in known['regions']]
+    assert boxes == [region.box for region in found.regions]
+    assert [one['rank'] for one in known['regions']] == [
+      *range(1, 1 + len(boxes))
+    ]
   verdicts = [row['verdict'] for row in rows]
   assert set(verdicts) == {'anomalous', 'normal'}
   used, first, second, third, fourth = done.told.splitlines()[:5]
@@ -123,6 +140,7 @@ def test_predictions_alone_are_replaced(bare, good, tmp_path):
     'notes.txt',
     'pictures/gasket/test/crack/0.png',
     'predictions.csv',
+    'predictions.jsonl',
   ]
 
 
@@ -230,4 +248,5 @@ def test_a_signal_leaves_a_whole_table(bare, tmp_path):
   assert sorted(contents(out)) == [
     *(f'maps/{n}.tiff' for n in names),
     table.name,
+    'predictions.jsonl',
   ]

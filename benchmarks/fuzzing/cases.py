@@ -190,7 +190,7 @@ def _predicts(known: Ground, folder: Path, count: int, told: str) -> Case:
       return None if outcome.status else 'no table'
     with table.open(errors='surrogateescape', newline='') as file:
       _, *rows = csv.reader(file)
-    if any(len(row) != 5 or not os.path.lexists(row[0]) for row in rows):
+    if any(len(row) != 10 or not os.path.lexists(row[0]) for row in rows):
       return 'a row without its image'
     errors = outcome.out.count('\n  error: ')
     if len(rows) + errors != count:

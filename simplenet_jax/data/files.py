@@ -16,7 +16,7 @@ from simplenet_jax.data.images import File, place
 from simplenet_jax.data.tree import BAD, GOOD, MASK, TRAIN
 
 # In a folder of predictions.
-TABLE = 'predictions.csv'
+TABLE, LINES = 'predictions.csv', 'predictions.jsonl'
 RESULTS = PICTURES, MAPS = 'pictures', 'maps'
 
 # Why an image is left out.

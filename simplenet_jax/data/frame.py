@@ -57,7 +57,7 @@ class Frame(NamedTuple):
   @property
   def scored(self) -> tuple[int, int, int, int]:
     """Top, left, bottom and right of the original's part in the input."""
-    (top, bottom), (left, right) = self._window
+    (top, bottom), (left, right) = self.window
     (height, width), (rows, columns) = self.original, self.resized
     first = top * height // rows, left * width // columns
     last = -(-bottom * height // rows), -(-right * width // columns)
@@ -116,7 +116,7 @@ class Frame(NamedTuple):
 
     `fill` stands outside the box `scored`, where nothing was looked at.
     """
-    (top, bottom), (left, right) = self._window
+    (top, bottom), (left, right) = self.window
     rows = scores[top - self.top : bottom - self.top]
     kept = rows[:, left - self.left : right - self.left].astype(np.float32)
     # Continued to the whole resized image, the map meets exactly the inverse
@@ -132,7 +132,7 @@ class Frame(NamedTuple):
     return result
 
   @property
-  def _window(self) -> tuple[Size, Size]:
+  def window(self) -> tuple[Size, Size]:
     """Rows and columns of the resized image that the input shows."""
     (rows, columns), (height, width) = self.resized, self.input
     return (

@@ -1,35 +1,40 @@
 """Scores many files; leaves a table, pictures and maps on disk."""
 
 import collections
+import contextlib
 import errno
 import itertools
+import json
 import os
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from simplenet_jax import files
 from simplenet_jax.console import Board, caught, console, counted
 from simplenet_jax.data import images, loading
-from simplenet_jax.data.files import MAPS, PICTURES, TABLE
+from simplenet_jax.data.files import LINES, MAPS, PICTURES, TABLE
 from simplenet_jax.data.frame import text
 from simplenet_jax.detection import thresholds
 from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.thresholds import Prediction
 from simplenet_jax.detector import Detector
 
-_HEADER = ('path', 'score', 'threshold', 'verdict', 'time')
-_VERDICTS = {None: '', False: 'normal', True: 'anomalous'}
+# `regions` is how many there are; the box is that of the highest peak.
+_BOX = ('x', 'y', 'width', 'height')
+_HEADER = ('path', 'score', 'threshold', 'verdict', 'seconds', 'regions', *_BOX)
+_VERDICTS = {None: None, False: 'normal', True: 'anomalous'}
 _SIDE = 1024  # Of a picture, in pixels, at most.
 # Heat maps without a threshold are hottest at least so many times the spread of
 # training images above the highest of them: new good ones lie somewhat higher.
 _HEADROOM = 3.0
 _AHEAD = 16  # Predictions being written or waiting for it.
 
-Row = tuple[object, ...]
+Row = dict[str, Any]  # What is known of an image.
 
 
 def predict(
@@ -84,7 +89,7 @@ def predict(
         raise
       on_error(found.source, 'its name is too long for --pictures or --maps')
       return None
-    return table_row(found, normalise)
+    return result(found)
 
   side = _SIDE if pictures else 0
   predictions = detector.predict(
@@ -103,12 +108,15 @@ def predict(
       board.end('predicts')
     finally:  # Whatever ends it, the table has the rows that came.
       written.close()
-      content = files.csv_text([_HEADER, *rows])
+      with files.atomic_write(folder / LINES) as aside:
+        aside.write_text(''.join(f'{json.dumps(row)}\n' for row in rows))
+      cells = (table_cells(row, normalise) for row in rows)
+      content = files.csv_text([_HEADER, *cells])
       with files.atomic_write(table) as aside:
         # Names that are no text stay as they are.
         aside.write_text(content, 'utf-8', 'surrogateescape', newline='')
   seconds, done = time.perf_counter() - start, counted(len(rows), 'image')
-  flagged = sum(row[3] == _VERDICTS[True] for row in rows)
+  flagged = sum(row['verdict'] == _VERDICTS[True] for row in rows)
   judged = f', {flagged} anomalous' if card.thresholds.image is not None else ''
   console.print(
     f'{done} in {seconds:.1f} s ({len(rows) / seconds:.1f} a second){judged}: '
@@ -153,18 +161,37 @@ def write_images(
     images.write_map(target, found.map, found.input_map.min())
 
 
-def table_row(found: Prediction, normalise: bool) -> Row:
-  """Returns an image's row of the table."""
-  path, score, limit = found.source, found.score, found.thresholds.image
+def result(found: Prediction) -> Row:
+  """Returns what predictions.jsonl has of an image: see docs/predict.md."""
+  row: Row = {
+    'path': str(found.source),
+    'score': found.score,
+    'threshold': found.thresholds.image,
+    'verdict': _VERDICTS[found.anomalous],
+    'seconds': round(found.seconds, 6),
+    'pixel_threshold': found.thresholds.pixel,
+    'regions': found.regions and [one._asdict() for one in found.regions],
+  }
+  with contextlib.suppress(ValueError):  # Not every detector can.
+    row['normalised'] = found.normalised
+  return row
+
+
+def table_cells(row: Row, normalise: bool) -> tuple[object, ...]:
+  """Returns what predictions.csv has of an image."""
+  path, score, limit = row['path'], row['score'], row['threshold']
   if normalise:
-    score, limit = found.normalised, 1.0
+    score, limit = row['normalised'], 1.0
+  found = row['regions']
   return (
     # No spreadsheet must take a path for a formula.
-    f'./{path}' if files.is_formula(str(path)) else path,
+    f'./{path}' if files.is_formula(path) else path,
     f'{score:.7g}',
     '' if limit is None else f'{limit:.7g}',
-    _VERDICTS[found.anomalous],
-    f'{found.seconds:.6f}',
+    row['verdict'] or '',
+    f'{row["seconds"]:.6f}',
+    '' if found is None else len(found),
+    *(found[0]['box'] if found else [''] * len(_BOX)),
   )
 
 
@@ -182,7 +209,7 @@ def _picture(
 
 def make_room(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:
   """Removes what predictions left in a folder, unless it holds `inputs`."""
-  names = TABLE, PICTURES, MAPS
+  names = TABLE, PICTURES, MAPS, LINES
   left = [one for name in names if os.path.lexists(one := folder / name)]
   for path in left:
     files.refuse_existing(path, overwrite)

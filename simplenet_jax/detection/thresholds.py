@@ -17,8 +17,11 @@ jackknife+", 2021, theorem 4).
 """
 
 import dataclasses
+import functools
 import math
+import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -27,7 +30,9 @@ from scipy import special
 
 from simplenet_jax.console import counted
 from simplenet_jax.data.frame import Frame
-from simplenet_jax.data.images import File
+from simplenet_jax.data.images import File, place
+from simplenet_jax.detection import regions
+from simplenet_jax.detection.regions import Region
 
 _CONFIDENCE = 0.95
 _FEW = 10  # A threshold from fewer images is worth little.
@@ -74,10 +79,24 @@ class Thresholds:
     return (score - self.median) / (self.image - self.median)
 
   def replace(self, **by_hand: float | None) -> 'Thresholds':
-    """Returns them with `image` or `pixel` set by hand, without a guarantee."""
-    new = {name: value for name, value in by_hand.items() if value is not None}
-    manual = tuple(dict.fromkeys((*self.manual, *new)))
-    return dataclasses.replace(self, **new, manual=manual)
+    """Returns them with `image` or `pixel` set by hand; None takes one away.
+
+    Nothing is guaranteed then. Raises a ValueError for what is not finite.
+    """
+    new: dict[str, Any] = {}
+    for name, value in by_hand.items():
+      if isinstance(value, numbers.Real) and math.isfinite(value):
+        value = float(value)
+      elif value is not None:
+        raise ValueError(
+          f'the {name} threshold is {value!r}, expected a finite number or None'
+        )
+      new[name] = value
+    manual = [name for name in self.manual if name not in new]
+    manual += [name for name, value in new.items() if value is not None]
+    if 'image' in new:
+      new |= {'target_rate': None, 'guaranteed_rate': None}
+    return dataclasses.replace(self, **new, manual=tuple(manual))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +136,33 @@ class Prediction:
     """Pixels beyond the threshold, bool `[height, width]`; None without one."""
     limit = self.thresholds.pixel
     return None if limit is None else self.map > limit
+
+  @functools.cached_property
+  def regions(self) -> list[Region] | None:
+    """Connected pixels beyond the threshold; None without one.
+
+    The verdict comes from `score`: an anomalous image need not have any.
+    """
+    limit, shown = self.thresholds.pixel, self.frame
+    return None if limit is None else regions.find(self.input_map, shown, limit)
+
+  @property
+  def summary(self) -> str:
+    """Score and verdict in words, such as 'NOT OK 5.01 (limit 2.44)'."""
+    limit, digits = self.thresholds.image, 2
+    if limit is None:
+      return f'{self.score:.2f}'
+    while digits < 6 and f'{self.score:.{digits}f}' == f'{limit:.{digits}f}':
+      digits += 1  # Those that tell which is higher.
+    verdict = 'NOT OK' if self.anomalous else 'OK'
+    return f'{verdict} {self.score:.{digits}f} (limit {limit:.{digits}f})'
+
+  def __repr__(self) -> str:
+    source = self.source
+    name = f'image {source}' if isinstance(source, int) else place(source).name
+    found = self.regions
+    told = '' if found is None else f', {counted(len(found), "region")}'
+    return f'<Prediction {name}: {self.summary}{told}>'
 
 
 def calibrate(

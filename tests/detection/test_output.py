@@ -1,6 +1,7 @@
 """Where predictions go, the table, pictures and their colours."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -104,8 +105,12 @@ def test_a_prediction_leaves_a_picture_and_a_map(tmp_path):
 def test_the_verdict_fits_the_threshold(limit, score, normalise, expected):
   path = Path('=1+1.png')  # No name is a formula.
   found = predict(path, Thresholds(limit, 0.5, median=1.0), score)
-  row = output.table_row(found, normalise)
-  assert row == ('./=1+1.png', *expected, '0.250000')
+  row = output.result(found)
+  cells = output.table_cells(row, normalise)
+  (region,) = found.regions  # The lower quarter of the map.
+  assert cells == ('./=1+1.png', *expected, '0.250000', 1, *region.box)
+  assert (row['path'], row['score']) == ('=1+1.png', score)
+  assert json.loads(json.dumps(row))['threshold'] == limit
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Thresholds: what is promised holds, and no less than that is promised."""
 
-import dataclasses
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,7 +94,10 @@ def test_scores_without_a_scale_are_not_normalised(median):
 def test_a_threshold_set_by_hand_promises_nothing():
   found = calibrate([1.0, 2.0, 3.0], 0.5, [4.0, 5.0, 6.0])
   by_hand = found.replace(image=7.0)
-  assert by_hand == dataclasses.replace(found, image=7.0, manual=('image',))
+  assert (by_hand.image, by_hand.manual) == (7.0, ('image',))
+  assert (by_hand.guaranteed_rate, by_hand.bound) == (None, None)
+  assert by_hand.replace(image=None).manual == ()
+  assert by_hand.replace(image=None).image is None
   assert found.replace(pixel=0.0).pixel == 0.0
   assert found.replace(pixel=0.0).image == found.image
   assert found.guaranteed_rate == 0.5  # It is left as it was.
@@ -107,6 +110,30 @@ def test_a_threshold_set_by_hand_promises_nothing():
     'no threshold: scores only',
     'pixel threshold 2, set by hand',
   ]
+  for wrong in ('2', np.nan, [2.0]):
+    with pytest.raises(ValueError, match='expected a finite number or None'):
+      found.replace(image=wrong)
+
+
+@pytest.mark.parametrize(
+  ('score', 'limit', 'expected'),
+  [
+    (5.006, 2.4381, 'NOT OK 5.01 (limit 2.44)'),
+    (2.4401, 2.4381, 'NOT OK 2.440 (limit 2.438)'),
+    (-1.0, 2.0, 'OK -1.00 (limit 2.00)'),
+    (2.0, 2.0, 'OK 2.000000 (limit 2.000000)'),
+    (1.5, None, '1.50'),
+  ],
+)
+def test_a_prediction_says_what_it_found(score, limit, expected):
+  frame = Frame.of((8, 8), 4, 0, (4, 4))
+  grid = np.eye(4, dtype=np.float32)
+  held = Thresholds(limit, 0.5)
+  found = Prediction(Path('a/7.png'), score, held, frame, grid, 0.1)
+  assert found.summary == expected
+  assert repr(found) == f'<Prediction 7.png: {expected}, 1 region>'
+  bare = Prediction(3, score, Thresholds(limit), frame, grid, 0.1)
+  assert repr(bare) == f'<Prediction image 3: {expected}>'
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,247 @@
+"""A detector's network: read, written, shared, and run batch by batch."""
+
+import collections
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import huggingface_hub as hf
+import jax
+import jinja2
+import numpy as np
+from absl import logging
+
+from simplenet_jax import environment
+from simplenet_jax.data.frame import text
+from simplenet_jax.detection import file, thresholds
+from simplenet_jax.detection.file import Card
+from simplenet_jax.fields import PRECISIONS
+from simplenet_jax.files import ASSETS, atomic_write, read_json
+from simplenet_jax.models import simplenet
+
+# What a repository of the Hugging Face hub holds.
+_ON_HUB, _MODEL_CARD = 'model.safetensors', 'README.md'
+
+
+class Scorer:
+  """From pixels to maps and scores; `card` says what it is and where from."""
+
+  # Nothing else can be set: a name that is misspelt is an AttributeError.
+  __slots__ = (
+    *('_batch_size', '_placed', '_warned', '_winograd'),
+    *('card', 'precision', 'weights', 'workdir'),
+  )
+
+  def __init__(
+    self,
+    card: Card,
+    weights: Mapping[str, np.ndarray],
+    *,
+    precision: str = 'float32',
+    batch_size: int = 64,
+  ):
+    """Prepares; weights go to the default device with the first images.
+
+    The weights are folded, float32, on the host. `precision` is 'float32',
+    'tensorfloat32' (float32 on CPUs) or 'bfloat16'. At most `batch_size` images
+    are computed at a time; on CPUs one, which is faster, except in bfloat16.
+    """
+    if precision not in PRECISIONS:
+      raise ValueError(
+        f'precision is {precision!r}; choose one of {", ".join(PRECISIONS)}'
+      )
+    if batch_size < 1:
+      raise ValueError(f'batch_size is {batch_size}, expected at least 1')
+    # CPUs gain nothing by bfloat16; there it shows what it does elsewhere.
+    winograd = jax.default_backend() == 'cpu' and precision != 'bfloat16'
+    self.card, self.weights = card, weights
+    self.precision = 'float32' if winograd else precision
+    self._winograd = winograd
+    self._batch_size = 1 if winograd else batch_size
+    self._placed: dict[str, Any] | None = None  # Weights, on the device.
+    self._warned: set[str] = set()
+    self.workdir: Path | None = None  # Of the run that it was read from.
+
+  @classmethod
+  def load(cls, path: str | Path, **options: Any) -> Self:
+    """Reads a detector from a file, whose `.safetensors` may be left out.
+
+    Takes the `precision` and `batch_size` of `Detector`. Warns of what was
+    found wrong when the detector was trained.
+    """
+    path = Path(path).expanduser()
+    card, weights = file.load(path)
+    for caution in card.cautions:
+      logging.warning('%s: %s', path, caution)
+    detector = cls(card, weights, **options)
+    workdir = path.absolute().parents[1]
+    if file.path_in(workdir, card.name) == file.with_suffix(path.absolute()):
+      detector.workdir = workdir
+    return detector
+
+  def save(self, path: str | Path) -> None:
+    """Writes the detector to a file; appends `.safetensors` if missing."""
+    file.save(Path(path), self.card, self.weights)
+
+  @classmethod
+  def from_pretrained(
+    cls,
+    name: str | Path,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    **options: Any,
+  ) -> Self:
+    """Loads a detector from the Hugging Face hub, `user/name`, or a folder.
+
+    `revision` is a branch, a tag or a commit, `token` by default that of the
+    login. `options` are those of `load`.
+    """
+    path = Path(name).expanduser() / _ON_HUB
+    if not path.parent.is_dir():
+      path = hf.hf_hub_download(
+        str(name), _ON_HUB, revision=revision, token=token
+      )
+    return cls.load(path, **options)
+
+  def save_pretrained(self, folder: str | Path, repository: str = '') -> None:
+    """Writes what a repository holds: the detector, and a model card if none.
+
+    The card is made from the run; its licence is left to you.
+    """
+    folder = Path(folder).expanduser()
+    self.save(folder / _ON_HUB)
+    if (path := folder / _MODEL_CARD).exists():
+      return
+    # Markdown, not HTML.
+    plain = jinja2.Environment(trim_blocks=True)  # noqa: S701
+    template = plain.from_string((ASSETS / 'model_card.md').read_text())
+    limits = thresholds.describe(self.card.thresholds)
+    name, known = repository or folder.name, {'card': self.card}
+    text = template.render(known, run=self.results, limits=limits, name=name)
+    with atomic_write(path) as aside:
+      aside.write_text(text, encoding='utf-8')
+
+  def push_to_hub(
+    self,
+    repository: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    revision: str | None = None,
+    commit_message: str = 'Upload detector',
+  ) -> str:
+    """Uploads detector and model card to the Hugging Face hub, `user/name`.
+
+    Repository and branch (`revision`) are made where they are missing; a model
+    card that is there stays. Returns the commit's address. Raises a ValueError,
+    and uploads nothing, if a public repository is to be `private`.
+    """
+    api = hf.HfApi(token=token)
+    name = api.create_repo(repository, private=private, exist_ok=True).repo_id
+    if private and not api.model_info(name).private:
+      raise ValueError(
+        f'{name} is public already, and nothing was uploaded; make it private '
+        'in its settings, or leave out private=True'
+      )
+    if revision:
+      api.create_branch(name, branch=revision, exist_ok=True)
+    kept = api.file_exists(name, _MODEL_CARD, revision=revision)
+    with tempfile.TemporaryDirectory() as folder:
+      self.save_pretrained(folder, name)
+      return api.upload_folder(
+        repo_id=name,
+        folder_path=folder,
+        commit_message=commit_message,
+        revision=revision,
+        ignore_patterns=[_MODEL_CARD] if kept else None,
+      ).commit_url
+
+  @property
+  def results(self) -> dict[str, Any] | None:
+    """What `results.json` of its run holds; None of a detector on its own."""
+    path = self.workdir and self.workdir / 'results.json'
+    return read_json(path) if path and path.is_file() else None
+
+  @property
+  def size(self) -> tuple[int, int]:
+    """Height and width of the network's input, in pixels."""
+    return self.card.network.size
+
+  @property
+  def device(self) -> str:
+    """The kind of device that computes."""
+    weight = next(iter(self._on_device.values()))
+    return next(iter(weight.devices())).device_kind
+
+  def warm_up(self, images: int = 1) -> None:
+    """Compiles for a number of images, so that later times are steady."""
+    for count in (min(images, self._batch_size), images % self._batch_size):
+      self.infer(np.zeros((count, *self.size, 3), np.uint8))
+
+  def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores RGB images of the network's size, uint8 `[images, *size, 3]`.
+
+    Returns anomaly maps `[images, *size]` and scores `[images]`, float32.
+    """
+    if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.size, 3):
+      raise ValueError(
+        f'pixels are {pixels.dtype}{list(pixels.shape)}, expected '
+        f'uint8[images, {self.size[0]}, {self.size[1]}, 3]'
+      )
+    starts = range(0, len(pixels), self._batch_size)
+    batches = ((i, pixels[i : i + self._batch_size]) for i in starts)
+    found = [(np.zeros((0, *self.size), 'f'), np.zeros(0, 'f'))]
+    found += [(maps, scores) for _, maps, scores, _ in self._computed(batches)]
+    maps, scores = zip(*found, strict=True)
+    return np.concatenate(maps), np.concatenate(scores)
+
+  @property
+  def _on_device(self) -> dict[str, Any]:
+    """The weights as the network takes them, there with the first images."""
+    if (placed := self._placed) is None:
+      prepared = simplenet.prepare(
+        self.card.network, self.weights, self.precision, self._winograd
+      )
+      self._placed = placed = jax.device_put(prepared)
+    return placed
+
+  def _computed(
+    self, batches: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
+  ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
+    """Yields what batches are known by, maps, scores and an image's seconds."""
+    # Of `under_way` batches the last is asked for before the first one is read.
+    queue = collections.deque()
+
+    def results():
+      name, count, seconds, values = queue.popleft()
+      start = time.perf_counter()
+      maps, scores = (np.asarray(value)[:count] for value in values)
+      return name, maps, scores, (seconds + time.perf_counter() - start) / count
+
+    try:
+      for name, pixels in batches:
+        start, count = time.perf_counter(), len(pixels)
+        # Padded to powers of two, so that other numbers compile nothing.
+        bucket = min(1 << (count - 1).bit_length(), self._batch_size)
+        if count < bucket:
+          pixels = np.pad(pixels, [(0, bucket - count), *[(0, 0)] * 3])
+        values = simplenet.run(
+          self.card.network, self._on_device, pixels, self.precision
+        )
+        for value in values:
+          value.copy_to_host_async()
+        queue.append((name, count, time.perf_counter() - start, values))
+        if len(queue) >= under_way:
+          yield results()
+      while queue:
+        yield results()
+    except RuntimeError as error:
+      if not environment.is_out_of_memory(error):
+        raise
+      raise MemoryError(
+        f'the device is out of memory with {self._batch_size} images of '
+        f'{text(self.size)} at a time; lower --batch_size (of a run: '
+        '--config.backbone.batch_size), or stop what else uses the device'
+      ) from None
