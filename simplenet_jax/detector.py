@@ -12,7 +12,8 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from simplenet_jax.config import load_config
+from simplenet_jax.config import check_config, load_config
+from simplenet_jax.data import dataset
 from simplenet_jax.data.decoding import CHANNELS
 from simplenet_jax.data.frame import text
 from simplenet_jax.data.images import EmbeddedImage, place
@@ -75,9 +76,16 @@ class Detector(Scorer):
     given = load_config(config)
     own = {**(settings or {}), 'data.root': str(root)}
     given.update_from_flattened_dict(own)
+    check_config(given)
+    names = [one.name for one in dataset.find(given.data)[1].categories]
+    if len(names) > 1:
+      raise ValueError(
+        f'{root} holds several categories: {", ".join(names)}; choose one with '
+        'the setting data.categories, or train all of them: simplenet train'
+      )
     with cli.workdir(workdir and str(workdir), given.name) as folder:
-      (name,) = train_and_evaluate(given, folder, one=True)['categories']
-      return cls.load(file.path_in(folder, name))
+      train_and_evaluate(given, folder)
+      return cls.load(file.path_in(folder, *names))
 
   @property
   def thresholds(self) -> Thresholds:

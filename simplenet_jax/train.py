@@ -34,11 +34,7 @@ from simplenet_jax.workdir import earlier_config, open_or_resume
 
 
 def train_and_evaluate(
-  config: Config,
-  workdir: Path,
-  processes: Processes = SINGLE,
-  *,
-  one: bool = False,
+  config: Config, workdir: Path, processes: Processes = SINGLE
 ) -> dict[str, Any]:
   """Trains and evaluates every category of a data set.
 
@@ -51,7 +47,6 @@ def train_and_evaluate(
     config: The settings.
     workdir: Where results go; must not hold those of another run.
     processes: Which of the processes that share `workdir` this is.
-    one: Whether several categories are refused.
 
   Returns:
     What `results.json` holds; nothing where other processes are to go on.
@@ -68,12 +63,6 @@ def train_and_evaluate(
   clock, network = Clock(), FeatureNetwork.of(config)
   images = dataset.open_categories(config.data, whole=processes.count == 1)
   categories = images.categories
-  if one and len(categories) > 1:
-    raise ValueError(
-      f'{config.data.root} holds several categories: '
-      f'{", ".join(one.name for one in categories)}; choose one with '
-      'data.categories, or train all of them with simplenet train'
-    )
   with clock('load weights'):
     weights = bank.load_backbone(config)
     weights = bank.check_noise(config, weights, categories[0])

@@ -31,7 +31,7 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
   Where not the `whole` image is looked at, its header is: many processes would
   read all images as many times.
   """
-  root, found = _find(data)
+  root, found = find(data)
   opened = []
   for one in found.categories:
     # Files have the names of categories, and a table's row is called mean.
@@ -63,7 +63,8 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
   return DataSet(opened, rows)
 
 
-def _find(data: Config) -> tuple[Path, folder.Found]:
+def find(data: Config) -> tuple[Path, folder.Found]:
+  """Finds the categories by the names of files alone, and their folder."""
   root = Path(data.root).expanduser()
   names = tree.parse_names(data.normal, data.defects, data.masks)
   split = data.source == 'folder' and (root / public.SPLIT).is_file()
