@@ -71,7 +71,7 @@ def test_training_from_python(tmp_path, backbone, monkeypatch):
   [
     ({'data.resiz': 32}, r'no --config\.data\.resiz; did you mean .*\.resize'),
     ({'data.resize': -1}, r'data\.resize is -1, expected'),
-    ({}, 'holds several categories: bolt, gear; choose one with data.categ'),
+    ({}, 'holds several categories: bolt, gear; choose one with the'),
   ],
 )
 def test_what_cannot_be_trained_leaves_nothing(
