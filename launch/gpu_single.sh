@@ -5,9 +5,6 @@
 set -euo pipefail
 
 : "${WORKDIR:?where results go}"
-# Programs are compiled once, not with every run.
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/simplenet_jax
-export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$cache}
 export JAX_PLATFORMS=${JAX_PLATFORMS:-cuda} # Not a CPU by mistake.
 
 exec python -m simplenet_jax.main --workdir="$WORKDIR" "$@"

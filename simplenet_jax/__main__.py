@@ -11,31 +11,39 @@ from simplenet_jax import __version__
 
 # The module of each verb, and what it does.
 COMMANDS = {
-  'train': ('main', 'Trains and evaluates.'),
+  'train': ('main', 'Trains detectors on good images, and evaluates them.'),
   'evaluate': ('evaluate', 'Evaluates a run again, or joins tables of runs.'),
   'sweep': ('sweep', 'Runs an experiment: a run per variant, and figures.'),
   'predict': ('predict', 'Scores images with a trained detector.'),
-  'calibrate': ('calibrate', "Sets a detector's thresholds by good images."),
+  'calibrate': ('calibrate', "Sets a detector's thresholds from good images."),
   'export': ('export', 'Exports a detector for programs without this package.'),
-  'report': ('report', 'Makes the page of a run anew, or of several runs.'),
+  'report': (
+    'report',
+    'Makes the page of a run again, or one of several runs.',
+  ),
   'download': ('download', 'Downloads a public data set, and unpacks it.'),
   'prepare': ('prepare', 'Prepares a data set for TFDS, without TensorFlow.'),
   'import-released': (
     'import_released',
     "Makes a detector from a checkpoint of SimpleNet's released code.",
   ),
-  'config': ('show_config', 'Prints every setting, its meaning and values.'),
+  'config': (
+    'show_config',
+    'Prints every setting with its meaning and values.',
+  ),
 }
 
 
 def main() -> None:
   """Runs the command that the first argument names."""
   verb, *arguments = sys.argv[1:] or ['--help']
+  if verb == 'help' and arguments:
+    verb, arguments = arguments[0], ['--help']
   if verb in ('--help', '-h', 'help'):
-    print('simplenet COMMAND, as in simplenet train --config=demo')
+    print('simplenet COMMAND, such as: simplenet train --config=demo')
     for name, (_, what) in COMMANDS.items():
       print(f'  {name:<16} {what}')
-    print('simplenet COMMAND --help lists the flags.')
+    print('simplenet COMMAND --help explains a command and its flags.')
   elif verb == '--version':
     print(f'simplenet-jax {__version__}')
   elif verb in COMMANDS:

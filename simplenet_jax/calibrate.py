@@ -13,9 +13,11 @@ from simplenet_jax.data import files
 from simplenet_jax.files import refuse_existing
 
 _FLAGS = cli.define_detector()
-_OUTPUT = flags.DEFINE_string('output', None, 'The result, if not in place.')
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'The new file; else --detector is replaced.'
+)
 _RATE = flags.DEFINE_float(
-  'false_alarm_rate', 0.01, 'Share of good images that may be flagged.'
+  'false_alarm_rate', 0.01, 'The share of good images that may be flagged.'
 )
 _ANY_ASPECT = flags.DEFINE_bool(
   'any_aspect', False, 'Whether images may have another aspect than trained on.'
@@ -44,10 +46,12 @@ def main() -> None:
   detector = Detector.load(
     path, precision=_FLAGS.precision, batch_size=_FLAGS.batch_size
   )
+  before = thresholds.describe(detector.thresholds)[0]
+  what = 'is replaced' if target.exists() else 'is written'
   console.print(
     f'Calibrates {detector.card.name} with '
-    f'{counted(len(given.images), "image")}, to {target}\n'
-    f'{given.tell("to calibrate")}'
+    f'{counted(len(given.images), "image")}; {target} {what}\n'
+    f'{given.tell("to calibrate")}\nBefore: {before}'
   )
   detector.calibrate(
     given.images,
@@ -55,10 +59,12 @@ def main() -> None:
     channels=_FLAGS.channels,
     any_aspect=_ANY_ASPECT.value,
   )
-  console.print('\n'.join(thresholds.describe(detector.thresholds)))
+  told = '\n  '.join(thresholds.describe(detector.thresholds))
+  console.print(f'Now: {told}')
   for name, score in detector.thresholds.limiting_images:
-    console.print(f'  {score:.4g}  {name}')
+    console.print(f'    {score:.4g}  {name}')
   detector.save(target)
+  console.print(f'Go on with: {file.command(target)}')
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import errno
 import itertools
+import logging as std_logging
 import os
 import pathlib
 import re
@@ -17,10 +18,12 @@ from ml_collections import config_flags
 from ml_collections.config_flags import tuple_parser
 
 from simplenet_jax import config, environment
-from simplenet_jax.console import Stopped
+from simplenet_jax.console import Stopped, heeded
 from simplenet_jax.fields import PRECISIONS
 
 flags.disclaim_key_flags()  # They belong to the command that defines them.
+
+std_logging.addLevelName(std_logging.WARNING, 'warning')
 
 _FAULT = 70  # The exit status of a fault of the program, as in sysexits.h.
 # What Python says of a flag's value, for people.
@@ -51,12 +54,14 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
       _fail(2, f'unexpected argument {argv[1]!r}; flags start with --')
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)
+      plain = '%(levelname)s: %(message)s'
+      logging.get_absl_handler().setFormatter(std_logging.Formatter(plain))
+    environment.keep_compiled()
     try:
-      main(*([list(argv[1:])] if positional else []))
+      with heeded():
+        main(*([list(argv[1:])] if positional else []))
     except Stopped as stopped:
       _fail(stopped.status, str(stopped), kind='stop')
-    except KeyboardInterrupt:
-      _fail(130, 'interrupted', kind='stop')
     except BrokenPipeError:  # Whoever read the output has seen enough.
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       sys.exit(128 + signal.SIGPIPE)
@@ -105,10 +110,13 @@ def _fail(status: int, message: str, kind: str = 'error') -> NoReturn:
 
 def require(*names: str) -> None:
   """Has a command refuse to start where one of its flags is missing."""
+  told = f'{", ".join(f"--{name}" for name in names)} must be given'
+  if names == ('config',):
+    told += f', one of {", ".join(config.names())} or a file'
   flags.register_multi_flags_validator(
     names,
     lambda values: all(one not in (None, '') for one in values.values()),
-    f'{", ".join(f"--{name}" for name in names)} must be given',
+    told,
   )
 
 
@@ -116,7 +124,7 @@ def define_detector() -> flags.FlagValues:
   """Defines what detectors are used with, but for the output; returns flags."""
   from simplenet_jax.data.decoding import CHANNELS  # Not all commands need it.
 
-  flags.DEFINE_string('detector', None, 'Out of WORKDIR/detectors.')
+  flags.DEFINE_string('detector', None, 'A file of WORKDIR/detectors.')
   flags.DEFINE_string('input', None, 'An image, a folder or a pattern.')
   products = 'How the network computes its products.'
   flags.DEFINE_enum('precision', 'float32', PRECISIONS, products)
@@ -194,6 +202,10 @@ def _parse(argv: Sequence[str]) -> list[str]:
       line = line.rpartition(': ')[2]
     for pythons, plain in _PLAINLY.items():
       line = line.replace(pythons, plain)
+    unknown = re.match(r"Unknown command line flag '([\w.]+)'", line)
+    given = flags.FLAGS['config'].parser if 'config' in flags.FLAGS else None
+    if unknown and isinstance(given, ConfigFile):
+      line += config.suggestion(unknown[1], given.fields)
     _fail(2, line)
 
 

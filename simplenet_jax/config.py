@@ -119,24 +119,6 @@ def flatten(tree: Any, prefix: str = '') -> dict[str, Any]:
   return found
 
 
-def describe_protocol(config: Config, weights: str = '') -> str:
-  """Returns whose protocol a run follows, as 'reference, but data.crop'.
-
-  `weights` tells what the backbone's weights are, if they are known not to be
-  the protocol's. Of a protocol of one's own it is the name alone.
-  """
-  if config.protocol not in PROTOCOLS:
-    return config.protocol
-  mine = flatten(config)
-  changed = [
-    field
-    for field, value in flatten(from_protocol(config.protocol)).items()
-    if field.startswith(PROTOCOL_FIELDS) and mine[field] != value
-  ]
-  changed += [f'backbone.weights ({weights})'] if weights else []
-  return ', but '.join(filter(None, [config.protocol, ', '.join(changed)]))
-
-
 def load_config(argument: str) -> Config:
   """Returns the settings that a config file's `get_config` gives, or a run's.
 
@@ -198,14 +180,18 @@ def config_folder() -> Path:
 
 def _find(name: str) -> Path:
   """Returns the file of a config, by its path or its name."""
-  folder = config_folder()
   own = name.removeprefix('configs/').removesuffix('.py')
-  for path in (Path(name), folder / f'{own}.py'):
+  for path in (Path(name), config_folder() / f'{own}.py'):
     if path.is_file():
       return path
+  raise ValueError(f'no such file; configs by name: {", ".join(names())}')
+
+
+def names() -> list[str]:
+  """Returns the names of the configs that come with the package."""
+  folder = config_folder()
   files = sorted(folder.rglob('*.py'))
-  names = [one.relative_to(folder).with_suffix('').as_posix() for one in files]
-  raise ValueError(f'no such file; configs by name: {", ".join(names)}')
+  return [one.relative_to(folder).with_suffix('').as_posix() for one in files]
 
 
 def check_config(config: Config) -> None:

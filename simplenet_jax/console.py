@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,9 @@ console = rich_console.Console(highlight=False, soft_wrap=True, markup=False)
 
 _EVERY = 60.0  # Seconds between lines where there is no terminal.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_HEEDED = 3.0  # Seconds after a signal until the process is ended.
+
+unsaved: set[object] = set()  # Who would lose something by that.
 
 
 def first_line(error: BaseException) -> str:
@@ -35,6 +40,13 @@ def duration(seconds: float) -> str:
   if seconds < 5400:
     return f'{seconds / 60:.0f} min'
   return f'{seconds / 3600:.1f} h'
+
+
+def doing(what: str) -> contextlib.AbstractContextManager[object]:
+  """Says on a terminal what takes seconds, as long as it does."""
+  if not console.is_terminal:
+    return contextlib.nullcontext()
+  return console.status(what)
 
 
 class Board(rich_progress.Progress):
@@ -138,10 +150,12 @@ class Stop(threading.Event):
 
 
 @contextlib.contextmanager
-def caught(meanwhile: str = 'heads are saved') -> Iterator[Stop]:
+def caught(meanwhile: str, raises: bool = False) -> Iterator[Stop]:
   """Sets the event that it yields when SIGTERM or SIGINT arrives.
 
-  `meanwhile` tells what is done then; a second signal ends the process at once.
+  `meanwhile` says what is done then; a second signal ends the process at once.
+  Where it `raises`, the main thread leaves what it does by KeyboardInterrupt,
+  and nothing but `unsaved` ones can keep the process from ending soon.
   """
   stop = Stop()
 
@@ -152,14 +166,16 @@ def caught(meanwhile: str = 'heads are saved') -> Iterator[Stop]:
       os.kill(os.getpid(), number)
     stop.signal = number
     stop.set()
-    console.print(f'  stopping, {meanwhile}; once more ends it at once')
+    console.print(f'  stopping, {meanwhile}; Ctrl-C again stops at once')
+    if raises:
+      raise KeyboardInterrupt
 
-  with _handled_by(on_signal):
+  with _handled_by(on_signal, protects=not raises):
     yield stop
 
 
 @contextlib.contextmanager
-def at_once(kept: Callable[[], str]) -> Iterator[None]:
+def at_once(kept: Callable[[], str], protects: bool = True) -> Iterator[None]:
   """Turns SIGTERM and SIGINT into `Stopped`, for work that reads no event.
 
   `kept` returns what is left and how it goes on, to be told.
@@ -171,21 +187,53 @@ def at_once(kept: Callable[[], str]) -> Iterator[None]:
     raise KeyboardInterrupt
 
   try:
-    with _handled_by(on_signal):
+    with _handled_by(on_signal, protects):
       yield
   except KeyboardInterrupt:
     raise stop.stopped(kept()) from None
 
 
 @contextlib.contextmanager
-def _handled_by(handler: Callable[..., None]) -> Iterator[None]:
+def heeded() -> Iterator[None]:
+  """Has this process end some seconds after a signal, whatever it does.
+
+  Python handles signals between its own steps, and a compilation is one. Then
+  the process is ended from another thread, unless somebody is `unsaved`.
+  """
+  readable, writable = os.pipe()
+  os.set_blocking(writable, False)
+  before = signal.set_wakeup_fd(writable)
+
+  def watch() -> None:
+    while byte := os.read(readable, 1):
+      while not select.select([readable], [], [], _HEEDED)[0]:
+        if byte[0] in _SIGNALS and not unsaved:
+          console.show_cursor()
+          print('stop: stopped; start the same command again', file=sys.stderr)
+          os._exit(128 + byte[0])
+    os.close(readable)
+
+  threading.Thread(target=watch, daemon=True).start()
+  try:
+    with at_once(lambda: 'stopped', protects=False):
+      yield
+  finally:
+    signal.set_wakeup_fd(before)
+    os.close(writable)
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[..., None], protects: bool) -> Iterator[None]:
   """Has SIGTERM and SIGINT handled, which Python allows on its main thread."""
   on_main = threading.current_thread() is threading.main_thread()
   before = {
     number: signal.signal(number, handler) for number in _SIGNALS if on_main
   }
   try:
+    if protects:
+      unsaved.add(handler)
     yield
   finally:
+    unsaved.discard(handler)
     for number, old in before.items():
       signal.signal(number, old)

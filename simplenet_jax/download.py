@@ -15,7 +15,7 @@ from simplenet_jax import cli
 from simplenet_jax.console import console
 from simplenet_jax.data.download import ARCHIVES, obtain
 
-_DATASET = flags.DEFINE_enum('dataset', None, list(ARCHIVES), 'Which one.')
+_DATASET = flags.DEFINE_enum('dataset', None, list(ARCHIVES), 'The data set.')
 _ROOT = flags.DEFINE_string('root', 'data', 'Where it goes, a folder.')
 _ARCHIVE = flags.DEFINE_string(
   'archive', None, 'The archive, a file, if it is there already; it stays.'
@@ -35,7 +35,7 @@ def main() -> None:
   given = Path(_ARCHIVE.value).expanduser() if _ARCHIVE.value else None
   options = {'accepted': _ACCEPTED.value, 'keep': _KEEP.value}
   folder = obtain(archive, root, given=given, **options)
-  line = f'simplenet train --config={archive.folder}'
+  line = f'Go on with: simplenet train --config={archive.folder}'
   if folder != Path('data', archive.folder):
     line += f' --config.data.root={shlex.quote(str(folder))}'
   console.print(line)

@@ -7,6 +7,8 @@ Nothing here imports jax before it is asked for.
 
 import contextlib
 import dataclasses
+import fcntl
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -23,6 +25,39 @@ _PACKAGES = (
   *('flax', 'jax', 'jaxlib', 'numpy', 'optax', 'pillow', 'scikit-learn'),
   *('scipy', 'simplenet-jax'),
 )
+_CACHE = 'JAX_COMPILATION_CACHE_DIR'
+# Of the compilation cache: bytes at most, and what is worth keeping.
+_COMPILED = {
+  'JAX_COMPILATION_CACHE_MAX_SIZE': str(2**28),
+  'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+}
+
+
+def keep_compiled() -> None:
+  """Has JAX keep what it compiles in the user's cache, for later commands.
+
+  JAX's own variables name another folder (`JAX_COMPILATION_CACHE_DIR`) or none
+  (`JAX_ENABLE_COMPILATION_CACHE=0`). Where it cannot write, nothing is kept.
+  """
+  if _CACHE in os.environ:
+    return
+  # Machines that share a home may lack each other's instructions.
+  kind, home = platform.machine(), os.environ.get('XDG_CACHE_HOME')
+  with contextlib.suppress(OSError), Path('/proc/cpuinfo').open() as file:
+    kind += ''.join(re.findall('(?:flags|Features).*', file.read(2**14))[:1])
+  name = f'simplenet_jax/{hashlib.sha256(kind.encode()).hexdigest()[:16]}'
+  # The latter is Path's, where there is no home.
+  with contextlib.suppress(OSError, RuntimeError):
+    folder = Path(home or '~/.cache').expanduser() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / '.lockfile').open('w') as lock:  # JAX's.
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      for program in folder.glob('*-cache'):
+        # A kill left it half-written: JAX would stumble over it for ever.
+        if not Path(f'{str(program)[:-6]}-atime').exists():
+          program.unlink()
+    for variable, value in {**_COMPILED, _CACHE: str(folder)}.items():
+      os.environ.setdefault(variable, value)
 
 
 def versions() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
   simplenet export --detector=FILE --format=onnx --output=DIR
 
-DIR then holds the model, for jax alone or ONNX Runtime, detector.json, and
+DIR then holds the model, for JAX alone or for ONNX Runtime, detector.json, and
 preprocess.py, which makes the model's input.
 """
 
@@ -11,9 +11,11 @@ from absl import flags
 from simplenet_jax import cli
 from simplenet_jax.console import console
 
-_DETECTOR = flags.DEFINE_string('detector', None, 'Out of WORKDIR/detectors.')
+_DETECTOR = flags.DEFINE_string(
+  'detector', None, 'A file of WORKDIR/detectors.'
+)
 _FORMAT = flags.DEFINE_enum(
-  'format', 'stablehlo', ['stablehlo', 'onnx'], 'Of the model.'
+  'format', 'stablehlo', ['stablehlo', 'onnx'], "The model's format."
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'Where the files go, a folder.')
 _OVERWRITE = cli.define_overwrite()
@@ -22,7 +24,7 @@ cli.require('detector', 'output')
 
 def main() -> None:
   """Exports."""
-  # Wrong flags are told at once, not after the seconds that jax takes to load.
+  # Wrong flags are refused before JAX is loaded, which takes seconds.
   folder = cli.folder(_OUTPUT.value or '', '--output')
   from simplenet_jax.detection import export, thresholds
   from simplenet_jax.detector import Detector
@@ -32,8 +34,9 @@ def main() -> None:
   difference = export.export(detector, kind, folder, _OVERWRITE.value)
   limits = '\n    '.join(thresholds.describe(detector.thresholds))
   console.print(
-    f"  model.{kind}: scores differ from the detector's by {difference:.1e} of "
-    f'their range at most\n  detector.json: {limits}'
+    f"  model.{kind}: its scores differ from the detector's by "
+    f'{difference:.1e} of their range at most\n  detector.json: {limits}\n'
+    '  preprocess.py: makes its input; docs/export.md has an example'
   )
 
 

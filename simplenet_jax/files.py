@@ -57,7 +57,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
   """Raises ValueError for an output that exists and must not be replaced."""
   if not overwrite and os.path.lexists(path):
     raise ValueError(
-      f'{path} is there already; give another --output, or --overwrite to '
+      f'{path} exists already; give another --output, or --overwrite to '
       'replace it'
     )
 

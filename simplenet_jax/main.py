@@ -1,4 +1,4 @@
-"""Trains and evaluates.
+"""Trains detectors on good images, and evaluates them.
 
   simplenet train --config=mvtec
 
@@ -10,6 +10,7 @@ from absl import flags
 
 from simplenet_jax import cli, environment
 from simplenet_jax.config import check_config
+from simplenet_jax.console import doing
 
 _CONFIG = cli.define_config('The settings of the run.')
 environment.define_flags()
@@ -21,11 +22,12 @@ def main() -> None:
   """Runs what the config says."""
   config = _CONFIG.value
   config.data.strict |= flags.FLAGS.strict
-  # Wrong flags are told at once, not after the seconds that jax takes to load.
+  # Wrong flags are refused before JAX is loaded, which takes seconds.
   check_config(config)
   own = environment.from_flags()
   with cli.workdir(flags.FLAGS.workdir, config.name) as workdir:
-    from simplenet_jax import train
+    with doing('loads JAX'):
+      from simplenet_jax import train
 
     train.train_and_evaluate(config, workdir, own)
 

@@ -12,16 +12,17 @@ import math
 from absl import flags
 
 from simplenet_jax import cli
-from simplenet_jax.console import console
+from simplenet_jax.console import console, doing
 from simplenet_jax.data import files
 
 _FLAGS = cli.define_detector()
 _OUTPUT = flags.DEFINE_string('output', None, 'Where results go, a folder.')
-_THRESHOLD = flags.DEFINE_float('threshold', None, 'A limit of scores.')
+_THRESHOLD = flags.DEFINE_float('threshold', None, 'Another limit of scores.')
 _PIXEL = flags.DEFINE_float('pixel_threshold', None, 'A limit of maps.')
 _NORMALISE = flags.DEFINE_bool(
   'normalise', False, 'Whether 0 is a usual score and 1 the threshold.'
 )
+flags.DEFINE_alias('normalize', 'normalise')
 _PICTURES = flags.DEFINE_bool('pictures', True, 'Whether to draw pictures.')
 _MAPS = flags.DEFINE_bool('maps', False, 'Whether to write anomaly maps.')
 _OVERWRITE = cli.define_overwrite()
@@ -34,15 +35,16 @@ for _name in ('threshold', 'pixel_threshold'):
 
 def main() -> None:
   """Predicts."""
-  # Wrong flags are told at once, not after the seconds that jax takes to load.
+  # Wrong flags are refused before JAX is loaded, which takes seconds.
   given = files.locate(_FLAGS.input, '--input')
   folder = cli.folder(_OUTPUT.value or '', '--output')
-  from simplenet_jax.detection import output
-  from simplenet_jax.detector import Detector
+  with doing('loads JAX and the detector'):
+    from simplenet_jax.detection import output
+    from simplenet_jax.detector import Detector
 
-  detector = Detector.load(
-    _FLAGS.detector, precision=_FLAGS.precision, batch_size=_FLAGS.batch_size
-  )
+    detector = Detector.load(
+      _FLAGS.detector, precision=_FLAGS.precision, batch_size=_FLAGS.batch_size
+    )
   if _THRESHOLD.value is not None:
     detector.threshold = _THRESHOLD.value
   if _PIXEL.value is not None:

@@ -8,6 +8,7 @@ The result is read by `tfds.builder(...).as_data_source()` and by
 AD has to be there (simplenet download).
 """
 
+import shlex
 from pathlib import Path
 
 from absl import flags
@@ -32,15 +33,18 @@ cli.require('dataset', 'manual_dir')
 
 def main() -> None:
   """Prepares the configs that are not prepared yet."""
-  # Wrong flags are told at once, not after the seconds that imports take.
+  # Wrong flags are refused before the imports, which take seconds.
   from simplenet_jax.data import tfds
+  from simplenet_jax.data.download import ARCHIVES
 
   manual = Path(_MANUAL_DIR.value or '').expanduser()
   dataset, names = _DATASET.value or '', _CATEGORIES.value
   tfds.prepare(dataset, names, _TFDS_DIR.value, manual)
+  name, place = ARCHIVES[dataset].folder, _TFDS_DIR.value
+  where = f' --config.data.tfds_dir={shlex.quote(place)}' if place else ''
   console.print(
-    'Reads as tfds.builder(...).as_data_source(), and with '
-    '--config.data.source=tfds'
+    f'Go on with: simplenet train --config={name} --config.data.source=tfds'
+    f'{where}'
   )
 
 

@@ -10,14 +10,15 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax import category_results, environment
-from simplenet_jax.config import Config, describe_protocol, trains_heads
-from simplenet_jax.console import Clock, console, counted, first_line
+from simplenet_jax.config import Config, trains_heads
+from simplenet_jax.console import Clock, console, first_line
 from simplenet_jax.data.dataset import DataSet
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection import assembly, file
 from simplenet_jax.evaluation import metrics, results, run_files
 from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.models.weights import Weights
+from simplenet_jax.protocols import describe_protocol
 from simplenet_jax.report import page
 from simplenet_jax.training import layout, neighbours
 from simplenet_jax.training.checkpoint import Checkpoints
@@ -47,6 +48,8 @@ class RunResults:
   score_again: Callable[[Inputs, Heads], Mapping[int, np.ndarray]]
   # Returns a category's nearest neighbours, if it has any use for them.
   find_neighbours: Callable[[Inputs], neighbours.Arrays]
+  # Called with a category's name and what was found of it.
+  on_result: Callable[[str, Mapping[str, Any]], None] = lambda *_: None
 
   def __post_init__(self):
     self.checkpoints = Checkpoints(self.work.path / 'checkpoints')
@@ -167,7 +170,7 @@ class RunResults:
       if not attempt:
         console.print(f'{told}, {POLL_ATTEMPTS} s at most')
       time.sleep(1)
-    raise ValueError(f'the checkpoint of seed {job.seed} is gone')
+    raise ValueError(f'the checkpoint of seed {job.seed} is missing')
 
   def _evaluate(self, inputs: Inputs, heads: Heads) -> results.CategoryResult:
     """Evaluates a category's heads and writes its files."""
@@ -195,12 +198,13 @@ class RunResults:
     found = category_results.evaluate(
       config, folder, inputs, scores, arrays, only_last, total, self.clock
     )
+    self.on_result(name, found)
     return found | {'cautions': cautions, 'pixels': inputs.known_pixels()}
 
   def _cautions(self, heads: Iterable[HeadProgress]) -> list[str]:
     train = self.config.train
-    told = [unlearned(head, train.loss, train.margin) for head in heads]
-    return [text for text in told if text]
+    told = (unlearned(head, train.loss, train.margin) for head in heads)
+    return list(filter(None, told))
 
   def _has_detector(self, name: str, seeds: Sequence[int]) -> bool:
     """Returns whether a detector is there, if one is asked for."""
@@ -243,20 +247,15 @@ class RunResults:
       if table and wants_page:
         page.write(path)
     if missing:
-      console.print(
-        f'  {len(missing)} of {counted(len(found), "category", "categories")} '
-        f'are to come ({", ".join(missing)}): other processes finish them, or '
-        'the same command does'
-      )
+      told = f'  still to come: {", ".join(missing)}'
+      console.print(f'{told}; other processes or the same command finish it')
     if table:
-      told = 'No test images: nothing was measured.'
-      if any(one.test for one in self._categories.values()):
-        told = format_table(table)
-      console.print(f'\n{told}\n\nResults: {path}/')
-      if wants_page:
-        console.print(f'Report: {path / page.NAME}')
-      if any(path.glob(f'detectors/[!.]*{file.SUFFIX}')):
-        console.print(f'Detectors: {path}/detectors/ (simplenet predict)')
+      tested = any(one.test for one in self._categories.values())
+      told = format_table(table) if tested else 'No test images to measure.'
+      ends = [f'Look at it: {path / page.NAME}'] * wants_page
+      ends += [f'Go on with: {one}' for one in file.commands(path)]
+      ends = '\n'.join([f'Figures:    {path}/results.md', *ends])
+      console.print(f'\n{told}\n\n{ends}')
     failed = {}
     for name, one in found.items():
       errors = [head['error'] for head in heads[name].values()]

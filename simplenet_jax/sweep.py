@@ -11,6 +11,7 @@ and --processes, see launch/.
 from absl import flags
 
 from simplenet_jax import cli, environment
+from simplenet_jax.console import doing
 from simplenet_jax.sweeps import settings
 
 _CONFIG = cli.define_config('The settings of the sweep.', of_sweep=True)
@@ -23,11 +24,12 @@ def main() -> None:
   """Runs the sweep that the config describes."""
   config = _CONFIG.value
   config.base.data.strict |= flags.FLAGS.strict
-  # Wrong flags are told at once, not after the seconds that jax takes to load.
+  # Wrong flags are refused before JAX is loaded, which takes seconds.
   settings.expand(config)
   own = environment.from_flags()
   with cli.workdir(flags.FLAGS.workdir, config.name) as workdir:
-    from simplenet_jax.sweeps import experiment
+    with doing('loads JAX'):
+      from simplenet_jax.sweeps import experiment
 
     experiment.run(config, workdir, own)
 

@@ -12,10 +12,18 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax.config import Config, check_config, crop_caution
-from simplenet_jax.console import Board, Clock, caught, console, counted
+from simplenet_jax.console import (
+  Board,
+  Clock,
+  caught,
+  console,
+  counted,
+  doing,
+)
 from simplenet_jax.data import dataset, frame, loading
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.environment import SINGLE, Processes
+from simplenet_jax.evaluation import metrics
 from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.models.weights import Weights, name_backbone
 from simplenet_jax.run_results import RunResults
@@ -27,10 +35,12 @@ from simplenet_jax.training import (
   neighbours,
   step,
 )
-from simplenet_jax.training.job import Job, assign, step_operations
+from simplenet_jax.training.job import Job, assign
 from simplenet_jax.training.progress import HeadProgress, Watch, unflat
 from simplenet_jax.training.store import Interrupted
 from simplenet_jax.workdir import earlier_config, open_or_resume
+
+_FEW = 10  # Good images of which no detector comes that one can rely on.
 
 
 def train_and_evaluate(
@@ -61,9 +71,10 @@ def train_and_evaluate(
   before = earlier_config(workdir)
   config = name_backbone(config, before.get('backbone', {}).get('name', ''))
   clock, network = Clock(), FeatureNetwork.of(config)
-  images = dataset.open_categories(config.data, whole=processes.count == 1)
+  with doing('reads and checks all images'):
+    images = dataset.open_categories(config.data, whole=processes.count == 1)
   categories = images.categories
-  with clock('load weights'):
+  with clock('load weights'), doing('loads the backbone'):
     weights = bank.load_backbone(config)
     weights = bank.check_noise(config, weights, categories[0])
   sizes = {one.size for one in categories}
@@ -101,11 +112,19 @@ def train_and_evaluate(
       told = counted(ended, 'head')
       console.print(f'  resumes   {told} finished, {under_way} under way')
     scalars = workdir / 'tensorboard' if config.engine.tensorboard else None
+    labels = {one.name: one.labels for one in categories}
+
+    def image_auroc(name: str, scores: np.ndarray) -> float:
+      return metrics.auroc(labels[name], scores.max(axis=(1, 2)))
+
     with (
-      caught() as stop,
+      caught('saves what is trained', raises=True) as stop,
       Board() as board,
-      contextlib.closing(Watch(board, left, scalars)) as watch,
+      contextlib.closing(
+        Watch(board, left, scalars, config, image_auroc)
+      ) as watch,
     ):
+      results.on_result = watch.on_result
       run = layout.RunInputs(
         config,
         weights,
@@ -119,13 +138,13 @@ def train_and_evaluate(
         neighbours=processes.on_host,
         images=work.images,
       )
-      with contextlib.suppress(Interrupted):
+      with contextlib.suppress(Interrupted, KeyboardInterrupt):
         with clock('train and score'), engine.started(schedule, run) as trained:
           results.evaluate_ready()
           for head in trained:
             if results.take(head):
-              results.evaluate_ready()
               watch.end(head.job.category)
+              results.evaluate_ready()
             if stop.is_set():
               break
         if not stop.is_set():
@@ -177,53 +196,48 @@ def _announce(
   """Says what a run will do, on what and where it goes."""
   config, categories = results.config, results.images.categories
   backbone, epochs = config.backbone, config.train.epochs
-  seeds, device = counted(len(config.seeds), 'seed'), jax.local_devices()[0]
+  seeds, device = counted(len(config.seeds), 'head'), jax.local_devices()[0]
   if len(config.seeds) == 1 and config.seeds[0]:
-    seeds = f'1 seed (the one with number {config.seeds[0]})'
+    seeds = f'1 head (of the seed with number {config.seeds[0]})'
   several = f', {len(schedule)} of them' if len(schedule) > 1 else ''
   told, trains = counted(epochs, 'epoch'), results.jobs[0].steps
   in_steps = epochs == 1 and config.train.min_steps > 1
   if in_steps:
     told = f'at least {counted(config.train.min_steps, "step")}'
-  told = f'{seeds}, {told}'
+  told = f'{seeds}, {told} each'
   if not trains:
     size = config.nearest.size
-    told = f'the nearest of {size:,} good patches, no head is trained'
+    told = f'compared with {size:,} good patches each, no head is trained'
+  kind = dict.fromkeys((device.device_kind, device.platform))
   lines = [
-    f'SimpleNet, protocol {results.protocol}: '
-    f'{counted(len(categories), "category", "categories")} x {told}',
+    f'SimpleNet, recipe {results.protocol}: '
+    f'{counted(len(categories), "category", "categories")}, {told}',
     f'  backbone  {backbone.name}, levels '
-    f'{"+".join(map(str, backbone.levels))}, {results.weights.path}',
-    f'  device    {device.device_kind} ({device.platform}){several}, '
-    f'{config.precision}',
+    f'{"+".join(map(str, backbone.levels))}, weights {results.weights.name}',
+    f'  computes  on {", ".join(kind)}{several}, in {config.precision}',
   ]
   if processes.count > 1:
     lines.append(f'  process   {processes.index} of {processes.count}, from 0')
-  if tasks := [task for tasks in schedule for task in tasks]:
-    heads = [(job, task) for task in tasks for job in task.jobs]
-    operations = sum(
-      job.steps * step_operations(config, task.shapes) for job, task in heads
+  tasks = [task for tasks in schedule for task in tasks]
+  if streamed := dict.fromkeys(n for task in tasks for n in task.streamed):
+    lines.append(
+      f'  memory    the device is too small for {", ".join(streamed)}: their '
+      'features stay on the host, which is slower'
     )
-    streamed = dict.fromkeys(n for task in tasks for n in task.streamed)
-    most = max(task.bank_bytes for task in tasks) / 1e6
-    lines += [
-      f'  trains    {counted(len(heads), "head")}, {tasks[0].lanes} at a time '
-      f'per device, {operations / 1e12:.3g} TFLOP',
-      f'  holds     {most:.0f} MB of features ({config.bank.dtype}) per device '
-      f'at most{"; streamed: " + ", ".join(streamed) if streamed else ""}',
-    ]
   lines.append(f'  results   {results.work.path}/')
   for one in categories:
     told = f'{one.category.describe()}, input {frame.text(one.size)}'
     lines.append(f'  {one.name}: {told}')
     longer = layout.epochs_of(config, len(one.train))
     if trains and longer != epochs and not in_steps:
-      steps = -(-len(one.train) // config.train.batch_size)
       lines.append(
-        f'  {one.name}: {counted(epochs * steps, "step")} in '
-        f'{counted(epochs, "epoch")} are few; trains {longer:,} epochs, '
-        f'{longer * steps:,} steps (--config.train.min_steps)'
+        f'  {one.name}: {counted(epochs, "epoch")} of so few images are few '
+        f'steps; trains {longer:,} epochs (--config.train.min_steps)'
       )
   console.print('\n'.join(lines))
   if caution := crop_caution(config):
     logging.warning('%s', caution)
+  for one in categories:
+    if (count := len(one.train)) < _FEW:
+      told = counted(count, 'good image')
+      logging.warning(f'{one.name}: {told} to train on; take fifty or more')

@@ -49,15 +49,16 @@ def test_in_place_and_what_it_promises(saved, good, caplog):
   assert limits.images == 9
   assert limits.guaranteed_rate == pytest.approx(0.2)
   told = done.told.splitlines()
-  assert told[0] == f'Calibrates part with 9 images, to {saved}'
+  assert told[0] == f'Calibrates part with 9 images; {saved} is replaced'
   assert told[1] == '        9  to calibrate, such as 0.png'
-  assert told[2].startswith(f'threshold {limits.image:.4g} from 9 good images')
-  assert told[4].endswith('at most 20.0% of good images are flagged')
-  assert '95 % confidence at most ' in told[5]
-  assert 'from 9 good images is worth little' in caplog.text
+  assert told[2] == 'Before: no threshold: scores only'
+  assert told[3].startswith(f'Now: threshold {limits.image:.4g} for images, ')
+  assert told[5].endswith('at most 20.0% of good images are flagged')
+  assert 'with 95% confidence at most ' in told[6]
+  assert 'from 9 good images is not reliable' in caplog.text
   assert limits.limiting_images
-  assert told[6:] == [
-    f'  {score:.4g}  {name}' for name, score in limits.limiting_images
+  assert told[7:-1] == [
+    f'    {score:.4g}  {name}' for name, score in limits.limiting_images
   ]
   # By the folder they are in: no other folder of the machine is saved.
   names = {f'{good.name}/{path.name}' for path in good.iterdir()}
@@ -70,7 +71,7 @@ def test_a_target_that_exists_is_kept(saved, good, tmp_path):
   done = calibrate(saved, good, f'--output={target.with_suffix("")}')
   assert done.status == 1
   assert done.error == (
-    f'error: {target} is there already; give another --output, or '
+    f'error: {target} exists already; give another --output, or '
     '--overwrite to replace it'
   )
   assert target.read_bytes() == b'something'

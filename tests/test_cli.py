@@ -17,7 +17,7 @@ A_SWEEPS = 'the config of a sweep: simplenet sweep'
 @pytest.mark.parametrize(
   ('arguments', 'status', 'message'),
   [
-    ('', 2, '--config must be given'),
+    ('', 2, '--config must be given, one of btad, cifar10, demo, folder, '),
     ('--config=configs/no.py', 2, '--config=configs/no.py: no such file;'),
     ('--config=mvtec_fast:paper', 2, 'this one has no choices; leave'),
     ('--config=demo:paper', 2, "'paper'; choose combined or fast"),
@@ -25,6 +25,8 @@ A_SWEEPS = 'the config of a sweep: simplenet sweep'
     (f'{SWEEP} --config.train.epochs=3', 2, A_SWEEPS),
     (f'{MVTEC} data', 2, "unexpected argument 'data'"),
     (f'{MVTEC} --confg=x', 2, "'confg'. Did you mean: config"),
+    (f'{MVTEC} --data.root=x', 2, '; did you mean --config.data.root?'),
+    (f'{MVTEC} --epochs=3', 2, '; did you mean --config.train.epochs?'),
     (f'{MVTEC} --flagfile=no', 2, 'Unable to open flagfile: [Errno 2] No such'),
     (f'--config.seeds=3 {MVTEC}', 2, 'Found --config.seeds=3 before --config='),
     ('--config.seeds=3', 2, "no --config=... before '--config.seeds'"),
@@ -227,3 +229,43 @@ def test_a_backend_that_is_not_there_is_told():
   lines = 'from simplenet_jax import cli\nimport jax\ncli.run(jax.devices)'
   done = commands.python('-c', lines, JAX_PLATFORMS='nonsense')
   assert_error(done, 1, 'JAX_PLATFORMS is nonsense, which jax does not find on')
+
+
+COMPILES = """
+from simplenet_jax.environment import keep_compiled
+
+keep_compiled()
+import jax
+
+events = []
+jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
+jax.jit(lambda x: 2 * x + 1)(1.0)
+for kind in ('misses', 'hits'):
+  print(sum(name.endswith(f'/cache_{kind}') for name in events))
+"""
+
+
+def test_a_later_command_compiles_nothing_again(tmp_path, monkeypatch):
+  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR')
+  monkeypatch.delenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS')
+  (tmp_path / 'file').touch()
+
+  def compile_in(home, **more):
+    done = commands.python('-c', COMPILES, XDG_CACHE_HOME=str(home), **more)
+    assert (done.returncode, done.stderr) == (0, '')
+    misses, hits = map(int, done.stdout.split())
+    return misses, hits
+
+  compiled, hits = compile_in(tmp_path)
+  assert compiled
+  assert not hits
+  (folder,) = (tmp_path / 'simplenet_jax').iterdir()
+  half = folder / 'a-cache'  # A kill left it; JAX would stumble over it.
+  half.touch()
+  assert compile_in(tmp_path) == (0, compiled)
+  assert not half.exists()
+  # Without a place to write to, nothing is kept, and nothing is wrong.
+  assert compile_in(tmp_path / 'file') == (0, 0)
+  own = {'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'own')}
+  compile_in(tmp_path / 'other', **own)
+  assert not (tmp_path / 'other').exists()

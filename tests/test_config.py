@@ -8,8 +8,9 @@ from ml_collections import ConfigDict
 from configs import demo, folder, mvtec, mvtec_fast
 from simplenet_jax import config as settings
 from simplenet_jax import protocols
-from simplenet_jax.config import describe_protocol, flatten, from_protocol
+from simplenet_jax.config import flatten, from_protocol
 from simplenet_jax.fields import FIELDS
+from simplenet_jax.protocols import describe_protocol
 from simplenet_jax.sweeps.settings import expand
 from simplenet_jax.training import layout
 from simplenet_jax.training.job import Job, step_operations
@@ -112,7 +113,13 @@ def test_a_run_says_what_it_changes_in_its_protocol():
     describe_protocol(config) == 'reference, but backbone.levels, train.epochs'
   )
   assert describe_protocol(demo.get_config()) == 'demo'
-  assert describe_protocol(folder.get_config()).startswith('combined, but ')
+  # What a config of the package sets is no change to it.
+  config = folder.get_config()
+  assert describe_protocol(config) == 'combined (folder)'
+  config.data.resize, config.name = 128, 'folder'
+  assert describe_protocol(config) == 'combined (folder), but data.resize'
+  config.name = '../configs/folder'  # No file is run by a name like this.
+  assert describe_protocol(config).startswith('combined, but ')
 
 
 @pytest.mark.parametrize(

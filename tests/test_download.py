@@ -77,7 +77,8 @@ def test_it_downloads_and_unpacks_once_and_says_how_to_go_on(server, root):
   assert lines[3] == '  downloads images.tar, 0.3 MB'
   assert lines[-2].startswith('  deletes ')
   assert lines[-1] == (
-    f"simplenet train --config=visa --config.data.root='{root}/visa'"
+    'Go on with: simplenet train --config=visa '
+    f"--config.data.root='{root}/visa'"
   )
   again = download(root)
   assert again.told.startswith(f'{root}/visa/ holds all of visa already\n')
@@ -94,7 +95,7 @@ def test_the_next_command_is_one(server, tmp_path, monkeypatch):
     assert len(archive.sha256) == 64
   monkeypatch.chdir(tmp_path)
   last = download('data').told.splitlines()[-1]
-  assert last == 'simplenet train --config=visa'
+  assert last == 'Go on with: simplenet train --config=visa'
   assert_made(tmp_path / 'data' / 'visa')
 
 

@@ -104,14 +104,14 @@ def test_all_that_the_command_writes(tmp_path, saved, root):
     ]
   verdicts = [row['verdict'] for row in rows]
   assert set(verdicts) == {'anomalous', 'normal'}
-  used, first, second, third, fourth = done.told.splitlines()[:5]
+  used, first, second, third = done.told.splitlines()[:4]
   assert used.startswith('       10  to predict, such as ')
-  assert first.startswith('Detector part: resnet18, 1 head, input 32 x 32, ')
+  assert first.startswith('Detector part: resnet18, sees 32 x 32 pixels, ')
   assert 'threshold ' in second
-  assert third == f'  10 images, results in {out}/'
-  assert fourth.startswith("  maps hold their image's lowest score where the ")
+  assert third.startswith("  maps hold their image's lowest score where the ")
   count = verdicts.count('anomalous')
-  assert f', {count} anomalous: {out / "predictions.csv"}' in done.told
+  assert f', {count} anomalous\nScores: {out / "predictions.csv"}' in done.told
+  assert f'Look at them: {out / "pictures"}/' in done.told
   assert '9 images in ' in done.told
   # One cannot be read: it is told, left out, and fails the command.
   assert done.status == 1
@@ -129,7 +129,7 @@ def test_predictions_alone_are_replaced(bare, good, tmp_path):
   (out / 'predictions.csv').unlink()  # As where it was killed.
   done = predict(bare, good / '0.png', out)
   assert done.status == 1
-  assert 'out/pictures is there already' in done.error
+  assert 'out/pictures exists already' in done.error
   # Images are not taken for what predictions left.
   done = predict(bare, out / 'pictures', out, '--overwrite')
   assert done.status == 1
@@ -241,7 +241,7 @@ def test_a_signal_leaves_a_whole_table(bare, tmp_path):
   assert errors == (
     f'stop: stopped after {len(rows)} of 2000 images; {table} holds them\n'
   )
-  assert 'what is done is written' in told
+  assert 'stopping, writes what is done; ' in told
   # Whole: every row is complete, and everything written is in the table.
   names = [f'{index:04}' for index in range(len(rows))]
   assert [row['path'] for row in rows] == [f'{images}/{n}.png' for n in names]

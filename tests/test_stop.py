@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -25,7 +27,7 @@ def handlers():
 
 @pytest.mark.parametrize('number', SIGNALS)
 def test_a_signal_sets_the_event(usual, number):
-  with pytest.raises(ValueError, match='in between'), caught() as stop:
+  with pytest.raises(ValueError, match='in between'), caught('ends') as stop:
     assert not stop.is_set()
     os.kill(os.getpid(), number)
     assert stop.wait(5)
@@ -38,7 +40,7 @@ STUCK = """
 import os, signal, threading
 from simplenet_jax.console import caught
 
-with caught() as stop:
+with caught('saves heads') as stop:
   os.kill(os.getpid(), signal.{first})
   assert stop.wait(5)
   print('asked', flush=True)
@@ -53,7 +55,7 @@ with caught() as stop:
 def test_a_second_signal_ends_the_process_at_once(first, second):
   code = STUCK.format(first=first.name, second=second.name)
   ended = commands.python('-c', code)
-  assert ended.stdout.startswith('  stopping, heads are saved;')
+  assert ended.stdout.startswith('  stopping, saves heads; Ctrl-C')
   assert ended.stdout.endswith('asked\n')
   assert ended.returncode == -second
 
@@ -62,10 +64,35 @@ def test_other_threads_leave_signals_alone(usual):
   seen = []
 
   def run():
-    with caught() as stop:
+    with caught('ends') as stop:
       seen.extend([*handlers(), stop.is_set()])
 
   thread = threading.Thread(target=run)
   thread.start()
   thread.join()
   assert seen == [usual, usual, False]
+
+
+LONG = """
+import hashlib
+from simplenet_jax import console
+
+console._HEEDED = 0.1
+with console.heeded():
+  print('begun', flush=True)
+  hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)  # One step of minutes.
+"""
+
+
+def test_a_step_that_takes_long_does_not_hold_up_a_signal():
+  process = subprocess.Popen(
+    [sys.executable, '-c', LONG],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout.readline() == 'begun\n'
+  process.send_signal(signal.SIGTERM)
+  told, errors = process.communicate(timeout=60)
+  assert (process.returncode, told) == (143, '')
+  assert errors == 'stop: stopped; start the same command again\n'

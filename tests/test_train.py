@@ -115,10 +115,10 @@ def test_a_run_leaves_results(finished):
 
 def test_a_run_says_what_it_does(finished):
   for line in (
-    '6 categories x 2 seeds, 3 epochs',
+    '6 categories, 2 heads, 3 epochs each',
     'tall: 5 train, 6 test (3 defective, 3 masks), input 70 x 32',
     '[red] $x_$: I-AUROC ',
-    f'Detectors: {finished.work}/detectors/',
+    f'simplenet predict --detector={finished.work}/detectors/NAME --input=',
   ):
     assert line in finished.told
   assert 'threshold' not in finished.told  # Nothing was held out.
@@ -213,7 +213,7 @@ def test_held_out_images_set_thresholds_that_are_told(held_out):
   assert limits.pixel == pytest.approx(peak, abs=1e-6)
   assert limits.guaranteed_rate == pytest.approx(1 / 4)
   assert not any(p.anomalous for p in found)
-  told = f'  part: threshold {limits.image:.4g} from 3 good images\n'
+  told = f'{limits.pixel:.4g} for pixels, from 3 good images that were not '
   assert told in held_out.told
 
 
@@ -257,9 +257,9 @@ def test_heads_that_leave_images_out_set_thresholds(
       assert kept < whole
   assert (limits.images, limits.folds) == (7, 3)
   assert limits.guaranteed_rate is limits.bound is None
-  told = 'from 7 good images, each scored by a head that had not seen it'
+  told = 'from 7 good images, each scored by a head that has not seen it'
   assert told in ran.told
-  assert '12.5% of good images are expected to be flagged' in ran.told
+  assert 'about 12.5% of good images to be flagged' in ran.told
 
 
 def test_only_missing_detectors_are_made_again(held_out):

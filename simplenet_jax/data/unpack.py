@@ -61,7 +61,7 @@ def unpack(archive: Path, aside: Path) -> Path:
       ) from error
     raise ValueError(
       f'{archive}: no whole tar or zip of plain files ({first_line(error)}); '
-      'nothing is extracted, get it anew from where it is published'
+      'nothing is extracted, download it again from where it is published'
     ) from error
 
 
@@ -75,7 +75,7 @@ def staged(target: Path) -> Iterator[Path]:
   empty = target.is_dir() and not any(target.iterdir())
   if os.path.lexists(target) and (target.is_symlink() or not empty):
     raise ValueError(
-      f'{target} is there already and left as it is; use it with '
+      f'{target} exists already and is left as it is; use it with '
       f'--config.data.root={target}, or move it away'
     )
   aside = target.with_name(f'.partial-{target.name}')

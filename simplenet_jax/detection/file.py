@@ -6,6 +6,7 @@ Nothing in such a file is executed when it is read.
 import dataclasses
 import hashlib
 import json
+import shlex
 import sys
 import types
 import typing
@@ -72,11 +73,11 @@ class Card:
         card.check()
         return card
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-      told = 'its description is damaged or makes no sense; copy it anew'
+      told = 'its description is damaged or makes no sense; copy it again'
       raise ValueError(told) from None
     raise ValueError(
       f'its format is {found!r}, this version reads {FORMAT!r}; upgrade '
-      'simplenet-jax, or train it anew'
+      'simplenet-jax, or train it again'
     )
 
   def check(self) -> None:
@@ -164,10 +165,10 @@ def load(path: Path) -> tuple[Card, dict[str, np.ndarray]]:
     card = Card.from_json(metadata[_CARD])
     _check_weights(card, weights)
     if metadata.get(_DIGEST) != digest(metadata[_CARD], weights):
-      raise ValueError('damaged: its checksum differs; copy it anew')
+      raise ValueError('damaged: its checksum differs; copy it again')
     return card, weights
   except (safetensors.SafetensorError, AttributeError, TypeError) as error:
-    told = f'damaged, or not a detector ({error}); copy it anew'
+    told = f'damaged, or not a detector ({error}); copy it again'
     raise ValueError(f'{path}: {told}') from None
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
@@ -182,6 +183,21 @@ def read_card(path: Path) -> Card:
 def path_in(workdir: Path, category: str) -> Path:
   """Returns where a run leaves the detector of a category."""
   return workdir / 'detectors' / f'{category}{SUFFIX}'
+
+
+def command(path: Path) -> str:
+  """Returns the command that predicts with a detector's file."""
+  given = f'--detector={shlex.quote(str(path))} --input=NEW_IMAGES'
+  return f'simplenet predict {given} --output=found'
+
+
+def commands(workdir: Path) -> list[str]:
+  """Returns the command that predicts with a run's detectors, if it has any."""
+  made = sorted(one.stem for one in workdir.glob(f'detectors/[!.]*{SUFFIX}'))
+  if len(made) == 1:
+    return [command(path_in(workdir, made[0]).with_suffix(''))]
+  several = f'{command(workdir / "detectors/NAME")} (NAME: {", ".join(made)})'
+  return [several] if made else []
 
 
 def digest(card: str, weights: Mapping[str, np.ndarray]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from simplenet_jax import files
-from simplenet_jax.console import Board, caught, console, counted
+from simplenet_jax.console import Board, caught, console, counted, doing
 from simplenet_jax.data import images, loading
 from simplenet_jax.data.files import LINES, MAPS, PICTURES, TABLE
 from simplenet_jax.data.frame import text
@@ -57,21 +57,17 @@ def predict(
   told = '\n  '.join(thresholds.describe(card.thresholds))
   found, now = card.thresholds.precision, detector.precision
   if found not in (None, now):
-    told += f' (found in {found}, so in {now} about so)'
-  parts = [counted(card.heads, 'head')] if card.heads else []
-  parts += [f'the nearest of {card.nearest:,} patches'] if card.nearest else []
+    told += f' (found in {found}; in {now} they hold roughly)'
   console.print(
-    f'Detector {card.name}: {card.network.architecture}, '
-    f'{" and ".join(parts)}, input {text(card.network.size)}, {now} on '
-    f'{detector.device}\n  {told}\n  {given}, results in {folder}/'
+    f'Detector {card.name}: {card.network.architecture}, sees '
+    f'{text(card.network.size)} pixels, {now} on {detector.device}\n  {told}'
   )
   if maps and card.crop:
     console.print(
       "  maps hold their image's lowest score where the crop leaves it out"
     )
-  start = time.perf_counter()
-  detector.warm_up(len(paths))
-  console.print(f'  compiled in {time.perf_counter() - start:.1f} s')
+  with doing('prepares the device: its programs are loaded or compiled'):
+    detector.warm_up(len(paths))
   place, colours = places(paths), limits(card)
   rows: list[Row] = []
   errors: list[str] = []
@@ -96,14 +92,14 @@ def predict(
     paths, channels=channels, thumbnail=side, on_error=on_error
   )
   start = time.perf_counter()
-  with caught('what is done is written') as stop, Board() as board:
+  with caught('writes what is done') as stop, Board() as board:
     until = itertools.takewhile(lambda _: not stop.is_set(), predictions)
     written = loading.in_order(write, until, _AHEAD)
     try:
       for row in filter(None, written):
         rows.append(row)
         rate = len(rows) / (time.perf_counter() - start)
-        note = f'{len(rows)} of {len(paths)}, {rate:.1f} images/s'
+        note = f'{len(rows)} of {len(paths)}, {rate:.1f} a second'
         board.show('predicts', len(rows) + len(errors), len(paths), note)
       board.end('predicts')
     finally:  # Whatever ends it, the table has the rows that came.
@@ -118,10 +114,10 @@ def predict(
   seconds, done = time.perf_counter() - start, counted(len(rows), 'image')
   flagged = sum(row['verdict'] == _VERDICTS[True] for row in rows)
   judged = f', {flagged} anomalous' if card.thresholds.image is not None else ''
-  console.print(
-    f'{done} in {seconds:.1f} s ({len(rows) / seconds:.1f} a second){judged}: '
-    f'{table}'
-  )
+  speed = f', {len(rows) / seconds:.1f} a second' if len(rows) > 1 else ''
+  console.print(f'{done} in {seconds:.1f} s{speed}{judged}\nScores: {table}')
+  if pictures:
+    console.print(f'Look at them: {folder / PICTURES}/')
   if stop.is_set() and len(rows) + len(errors) < len(paths):
     raise stop.stopped(
       f'stopped after {len(rows)} of {given}; {table} holds them'

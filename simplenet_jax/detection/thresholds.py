@@ -35,7 +35,7 @@ from simplenet_jax.detection import regions
 from simplenet_jax.detection.regions import Region
 
 _CONFIDENCE = 0.95
-_FEW = 10  # A threshold from fewer images is worth little.
+_FEW = 10  # A threshold from fewer images is not reliable.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +195,7 @@ def calibrate(
     limiting_images=tuple((name, float(score)) for name, score, _ in above),
   )
   if count < _FEW:
-    told = 'a threshold from %s is worth little; calibrate with more'
+    told = 'a threshold from %s is not reliable; calibrate with more'
     logging.warning(told, counted(count, 'good image'))
   return made
 
@@ -211,35 +211,33 @@ def describe(found: Thresholds) -> list[str]:
   if found.image is None:
     return ['no threshold: scores only', *manual]
   rate, bound = found.guaranteed_rate, found.bound
+  limits = f'threshold {found.image:.4g}'
+  if found.pixel is not None and 'pixel' not in found.manual:
+    limits += f' for images, {found.pixel:.4g} for pixels'
   images, more = counted(found.images, 'good image'), ''
+  shown = ', '.join(name for name, _ in found.limiting_images[:3])
+  if (rest := len(found.limiting_images) - 3) > 0:
+    shown += f' and {rest} more'
+  set_by = f'it would be lower without {shown}'
   if found.folds:
     expected = max(1 / (found.images + 1), found.target_rate or 0)
     return [
-      f'threshold {found.image:.4g} from {images}, each scored by a head that '
-      'had not seen it',
-      _set_by(found),
-      f'about {expected:.1%} of good images are expected to be flagged; for a '
-      'guarantee, keep some back in validation/good',
+      f'{limits}, from {images}, each scored by a head that has not seen it',
+      set_by,
+      f'expect about {expected:.1%} of good images to be flagged; a promise '
+      'takes images that are not trained on, in validation/good',
       *manual,
     ]
   if rate is None or bound is None:
-    return [f'threshold {found.image:.4g}', *manual]
+    return [limits, *manual]
   target = found.target_rate or rate
   if rate > target + 1e-9:
     needed = math.ceil(round(1 / target, 9)) - 1
     more = f' ({target:.1%} takes {needed} images)'
   return [
-    f'threshold {found.image:.4g} from {images}',
-    _set_by(found),
-    f'on average over draws of {images} not trained on, at most {rate:.1%} of '
-    f'good images are flagged{more}',
-    f'with 95 % confidence at most {bound:.1%} of good images are flagged',
+    f'{limits}, from {images} that were not trained on',
+    set_by,
+    f'on average at most {rate:.1%} of good images are flagged{more}',
+    f'with 95% confidence at most {bound:.1%} are flagged',
     *manual,
   ]
-
-
-def _set_by(found: Thresholds) -> str:
-  shown = ', '.join(name for name, _ in found.limiting_images[:3])
-  if (rest := len(found.limiting_images) - 3) > 0:
-    shown += f' and {rest} more'
-  return f'set by {shown}'

@@ -43,7 +43,7 @@ def run(
   """
   outcomes, failures = _train_all(config, workdir, processes)
   if not all(one.results for one in outcomes):
-    console.print('  the sweep is told when other processes have ended')
+    console.print('  the process that ends last writes the table of the sweep')
     return {}
   told = [f'{label}: {error}' for label, error in failures.items()]
   if not outcomes:
@@ -68,7 +68,7 @@ def run(
   else:
     paths += figures.write(collected, workdir / config.name)
   console.print(Markdown(f'# {config.title}\n\n{table}'))
-  console.print('\n'.join(['Written:', *(f'  {path}' for path in paths)]))
+  console.print('\n'.join(['Look at them:', *(f'  {path}' for path in paths)]))
   if failures:
     raise ValueError(
       f'{len(failures)} of {len(failures) + len(outcomes)} variants failed and '

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 
 from simplenet_jax import environment
-from simplenet_jax.console import counted
+from simplenet_jax.console import counted, unsaved
 from simplenet_jax.training import bank
 from simplenet_jax.training.layout import DeviceTask, RunInputs
 from simplenet_jax.training.progress import HeadProgress
@@ -43,6 +43,8 @@ def started(
     working = [pool.submit(work_off, tasks) for tasks in schedule]
     try:
       yield (head for _ in working for head in iter(ended.get, None))
+    except KeyboardInterrupt:  # A signal's; that heads are saved counts.
+      run.stop.set()
     except BaseException:
       run.stop.set()
       raise
@@ -56,7 +58,11 @@ def _train(
   """Trains the heads of one device and input size."""
   try:
     with bank.computing(task.device):
-      DeviceLoop(run, task, ended.put).run()
+      loop = DeviceLoop(run, task, ended.put)
+      try:
+        loop.run()
+      finally:
+        unsaved.discard(loop)
   except MemoryError:
     raise ValueError(
       'this machine is out of memory; lower --config.bank.host_gb or '

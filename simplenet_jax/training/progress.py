@@ -11,8 +11,9 @@ from typing import Any, cast
 import jax
 import numpy as np
 
+from simplenet_jax.config import Config, flatten
 from simplenet_jax.console import Board
-from simplenet_jax.training.job import Job
+from simplenet_jax.training.job import Job, rates
 from simplenet_jax.training.step import METRICS, HeadState, Tree
 
 _LEARNED_LOSS = 0.95  # Of guessing's; what lies below has learned something.
@@ -130,16 +131,27 @@ class Watch:
   """Shows all devices' heads as they train, and writes TensorBoard's files."""
 
   def __init__(
-    self, board: Board, steps: Mapping[Job, int], tensorboard: Path | None
+    self,
+    board: Board,
+    steps: Mapping[Job, int],
+    tensorboard: Path | None,
+    config: Config = None,
+    image_auroc: Callable[[str, np.ndarray], float] = lambda *_: math.nan,
   ):
-    """Follows heads that go on from these steps, in TensorBoard if wanted."""
+    """Follows heads that go on from these steps, in TensorBoard if wanted.
+
+    There the `config` is told, too, and the `image_auroc` of a category by its
+    name and patch scores `[images, H, W]`.
+    """
     self._board, self._tensorboard = board, tensorboard
+    self._config, self._image_auroc = config, image_auroc
     self._lock = threading.Lock()
     self._steps, self._total = dict(steps), sum(job.steps for job in steps)
+    self._jobs = {job.category: job for job in steps}
     self._seeds = collections.Counter(job.category for job in steps)
     # Heads by category and seed.
     self._seen = collections.defaultdict[str, dict[int, HeadProgress]](dict)
-    self._writers: dict[Job, Any] = {}  # TensorBoard's.
+    self._writers: dict[str, Any] = {}  # TensorBoard's, by their folders.
     self._written = collections.Counter[Job]()  # Epochs.
 
   def close(self) -> None:
@@ -150,9 +162,11 @@ class Watch:
   def on_batch(self, name: str, done: int, total: int) -> None:
     """Shows how many images of a category are through the backbone."""
     label = f'{name}, features'
-    self._board.show(label, done, total, f'{done}/{total} images')
+    self._board.show(label, done, total, f'{done} of {total} images')
     if done == total:
       self._board.end(label, f'{total} images')
+      if name in self._jobs:
+        self._board.show(name, 0, 1, 'prepares the training')
 
   def on_steps(self, progress: HeadProgress) -> None:
     """Shows a category's progress and writes its new epochs."""
@@ -168,7 +182,7 @@ class Watch:
         note = f'{done:,} of {total:,} steps'
         self._board.show('all heads', done, total, note)
       if self._tensorboard:
-        self._write(self._tensorboard, progress)
+        self._write_epochs(progress)
 
   def end(self, name: str) -> None:
     """Replaces the lines of a category by what came of it, if anything."""
@@ -177,43 +191,68 @@ class Watch:
     self._board.end(f'{name}, features')
     self._board.end(name, _note(heads, len(heads)) if heads else '')
 
-  def _write(self, folder: Path, progress: HeadProgress) -> None:
+  def on_result(self, name: str, found: Mapping[str, Any]) -> None:
+    """Writes a category's AUROCs after its last epoch, means over its heads."""
+    if self._tensorboard and name in self._jobs:
+      last, keys = found['last'], ('image_auroc', 'pixel_auroc')
+      with self._lock:
+        values = {key: last[key]['mean'] for key in keys}
+        self._write(f'{name}/all', self._jobs[name].epochs, values)
+
+  def _write_epochs(self, progress: HeadProgress) -> None:
+    job, train, means = progress.job, self._config.train, progress.epochs()
+    per_epoch, first = job.steps_per_epoch, self._written[job]
+    for epoch in range(first, progress.step // per_epoch):
+      values = {name: value[epoch] for name, value in means.items()}
+      (factor,) = rates(self._config, job, (epoch + 1) * per_epoch - 1, 1)
+      for part in ('adaptor', 'discriminator'):
+        values[f'learning_rate/{part}'] = train[part].learning_rate * factor
+      if epoch + 1 in progress.scores:
+        scores = progress.scores[epoch + 1]
+        values['image_auroc'] = self._image_auroc(job.category, scores)
+      self._write(f'{job.category}/seed-{job.seed}', epoch + 1, values)
+      self._written[job] += 1
+
+  def _write(self, folder: str, epoch: int, values: Mapping[str, Any]) -> None:
     # Where PyTorch is installed this imports it, which takes seconds.
     from tensorboardX import event_file_writer, summary
     from tensorboardX.proto import event_pb2
 
-    job, epochs, proto = progress.job, progress.epochs(), cast(Any, event_pb2)
-    if job not in self._writers:
-      path = folder / job.category / f'seed-{job.seed}' / 'events'
+    proto = cast(Any, event_pb2)
+    if not (writer := self._writers.get(folder)):
+      path = cast(Path, self._tensorboard) / folder / 'events'
       path.parent.mkdir(parents=True, exist_ok=True)
       # Not SummaryWriter: a full disk ends its thread, for which it then waits.
-      self._writers[job] = event_file_writer.EventsWriter(str(path))
+      writer = event_file_writer.EventsWriter(str(path))
+      self._writers[folder] = writer
       # A run that goes on writes all of it anew: what was written before it was
       # interrupted can have gaps.
       start = proto.SessionLog(status=proto.SessionLog.START)
-      self._writers[job].write_event(proto.Event(step=1, session_log=start))
-    for name, values in epochs.items():
-      for epoch in range(self._written[job], len(values)):
-        value, now = summary.scalar(name, float(values[epoch])), time.time()
-        event = proto.Event(wall_time=now, step=epoch + 1, summary=value)
-        self._writers[job].write_event(event)
-    self._written[job] = len(epochs['loss'])
-    self._writers[job].flush()
-    if progress.finished:
-      self._writers.pop(job).close()
+      writer.write_event(proto.Event(step=1, session_log=start))
+      rows = [f'{name} | {x}' for name, x in flatten(self._config).items()]
+      told = summary.text(
+        'settings', '\n'.join(['setting | value', '-|-', *rows])
+      )
+      writer.write_event(proto.Event(wall_time=time.time(), summary=told))
+    for name, value in values.items():
+      if value is not None and value == value:  # It is defined.
+        told, now = summary.scalar(name, float(value)), time.time()
+        event = proto.Event(wall_time=now, step=epoch, summary=told)
+        writer.write_event(event)
+    writer.flush()
 
 
 def _note(heads: Sequence[HeadProgress], seeds: int) -> str:
   """Describes the heads' latest epochs (or steps, where no epoch is whole)."""
   job, step = heads[0].job, min(head.step for head in heads)
   lately = [
-    head.metrics[:, max(0, head.step - job.steps_per_epoch) : head.step]
+    head.metrics[1:, max(0, head.step - job.steps_per_epoch) : head.step]
     for head in heads
   ]
-  loss, normal, counterfeit = np.mean([part.mean(1) for part in lately], axis=0)
+  told_apart = np.mean([part.mean(1) for part in lately])
   ended = sum(head.finished for head in heads)
-  through = f', {ended} of {seeds} seeds through' if seeds > 1 else ''
+  done = f', {ended} of {seeds} heads done' if seeds > 1 else ''
   return (
-    f'epoch {step / job.steps_per_epoch:.0f}/{job.epochs}{through}, loss '
-    f'{loss:.3f}, beyond margin {normal:.0%} / {counterfeit:.0%}'
+    f'tells {told_apart:.1%} of good and noisy patches apart, epoch '
+    f'{step / job.steps_per_epoch:.0f} of {job.epochs}{done}'
   )

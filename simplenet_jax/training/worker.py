@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from simplenet_jax.console import first_line
+from simplenet_jax.console import first_line, unsaved
 from simplenet_jax.training import bank, lanes, neighbours, step
 from simplenet_jax.training.job import Job, batches, rates, scoring_period
 from simplenet_jax.training.layout import DeviceTask, RunInputs
@@ -148,6 +148,11 @@ class DeviceLoop:
       features = self._store.open(name)
       inputs = self._categories[name]
       if neighbours.are_wanted(run.config, inputs):
+        # A signal cannot interrupt this: what is trained is saved before.
+        while self._pending:
+          self._collect(self._pending.popleft())
+        if not any(self._lanes):
+          unsaved.discard(self)
         neighbours.obtain(run, inputs, self._store)
       if saved := run.checkpoints.load(job, run.rank(name)):
         progress, state = saved[0], unflat(saved[1], self._shapes)
@@ -180,6 +185,7 @@ class DeviceLoop:
     self._states, metrics = lanes.advance(
       self._recipe, self._states, self._store.levels, inputs, jnp.int32(count)
     )
+    unsaved.add(self)
     # One at a time: the device has enough to do while a single head is written.
     due, now = min(heads, key=lambda head: head.saved), time.monotonic()
     save = now - due.saved >= self._run.config.engine.checkpoint_seconds

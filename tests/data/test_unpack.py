@@ -211,7 +211,7 @@ def test_what_is_there_is_left_as_it_is(tmp_path, target):
   ):
     make()
     before = listing(target.parent)
-    with pytest.raises(ValueError, match='is there already') as caught:
+    with pytest.raises(ValueError, match='exists already') as caught:
       extract(archive, target)
     assert str(target) in str(caught.value)
     assert listing(target.parent) == before

@@ -114,7 +114,7 @@ def test_the_guides_programs_need_no_more_than_the_command_leaves(
   assert {path.name for path in folder.iterdir()} == names
   lines = done.told.splitlines()
   assert lines[0] == f'Exports part as {kind} to {folder}/'
-  differs = f"  model.{kind}: scores differ from the detector's by "
+  differs = f"  model.{kind}: its scores differ from the detector's by "
   assert float(lines[1].removeprefix(differs).split()[0]) <= 1e-5
   assert lines[2].startswith('  detector.json: threshold ')
   told = json.loads((folder / 'detector.json').read_text())
@@ -189,10 +189,10 @@ def test_one_folder_holds_one_detector(detector, tmp_path, monkeypatch):
   assert len(list(tmp_path.iterdir())) == 5
   other = dataclasses.replace(detector.card, name='other')
   other = Detector(other, detector.weights)
-  with pytest.raises(ValueError, match=r'model\.x is there already.*overwrite'):
+  with pytest.raises(ValueError, match=r'model\.x exists already.*overwrite'):
     export.export(detector, 'x', tmp_path)
   (tmp_path / 'model.x').unlink()
-  with pytest.raises(ValueError, match=r'detector\.json is there already'):
+  with pytest.raises(ValueError, match=r'detector\.json exists already'):
     export.export(other, 'x', tmp_path)
   export.export(other, 'x', tmp_path, overwrite=True)
   # The model of the detector that was there would be taken for the new one's.

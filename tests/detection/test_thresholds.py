@@ -148,11 +148,11 @@ def test_what_is_promised_is_told(count, rate, limit, drivers, average, bound):
   told = thresholds.describe(calibrate(np.arange(count), rate))
   more = ' (1.0% takes 99 images)' if count == 20 else ''
   assert told == [
-    f'threshold {limit} from {count} good images',
-    f'set by {drivers}',
-    f'on average over draws of {count} good images not trained on, at most '
-    f'{average} of good images are flagged{more}',
-    f'with 95 % confidence at most {bound} of good images are flagged',
+    f'threshold {limit} for images, {limit} for pixels, from {count} good '
+    'images that were not trained on',
+    f'it would be lower without {drivers}',
+    f'on average at most {average} of good images are flagged{more}',
+    f'with 95% confidence at most {bound} are flagged',
   ]
 
 
@@ -172,7 +172,7 @@ def test_the_bound_is_kept_in_95_of_100_draws(count, rate):
 )
 def test_few_images_are_told(count, told, caplog):
   calibrate([float(i) for i in range(count)], 0.01)
-  assert (f'{told} worth little' in caplog.text) == bool(told)
+  assert (f'{told} not reliable' in caplog.text) == bool(told)
 
 
 @pytest.mark.parametrize('rate', [0, 1, -0.1, 1.5, float('nan')])

@@ -210,7 +210,7 @@ def test_auto_is_a_backbone_that_suits(
   config.backbone.weights = source or ''
   named = weights.name_backbone(config, earlier)
   assert (config.backbone.name, named.backbone.name) == ('auto', expected)
-  said = 'Takes the backbone efficientnet_lite0: there is no accelerator'
+  said = 'Uses the backbone efficientnet_lite0, as there is no accelerator'
   is_said = said in ' '.join(capsys.readouterr().out.split())
   assert is_said == (backend == 'cpu' and not source)
   assert weights.name_backbone(named) is named

@@ -67,7 +67,7 @@ def test_the_command_makes_it_anew_and_replaces_nothing_else(run, tmp_path):
   output = tmp_path / 'page.html'
   output.write_text('mine')
   done = commands.run('report', run[1], f'--output={output}')
-  assert 'page.html is there already; give another --output' in done.error
+  assert 'page.html exists already; give another --output' in done.error
   assert output.read_text() == 'mine'
 
 

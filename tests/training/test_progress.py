@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tensorboardX.proto import event_pb2
 
 from simplenet_jax import console
+from simplenet_jax.config import from_protocol
 from simplenet_jax.evaluation import testset
 from simplenet_jax.training import progress as heads
 from simplenet_jax.training.progress import METRICS, HeadProgress, Watch
@@ -152,7 +153,7 @@ def test_a_category_leaves_one_line_with_its_last_losses(told):
   watch.end('part')
   (line,) = told()
   assert line.startswith(
-    '  part: epoch 4/4, loss 0.250, beyond margin 50% / 100% in '
+    '  part: tells 75.0% of good and noisy patches apart, epoch 4 of 4 in '
   )
   watch.end('part')  # There is nothing more to say.
   assert not told()
@@ -161,7 +162,7 @@ def test_a_category_leaves_one_line_with_its_last_losses(told):
     watch.on_steps(constant(job, 12, loss, 0, 1))
   watch.end('part')
   (line,) = told()
-  assert line.startswith('  part: epoch 4/4, 2 of 2 seeds through, loss 1.500')
+  assert 'apart, epoch 4 of 4, 2 of 2 heads done in ' in line
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,11 @@ def read_events(folder):
 def test_a_heads_epochs_are_written_for_tensorboard(tmp_path, resumed):
   progress = HeadProgress(JOBS[0])
   progress.add_metrics(make_metrics(resumed))
-  watch = Watch(console.Board(), dict.fromkeys(JOBS, 0), tmp_path)
+  config = from_protocol('fast')
+  measured = lambda name, scores: float(scores.mean())  # noqa: E731
+  steps = dict.fromkeys(JOBS, 0)
+  watch = Watch(console.Board(), steps, tmp_path, config, measured)
+  progress.add_scores(4, np.full((2, 4, 4), 0.75))
   with contextlib.closing(watch):
     for steps in (1, 2, 12 - 3 - resumed):
       progress.add_metrics(make_metrics(steps))
@@ -202,6 +207,12 @@ def test_a_heads_epochs_are_written_for_tensorboard(tmp_path, resumed):
   for event in events:
     for value in event.summary.value:
       found[value.tag].append((event.step, value.simple_value))
+  assert len(found.pop('settings/text_summary')) == 1
+  assert found.pop('image_auroc') == [(4, 0.75)]
+  for part in ('adaptor', 'discriminator'):
+    rates = [rate for _, rate in found.pop(f'learning_rate/{part}')]
+    assert rates == sorted(rates, reverse=True)  # As a cosine falls.
+    assert 0 < rates[-1] < rates[0] < config.train[part].learning_rate
   assert dict(found) == {
     name: list(enumerate(values.tolist(), 1))
     for name, values in progress.epochs().items()

@@ -106,10 +106,10 @@ def _suits_the_device() -> str:
   if jax.default_backend() != 'cpu':
     return 'wide_resnet50_2'
   console.print(
-    f'Takes the backbone {files.IN_THE_BOX}: there is no accelerator. Larger '
-    'ones are often more accurate and take longer, resnet18 6 times as many '
-    'operations for an image, wide_resnet50_2 38 times: '
-    '--config.backbone.name=...'
+    f'Uses the backbone {files.IN_THE_BOX}, as there is no accelerator. Larger '
+    'ones are often more accurate and slower: resnet18 takes 6 times as many '
+    'operations for an image, wide_resnet50_2 38 times '
+    '(--config.backbone.name=...)'
   )
   return files.IN_THE_BOX
 
