@@ -81,7 +81,7 @@ class Board(rich_progress.Progress):
       if task is None:
         self.add_task(name, True, total, done, note=note, told=now)
         return
-      self.update(task.id, completed=done, note=note)
+      self.update(task.id, completed=done, total=total, note=note)
       if console.is_terminal or now - task.fields['told'] < _EVERY:
         return
       self.update(task.id, told=now)

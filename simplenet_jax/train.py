@@ -23,10 +23,10 @@ from simplenet_jax.console import (
 from simplenet_jax.data import dataset, frame, loading
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.environment import SINGLE, Processes
-from simplenet_jax.evaluation import metrics
 from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.models.weights import Weights, name_backbone
 from simplenet_jax.run_results import RunResults
+from simplenet_jax.tensorboard import Scalars
 from simplenet_jax.training import (
   bank,
   budget,
@@ -111,20 +111,19 @@ def train_and_evaluate(
     if ended or under_way:
       told = counted(ended, 'head')
       console.print(f'  resumes   {told} finished, {under_way} under way')
-    scalars = workdir / 'tensorboard' if config.engine.tensorboard else None
-    labels = {one.name: one.labels for one in categories}
-
-    def image_auroc(name: str, scores: np.ndarray) -> float:
-      return metrics.auroc(labels[name], scores.max(axis=(1, 2)))
-
+    scalars = Scalars(workdir / 'tensorboard', config, categories)
+    results.on_result = scalars.on_result
     with (
       caught('saves what is trained', raises=True) as stop,
       Board() as board,
-      contextlib.closing(
-        Watch(board, left, scalars, config, image_auroc)
-      ) as watch,
+      contextlib.closing(scalars),
     ):
-      results.on_result = watch.on_result
+      watch = Watch(board, left)
+
+      def on_steps(progress: HeadProgress) -> None:
+        watch.on_steps(progress)
+        scalars.on_steps(progress)
+
       run = layout.RunInputs(
         config,
         weights,
@@ -133,7 +132,7 @@ def train_and_evaluate(
         rank=results.rank,
         checkpoints=results.checkpoints,
         on_batch=watch.on_batch,
-        on_steps=watch.on_steps,
+        on_steps=on_steps,
         stop=stop,
         neighbours=processes.on_host,
         images=work.images,

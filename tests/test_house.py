@@ -20,7 +20,7 @@ STOREYS = (
   ('models',),
   ('training', 'evaluation', 'detection', 'detector'),
   ('report',),
-  ('workdir',),
+  ('workdir', 'tensorboard'),
   ('run_results', 'category_results'),
   ('train',),
   ('sweeps',),

@@ -3,17 +3,14 @@
 import collections
 import math
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
 
-from simplenet_jax.config import Config, flatten
 from simplenet_jax.console import Board
-from simplenet_jax.training.job import Job, rates
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.step import METRICS, HeadState, Tree
 
 _LEARNED_LOSS = 0.95  # Of guessing's; what lies below has learned something.
@@ -128,36 +125,18 @@ def unflat(leaves: dict[str, np.ndarray], like: Tree) -> Tree:
 
 
 class Watch:
-  """Shows all devices' heads as they train, and writes TensorBoard's files."""
+  """Shows all devices' heads as they train."""
 
-  def __init__(
-    self,
-    board: Board,
-    steps: Mapping[Job, int],
-    tensorboard: Path | None,
-    config: Config = None,
-    image_auroc: Callable[[str, np.ndarray], float] = lambda *_: math.nan,
-  ):
-    """Follows heads that go on from these steps, in TensorBoard if wanted.
-
-    There the `config` is told, too, and the `image_auroc` of a category by its
-    name and patch scores `[images, H, W]`.
-    """
-    self._board, self._tensorboard = board, tensorboard
-    self._config, self._image_auroc = config, image_auroc
+  def __init__(self, board: Board, steps: Mapping[Job, int]):
+    """Follows heads that go on from these steps."""
+    self._board = board
     self._lock = threading.Lock()
     self._steps, self._total = dict(steps), sum(job.steps for job in steps)
-    self._jobs = {job.category: job for job in steps}
     self._seeds = collections.Counter(job.category for job in steps)
     # Heads by category and seed.
     self._seen = collections.defaultdict[str, dict[int, HeadProgress]](dict)
-    self._writers: dict[str, Any] = {}  # TensorBoard's, by their folders.
-    self._written = collections.Counter[Job]()  # Epochs.
-
-  def close(self) -> None:
-    """Closes TensorBoard's files."""
-    for writer in self._writers.values():
-      writer.close()
+    for name in [*self._seeds][:1]:  # Where the first device begins.
+      board.show(name, 0, 1, 'compiles, then reads images')
 
   def on_batch(self, name: str, done: int, total: int) -> None:
     """Shows how many images of a category are through the backbone."""
@@ -165,11 +144,11 @@ class Watch:
     self._board.show(label, done, total, f'{done} of {total} images')
     if done == total:
       self._board.end(label, f'{total} images')
-      if name in self._jobs:
+      if name in self._seeds:
         self._board.show(name, 0, 1, 'prepares the training')
 
   def on_steps(self, progress: HeadProgress) -> None:
-    """Shows a category's progress and writes its new epochs."""
+    """Shows a category's progress."""
     job, name = progress.job, progress.job.category
     with self._lock:
       self._seen[name][job.seed] = progress
@@ -181,8 +160,6 @@ class Watch:
         done, total = sum(self._steps.values()), self._total
         note = f'{done:,} of {total:,} steps'
         self._board.show('all heads', done, total, note)
-      if self._tensorboard:
-        self._write_epochs(progress)
 
   def end(self, name: str) -> None:
     """Replaces the lines of a category by what came of it, if anything."""
@@ -190,56 +167,6 @@ class Watch:
     heads = [head for head in seen if head.finished]
     self._board.end(f'{name}, features')
     self._board.end(name, _note(heads, len(heads)) if heads else '')
-
-  def on_result(self, name: str, found: Mapping[str, Any]) -> None:
-    """Writes a category's AUROCs after its last epoch, means over its heads."""
-    if self._tensorboard and name in self._jobs:
-      last, keys = found['last'], ('image_auroc', 'pixel_auroc')
-      with self._lock:
-        values = {key: last[key]['mean'] for key in keys}
-        self._write(f'{name}/all', self._jobs[name].epochs, values)
-
-  def _write_epochs(self, progress: HeadProgress) -> None:
-    job, train, means = progress.job, self._config.train, progress.epochs()
-    per_epoch, first = job.steps_per_epoch, self._written[job]
-    for epoch in range(first, progress.step // per_epoch):
-      values = {name: value[epoch] for name, value in means.items()}
-      (factor,) = rates(self._config, job, (epoch + 1) * per_epoch - 1, 1)
-      for part in ('adaptor', 'discriminator'):
-        values[f'learning_rate/{part}'] = train[part].learning_rate * factor
-      if epoch + 1 in progress.scores:
-        scores = progress.scores[epoch + 1]
-        values['image_auroc'] = self._image_auroc(job.category, scores)
-      self._write(f'{job.category}/seed-{job.seed}', epoch + 1, values)
-      self._written[job] += 1
-
-  def _write(self, folder: str, epoch: int, values: Mapping[str, Any]) -> None:
-    # Where PyTorch is installed this imports it, which takes seconds.
-    from tensorboardX import event_file_writer, summary
-    from tensorboardX.proto import event_pb2
-
-    proto = cast(Any, event_pb2)
-    if not (writer := self._writers.get(folder)):
-      path = cast(Path, self._tensorboard) / folder / 'events'
-      path.parent.mkdir(parents=True, exist_ok=True)
-      # Not SummaryWriter: a full disk ends its thread, for which it then waits.
-      writer = event_file_writer.EventsWriter(str(path))
-      self._writers[folder] = writer
-      # A run that goes on writes all of it anew: what was written before it was
-      # interrupted can have gaps.
-      start = proto.SessionLog(status=proto.SessionLog.START)
-      writer.write_event(proto.Event(step=1, session_log=start))
-      rows = [f'{name} | {x}' for name, x in flatten(self._config).items()]
-      told = summary.text(
-        'settings', '\n'.join(['setting | value', '-|-', *rows])
-      )
-      writer.write_event(proto.Event(wall_time=time.time(), summary=told))
-    for name, value in values.items():
-      if value is not None and value == value:  # It is defined.
-        told, now = summary.scalar(name, float(value)), time.time()
-        event = proto.Event(wall_time=now, step=epoch, summary=told)
-        writer.write_event(event)
-    writer.flush()
 
 
 def _note(heads: Sequence[HeadProgress], seeds: int) -> str:

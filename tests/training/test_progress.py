@@ -1,17 +1,12 @@
 """What is known of heads in training, and how people follow them."""
 
-import collections
-import contextlib
-import struct
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tensorboardX.proto import event_pb2
 
 from simplenet_jax import console
-from simplenet_jax.config import from_protocol
 from simplenet_jax.evaluation import testset
 from simplenet_jax.training import progress as heads
 from simplenet_jax.training.progress import METRICS, HeadProgress, Watch
@@ -140,7 +135,7 @@ def told(capsys):
 
 
 def test_a_category_leaves_one_line_with_its_last_losses(told):
-  watch = Watch(console.Board(), dict.fromkeys(JOBS[:1], 0), None)
+  watch = Watch(console.Board(), dict.fromkeys(JOBS[:1], 0))
   watch.on_batch('part', 4, 10)
   assert not told()
   watch.on_batch('part', 10, 10)
@@ -157,7 +152,7 @@ def test_a_category_leaves_one_line_with_its_last_losses(told):
   )
   watch.end('part')  # There is nothing more to say.
   assert not told()
-  watch = Watch(console.Board(), dict.fromkeys(JOBS, 0), None)
+  watch = Watch(console.Board(), dict.fromkeys(JOBS, 0))
   for job, loss in zip(JOBS, (1, 2), strict=True):
     watch.on_steps(constant(job, 12, loss, 0, 1))
   watch.end('part')
@@ -171,53 +166,7 @@ def test_a_category_leaves_one_line_with_its_last_losses(told):
 def test_several_heads_have_a_line_for_all_of_them(monkeypatch, jobs, lines):
   shown, board = [], console.Board()
   monkeypatch.setattr(board, 'show', lambda name, *_: shown.append(name))
-  watch = Watch(board, dict.fromkeys(jobs, 0), None)
+  watch = Watch(board, dict.fromkeys(jobs, 0))
+  assert shown == ['part']  # What it begins with.
   watch.on_steps(constant(JOBS[0], 9, 5, 0, 0))
-  assert shown == lines
-
-
-def read_events(folder):
-  """Reads the records of TensorBoard's files: length, checksum, data, sum."""
-  events = []
-  for path in sorted(folder.iterdir()):
-    data = path.read_bytes()
-    while data:
-      (length,) = struct.unpack('<Q', data[:8])
-      events.append(event_pb2.Event.FromString(data[12 : 12 + length]))
-      data = data[16 + length :]
-  return events
-
-
-@pytest.mark.parametrize('resumed', [0, 7])
-def test_a_heads_epochs_are_written_for_tensorboard(tmp_path, resumed):
-  progress = HeadProgress(JOBS[0])
-  progress.add_metrics(make_metrics(resumed))
-  config = from_protocol('fast')
-  measured = lambda name, scores: float(scores.mean())  # noqa: E731
-  steps = dict.fromkeys(JOBS, 0)
-  watch = Watch(console.Board(), steps, tmp_path, config, measured)
-  progress.add_scores(4, np.full((2, 4, 4), 0.75))
-  with contextlib.closing(watch):
-    for steps in (1, 2, 12 - 3 - resumed):
-      progress.add_metrics(make_metrics(steps))
-      watch.on_steps(progress)
-    # A head that is through is on disk at once, each epoch once.
-    events = read_events(tmp_path / 'part/seed-0')
-  found = collections.defaultdict(list)
-  for event in events:
-    for value in event.summary.value:
-      found[value.tag].append((event.step, value.simple_value))
-  assert len(found.pop('settings/text_summary')) == 1
-  assert found.pop('image_auroc') == [(4, 0.75)]
-  for part in ('adaptor', 'discriminator'):
-    rates = [rate for _, rate in found.pop(f'learning_rate/{part}')]
-    assert rates == sorted(rates, reverse=True)  # As a cosine falls.
-    assert 0 < rates[-1] < rates[0] < config.train[part].learning_rate
-  assert dict(found) == {
-    name: list(enumerate(values.tolist(), 1))
-    for name, values in progress.epochs().items()
-  }
-  # What an earlier run wrote can have gaps, and is to be hidden.
-  (start,) = (event for event in events if event.HasField('session_log'))
-  assert start.session_log.status == event_pb2.SessionLog.START
-  assert start.step == 1
+  assert shown[1:] == lines
