@@ -1,6 +1,5 @@
 """What is known of heads in training, and how people follow them."""
 
-
 import numpy as np
 import pytest
 from hypothesis import given
