@@ -73,26 +73,28 @@ def test_other_threads_leave_signals_alone(usual):
   assert seen == [usual, usual, False]
 
 
-LONG = """
-import hashlib
+DEAF = """
+import contextlib, time
 from simplenet_jax import console
 
 console._HEEDED = 0.1
 with console.heeded():
-  print('begun', flush=True)
-  hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)  # One step of minutes.
+  while True:
+    with contextlib.suppress(KeyboardInterrupt):
+      print('begun', flush=True)
+      time.sleep(60)
 """
 
 
-def test_a_step_that_takes_long_does_not_hold_up_a_signal():
+def test_who_does_not_heed_a_signal_is_ended():
   process = subprocess.Popen(
-    [sys.executable, '-c', LONG],
+    [sys.executable, '-c', DEAF],
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
   )
   assert process.stdout.readline() == 'begun\n'
   process.send_signal(signal.SIGTERM)
-  told, errors = process.communicate(timeout=60)
-  assert (process.returncode, told) == (143, '')
+  _, errors = process.communicate(timeout=60)
+  assert process.returncode == 143
   assert errors == 'stop: stopped; start the same command again\n'
