@@ -69,6 +69,8 @@ setuptools.setup(
       *ONNX,
       *TFDS,
       'hypothesis>=6.100',
+      'ipykernel>=7.0',  # The notebook in examples is run.
+      'nbclient>=0.10',
       'playwright>=1.50',  # With a browser that is there already.
       'pyright==1.1.414',
       'pytest>=8.2',

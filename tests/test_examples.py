@@ -4,11 +4,13 @@ import doctest
 import inspect
 import pathlib
 import runpy
+import shutil
 import sys
 
 import pytest
 
 from simplenet_jax import Detector
+from tests import commands
 from tests.detection import detectors
 from tests.small import SMALL, make_categories, make_category
 
@@ -43,6 +45,18 @@ def test_the_examples_of_docstrings_run(tmp_path, monkeypatch):
   for one in shown:  # Their values are those of other parts.
     exec(one.source, known)
   assert known['found'].source.name == 'part.png'
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path):
+  path = tmp_path / 'first_hour.ipynb'
+  shutil.copy(ROOT / 'examples' / path.name, path)
+  run = 'from nbclient.cli import main; main()'
+  done = commands.python('-c', run, '--inplace', str(path))
+  assert done.returncode == 0, done.stderr
+  text = path.read_text()
+  assert '<Prediction 000.png: NOT OK ' in text
+  assert 'set by hand' in text
 
 
 def test_training_from_python(tmp_path, backbone, monkeypatch):

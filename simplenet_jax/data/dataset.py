@@ -83,7 +83,8 @@ def find(data: Config) -> tuple[Path, folder.Found]:
     raise ValueError('--config.data.root is empty; give the folder of images')
   if data.source == 'demo':
     root /= f'seed{data.demo_seed}'
-    console.print(f'Data: {root} (generated where missing)')
+    if not root.exists():
+      console.print(f'Generates the images of the demo in {root}')
     demo.generate(root, seed=data.demo_seed, validation=_DEMO_VALIDATION)
   elif not root.is_dir():
     how = 'put good images there,'
