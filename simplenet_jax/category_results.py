@@ -1,7 +1,7 @@
 """What one category's scores are worth, and what it leaves to look at."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,13 @@ from simplenet_jax.console import Clock, console
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import run_files, testset
 from simplenet_jax.evaluation.results import CategoryResult, summarise
+from simplenet_jax.pictures import Scale
 from simplenet_jax.training import neighbours
 from simplenet_jax.training.progress import METRICS, HeadProgress
+
+# Figures, and what writes a category's files, given its detector's scale of
+# colours and limit of image scores.
+Found = tuple[CategoryResult, Callable[[Scale | None, float | None], None]]
 
 
 def selects_on_test(config: Config, labels: np.ndarray) -> bool:
@@ -27,7 +32,7 @@ def selects_on_test(config: Config, labels: np.ndarray) -> bool:
 
 
 def write_curves(
-  folder: Path, name: str, heads: Mapping[int, HeadProgress]
+  folder: Path, name: str, heads: Mapping[int, HeadProgress], clock: Clock
 ) -> None:
   """Writes the losses of a category's heads, if it has any."""
   if heads:
@@ -35,7 +40,8 @@ def write_curves(
       key: np.stack([head.epochs()[key] for head in heads.values()])
       for key in METRICS
     }
-    run_files.write_curves(folder, name, list(heads), history)
+    with clock('pictures'):
+      run_files.write_curves(folder, name, list(heads), history)
 
 
 def evaluate(
@@ -47,8 +53,8 @@ def evaluate(
   only_last: bool,
   total: int,
   clock: Clock,
-) -> CategoryResult:
-  """Evaluates a category and writes its files to `folder`.
+) -> Found:
+  """Evaluates a category; returns also what writes its files to `folder`.
 
   `scores` are patch scores `[images, H, W]` by seed and epoch, of which maybe
   `only_last` ones count; `total` is the number of the run's test images.
@@ -67,12 +73,17 @@ def evaluate(
     if asked.baseline:
       plain = dataclasses.replace(test, score='patch')
       found['baseline'] = summarise([plain.evaluate(arrays['distances'])])
-  with clock('pictures'):
-    at_end = {seed: one[max(one)] for seed, one in scores.items()}
-    run_files.write(folder, inputs, test, at_end, asked, total)
+  found['pixels'] = inputs.known_pixels()
   told, last = [], found['last']
   for title, key in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc')):
     mean = last[key]['mean']
     told.append(f'{title} {"undefined" if mean is None else f"{mean:.1%}"}')
   console.print(f'  {inputs.name}: {", ".join(told)}')
-  return found
+  at_end = {seed: one[max(one)] for seed, one in scores.items()}
+
+  def write(scale: Scale | None, limit: float | None) -> None:
+    shown = test, at_end, asked, total
+    with clock('pictures'):
+      run_files.write(folder, inputs, *shown, scale, limit)
+
+  return found, write

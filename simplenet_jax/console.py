@@ -33,6 +33,15 @@ def counted(count: int, one: str, several: str = '') -> str:
   return f'{count} {one if count == 1 else several or one + "s"}'
 
 
+def numbers(*values: float) -> list[str]:
+  """Returns values with three digits, or as many more as tell them apart."""
+  told, digits = [], 2
+  while len({*told}) < len({*values}) and digits < 10:
+    digits += 1
+    told = [f'{one:#.{digits}g}'.rstrip('.') for one in values]
+  return told
+
+
 def duration(seconds: float) -> str:
   """Returns a duration as people say it: '40 s', '12 min', '3.5 h'."""
   if seconds < 90:

@@ -199,6 +199,8 @@ class Detector(Scorer):
               input_map=grid,
               seconds=one.seconds + share,
               thumbnail=one.picture,
+              photograph=one.photograph,
+              scale=self.card.scale,
             )
 
     return Predictions(predictions())

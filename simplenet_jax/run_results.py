@@ -132,9 +132,10 @@ class RunResults:
       jobs = [job for job in self.jobs if job.category == name]
       jobs = [job for job in jobs if job.seed in seeds and job.steps]
       heads = {job.seed: self._saved(job) for job in jobs}
-      found = self._evaluate(inputs, heads)
+      found, write = self._evaluate(inputs, heads)
       if not self._has_detector(name, seeds):
         self._ship(inputs, heads)
+      write(*file.limits_in(self.work.path, name))
     except (*FAILURES, RuntimeError) as error:
       reason = self._reason(name, error)
       found = found if isinstance(found, dict) else reason
@@ -172,16 +173,15 @@ class RunResults:
       time.sleep(1)
     raise ValueError(f'the checkpoint of seed {job.seed} is missing')
 
-  def _evaluate(self, inputs: Inputs, heads: Heads) -> results.CategoryResult:
-    """Evaluates a category's heads and writes its files."""
+  def _evaluate(self, inputs: Inputs, heads: Heads) -> category_results.Found:
+    """Evaluates a category's heads; returns also what writes its files."""
     config, folder, name = self.config, self.work.path, inputs.name
     cautions = self._cautions(heads.values())
-    with self.clock('pictures'):
-      category_results.write_curves(folder, name, heads)
+    category_results.write_curves(folder, name, heads, self.clock)
     if not inputs.test:
       console.print(f'  {name}: no test images, nothing to evaluate')
       last = results.undefined(1 if config.train.folds else len(config.seeds))
-      return {'last': last, 'cautions': cautions}
+      return {'last': last, 'cautions': cautions}, lambda *_: None
     scores = {seed: head.scores for seed, head in heads.items()}
     only_last = not category_results.selects_on_test(config, inputs.labels)
     with self.clock('evaluate'):
@@ -195,11 +195,11 @@ class RunResults:
         leaves = {seed: head.head or {} for seed, head in heads.items()}
         scores = neighbours.patch_scores(config, arrays, leaves, scores)
     total = sum(len(one.test) for one in self._categories.values())
-    found = category_results.evaluate(
+    found, write = category_results.evaluate(
       config, folder, inputs, scores, arrays, only_last, total, self.clock
     )
     self.on_result(name, found)
-    return found | {'cautions': cautions, 'pixels': inputs.known_pixels()}
+    return found | {'cautions': cautions}, write
 
   def _cautions(self, heads: Iterable[HeadProgress]) -> list[str]:
     train = self.config.train

@@ -230,6 +230,29 @@ def test_a_thumbnail_is_kept_where_it_is_wanted(detector):
   assert np.asarray(small.thumbnail)[7, 7].tolist() == [9, 80, 200]
 
 
+def test_a_prediction_draws_the_photograph_that_it_is_of(cropping, tmp_path):
+  frame, path = np.array(next(detectors.arrays())), tmp_path / 'part.png'
+  image = Image.fromarray(frame)
+  image.save(path)
+  expected = np.asarray(image.resize((512, 394), Image.Resampling.BICUBIC))
+  found = [*cropping.predict([path, frame, image])]
+  found += cropping.predict(frame[..., ::-1], channels='bgr')
+  found += cropping.predict(frame, thumbnail=60)
+  for one in found:
+    one.save(tmp_path / 'found.png')
+    pixels = np.asarray(Image.open(tmp_path / 'found.png'))
+    assert (pixels[:, 10:522] == expected[0]).all((1, 2)).any()
+  # Files go, and a camera fills its frame again: no other one is drawn.
+  path.unlink()
+  frame[:] = 9
+  with pytest.raises(FileNotFoundError, match=r'part\.png: no such file'):
+    found[0].save(tmp_path / 'found.png')
+  for one in (found[1], found[3]):
+    with pytest.raises(ValueError, match='another image now than the one that'):
+      one.picture()
+  assert found[4].picture().width == 532  # A thumbnail is a copy.
+
+
 def workers():
   """Threads that read images."""
   return {one for one in threading.enumerate() if 'in order' in one.name}

@@ -15,7 +15,7 @@ PACKAGE = ROOT / 'simplenet_jax'
 # rooms of one storey that are named apart import nothing from each other.
 STOREYS = (
   ('config', 'fields', 'protocols', 'console', 'files', 'environment'),
-  ('demo',),
+  ('demo', 'pictures'),
   ('data',),
   ('models',),
   ('training', 'evaluation', 'detection', 'detector'),

@@ -195,7 +195,7 @@ def _predicts(known: Ground, folder: Path, count: int, told: str) -> Case:
     errors = outcome.out.count('\n  error: ')
     if len(rows) + errors != count:
       return f'{len(rows)} rows, {errors} errors, {count} images'
-    if len(list((output / 'pictures').rglob('*.png'))) < len(rows):
+    if len(list((output / 'pictures').rglob('*.jpg'))) < len(rows):
       return 'a picture is missing'
     return None if (outcome.status == 1) == (errors > 0) else 'the status lies'
 

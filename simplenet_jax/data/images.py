@@ -1,4 +1,4 @@
-"""Images as files, or inside a data set's files; anomaly maps as pictures."""
+"""Images as files, or inside a data set's files; anomaly maps as files."""
 
 import contextlib
 import dataclasses
@@ -20,9 +20,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _SPLITS = ('train', 'validation', 'test', 'ground_truth')
 _ORIENTATION = 0x0112  # EXIF's tag.
-_OUTLINE = (0, 255, 110)
 
-Limits = tuple[float, float]  # Scores at the cold and the hot end of colours.
 _T = TypeVar('_T')
 
 
@@ -145,47 +143,6 @@ def normalize(pixels: Any, table: Any = NORMALIZED) -> Any:
   """
   channels = np.arange(3).reshape((1,) * (pixels.ndim - 1) + (3,))
   return table[pixels, channels]
-
-
-def colour_limits(maps: np.ndarray) -> Limits:
-  """Returns the limits of the colours that anomaly maps are shown with."""
-  return float(np.median(maps)), float(maps.max())
-
-
-def heated(image: Image.Image, heat: np.ndarray, limits: Limits) -> Image.Image:
-  """Colours an RGB image by a map of the same aspect; hatches what is NaN."""
-  values = Image.fromarray(heat.astype(np.float32))
-  heat = np.asarray(values.resize(image.size, Image.Resampling.NEAREST))
-  gray = np.asarray(image, np.float32).mean(-1, keepdims=True)
-  blend = 0.45 * gray + 0.55 * coloured(heat, limits)
-  row, column = np.indices(heat.shape)
-  hatch = np.less((row + column) % 8, 2)[..., None]
-  unscored = np.where(hatch, 128, 0.5 * gray + 110)
-  blend = np.where(np.isnan(heat)[..., None], unscored, blend)
-  return Image.fromarray(blend.clip(0, 255).astype(np.uint8))
-
-
-def coloured(heat: np.ndarray, limits: Limits) -> np.ndarray:
-  """Returns a map's colours, uint8 `[height, width, 3]`."""
-  from matplotlib import colormaps  # Slow to import.
-
-  low, high = limits
-  level = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
-  return colormaps['turbo'](np.nan_to_num(level), bytes=True)[..., :3]
-
-
-def outlined(image: Image.Image, mask: np.ndarray) -> Image.Image:
-  """Draws a line around what a mask of the same aspect marks, on RGB."""
-  from scipy import ndimage  # Slow to import.
-
-  # Any defect pixel marks its pixel of the smaller picture.
-  coverage = Image.fromarray(mask.astype(np.float32)).resize(
-    image.size, Image.Resampling.BOX
-  )
-  inside, pixels = np.asarray(coverage) > 0, np.array(image)
-  grown = np.asarray(ndimage.binary_dilation(inside, iterations=2), bool)
-  pixels[grown & ~inside] = _OUTLINE
-  return Image.fromarray(pixels)
 
 
 def encoded(pixels: np.ndarray) -> bytes:

@@ -24,11 +24,15 @@ from simplenet_jax.fields import PRECISIONS
 from simplenet_jax.files import atomic_write, write_arrays
 from simplenet_jax.models import backbone
 from simplenet_jax.models.simplenet import Network
+from simplenet_jax.pictures import Scale
 
 SUFFIX = '.safetensors'
 FORMAT = 'simplenet-jax detector 4'  # Its number counts changes of `Card`.
 _CARD, _DIGEST = 'detector', 'sha256'
 _COMPUTED = ('head.', 'nearest.')  # What names of weights begin with.
+# Without a threshold, colours are hottest so many times the spread of training
+# images above the highest of them: new good ones lie somewhat higher.
+_HEADROOM = 3.0
 _ORIGIN = 'a run leaves them in WORKDIR/detectors'
 
 
@@ -57,6 +61,17 @@ class Card:
   def frame(self, size: tuple[int, int]) -> Frame:
     """Returns how an image of some (height, width) is brought to the input."""
     return Frame.of(size, self.resize, self.crop, self.network.size)
+
+  @property
+  def scale(self) -> Scale:
+    """Which colours the scores of its anomaly maps have in pictures."""
+    if self.usual is None:
+      return Scale.of(-self.margin, self.margin, self.thresholds.pixel)
+    median, highest = self.usual
+    # Training pushes good and counterfeit patches as far to either side of 0,
+    # so the latter score about as much above it as good ones do below.
+    hot = max(-median, highest + _HEADROOM * (highest - median))
+    return Scale.of(median, hot, self.thresholds.pixel)
 
   def to_json(self) -> str:
     """Returns the card as JSON."""
@@ -198,6 +213,15 @@ def commands(workdir: Path) -> list[str]:
     return [command(path_in(workdir, made[0]).with_suffix(''))]
   several = f'{command(workdir / "detectors/NAME")} (NAME: {", ".join(made)})'
   return [several] if made else []
+
+
+def limits_in(
+  workdir: Path, category: str
+) -> tuple[Scale | None, float | None]:
+  """Returns a run's detector's scale and threshold, if it has a detector."""
+  path = path_in(workdir, category)
+  card = read_card(path) if path.is_file() else None
+  return (card.scale, card.thresholds.image) if card else (None, None)
 
 
 def digest(card: str, weights: Mapping[str, np.ndarray]) -> str:

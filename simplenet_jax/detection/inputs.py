@@ -68,6 +68,8 @@ class Ready:
   seconds: float  # What reading and resizing took.
   small: np.ndarray  # From `thumbnail`.
   picture: Image.Image | None  # Reduced, where that was asked for.
+  # Reads it once more, as RGB; a ValueError where it is another one by now.
+  photograph: Callable[[], Image.Image]
 
 
 def ready(
@@ -84,23 +86,38 @@ def ready(
   So many images are read `ahead`; a `picture` is of at most `side` pixels.
   """
 
+  def opened(item: Any) -> Image.Image:
+    if isinstance(item, EmbeddedImage):
+      item = images.read_image(item, bits)
+    return decoding.to_image(item, bits, channels)
+
   def read(one: tuple[Source, Any]) -> Ready | tuple[Source, Any]:
     source, item = one
     start = time.perf_counter()
     try:
-      if isinstance(item, EmbeddedImage):
-        item = images.read_image(item, bits)
-      image = decoding.to_image(item, bits, channels)
+      image = opened(item)
       frame = frame_of((image.height, image.width))
       pixels = frame.image_to_input(image)
     except (ValueError, OSError) as error:
       return source, error
     small = thumbnail(pixels)
+
+    def photograph() -> Image.Image:
+      image = opened(item)
+      # Files are replaced, and cameras fill their buffers again.
+      same = (image.height, image.width) == frame.original
+      if same and (thumbnail(frame.image_to_input(image)) == small).all():
+        return image
+      raise ValueError(
+        f'{source}: it is another image now than the one that was scored; '
+        'thumbnail=1024 keeps each for its picture'
+      )
+
     if side:
       image.thumbnail((side, side), Image.Resampling.BOX)
     picture = image if side else None
     seconds = time.perf_counter() - start
-    return Ready(source, frame, pixels, seconds, small, picture)
+    return Ready(source, frame, pixels, seconds, small, picture, photograph)
 
   items = sources(given)
   # Where nothing may be read ahead, threads would be of no use.

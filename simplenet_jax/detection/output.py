@@ -12,26 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from simplenet_jax import files
 from simplenet_jax.console import Board, caught, console, counted, doing
 from simplenet_jax.data import images, loading
 from simplenet_jax.data.files import LINES, MAPS, PICTURES, TABLE
 from simplenet_jax.data.frame import text
 from simplenet_jax.detection import thresholds
-from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.thresholds import Prediction
 from simplenet_jax.detector import Detector
+from simplenet_jax.pictures import SIDE
 
 # `regions` is how many there are; the box is that of the highest peak.
 _BOX = ('x', 'y', 'width', 'height')
 _HEADER = ('path', 'score', 'threshold', 'verdict', 'seconds', 'regions', *_BOX)
 _VERDICTS = {None: None, False: 'normal', True: 'anomalous'}
-_SIDE = 1024  # Of a picture, in pixels, at most.
-# Heat maps without a threshold are hottest at least so many times the spread of
-# training images above the highest of them: new good ones lie somewhat higher.
-_HEADROOM = 3.0
 _AHEAD = 16  # Predictions being written or waiting for it.
 
 Row = dict[str, Any]  # What is known of an image.
@@ -68,7 +62,7 @@ def predict(
     )
   with doing('prepares the device: its programs are loaded or compiled'):
     detector.warm_up(len(paths))
-  place, colours = places(paths), limits(card)
+  place = places(paths)
   rows: list[Row] = []
   errors: list[str] = []
 
@@ -79,7 +73,7 @@ def predict(
 
   def write(found: Prediction) -> Row | None:
     try:
-      write_images(found, folder, place[found.source], colours, maps)
+      write_images(found, folder, place[found.source], maps, normalise)
     except OSError as error:
       if error.errno != errno.ENAMETOOLONG:
         raise
@@ -87,7 +81,7 @@ def predict(
       return None
     return result(found)
 
-  side = _SIDE if pictures else 0
+  side = SIDE if pictures else 0
   predictions = detector.predict(
     paths, channels=channels, thumbnail=side, on_error=on_error
   )
@@ -128,30 +122,12 @@ def predict(
     )
 
 
-def limits(card: Card) -> images.Limits:
-  """Returns the scores at the cold and at the hot end of pictures' colours."""
-  pixel = card.thresholds.pixel
-  if card.usual is None:
-    return -card.margin, max(card.margin, pixel or card.margin)
-  median, highest = card.usual
-  # Training pushes good and counterfeit patches as far to either side of 0, so
-  # the latter score about as much above it as good ones do below.
-  hot = max(-median, highest + _HEADROOM * (highest - median))
-  return median, max(median, hot if pixel is None else pixel)
-
-
 def write_images(
-  found: Prediction,
-  folder: Path,
-  place: Path,
-  colours: images.Limits,
-  maps: bool,
+  found: Prediction, folder: Path, place: Path, maps: bool, normalise: bool
 ) -> None:
   """Writes an image's picture, where it has a thumbnail, and its map."""
   if found.thumbnail:
-    picture = _picture(found, found.thumbnail, colours)
-    with files.atomic_write(folder / PICTURES / f'{place}.png') as aside:
-      picture.save(aside)
+    found.save(folder / PICTURES / f'{place}.jpg', normalise=normalise)
   if maps:
     target = folder / MAPS / f'{place}.tiff'
     images.write_map(target, found.map, found.input_map.min())
@@ -189,18 +165,6 @@ def table_cells(row: Row, normalise: bool) -> tuple[object, ...]:
     '' if found is None else len(found),
     *(found[0]['box'] if found else [''] * len(_BOX)),
   )
-
-
-def _picture(
-  found: Prediction, image: Image.Image, colours: images.Limits
-) -> Image.Image:
-  """Draws the heat map over an image, and a line around the defect."""
-  limit = found.thresholds.pixel
-  # Straight from the input's pixels to the picture's: they are the fewest.
-  frame = found.frame._replace(original=(image.height, image.width))
-  heat = frame.map_to_original(found.input_map)
-  picture = images.heated(image, heat, colours)
-  return picture if limit is None else images.outlined(picture, heat > limit)
 
 
 def make_room(folder: Path, inputs: Sequence[Path], overwrite: bool) -> None:

@@ -20,19 +20,22 @@ import dataclasses
 import functools
 import math
 import numbers
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from absl import logging
 from PIL import Image
 from scipy import special
 
+from simplenet_jax import pictures
 from simplenet_jax.console import counted
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.data.images import File, place
 from simplenet_jax.detection import regions
 from simplenet_jax.detection.regions import Region
+from simplenet_jax.pictures import Scale, View
 
 _CONFIDENCE = 0.95
 _FEW = 10  # A threshold from fewer images is not reliable.
@@ -111,6 +114,15 @@ class Prediction:
   # What reading took, and a share of the time that the device held up the host.
   seconds: float
   thumbnail: Image.Image | None = None  # RGB, where `predict` was to keep it.
+  # Reads the image once more; arrays are kept by reference.
+  photograph: Callable[[], Image.Image] | None = None
+  scale: Scale | None = None  # Colours of pictures.
+
+  @property
+  def name(self) -> str:
+    """The image's name, or its place among those given."""
+    source = self.source
+    return f'image {source}' if isinstance(source, int) else place(source).name
 
   @property
   def anomalous(self) -> bool | None:
@@ -149,20 +161,47 @@ class Prediction:
   @property
   def summary(self) -> str:
     """Score and verdict in words, such as 'NOT OK 5.01 (limit 2.44)'."""
-    limit, digits = self.thresholds.image, 2
-    if limit is None:
-      return f'{self.score:.2f}'
-    while digits < 6 and f'{self.score:.{digits}f}' == f'{limit:.{digits}f}':
-      digits += 1  # Those that tell which is higher.
-    verdict = 'NOT OK' if self.anomalous else 'OK'
-    return f'{verdict} {self.score:.{digits}f} (limit {limit:.{digits}f})'
+    return pictures.verdict(self.score, self.thresholds.image)[1]
 
   def __repr__(self) -> str:
-    source = self.source
-    name = f'image {source}' if isinstance(source, int) else place(source).name
     found = self.regions
     told = '' if found is None else f', {counted(len(found), "region")}'
-    return f'<Prediction {name}: {self.summary}{told}>'
+    return f'<Prediction {self.name}: {self.summary}{told}>'
+
+  def picture(self, *, normalise: bool = False) -> Image.Image:
+    """Draws the photograph, the heat map with its scale, and the verdict: RGB.
+
+    The photograph is the thumbnail or, without it, read again where it came
+    from, and brought to a longer side of 512 to 1024 pixels. Scores are written
+    as `normalised` if that is asked for. Raises an OSError or a ValueError if
+    the photograph is gone, or another one by now.
+    """
+    if not (self.thumbnail or self.photograph):
+      raise ValueError(f'{self.name}: no photograph is known')
+    image = self.thumbnail or cast(Any, self.photograph)()
+    longest = min(max(*image.size, pictures.SMALL), pictures.SIDE)
+    if longest != max(image.size):
+      image = pictures.resized(image, longest, Image.Resampling.BICUBIC)
+    # Straight from the input's pixels to the picture's: they are the fewest.
+    frame = self.frame._replace(original=(image.height, image.width))
+    heat, limits = frame.map_to_original(self.input_map), self.thresholds
+    low, high = float(np.nanmin(heat)), float(np.nanmax(heat))
+    scale = self.scale or Scale.of(low, high, limits.pixel)
+    score, limit = self.score, limits.image
+    if normalise:
+      to: Any = limits.normalised
+      heat, score, limit = to(heat), to(score), 1.0
+      ends: Any = (one if one is None else to(one) for one in scale)
+      scale = Scale(*ends)
+    return View(image, heat, scale, self.name, score, limit).picture()
+
+  def save(self, path: str | Path, *, normalise: bool = False) -> None:
+    """Writes `picture` to a file, such as a .png or a .jpg."""
+    pictures.write(Path(path), self.picture(normalise=normalise))
+
+  def show(self) -> None:
+    """Opens `picture` in a window."""
+    self.picture().show()
 
 
 def calibrate(

@@ -7,23 +7,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import contourpy
 import numpy as np
 from absl import logging
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from simplenet_jax import pictures
 from simplenet_jax.config import Config
 from simplenet_jax.data import images, loading
+from simplenet_jax.data.frame import Frame
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics, results
-from simplenet_jax.evaluation.testset import TestSet
+from simplenet_jax.evaluation.testset import BLOCK, TestSet
 from simplenet_jax.files import atomic_write
+from simplenet_jax.pictures import Scale, View
 
 MOST_SHOWN = 2_000  # Test images on a page: about 20 MB.
-# A picture's place on a sheet, in pixels, and what lies between them.
-_SHEET, _GAP, _CAPTION, _INK = 210, 8, 20, (30, 30, 30)
-# Longest sides of what the page embeds, at most; the browser enlarges it.
-_PICTURE, _HEAT, _MASK = 256, 64, 128
+# Longest sides of what a sheet shows and the page embeds; browsers enlarge it.
+_SHEET, _PICTURE, _HEAT = 300, 256, 128
 
 
 def write_curves(
@@ -63,11 +63,14 @@ def write(
   scores: Mapping[int, np.ndarray],
   evaluation: Config,
   total: int,
+  scale: Scale | None,
+  limit: float | None,
 ) -> None:
   """Writes a category's picture sheet, maps and report data, as configured.
 
   They show the mean of `scores` `[images, H, W]` over seeds, as a detector
-  does. The run's `total` test images share its page.
+  does, in the `scale` of its pictures and by its limit of image scores, if the
+  run has one. The run's `total` test images share its page.
   """
   mean = np.mean(list(scores.values()), axis=0)
   pro = threshold = None
@@ -79,9 +82,22 @@ def write(
     pro = np.stack([rates, ranked.overlap_at(rates)], axis=1)
   seeds = ', '.join(map(str, scores))
   whose = f'mean of seeds {seeds}' if len(scores) > 1 else f'seed {seeds}'
+  own = scale is not None and scale.limit is not None
+  origin = "the detector's" if own else 'best F1, chosen on test'
+  if scale is None:
+    maps = test.maps(mean[:BLOCK])
+    scale = Scale.of(float(np.median(maps)), float(maps.max()), threshold)
+  elif not own:
+    scale = scale._replace(limit=threshold)
   if count := evaluation.pictures:
     path = workdir / 'pictures' / f'{inputs.name}.png'
-    _write_sheet(path, whose, inputs, test, mean, count, threshold)
+    title = [
+      f'{inputs.name}: {whose}, last epoch. Of each kind the hardest images: '
+      'good ones that score high, defective ones that score low.',
+      'Photograph; ground truth and what was found; heat map'
+      + f'. Pixel limit: {origin}' * (scale.limit is not None),
+    ]
+    _write_sheet(path, title, inputs, test, mean, count, scale, limit)
   if evaluation.maps:
     _write_maps(workdir / 'maps' / inputs.name / 'test', inputs, test, mean)
   if evaluation.report:
@@ -90,8 +106,9 @@ def write(
       'seeds': list(scores),
       'whose': whose,
       'pro': pro,
-      'pixel_threshold': threshold,
-      'images': _page_images(inputs, test, scores, mean, share, threshold),
+      'pixel_threshold': scale.limit,
+      'pixel_origin': origin,
+      'images': _page_images(inputs, test, scores, mean, share, scale),
     }
     results.write_json(report_path(workdir, inputs.name), data)
 
@@ -103,53 +120,42 @@ def report_path(workdir: Path, category: str) -> Path:
 
 def _write_sheet(
   path: Path,
-  whose: str,
+  title: Sequence[str],
   inputs: Inputs,
   test: TestSet,
   patch_scores: np.ndarray,
   count: int,
-  threshold: float | None,
+  scale: Scale,
+  limit: float | None,
 ) -> None:
-  """Writes a PNG of test images of all defects, their truth and maps."""
-  chosen = in_turn(test.defects, range(len(inputs.test)), count)
-  maps = test.maps(patch_scores[chosen])
-  image_scores = test.image_scores(patch_scores[chosen])
-  low, high = limits = images.colour_limits(maps)
-  title = (
-    f'{inputs.name}: {whose}, last epoch. Image, ground truth, anomaly map, '
-    f'image score. Colours from {low:.2f} (blue) to {high:.2f} (red).'
-  )
-  if threshold is not None:
-    title += f'\nOutlined above {threshold:.2f}: the best F1, chosen on test.'
-  columns, top = min(len(chosen), 2), 3 * _CAPTION
-  width, height = 3 * _SHEET + 2 * _GAP, _SHEET + _CAPTION + _GAP
-  size = columns * width, -(-len(chosen) // columns) * height + top
-  sheet = Image.new('RGB', size, 'white')
-  draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-  draw.text((_GAP, _GAP), title, _INK, font=font)
-  for number, (index, one) in enumerate(zip(chosen, maps, strict=True)):
+  """Writes a PNG of the hardest images of all kinds, with truth and maps."""
+  image_scores = test.image_scores(patch_scores)
+  order = hardest(test, image_scores, limit or 0.0)
+  chosen = in_turn(test.defects, order, count)
+  chosen.sort(key=order.index)
+  cells = []
+  for index, one in zip(chosen, test.maps(patch_scores[chosen]), strict=True):
     sample, mask = inputs.category.test[index], inputs.truth(index).original
-    heat = inputs.test[index].map_to_original(one)
-    whole = inputs.test_image(index)
-    image = _resized(whole, _SHEET - 2, Image.Resampling.LANCZOS)
-    shown = images.heated(image, heat, limits)
-    if threshold is not None:
-      shown = images.outlined(shown, heat >= threshold)
-    caption = f'{sample.defect}/{images.place(sample.path).stem}'
-    truth = image.convert('L').convert('RGB')
-    if mask is None:
-      caption += ', no ground truth'
-    else:
-      truth = images.outlined(image, mask)
-    row, column = divmod(number, columns)
-    x, y = column * width + _GAP, row * height + top
-    draw.text((x, y), caption, _INK, font=font)
-    score, right = f'{image_scores[number]:.3f}', x + 3 * _SHEET
-    draw.text((right, y), score, _INK, font=font, anchor='ra')
-    for at, picture in enumerate((image, truth, shown)):
-      sheet.paste(picture, (x + at * _SHEET, y + _CAPTION))
-  with atomic_write(path) as aside:
-    sheet.save(aside)
+    image = inputs.test_image(index)
+    image = pictures.resized(image, _SHEET, Image.Resampling.LANCZOS)
+    name = f'{sample.defect}/{images.place(sample.path).name}'
+    heat = _heat(inputs.test[index], one, image)
+    view = View(image, heat, scale, name, float(image_scores[index]), limit)
+    truth = None if mask is None else pictures.mask_contours(mask)
+    cells.append(view.beside(truth, bool(sample.label)))
+  pictures.write(path, pictures.sheet(title, cells, scale))
+
+
+def _heat(frame: Frame, scores: np.ndarray, image: Image.Image) -> np.ndarray:
+  """Returns a map in the pixels of an image that was resized."""
+  size = image.height, image.width
+  return frame._replace(original=size).map_to_original(scores)
+
+
+def hardest(test: TestSet, scores: np.ndarray, limit: float = 0.0) -> list[int]:
+  """Orders images by how right a verdict is: errors come first."""
+  above = scores - limit
+  return np.argsort(np.where(test.labels, above, -above)).tolist()
 
 
 def _write_maps(
@@ -184,12 +190,12 @@ def _page_images(
   scores: Mapping[int, np.ndarray],
   mean: np.ndarray,
   count: int,
-  threshold: float | None,
+  scale: Scale,
 ) -> list[dict[str, Any]]:
   """Returns the page's data of all test images, with `count` likely errors.
 
   These have pictures as data URLs, and outlines of what masks mark and of what
-  scores above the threshold as SVG paths in a square of side 100.
+  scores above the scale's limit as SVG paths in a square of side 100.
   """
   image_scores = test.image_scores(mean)
   by_seed = [test.image_scores(one) for one in scores.values()]
@@ -203,37 +209,29 @@ def _page_images(
     }
     for index, sample in enumerate(inputs.category.test)
   ]
-  # Good images that score high and defective ones that score low come first.
-  order = np.argsort(np.where(test.labels, image_scores, -image_scores))
-  shown = in_turn(test.labels, order.tolist(), count)
+  shown = in_turn(test.labels, hardest(test, image_scores), count)
   maps = test.maps(mean[shown])
-  limits = images.colour_limits(maps)
 
-  def pictures(at: int) -> dict[str, Any]:
+  def embed(at: int) -> dict[str, Any]:
     index = shown[at]
     image, mask = inputs.test_image(index), inputs.truth(index).original
-    most = max(image.size)
-    whole = Image.fromarray(inputs.test[index].map_to_original(maps[at]))
-    # Any filter but the nearest pixel would spread NaN.
-    heat = np.array(_resized(whole, min(_HEAT, most), Image.Resampling.NEAREST))
-    truth = ''
-    if mask is not None and mask.any():
-      share = Image.fromarray(mask.astype(np.float32))
-      share = np.array(_resized(share, min(_MASK, most), Image.Resampling.BOX))
-      # However small it is, a defect keeps its cell.
-      truth = _outline((share > 0).astype(np.float32), 0.5)
-    alpha = np.where(np.isnan(heat), 0, 255).astype(np.uint8)[..., None]
-    colours = np.append(images.coloured(heat, limits), alpha, -1)
-    small = _resized(image, min(_PICTURE, most), Image.Resampling.BOX)
+    most, box = max(image.size), Image.Resampling.BOX
+    small = pictures.resized(image, min(_PICTURE, most), box)
+    coarse = pictures.resized(image, min(_HEAT, most), box)
+    heat = _heat(inputs.test[index], maps[at], coarse)
+    lines = []
+    if scale.limit is not None:
+      lines = pictures.contours(heat, scale.limit)
+    truth = [] if mask is None else pictures.mask_contours(mask)
     return {
       'picture': _embedded(small, 60),
-      'heat': _embedded(Image.fromarray(colours), 50),
-      'truth': truth,
-      'found': '' if threshold is None else _outline(heat, threshold),
+      'heat': _embedded(Image.fromarray(scale.colours(heat)), 50),
+      'truth': _as_svg(truth),
+      'found': _as_svg(lines),
       'size': image.size,
     }
 
-  made = loading.in_order(pictures, range(len(shown)), ahead=8)
+  made = loading.in_order(embed, range(len(shown)), ahead=8)
   for index, one in zip(shown, made, strict=True):
     rows[index] |= one
   return rows
@@ -248,29 +246,15 @@ def in_turn(kinds: Any, order: Iterable[int], count: int) -> list[int]:
   return sorted(sorted(turns, key=turns.__getitem__)[:count])
 
 
-def _resized(
-  image: Image.Image, longest: int, kind: Image.Resampling
-) -> Image.Image:
-  scale = longest / max(image.size)
-  width, height = (max(1, round(side * scale)) for side in image.size)
-  return image.resize((width, height), kind)
-
-
 def _embedded(image: Image.Image, quality: int) -> str:
   data = io.BytesIO()
-  image.save(data, 'WEBP', quality=quality, alpha_quality=20, method=4)
+  image.save(data, 'WEBP', quality=quality, alpha_quality=90, method=4)
   return f'data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}'
 
 
-def _outline(values: np.ndarray, level: float) -> str:
-  """Returns the lines at which a map passes a level, as closed SVG paths."""
-  # Outside lies little below the level: far below would draw the line too far
-  # inside.
-  values = np.maximum(np.nan_to_num(values, nan=-np.inf), level - 1)
-  padded = np.pad(values, 1, constant_values=level - 1)
-  scale = 100 / np.array(values.shape[::-1])
-  lines: Any = contourpy.contour_generator(z=padded).lines(level)
-  paths = [np.clip((line - 0.5) * scale, 0, 100) for line in lines]
+def _as_svg(lines: Iterable[np.ndarray]) -> str:
+  """Returns closed lines as paths in a square of side 100."""
   return ''.join(
-    'M' + ' '.join(f'{x:.1f} {y:.1f}' for x, y in path) + 'z' for path in paths
+    'M' + ' '.join(f'{x:.1f} {y:.1f}' for x, y in 100 * line) + 'z'
+    for line in lines
   )

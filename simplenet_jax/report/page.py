@@ -135,6 +135,7 @@ def _add_images(
     has_masks=data['pro'] is not None,
     whose=data['whose'],
     outlined=data['pixel_threshold'] is not None,
+    origin=data.get('pixel_origin', 'best F1, chosen on test'),
   )
 
 

@@ -291,3 +291,20 @@ def test_thresholds_that_make_no_sense_are_not_saved(saved, value):
   with pytest.raises(ValueError, match='its description'):
     file.save(saved, odd, make_weights())
   assert saved.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+  ('usual', 'pixel', 'expected'),
+  [
+    ((-1.0, 0.5), None, (-1.0, 5.0, None)),
+    ((-3.0, -2.6), None, (-3.0, 3.0, None)),
+    ((-1.0, 0.5), 2.0, (-1.0, 5.0, 2.0)),
+    (None, None, (-0.5, 0.5, None)),
+    (None, 2.0, (-0.5, 4.5, 2.0)),
+  ],
+)
+def test_the_scale_of_colours(usual, pixel, expected):
+  made = detectors.make(levels=(1,)).card
+  limits = Thresholds(pixel=pixel)
+  card = dataclasses.replace(made, usual=usual, thresholds=limits)
+  assert card.scale == expected

@@ -121,8 +121,8 @@ def test_a_threshold_set_by_hand_promises_nothing():
     (5.006, 2.4381, 'NOT OK 5.01 (limit 2.44)'),
     (2.4401, 2.4381, 'NOT OK 2.440 (limit 2.438)'),
     (-1.0, 2.0, 'OK -1.00 (limit 2.00)'),
-    (2.0, 2.0, 'OK 2.000000 (limit 2.000000)'),
-    (1.5, None, '1.50'),
+    (2.0, 2.0, 'OK 2.00 (limit 2.00)'),
+    (1.5, None, 'Score 1.50'),
   ],
 )
 def test_a_prediction_says_what_it_found(score, limit, expected):

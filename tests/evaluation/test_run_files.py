@@ -10,6 +10,7 @@ from PIL import Image
 
 from simplenet_jax.data import dataset
 from simplenet_jax.evaluation import run_files, testset
+from simplenet_jax.pictures import Scale, View
 from simplenet_jax.report import page
 from tests.small import make_category, make_config, picture
 
@@ -39,7 +40,7 @@ def test_losses_are_read_back(tmp_path):
     run_files.read_losses(tmp_path, 'gear')
 
 
-def write(folder, images):
+def write(folder, images, scale=None, limit=None):
   """Writes the files of the category `gear` with random scores."""
   config = make_config(folder, '')
   config.data.categories = ('gear',)
@@ -47,7 +48,33 @@ def write(folder, images):
   test = testset.TestSet.read(inputs, 0.1)
   shape = len(inputs.test), 4, 4
   scores = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-  run_files.write(folder, inputs, test, {0: scores}, config.evaluation, images)
+  asked = inputs, test, {0: scores}, config.evaluation, images
+  run_files.write(folder, *asked, scale, limit)
+  return test.labels, test.image_scores(scores)
+
+
+def test_a_sheet_begins_with_the_errors(tmp_path, monkeypatch):
+  """Its verdicts, colours and outlines are those of the detector."""
+  make_category(tmp_path / 'gear', train=2)
+  shown, scale = [], Scale.of(-1, 3, 0.5)
+  draw = View.beside
+  monkeypatch.setattr(
+    View,
+    'beside',
+    lambda view, *truth: shown.append(view) or draw(view, *truth),
+  )
+  labels, scores = write(tmp_path, 6, scale, 1.0)
+  # Of four the likeliest two of each kind, the worst first.
+  wrong = np.where(labels, 1 - scores, scores - 1)
+  kinds = [np.sort(wrong[labels == kind])[-2:] for kind in (0, 1)]
+  expected = sorted(np.concatenate(kinds).tolist(), reverse=True)
+  found = [wrong[scores == view.score].item() for view in shown]
+  assert found == pytest.approx(expected)
+  assert {(view.scale, view.limit) for view in shown} == {(scale, 1.0)}
+  assert (tmp_path / 'pictures/gear.png').exists()
+  data = json.loads(run_files.report_path(tmp_path, 'gear').read_text())
+  assert data['pixel_threshold'] == 0.5
+  assert data['pixel_origin'] == "the detector's"
 
 
 def test_no_defect_is_too_small_to_be_outlined(tmp_path):
