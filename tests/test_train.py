@@ -172,7 +172,7 @@ def test_detectors_score_as_heads_and_tell_where_they_come_from(finished):
   assert found == GOOD
   assert_scores_as_heads(finished, 'tall')
   detector = finished.detector('tall')
-  assert (detector.heads, detector.size) == (2, (70, 32))
+  assert (detector.card.heads, detector.size) == (2, (70, 32))
   assert detector.thresholds == Thresholds()
   told, stored = detector.card.provenance, finished.stored
   for key in ('protocol', 'versions', 'device'):
@@ -315,7 +315,7 @@ def test_scores_that_are_not_finite_in_the_end_cost_one_head(
     assert 0 <= one <= 1
     assert other is None
   for name, heads in {'cog': 1, 'part': 2}.items():
-    assert found.detector(name).heads == heads
+    assert found.detector(name).card.heads == heads
     # One epoch teaches nothing, and detectors know of their own heads.
     cautions = found.stored['categories'][name]['cautions']
     assert list(found.detector(name).card.cautions) == cautions

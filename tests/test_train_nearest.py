@@ -61,7 +61,7 @@ def test_a_detector_scores_as_its_run(request, name):
   detector = found.detector('part')
   patches = found.config.nearest.size
   heads = {'both': 2, 'alone': 0}[name]
-  assert detector.heads == heads
+  assert detector.card.heads == heads
   assert detector.card.nearest == min(patches, 9 * 20)
   scores = [one.score for one in detector.predict(images_of(found))]
   expected = told_scores(found)
