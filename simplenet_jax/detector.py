@@ -16,7 +16,7 @@ from simplenet_jax.config import check_config, load_config
 from simplenet_jax.data import dataset
 from simplenet_jax.data.decoding import CHANNELS
 from simplenet_jax.data.frame import text
-from simplenet_jax.data.images import EmbeddedImage, place
+from simplenet_jax.data.images import place
 from simplenet_jax.detection import file, inputs, thresholds
 from simplenet_jax.detection.inputs import OnError
 from simplenet_jax.detection.scorer import Scorer
@@ -34,9 +34,8 @@ class Predictions(Iterator[Prediction]):
 
   def __getattr__(self, name: str) -> Any:
     raise AttributeError(
-      f'predict gives an iterator of predictions, which has no {name!r}; for '
-      f'one image: detector(image).{name}, for several: for found in '
-      'detector.predict(images)'
+      f'predict gives an iterator, which has no {name!r}: for one image it is '
+      f'detector(image).{name}; for several, each prediction has its own'
     )
 
 
@@ -62,12 +61,11 @@ class Detector(Scorer):
     workdir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
   ) -> Self:
-    """Trains on a folder of good images of one category.
+    """Trains on a folder of good images of one category: `simplenet train`.
 
-    It is what `simplenet train` does: `config` and `settings`, such as
-    `{'data.resize': 224}`, are its; results go to `workdir`, by default to
-    `runs/<config>-<time>`, and to `detector.results`. Where it is interrupted
-    it raises `console.Stopped`, and goes on with the same `workdir`.
+    Settings are as in `{'data.resize': 224}`. Results go to `workdir`, by
+    default `runs/<config>-<time>`; `results` has the figures. An interrupted
+    run raises `console.Stopped`, and goes on with the same `workdir`.
     """
     # The only imports from above; tests/test_house.py knows them.
     from simplenet_jax import cli
@@ -80,8 +78,8 @@ class Detector(Scorer):
     names = [one.name for one in dataset.find(given.data)[1].categories]
     if len(names) > 1:
       raise ValueError(
-        f'{root} holds several categories: {", ".join(names)}; choose one with '
-        'the setting data.categories, or train all of them: simplenet train'
+        f'{root} holds several categories: {", ".join(names)}; choose one by '
+        'the setting data.categories, or train all by simplenet train'
       )
     with cli.workdir(workdir and str(workdir), given.name) as folder:
       train_and_evaluate(given, folder)
@@ -103,10 +101,7 @@ class Detector(Scorer):
 
   @property
   def threshold(self) -> float | None:
-    """The score beyond which an image is anomalous; None: no verdicts.
-
-    Another one, or None, can be set. Nothing is guaranteed then.
-    """
+    """Scores beyond it are anomalous; a number set here promises nothing."""
     return self.thresholds.image
 
   @threshold.setter
@@ -115,7 +110,7 @@ class Detector(Scorer):
 
   @property
   def pixel_threshold(self) -> float | None:
-    """The same for the pixels of maps: masks and regions are beyond it."""
+    """Pixels of maps beyond it are anomalous: masks and regions."""
     return self.thresholds.pixel
 
   @pixel_threshold.setter
@@ -129,18 +124,13 @@ class Detector(Scorer):
     return f'<Detector {self.card.name}: {made}, {told}>'
 
   def __call__(self, image: Any, *, channels: str = 'rgb') -> Prediction:
-    """Scores one image, given as to `predict`: a frame, a path or a PIL image.
-
-    Several are a ValueError.
-    """
-    kinds = str, Path, EmbeddedImage, Image.Image, np.ndarray
-    several = not isinstance(image, kinds) or getattr(image, 'ndim', 0) > 3
-    if several or (isinstance(image, str | Path) and Path(image).is_dir()):
+    """Scores one image, given as to `predict`; several are a ValueError."""
+    one = self.predict(image, lookahead=0, channels=channels)
+    if len(found := [*itertools.islice(one, 2)]) != 1:
       raise ValueError(
-        'a detector that is called takes one image: an array, a path or a PIL '
-        'image; for several: for found in detector.predict(images)'
+        'detector(...) takes one image; for several: detector.predict(...)'
       )
-    return next(self.predict(image, lookahead=0, channels=channels))
+    return found[0]
 
   def predict(
     self,

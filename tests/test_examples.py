@@ -6,8 +6,11 @@ import pathlib
 import runpy
 import shutil
 import sys
+import types
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from simplenet_jax import Detector
 from tests import commands
@@ -26,6 +29,14 @@ def test_the_camera_loop_runs_on_a_folder(tmp_path, capsys, monkeypatch):
   assert told.startswith('<Prediction 0.png: ')
   assert told.count('<Prediction') == 4
   assert ' pixels at x = ' in told
+  frame = np.asarray(Image.open(tmp_path / 'line/0.png'))[..., ::-1]
+  reads = iter([(True, frame), (False, None)])
+  camera = types.SimpleNamespace(read=lambda: next(reads))
+  cv2 = types.SimpleNamespace(VideoCapture=lambda number: camera)
+  monkeypatch.setitem(sys.modules, 'cv2', cv2)
+  main(tmp_path / 'part')
+  first = told.splitlines()[0].replace('0.png', 'image 0')
+  assert capsys.readouterr().out.startswith(first)
   monkeypatch.setitem(sys.modules, 'cv2', None)  # As if it were not there.
   with pytest.raises(SystemExit, match='pip install opencv'):
     main(tmp_path / 'part')
@@ -85,7 +96,7 @@ def test_training_from_python(tmp_path, backbone, monkeypatch):
   [
     ({'data.resiz': 32}, r'no --config\.data\.resiz; did you mean .*\.resize'),
     ({'data.resize': -1}, r'data\.resize is -1, expected'),
-    ({}, 'holds several categories: bolt, gear; choose one with the'),
+    ({}, 'holds several categories: bolt, gear; choose one by the set'),
   ],
 )
 def test_what_cannot_be_trained_leaves_nothing(

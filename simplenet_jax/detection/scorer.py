@@ -93,20 +93,17 @@ class Scorer:
     token: str | bool | None = None,
     **options: Any,
   ) -> Self:
-    """Loads a detector from the Hugging Face hub, `user/name`, or a folder.
+    """Loads `user/name` of the Hugging Face hub, or a folder; see `load`.
 
-    `revision` is a branch, a tag or a commit, `token` by default that of the
-    login. `options` are those of `load`.
+    `revision` is a branch, a tag or a commit, `token` by default the login's.
     """
-    path = Path(name).expanduser() / _ON_HUB
-    if not path.parent.is_dir():
-      path = hf.hf_hub_download(
-        str(name), _ON_HUB, revision=revision, token=token
-      )
-    return cls.load(path, **options)
+    if (folder := Path(name).expanduser()).is_dir():
+      return cls.load(folder / _ON_HUB, **options)
+    wanted = {'revision': revision, 'token': token}
+    return cls.load(hf.hf_hub_download(f'{name}', _ON_HUB, **wanted), **options)
 
   def save_pretrained(self, folder: str | Path, repository: str = '') -> None:
-    """Writes what a repository holds: the detector, and a model card if none.
+    """Writes the detector and, where there is none, a model card.
 
     The card is made from the run; its licence is left to you.
     """
@@ -114,12 +111,11 @@ class Scorer:
     self.save(folder / _ON_HUB)
     if (path := folder / _MODEL_CARD).exists():
       return
-    # Markdown, not HTML.
-    plain = jinja2.Environment(trim_blocks=True)  # noqa: S701
+    plain = jinja2.Environment(trim_blocks=True)  # noqa: S701 - no HTML.
     template = plain.from_string((ASSETS / 'model_card.md').read_text())
-    limits = thresholds.describe(self.card.thresholds)
-    name, known = repository or folder.name, {'card': self.card}
-    text = template.render(known, run=self.results, limits=limits, name=name)
+    known = {'card': self.card, 'run': self.results}
+    known['limits'] = thresholds.describe(self.card.thresholds)
+    text = template.render(known, name=repository or folder.name)
     with atomic_write(path) as aside:
       aside.write_text(text, encoding='utf-8')
 
@@ -134,16 +130,15 @@ class Scorer:
   ) -> str:
     """Uploads detector and model card to the Hugging Face hub, `user/name`.
 
-    Repository and branch (`revision`) are made where they are missing; a model
-    card that is there stays. Returns the commit's address. Raises a ValueError,
-    and uploads nothing, if a public repository is to be `private`.
+    Makes repository and branch (`revision`) if missing; a model card that is
+    there stays. Returns the commit's address. A public repository that is to be
+    `private` is a ValueError.
     """
     api = hf.HfApi(token=token)
     name = api.create_repo(repository, private=private, exist_ok=True).repo_id
     if private and not api.model_info(name).private:
       raise ValueError(
-        f'{name} is public already, and nothing was uploaded; make it private '
-        'in its settings, or leave out private=True'
+        f'{name} is public; nothing was uploaded: make it private'
       )
     if revision:
       api.create_branch(name, branch=revision, exist_ok=True)

@@ -86,20 +86,18 @@ class Thresholds:
 
     Nothing is guaranteed then. Raises a ValueError for what is not finite.
     """
-    new: dict[str, Any] = {}
+    new: dict[str, Any] = dict(by_hand)
     for name, value in by_hand.items():
       if isinstance(value, numbers.Real) and math.isfinite(value):
-        value = float(value)
+        new[name] = float(value)
       elif value is not None:
-        raise ValueError(
-          f'the {name} threshold is {value!r}, expected a finite number or None'
-        )
-      new[name] = value
-    manual = [name for name in self.manual if name not in new]
-    manual += [name for name, value in new.items() if value is not None]
+        told = f'the {name} threshold is {value!r}'
+        raise ValueError(f'{told}, expected a finite number or None')
+    given = {name for name, value in new.items() if value is not None}
+    manual = tuple(sorted({*self.manual} - {*new} | given))
     if 'image' in new:
       new |= {'target_rate': None, 'guaranteed_rate': None}
-    return dataclasses.replace(self, **new, manual=tuple(manual))
+    return dataclasses.replace(self, **new, manual=manual)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +153,8 @@ class Prediction:
 
     The verdict comes from `score`: an anomalous image need not have any.
     """
-    limit, shown = self.thresholds.pixel, self.frame
-    return None if limit is None else regions.find(self.input_map, shown, limit)
+    limit, grid = self.thresholds.pixel, self.input_map
+    return None if limit is None else regions.find(grid, self.frame, limit)
 
   @property
   def summary(self) -> str:

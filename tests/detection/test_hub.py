@@ -144,7 +144,7 @@ def test_a_detector_goes_to_the_hub_and_comes_back(detector, hub, tmp_path):
   assert hub.messages == ['Upload detector', 'Seven']
   assert 'Bearer hf_mine' in hub.tokens
   assert list(map(float, limits)) == [detector.threshold, 7.0]
-  assert refused.startswith('me/public is public already, and nothing was upl')
+  assert refused.startswith('me/public is public; nothing was uploaded')
   assert (missing, wrong) == ('RepositoryNotFoundError', 'HFValidationError')
   main, dev = hub.branches['main'], hub.branches['dev']
   assert set(main) == {'README.md', 'model.safetensors'}
