@@ -148,7 +148,8 @@ def test_a_detector_goes_to_the_hub_and_comes_back(detector, hub, tmp_path):
   assert (missing, wrong) == ('RepositoryNotFoundError', 'HFValidationError')
   main, dev = hub.branches['main'], hub.branches['dev']
   assert set(main) == {'README.md', 'model.safetensors'}
-  assert main['model.safetensors'] == path.read_bytes()
+  (tmp_path / 'sent.safetensors').write_bytes(main['model.safetensors'])
+  assert Detector.load(tmp_path / 'sent').card == detector.card
   assert dev['README.md'] == main['README.md']  # It may have been edited.
 
 
