@@ -18,7 +18,14 @@ console = rich_console.Console(highlight=False, soft_wrap=True, markup=False)
 
 _EVERY = 60.0  # Seconds between lines where there is no terminal.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_HEEDED = 3.0  # Seconds after a signal until the process is ended.
+_MOMENT = 1.0  # Seconds; three after a signal the process is ended.
+
+# What a terminal shows of a run's phases.
+_SHOWN = {
+  'load weights': 'loads the backbone',
+  'evaluate': 'measures the test images',
+  'detectors': 'makes the detector, and its threshold from good images',
+}
 
 unsaved: set[object] = set()  # Who would lose something by that.
 
@@ -128,10 +135,13 @@ class Clock:
 
   @contextlib.contextmanager
   def __call__(self, name: str) -> Iterator[None]:
-    """Counts what runs inside towards the phase `name`."""
-    start = time.perf_counter()
+    """Counts what runs inside towards the phase `name`, and shows it."""
+    start, shown = time.perf_counter(), contextlib.nullcontext()
+    if name in _SHOWN:
+      shown = doing(_SHOWN[name])
     try:
-      yield
+      with shown:
+        yield
     finally:
       self._add(name, time.perf_counter() - start)
 
@@ -215,8 +225,10 @@ def heeded() -> Iterator[None]:
 
   def watch() -> None:
     while byte := os.read(readable, 1):
-      while not select.select([readable], [], [], _HEEDED)[0]:
-        if byte[0] in _SIGNALS and not unsaved:
+      waited = 0
+      while not select.select([readable], [], [], _MOMENT)[0]:
+        waited = 0 if unsaved else waited + 1
+        if byte[0] in _SIGNALS and waited == 3:
           console.show_cursor()
           print('stop: stopped; start the same command again', file=sys.stderr)
           os._exit(128 + byte[0])

@@ -25,6 +25,7 @@ _PACKAGES = (
   *('flax', 'jax', 'jaxlib', 'numpy', 'optax', 'pillow', 'scikit-learn'),
   *('scipy', 'simplenet-jax'),
 )
+_PROGRAMS = 1000  # That are kept from command to command.
 _CACHE = 'JAX_COMPILATION_CACHE_DIR'
 # Of the compilation cache: bytes at most, and what is worth keeping.
 _COMPILED = {
@@ -52,10 +53,13 @@ def keep_compiled() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / '.lockfile').open('w') as lock:  # JAX's.
       fcntl.flock(lock, fcntl.LOCK_EX)
-      for program in folder.glob('*-cache'):
-        # A kill left it half-written: JAX would stumble over it for ever.
-        if not Path(f'{str(program)[:-6]}-atime').exists():
-          program.unlink()
+      # JAX looks at all of them with each one that it adds.
+      kept = sorted(folder.glob('*-atime'), key=lambda x: x.stat().st_mtime)
+      names = {one.name[:-6] for one in kept[-_PROGRAMS:]}
+      for one in folder.glob('*-*'):
+        # Where there is no time, a kill left half a program.
+        if one.name[:-6] not in names:
+          one.unlink()
     for variable, value in {**_COMPILED, _CACHE: str(folder)}.items():
       os.environ.setdefault(variable, value)
 

@@ -74,7 +74,7 @@ def train_and_evaluate(
   with doing('reads and checks all images'):
     images = dataset.open_categories(config.data, whole=processes.count == 1)
   categories = images.categories
-  with clock('load weights'), doing('loads the backbone'):
+  with clock('load weights'):
     weights = bank.load_backbone(config)
     weights = bank.check_noise(config, weights, categories[0])
   sizes = {one.size for one in categories}

@@ -77,7 +77,7 @@ DEAF = """
 import contextlib, time
 from simplenet_jax import console
 
-console._HEEDED = 0.1
+console._MOMENT = 0.1
 with console.heeded():
   while True:
     with contextlib.suppress(KeyboardInterrupt):
