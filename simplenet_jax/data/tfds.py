@@ -26,6 +26,12 @@ ALL = 'all'  # MVTec AD's config of every category.
 _LABELS = ('normal', 'anomalous')
 
 
+class _Info(tfds.core.DatasetInfo):
+  def initialize_from_bucket(self) -> None:
+    """Leaves TFDS's server alone, which knows none of these data sets."""
+    # It would leave an empty folder among the temporary ones, each time.
+
+
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """What the builders have in common."""
 
@@ -54,7 +60,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     }
     if self.MASKS:
       features['mask'] = image(1)
-    return tfds.core.DatasetInfo(
+    return _Info(
       builder=self,
       features=tfds.features.FeaturesDict(features),
       supervised_keys=('image', 'label'),

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import time
 
 import pytest
@@ -116,6 +117,10 @@ def test_what_is_damaged_is_told(root, tmp_path, damage):
 
 
 def test_a_stopped_preparation_leaves_nothing(root, tmp_path, monkeypatch):
+  temporary = tmp_path / 'temporary'
+  temporary.mkdir()
+  monkeypatch.setattr(tempfile, 'tempdir', str(temporary))
+
   def stop(*_):
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(10)
@@ -128,6 +133,7 @@ def test_a_stopped_preparation_leaves_nothing(root, tmp_path, monkeypatch):
   assert last == 'stop: stopped, 1 not prepared; the same command goes on'
   assert not list(tmp_path.glob('mvtec_ad/screw/*'))
   prepare(root, tmp_path, 'screw')
+  assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize(
