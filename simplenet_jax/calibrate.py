@@ -8,7 +8,7 @@ from pathlib import Path
 from absl import flags
 
 from simplenet_jax import cli
-from simplenet_jax.console import console, counted
+from simplenet_jax.console import console, counted, doing
 from simplenet_jax.data import files
 from simplenet_jax.files import refuse_existing
 
@@ -34,8 +34,9 @@ def main() -> None:
   given = files.locate(_FLAGS.input, '--input', good=True)
   if _OUTPUT.value:
     cli.folder(str(Path(_OUTPUT.value).parent), '--output')
-  from simplenet_jax.detection import file, thresholds
-  from simplenet_jax.detector import Detector
+  with doing('loads JAX'):
+    from simplenet_jax.detection import file, thresholds
+    from simplenet_jax.detector import Detector
 
   path = Path(_FLAGS.detector).expanduser()
   target = file.with_suffix(Path(_OUTPUT.value or path).expanduser())
@@ -53,12 +54,9 @@ def main() -> None:
     f'{counted(len(given.images), "image")}; {target} {what}\n'
     f'{given.tell("to calibrate")}\nBefore: {before}'
   )
-  detector.calibrate(
-    given.images,
-    _RATE.value,
-    channels=_FLAGS.channels,
-    any_aspect=_ANY_ASPECT.value,
-  )
+  options = {'channels': _FLAGS.channels, 'any_aspect': _ANY_ASPECT.value}
+  with doing('scores the images'):
+    detector.calibrate(given.images, _RATE.value, **options)
   told = '\n  '.join(thresholds.describe(detector.thresholds))
   console.print(f'Now: {told}')
   for name, score in detector.thresholds.limiting_images:

@@ -1,5 +1,6 @@
 """What all commands share: flags checked, errors in one line."""
 
+import atexit
 import contextlib
 import datetime
 import errno
@@ -61,6 +62,8 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
       with heeded():
         main(*([list(argv[1:])] if positional else []))
     except Stopped as stopped:
+      # Before others: JAX can crash where a compilation was cut short.
+      atexit.register(_leave, stopped.status)
       _fail(stopped.status, str(stopped), kind='stop')
     except BrokenPipeError:  # Whoever read the output has seen enough.
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -70,6 +73,12 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
       _fail(*_told(error))
 
   app.run(guarded, flags_parser=_parse)
+
+
+def _leave(status: int) -> NoReturn:
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)
 
 
 def _told(error: Exception) -> tuple[int, str]:

@@ -158,6 +158,13 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong.
     self.status = status
 
 
+class Signalled(BaseException):
+  """The main thread is to leave what it does.
+
+  Where KeyboardInterrupt passes through `exec`, Python ends by SIGINT itself.
+  """
+
+
 class Stop(threading.Event):
   """Set when a signal arrived, whose number is `signal`."""
 
@@ -173,7 +180,7 @@ def caught(meanwhile: str, raises: bool = False) -> Iterator[Stop]:
   """Sets the event that it yields when SIGTERM or SIGINT arrives.
 
   `meanwhile` says what is done then; a second signal ends the process at once.
-  Where it `raises`, the main thread leaves what it does by KeyboardInterrupt,
+  Where it `raises`, the main thread leaves what it does by `Signalled`,
   and nothing but `unsaved` ones can keep the process from ending soon.
   """
   stop = Stop()
@@ -187,7 +194,7 @@ def caught(meanwhile: str, raises: bool = False) -> Iterator[Stop]:
     stop.set()
     console.print(f'  stopping, {meanwhile}; Ctrl-C again stops at once')
     if raises:
-      raise KeyboardInterrupt
+      raise Signalled
 
   with _handled_by(on_signal, protects=not raises):
     yield stop
@@ -203,12 +210,12 @@ def at_once(kept: Callable[[], str], protects: bool = True) -> Iterator[None]:
 
   def on_signal(number, _):
     stop.signal = number
-    raise KeyboardInterrupt
+    raise Signalled
 
   try:
     with _handled_by(on_signal, protects):
       yield
-  except KeyboardInterrupt:
+  except Signalled:
     raise stop.stopped(kept()) from None
 
 

@@ -9,7 +9,7 @@ preprocess.py, which makes the model's input.
 from absl import flags
 
 from simplenet_jax import cli
-from simplenet_jax.console import console
+from simplenet_jax.console import console, doing
 
 _DETECTOR = flags.DEFINE_string(
   'detector', None, 'A file of WORKDIR/detectors.'
@@ -26,12 +26,14 @@ def main() -> None:
   """Exports."""
   # Wrong flags are refused before JAX is loaded, which takes seconds.
   folder = cli.folder(_OUTPUT.value or '', '--output')
-  from simplenet_jax.detection import export, thresholds
-  from simplenet_jax.detector import Detector
+  with doing('loads JAX'):
+    from simplenet_jax.detection import export, thresholds
+    from simplenet_jax.detector import Detector
 
   detector, kind = Detector.load(_DETECTOR.value or ''), _FORMAT.value or ''
   console.print(f'Exports {detector.card.name} as {kind} to {folder}/')
-  difference = export.export(detector, kind, folder, _OVERWRITE.value)
+  with doing('makes the model and compares it with the detector'):
+    difference = export.export(detector, kind, folder, _OVERWRITE.value)
   limits = '\n    '.join(thresholds.describe(detector.thresholds))
   console.print(
     f"  model.{kind}: its scores differ from the detector's by "

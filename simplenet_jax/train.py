@@ -15,6 +15,7 @@ from simplenet_jax.config import Config, check_config, crop_caution
 from simplenet_jax.console import (
   Board,
   Clock,
+  Signalled,
   caught,
   console,
   counted,
@@ -137,7 +138,7 @@ def train_and_evaluate(
         neighbours=processes.on_host,
         images=work.images,
       )
-      with contextlib.suppress(Interrupted, KeyboardInterrupt):
+      with contextlib.suppress(Interrupted, Signalled):
         with clock('train and score'), engine.started(schedule, run) as trained:
           results.evaluate_ready()
           for head in trained:

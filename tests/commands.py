@@ -1,5 +1,6 @@
 """Commands in this process, as the shell would run them."""
 
+import atexit
 import contextlib
 import io
 import os
@@ -64,6 +65,7 @@ def run(name, *arguments):
       runpy.run_module(f'simplenet_jax.{name}', run_name='__main__')
   except SystemExit as ended:
     status = ended.code or 0
+    atexit.unregister(cli._leave)
   assert status is not None
   return Done(status, told.getvalue(), errors.getvalue())
 

@@ -80,7 +80,7 @@ from simplenet_jax import console
 console._MOMENT = 0.1
 with console.heeded():
   while True:
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(BaseException):
       print('begun', flush=True)
       time.sleep(60)
 """

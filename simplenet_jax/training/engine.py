@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent import futures
 
 from simplenet_jax import environment
-from simplenet_jax.console import counted, unsaved
+from simplenet_jax.console import Signalled, counted, unsaved
 from simplenet_jax.training import bank
 from simplenet_jax.training.layout import DeviceTask, RunInputs
 from simplenet_jax.training.progress import HeadProgress
@@ -43,7 +43,7 @@ def started(
     working = [pool.submit(work_off, tasks) for tasks in schedule]
     try:
       yield (head for _ in working for head in iter(ended.get, None))
-    except KeyboardInterrupt:  # A signal's; that heads are saved counts.
+    except Signalled:  # That heads are saved counts.
       run.stop.set()
     except BaseException:
       run.stop.set()
