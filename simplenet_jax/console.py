@@ -18,6 +18,7 @@ console = rich_console.Console(highlight=False, soft_wrap=True, markup=False)
 
 _EVERY = 60.0  # Seconds between lines where there is no terminal.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_STOPPED = 'stopped; start the same command again'
 _MOMENT = 1.0  # Seconds; three after a signal the process is ended.
 
 # What a terminal shows of a run's phases.
@@ -237,13 +238,13 @@ def heeded() -> Iterator[None]:
         waited = 0 if unsaved else waited + 1
         if byte[0] in _SIGNALS and waited == 3:
           console.show_cursor()
-          print('stop: stopped; start the same command again', file=sys.stderr)
+          print(f'stop: {_STOPPED}', file=sys.stderr)
           os._exit(128 + byte[0])
     os.close(readable)
 
   threading.Thread(target=watch, daemon=True).start()
   try:
-    with at_once(lambda: 'stopped', protects=False):
+    with at_once(lambda: _STOPPED, protects=False):
       yield
   finally:
     signal.set_wakeup_fd(before)
