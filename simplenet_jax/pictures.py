@@ -191,7 +191,7 @@ def sheet(
   width = max(row.width for row in rows)
   kinds = 'truth', *['found'] * (scale.limit is not None), 'highest'
   text = [('', line) for line in title]
-  text += _legend(scale, kinds, 'Highest score of an image that is not OK')
+  text += _legend(scale, kinds, 'Highest score of an image not OK')
   size = width // 80
   head = _written(text, width, size), _bar(scale, width // 2, size)
   return _joined([*head, *rows], 20, down=True, border=20)
@@ -222,12 +222,13 @@ def verdict(score: float, limit: float | None) -> Row:
 
 
 def _legend(scale: Scale, kinds: Any, highest: str) -> list[Row]:
-  above = ''
-  if scale.limit is not None:
-    above = f'above the pixel limit {numbers(scale.limit)[0]}'
-    highest += f', where no pixel is {above}'
-  texts = {'truth': 'Ground truth', 'found': f'Found: {above}'}
-  return [(kind, texts.get(kind, highest)) for kind in kinds]
+  limit = '' if scale.limit is None else numbers(scale.limit)[0]
+  texts = {
+    'truth': 'Ground truth',
+    'found': f'Found: above the pixel limit {limit}',
+    'highest': highest + (limit and f'; no pixel is above {limit}'),
+  }
+  return [(kind, texts[kind]) for kind in kinds]
 
 
 @functools.cache
@@ -244,8 +245,7 @@ def _written(rows: Sequence[Row], width: int, size: int) -> Image.Image:
   font, lines, high = _font(size), [], size * 3 // 2
   for mark, text in rows:
     # Names of files need not be text.
-    told = text.encode('utf-8', 'backslashreplace').decode()
-    told = ' '.join(told.split())
+    told = ' '.join(text.encode('utf-8', 'replace').decode().split())
     room = (width - 2 * size) / max(1, font.getlength(told))
     for part in textwrap.wrap(told, max(8, int(0.95 * len(told) * room))):
       lines.append((mark, part))

@@ -21,7 +21,7 @@ import functools
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import numpy as np
@@ -183,15 +183,18 @@ class Prediction:
     # Straight from the input's pixels to the picture's: they are the fewest.
     frame = self.frame._replace(original=(image.height, image.width))
     heat, limits = frame.map_to_original(self.input_map), self.thresholds
-    low, high = float(np.nanmin(heat)), float(np.nanmax(heat))
+    low, high = float(self.input_map.min()), float(self.input_map.max())
     scale = self.scale or Scale.of(low, high, limits.pixel)
     score, limit = self.score, limits.image
     if normalise:
       to: Any = limits.normalised
       heat, score, limit = to(heat), to(score), 1.0
-      ends: Any = (one if one is None else to(one) for one in scale)
-      scale = Scale(*ends)
-    return View(image, heat, scale, self.name, score, limit).picture()
+      low, high, most = scale
+      scale = Scale(to(low), to(high), None if most is None else to(most))
+    name = self.name  # With its folder, as many are called 000.png.
+    if not isinstance(self.source, int):
+      name = str(PurePosixPath(*place(self.source).parts[-2:]))
+    return View(image, heat, scale, name, score, limit).picture()
 
   def save(self, path: str | Path, *, normalise: bool = False) -> None:
     """Writes `picture` to a file, such as a .png or a .jpg."""
