@@ -71,13 +71,14 @@ def main() -> None:
     return
   known = json.loads(RECORDING.read_text())
   runs = {key.partition('/')[0] for key in found}
-  every = {*found, *(key for key in known if key.partition('/')[0] in runs)}
-  other = sorted(key for key in every if found.get(key) != known.get(key))
+  every = [key for key in known if key.partition('/')[0] in runs]
+  other = sorted(key for key in every if found.get(key) != known[key])
   for key in other[:20]:
-    print(f'{key}: recorded {known.get(key)}, now {found.get(key)}')
+    print(f'{key}: recorded {known[key]}, now {found.get(key)}')
   if other:
     raise ValueError(f'{len(other)} of {len(every)} values differ')
-  print(f'{len(found)} values are the same, bit for bit')
+  new = len(found) - len(every)
+  print(f'{len(every)} values are the same, bit for bit; {new} are new')
 
 
 def measure(

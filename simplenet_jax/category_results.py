@@ -1,23 +1,64 @@
 """What one category's scores are worth, and what it leaves to look at."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from simplenet_jax.config import Config
 from simplenet_jax.console import Clock, console
+from simplenet_jax.data.images import place
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.evaluation import run_files, testset
-from simplenet_jax.evaluation.results import CategoryResult, summarise
+from simplenet_jax.detection import file
+from simplenet_jax.detection.thresholds import Prediction, Thresholds
+from simplenet_jax.evaluation import metrics, page_data, run_files, testset
+from simplenet_jax.evaluation.results import (
+  CategoryResult,
+  summarise,
+  write_json,
+)
+from simplenet_jax.evaluation.testset import TestSet
+from simplenet_jax.files import read_json
 from simplenet_jax.pictures import Scale
 from simplenet_jax.training import neighbours
 from simplenet_jax.training.progress import METRICS, HeadProgress
 
-# Figures, and what writes a category's files, given its detector's scale of
-# colours and limit of image scores.
-Found = tuple[CategoryResult, Callable[[Scale | None, float | None], None]]
+# A category's test set, and its last patch scores `[images, H, W]` by seed.
+Tested = tuple[TestSet, Mapping[int, np.ndarray]]
+Found = tuple[CategoryResult, Tested | None]
+_HIGHEST = 8  # Good images that a page shows, by score and by map.
+
+
+class GoodImages:
+  """What set a category's threshold: scores, and who scored highest."""
+
+  def __init__(self):
+    self._rows: list[page_data.Row] = []
+    self._highest: dict[int, Prediction] = {}  # By their rows.
+
+  def add(self, found: Prediction) -> None:
+    """Takes an image; only those with the highest scores keep their maps."""
+    peak, source = float(found.input_map.max()), found.source
+    name = str(source if isinstance(source, int) else place(source))
+    kept = {**self._highest, len(self._rows): found}
+    self._rows.append({'name': name, 'score': found.score, 'peak': peak})
+    best = set()
+    for key in ('score', 'peak'):
+      ranked = sorted(kept, key=lambda at, key=key: -self._rows[at][key])
+      best |= {*ranked[:_HIGHEST]}
+    self._highest = {at: one for at, one in kept.items() if at in best}
+
+  def rows(self, low: float) -> list[page_data.Row]:
+    """Returns the page's rows, the highest score first, these with pictures."""
+    for at, found in self._highest.items():
+      with contextlib.suppress(OSError, ValueError):  # A file that is gone.
+        image = cast(Any, found.photograph)()
+        shown = found.frame, found.input_map, low
+        self._rows[at] |= page_data.embed(image, *shown)
+    return sorted(self._rows, key=lambda row: -row['score'])
 
 
 def selects_on_test(config: Config, labels: np.ndarray) -> bool:
@@ -29,6 +70,21 @@ def selects_on_test(config: Config, labels: np.ndarray) -> bool:
   together = config.nearest.size or config.train.folds
   alone = not together and asked.score == 'patch'
   return (asked.course or alone) and 0 < labels.sum() < len(labels)
+
+
+def has_all(
+  config: Config, folder: Path, inputs: Inputs, known: object
+) -> bool:
+  """Returns whether all that a run leaves of a category is there."""
+  if not isinstance(known, dict):
+    return False
+  asked, name = config.evaluation, inputs.name
+  wanted = [page_data.path_in(folder, name)] if asked.report else []
+  compared = not inputs.test or bool(asked.baseline) == ('baseline' in known)
+  if inputs.test:
+    wanted += [folder / 'pictures' / f'{name}.png'] if asked.pictures else []
+    wanted += [folder / 'maps' / name] if asked.maps else []
+  return compared and all(path.exists() for path in wanted)
 
 
 def write_curves(
@@ -46,18 +102,16 @@ def write_curves(
 
 def evaluate(
   config: Config,
-  folder: Path,
   inputs: Inputs,
   scores: Mapping[int, Mapping[int, np.ndarray]],
   arrays: neighbours.Arrays,
   only_last: bool,
-  total: int,
   clock: Clock,
 ) -> Found:
-  """Evaluates a category; returns also what writes its files to `folder`.
+  """Evaluates a category; returns also what its files are made of.
 
   `scores` are patch scores `[images, H, W]` by seed and epoch, of which maybe
-  `only_last` ones count; `total` is the number of the run's test images.
+  `only_last` ones count.
   """
   asked = config.evaluation
   with clock('evaluate'):
@@ -79,11 +133,66 @@ def evaluate(
     mean = last[key]['mean']
     told.append(f'{title} {"undefined" if mean is None else f"{mean:.1%}"}')
   console.print(f'  {inputs.name}: {", ".join(told)}')
-  at_end = {seed: one[max(one)] for seed, one in scores.items()}
+  return found, (test, {seed: one[max(one)] for seed, one in scores.items()})
 
-  def write(scale: Scale | None, limit: float | None) -> None:
-    shown = test, at_end, asked, total
-    with clock('pictures'):
-      run_files.write(folder, inputs, *shown, scale, limit)
 
-  return found, write
+def write(
+  config: Config,
+  folder: Path,
+  inputs: Inputs,
+  tested: Tested | None,
+  good: GoodImages | None,
+  total: int,
+) -> CategoryResult:
+  """Writes a category's pictures, maps and data of the page, as configured.
+
+  Returns the `threshold` of its detector, if it has one, and what it is worth
+  `at_threshold`, beside the limits that the test images would have chosen. The
+  run has `total` test images.
+  """
+  path = file.path_in(folder, inputs.name)
+  card = file.read_card(path) if path.is_file() else None
+  limits = card.thresholds if card else Thresholds()
+  scale, asked = card and card.scale, config.evaluation
+  path, found, data = page_data.path_in(folder, inputs.name), {}, {}
+  if tested:
+    test, scores = tested
+    mean = np.mean(list(scores.values()), axis=0)
+    best = metrics.best_f1(test.labels, test.image_scores(mean))[1]
+    pixel = pro = None
+    if ranked := test.ranked(mean):
+      rates, most = np.linspace(0, 0.3, 200), ranked.f1().argmax()
+      pro = np.stack([rates, ranked.overlap_at(rates)], axis=1)
+      # Pixels with that very value count.
+      pixel = float(np.nextafter(ranked.values[most], -np.inf))
+    found['at_threshold'] = {
+      **test.verdicts(mean, limits.image, limits.pixel),
+      'selected_on_test': test.verdicts(mean, best, pixel),
+    }
+    origin = "the detector's"
+    if scale is None or scale.limit is None:
+      origin, maps = 'best F1, chosen on test', test.maps(mean[: testset.BLOCK])
+      scale = scale or Scale(float(np.median(maps)), float(maps.max()))
+      scale = Scale.of(scale.low, scale.high, pixel)
+    seeds = ', '.join(map(str, scores))
+    whose = f'mean of seeds {seeds}' if len(scores) > 1 else f'seed {seeds}'
+    shown = test, mean, whose, asked, scale, limits.image, origin
+    run_files.write(folder, inputs, *shown)
+    if asked.report:
+      data = {
+        'seeds': list(scores),
+        'whose': whose,
+        'pro': pro,
+        'selected_on_test': [best, pixel],
+        'images': page_data.tested(inputs, *tested, mean, total, scale.low),
+      }
+  if card:
+    rows = good.rows(card.scale.low) if good else []
+    if not good and path.is_file():  # Its detector was made before.
+      rows = read_json(path).get('good', [])
+    data['good'] = rows
+    kept = [(row['name'], row['score']) for row in rows]
+    found['threshold'] = limits.summary() | {'scores': kept}
+  if asked.report:
+    write_json(path, {**data, 'scale': scale})
+  return found

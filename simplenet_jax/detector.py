@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import sys
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -225,10 +225,12 @@ class Detector(Scorer):
     channels: str = 'rgb',
     any_aspect: bool = True,
     on_error: OnError | None = None,
+    on_found: Callable[[Prediction], None] | None = None,
   ) -> list[tuple[str, float, float]]:
     """Returns names, scores and highest values of maps of normal images.
 
-    They are given, and refused, as by `calibrate`.
+    They are given, and refused, as by `calibrate`; `on_found` is called with
+    each one's prediction.
     """
     known, found = self.card.appearance, []
     for one in self.predict(
@@ -243,6 +245,8 @@ class Detector(Scorer):
         )
       name = str(source if isinstance(source, int) else place(source))
       found.append((name, one.score, float(one.input_map.max())))
+      if on_found:
+        on_found(one)
     return found
 
   def _look(self, image: inputs.Ready, channels: str) -> None:

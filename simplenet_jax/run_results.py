@@ -15,7 +15,7 @@ from simplenet_jax.console import Clock, console, first_line
 from simplenet_jax.data.dataset import DataSet
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection import assembly, file
-from simplenet_jax.evaluation import metrics, results, run_files
+from simplenet_jax.evaluation import metrics, results
 from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.protocols import describe_protocol
@@ -54,6 +54,7 @@ class RunResults:
   def __post_init__(self):
     self.checkpoints = Checkpoints(self.work.path / 'checkpoints')
     self._categories = {one.name: one for one in self.images.categories}
+    self._tests = sum(len(one.test) for one in self.images.categories)
     self.protocol = describe_protocol(self.config, self.weights.other)
     self._told: set[tuple[str, str]] = set()  # Categories and their errors.
     self._looked_at: set[str] = set()  # Categories that need no other look.
@@ -107,20 +108,11 @@ class RunResults:
       self._looked_at.add(name)
       seeds = [int(seed) for seed, head in heads.items() if not head['error']]
       with self.work.evaluating(name) as is_mine:
-        known = self.work.results()[name]
-        is_known = isinstance(known, dict) and self._has_all(name, known)
+        known, inputs = self.work.results()[name], self._categories[name]
+        of = self.config, self.work.path, inputs, known
+        is_known = category_results.has_all(*of)
         if is_mine and not (is_known and self._has_detector(name, seeds)):
           self._finish(name, seeds, known)
-
-  def _has_all(self, name: str, known: results.CategoryResult) -> bool:
-    """Returns whether all that is told of a category's test images is there."""
-    folder, asked = self.work.path, self.config.evaluation
-    compared = bool(asked.baseline) == ('baseline' in known)
-    wanted = [folder / 'pictures' / f'{name}.png'] if asked.pictures else []
-    wanted += [folder / 'maps' / name] if asked.maps else []
-    wanted += [run_files.report_path(folder, name)] if asked.report else []
-    there = compared and all(path.exists() for path in wanted)
-    return there or not self._categories[name].test
 
   def _finish(self, name: str, seeds: Sequence[int], found: Result) -> None:
     """Evaluates heads, makes a detector; figures `found` survive failures."""
@@ -132,10 +124,12 @@ class RunResults:
       jobs = [job for job in self.jobs if job.category == name]
       jobs = [job for job in jobs if job.seed in seeds and job.steps]
       heads = {job.seed: self._saved(job) for job in jobs}
-      found, write = self._evaluate(inputs, heads)
-      if not self._has_detector(name, seeds):
-        self._ship(inputs, heads)
-      write(*file.limits_in(self.work.path, name))
+      found, tested = self._evaluate(inputs, heads)
+      has_detector = self._has_detector(name, seeds)
+      good = None if has_detector else self._ship(inputs, heads)
+      shown = inputs, tested, good, self._tests
+      with self.clock('pictures'):
+        found |= category_results.write(self.config, self.work.path, *shown)
     except (*FAILURES, RuntimeError) as error:
       reason = self._reason(name, error)
       found = found if isinstance(found, dict) else reason
@@ -174,14 +168,14 @@ class RunResults:
     raise ValueError(f'the checkpoint of seed {job.seed} is missing')
 
   def _evaluate(self, inputs: Inputs, heads: Heads) -> category_results.Found:
-    """Evaluates a category's heads; returns also what writes its files."""
+    """Evaluates a category's heads; returns also what its files are made of."""
     config, folder, name = self.config, self.work.path, inputs.name
     cautions = self._cautions(heads.values())
     category_results.write_curves(folder, name, heads, self.clock)
     if not inputs.test:
       console.print(f'  {name}: no test images, nothing to evaluate')
       last = results.undefined(1 if config.train.folds else len(config.seeds))
-      return {'last': last, 'cautions': cautions}, lambda *_: None
+      return {'last': last, 'cautions': cautions}, None
     scores = {seed: head.scores for seed, head in heads.items()}
     only_last = not category_results.selects_on_test(config, inputs.labels)
     with self.clock('evaluate'):
@@ -194,12 +188,11 @@ class RunResults:
       if 'bank' in arrays:
         leaves = {seed: head.head or {} for seed, head in heads.items()}
         scores = neighbours.patch_scores(config, arrays, leaves, scores)
-    total = sum(len(one.test) for one in self._categories.values())
-    found, write = category_results.evaluate(
-      config, folder, inputs, scores, arrays, only_last, total, self.clock
+    found, tested = category_results.evaluate(
+      config, inputs, scores, arrays, only_last, self.clock
     )
     self.on_result(name, found)
-    return found | {'cautions': cautions}, write
+    return found | {'cautions': cautions}, tested
 
   def _cautions(self, heads: Iterable[HeadProgress]) -> list[str]:
     train = self.config.train
@@ -216,9 +209,13 @@ class RunResults:
     images = self.work.images[name]
     return f'train {images["training"]}; held out {images["validation"]}'
 
-  def _ship(self, inputs: Inputs, heads: Heads) -> None:
-    """Makes a category's detector of all its heads that were not given up."""
+  def _ship(self, inputs: Inputs, heads: Heads) -> category_results.GoodImages:
+    """Makes a category's detector of all its heads that were not given up.
+
+    Returns what set its threshold.
+    """
     name, count = inputs.name, len(self.config.seeds)
+    good = category_results.GoodImages()
     if trains_heads(self.config) and len(heads) < count:
       console.print(f'  {name}: its detector has {len(heads)} of {count} heads')
     with self.clock('detectors'):
@@ -230,8 +227,9 @@ class RunResults:
         bank = arrays['bank'], tuple(arrays['units']), arrays['places']
       made_of = self.weights, inputs, leaves, images, cautions, bank
       folds = layout.folds(self.config, inputs)
-      detector = assembly.of_run(self.config, *made_of, folds)
+      detector = assembly.of_run(self.config, *made_of, folds, good.add)
       detector.save(file.path_in(self.work.path, name))
+    return good
 
   def conclude(self) -> dict[str, Any]:
     """Writes tables and page if all categories are there; tells what came.

@@ -217,6 +217,39 @@ def test_held_out_images_set_thresholds_that_are_told(held_out):
   assert told in held_out.told
 
 
+def test_limits_are_worth_what_the_detector_does(held_out):
+  """Counts and pixel figures at its limits are those of its predictions."""
+  one, detector = held_out.scored('part')[0], held_out.detector('part')
+  found = list(detector.predict([sample.path for sample in one.category.test]))
+  stored = held_out.stored['categories']['part']
+  at = stored['at_threshold']
+  flagged = {0: 0, 1: 0}
+  for sample, prediction in zip(one.category.test, found, strict=True):
+    flagged[sample.label] += prediction.anomalous
+  assert (at['false_alarms'], at['good']) == (flagged[0], 3)
+  assert (at['found'], at['defective']) == (flagged[1], 3)
+  assert at['kinds'] == {'spot': {'found': flagged[1], 'images': 3}}
+  beyond = np.stack([p.input_map > detector.pixel_threshold for p in found])
+  truth = np.stack([one.truth(index).reduced for index in range(6)])
+  overlap = (beyond & truth).sum() / (beyond | truth).sum()
+  assert at['pixel_iou'] == pytest.approx(overlap)
+  assert at['pixel_f1'] == pytest.approx(2 * overlap / (1 + overlap))
+  assert at['selected_on_test']['pixel_f1'] > at['pixel_f1']
+  limits = stored['threshold']
+  assert (limits['image'], limits['images']) == (detector.threshold, 3)
+  assert limits['bound'] == pytest.approx(detector.thresholds.bound)
+  # Who set them: the page shows these, whose maps are not computed again.
+  data = json.loads((held_out.work / 'report/part.json').read_text())
+  assert [[row['name'], row['score']] for row in data['good']] == (
+    limits['scores']
+  )
+  assert data['good'][0]['score'] == detector.threshold
+  assert all('heat' in row for row in data['good'])
+  told = (held_out.work / 'results.md').read_text()
+  assert f'| part | {at["found"]} of 3 | {at["false_alarms"]} of 3 |' in told
+  assert 'part: threshold ' in told
+
+
 @pytest.mark.parametrize('bank', [0, 24])
 def test_heads_that_leave_images_out_set_thresholds(
   bank, tmp_path, config, monkeypatch

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -16,6 +16,7 @@ from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection import file, inputs, thresholds
 from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.inputs import Appearance
+from simplenet_jax.detection.thresholds import Prediction
 from simplenet_jax.detector import Detector
 from simplenet_jax.models import head, nearest, weights
 from simplenet_jax.models.simplenet import Network
@@ -109,11 +110,12 @@ def of_run(
   cautions: Sequence[str] = (),
   bank: Bank | None = None,
   folds: np.ndarray | None = None,
+  on_found: Callable[[Prediction], None] | None = None,
 ) -> Detector:
   """Makes a detector of a run's heads, calibrated by images they did not see.
 
   These are validation images or, by `folds`, int `[train]`, those that each
-  seed's head left out.
+  seed's head left out; `on_found` is called with each one's prediction.
   """
   provenance = {
     'seeds': list(heads or config.seeds),
@@ -126,19 +128,17 @@ def of_run(
   )
   _look_at_training(detector, one)
   rate = config.detector.false_alarm_rate
-  if one.category.validation:
-    detector.calibrate(
-      one.category.validation,
-      rate,
-      any_aspect=True,  # The run has warned of it.
-      on_error=_leave_out,
-    )
+  asked, parts, scored = {'on_error': _leave_out, 'on_found': on_found}, 0, []
+  if held_out := one.category.validation:
+    scored = detector.score_good(held_out, **asked)
   elif folds is not None:
-    if scored := _score_parts(config, one, detector, heads, bank, folds):
-      made = thresholds.calibrate(scored, rate, folds=len(config.seeds))
-      precision = detector.precision
-      detector.thresholds = dataclasses.replace(made, precision=precision)
-  elif config.train.folds:
+    scored = _score_parts(config, one, detector, heads, bank, folds, **asked)
+    parts = len(config.seeds)
+  if held_out or scored:
+    made = thresholds.calibrate(scored, rate, parts)
+    precision = detector.precision
+    detector.thresholds = dataclasses.replace(made, precision=precision)
+  elif folds is None and config.train.folds:
     logging.warning(
       '%s: no threshold, as it takes two good images and two --config.seeds to '
       'leave one out; set it with simplenet calibrate',
@@ -161,6 +161,7 @@ def _score_parts(
   heads: Mapping[int, Head],
   bank: Bank | None,
   folds: np.ndarray,
+  **asked: Any,
 ) -> list[tuple[str, float, float]]:
   """Returns what `score_good` does of good images, by heads without them."""
   scored = []
@@ -173,7 +174,7 @@ def _score_parts(
         batch_size=config.backbone.batch_size,
       )
       paths = itertools.compress(one.category.train, folds == part)
-      scored += alone.score_good(list(paths), on_error=_leave_out)
+      scored += alone.score_good(list(paths), **asked)
   if left := len(one.train) - len(scored):
     told = '%s: %d of %d good images set no threshold'
     logging.warning(told, one.name, left, len(one.train))

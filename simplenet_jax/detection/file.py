@@ -215,15 +215,6 @@ def commands(workdir: Path) -> list[str]:
   return [several] if made else []
 
 
-def limits_in(
-  workdir: Path, category: str
-) -> tuple[Scale | None, float | None]:
-  """Returns a run's detector's scale and threshold, if it has a detector."""
-  path = path_in(workdir, category)
-  card = read_card(path) if path.is_file() else None
-  return (card.scale, card.thresholds.image) if card else (None, None)
-
-
 def digest(card: str, weights: Mapping[str, np.ndarray]) -> str:
   """Returns a checksum of all that a detector is; `card` as it is written."""
   found = hashlib.sha256(card.encode())

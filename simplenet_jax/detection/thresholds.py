@@ -71,6 +71,11 @@ class Thresholds:
     rank = min(max(rank, 1), self.images)
     return float(special.betaincinv(self.images + 1 - rank, rank, _CONFIDENCE))
 
+  def summary(self) -> dict[str, Any]:
+    """Returns what `results.json` has of them, in numbers and in words."""
+    told = {'bound': self.bound, 'told': describe(self)}
+    return {**dataclasses.asdict(self), **told}
+
   def normalised(self, score: float) -> float:
     """Puts a score on an unbounded scale: 0 is usual, 1 is the threshold."""
     if self.image is None or self.median is None or self.image <= self.median:

@@ -3,14 +3,14 @@
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from simplenet_jax.evaluation import published
+from simplenet_jax.evaluation import limits, published
+from simplenet_jax.evaluation.limits import UNDEFINED, Column
 from simplenet_jax.evaluation.metrics import HEADLINES, METRICS
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.files import csv_text, is_formula
 
-UNDEFINED = '–'  # noqa: RUF001
 OURS = 'ours'
 BASELINE = 'no training'
 _BETTER = 0.005  # Half a point, from which on one is called better.
@@ -22,15 +22,6 @@ _BOTH = 'I / P-AUROC'
 _SHOWN = (OURS, BASELINE, 'paper Table 1', 'released code', f'{OURS} - paper')
 
 Results = Mapping[str, Any]  # What results.json holds.
-
-
-class Column(NamedTuple):
-  """One metric's figures by category, in percent, and where they come from."""
-
-  source: str
-  selection: str
-  title: str
-  cells: list[str]
 
 
 def by_selection(results: Results) -> dict[str, dict[str, Any]]:
@@ -118,40 +109,51 @@ def spread(summary: Mapping[str, Any]) -> str:
   return f'{100 * mean:.2f}' + ('' if std is None else f'±{100 * std:.2f}')
 
 
-def _grid(results: Results) -> tuple[list[list[str]], list[list[str]]]:
-  """Returns source, selection and title of each column, and rows of text."""
-  found, titles = columns(results), {*HEADLINES.values(), _BOTH}
-  shown = [one for one in found if one.source in _SHOWN and one.title in titles]
-  shown.sort(key=lambda one: _SHOWN.index(one.source))
-  body = [
-    [name, *(one.cells[row] for one in shown)]
-    for row, name in enumerate(rows(results))
+def _grid(results: Results) -> list[Column]:
+  """Returns the columns that are shown where there is no room for all."""
+  titles = {*HEADLINES.values(), _BOTH}
+  shown = [one for one in columns(results) if one.source in _SHOWN]
+  shown = [one for one in shown if one.title in titles]
+  return sorted(shown, key=lambda one: _SHOWN.index(one.source))
+
+
+def _aligned(names: Sequence[str], shown: Sequence[Column]) -> list[str]:
+  cells = [
+    [one.source, *one.selection.split(' ', 1), one.title, *one.cells]
+    for one in shown
   ]
-  return [[*one[:3]] for one in shown], body
+  grid = [*zip(['', '', '', 'category', *names], *cells, strict=True)]
+  first, *widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+  lines = []
+  for name, *row in grid:
+    padded = [c.rjust(w) for c, w in zip(row, widths, strict=True)]
+    lines.append('  '.join([name.ljust(first), *padded]).rstrip())
+  lines.insert(4, '-' * max(map(len, lines)))
+  return lines
 
 
 def _text(results: Results) -> str:
-  header, body = _grid(results)
-  heads = [
-    (source, *rule.split(' ', 1), title) for source, rule, title in header
-  ]
-  grid = [*zip(('', '', '', 'category'), *heads, strict=True), *body]
-  first, *widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-  lines = []
-  for name, *cells in grid:
-    padded = [c.rjust(w) for c, w in zip(cells, widths, strict=True)]
-    lines.append('  '.join([name.ljust(first), *padded]).rstrip())
-  lines.insert(4, '-' * max(map(len, lines)))
+  lines = _aligned(rows(results), _grid(results))
+  if at := limits.columns(results):
+    lines += ['', *_aligned(list(results['categories']), at)]
   told = [textwrap.fill(note, 118) for note in notes(results)]
   return '\n'.join([*lines, '', *told])
 
 
 def _markdown(results: Results) -> str:
-  header, body = _grid(results)
-  titles = [f'{source}, {rule}: {title}' for source, rule, title in header]
-  parts = [markdown_rows([['category', *titles], *body]), *notes(results)]
-  categories = results['categories'].items()
-  by_defect = [[name, *row] for name, one in categories for row in defects(one)]
+  parts, categories = [], results['categories']
+  for names, shown in (
+    (rows(results), _grid(results)),
+    ([*categories], limits.columns(results)),
+  ):
+    if shown:
+      titles = [f'{one.source}, {one.selection}: {one.title}' for one in shown]
+      body = zip(names, *(one.cells for one in shown), strict=True)
+      parts.append(markdown_rows([['category', *titles], *body]))
+  parts += [*notes(results), *limits.told(results)]
+  by_defect = [
+    [name, *row] for name, one in categories.items() for row in defects(one)
+  ]
   if by_defect:
     titles = ['category', 'kind of defect', 'images', *HEADLINES.values()]
     parts += [
@@ -177,14 +179,16 @@ _LATEX_NAME = str.maketrans(
 
 
 def _latex(results: Results) -> str:
-  header, body = _grid(results)
+  shown, body = _grid(results), []
+  header = [one[:3] for one in shown]
   heads = zip(('', '', 'category'), *header, strict=True)
-  rows = []
-  for name, *cells in body:
+  for name, *cells in zip(
+    rows(results), *(x.cells for x in shown), strict=True
+  ):
     name = ' '.join(name.translate(_LATEX_NAME).split())
-    rows.append([name, *(cell.translate(_LATEX_FIGURE) for cell in cells)])
-  mean = [r'\midrule', rows.pop()] if len(rows) > 1 else []
-  parts = [r'\toprule', *heads, r'\midrule', *rows, *mean, r'\bottomrule']
+    body.append([name, *(cell.translate(_LATEX_FIGURE) for cell in cells)])
+  mean = [r'\midrule', body.pop()] if len(body) > 1 else []
+  parts = [r'\toprule', *heads, r'\midrule', *body, *mean, r'\bottomrule']
   return '\n'.join(
     [
       f'\\begin{{tabular}}{{l{"r" * len(header)}}}',
@@ -275,6 +279,8 @@ def notes(results: Results) -> list[str]:
         f'({", ".join(told)}); configs/folder.py:nearest makes a detector of '
         'them.'
       )
+  if limits.columns(results):
+    found.append(limits.NOTE)
   backbone = results['config']['backbone']['name']
   found.append(f'Percent, {over}; protocol {results["protocol"]}, {backbone}.')
   for source, (selection, figures) in _published(results).items():

@@ -93,6 +93,45 @@ class TestSet:
     maps = self.maps(patch_scores[self.has_truth])
     return values | metrics.pixel_metrics(self.masks, maps)
 
+  def ranked(self, patch_scores: np.ndarray) -> metrics.Ranking | None:
+    """Ranks the pixels whose truth is known; None: they are of one kind."""
+    if self.masks is None or self.masks.all():
+      return None
+    return metrics.rank(self.masks, self.maps(patch_scores[self.has_truth]))
+
+  def verdicts(
+    self, patch_scores: np.ndarray, image: float | None, pixel: float | None
+  ) -> dict[str, Any]:
+    """Counts what is found beyond limits of image scores and of maps.
+
+    Returns how many of the `defective` images are `found`, also of `kinds`, and
+    how many of the `good` ones are `false_alarms`; `pixel_f1` and `pixel_iou`,
+    in [0, 1]. What has no limit or no truth is left out.
+    """
+    found: dict[str, Any] = {'image': image, 'pixel': pixel}
+    if image is not None:
+      # Not in float32, which would round limits that are set by hand.
+      above = self.image_scores(patch_scores).astype(np.float64) > image
+      defective, kinds = self.labels != 0, {}
+      for kind in sorted(set(self.defects[defective])):
+        one = defective & (self.defects == kind)
+        counts = {'found': int((above & one).sum()), 'images': int(one.sum())}
+        kinds[str(kind)] = counts
+      found |= {
+        'found': int((above & defective).sum()),
+        'defective': int(defective.sum()),
+        'false_alarms': int((above & ~defective).sum()),
+        'good': int((~defective).sum()),
+        'kinds': kinds,
+      }
+    if pixel is not None and self.masks is not None:
+      beyond = self.maps(patch_scores[self.has_truth]) > pixel
+      both = float((beyond & self.masks).sum())
+      union = float(beyond.sum() + self.masks.sum()) - both
+      found['pixel_f1'] = 2 * both / (union + both)
+      found['pixel_iou'] = both / union
+    return found
+
   def evaluate_defects(self, patch_scores: np.ndarray) -> dict[str, Any]:
     """Returns each kind of defect's `images` and `metrics.HEADLINES`.
 

@@ -3,7 +3,7 @@
 import base64
 import collections
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,13 +16,21 @@ from sklearn.metrics import roc_curve
 
 from simplenet_jax.config import flatten
 from simplenet_jax.console import duration
-from simplenet_jax.detection import file, thresholds
-from simplenet_jax.evaluation import metrics, results, run_files, tables
+from simplenet_jax.detection import file
+from simplenet_jax.evaluation import (
+  limits,
+  metrics,
+  page_data,
+  results,
+  run_files,
+  tables,
+)
+from simplenet_jax.evaluation.limits import Column
 from simplenet_jax.files import atomic_write, naming, read_json
+from simplenet_jax.pictures import Scale
 
 NAME = 'report.html'
 _COLOURS = ('#3d85d1', '#d9772b', '#2f9e62', '#a463c9', '#d0483f', '#7b858f')
-_GOOD, _BAD, _THRESHOLD = _COLOURS[2], _COLOURS[4], _COLOURS[5]
 _INK = '#808890'  # Readable on light and on dark pages.
 _STYLE: dict[Any, Any] = {
   'svg.fonttype': 'none',
@@ -51,11 +59,11 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
   paths = ' or '.join(f'{name}/results.json' for name in found)
   with naming(paths), mpl.rc_context(_STYLE):
     table = results.join(found)
-    columns = tables.columns(table)
-    cells = [column.cells for column in columns]
     names = [Path(name).resolve().name for name in found]
+    parts = list(table['categories'])
+    every = Scale(0, 1).colours(np.linspace(0, 1, 256))
     text = template.render(
-      title=', '.join(names) if len(found) > 1 else table['config']['name'],
+      title=parts[0] if len(parts) == 1 else ', '.join(names),
       results=table,
       duration=duration,
       settings={
@@ -64,16 +72,16 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
         **flatten(table['device'], 'device, '),
         **flatten(table['versions'], 'version of '),
       },
-      columns=columns,
-      rows=zip(tables.rows(table), zip(*cells, strict=True), strict=False),
+      at_limits=_grouped(limits.columns(table), parts),
+      figures=_grouped(tables.columns(table), tables.rows(table)),
       sections=[
-        section(Path(run), category)
+        section(Path(run), category, result)
         for run, one in found.items()
-        for category in one['categories']
+        for category, result in one['categories'].items()
       ],
-      headlines=metrics.HEADLINES,
+      colours=base64.b64encode(every.tobytes()).decode(),
+      headlines=metrics.HEADLINES.values(),
       notes=tables.notes(table),
-      defects=tables.defects,
     )
   output = output or workdirs[0] / NAME
   with atomic_write(output) as aside:
@@ -82,61 +90,92 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
   return output
 
 
-def section(workdir: Path, name: str) -> dict[str, Any]:
+def _grouped(
+  columns: Iterable[Column], rows: Sequence[str]
+) -> dict[str, Any] | None:
+  """Returns a table for the template, without columns that say nothing."""
+  shown = [one for one in columns if set(one.cells) != {limits.UNDEFINED}]
+  heads = collections.Counter(', '.join(one[:2]) for one in shown)
+  cells = zip(*(one.cells for one in shown), strict=True)
+  body = list(zip(rows, cells, strict=True)) if shown else []
+  titles = [one.title for one in shown]
+  return {'heads': heads, 'titles': titles, 'rows': body} if shown else None
+
+
+def section(
+  workdir: Path, name: str, result: Mapping[str, Any]
+) -> dict[str, Any]:
   """Returns what the template shows of a category that a run left."""
-  found = {'name': name, 'charts': [], 'images': []}
-  with naming(workdir / 'curves' / f'{name}.csv'):
+  charts, path = [], workdir / 'curves' / f'{name}.csv'
+  with naming(path):
     if losses := run_files.read_losses(workdir, name):
       curves = [list(enumerate(one, 1)) for one in losses.values()]
-      chart = _lines('Loss by epoch', 'epoch', 'loss', curves, losses)
-      found['charts'].append(chart)
-  path = run_files.report_path(workdir, name)
-  if not path.is_file():
-    return found
-  held, detector = thresholds.Thresholds(), file.path_in(workdir, name)
-  if detector.is_file():
-    with naming(detector):
-      held = file.read_card(detector).thresholds
+      charts.append(_lines('Loss by epoch', 'epoch', 'loss', curves, losses))
+  data, path = {}, page_data.path_in(workdir, name)
+  if path.is_file():
+    data = read_json(path)
   with naming(path):
-    _add_images(found, read_json(path), held.image)
-  return found | {'held': held}
+    images, good = data.get('images', []), data.get('good', [])
+    limit = _limit(workdir, name, result, data)
+    tested = [(one['score'], one['label'], one['defect']) for one in images]
+    labels = np.array([bool(label) for _, label, _ in tested])
+    if tested and 0 < labels.sum() < len(labels):
+      charts += _curves(labels, images, data)
+    shown = [one for one in images if 'picture' in one]
+    return {
+      'name': name,
+      'result': result,
+      'charts': charts,
+      'limit': limit,
+      'whose': data.get('whose'),
+      'command': file.command(file.path_in(workdir, name).with_suffix('')),
+      'good': [one for one in good if 'picture' in one],
+      'images': shown,
+      'total': len(images),
+      'has_masks': any(one['truth'] for one in shown),
+      'defects': tables.defects(result),
+      'data': {
+        'scores': tested,
+        'held': [one['score'] for one in good],
+        'scale': data.get('scale'),
+        'image': limit['image'],
+        'pixel': limit['pixel'],
+      },
+    }
 
 
-def _add_images(
-  section: dict[str, Any], data: Any, threshold: float | None
-) -> None:
-  """Adds charts of all test images, and those that are shown with verdicts."""
-  images = sorted(data['images'], key=lambda one: -one['score'])
-  labels = np.array([bool(one['label']) for one in images])
-  scores = np.array([one['score'] for one in images], np.float64)
-  best = metrics.best_f1(labels, scores)[1]
-  threshold = best if threshold is None else threshold
-  for one in images:
-    words = ('miss', 'found') if one['label'] else ('passed', 'false alarm')
-    known = threshold is not None
-    one['verdict'] = words[one['score'] > threshold] if known else ''
-  rate, charts = 'false positive rate', section['charts']
-  charts.append(_histogram(scores, labels, threshold))
-  if best is not None:
-    seeds = zip(*(one['scores'] for one in images), strict=True)
-    curves = [np.stack(roc_curve(labels, one)[:2], 1) for one in seeds]
-    chart = _lines('ROC', rate, 'true positive rate', curves, data['seeds'], 1)
-    charts.append(chart)
+def _limit(
+  workdir: Path, name: str, result: Mapping[str, Any], data: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Returns a category's limits, those chosen on test where it has no others.
+
+  `told` says where they are from, and `note` whether they are new.
+  """
+  own, path = result.get('threshold', {}), file.path_in(workdir, name)
+  if path.is_file():
+    with naming(path):
+      now = file.read_card(path).thresholds.summary()
+    changed = own and own['image'] != now['image']
+    note = 'The detector has other limits now than when it was trained.'
+    own = {**now, 'note': note if changed else ''}
+  if own.get('image') is not None:
+    return own
+  image, pixel = data.get('selected_on_test', (None, None))
+  told = 'limit: the best F1 on these very images, chosen on test: it flatters'
+  told = [told] if image is not None else own.get('told', [])
+  return {'image': image, 'pixel': pixel, 'told': told, 'note': ''}
+
+
+def _curves(
+  labels: np.ndarray, images: Sequence[Mapping[str, Any]], data: Any
+) -> Iterator[dict[str, Any]]:
+  rate = 'false positive rate'
+  seeds = zip(*(one['scores'] for one in images), strict=True)
+  curves = [np.stack(roc_curve(labels, one)[:2], 1) for one in seeds]
+  yield _lines('ROC', rate, 'true positive rate', curves, data['seeds'], 1)
   if data['pro'] is not None:
     overlap = 'mean overlap of regions'
-    chart = _lines('PRO, mean map', rate, overlap, [data['pro']], (), 0.3)
-    charts.append(chart)
-  section.update(
-    images=[one for one in images if 'picture' in one],
-    total=len(images),
-    defective=int(labels.sum()),
-    verdicts=collections.Counter(one['verdict'] for one in images),
-    threshold=threshold,
-    has_masks=data['pro'] is not None,
-    whose=data['whose'],
-    outlined=data['pixel_threshold'] is not None,
-    origin=data.get('pixel_origin', 'best F1, chosen on test'),
-  )
+    yield _lines('PRO, mean map', rate, overlap, [data['pro']], (), 0.3)
 
 
 def _lines(
@@ -156,21 +195,6 @@ def _lines(
   names = [f'seed {seed}' for seed in seeds]
   few = 1 < len(names) <= len(_COLOURS)  # Many share their colours.
   return _chart(title, axes, zip(_COLOURS, names, strict=False) if few else ())
-
-
-def _histogram(
-  scores: np.ndarray, labels: np.ndarray, threshold: float | None
-) -> dict[str, Any]:
-  """Returns a chart of how the scores of both kinds are distributed."""
-  axes = _axes('image score', 'images')
-  edges = np.histogram_bin_edges(scores, 24).tolist()
-  colours = [(_GOOD, 'good'), (_BAD, 'defective')]
-  for part, (colour, _) in zip((~labels, labels), colours, strict=True):
-    axes.hist(scores[part], edges, color=colour, alpha=0.6)
-  if threshold is not None:
-    axes.axvline(threshold, color=_THRESHOLD, linestyle='--')
-    colours.append((_THRESHOLD, 'threshold'))
-  return _chart('Scores', axes, colours)
 
 
 def _axes(x_label: str, y_label: str) -> Axes:

@@ -2,16 +2,15 @@
 
 import base64
 import io
-import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from simplenet_jax.data import dataset
-from simplenet_jax.evaluation import run_files, testset
+from simplenet_jax.data.frame import Frame
+from simplenet_jax.evaluation import page_data, run_files, testset
 from simplenet_jax.pictures import Scale, View
-from simplenet_jax.report import page
 from tests.small import make_category, make_config, picture
 
 
@@ -40,22 +39,26 @@ def test_losses_are_read_back(tmp_path):
     run_files.read_losses(tmp_path, 'gear')
 
 
-def write(folder, images, scale=None, limit=None):
-  """Writes the files of the category `gear` with random scores."""
+@pytest.fixture
+def made(tmp_path):
+  """The category `gear` with random patch scores."""
+  make_category(tmp_path / 'gear', train=2)
+  return opened(tmp_path)
+
+
+def opened(folder):
   config = make_config(folder, '')
   config.data.categories = ('gear',)
   (inputs,) = dataset.open_categories(config.data).categories
   test = testset.TestSet.read(inputs, 0.1)
   shape = len(inputs.test), 4, 4
   scores = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-  asked = inputs, test, {0: scores}, config.evaluation, images
-  run_files.write(folder, *asked, scale, limit)
-  return test.labels, test.image_scores(scores)
+  return config.evaluation, inputs, test, scores
 
 
-def test_a_sheet_begins_with_the_errors(tmp_path, monkeypatch):
+def test_a_sheet_begins_with_the_errors(made, tmp_path, monkeypatch):
   """Its verdicts, colours and outlines are those of the detector."""
-  make_category(tmp_path / 'gear', train=2)
+  asked, inputs, test, patch_scores = made
   shown, scale = [], Scale.of(-1, 3, 0.5)
   draw = View.beside
   monkeypatch.setattr(
@@ -63,7 +66,9 @@ def test_a_sheet_begins_with_the_errors(tmp_path, monkeypatch):
     'beside',
     lambda view, *truth: shown.append(view) or draw(view, *truth),
   )
-  labels, scores = write(tmp_path, 6, scale, 1.0)
+  mine = test, patch_scores, 'seed 0', asked, scale, 1.0, "the detector's"
+  run_files.write(tmp_path, inputs, *mine)
+  labels, scores = test.labels, test.image_scores(patch_scores)
   # Of four the likeliest two of each kind, the worst first.
   wrong = np.where(labels, 1 - scores, scores - 1)
   kinds = [np.sort(wrong[labels == kind])[-2:] for kind in (0, 1)]
@@ -72,9 +77,6 @@ def test_a_sheet_begins_with_the_errors(tmp_path, monkeypatch):
   assert found == pytest.approx(expected)
   assert {(view.scale, view.limit) for view in shown} == {(scale, 1.0)}
   assert (tmp_path / 'pictures/gear.png').exists()
-  data = json.loads(run_files.report_path(tmp_path, 'gear').read_text())
-  assert data['pixel_threshold'] == 0.5
-  assert data['pixel_origin'] == "the detector's"
 
 
 def test_no_defect_is_too_small_to_be_outlined(tmp_path):
@@ -89,23 +91,42 @@ def test_no_defect_is_too_small_to_be_outlined(tmp_path):
       path = root / kind / 'hole' / f'{name}.png'
       path.parent.mkdir(parents=True, exist_ok=True)
       Image.fromarray(mask).save(path)
-  write(tmp_path, 12)
-  data = json.loads(run_files.report_path(tmp_path, 'gear').read_text())
-  for one in data['images']:
+  _, inputs, test, scores = opened(tmp_path)
+  for one in page_data.tested(inputs, test, {0: scores}, scores, 12, -1.0):
     assert one['truth'].startswith('M'), one['name']
-    assert one['size'] == [1500, 1200]
+    assert one['size'] == (1500, 1200)
 
 
-def test_of_too_many_images_the_likeliest_errors_are_shown(
-  tmp_path, monkeypatch
-):
-  make_category(tmp_path / 'gear', train=2)
-  monkeypatch.setattr(run_files, 'MOST_SHOWN', 400)
-  write(tmp_path, 600)
-  found = page.section(tmp_path, 'gear')
-  assert len(found['images']) == 4
-  assert (found['total'], found['defective']) == (6, 3)
-  for one in found['images']:
-    data = base64.b64decode(one['picture'].partition(',')[2])
-    with Image.open(io.BytesIO(data)) as image:  # Small ones are not enlarged.
-      assert image.size == tuple(one['size'])
+def opened_url(address):
+  data = base64.b64decode(address.partition(',')[2])
+  return Image.open(io.BytesIO(data))
+
+
+def test_of_too_many_images_the_likeliest_errors_are_shown(made, monkeypatch):
+  _, inputs, test, scores = made
+  monkeypatch.setattr(page_data, 'MOST_SHOWN', 400)
+  found = page_data.tested(inputs, test, {0: scores}, scores, 600, -1.0)
+  shown = [one for one in found if 'picture' in one]
+  assert (len(shown), len(found)) == (4, 6)
+  for one in shown:
+    with opened_url(one['picture']) as image:  # Small ones are not enlarged.
+      assert image.size == one['size']
+
+
+def test_the_maps_of_a_page_can_be_read_back():
+  """Values are told apart best near the limits, which are low."""
+  rng = np.random.default_rng(0)
+  heat = rng.gamma(1.0, 4.0, (30, 40)).astype(np.float32) - 2
+  frame = Frame.of((30, 40), 30, 20, (20, 20))
+  image = Image.new('RGB', (40, 30))
+  found = page_data.embed(image, frame, heat[:20, :20], -1.0)
+  whole = frame.map_to_original(heat[:20, :20])
+  with opened_url(found['heat']) as gray:
+    levels = np.array(gray).astype(float)
+  assert ((levels == 0) == np.isnan(whole)).all()
+  span = found['top'] + 1
+  values = -1 + span * ((levels - 1) / 254) ** 2
+  inside = ~np.isnan(whole)
+  wrong = np.abs(values - whole.clip(-1))[inside]
+  share = (whole[inside].clip(-1) + 1) / span
+  assert (wrong < span * (np.sqrt(share) / 254 + 1e-5)).all()

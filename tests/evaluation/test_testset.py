@@ -64,6 +64,24 @@ def test_kinds_of_defects_are_measured_against_the_good_images():
   assert [*found['stain'].values()] == pytest.approx(stain, nan_ok=True)
 
 
+def test_limits_are_worth_what_lies_beyond_them():
+  test, scores = make_test_set(), make_scores()
+  found = test.verdicts(scores, 1.0, 0.5)
+  assert (found['found'], found['defective']) == (1, 3)  # 1 is not beyond 1.
+  assert (found['false_alarms'], found['good']) == (1, 2)
+  kinds = found['kinds']
+  assert kinds['cut'] == {'found': 1, 'images': 2}
+  assert kinds['stain'] == {'found': 0, 'images': 1}
+  # Both masks whole, and one pixel of a good image.
+  assert found['pixel_iou'] == pytest.approx(32 / 33)
+  assert found['pixel_f1'] == pytest.approx(64 / 65)
+  # A limit that is set by hand is not rounded to the scores' precision.
+  assert test.verdicts(scores, 3 - 1e-9, None)['found'] == 1
+  assert test.verdicts(scores, None, None) == {'image': None, 'pixel': None}
+  unknown = dataclasses.replace(test, masks=None)
+  assert 'pixel_f1' not in unknown.verdicts(scores, 1.0, 0.5)
+
+
 def test_seeds_have_the_figures_of_their_last_and_best_epoch():
   test, worse = make_test_set(), make_scores()
   better = worse + test.labels[:, None, None] * np.float32(9)

@@ -1,0 +1,68 @@
+"""What limits are worth on test images: detectors', and the best on test."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from simplenet_jax.console import numbers
+from simplenet_jax.evaluation.published import SELECTED_ON_TEST
+
+UNDEFINED = '–'  # noqa: RUF001
+NOTE = (
+  'Limits: what scores beyond them is called defective. The detector has '
+  'its limits from good images; those selected on test have the best F1 on the '
+  'test images, which flatters.'
+)
+
+
+class Column(NamedTuple):
+  """One figure by category, as text, and where it comes from."""
+
+  source: str
+  selection: str
+  title: str
+  cells: list[str]
+
+
+def _share(part: str, whole: str) -> Callable[[Mapping[str, Any]], str]:
+  return lambda one: f'{one[part]} of {one[whole]}' if one[whole] else UNDEFINED
+
+
+_FIGURES = {
+  'found': _share('found', 'defective'),
+  'false alarms': _share('false_alarms', 'good'),
+  'limit': lambda one: numbers(one['image'])[0],
+  'P-F1': lambda one: f'{100 * one["pixel_f1"]:.2f}',
+  'P-IoU': lambda one: f'{100 * one["pixel_iou"]:.2f}',
+}
+
+
+def columns(results: Mapping[str, Any]) -> list[Column]:
+  """Returns figures at the detectors' limits and at those chosen on test."""
+  found, categories = [], results['categories'].values()
+  for selection in ('of detector', SELECTED_ON_TEST):
+    rows = [
+      one.get('at_threshold', one.get('threshold', {})) for one in categories
+    ]
+    if selection == SELECTED_ON_TEST:
+      rows = [row.get('selected_on_test', {}) for row in rows]
+    for title, told in _FIGURES.items():
+      cells = [_cell(told, row) for row in rows]
+      if set(cells) != {UNDEFINED}:
+        found.append(Column('limits', selection, title, cells))
+  return found
+
+
+def _cell(
+  told: Callable[[Mapping[str, Any]], str], row: Mapping[str, Any]
+) -> str:
+  try:
+    return told(row)
+  except (KeyError, TypeError):  # It has no limit, or no truth.
+    return UNDEFINED
+
+
+def told(results: Mapping[str, Any]) -> list[str]:
+  """Says of each category where its limits are from, and what they promise."""
+  known = results['categories'].items()
+  words = {name: one.get('threshold', {}).get('told') for name, one in known}
+  return [f'{name}: {"; ".join(one)}.' for name, one in words.items() if one]
