@@ -61,9 +61,8 @@ def duration(seconds: float) -> str:
 
 def doing(what: str) -> contextlib.AbstractContextManager[object]:
   """Says on a terminal what takes seconds, as long as it does."""
-  if not console.is_terminal:
-    return contextlib.nullcontext()
-  return console.status(what)
+  shown = what and console.is_terminal
+  return console.status(what) if shown else contextlib.nullcontext()
 
 
 class Board(rich_progress.Progress):
@@ -137,11 +136,9 @@ class Clock:
   @contextlib.contextmanager
   def __call__(self, name: str) -> Iterator[None]:
     """Counts what runs inside towards the phase `name`, and shows it."""
-    start, shown = time.perf_counter(), contextlib.nullcontext()
-    if name in _SHOWN:
-      shown = doing(_SHOWN[name])
+    start = time.perf_counter()
     try:
-      with shown:
+      with doing(_SHOWN.get(name, '')):
         yield
     finally:
       self._add(name, time.perf_counter() - start)
@@ -181,8 +178,7 @@ def caught(meanwhile: str, raises: bool = False) -> Iterator[Stop]:
   """Sets the event that it yields when SIGTERM or SIGINT arrives.
 
   `meanwhile` says what is done then; a second signal ends the process at once.
-  Where it `raises`, the main thread leaves what it does by `Signalled`,
-  and nothing but `unsaved` ones can keep the process from ending soon.
+  Where it `raises`, the main thread leaves what it does by `Signalled`.
   """
   stop = Stop()
 

@@ -250,8 +250,9 @@ class RunResults:
     if table:
       tested = any(one.test for one in self._categories.values())
       told = format_table(table) if tested else 'No test images to measure.'
+      made = sorted(path.glob(f'detectors/[!.]*{file.SUFFIX}'))
       ends = [f'Look at it: {path / page.NAME}'] * wants_page
-      ends += [f'Go on with: {one}' for one in file.commands(path)]
+      ends += [f'Go on with: {file.command(*made)}'] if made else []
       ends = '\n'.join([f'Figures:    {path}/results.md', *ends])
       console.print(f'\n{told}\n\n{ends}')
     failed = {}

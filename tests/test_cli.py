@@ -185,6 +185,8 @@ def test_verbs_are_listed_and_run():
   )
   helped = commands.python('-m', 'simplenet_jax', 'train', '--help').stdout
   assert verbs.COMMANDS['train'][1] in helped
+  asked = commands.python('-m', 'simplenet_jax', 'help', 'train')
+  assert asked.stdout == helped
   for flag in ('--config:', '--workdir:', '--[no]strict:'):
     assert flag in helped
   done = commands.python('-m', 'simplenet_jax', 'prdict')

@@ -200,19 +200,14 @@ def path_in(workdir: Path, category: str) -> Path:
   return workdir / 'detectors' / f'{category}{SUFFIX}'
 
 
-def command(path: Path) -> str:
-  """Returns the command that predicts with a detector's file."""
+def command(*detectors: Path) -> str:
+  """Returns the command that predicts with a file, or with one of several."""
+  path, more = detectors[0].with_suffix(''), ''
+  if len(detectors) > 1:
+    more = f' (NAME: {", ".join(one.stem for one in detectors)})'
+    path = path.with_name('NAME')
   given = f'--detector={shlex.quote(str(path))} --input=NEW_IMAGES'
-  return f'simplenet predict {given} --output=found'
-
-
-def commands(workdir: Path) -> list[str]:
-  """Returns the command that predicts with a run's detectors, if it has any."""
-  made = sorted(one.stem for one in workdir.glob(f'detectors/[!.]*{SUFFIX}'))
-  if len(made) == 1:
-    return [command(path_in(workdir, made[0]).with_suffix(''))]
-  several = f'{command(workdir / "detectors/NAME")} (NAME: {", ".join(made)})'
-  return [several] if made else []
+  return f'simplenet predict {given} --output=found{more}'
 
 
 def digest(card: str, weights: Mapping[str, np.ndarray]) -> str:
