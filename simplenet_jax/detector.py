@@ -13,7 +13,6 @@ from absl import logging
 from PIL import Image
 
 from simplenet_jax.config import check_config, load_config
-from simplenet_jax.data import dataset
 from simplenet_jax.data.decoding import CHANNELS
 from simplenet_jax.data.frame import text
 from simplenet_jax.data.images import place
@@ -67,8 +66,9 @@ class Detector(Scorer):
     default `runs/<config>-<time>`; `results` has the figures. An interrupted
     run raises `console.Stopped`, and goes on with the same `workdir`.
     """
-    # The only imports from above; tests/test_house.py knows them.
+    # Two are from above, as tests/test_house.py knows; judging needs none.
     from simplenet_jax import cli
+    from simplenet_jax.data import dataset
     from simplenet_jax.train import train_and_evaluate
 
     given = load_config(config)

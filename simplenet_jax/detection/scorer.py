@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import huggingface_hub as hf
 import jax
-import jinja2
 import numpy as np
 from absl import logging
 
@@ -111,6 +110,8 @@ class Scorer:
     self.save(folder / _ON_HUB)
     if (path := folder / _MODEL_CARD).exists():
       return
+    import jinja2  # Detectors that judge need none.
+
     plain = jinja2.Environment(trim_blocks=True)  # noqa: S701 - no HTML.
     template = plain.from_string((ASSETS / 'model_card.md').read_text())
     known = {'card': self.card, 'run': self.results}
