@@ -34,9 +34,9 @@ APART = ('training', 'evaluation', 'detection')
 UPWARD = {'detector': ('cli', 'train')}
 
 # Ceilings; lower them where there is less.
-LINES = {'simplenet_jax': 15_700, 'tests': 13_600, 'benchmarks': 3_700}
-CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 4_930
-FILES, LONGEST = 102, 300
+LINES = {'simplenet_jax': 16_700, 'tests': 14_600, 'benchmarks': 4_100}
+CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 5_020
+FILES, LONGEST = 112, 300
 
 
 def modules():
