@@ -169,14 +169,17 @@ def write(
       **test.verdicts(mean, limits.image, limits.pixel),
       'selected_on_test': test.verdicts(mean, best, pixel),
     }
-    origin = "the detector's"
+    own, chosen = "the detector's", 'best F1, chosen on test'
+    both = limits.image, limits.pixel
+    origins = [chosen if one is None else own for one in both]
     if scale is None or scale.limit is None:
-      origin, maps = 'best F1, chosen on test', test.maps(mean[: testset.BLOCK])
+      maps = test.maps(mean[: testset.BLOCK])
       scale = scale or Scale(float(np.median(maps)), float(maps.max()))
       scale = Scale.of(scale.low, scale.high, pixel)
     seeds = ', '.join(map(str, scores))
     whose = f'mean of seeds {seeds}' if len(scores) > 1 else f'seed {seeds}'
-    shown = test, mean, whose, asked, scale, limits.image, origin
+    limit = best if limits.image is None else limits.image
+    shown = test, mean, whose, asked, scale, limit, origins
     run_files.write(folder, inputs, *shown)
     if asked.report:
       data = {

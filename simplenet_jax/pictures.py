@@ -191,7 +191,7 @@ def sheet(
   width = max(row.width for row in rows)
   kinds = 'truth', *['found'] * (scale.limit is not None), 'highest'
   text = [('', line) for line in title]
-  text += _legend(scale, kinds, 'Highest score of an image not OK')
+  text += _legend(scale, kinds, 'Highest score')
   size = width // 80
   head = _written(text, width, size), _bar(scale, width // 2, size)
   return _joined([*head, *rows], 20, down=True, border=20)

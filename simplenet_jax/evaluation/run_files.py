@@ -11,6 +11,7 @@ from PIL import Image
 
 from simplenet_jax import pictures
 from simplenet_jax.config import Config
+from simplenet_jax.console import numbers
 from simplenet_jax.data import images
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.data.inputs import Inputs
@@ -60,22 +61,25 @@ def write(
   evaluation: Config,
   scale: Scale,
   limit: float | None,
-  origin: str,
+  origins: Sequence[str],
 ) -> None:
   """Writes a category's picture sheet and maps, as configured.
 
   They show the `mean` patch scores `[images, H, W]` of all seeds, as a detector
-  does, in the `scale` of its pictures and by its limit of image scores, if the
-  run has one. `origin` says where the limit of pixels is from.
+  does, in the `scale` of its pictures and by a `limit` of image scores. Where
+  this and the limit of pixels are from, `origins` say.
   """
   if count := evaluation.pictures:
     path = workdir / 'pictures' / f'{inputs.name}.png'
     title = [
       f'{inputs.name}: {whose}, last epoch. Of each kind the hardest images: '
       'good ones that score high, defective ones that score low.',
-      'Photograph; ground truth and what was found; heat map'
-      + f'. Pixel limit: {origin}' * (scale.limit is not None),
+      'Photograph; ground truth and what was found; heat map.',
     ]
+    limits = zip(('Image', 'Pixel'), (limit, scale.limit), origins, strict=True)
+    for kind, at, origin in limits:
+      if at is not None:
+        title.append(f'{kind} limit {numbers(at)[0]}: {origin}.')
     _write_sheet(path, title, inputs, test, mean, count, scale, limit)
   if evaluation.maps:
     _write_maps(workdir / 'maps' / inputs.name / 'test', inputs, test, mean)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simplenet_jax import pictures
 from simplenet_jax.data import dataset
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.evaluation import page_data, run_files, testset
@@ -60,13 +61,18 @@ def test_a_sheet_begins_with_the_errors(made, tmp_path, monkeypatch):
   """Its verdicts, colours and outlines are those of the detector."""
   asked, inputs, test, patch_scores = made
   shown, scale = [], Scale.of(-1, 3, 0.5)
-  draw = View.beside
+  draw, titles, join = View.beside, [], pictures.sheet
+  monkeypatch.setattr(
+    pictures,
+    'sheet',
+    lambda title, *more: titles.extend(title) or join(title, *more),
+  )
   monkeypatch.setattr(
     View,
     'beside',
     lambda view, *truth: shown.append(view) or draw(view, *truth),
   )
-  mine = test, patch_scores, 'seed 0', asked, scale, 1.0, "the detector's"
+  mine = test, patch_scores, 'seed 0', asked, scale, 1.0, ['mine', 'chosen']
   run_files.write(tmp_path, inputs, *mine)
   labels, scores = test.labels, test.image_scores(patch_scores)
   # Of four the likeliest two of each kind, the worst first.
@@ -76,6 +82,10 @@ def test_a_sheet_begins_with_the_errors(made, tmp_path, monkeypatch):
   found = [wrong[scores == view.score].item() for view in shown]
   assert found == pytest.approx(expected)
   assert {(view.scale, view.limit) for view in shown} == {(scale, 1.0)}
+  assert titles[-2:] == [
+    'Image limit 1.00: mine.',
+    'Pixel limit 0.500: chosen.',
+  ]
   assert (tmp_path / 'pictures/gear.png').exists()
 
 
