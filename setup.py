@@ -12,6 +12,12 @@ TFDS = [
   # Imported by tensorflow-datasets, which forgets to require it.
   'importlib-resources>=6.0',
 ]
+SERVE = [
+  'prometheus-client>=0.21',
+  'python-multipart>=0.0.20',  # Starlette reads forms with it.
+  'starlette>=0.46',
+  'uvicorn>=0.34',
+]
 ONNX = ['jax2onnx>=0.17,<0.18', 'onnxruntime>=1.24.1']
 
 setuptools.setup(
@@ -64,9 +70,11 @@ setuptools.setup(
     'cuda': ['jax[cuda12]>=0.10.1,<0.13'],
     'tpu': ['jax[tpu]>=0.10.1,<0.13'],
     'onnx': ONNX,
+    'serve': SERVE,
     'tfds': TFDS,
     'test': [
       *ONNX,
+      *SERVE,
       *TFDS,
       'hypothesis>=6.100',
       'ipykernel>=7.0',  # The notebook in examples is run.

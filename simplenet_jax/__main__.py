@@ -15,6 +15,7 @@ COMMANDS = {
   'evaluate': ('evaluate', 'Evaluates a run again, or joins tables of runs.'),
   'sweep': ('sweep', 'Runs an experiment: a run per variant, and figures.'),
   'predict': ('predict', 'Scores images with a trained detector.'),
+  'serve': ('serve', 'Answers over HTTP, or sorts what comes into a folder.'),
   'calibrate': ('calibrate', "Sets a detector's thresholds from good images."),
   'export': ('export', 'Exports a detector for programs without this package.'),
   'report': (

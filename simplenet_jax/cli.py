@@ -37,7 +37,11 @@ _PLAINLY = {
   "Unknown command line flag 'config.": "no --config=... before '--config.",
 }
 # Packages of the extras, which may be absent.
-_EXTRAS = {'tensorflow_datasets': 'tfds', 'importlib_resources': 'tfds'}
+_EXTRAS = {
+  **dict.fromkeys(('tensorflow_datasets', 'importlib_resources'), 'tfds'),
+  **dict.fromkeys(('starlette', 'uvicorn', 'python_multipart'), 'serve'),
+  'prometheus_client': 'serve',
+}
 _LONGEST = 1000  # Characters of a message; what was given may be longer.
 _OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
 

@@ -162,10 +162,10 @@ class Detector(Scorer):
     if lookahead is None and not counted and not hasattr(given, '__len__'):
       lookahead = 0
     # Images held at a time, at most, by default so many as keep a device busy.
-    held = 4 * self._batch_size + 2 if lookahead is None else lookahead + 1
+    held = 4 * self.batch_size + 2 if lookahead is None else lookahead + 1
     if held < 1:
       raise ValueError(f'lookahead is {lookahead}, expected at least 0')
-    images = min(self._batch_size, max(1, held // 4))  # Of a batch.
+    images = min(self.batch_size, max(1, held // 4))  # Of a batch.
     under_way = 2 if held > 2 * images else 1  # Batches.
     ahead = min(held - under_way * images, 2 * images + 2)  # Images read.
     bits, frame = self.card.bits, self.card.frame
@@ -181,19 +181,28 @@ class Detector(Scorer):
         for some, maps, scores, share in self._computed(batches, under_way):
           for one, grid, score in zip(some, maps, scores, strict=True):
             self._look(one, channels)
-            yield Prediction(
-              source=one.source,
-              score=float(score),
-              thresholds=self.thresholds,
-              frame=one.frame,
-              input_map=grid,
-              seconds=one.seconds + share,
-              thumbnail=one.picture,
-              photograph=one.photograph,
-              scale=self.card.scale,
-            )
+            yield self.prediction(one, grid, score, share)
 
     return Predictions(predictions())
+
+  def prediction(
+    self, image: inputs.Ready, grid: np.ndarray, score: float, seconds: float
+  ) -> Prediction:
+    """Returns what is said of an image by what `infer` computes in `seconds`.
+
+    That is its map, `grid`, float32 `[*size]`, and its score.
+    """
+    return Prediction(
+      source=image.source,
+      score=float(score),
+      thresholds=self.thresholds,
+      frame=image.frame,
+      input_map=grid,
+      seconds=image.seconds + seconds,
+      thumbnail=image.picture,
+      photograph=image.photograph,
+      scale=self.card.scale,
+    )
 
   def calibrate(
     self,

@@ -27,8 +27,10 @@ BENCHMARK = re.compile(r'python -m (benchmarks\.\w+)((?: --[^`\n]+)*)')
 LINK = re.compile(r'\]\(([^)#\s]+)(?:#[^)]*)?\)')
 
 # Of every kind of command, what stands before the flags of the kinds below:
-# these need a network, a data set or a checkpoint, and are parsed only.
+# these need a network, a data set or a checkpoint, or never end, and are parsed
+# only.
 PARSED = (
+  'serve',
   'download',
   'prepare',
   'import_released',

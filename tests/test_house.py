@@ -23,9 +23,10 @@ STOREYS = (
   ('workdir', 'tensorboard'),
   ('run_results', 'category_results'),
   ('train',),
-  ('sweeps',),
+  ('sweeps', 'serving'),
   (
     *('cli', 'main', 'evaluate', 'predict', 'calibrate', 'export', 'sweep'),
+    'serve',
     *('show_config', 'download', 'prepare', 'import_released', '__main__'),
   ),
 )
@@ -131,6 +132,7 @@ def test_the_tours_lead_somewhere(tour, most):
     ('simplenet_jax, simplenet_jax.cli, simplenet_jax.config', 'jax'),
     ('simplenet_jax.main, simplenet_jax.__main__', 'jax'),
     ('simplenet_jax.predict', 'jax'),
+    ('simplenet_jax.serve', 'jax'),
     ('simplenet_jax.sweep', 'jax'),
     ('simplenet_jax.detector, simplenet_jax.train', 'tensorflow_datasets'),
   ],

@@ -24,7 +24,7 @@ from simplenet_jax.pictures import SIDE
 
 # `regions` is how many there are; the box is that of the highest peak.
 _BOX = ('x', 'y', 'width', 'height')
-_HEADER = ('path', 'score', 'threshold', 'verdict', 'seconds', 'regions', *_BOX)
+HEADER = ('path', 'score', 'threshold', 'verdict', 'seconds', 'regions', *_BOX)
 _VERDICTS = {None: None, False: 'normal', True: 'anomalous'}
 _AHEAD = 16  # Predictions being written or waiting for it.
 
@@ -101,7 +101,7 @@ def predict(
       with files.atomic_write(folder / LINES) as aside:
         aside.write_text(''.join(f'{json.dumps(row)}\n' for row in rows))
       cells = (table_cells(row, normalise) for row in rows)
-      content = files.csv_text([_HEADER, *cells])
+      content = files.csv_text([HEADER, *cells])
       with files.atomic_write(table) as aside:
         # Names that are no text stay as they are.
         aside.write_text(content, 'utf-8', 'surrogateescape', newline='')

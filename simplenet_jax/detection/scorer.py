@@ -29,7 +29,7 @@ class Scorer:
 
   # Nothing else can be set: a name that is misspelt is an AttributeError.
   __slots__ = (
-    *('_batch_size', '_placed', '_warned', '_winograd'),
+    *('batch_size', '_placed', '_warned', '_winograd'),
     *('card', 'precision', 'weights', 'workdir'),
   )
 
@@ -58,7 +58,7 @@ class Scorer:
     self.card, self.weights = card, weights
     self.precision = 'float32' if winograd else precision
     self._winograd = winograd
-    self._batch_size = 1 if winograd else batch_size
+    self.batch_size = 1 if winograd else batch_size
     self._placed: dict[str, Any] | None = None  # Weights, on the device.
     self._warned: set[str] = set()
     self.workdir: Path | None = None  # Of the run that it was read from.
@@ -173,7 +173,7 @@ class Scorer:
 
   def warm_up(self, images: int = 1) -> None:
     """Compiles for a number of images, so that later times are steady."""
-    for count in (min(images, self._batch_size), images % self._batch_size):
+    for count in (min(images, self.batch_size), images % self.batch_size):
       self.infer(np.zeros((count, *self.size, 3), np.uint8))
 
   def infer(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -186,8 +186,8 @@ class Scorer:
         f'pixels are {pixels.dtype}{list(pixels.shape)}, expected '
         f'uint8[images, {self.size[0]}, {self.size[1]}, 3]'
       )
-    starts = range(0, len(pixels), self._batch_size)
-    batches = ((i, pixels[i : i + self._batch_size]) for i in starts)
+    starts = range(0, len(pixels), self.batch_size)
+    batches = ((i, pixels[i : i + self.batch_size]) for i in starts)
     found = [(np.zeros((0, *self.size), 'f'), np.zeros(0, 'f'))]
     found += [(maps, scores) for _, maps, scores, _ in self._computed(batches)]
     maps, scores = zip(*found, strict=True)
@@ -220,7 +220,7 @@ class Scorer:
       for name, pixels in batches:
         start, count = time.perf_counter(), len(pixels)
         # Padded to powers of two, so that other numbers compile nothing.
-        bucket = min(1 << (count - 1).bit_length(), self._batch_size)
+        bucket = min(1 << (count - 1).bit_length(), self.batch_size)
         if count < bucket:
           pixels = np.pad(pixels, [(0, bucket - count), *[(0, 0)] * 3])
         values = simplenet.run(
@@ -237,7 +237,7 @@ class Scorer:
       if not environment.is_out_of_memory(error):
         raise
       raise MemoryError(
-        f'the device is out of memory with {self._batch_size} images of '
+        f'the device is out of memory with {self.batch_size} images of '
         f'{text(self.size)} at a time; lower --batch_size (of a run: '
         '--config.backbone.batch_size), or stop what else uses the device'
       ) from None

@@ -1,0 +1,1 @@
+"""Detectors behind HTTP, or behind a folder that is watched."""
