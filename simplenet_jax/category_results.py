@@ -20,7 +20,7 @@ from simplenet_jax.evaluation.results import (
   summarise,
   write_json,
 )
-from simplenet_jax.evaluation.testset import TestSet
+from simplenet_jax.evaluation.testset import Scored, TestSet
 from simplenet_jax.files import read_json
 from simplenet_jax.pictures import Scale
 from simplenet_jax.training import neighbours
@@ -156,38 +156,43 @@ def write(
   scale, asked = card and card.scale, config.evaluation
   path, found, data = page_data.path_in(folder, inputs.name), {}, {}
   if tested:
-    test, scores = tested
-    mean = np.mean(list(scores.values()), axis=0)
-    best = metrics.best_f1(test.labels, test.image_scores(mean))[1]
-    pixel = pro = None
-    if ranked := test.ranked(mean):
+    test, by_seed = tested
+    mean = np.mean(list(by_seed.values()), axis=0)
+    scored, pixel, pro = Scored.of(inputs, test, mean), None, None
+    best = metrics.best_f1(test.labels, scored.scores)[1]
+    if ranked := scored.ranked():
       rates, most = np.linspace(0, 0.3, 200), ranked.f1().argmax()
       pro = np.stack([rates, ranked.overlap_at(rates)], axis=1)
       # Pixels with that very value count.
       pixel = float(np.nextafter(ranked.values[most], -np.inf))
     found['at_threshold'] = {
-      **test.verdicts(mean, limits.image, limits.pixel),
-      'selected_on_test': test.verdicts(mean, best, pixel),
+      **scored.verdicts(limits.image, limits.pixel),
+      'selected_on_test': scored.verdicts(best, pixel),
     }
     own, chosen = "the detector's", 'best F1, chosen on test'
     both = limits.image, limits.pixel
     origins = [chosen if one is None else own for one in both]
     if scale is None or scale.limit is None:
-      maps = test.maps(mean[: testset.BLOCK])
+      maps = scored.maps[: testset.BLOCK]
       scale = scale or Scale(float(np.median(maps)), float(maps.max()))
       scale = Scale.of(scale.low, scale.high, pixel)
-    seeds = ', '.join(map(str, scores))
-    whose = f'mean of seeds {seeds}' if len(scores) > 1 else f'seed {seeds}'
-    limit = best if limits.image is None else limits.image
-    shown = test, mean, whose, asked, scale, limit, origins
-    run_files.write(folder, inputs, *shown)
+    seeds = ', '.join(map(str, by_seed))
+    whose = f'mean of seeds {seeds}' if len(by_seed) > 1 else f'seed {seeds}'
+    if count := asked.pictures:
+      sheet = folder / 'pictures' / f'{inputs.name}.png'
+      limit = best if limits.image is None else limits.image
+      shown = whose, scored, count, scale, limit, origins
+      run_files.write_sheet(sheet, *shown)
+    if asked.maps:
+      run_files.write_maps(folder / 'maps' / inputs.name / 'test', scored)
     if asked.report:
+      heads, low = by_seed.values(), scale.low
       data = {
-        'seeds': list(scores),
+        'seeds': list(by_seed),
         'whose': whose,
         'pro': pro,
         'selected_on_test': [best, pixel],
-        'images': page_data.tested(inputs, *tested, mean, total, scale.low),
+        'images': page_data.tested(scored, heads, total, low),
       }
   if card:
     rows = good.rows(card.scale.low) if good else []

@@ -1,9 +1,8 @@
 """What limits are worth on test images: detectors', and the best on test."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from simplenet_jax.console import numbers
 from simplenet_jax.evaluation.published import SELECTED_ON_TEST
 
 UNDEFINED = '–'  # noqa: RUF001
@@ -23,16 +22,12 @@ class Column(NamedTuple):
   cells: list[str]
 
 
-def _share(part: str, whole: str) -> Callable[[Mapping[str, Any]], str]:
-  return lambda one: f'{one[part]} of {one[whole]}' if one[whole] else UNDEFINED
-
-
 _FIGURES = {
-  'found': _share('found', 'defective'),
-  'false alarms': _share('false_alarms', 'good'),
-  'limit': lambda one: numbers(one['image'])[0],
-  'P-F1': lambda one: f'{100 * one["pixel_f1"]:.2f}',
-  'P-IoU': lambda one: f'{100 * one["pixel_iou"]:.2f}',
+  'found': '{found} of {defective}',
+  'false alarms': '{false_alarms} of {good}',
+  'limit': '{image:#.3g}',
+  'P-F1': '{pixel_f1:.2%}',
+  'P-IoU': '{pixel_iou:.2%}',
 }
 
 
@@ -45,20 +40,19 @@ def columns(results: Mapping[str, Any]) -> list[Column]:
     ]
     if selection == SELECTED_ON_TEST:
       rows = [row.get('selected_on_test', {}) for row in rows]
-    for title, told in _FIGURES.items():
-      cells = [_cell(told, row) for row in rows]
+    for title, form in _FIGURES.items():
+      cells = [_cell(form, row) for row in rows]
       if set(cells) != {UNDEFINED}:
         found.append(Column('limits', selection, title, cells))
   return found
 
 
-def _cell(
-  told: Callable[[Mapping[str, Any]], str], row: Mapping[str, Any]
-) -> str:
+def _cell(form: str, row: Mapping[str, Any]) -> str:
   try:
-    return told(row)
+    told = form.format(**row).rstrip('.%')
   except (KeyError, TypeError):  # It has no limit, or no truth.
     return UNDEFINED
+  return UNDEFINED if told.endswith(' of 0') else told
 
 
 def told(results: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ from PIL import Image
 from simplenet_jax import pictures
 from simplenet_jax.data import images, loading
 from simplenet_jax.data.frame import Frame
-from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import run_files
-from simplenet_jax.evaluation.testset import TestSet
+from simplenet_jax.evaluation.testset import Scored
 
 MOST_SHOWN = 2_000  # Test images on a page: about 30 MB.
 # Longest sides of what the page embeds, in pixels; browsers enlarge it.
@@ -30,45 +29,38 @@ def path_in(workdir: Path, category: str) -> Path:
 
 
 def tested(
-  inputs: Inputs,
-  test: TestSet,
-  scores: Mapping[int, np.ndarray],
-  mean: np.ndarray,
-  total: int,
-  low: float,
+  found: Scored, patch_scores: Iterable[np.ndarray], total: int, low: float
 ) -> list[Row]:
   """Returns rows of all test images, the likely errors with pictures.
 
-  These are as many as fit a page with the run's `total` test images. Maps,
-  the `mean` over seeds, are told from the score `low` up. The truth is an SVG
-  path in a square of side 100.
+  Scores are also of each seed's `patch_scores`. Pictures are as many as fit a
+  page with the run's `total` test images; maps are told from the score `low`
+  up. The truth is an SVG path in a square of side 100.
   """
-  image_scores = test.image_scores(mean)
-  by_seed = [test.image_scores(one) for one in scores.values()]
+  inputs = found.inputs
+  by_seed = [found.test.image_scores(one) for one in patch_scores]
   rows: list[Row] = [
     {
       'name': f'{sample.defect}/{images.place(sample.path).name}',
       'defect': sample.defect,
       'label': int(sample.label),
-      'score': float(image_scores[index]),
+      'score': float(found.scores[index]),
       'scores': [float(one[index]) for one in by_seed],
     }
     for index, sample in enumerate(inputs.category.test)
   ]
-  count = max(1, len(mean) * min(total, MOST_SHOWN) // total)
-  order = run_files.hardest(test, image_scores)
-  shown = run_files.in_turn(test.labels, order, count)
-  maps = test.maps(mean[shown])
+  count = max(1, len(rows) * min(total, MOST_SHOWN) // total)
+  order = run_files.hardest(found)
+  shown = run_files.in_turn(found.test.labels, order, count)
 
-  def made(at: int) -> Row:
-    index = shown[at]
-    mask = inputs.truth(index).original
+  def made(index: int) -> Row:
+    mask, image = found.mask(index), inputs.test_image(index)
     truth = [] if mask is None else pictures.mask_contours(mask)
-    image, frame = inputs.test_image(index), inputs.test[index]
-    return {'truth': _as_svg(truth), **embed(image, frame, maps[at], low)}
+    seen = inputs.test[index], found.maps[index], low
+    return {'truth': _as_svg(truth), **embed(image, *seen)}
 
-  made_in_order = loading.in_order(made, range(len(shown)), ahead=8)
-  for index, one in zip(shown, made_in_order, strict=True):
+  every = loading.in_order(made, shown, ahead=8)
+  for index, one in zip(shown, every, strict=True):
     rows[index] |= one
   return rows
 

@@ -10,12 +10,10 @@ from absl import logging
 from PIL import Image
 
 from simplenet_jax import pictures
-from simplenet_jax.config import Config
 from simplenet_jax.console import numbers
 from simplenet_jax.data import images
 from simplenet_jax.data.frame import Frame
-from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.evaluation.testset import TestSet
+from simplenet_jax.evaluation.testset import Scored
 from simplenet_jax.files import atomic_write
 from simplenet_jax.pictures import Scale, View
 
@@ -52,62 +50,40 @@ def read_losses(workdir: Path, name: str) -> dict[int, list[float]]:
   return losses
 
 
-def write(
-  workdir: Path,
-  inputs: Inputs,
-  test: TestSet,
-  mean: np.ndarray,
+def write_sheet(
+  path: Path,
   whose: str,
-  evaluation: Config,
+  found: Scored,
+  count: int,
   scale: Scale,
   limit: float | None,
   origins: Sequence[str],
 ) -> None:
-  """Writes a category's picture sheet and maps, as configured.
+  """Writes a PNG of the hardest images of all kinds, with truth and maps.
 
-  They show the `mean` patch scores `[images, H, W]` of all seeds, as a detector
-  does, in the `scale` of its pictures and by a `limit` of image scores. Where
-  this and the limit of pixels are from, `origins` say.
+  They have the colours of a detector's pictures, and verdicts by a limit of
+  image scores. Where this and the limit of pixels are from, `origins` say.
   """
-  if count := evaluation.pictures:
-    path = workdir / 'pictures' / f'{inputs.name}.png'
-    title = [
-      f'{inputs.name}: {whose}, last epoch. Of each kind the hardest images: '
-      'good ones that score high, defective ones that score low.',
-      'Photograph; ground truth and what was found; heat map.',
-    ]
-    limits = zip(('Image', 'Pixel'), (limit, scale.limit), origins, strict=True)
-    for kind, at, origin in limits:
-      if at is not None:
-        title.append(f'{kind} limit {numbers(at)[0]}: {origin}.')
-    _write_sheet(path, title, inputs, test, mean, count, scale, limit)
-  if evaluation.maps:
-    _write_maps(workdir / 'maps' / inputs.name / 'test', inputs, test, mean)
-
-
-def _write_sheet(
-  path: Path,
-  title: Sequence[str],
-  inputs: Inputs,
-  test: TestSet,
-  patch_scores: np.ndarray,
-  count: int,
-  scale: Scale,
-  limit: float | None,
-) -> None:
-  """Writes a PNG of the hardest images of all kinds, with truth and maps."""
-  image_scores = test.image_scores(patch_scores)
-  order = hardest(test, image_scores, limit or 0.0)
-  chosen = in_turn(test.defects, order, count)
+  title = [
+    f'{found.inputs.name}: {whose}, last epoch. Of each kind the hardest '
+    'images: good ones that score high, defective ones that score low.',
+    'Photograph; ground truth and what was found; heat map.',
+  ]
+  limits = zip(('Image', 'Pixel'), (limit, scale.limit), origins, strict=True)
+  for kind, at, origin in limits:
+    if at is not None:
+      title.append(f'{kind} limit {numbers(at)[0]}: {origin}.')
+  order = hardest(found, limit or 0.0)
+  chosen = in_turn(found.test.defects, order, count)
   chosen.sort(key=order.index)
   cells = []
-  for index, one in zip(chosen, test.maps(patch_scores[chosen]), strict=True):
-    sample, mask = inputs.category.test[index], inputs.truth(index).original
-    image = inputs.test_image(index)
+  for index in chosen:
+    sample, mask = found.inputs.category.test[index], found.mask(index)
+    image = found.inputs.test_image(index)
     image = pictures.resized(image, _SHEET, Image.Resampling.LANCZOS)
     name = f'{sample.defect}/{images.place(sample.path).name}'
-    heat = on_image(inputs.test[index], one, image)
-    view = View(image, heat, scale, name, float(image_scores[index]), limit)
+    heat = on_image(found.inputs.test[index], found.maps[index], image)
+    view = View(image, heat, scale, name, float(found.scores[index]), limit)
     truth = None if mask is None else pictures.mask_contours(mask)
     cells.append(view.beside(truth, bool(sample.label)))
   pictures.write(path, pictures.sheet(title, cells, scale))
@@ -121,26 +97,25 @@ def on_image(
   return frame._replace(original=size).map_to_original(scores)
 
 
-def hardest(test: TestSet, scores: np.ndarray, limit: float = 0.0) -> list[int]:
+def hardest(found: Scored, limit: float = 0.0) -> list[int]:
   """Orders images by how right a verdict is: errors come first."""
-  above = scores - limit
-  return np.argsort(np.where(test.labels, above, -above)).tolist()
+  above = found.scores - limit
+  return np.argsort(np.where(found.test.labels, above, -above)).tolist()
 
 
-def _write_maps(
-  folder: Path, inputs: Inputs, test: TestSet, patch_scores: np.ndarray
-) -> None:
+def write_maps(folder: Path, found: Scored) -> None:
   """Writes maps in the images' own pixels, named as MVTec AD's evaluator asks.
 
   Where two images of a defect differ in their suffix only, their maps keep it.
   """
+  inputs = found.inputs
   samples = [
     (one.defect, images.place(one.path)) for one in inputs.category.test
   ]
   names = collections.Counter((defect, path.stem) for defect, path in samples)
   unscored = []
   for (defect, path), one, frame in zip(
-    samples, test.maps(patch_scores), inputs.test, strict=True
+    samples, found.maps, inputs.test, strict=True
   ):
     heat = frame.map_to_original(one)
     unscored.append(np.isnan(heat).mean())

@@ -253,10 +253,11 @@ def notes(results: Results) -> list[str]:
   over = f'mean±std over {seeds} seeds' if seeds > 1 else 'one seed'
   if results['config'].get('train', {}).get('folds'):
     over = 'of the mean of all heads'
+  measured = bool(columns(results))
   found = [
     f'{LAST_EPOCH}: chosen without test images; {SELECTED_ON_TEST}: the epoch '
     'best on the test images, which flatters.'
-  ]
+  ] * measured
   weights = results.get('weights', {})
   found += [f'Weights: {one}.' for one in weights.get('warnings', [])]
   if results['published'] and weights.get('recipe') == 'unknown':
@@ -279,8 +280,7 @@ def notes(results: Results) -> list[str]:
         f'({", ".join(told)}); configs/folder.py:nearest makes a detector of '
         'them.'
       )
-  if limits.columns(results):
-    found.append(limits.NOTE)
+  found += [limits.NOTE] * (measured and bool(limits.columns(results)))
   backbone = results['config']['backbone']['name']
   found.append(f'Percent, {over}; protocol {results["protocol"]}, {backbone}.')
   for source, (selection, figures) in _published(results).items():

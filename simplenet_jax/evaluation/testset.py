@@ -93,45 +93,6 @@ class TestSet:
     maps = self.maps(patch_scores[self.has_truth])
     return values | metrics.pixel_metrics(self.masks, maps)
 
-  def ranked(self, patch_scores: np.ndarray) -> metrics.Ranking | None:
-    """Ranks the pixels whose truth is known; None: they are of one kind."""
-    if self.masks is None or self.masks.all():
-      return None
-    return metrics.rank(self.masks, self.maps(patch_scores[self.has_truth]))
-
-  def verdicts(
-    self, patch_scores: np.ndarray, image: float | None, pixel: float | None
-  ) -> dict[str, Any]:
-    """Counts what is found beyond limits of image scores and of maps.
-
-    Returns how many of the `defective` images are `found`, also of `kinds`, and
-    how many of the `good` ones are `false_alarms`; `pixel_f1` and `pixel_iou`,
-    in [0, 1]. What has no limit or no truth is left out.
-    """
-    found: dict[str, Any] = {'image': image, 'pixel': pixel}
-    if image is not None:
-      # Not in float32, which would round limits that are set by hand.
-      above = self.image_scores(patch_scores).astype(np.float64) > image
-      defective, kinds = self.labels != 0, {}
-      for kind in sorted(set(self.defects[defective])):
-        one = defective & (self.defects == kind)
-        counts = {'found': int((above & one).sum()), 'images': int(one.sum())}
-        kinds[str(kind)] = counts
-      found |= {
-        'found': int((above & defective).sum()),
-        'defective': int(defective.sum()),
-        'false_alarms': int((above & ~defective).sum()),
-        'good': int((~defective).sum()),
-        'kinds': kinds,
-      }
-    if pixel is not None and self.masks is not None:
-      beyond = self.maps(patch_scores[self.has_truth]) > pixel
-      both = float((beyond & self.masks).sum())
-      union = float(beyond.sum() + self.masks.sum()) - both
-      found['pixel_f1'] = 2 * both / (union + both)
-      found['pixel_iou'] = both / union
-    return found
-
   def evaluate_defects(self, patch_scores: np.ndarray) -> dict[str, Any]:
     """Returns each kind of defect's `images` and `metrics.HEADLINES`.
 
@@ -158,6 +119,65 @@ class TestSet:
           values['pixel_auroc'] = ranked.auroc()
           values['aupro_30'] = ranked.aupro(0.3)
       found[str(defect)] = {'images': int(has_defect.sum()), **values}
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+  """A test set with the scores and maps that a detector gives its images."""
+
+  inputs: Inputs
+  test: TestSet
+  scores: np.ndarray  # float32 `[images]`.
+  maps: np.ndarray  # float32 `[images, *size]`.
+
+  @classmethod
+  def of(
+    cls, inputs: Inputs, test: TestSet, patch_scores: np.ndarray
+  ) -> 'Scored':
+    """Makes them of patch scores `[images, H, W]`, the mean over heads."""
+    maps = test.maps(patch_scores)
+    by = maps if test.score == 'map' else patch_scores
+    return cls(inputs, test, by.max(axis=(1, 2)), maps)
+
+  def mask(self, index: int) -> np.ndarray | None:
+    """Returns an image's defective pixels, bool `[height, width]`, if known."""
+    return self.inputs.truth(index).original
+
+  def ranked(self) -> metrics.Ranking | None:
+    """Ranks the pixels whose truth is known; None: they are of one kind."""
+    masks = self.test.masks
+    if masks is None or masks.all():
+      return None
+    return metrics.rank(masks, self.maps[self.test.has_truth])
+
+  def verdicts(self, image: float | None, pixel: float | None) -> Any:
+    """Counts what is found beyond limits of image scores and of maps.
+
+    Returns how many of the `defective` images are `found`, also of `kinds`, and
+    how many of the `good` ones are `false_alarms`; `pixel_f1` and `pixel_iou`,
+    in [0, 1]. What has no limit or no truth is left out.
+    """
+    found: dict[str, Any] = {'image': image, 'pixel': pixel}
+    if image is not None:
+      # Not in float32, which would round limits that are set by hand.
+      above = self.scores.astype(np.float64) > image
+      bad, kinds = self.test.labels != 0, {}
+      for kind in sorted(set(self.test.defects[bad])):
+        own = above[bad & (self.test.defects == kind)]
+        kinds[str(kind)] = {'found': int(own.sum()), 'images': len(own)}
+      found |= {
+        'found': int(above[bad].sum()),
+        'defective': int(bad.sum()),
+        'false_alarms': int(above[~bad].sum()),
+        'good': int((~bad).sum()),
+        'kinds': kinds,
+      }
+    if pixel is not None and (masks := self.test.masks) is not None:
+      beyond = self.maps[self.test.has_truth] > pixel
+      both, union = float((beyond & masks).sum()), float((beyond | masks).sum())
+      found['pixel_f1'] = 2 * both / (union + both)
+      found['pixel_iou'] = both / union
     return found
 
 

@@ -10,7 +10,6 @@ from typing import Any, cast
 import jinja2
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
@@ -187,31 +186,20 @@ def _lines(
   right: float | None = None,
 ) -> dict[str, Any]:
   """Returns a chart of curves of points `(x, y)`, from zero, one per seed."""
-  axes = _axes(x_label, y_label)
+  # Not Matplotlib's own layout, which takes longer than all else.
+  figure = Figure(figsize=(4, 2.6))
+  axes = figure.add_axes((0.15, 0.18, 0.82, 0.78))
+  axes.grid(axis='y', color=_INK, alpha=0.25)
   for number, curve in enumerate(curves):
     colour = _COLOURS[number % len(_COLOURS)]
     axes.plot(*np.transpose(curve), color=colour, linewidth=1.4)
-  axes.set(xlim=(0, right), ylim=(0, right and 1.02))
-  names = [f'seed {seed}' for seed in seeds]
-  few = 1 < len(names) <= len(_COLOURS)  # Many share their colours.
-  return _chart(title, axes, zip(_COLOURS, names, strict=False) if few else ())
-
-
-def _axes(x_label: str, y_label: str) -> Axes:
-  # Not Matplotlib's own layout, which takes longer than all else.
-  axes = Figure(figsize=(4, 2.6)).add_axes((0.15, 0.18, 0.82, 0.78))
   axes.set(xlabel=x_label, ylabel=y_label)
-  axes.grid(axis='y', color=_INK, alpha=0.25)
-  return axes
-
-
-def _chart(
-  title: str, axes: Axes, colours: Iterable[tuple[str, str]]
-) -> dict[str, Any]:
-  """Returns what the template shows of a chart: an SVG, and its colours."""
+  axes.set(xlim=(0, right), ylim=(0, right and 1.02))
   data, options = io.BytesIO(), {'metadata': {'Date': None}}
-  figure = cast(Any, axes.get_figure())
-  figure.savefig(data, format='svg', transparent=True, **options)
+  figure.savefig(data, format='svg', transparent=True, **cast(Any, options))
   encoded = base64.b64encode(data.getvalue()).decode()
   address = f'data:image/svg+xml;base64,{encoded}'
-  return {'title': title, 'address': address, 'colours': list(colours)}
+  names = [f'seed {seed}' for seed in seeds]
+  few = 1 < len(names) <= len(_COLOURS)  # Many share their colours.
+  keys = list(zip(_COLOURS, names, strict=False)) if few else []
+  return {'title': title, 'address': address, 'colours': keys}

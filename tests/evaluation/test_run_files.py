@@ -54,12 +54,12 @@ def opened(folder):
   test = testset.TestSet.read(inputs, 0.1)
   shape = len(inputs.test), 4, 4
   scores = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-  return config.evaluation, inputs, test, scores
+  return scores, testset.Scored.of(inputs, test, scores)
 
 
 def test_a_sheet_begins_with_the_errors(made, tmp_path, monkeypatch):
   """Its verdicts, colours and outlines are those of the detector."""
-  asked, inputs, test, patch_scores = made
+  _, scored = made
   shown, scale = [], Scale.of(-1, 3, 0.5)
   draw, titles, join = View.beside, [], pictures.sheet
   monkeypatch.setattr(
@@ -72,9 +72,10 @@ def test_a_sheet_begins_with_the_errors(made, tmp_path, monkeypatch):
     'beside',
     lambda view, *truth: shown.append(view) or draw(view, *truth),
   )
-  mine = test, patch_scores, 'seed 0', asked, scale, 1.0, ['mine', 'chosen']
-  run_files.write(tmp_path, inputs, *mine)
-  labels, scores = test.labels, test.image_scores(patch_scores)
+  path = tmp_path / 'pictures/gear.png'
+  mine = 'seed 0', scored, 4, scale, 1.0, ['mine', 'chosen']
+  run_files.write_sheet(path, *mine)
+  labels, scores = scored.test.labels, scored.scores
   # Of four the likeliest two of each kind, the worst first.
   wrong = np.where(labels, 1 - scores, scores - 1)
   kinds = [np.sort(wrong[labels == kind])[-2:] for kind in (0, 1)]
@@ -86,7 +87,7 @@ def test_a_sheet_begins_with_the_errors(made, tmp_path, monkeypatch):
     'Image limit 1.00: mine.',
     'Pixel limit 0.500: chosen.',
   ]
-  assert (tmp_path / 'pictures/gear.png').exists()
+  assert path.exists()
 
 
 def test_no_defect_is_too_small_to_be_outlined(tmp_path):
@@ -101,8 +102,8 @@ def test_no_defect_is_too_small_to_be_outlined(tmp_path):
       path = root / kind / 'hole' / f'{name}.png'
       path.parent.mkdir(parents=True, exist_ok=True)
       Image.fromarray(mask).save(path)
-  _, inputs, test, scores = opened(tmp_path)
-  for one in page_data.tested(inputs, test, {0: scores}, scores, 12, -1.0):
+  scores, scored = opened(tmp_path)
+  for one in page_data.tested(scored, [scores], 12, -1.0):
     assert one['truth'].startswith('M'), one['name']
     assert one['size'] == (1500, 1200)
 
@@ -113,9 +114,9 @@ def opened_url(address):
 
 
 def test_of_too_many_images_the_likeliest_errors_are_shown(made, monkeypatch):
-  _, inputs, test, scores = made
+  scores, scored = made
   monkeypatch.setattr(page_data, 'MOST_SHOWN', 400)
-  found = page_data.tested(inputs, test, {0: scores}, scores, 600, -1.0)
+  found = page_data.tested(scored, [scores], 600, -1.0)
   shown = [one for one in found if 'picture' in one]
   assert (len(shown), len(found)) == (4, 6)
   for one in shown:

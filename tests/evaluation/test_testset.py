@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -65,8 +66,8 @@ def test_kinds_of_defects_are_measured_against_the_good_images():
 
 
 def test_limits_are_worth_what_lies_beyond_them():
-  test, scores = make_test_set(), make_scores()
-  found = test.verdicts(scores, 1.0, 0.5)
+  scored = testset.Scored.of(cast(Any, None), make_test_set(), make_scores())
+  found = scored.verdicts(1.0, 0.5)
   assert (found['found'], found['defective']) == (1, 3)  # 1 is not beyond 1.
   assert (found['false_alarms'], found['good']) == (1, 2)
   kinds = found['kinds']
@@ -76,10 +77,11 @@ def test_limits_are_worth_what_lies_beyond_them():
   assert found['pixel_iou'] == pytest.approx(32 / 33)
   assert found['pixel_f1'] == pytest.approx(64 / 65)
   # A limit that is set by hand is not rounded to the scores' precision.
-  assert test.verdicts(scores, 3 - 1e-9, None)['found'] == 1
-  assert test.verdicts(scores, None, None) == {'image': None, 'pixel': None}
-  unknown = dataclasses.replace(test, masks=None)
-  assert 'pixel_f1' not in unknown.verdicts(scores, 1.0, 0.5)
+  assert scored.verdicts(3 - 1e-9, None)['found'] == 1
+  assert scored.verdicts(None, None) == {'image': None, 'pixel': None}
+  test = dataclasses.replace(scored.test, masks=None)
+  unknown = dataclasses.replace(scored, test=test).verdicts(1.0, 0.5)
+  assert 'pixel_f1' not in unknown
 
 
 def test_seeds_have_the_figures_of_their_last_and_best_epoch():

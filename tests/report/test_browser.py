@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import re
 import shutil
@@ -198,16 +199,31 @@ def test_maps_are_drawn_as_the_detector_draws_them(run, opened, gear):
   assert near.max() < 0.15  # Percent of a side.
 
 
+def luminance(colour):
+  """Returns the relative luminance of a colour such as '#1c2024' in [0, 1]."""
+  levels = np.array([int(colour.strip()[i : i + 2], 16) for i in (1, 3, 5)])
+  share = levels / 255
+  linear = np.where(
+    share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4
+  )
+  return linear @ [0.2126, 0.7152, 0.0722]
+
+
 def test_it_is_readable_in_the_dark_and_on_a_phone(opened):
   style = 'getComputedStyle(document.body)'
   colours = f'[{style}.color, {style}.backgroundColor]'
   light = opened.evaluate(colours)
-  opened.emulate_media(color_scheme='dark')
+  names = ['ink', 'soft', 'accent', 'bad', 'paper', 'raised']
+  variables = f"""{names}.map((name) => getComputedStyle(
+    document.documentElement).getPropertyValue(`--${{name}}`))"""
+  for scheme in ('light', 'dark'):
+    opened.emulate_media(color_scheme=scheme)
+    *inks, paper, raised = map(luminance, opened.evaluate(variables))
+    for pair in itertools.product(inks, (paper, raised)):
+      # WCAG 2's level AA for text.
+      assert (max(pair) + 0.05) / (min(pair) + 0.05) >= 4.5
   dark = opened.evaluate(colours)
   assert light != dark
-  for pair in (light, dark):
-    ink, paper = (int(re.search(r'\d+', colour)[0]) for colour in pair)
-    assert abs(ink - paper) > 120
   opened.locator('#theme').click()
   assert opened.evaluate(colours) == light
   opened.set_viewport_size({'width': 360, 'height': 700})

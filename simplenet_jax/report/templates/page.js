@@ -223,7 +223,7 @@ class Category {
       const verdict = label === '' ? '' : this.verdict(score, label);
       shot.dataset.verdict = verdict;
       const sets = label === '' && image !== null && score >= image;
-      const word = sets ? 'at the limit' : verdict;
+      const word = sets ? 'sets the limit' : verdict;
       const told = numbers(Number(score))[0] + (word ? ` ${word}` : '');
       shot.querySelector('.verdict').textContent = told;
       shot.setAttribute('aria-label', `${name}, score ${told}`);
