@@ -110,7 +110,8 @@ def section(
     if losses := run_files.read_losses(workdir, name):
       curves = [list(enumerate(one, 1)) for one in losses.values()]
       charts.append(_lines('Loss by epoch', 'epoch', 'loss', curves, losses))
-  data, path = {}, page_data.path_in(workdir, name)
+  data, detector = {}, file.path_in(workdir, name)
+  path = page_data.path_in(workdir, name)
   if path.is_file():
     data = read_json(path)
   with naming(path):
@@ -120,15 +121,19 @@ def section(
     labels = np.array([bool(label) for _, label, _ in tested])
     if tested and 0 < labels.sum() < len(labels):
       charts += _curves(labels, images, data)
-    shown = [one for one in images if 'picture' in one]
+    # Those that earlier versions left have other maps, and no 'top'.
+    shown, kept = (
+      [one | {'top': float(one['top'])} for one in rows if 'picture' in one]
+      for rows in (images, good)
+    )
     return {
       'name': name,
       'result': result,
       'charts': charts,
       'limit': limit,
       'whose': data.get('whose'),
-      'command': file.command(file.path_in(workdir, name).with_suffix('')),
-      'good': [one for one in good if 'picture' in one],
+      'command': detector.is_file() and file.command(detector.with_suffix('')),
+      'good': kept,
       'images': shown,
       'total': len(images),
       'has_masks': any(one['truth'] for one in shown),
@@ -150,11 +155,12 @@ def _limit(
 
   `told` says where they are from, and `note` whether they are new.
   """
-  own, path = result.get('threshold', {}), file.path_in(workdir, name)
+  own = {'note': '', **result.get('threshold', {})}
+  path = file.path_in(workdir, name)
   if path.is_file():
     with naming(path):
       now = file.read_card(path).thresholds.summary()
-    changed = own and own['image'] != now['image']
+    changed = own.get('image', now['image']) != now['image']
     note = 'The detector has other limits now than when it was trained.'
     own = {**now, 'note': note if changed else ''}
   if own.get('image') is not None:

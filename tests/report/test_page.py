@@ -74,8 +74,12 @@ def test_good_images_alone_show_what_set_the_limit(text):
   assert 'defective' not in told
 
 
-def test_a_threshold_that_was_set_anew_comes_first(copy):
+def test_a_threshold_that_was_set_anew_comes_first(copy, text):
   path = copy / 'detectors/gear.safetensors'
+  gone = path.rename(copy / 'gear')  # The run's results have it, too.
+  told = part(page.write(copy).read_text(), 'gear')
+  assert told == part(text, 'gear').partition(' Look at new images')[0]
+  gone.rename(path)
   card, weights = file.load(path)
   held = thresholds.Thresholds(
     image=-1e6, guaranteed_rate=0.1, images=9, median=-2e6
@@ -134,6 +138,7 @@ def test_runs_of_a_category_each_are_one_table(run, text, tmp_path):
     ('results.json', {'config': '~'}),
     ('results.json', {'categories': '~'}),
     ('report/gear.json', '[' * 100_000),
+    ('report/gear.json', {'good': [{'score': 1, 'picture': ''}]}),
     ('curves/gear.csv', 'a,b\n1,2\n'),
     ('curves/gear.csv', 'seed,epoch,loss\n0,1,x\n'),
     ('detectors/gear.safetensors', 'no detector'),
