@@ -1,6 +1,7 @@
 """Sets a detector's thresholds by good images that it was not trained on.
 
 simplenet calibrate --detector=FILE --input=FOLDER --false_alarm_rate=0.01
+simplenet calibrate --detector=FILE --input=MORE_IMAGES --append
 """
 
 from pathlib import Path
@@ -22,6 +23,7 @@ _RATE = flags.DEFINE_float(
 _ANY_ASPECT = flags.DEFINE_bool(
   'any_aspect', False, 'Whether images may have another aspect than trained on.'
 )
+_APPEND = flags.DEFINE_bool('append', False, 'Whether the earlier ones count.')
 _OVERWRITE = cli.define_overwrite()
 cli.require('detector', 'input')
 flags.register_validator(
@@ -56,7 +58,8 @@ def main() -> None:
   )
   options = {'channels': _FLAGS.channels, 'any_aspect': _ANY_ASPECT.value}
   with doing('scores the images'):
-    detector.calibrate(given.images, _RATE.value, **options)
+    append = _APPEND.value
+    detector.calibrate(given.images, _RATE.value, append=append, **options)
   told = '\n  '.join(thresholds.describe(detector.thresholds))
   console.print(f'Now: {told}')
   for name, score in detector.thresholds.limiting_images:

@@ -16,9 +16,11 @@ from simplenet_jax.config import check_config, load_config
 from simplenet_jax.data.decoding import CHANNELS
 from simplenet_jax.data.frame import text
 from simplenet_jax.data.images import place
-from simplenet_jax.detection import file, inputs, thresholds
-from simplenet_jax.detection.inputs import OnError
+from simplenet_jax.detection import calibration, file, inputs
+from simplenet_jax.detection.drift import Drift
+from simplenet_jax.detection.inputs import Look, OnError
 from simplenet_jax.detection.scorer import Scorer
+from simplenet_jax.detection.thresholds import GoodImage as Good
 from simplenet_jax.detection.thresholds import Prediction, Thresholds
 
 
@@ -202,6 +204,7 @@ class Detector(Scorer):
       thumbnail=image.picture,
       photograph=image.photograph,
       scale=self.card.scale,
+      look=Look.of(image.pixels, image.small, self.card.appearance),
     )
 
   def calibrate(
@@ -211,6 +214,7 @@ class Detector(Scorer):
     *,
     channels: str = 'rgb',
     any_aspect: bool = False,
+    append: bool = False,
     on_error: OnError | None = None,
   ) -> 'Detector':
     """Sets the thresholds by normal images that were not trained on.
@@ -218,14 +222,21 @@ class Detector(Scorer):
     Images are given as to `predict`. At most a share `false_alarm_rate`, in
     (0, 1), of normal images may be called anomalous; `thresholds` says what can
     be guaranteed. Images of another aspect than those trained on are a
-    ValueError, unless `any_aspect`. Returns this detector.
+    ValueError, unless `any_aspect`. With `append` the images that the detector
+    knows count as well, and it must know them. Returns this detector.
     """
     found = self.score_good(
       given, channels=channels, any_aspect=any_aspect, on_error=on_error
     )
-    made = thresholds.calibrate(found, false_alarm_rate)
+    if append:
+      found = calibration.joined(self.thresholds, found, self.precision)
+    made = calibration.calibrate(found, false_alarm_rate)
     self.thresholds = dataclasses.replace(made, precision=self.precision)
     return self
+
+  def watch(self, name: object = 'DETECTOR') -> Drift:
+    """Returns a test that tells when good images have changed: see `Drift`."""
+    return Drift(self.thresholds, name)
 
   def score_good(
     self,
@@ -235,8 +246,8 @@ class Detector(Scorer):
     any_aspect: bool = True,
     on_error: OnError | None = None,
     on_found: Callable[[Prediction], None] | None = None,
-  ) -> list[tuple[str, float, float]]:
-    """Returns names, scores and highest values of maps of normal images.
+  ) -> list[Good]:
+    """Returns names, scores, highest values of maps, looks of normal images.
 
     They are given, and refused, as by `calibrate`; `on_found` is called with
     each one's prediction.
@@ -253,7 +264,8 @@ class Detector(Scorer):
           'it (--any_aspect, any_aspect=True)'
         )
       name = str(source if isinstance(source, int) else place(source))
-      found.append((name, one.score, float(one.input_map.max())))
+      peak = float(one.input_map.max())
+      found.append(Good(name, one.score, peak, one.look))
       if on_found:
         on_found(one)
     return found

@@ -54,6 +54,7 @@ def main() -> None:
     detector,
     given.images,
     folder,
+    name=_FLAGS.detector,
     pictures=_PICTURES.value,
     maps=_MAPS.value,
     normalise=_NORMALISE.value,

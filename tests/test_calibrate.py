@@ -1,6 +1,7 @@
 """The command that sets thresholds by good images."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -63,6 +64,59 @@ def test_in_place_and_what_it_promises(saved, good, caplog):
   # By the folder they are in: no other folder of the machine is saved.
   names = {f'{good.name}/{path.name}' for path in good.iterdir()}
   assert {name for name, _ in limits.limiting_images} <= names
+
+
+def move(good, folder, names):
+  folder.mkdir()
+  for name in names:
+    shutil.copy(good / f'{name}.png', folder)
+  return folder
+
+
+def known(detector):
+  held = Detector.load(detector).thresholds
+  return sorted(one.score for one in held.good), held
+
+
+def test_images_are_added_to_those_that_count(saved, good, tmp_path, caplog):
+  done = calibrate(saved, move(good, tmp_path / 'a', range(4)))
+  assert done.status == 0, done.errors
+  done = calibrate(saved, move(good, tmp_path / 'b', range(4, 9)), '--append')
+  assert done.status == 0, done.errors
+  scores, held = known(saved)
+  alone = tmp_path / 'alone'
+  calibrate(saved, good, f'--output={alone}', '--false_alarm_rate=0.01')
+  expected, whole = known(f'{alone}.safetensors')
+  assert scores == expected
+  assert (held.image, held.pixel) == (whole.image, whole.pixel)
+  assert held.guaranteed_rate == whole.guaranteed_rate == pytest.approx(0.1)
+  assert [one.score for one in held.good] == scores
+  done = calibrate(saved, tmp_path / 'b', '--append')
+  assert '5 of these images count already' in caplog.text
+  assert known(saved)[0] == scores
+
+
+@pytest.mark.parametrize(
+  ('changes', 'why'),
+  [
+    ({'good': ()}, 'it keeps no scores of good images'),
+    ({'folds': 4}, 'its scores are of heads that left these images out'),
+    ({'precision': 'bfloat16'}, 'its scores are not in float32'),
+  ],
+)
+def test_what_cannot_count_together_is_refused(saved, good, changes, why):
+  calibrate(saved, good)
+  detector = Detector.load(saved)
+  detector.thresholds = dataclasses.replace(detector.thresholds, **changes)
+  detector.save(saved)
+  before = saved.read_bytes()
+  done = calibrate(saved, good, '--append')
+  assert done.status == 1
+  assert done.errors.splitlines()[-1] == (
+    f'error: nothing can be appended to this detector: {why}; give all images, '
+    'without --append'
+  )
+  assert saved.read_bytes() == before
 
 
 def test_a_target_that_exists_is_kept(saved, good, tmp_path):

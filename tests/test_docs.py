@@ -77,7 +77,7 @@ class World:
       (r'runs/parts/detectors/parts', detector),
       (r'\bDETECTOR\b', detector),
       (r'\bWORKDIR\b', self.folder / 'run'),
-      (r'\b(GOOD_IMAGES|NEW_IMAGES)\b', good),
+      (r'\b(MORE_)?(GOOD_IMAGES|NEW_IMAGES)\b', good),
       (r'(?<=--input=)FOLDER\b', good),
       (r'\bFILE_OR_NAME\b', self.folder / 'resnet18.safetensors'),
       (r'(?<==)resnet18.safetensors', self.folder / 'resnet18.safetensors'),

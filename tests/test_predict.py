@@ -51,7 +51,7 @@ def root(tmp_path_factory):
 def read_table(folder):
   with (folder / 'predictions.csv').open(newline='') as file:
     rows = list(csv.DictReader(file))
-  known = ['path', 'score', 'threshold', 'verdict', 'seconds']
+  known = ['path', 'score', 'threshold', 'verdict', 'p_value', 'seconds']
   assert list(rows[0]) == [*known, 'regions', 'x', 'y', 'width', 'height']
   return rows
 
@@ -95,10 +95,11 @@ def test_all_that_the_command_writes(tmp_path, saved, root):
     ]
   verdicts = [row['verdict'] for row in rows]
   assert set(verdicts) == {'anomalous', 'normal'}
-  used, first, second, third = done.told.splitlines()[:4]
+  used, first, second, none_kept, third = done.told.splitlines()[:5]
   assert used.startswith('       10  to predict, such as ')
   assert first.startswith('Detector part: resnet18, sees 32 x 32 pixels, ')
   assert 'threshold ' in second
+  assert none_kept.startswith('  no p-values: ')  # As of earlier versions.
   assert third.startswith("  maps hold their image's lowest score where the ")
   count = verdicts.count('anomalous')
   assert f', {count} anomalous\nScores: {out / "predictions.csv"}' in done.told

@@ -13,10 +13,10 @@ from simplenet_jax import environment
 from simplenet_jax.config import Config
 from simplenet_jax.console import console
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.detection import file, inputs, thresholds
+from simplenet_jax.detection import calibration, file, inputs, thresholds
 from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.inputs import Appearance
-from simplenet_jax.detection.thresholds import Prediction
+from simplenet_jax.detection.thresholds import GoodImage, Prediction
 from simplenet_jax.detector import Detector
 from simplenet_jax.models import head, nearest, weights
 from simplenet_jax.models.simplenet import Network
@@ -135,7 +135,7 @@ def of_run(
     scored = _score_parts(config, one, detector, heads, bank, folds, **asked)
     parts = len(config.seeds)
   if held_out or scored:
-    made = thresholds.calibrate(scored, rate, parts)
+    made = calibration.calibrate(scored, rate, parts)
     precision = detector.precision
     detector.thresholds = dataclasses.replace(made, precision=precision)
   elif folds is None and config.train.folds:
@@ -162,7 +162,7 @@ def _score_parts(
   bank: Bank | None,
   folds: np.ndarray,
   **asked: Any,
-) -> list[tuple[str, float, float]]:
+) -> list[GoodImage]:
   """Returns what `score_good` does of good images, by heads without them."""
   scored = []
   for part, seed in enumerate(config.seeds):

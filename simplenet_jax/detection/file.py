@@ -120,6 +120,8 @@ class Card:
       and set(found.manual) <= {'image', 'pixel'}
       and all(getattr(found, name) is not None for name in found.manual)
       and found.precision in (None, *PRECISIONS)
+      and len(found.good) in (0, found.images)
+      and list(found.good) == sorted(found.good, key=lambda one: one.score)
       and (known is None or known.makes_sense())
       and (self.usual is None or self.usual[0] <= self.usual[1])
     ):
@@ -133,6 +135,9 @@ def _parse(kind: Any, value: Any) -> Any:
     hints = typing.get_type_hints(kind)
     found = {name: _parse(hints[name], one) for name, one in value.items()}
     return typing.cast(Any, kind)(**found)
+  if hasattr(kind, '_fields') and isinstance(value, list):
+    fields = zip(kind.__annotations__.values(), value, strict=True)
+    return typing.cast(Any, kind)(*(_parse(*field) for field in fields))
   if isinstance(kind, types.UnionType):  # Always of a type and None.
     return None if value is None else _parse(arguments[0], value)
   if typing.get_origin(kind) is tuple and isinstance(value, list):

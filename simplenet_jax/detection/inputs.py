@@ -11,7 +11,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -219,6 +219,32 @@ class Appearance:
       usual = then <= 2 * self.farthest + 0.2
       if usual and now > times * then and now - then > less:
         yield kind, f'fits the training images far better {how}'
+
+
+class Look(NamedTuple):
+  """What a line changes slowly, beside the score."""
+
+  level: float  # The mean gray level, 0 to 255.
+  x: float  # How far right things are, as a share of the width; else 0...
+  y: float  # ... and down, of the height.
+  sharpness: float  # The mean step between pixels, as a share of the level.
+
+  @classmethod
+  def of(
+    cls, pixels: np.ndarray, small: np.ndarray, usual: Appearance | None
+  ) -> 'Look':
+    """Measures an input, uint8 `[height, width, 3]`, and its thumbnail."""
+    gray, x, y = small.mean(-1), 0.0, 0.0
+    if usual:
+      mean = np.reshape(usual.mean, small.shape).mean(-1)
+      down, right = np.gradient(mean)
+      # Least squares of gray = scale * mean - x * right - y * down + offset.
+      terms = np.stack([mean, np.ones_like(mean), right, down], -1)
+      found = np.linalg.lstsq(terms.reshape(-1, 4), gray.ravel(), rcond=0.01)
+      x, y = found[0][2:] / -_SIDE
+    step = np.abs(np.diff(pixels[::8, :, 1].astype(np.int16))).mean()
+    values = gray.mean(), x, y, step / (gray.mean() + 1)
+    return cls(*(round(float(one), 5) for one in values))
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:

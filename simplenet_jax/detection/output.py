@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from simplenet_jax import files
 from simplenet_jax.console import Board, caught, console, counted, doing
 from simplenet_jax.data import images, loading
@@ -24,7 +26,10 @@ from simplenet_jax.pictures import SIDE
 
 # `regions` is how many there are; the box is that of the highest peak.
 _BOX = ('x', 'y', 'width', 'height')
-HEADER = ('path', 'score', 'threshold', 'verdict', 'seconds', 'regions', *_BOX)
+HEADER = (
+  *('path', 'score', 'threshold', 'verdict', 'p_value', 'seconds'),
+  *('regions', *_BOX),
+)
 _VERDICTS = {None: None, False: 'normal', True: 'anomalous'}
 _AHEAD = 16  # Predictions being written or waiting for it.
 
@@ -36,6 +41,7 @@ def predict(
   paths: Sequence[Path],
   folder: Path,
   *,
+  name: str = 'DETECTOR',
   pictures: bool = True,
   maps: bool = False,
   normalise: bool = False,
@@ -65,6 +71,12 @@ def predict(
   place = places(paths)
   rows: list[Row] = []
   errors: list[str] = []
+  drift = None if card.thresholds.image is None else detector.watch(name)
+
+  def watched(found: Prediction) -> Prediction:
+    if drift and (told := drift.update(found)):
+      logging.warning('%s', told)
+    return found
 
   def on_error(source, error):
     told = str(error) if str(source) in str(error) else f'{source}: {error}'
@@ -88,7 +100,7 @@ def predict(
   start = time.perf_counter()
   with caught('writes what is done') as stop, Board() as board:
     until = itertools.takewhile(lambda _: not stop.is_set(), predictions)
-    written = loading.in_order(write, until, _AHEAD)
+    written = loading.in_order(write, map(watched, until), _AHEAD)
     try:
       for row in filter(None, written):
         rows.append(row)
@@ -140,6 +152,7 @@ def result(found: Prediction) -> Row:
     'score': found.score,
     'threshold': found.thresholds.image,
     'verdict': _VERDICTS[found.anomalous],
+    'p_value': found.p_value,
     'seconds': round(found.seconds, 6),
     'pixel_threshold': found.thresholds.pixel,
     'regions': found.regions and [one._asdict() for one in found.regions],
@@ -161,6 +174,7 @@ def table_cells(row: Row, normalise: bool) -> tuple[object, ...]:
     f'{score:.7g}',
     '' if limit is None else f'{limit:.7g}',
     row['verdict'] or '',
+    '' if row['p_value'] is None else f'{row["p_value"]:.4g}',
     f'{row["seconds"]:.6f}',
     '' if found is None else len(found),
     *(found[0]['box'] if found else [''] * len(_BOX)),

@@ -1,31 +1,15 @@
-"""Verdicts, and thresholds from normal images that were not trained on.
+"""Verdicts, and what the thresholds behind them promise: see `calibration`."""
 
-Split conformal prediction: a new normal image and the `n` held-out ones come in
-any order with the same probability, so the new one exceeds the `k`-th smallest
-held-out score with a probability of at most `1 - k / (n + 1)`, whatever the
-scores' distribution (Vovk et al., "Algorithmic Learning in a Random World",
-2005). Less than `1 / (n + 1)` cannot be guaranteed. That is an average over
-draws of the `n` images. For one draw the share of normal images beyond the
-threshold is at most Beta(n + 1 - k, k) distributed; `bound` is its quantile.
-
-Where no image is held out, each is scored by a head that did not see it and
-beside a bank without its part (cross-conformal prediction). The detector's
-heads together saw all of them, so the same share is then an expectation. What
-is proven, about twice the share, is of verdicts that compare a new image with
-each part by that part's head (Barber et al., "Predictive inference with the
-jackknife+", 2021, theorem 4).
-"""
-
+import bisect
 import dataclasses
 import functools
 import math
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-from absl import logging
 from PIL import Image
 from scipy import special
 
@@ -34,11 +18,20 @@ from simplenet_jax.console import counted
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.data.images import File, place
 from simplenet_jax.detection import regions
+from simplenet_jax.detection.inputs import Look
 from simplenet_jax.detection.regions import Region
 from simplenet_jax.pictures import Scale, View
 
 _CONFIDENCE = 0.95
-_FEW = 10  # A threshold from fewer images is not reliable.
+
+
+class GoodImage(NamedTuple):
+  """What is known of an image that thresholds come from."""
+
+  name: str
+  score: float
+  peak: float  # The highest value of its map.
+  look: Look | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +54,8 @@ class Thresholds:
   limiting_images: tuple[tuple[str, float], ...] = ()
   manual: tuple[str, ...] = ()  # Which of `image` and `pixel` were set by hand.
   precision: str | None = None  # In which the scores were computed.
+  # All held-out images, by score; empty of detectors of earlier versions.
+  good: tuple[GoodImage, ...] = ()
 
   @property
   def bound(self) -> float | None:
@@ -74,7 +69,19 @@ class Thresholds:
   def summary(self) -> dict[str, Any]:
     """Returns what `results.json` has of them, in numbers and in words."""
     told = {'bound': self.bound, 'told': describe(self)}
-    return {**dataclasses.asdict(self), **told}
+    return {**dataclasses.asdict(self), **told, 'good': len(self.good)}
+
+  def p_value(self, score: float) -> float | None:
+    """Returns the share of good images that score as high, with this one.
+
+    A new good image has one of at most `p`, in (0, 1], with a probability of at
+    most `p`, on average over draws of the held-out images: it is conformal.
+    With `folds` it is approximate. None: no scores of good images are known.
+    """
+    if not self.good:
+      return None
+    below = bisect.bisect_left(self.good, score, key=lambda one: one.score)
+    return (1 + len(self.good) - below) / (1 + len(self.good))
 
   def normalised(self, score: float) -> float:
     """Puts a score on an unbounded scale: 0 is usual, 1 is the threshold."""
@@ -120,6 +127,7 @@ class Prediction:
   # Reads the image once more; arrays are kept by reference.
   photograph: Callable[[], Image.Image] | None = None
   scale: Scale | None = None  # Colours of pictures.
+  look: Look | None = None  # What `drift` watches beside the score.
 
   @property
   def name(self) -> str:
@@ -132,6 +140,11 @@ class Prediction:
     """The verdict; None where the detector has no threshold."""
     limit = self.thresholds.image
     return None if limit is None else self.score > limit
+
+  @property
+  def p_value(self) -> float | None:
+    """As of `Thresholds.p_value`: small for what good images hardly score."""
+    return self.thresholds.p_value(self.score)
 
   @property
   def normalised(self) -> float:
@@ -210,47 +223,14 @@ class Prediction:
     self.picture().show()
 
 
-def calibrate(
-  held_out: Sequence[tuple[str, float, float]], rate: float, folds: int = 0
-) -> Thresholds:
-  """Sets thresholds by images' names, scores and highest values of maps.
-
-  Where they are too few for the rate, the thresholds are the highest of them.
-  With `folds` they are of parts left out in turn: nothing is guaranteed.
-  """
-  if not 0 < rate < 1:
-    raise ValueError(f'the rate of false alarms is {rate}, expected 0 to 1')
-  if not held_out:
-    raise ValueError('no normal images to set a threshold by')
-  count, (_, scores, peaks) = len(held_out), zip(*held_out, strict=True)
-  # Rounded first: (1 - 1 / 3) * 9 is a little above 6.
-  rank = math.ceil(round((1 - rate) * (count + 1), 9))
-  rank = min(max(rank, 1), count)
-  image, pixel = (float(np.sort(v)[rank - 1]) for v in (scores, peaks))
-  above = [one for one in held_out if one[1] >= image or one[2] >= pixel]
-  above.sort(key=lambda one: -one[1])
-  made = Thresholds(
-    image=image,
-    pixel=pixel,
-    target_rate=float(rate),
-    guaranteed_rate=None if folds else 1 - rank / (count + 1),
-    images=count,
-    folds=folds,
-    median=float(np.median(scores)),
-    limiting_images=tuple((name, float(score)) for name, score, _ in above),
-  )
-  if count < _FEW:
-    told = 'a threshold from %s is not reliable; calibrate with more'
-    logging.warning(told, counted(count, 'good image'))
-  return made
-
-
 def describe(found: Thresholds) -> list[str]:
   """Says where thresholds come from and what they guarantee, in short lines."""
   manual = [
     f'{name} threshold {getattr(found, name):.4g}, set by hand'
     for name in found.manual
   ]
+  if found.images and not found.good:
+    manual.append('no p-values: simplenet calibrate keeps what they take')
   if 'image' in found.manual:
     return manual
   if found.image is None:

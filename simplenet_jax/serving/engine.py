@@ -17,9 +17,11 @@ from typing import Any
 
 import numpy as np
 import prometheus_client as prometheus
+from absl import logging
 
 from simplenet_jax.data import loading
 from simplenet_jax.detection import file, inputs, output
+from simplenet_jax.detection.drift import Drift
 from simplenet_jax.detection.thresholds import Prediction
 from simplenet_jax.detector import Detector
 
@@ -38,6 +40,7 @@ class Slot:
     self.name, self._options = name, options
     self.path = path if path.is_file() else file.with_suffix(path)
     self.detector: Detector | None = None
+    self.drift: Drift | None = None
     self._loaded = self._seen = (0, 0)  # Time of the last change, and size.
 
   def is_changed(self) -> bool:
@@ -52,6 +55,8 @@ class Slot:
     for power in range(detector.batch_size.bit_length() + 1):
       size = min(2**power, detector.batch_size)  # As batches are padded.
       detector.infer(np.zeros((size, *detector.size, 3), np.uint8))
+    judges = detector.threshold is not None
+    self.drift = detector.watch(self.path) if judges else None
     self.detector = detector
 
   def _look(self) -> tuple[int, int]:
@@ -126,6 +131,8 @@ class Engine:
     # What the client sent is not kept, only its thumbnail.
     found = dataclasses.replace(found, photograph=None)
     self._count += 1
+    if slot.drift and (changed := slot.drift.update(found)):
+      logging.warning('%s: %s', slot.name, changed)
     told = {
       'id': self._count,
       'time': datetime.datetime.now(datetime.UTC).isoformat(),
@@ -133,7 +140,6 @@ class Engine:
       **output.result(found),
       'height': found.frame.original[0],
       'width': found.frame.original[1],
-      'p_value': getattr(found, 'p_value', None),
       'cautions': cautions,
     }
     self._verdicts.labels(slot.name, told['verdict']).inc()

@@ -11,7 +11,11 @@ from PIL import Image
 
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.detection import output
-from simplenet_jax.detection.thresholds import Prediction, Thresholds
+from simplenet_jax.detection.thresholds import (
+  GoodImage,
+  Prediction,
+  Thresholds,
+)
 from tests.data.serving import contents
 
 
@@ -105,6 +109,12 @@ def test_the_verdict_fits_the_threshold(limit, score, normalise, expected):
   row = output.result(found)
   cells = output.table_cells(row, normalise)
   (region,) = found.regions  # The lower quarter of the map.
-  assert cells == ('./=1+1.png', *expected, '0.250000', 1, *region.box)
+  assert cells == ('./=1+1.png', *expected, '', '0.250000', 1, *region.box)
   assert (row['path'], row['score']) == ('=1+1.png', score)
   assert json.loads(json.dumps(row))['threshold'] == limit
+  good = tuple(GoodImage('', float(one), 0.0) for one in range(3))
+  found = predict(path, Thresholds(limit, 0.5, median=1.0, good=good), score)
+  p_value = (1 + sum(one.score >= score for one in good)) / 4
+  row = output.result(found)
+  assert row['p_value'] == found.p_value == p_value
+  assert output.table_cells(row, normalise)[4] == f'{p_value:.4g}'

@@ -9,8 +9,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from simplenet_jax.data.frame import Frame
-from simplenet_jax.detection import thresholds
-from simplenet_jax.detection.thresholds import Prediction, Thresholds
+from simplenet_jax.detection import calibration, thresholds
+from simplenet_jax.detection.thresholds import (
+  GoodImage,
+  Prediction,
+  Thresholds,
+)
 
 # Few different values: many ties.
 TIED = st.integers(-3, 3).map(float)
@@ -23,8 +27,8 @@ RATES = st.integers(2, 400).flatmap(
 def calibrate(scores, rate, peaks=None):
   names = [f'{i}.png' for i in range(len(scores))]
   peaks = scores if peaks is None else peaks
-  held_out = list(zip(names, scores, peaks, strict=True))
-  return thresholds.calibrate(held_out, float(rate))
+  held_out = list(map(GoodImage, names, scores, peaks))
+  return calibration.calibrate(held_out, float(rate))
 
 
 def rank_by_definition(count, rate):
@@ -82,6 +86,26 @@ def test_drivers_are_those_at_or_above_a_threshold(pairs, rate):
   assert len(found.limiting_images) == len(expected)
   listed = [score for _, score in found.limiting_images]
   assert listed == sorted(listed, reverse=True)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=30))
+def test_p_values_are_at_most_as_small_as_they_are_likely(scores):
+  # Whichever of the images comes last, all are equally likely.
+  found = []
+  for index, new in enumerate(scores):
+    others = scores[:index] + scores[index + 1 :]
+    if others:
+      held = calibrate(others, 0.5)
+      found.append(held.p_value(new))
+      assert found[-1] == (1 + sum(x >= new for x in others)) / len(scores)
+  for level in np.arange(1, len(found) + 1) / len(scores):
+    assert np.mean(np.array(found) <= level + 1e-9) <= level + 1e-9
+
+
+def test_without_good_images_there_is_no_p_value():
+  assert Thresholds(1.0).p_value(2.0) is None
+  assert make(found=Thresholds(1.0)).p_value is None
+  assert make(3.5, found=calibrate([1.0, 2.0, 3.0], 0.5)).p_value == 0.25
 
 
 @pytest.mark.parametrize('median', [None, 1.0, 2.0])

@@ -1,0 +1,88 @@
+"""Thresholds from normal images that were not trained on.
+
+Split conformal prediction: a new normal image and the `n` held-out ones come in
+any order with the same probability, so the new one exceeds the `k`-th smallest
+held-out score with a probability of at most `1 - k / (n + 1)`, whatever the
+scores' distribution (Vovk et al., "Algorithmic Learning in a Random World",
+2005). Less than `1 / (n + 1)` cannot be guaranteed. That is an average over
+draws of the `n` images. For one draw the share of normal images beyond the
+threshold is at most Beta(n + 1 - k, k) distributed; `Thresholds.bound` is its
+quantile.
+
+Where no image is held out, each is scored by a head that did not see it and
+beside a bank without its part (cross-conformal prediction). The detector's
+heads together saw all of them, so the same share is then an expectation. What
+is proven, about twice the share, is of verdicts that compare a new image with
+each part by that part's head (Barber et al., "Predictive inference with the
+jackknife+", 2021, theorem 4).
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+
+from simplenet_jax.console import counted
+from simplenet_jax.detection.thresholds import GoodImage, Thresholds
+
+_FEW = 10  # A threshold from fewer images is not reliable.
+
+
+def calibrate(
+  held_out: Sequence[GoodImage], rate: float, folds: int = 0
+) -> Thresholds:
+  """Sets thresholds by what is known of normal images.
+
+  Where they are too few for the rate, the thresholds are the highest of them.
+  With `folds` they are of parts left out in turn: nothing is guaranteed.
+  """
+  if not 0 < rate < 1:
+    raise ValueError(f'the rate of false alarms is {rate}, expected 0 to 1')
+  if not held_out:
+    raise ValueError('no normal images to set a threshold by')
+  good = sorted(held_out, key=lambda one: one.score)
+  count, scores = len(good), [one.score for one in good]
+  # Rounded first: (1 - 1 / 3) * 9 is a little above 6.
+  rank = math.ceil(round((1 - rate) * (count + 1), 9))
+  rank = min(max(rank, 1), count)
+  image, pixel = scores[rank - 1], sorted(one.peak for one in good)[rank - 1]
+  made = Thresholds(
+    image=float(image),
+    pixel=float(pixel),
+    target_rate=float(rate),
+    guaranteed_rate=None if folds else 1 - rank / (count + 1),
+    images=count,
+    folds=folds,
+    median=float(np.median(scores)),
+    limiting_images=tuple(
+      (one.name, one.score)
+      for one in reversed(good)
+      if one.score >= image or one.peak >= pixel
+    ),
+    good=tuple(good),
+  )
+  if count < _FEW:
+    told = 'a threshold from %s is not reliable; calibrate with more'
+    logging.warning(told, counted(count, 'good image'))
+  return made
+
+
+def joined(
+  known: Thresholds, new: Sequence[GoodImage], precision: str
+) -> list[GoodImage]:
+  """Returns known and new good images, each once; a ValueError if it cannot."""
+  why = ''
+  if not known.good:
+    why = 'it keeps no scores of good images'
+  elif known.folds:
+    why = 'its scores are of heads that left these images out'
+  elif known.precision != precision:
+    why = f'its scores are not in {precision}'
+  if why:
+    told = 'nothing can be appended to this detector'
+    raise ValueError(f'{told}: {why}; give all images, without --append')
+  found = dict.fromkeys((*known.good, *new))  # The same image, to the last bit.
+  if again := len(known.good) + len(new) - len(found):
+    logging.warning('%d of these images count already; not added', again)
+  return list(found)
