@@ -53,10 +53,3 @@ def _cell(form: str, row: Mapping[str, Any]) -> str:
   except (KeyError, TypeError):  # It has no limit, or no truth.
     return UNDEFINED
   return UNDEFINED if told.endswith(' of 0') else told
-
-
-def told(results: Mapping[str, Any]) -> list[str]:
-  """Says of each category where its limits are from, and what they promise."""
-  known = results['categories'].items()
-  words = {name: one.get('threshold', {}).get('told') for name, one in known}
-  return [f'{name}: {"; ".join(one)}.' for name, one in words.items() if one]

@@ -54,7 +54,7 @@ def tested(
   shown = run_files.in_turn(found.test.labels, order, count)
 
   def made(index: int) -> Row:
-    mask, image = found.mask(index), inputs.test_image(index)
+    image, mask = inputs.test_image(index), inputs.truth(index).original
     truth = [] if mask is None else pictures.mask_contours(mask)
     seen = inputs.test[index], found.maps[index], low
     return {'truth': _as_svg(truth), **embed(image, *seen)}

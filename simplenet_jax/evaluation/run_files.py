@@ -76,13 +76,13 @@ def write_sheet(
   order = hardest(found, limit or 0.0)
   chosen = in_turn(found.test.defects, order, count)
   chosen.sort(key=order.index)
-  cells = []
+  cells, inputs = [], found.inputs
   for index in chosen:
-    sample, mask = found.inputs.category.test[index], found.mask(index)
-    image = found.inputs.test_image(index)
+    sample, mask = inputs.category.test[index], inputs.truth(index).original
+    image = inputs.test_image(index)
     image = pictures.resized(image, _SHEET, Image.Resampling.LANCZOS)
     name = f'{sample.defect}/{images.place(sample.path).name}'
-    heat = on_image(found.inputs.test[index], found.maps[index], image)
+    heat = on_image(inputs.test[index], found.maps[index], image)
     view = View(image, heat, scale, name, float(found.scores[index]), limit)
     truth = None if mask is None else pictures.mask_contours(mask)
     cells.append(view.beside(truth, bool(sample.label)))

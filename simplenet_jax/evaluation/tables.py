@@ -150,7 +150,10 @@ def _markdown(results: Results) -> str:
       titles = [f'{one.source}, {one.selection}: {one.title}' for one in shown]
       body = zip(names, *(one.cells for one in shown), strict=True)
       parts.append(markdown_rows([['category', *titles], *body]))
-  parts += [*notes(results), *limits.told(results)]
+  parts += notes(results)
+  for name, one in categories.items():
+    if told := one.get('threshold', {}).get('told'):
+      parts.append(f'{name}: {"; ".join(told)}.')
   by_defect = [
     [name, *row] for name, one in categories.items() for row in defects(one)
   ]

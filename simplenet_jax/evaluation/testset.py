@@ -140,10 +140,6 @@ class Scored:
     by = maps if test.score == 'map' else patch_scores
     return cls(inputs, test, by.max(axis=(1, 2)), maps)
 
-  def mask(self, index: int) -> np.ndarray | None:
-    """Returns an image's defective pixels, bool `[height, width]`, if known."""
-    return self.inputs.truth(index).original
-
   def ranked(self) -> metrics.Ranking | None:
     """Ranks the pixels whose truth is known; None: they are of one kind."""
     masks = self.test.masks

@@ -3,7 +3,7 @@
 import base64
 import collections
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -119,8 +119,15 @@ def section(
     limit = _limit(workdir, name, result, data)
     tested = [(one['score'], one['label'], one['defect']) for one in images]
     labels = np.array([bool(label) for _, label, _ in tested])
+    rate = 'false positive rate'
     if tested and 0 < labels.sum() < len(labels):
-      charts += _curves(labels, images, data)
+      seeds = zip(*(one['scores'] for one in images), strict=True)
+      curves = [np.stack(roc_curve(labels, one)[:2], 1) for one in seeds]
+      title = 'true positive rate'
+      charts.append(_lines('ROC', rate, title, curves, data['seeds'], 1))
+    if data.get('pro') is not None:
+      title, curve = 'mean overlap of regions', [data['pro']]
+      charts.append(_lines('PRO, mean map', rate, title, curve, (), 0.3))
     # Those that earlier versions left have other maps, and no 'top'.
     shown, kept = (
       [one | {'top': float(one['top'])} for one in rows if 'picture' in one]
@@ -169,18 +176,6 @@ def _limit(
   told = 'limit: the best F1 on these very images, chosen on test: it flatters'
   told = [told] if image is not None else own.get('told', [])
   return {'image': image, 'pixel': pixel, 'told': told, 'note': ''}
-
-
-def _curves(
-  labels: np.ndarray, images: Sequence[Mapping[str, Any]], data: Any
-) -> Iterator[dict[str, Any]]:
-  rate = 'false positive rate'
-  seeds = zip(*(one['scores'] for one in images), strict=True)
-  curves = [np.stack(roc_curve(labels, one)[:2], 1) for one in seeds]
-  yield _lines('ROC', rate, 'true positive rate', curves, data['seeds'], 1)
-  if data['pro'] is not None:
-    overlap = 'mean overlap of regions'
-    yield _lines('PRO, mean map', rate, overlap, [data['pro']], (), 0.3)
 
 
 def _lines(
