@@ -102,6 +102,7 @@ class _Ranks:
   def __init__(self, known: Iterable[float], rng: random.Random):
     self._known, self._rng, self._won = sorted(known), rng, [0.0] * 4
     self._last = collections.deque[float](maxlen=20)  # Since little was won.
+    self._usual = 0.0
 
   def update(self, value: float) -> float:
     """Takes the next value; returns what was won, all bets' mean."""
@@ -118,10 +119,10 @@ class _Ranks:
       del known[self._rng.randrange(len(known))]
     if mean < 100:
       self._last.clear()
+      self._usual = known[len(known) // 2]
     self._last.append(value)
     return mean
 
   def medians(self) -> tuple[float, float]:
-    """Returns those of the last values and of all."""
-    last, known = sorted(self._last), self._known
-    return last[len(last) // 2], known[len(known) // 2]
+    """Returns those of the values since little was won, and before."""
+    return sorted(self._last)[len(self._last) // 2], self._usual
