@@ -71,8 +71,9 @@ PROTOCOLS['combined'] = PROTOCOLS['fast'] | {
 # can be resumed: they change how it goes on, not what comes of it.
 RESUMABLE = (
   *('name', 'data.root', 'data.tfds_dir', 'data.categories', 'data.strict'),
-  *('data.workers', 'backbone.weights', 'bank.device_gb', 'bank.host_gb'),
-  *('bank.cache', 'engine.', 'detector.save', 'train.minutes'),
+  *('data.roi', 'data.workers', 'backbone.weights', 'bank.device_gb'),
+  *('bank.host_gb', 'bank.cache', 'engine.', 'detector.save'),
+  'train.minutes',
   *('evaluation.pictures', 'evaluation.maps', 'evaluation.report'),
   'evaluation.baseline',
 )

@@ -95,6 +95,9 @@ FIELDS: dict[str, Field] = {
   'data.normal': Field('', 'Folders of good images, where names do not tell.'),
   'data.defects': Field('', 'Folders of defective images, one per kind.'),
   'data.masks': Field('', 'Folders of masks; these three take commas.'),
+  'data.roi': Field(
+    '', 'A region of interest, a picture or polygons; {category} is its name.'
+  ),
   'data.strict': Field(False, 'Whether an unreadable image ends the run.'),
   'data.resize': Field(329, 'The shorter side of an image.', _RESIZE),
   'data.crop': Field(288, 'The side of the centre used; 0: all.', _CROP),

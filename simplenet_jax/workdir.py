@@ -229,15 +229,20 @@ def fingerprints(one: Inputs) -> dict[str, str]:
   Images count by name and size; masks, which people correct, by content.
   """
   category = one.category
-  return {
+  region = {} if one.roi is None else {'region': _sha256(one.roi.tobytes())}
+  return region | {
     'training': _digest(category.train, weight),
     'validation': _digest(category.validation, weight),
     'test': _digest([sample.path for sample in category.test], weight),
     'masks': _digest(
       [mask for sample in category.test for mask in sample.masks],
-      lambda file: hashlib.sha256(file.read_bytes()).hexdigest(),
+      lambda file: _sha256(file.read_bytes()),
     ),
   }
+
+
+def _sha256(content: bytes) -> str:
+  return hashlib.sha256(content).hexdigest()
 
 
 def _digest(files: Sequence[File], of: Callable[[File], object]) -> str:
@@ -259,6 +264,7 @@ def _binding(run: State) -> dict[str, Any]:
   found[_WEIGHTS] = run[_WEIGHTS]
   for name, images in run['images'].items():
     found[f'training images of {name}'] = images['training']
+    found[f'region of interest of {name}'] = images.get('region')
     if settings['train.folds']:  # Heads leave images out where this is so.
       lacks = images['validation'].startswith('0,')
       found[f'{name} without validation images'] = lacks

@@ -9,7 +9,8 @@ from absl import logging
 from PIL import Image
 
 from simplenet_jax.config import Config
-from simplenet_jax.data import decoding, images, loading
+from simplenet_jax.console import console
+from simplenet_jax.data import decoding, images, loading, roi
 from simplenet_jax.data.category import Category
 from simplenet_jax.data.frame import Frame, MaskRule, text, whole_input_size
 from simplenet_jax.data.images import Checked, File
@@ -21,6 +22,7 @@ INVERTED = 'mask of most of the image, perhaps inverted'
 OTHER_SIZE = 'mask of another size'
 UNREADABLE = 'mask that cannot be read'
 OUTSIDE = 'defect outside the crop'
+IGNORED = 'defect outside the region of interest'
 VANISHED = 'defect that vanishes in the input'
 
 # What was done about masks that count all the same.
@@ -58,6 +60,8 @@ class Inputs:
   bits: int  # See `images.read_image`.
   # Why which test images' defective pixels are unknown.
   unknown: Mapping[int, str] = dataclasses.field(default_factory=dict)
+  # Where images are looked at, bool `[*size]`; None: everywhere.
+  roi: np.ndarray | None = None
 
   @property
   def name(self) -> str:
@@ -94,7 +98,7 @@ class Inputs:
     """Returns what is known of a test image's pixels."""
     sample, frame = self.category.test[index], self.test[index]
     if sample.label:
-      return examine(sample.masks, frame, self.mask_rule)
+      return examine(sample.masks, frame, self.mask_rule, self.roi)
     return Truth(np.zeros(frame.original, bool), np.zeros(frame.input, bool))
 
   def known_pixels(self) -> dict[str, object]:
@@ -121,6 +125,17 @@ def prepare(
     for size in {one.size for one in known.values()}
   }
   train = {path: frames[known[path].size] for path in category.train}
+  region = None
+  if data.roi:
+    usual = sizes.most_common(1)[0][0]
+    region = roi.read(
+      *(data.roi, '--config.data.roi', category.name, usual),
+      lambda size: Frame.of(size, data.resize, data.crop, whole),
+    )
+    console.print(
+      f'  {category.name}: {region.mean():.0%} of each image is looked at '
+      '(--config.data.roi)'
+    )
   test = {one.path: frames[known[one.path].size] for one in category.test}
   every = train | test
   squashed = [path for path, one in every.items() if one.is_squashed]
@@ -145,7 +160,8 @@ def prepare(
 
   def look(index: int) -> Truth:
     sample = category.test[index]
-    found = examine(sample.masks, test[sample.path], data.mask_rule)
+    frame, rule = test[sample.path], data.mask_rule
+    found = examine(sample.masks, frame, rule, region)
     turned = (TURNED,) if sample.masks and known[sample.path].turned else ()
     # The masks themselves would take too much memory.
     return Truth(None, None, found.why, (*found.notes, *turned), found.cut)
@@ -156,7 +172,8 @@ def prepare(
   _warn_of_masks(category, truths)
   unknown = {index: one.why for index, one in truths.items() if one.why}
   frames = tuple(train.values()), tuple(test.values())
-  return Inputs(category, *frames, data.mask_rule, data.bits, unknown)
+  bits = data.bits
+  return Inputs(category, *frames, data.mask_rule, bits, unknown, region)
 
 
 def _warn_of_masks(category: Category, truths: Mapping[int, Truth]) -> None:
@@ -178,8 +195,16 @@ def _warn_of_masks(category: Category, truths: Mapping[int, Truth]) -> None:
     )
 
 
-def examine(masks: Sequence[File], frame: Frame, rule: MaskRule) -> Truth:
-  """Reads all masks of a defective image, and says what they are good for."""
+def examine(
+  masks: Sequence[File],
+  frame: Frame,
+  rule: MaskRule,
+  region: np.ndarray | None = None,
+) -> Truth:
+  """Reads all masks of a defective image, and says what they are good for.
+
+  Outside a `region`, bool `[*input]`, nothing counts.
+  """
   if not masks:
     return Truth(why=NO_MASK)
   try:
@@ -200,6 +225,10 @@ def examine(masks: Sequence[File], frame: Frame, rule: MaskRule) -> Truth:
   reduced, lost = frame.mask_to_input(defect, rule)
   if not reduced.any():
     return Truth(why=OUTSIDE if cut == defect.sum() else VANISHED, cut=cut)
+  if region is not None:
+    reduced &= region
+    if not reduced.any():
+      return Truth(why=IGNORED)
   notes = [NOISY] if any(noisy for _, noisy in read) else []
   notes += [LOST if rule == 'reference' else SMALL] if lost else []
   notes += [CUT] if cut else []

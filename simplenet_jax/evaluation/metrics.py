@@ -5,7 +5,7 @@ the normal pixels, nearly all of them, are merely sorted by value, and the few
 defect pixels are looked up among them. No pixel is left out.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -146,11 +146,16 @@ def best_f1(
   return float(f1.max()), float((below[best] + thresholds[best]) / 2)
 
 
-def pixel_metrics(defect: np.ndarray, maps: np.ndarray) -> dict[str, float]:
-  """Computes `PIXEL_METRICS` of bool masks and finite float maps."""
+def pixel_metrics(
+  defect: np.ndarray, maps: np.ndarray, counted: Any = np.s_[:]
+) -> dict[str, float]:
+  """Computes `PIXEL_METRICS` of bool masks and finite float maps.
+
+  `counted` is as `rank` takes it.
+  """
   if defect.all() or not defect.any():
     return dict.fromkeys(PIXEL_METRICS, np.nan)
-  ranked = rank(defect, maps)
+  ranked = rank(defect, maps, counted=counted)
   gained = np.diff(ranked.hits, prepend=0)
   precision = ranked.hits / (ranked.hits + ranked.alarms)
   values = {
@@ -211,10 +216,16 @@ class Ranking(NamedTuple):
     return _area(self.sample_alarms, overlap, self.normals, limit)
 
 
-def rank(defect: np.ndarray, maps: np.ndarray, more: ArrayLike = ()) -> Ranking:
+def rank(
+  defect: np.ndarray,
+  maps: np.ndarray,
+  more: ArrayLike = (),
+  counted: Any = np.s_[:],
+) -> Ranking:
   """Ranks the defect pixels of `[images, height, width]` among the normal ones.
 
   `more` are sorted scores of further normal pixels, left out of `samples`.
+  Normal pixels count only where an image's are `counted`, an index of them.
   """
   regions = np.empty(defect.shape, np.int32)
   ndimage.label(defect, structure=_EIGHT_CONNECTED, output=regions)
@@ -227,7 +238,8 @@ def rank(defect: np.ndarray, maps: np.ndarray, more: ArrayLike = ()) -> Ranking:
   # Tied pixels pass any threshold together: keep the last of each value.
   last = np.flatnonzero(np.append(values[1:] != values[:-1], True))
   values = values[last]
-  normals, more = np.sort(maps[~defect]), np.asarray(more, maps.dtype)
+  normals = np.sort(maps[:, counted][~defect[:, counted]])
+  more = np.asarray(more, maps.dtype)
   count = normals.size + more.size
   ranks = np.linspace(0, normals.size - 1, _THRESHOLDS, dtype=int)[::-1]
 

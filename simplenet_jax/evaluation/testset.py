@@ -30,6 +30,8 @@ class TestSet:
   size: tuple[int, int]  # Height and width of the network's input, in pixels.
   smoothing: float  # Sigma of the anomaly maps' Gaussian, in pixels.
   score: str = 'patch'  # Of what an image's score is the highest: or 'map'.
+  # Where images are looked at, bool `[*size]`; None: everywhere.
+  roi: np.ndarray | None = None
 
   @classmethod
   def read(
@@ -47,6 +49,7 @@ class TestSet:
       size=inputs.size,
       smoothing=smoothing,
       score=score,
+      roi=inputs.roi,
     )
 
   def maps(self, patch_scores: np.ndarray) -> np.ndarray:
@@ -56,14 +59,17 @@ class TestSet:
       some = patch_scores[start : start + BLOCK]
       # Padded, so that one program serves every number of images.
       padded = np.pad(some, [(0, BLOCK - len(some)), (0, 0), (0, 0)])
+      padded = simplenet.inside(padded, self.roi)
       made = simplenet.anomaly_maps(padded, self.size, self.smoothing)
+      made = simplenet.inside(made, self.roi)
       maps[start : start + BLOCK] = np.asarray(made)[: len(some)]
     return maps
 
   def image_scores(self, patch_scores: np.ndarray) -> np.ndarray:
     """Returns the images' scores, float32 `[images]`, of `[images, H, W]`."""
     if self.score == 'patch':
-      return patch_scores.max(axis=(1, 2))
+      shown = simplenet.inside(patch_scores, self.roi)
+      return np.asarray(shown).max(axis=(1, 2))
     starts = range(0, len(patch_scores), BLOCK)
     parts = (self.maps(patch_scores[at : at + BLOCK]) for at in starts)
     return np.concatenate([part.max(axis=(1, 2)) for part in parts])
@@ -76,7 +82,13 @@ class TestSet:
     """Returns the pixel AUROC in [0, 1] of patch scores `[images, H, W]`."""
     if self.masks is None:
       return math.nan
-    return metrics.auroc(self.masks, self.maps(patch_scores[self.has_truth]))
+    maps, here = self.maps(patch_scores[self.has_truth]), self._counted
+    return metrics.auroc(self.masks[:, here], maps[:, here])
+
+  @property
+  def _counted(self) -> Any:
+    """What of the maps' pixels metrics count."""
+    return np.s_[:] if self.roi is None else self.roi
 
   def scoring(self, epoch: int, patch_scores: np.ndarray) -> dict[str, float]:
     """Returns an epoch with both AUROCs."""
@@ -91,7 +103,7 @@ class TestSet:
     if self.masks is None:
       return values
     maps = self.maps(patch_scores[self.has_truth])
-    return values | metrics.pixel_metrics(self.masks, maps)
+    return values | metrics.pixel_metrics(self.masks, maps, self._counted)
 
   def evaluate_defects(self, patch_scores: np.ndarray) -> dict[str, Any]:
     """Returns each kind of defect's `images` and `metrics.HEADLINES`.
@@ -103,7 +115,8 @@ class TestSet:
     if self.masks is not None:
       maps = self.maps(patch_scores[self.has_truth])
       # The pixels of good images are the same for every defect: sorted once.
-      normal = np.sort(maps[good[self.has_truth]], axis=None)
+      counted = maps[good[self.has_truth]][:, self._counted]
+      normal = np.sort(counted, axis=None)
     found = {}
     for defect in sorted(set(self.defects[~good])):
       has_defect = ~good & (self.defects == defect)
@@ -114,7 +127,9 @@ class TestSet:
       )
       seen = has_defect[self.has_truth]
       if self.masks is not None and self.masks[seen].any():
-        ranked = metrics.rank(self.masks[seen], maps[seen], normal)
+        ranked = metrics.rank(
+          self.masks[seen], maps[seen], normal, self._counted
+        )
         if ranked.normals:
           values['pixel_auroc'] = ranked.auroc()
           values['aupro_30'] = ranked.aupro(0.3)

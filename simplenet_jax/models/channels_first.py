@@ -48,15 +48,17 @@ def detect(
   folded = {
     name: jnp.asarray(value)
     for name, value in weights.items()
-    if name.startswith(('head.', 'nearest.'))
+    if name.startswith(('head.', 'nearest.', 'roi'))
   }
   scores = simplenet.patch_scores(network, folded, levels, 'float32')
+  scores = simplenet.inside(scores, folded.get('roi'))
   rows, cols = (
     resampling.upsampling_matrix(grid, side, network.smoothing).astype('f')
     for side, grid in zip(network.size, scores.shape[1:], strict=True)
   )
   across = jnp.matmul(scores, jnp.asarray(cols.T))
   maps = jnp.matmul(jnp.asarray(rows), across)
+  maps = simplenet.inside(maps, folded.get('roi'))
   return maps, jnp.max(maps if network.score == 'map' else scores, axis=(1, 2))
 
 

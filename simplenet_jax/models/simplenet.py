@@ -143,6 +143,33 @@ def features(
   )
 
 
+def seen(roi: Any, grid: tuple[int, ...]) -> Any:
+  """Returns which cells of a grid lie in a region by their centres, `[H, W]`.
+
+  The region of interest, `[*size]` of the input, is bool, or 1 and 0; None is
+  the whole image.
+  """
+  if roi is None:
+    return np.ones(grid, bool)
+  rows, columns = (
+    ((np.arange(cells) + 0.5) * side / cells).astype(int)
+    for cells, side in zip(grid, roi.shape, strict=True)
+  )
+  return roi[rows][:, columns] > 0.5
+
+
+def inside(values: ArrayLike, roi: ArrayLike | None) -> Any:
+  """Returns scores or maps `[..., H, W]`; outside, the lowest of inside.
+
+  The region `roi` is as `seen` takes it.
+  """
+  if roi is None:
+    return values
+  here = seen(roi, np.shape(values)[-2:])
+  found = jnp.where(here, values, jnp.inf)
+  return jnp.where(here, values, jnp.min(found, axis=(-2, -1), keepdims=True))
+
+
 def image_scores(scores: ArrayLike) -> jax.Array:
   """Returns each image's score `[...]`, the largest of `[..., H, W]`.
 
@@ -193,7 +220,9 @@ def detect(
   """
   levels = features(network, weights, pixels, precision)
   scores = patch_scores(network, weights, levels, precision)
+  scores = inside(scores, weights.get('roi'))
   maps = anomaly_maps(scores, network.size, network.smoothing)
+  maps = inside(maps, weights.get('roi'))
   return maps, image_scores(maps if network.score == 'map' else scores)
 
 

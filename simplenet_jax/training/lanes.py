@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simplenet_jax.models import resampling
+from simplenet_jax.models import resampling, simplenet
 from simplenet_jax.training import step
 from simplenet_jax.training.step import METRICS, HeadState, Recipe
 
@@ -38,6 +38,9 @@ class StepInputs:
   first: jax.Array
   sigma: jax.Array  # Of the noise on adapted features, float32 [lanes].
   rate: jax.Array  # Factor of the learning rates, float32 [lanes, steps].
+  # Which patches of the finest level are drawn, int32 [lanes, H * W], and how
+  # many of these count, int32 [lanes]; None: all.
+  places: tuple[jax.Array, jax.Array] | None = None
 
 
 def _side_by_side(function: Callable, lanes: int) -> Callable:
@@ -68,10 +71,10 @@ def advance(
   """
   lanes, steps, _ = inputs.rows.shape
 
-  def one_step(state, rows, valid, key, number, sigma, rate):
+  def one_step(state, rows, valid, key, number, sigma, rate, places):
     key = fold_in(key, number)
     if recipe.patches:
-      batch = draw_patches(levels, rows, key, recipe.patches)
+      batch = draw_patches(levels, rows, key, recipe.patches, places)
     else:
       batch = [jnp.take(level, rows, axis=0) for level in levels]
     noise = sigma * normal(key, (*batch[0].shape[:3], recipe.dim))
@@ -84,7 +87,8 @@ def advance(
     states, logged = carry
     rows, valid, rate = inputs.rows[:, i], inputs.valid[:, i], inputs.rate[:, i]
     states, metrics = _side_by_side(one_step, lanes)(
-      states, rows, valid, inputs.keys, inputs.first + i, inputs.sigma, rate
+      *(states, rows, valid, inputs.keys, inputs.first + i),
+      *(inputs.sigma, rate, inputs.places),
     )
     return states, logged.at[:, i].set(metrics)
 
@@ -119,17 +123,38 @@ def put(states: HeadState, lane: jax.Array, state: HeadState) -> HeadState:
   )
 
 
+def places(
+  regions: Sequence[np.ndarray | None], grid: tuple[int, int]
+) -> tuple[jax.Array, jax.Array]:
+  """Returns `StepInputs.places` of each lane's region of interest."""
+  found = np.zeros((len(regions), math.prod(grid)), np.int32)
+  ends = np.zeros(len(regions), np.int32)
+  for lane, roi in enumerate(regions):
+    shown = np.flatnonzero(simplenet.seen(roi, grid))
+    found[lane, : len(shown)], ends[lane] = shown, len(shown)
+  return jnp.asarray(found), jnp.asarray(ends)
+
+
 def draw_patches(
-  levels: Sequence[jax.Array], rows: jax.Array, key: jax.Array, count: int
+  levels: Sequence[jax.Array],
+  rows: jax.Array,
+  key: jax.Array,
+  count: int,
+  among: tuple[jax.Array, jax.Array] | None = None,
 ) -> list[jax.Array]:
   """Draws patches of images, each position of the finest grid as likely.
+
+  `among` are those that can be drawn, flat, and how many of these count.
 
   Neighbouring patches are alike: a step learns more from patches of many images
   than from as many of a few. Returns grids of one column, which need no resize,
   `[batch, count, 1, channels]` of each level.
   """
   grid = levels[0].shape[1:3]
-  places = integers(key, (len(rows), count), math.prod(grid))
+  end = math.prod(grid) if among is None else among[1]
+  places = integers(key, (len(rows), count), end)
+  if among is not None:
+    places = among[0][places]
   y, x = places // grid[1], places % grid[1]
   return [
     resampling.gather(level, rows[:, None], y, x, grid)[:, :, None]
@@ -190,7 +215,9 @@ def normal(key: jax.Array, shape: Sequence[int]) -> jax.Array:
   return drawn[:size].reshape(shape)
 
 
-def integers(key: jax.Array, shape: Sequence[int], end: int) -> jax.Array:
+def integers(
+  key: jax.Array, shape: Sequence[int], end: int | jax.Array
+) -> jax.Array:
   """Draws int32 numbers from 0 to below `end`, which is far below 2**23."""
   counters = jax.lax.iota(jnp.uint32, math.prod(shape))
   drawn, _ = threefry(key, counters, jnp.uint32(2))

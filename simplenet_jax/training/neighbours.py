@@ -20,7 +20,7 @@ from simplenet_jax.config import Config
 from simplenet_jax.console import console, first_line
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.files import atomic_write
-from simplenet_jax.models import nearest
+from simplenet_jax.models import nearest, simplenet
 from simplenet_jax.training import bank, checkpoint, layout
 from simplenet_jax.training.layout import RunInputs, Shapes
 from simplenet_jax.training.store import FeatureStore
@@ -109,15 +109,17 @@ def _draw(
 
   They depend on the category and the seed alone, as `job.shuffled` does.
   """
-  train, each, parts = len(inputs.train), math.prod(grid), []
+  train, parts = len(inputs.train), []
+  shown = np.flatnonzero(simplenet.seen(inputs.roi, grid))
+  each = len(shown)
   entropy = config.seeds[0], zlib.crc32(inputs.name.encode())
   bits = np.random.Philox(np.random.SeedSequence(entropy))
   order = np.argsort(bits.random_raw(train * each), kind='stable')
   images, places = np.divmod(np.sort(order[:count]), each)
   for start, some in blocks(range(train)):
-    rows = np.asarray(some).reshape(len(some), each, -1)
+    rows = np.asarray(some).reshape(len(some), math.prod(grid), -1)
     here = slice(*np.searchsorted(images, [start, start + len(some)]))
-    parts.append(rows[images[here] - start, places[here]])
+    parts.append(rows[images[here] - start, shown[places[here]]])
   return np.concatenate(parts), images
 
 
@@ -130,8 +132,8 @@ def _key(run: RunInputs, name: str) -> str:
   """Returns what the arrays of a category are of: settings, and images."""
   size = run.config.nearest.size or run.config.evaluation.baseline
   images = run.images.get(name, {})
-  used = run.config.seeds[0], images.get('training'), images.get('test')
-  return json.dumps([_DRAWN, size, *used])
+  used = [images.get(use) for use in ('training', 'test', 'region')]
+  return json.dumps([_DRAWN, size, run.config.seeds[0], *used])
 
 
 def _load(run: RunInputs, name: str) -> Arrays | None:

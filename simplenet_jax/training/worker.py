@@ -226,7 +226,13 @@ class DeviceLoop:
       keys[lane], first[lane], sigma[lane] = head.key, begun, head.sigma
       rate[lane, :count] = rates(self._run.config, head.job, begun, count)
     found = (rows, valid, keys, first, sigma, rate)
-    return lanes.StepInputs(*map(jnp.asarray, found))
+    places = None
+    if any(one.roi is not None for one in self._categories.values()):
+      regions = [None] * width
+      for head in heads:
+        regions[head.lane] = self._categories[head.job.category].roi
+      places = lanes.places(regions, self._store.levels[0].shape[1:3])
+    return lanes.StepInputs(*map(jnp.asarray, found), places)
 
   def _score(self, head: ActiveHead) -> list[jax.Array]:
     """Scores the test images, a few at a time."""
