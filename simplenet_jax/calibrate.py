@@ -10,7 +10,7 @@ from absl import flags
 
 from simplenet_jax import cli
 from simplenet_jax.console import console, counted, doing
-from simplenet_jax.data import files
+from simplenet_jax.data import files, roi
 from simplenet_jax.files import refuse_existing
 
 _FLAGS = cli.define_detector()
@@ -51,6 +51,8 @@ def main() -> None:
   )
   before = thresholds.describe(detector.thresholds)[0]
   what = 'is replaced' if target.exists() else 'is written'
+  if _FLAGS.roi:
+    detector.roi = roi.read(_FLAGS.roi, '--roi', detector.card.name)
   console.print(
     f'Calibrates {detector.card.name} with '
     f'{counted(len(given.images), "image")}; {target} {what}\n'

@@ -13,7 +13,7 @@ from absl import flags
 
 from simplenet_jax import cli
 from simplenet_jax.console import console, doing
-from simplenet_jax.data import files
+from simplenet_jax.data import files, roi
 
 _FLAGS = cli.define_detector()
 _OUTPUT = flags.DEFINE_string('output', None, 'Where results go, a folder.')
@@ -45,6 +45,8 @@ def main() -> None:
     detector = Detector.load(
       _FLAGS.detector, precision=_FLAGS.precision, batch_size=_FLAGS.batch_size
     )
+  if _FLAGS.roi:
+    detector.roi = roi.read(_FLAGS.roi, '--roi', detector.card.name)
   if _THRESHOLD.value is not None:
     detector.threshold = _THRESHOLD.value
   if _PIXEL.value is not None:

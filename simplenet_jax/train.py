@@ -237,6 +237,11 @@ def _announce(
   console.print('\n'.join(lines))
   if caution := crop_caution(config):
     logging.warning('%s', caution)
+  if config.data.roi and not config.train.patches:
+    logging.warning(
+      'heads train on whole images (--config.train.patches=0), also outside '
+      '--config.data.roi; all else keeps to it'
+    )
   for one in categories:
     if (count := len(one.train)) < _FEW:
       told = counted(count, 'good image')

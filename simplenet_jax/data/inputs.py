@@ -127,14 +127,12 @@ def prepare(
   train = {path: frames[known[path].size] for path in category.train}
   region = None
   if data.roi:
-    usual = sizes.most_common(1)[0][0]
-    region = roi.read(
-      *(data.roi, '--config.data.roi', category.name, usual),
-      lambda size: Frame.of(size, data.resize, data.crop, whole),
-    )
+    drawn = roi.read(data.roi, '--config.data.roi', category.name)
+    frame = Frame.of(drawn.shape, data.resize, data.crop, whole)
+    source = f'{category.name}: --config.data.roi={data.roi}'
+    region = roi.to_input(drawn, frame, source)
     console.print(
-      f'  {category.name}: {region.mean():.0%} of each image is looked at '
-      '(--config.data.roi)'
+      f'  {category.name}: {region.mean():.0%} of each image is looked at'
     )
   test = {one.path: frames[known[one.path].size] for one in category.test}
   every = train | test

@@ -40,11 +40,12 @@ def assemble(
   provenance: Mapping[str, Any],
   cautions: Sequence[str] = (),
   bank: Bank | None = None,
+  roi: np.ndarray | None = None,
 ) -> Detector:
   """Makes a detector of a category's heads, which were trained with a config.
 
-  With a bank it adds distances to the heads, or has these alone. `provenance`
-  is noted without folders.
+  With a bank it adds distances to the heads, or has these alone; a region of
+  interest, bool `[*size]`, it keeps. `provenance` is noted without folders.
   """
   asked = config.evaluation
   network = Network.of(
@@ -75,6 +76,8 @@ def assemble(
   )
   # It calibrates beside the heads that are still in training.
   state = {**backbone.state, **folded}
+  if roi is not None:
+    state['roi'] = roi.astype(np.float32)
   return Detector(card, state, batch_size=config.backbone.batch_size)
 
 
@@ -124,7 +127,8 @@ def of_run(
   }
   leaves = list(heads.values())
   detector = assemble(
-    config, one.name, one.size, backbone, leaves, provenance, cautions, bank
+    *(config, one.name, one.size, backbone, leaves, provenance, cautions, bank),
+    one.roi,
   )
   _look_at_training(detector, one)
   rate = config.detector.false_alarm_rate

@@ -239,6 +239,8 @@ def _check_weights(card: Card, weights: Mapping[str, np.ndarray]) -> None:
   if card.nearest:
     expected['nearest.bank'] = card.nearest, network.dim
     expected['nearest.units'] = (2,)
+  if 'roi' in weights:
+    expected['roi'] = network.size
   for name, _, shape in network.spec.layers(network.levels):
     expected |= {f'{name}.kernel': shape, f'{name}.bias': shape[-1:]}
   for name, shape in expected.items():

@@ -159,15 +159,18 @@ def seen(roi: Any, grid: tuple[int, ...]) -> Any:
 
 
 def inside(values: ArrayLike, roi: ArrayLike | None) -> Any:
-  """Returns scores or maps `[..., H, W]`; outside, the lowest of inside.
+  """Returns scores or maps `[..., H, W]`, low outside a region.
 
-  The region `roi` is as `seen` takes it.
+  There they are the lowest of inside, if not lower: what lies outside raises
+  nothing, and no value is higher than without a region. `roi` is as in `seen`.
   """
   if roi is None:
     return values
   here = seen(roi, np.shape(values)[-2:])
-  found = jnp.where(here, values, jnp.inf)
-  return jnp.where(here, values, jnp.min(found, axis=(-2, -1), keepdims=True))
+  lowest = jnp.min(
+    jnp.where(here, values, jnp.inf), axis=(-2, -1), keepdims=True
+  )
+  return jnp.where(here, values, jnp.minimum(values, lowest))
 
 
 def image_scores(scores: ArrayLike) -> jax.Array:

@@ -124,7 +124,7 @@ def put(states: HeadState, lane: jax.Array, state: HeadState) -> HeadState:
 
 
 def places(
-  regions: Sequence[np.ndarray | None], grid: tuple[int, int]
+  regions: Sequence[np.ndarray | None], grid: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
   """Returns `StepInputs.places` of each lane's region of interest."""
   found = np.zeros((len(regions), math.prod(grid)), np.int32)

@@ -228,11 +228,11 @@ class DeviceLoop:
     found = (rows, valid, keys, first, sigma, rate)
     places = None
     if any(one.roi is not None for one in self._categories.values()):
-      regions = [None] * width
+      regions: list[np.ndarray | None] = [None] * width
       for head in heads:
         regions[head.lane] = self._categories[head.job.category].roi
       places = lanes.places(regions, self._store.levels[0].shape[1:3])
-    return lanes.StepInputs(*map(jnp.asarray, found), places)
+    return lanes.StepInputs(*map(jnp.asarray, found), places=places)
 
   def _score(self, head: ActiveHead) -> list[jax.Array]:
     """Scores the test images, a few at a time."""
