@@ -88,7 +88,9 @@ def find(
   good, tested = patches[chosen], range(len(inputs.train), inputs.images)
   rows = [np.zeros((0, *grid), np.float32)]
   for start, some in blocks(tested):
-    distance = np.asarray(nearest.distances(some, good))
+    # As one tall image: with an axis for images it takes twice as long on CPUs.
+    tall = some.reshape(1, -1, *some.shape[2:])
+    distance = np.asarray(nearest.distances(tall, good)).reshape(-1, *grid)
     rows.append(distance[: tested.stop - start])
   found = {'distances': np.concatenate(rows)}
   if config.nearest.size:
