@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from simplenet_jax.evaluation.results import (
 )
 from simplenet_jax.evaluation.testset import Scored, TestSet
 from simplenet_jax.files import read_json
+from simplenet_jax.models import simplenet
 from simplenet_jax.pictures import Scale
 from simplenet_jax.training import neighbours
 from simplenet_jax.training.progress import METRICS, HeadProgress
@@ -85,6 +86,24 @@ def has_all(
     wanted += [folder / 'pictures' / f'{name}.png'] if asked.pictures else []
     wanted += [folder / 'maps' / name] if asked.maps else []
   return compared and all(path.exists() for path in wanted)
+
+
+def rank(
+  config: Config, inputs: Inputs
+) -> Callable[[np.ndarray], float] | None:
+  """Returns what ranks epochs' patch scores `[images, H, W]`: image AUROC.
+
+  It is None where no epoch is selected.
+  """
+  labels = inputs.labels
+  if not selects_on_test(config, labels):
+    return None
+
+  def auroc(scores: np.ndarray) -> float:
+    seen = np.asarray(simplenet.inside(scores, inputs.roi))
+    return metrics.auroc(labels, seen.max(axis=(1, 2)))
+
+  return auroc
 
 
 def write_curves(

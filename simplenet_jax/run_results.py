@@ -15,7 +15,7 @@ from simplenet_jax.console import Clock, console, first_line
 from simplenet_jax.data.dataset import DataSet
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection import assembly, file
-from simplenet_jax.evaluation import metrics, results
+from simplenet_jax.evaluation import results
 from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.protocols import describe_protocol
@@ -71,11 +71,8 @@ class RunResults:
     """Returns what tells a category's epochs from each other: image AUROC."""
     if self.config.evaluation.course:
       return lambda scores: 0.0  # None is dropped in favour of another.
-    labels = self._categories[name].labels
-    selects = category_results.selects_on_test(self.config, labels)
-    if not selects or self._is_outdated(name):
-      return None
-    return lambda scores: metrics.auroc(labels, scores.max(axis=(1, 2)))
+    rank = category_results.rank(self.config, self._categories[name])
+    return None if rank and self._is_outdated(name) else rank
 
   def _is_outdated(self, name: str) -> bool:
     """Returns whether a head has scored other test images than those of now."""

@@ -152,8 +152,11 @@ class Scored:
   ) -> 'Scored':
     """Makes them of patch scores `[images, H, W]`, the mean over heads."""
     maps = test.maps(patch_scores)
-    by = maps if test.score == 'map' else patch_scores
-    return cls(inputs, test, by.max(axis=(1, 2)), maps)
+    in_maps = test.score == 'map'
+    scores = (
+      maps.max(axis=(1, 2)) if in_maps else test.image_scores(patch_scores)
+    )
+    return cls(inputs, test, scores, maps)
 
   def ranked(self) -> metrics.Ranking | None:
     """Ranks the pixels whose truth is known; None: they are of one kind."""
