@@ -152,10 +152,9 @@ class Scored:
   ) -> 'Scored':
     """Makes them of patch scores `[images, H, W]`, the mean over heads."""
     maps = test.maps(patch_scores)
-    in_maps = test.score == 'map'
-    scores = (
-      maps.max(axis=(1, 2)) if in_maps else test.image_scores(patch_scores)
-    )
+    scores = maps.max(axis=(1, 2))
+    if test.score != 'map':
+      scores = test.image_scores(patch_scores)
     return cls(inputs, test, scores, maps)
 
   def ranked(self) -> metrics.Ranking | None:
