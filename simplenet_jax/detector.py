@@ -13,7 +13,6 @@ from absl import logging
 from PIL import Image
 
 from simplenet_jax.config import check_config, load_config
-from simplenet_jax.data import roi as region
 from simplenet_jax.data.decoding import CHANNELS
 from simplenet_jax.data.frame import text
 from simplenet_jax.data.images import place
@@ -119,31 +118,6 @@ class Detector(Scorer):
   @pixel_threshold.setter
   def pixel_threshold(self, value: float | None) -> None:
     self.thresholds = self.thresholds.replace(pixel=value)
-
-  @property
-  def roi(self) -> np.ndarray | None:
-    """Where images are looked at, bool `[*size]`; None: everywhere.
-
-    It is set by bool `[height, width]` of an image's own pixels. Outside, maps
-    are as low as anywhere inside. A region raises no score: a threshold that
-    was set without one keeps its promise, and `calibrate` makes it tighter.
-    """
-    found = self.weights.get('roi')
-    return None if found is None else found > 0.5
-
-  @roi.setter
-  def roi(self, value: np.ndarray | None) -> None:
-    weights = {n: one for n, one in self.weights.items() if n != 'roi'}
-    if value is not None:
-      value = np.asarray(value)
-      if value.dtype != bool or value.ndim != 2:
-        raise ValueError(
-          f'roi is {value.dtype}{list(value.shape)}, expected bool[height, '
-          'width] of an image'
-        )
-      found = region.to_input(value, self.card.frame(value.shape), 'roi')
-      weights['roi'] = found.astype(np.float32)
-    self.weights, self._placed = weights, None
 
   def __repr__(self) -> str:
     network, limit = self.card.network, self.threshold

@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax import environment
+from simplenet_jax.data import roi as region
 from simplenet_jax.data.frame import text
 from simplenet_jax.detection import file, thresholds
 from simplenet_jax.detection.file import Card
@@ -164,6 +165,31 @@ class Scorer:
   def size(self) -> tuple[int, int]:
     """Height and width of the network's input, in pixels."""
     return self.card.network.size
+
+  @property
+  def roi(self) -> np.ndarray | None:
+    """Where images are looked at, bool `[*size]`; None: everywhere.
+
+    It is set by bool `[height, width]` of an image's own pixels. Outside, maps
+    are as low as anywhere inside. A region raises no score: a threshold that
+    was set without one keeps its promise, and `calibrate` makes it tighter.
+    """
+    found = self.weights.get('roi')
+    return None if found is None else found > 0.5
+
+  @roi.setter
+  def roi(self, value: np.ndarray | None) -> None:
+    weights = {n: one for n, one in self.weights.items() if n != 'roi'}
+    if value is not None:
+      value = np.asarray(value)
+      if value.dtype != bool or value.ndim != 2:
+        raise ValueError(
+          f'roi is {value.dtype}{list(value.shape)}, expected bool[height, '
+          'width] of an image'
+        )
+      found = region.to_input(value, self.card.frame(value.shape), 'roi')
+      weights['roi'] = found.astype(np.float32)
+    self.weights, self._placed = weights, None
 
   @property
   def device(self) -> str:
