@@ -14,6 +14,10 @@ COMMANDS = {
   'train': ('main', 'Trains detectors on good images, and evaluates them.'),
   'evaluate': ('evaluate', 'Evaluates a run again, or joins tables of runs.'),
   'sweep': ('sweep', 'Runs an experiment: a run per variant, and figures.'),
+  'clean': (
+    'clean',
+    'Ranks good images by how little they look like the others.',
+  ),
   'predict': ('predict', 'Scores images with a trained detector.'),
   'serve': ('serve', 'Answers over HTTP, or sorts what comes into a folder.'),
   'calibrate': ('calibrate', "Sets a detector's thresholds from good images."),

@@ -190,6 +190,17 @@ def folder(given: str, flag: str) -> pathlib.Path:
   return path
 
 
+def with_config(argv: list[str]) -> list[str]:
+  """Returns a command line in which the run's directory is its config."""
+  if any(re.match('--?config=', one) for one in argv):
+    return argv
+  for one, following in itertools.pairwise([*argv, '']):
+    if given := re.fullmatch('--?workdir(=(.*))?', one):
+      path = pathlib.Path(given[2] or following).expanduser()
+      return [argv[0], f'--config={path}', *argv[1:]]
+  return argv
+
+
 # The command line with what is in files of flags, once they were read.
 _arguments: list[str] = []
 

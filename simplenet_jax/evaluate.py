@@ -12,7 +12,6 @@ directories of runs, their tables are joined: each has categories of its own.
 
 import itertools
 import pathlib
-import re
 import sys
 
 from absl import flags
@@ -83,17 +82,6 @@ def _check(workdir: pathlib.Path) -> None:
     )
 
 
-def _with_config(argv: list[str]) -> list[str]:
-  """Returns a command line in which the run's directory is its config."""
-  if any(re.match('--?config=', one) for one in argv):
-    return argv
-  for one, following in itertools.pairwise([*argv, '']):
-    if given := re.fullmatch('--?workdir(=(.*))?', one):
-      path = pathlib.Path(given[2] or following).expanduser()
-      return [argv[0], f'--config={path}', *argv[1:]]
-  return argv
-
-
 if __name__ == '__main__':
-  sys.argv = _with_config(sys.argv)
+  sys.argv = cli.with_config(sys.argv)
   cli.run(main, positional=True)

@@ -28,6 +28,7 @@ STOREYS = (
     *('cli', 'main', 'evaluate', 'predict', 'calibrate', 'export', 'sweep'),
     'serve',
     *('show_config', 'download', 'prepare', 'import_released', '__main__'),
+    'clean',
   ),
 )
 APART = ('training', 'evaluation', 'detection')
