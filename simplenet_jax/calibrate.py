@@ -1,7 +1,11 @@
 """Sets a detector's thresholds by good images that it was not trained on.
 
-simplenet calibrate --detector=FILE --input=FOLDER --false_alarm_rate=0.01
-simplenet calibrate --detector=FILE --input=MORE_IMAGES --append
+  simplenet calibrate --detector=FILE --input=FOLDER --false_alarm_rate=0.01
+  simplenet calibrate --detector=FILE --input=MORE_IMAGES --append
+  simplenet calibrate --detector=FILE --from_served=found/predictions.csv
+
+--from_served takes the images that the detector itself judged good: it promises
+less, as good parts that were flagged are not among them.
 """
 
 from pathlib import Path
@@ -24,8 +28,16 @@ _ANY_ASPECT = flags.DEFINE_bool(
   'any_aspect', False, 'Whether images may have another aspect than trained on.'
 )
 _APPEND = flags.DEFINE_bool('append', False, 'Whether the earlier ones count.')
+_SERVED = flags.DEFINE_string(
+  'from_served', None, 'A table of predictions, for --input: its good images.'
+)
 _OVERWRITE = cli.define_overwrite()
-cli.require('detector', 'input')
+cli.require('detector')
+flags.register_multi_flags_validator(
+  ['input', 'from_served'],
+  lambda given: bool(given['input']) != bool(given['from_served']),
+  'either --input or --from_served must be given',
+)
 flags.register_validator(
   'false_alarm_rate', lambda rate: 0 < rate < 1, 'must be between 0 and 1'
 )
@@ -33,11 +45,14 @@ flags.register_validator(
 
 def main() -> None:
   """Calibrates."""
-  given = files.locate(_FLAGS.input, '--input', good=True)
+  table = Path(_SERVED.value or '').expanduser()
+  given = files.Given((), {}, table.parent)
+  if not _SERVED.value:
+    given = files.locate(_FLAGS.input, '--input', good=True)
   if _OUTPUT.value:
     cli.folder(str(Path(_OUTPUT.value).parent), '--output')
   with doing('loads JAX'):
-    from simplenet_jax.detection import file, thresholds
+    from simplenet_jax.detection import calibration, file, thresholds
     from simplenet_jax.detector import Detector
 
   path = Path(_FLAGS.detector).expanduser()
@@ -49,6 +64,9 @@ def main() -> None:
   detector = Detector.load(
     path, precision=_FLAGS.precision, batch_size=_FLAGS.batch_size
   )
+  if _SERVED.value:
+    served = calibration.read_served(table, detector.threshold)
+    given = given._replace(images=tuple(served))
   before = thresholds.describe(detector.thresholds)[0]
   what = 'is replaced' if target.exists() else 'is written'
   if _FLAGS.roi:
@@ -60,8 +78,8 @@ def main() -> None:
   )
   options = {'channels': _FLAGS.channels, 'any_aspect': _ANY_ASPECT.value}
   with doing('scores the images'):
-    append = _APPEND.value
-    detector.calibrate(given.images, _RATE.value, append=append, **options)
+    options |= {'append': _APPEND.value, 'served': bool(_SERVED.value)}
+    detector.calibrate(given.images, _RATE.value, **options)
   told = '\n  '.join(thresholds.describe(detector.thresholds))
   console.print(f'Now: {told}')
   for name, score in detector.thresholds.limiting_images:

@@ -21,7 +21,6 @@ from simplenet_jax.files import atomic_write, csv_text
 _CONFIG = cli.define_config('The settings; --workdir may have them already.')
 environment.define_flags()
 flags.adopt_module_key_flags(environment)
-cli.require('config')
 
 _SHOWN = 12  # Images of a category.
 
@@ -29,6 +28,8 @@ _SHOWN = 12  # Images of a category.
 def main() -> None:
   """Trains, if need be, and ranks."""
   config, own = _CONFIG.value, environment.from_flags()
+  if config is None:
+    raise ValueError('give --config, or the --workdir of a run')
   check_config(config)
   with cli.workdir(flags.FLAGS.workdir, config.name) as workdir:
     from simplenet_jax.data import dataset

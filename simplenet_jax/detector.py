@@ -215,6 +215,7 @@ class Detector(Scorer):
     channels: str = 'rgb',
     any_aspect: bool = False,
     append: bool = False,
+    served: bool = False,
     on_error: OnError | None = None,
   ) -> 'Detector':
     """Sets the thresholds by normal images that were not trained on.
@@ -223,7 +224,8 @@ class Detector(Scorer):
     (0, 1), of normal images may be called anomalous; `thresholds` says what can
     be guaranteed. Images of another aspect than those trained on are a
     ValueError, unless `any_aspect`. With `append` the images that the detector
-    knows count as well, and it must know them. Returns this detector.
+    knows count as well, and it must know them. `served` are images that it
+    judged good itself, by its threshold of now. Returns this detector.
     """
     found = self.score_good(
       given, channels=channels, any_aspect=any_aspect, on_error=on_error
@@ -231,6 +233,8 @@ class Detector(Scorer):
     if append:
       found = calibration.joined(self.thresholds, found, self.precision)
     made = calibration.calibrate(found, false_alarm_rate)
+    if served:
+      made = calibration.weakened(made, self.thresholds)
     self.thresholds = dataclasses.replace(made, precision=self.precision)
     return self
 

@@ -1,6 +1,7 @@
 """The command that sets thresholds by good images."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -100,6 +101,7 @@ def test_images_are_added_to_those_that_count(saved, good, tmp_path, caplog):
   ('changes', 'why'),
   [
     ({'good': ()}, 'it keeps no scores of good images'),
+    ({'served': True}, 'it judged some of its images good itself'),
     ({'folds': 4}, 'its scores are of heads that left these images out'),
     ({'precision': 'bfloat16'}, 'its scores are not in float32'),
   ],
@@ -117,6 +119,59 @@ def test_what_cannot_count_together_is_refused(saved, good, changes, why):
     'without --append'
   )
   assert saved.read_bytes() == before
+
+
+def from_served(detector, table, *more):
+  flags = (f'--detector={detector}', f'--from_served={table}')
+  return commands.run('calibrate', *flags, *more)
+
+
+@pytest.mark.parametrize('suffix', ['csv', 'jsonl'])
+def test_images_that_the_detector_judged_good(saved, good, tmp_path, suffix):
+  calibrate(saved, good, '--false_alarm_rate=0.2')
+  before, out = Detector.load(saved).thresholds, tmp_path / 'found'
+  given = f'--detector={saved}', f'--input={good}', f'--output={out}'
+  assert commands.run('predict', *given, '--nopictures').status == 0
+  done = from_served(saved, out / f'predictions.{suffix}')
+  assert done.status == 0, done.errors
+  held = Detector.load(saved).thresholds
+  assert (held.images, held.served) == (8, True)
+  assert held.image == before.image  # The highest that passed.
+  # One in nine of those that pass, beside those that did not.
+  assert held.guaranteed_rate == pytest.approx(0.2 + 1 / 9)
+  assert held.bound is None
+  assert 'good parts that it flagged are not among them' in done.told
+  assert 'at most 31.1% of good images are flagged, if the' in done.told
+  done = from_served(saved, out / 'predictions.csv', '--output=x', '--append')
+  assert 'it judged some of its images good itself' in done.error
+  detector = Detector.load(saved)
+  detector.threshold = before.image - 1
+  detector.save(saved)
+  done = from_served(saved, out / f'predictions.{suffix}')
+  assert (
+    f'were judged by the threshold {before.image:.7g}, the detector'
+    in done.error
+  )
+
+
+def test_a_table_that_says_too_little(saved, good, tmp_path):
+  calibrate(saved, good)
+  limit, table = Detector.load(saved).threshold, tmp_path / 'p.jsonl'
+  row = {'path': 'no/such.png', 'verdict': 'normal', 'threshold': limit}
+  table.write_text(json.dumps(row))
+  done = from_served(saved, table)
+  assert (
+    '1 of its 1 normal images are not there, such as no/such' in done.errors
+  )
+  table.write_text(json.dumps(row | {'verdict': 'anomalous'}))
+  assert 'by the threshold of none' in from_served(saved, table).errors
+  table.write_text('{"path": 3')
+  assert 'give predictions.csv or' in from_served(saved, table).errors
+  done = commands.run('calibrate', f'--detector={saved}')
+  assert (done.status, done.error) == (
+    2,
+    'error: either --input or --from_served must be given',
+  )
 
 
 def test_a_target_that_exists_is_kept(saved, good, tmp_path):

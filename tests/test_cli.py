@@ -141,7 +141,6 @@ def test_runs_have_a_directory_each(monkeypatch, tmp_path):
   [
     ('import_released', ('config', 'checkpoint', 'output')),
     ('predict', ('detector', 'input', 'output')),
-    ('calibrate', ('detector', 'input')),
     ('export', ('detector', 'output')),
   ],
 )

@@ -31,6 +31,8 @@ LINK = re.compile(r'\]\(([^)#\s]+)(?:#[^)]*)?\)')
 # only.
 PARSED = (
   'serve',
+  'clean',
+  'calibrate --detector=DETECTOR --from_served',
   'download',
   'prepare',
   'import_released',

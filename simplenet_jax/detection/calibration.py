@@ -17,14 +17,20 @@ each part by that part's head (Barber et al., "Predictive inference with the
 jackknife+", 2021, theorem 4).
 """
 
+import csv
+import dataclasses
+import io
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from absl import logging
 
 from simplenet_jax.console import counted
 from simplenet_jax.detection.thresholds import GoodImage, Thresholds
+from simplenet_jax.files import naming
 
 _FEW = 10  # A threshold from fewer images is not reliable.
 
@@ -77,6 +83,8 @@ def joined(
     why = 'it keeps no scores of good images'
   elif known.folds:
     why = 'its scores are of heads that left these images out'
+  elif known.served:
+    why = 'it judged some of its images good itself'
   elif known.precision != precision:
     why = f'its scores are not in {precision}'
   if why:
@@ -86,3 +94,44 @@ def joined(
   if again := len(known.good) + len(new) - len(found):
     logging.warning('%d of these images count already; not added', again)
   return list(found)
+
+
+def weakened(made: Thresholds, before: Thresholds) -> Thresholds:
+  """Returns new thresholds with what they promise of images served as good.
+
+  Those and new ones that pass the threshold of `before` come in any order. So a
+  good image is beyond that one, or passes it and is beyond the new one: the two
+  rates add up.
+  """
+  rate, more = made.guaranteed_rate, before.guaranteed_rate
+  total = None if rate is None or more is None else min(rate + more, 1.0)
+  return dataclasses.replace(made, guaranteed_rate=total, served=True)
+
+
+def read_served(path: Path, limit: float | None) -> list[Path]:
+  """Returns the images that a table of predictions calls normal.
+
+  A ValueError unless the threshold `limit` judged them; a FileNotFoundError if
+  one is gone.
+  """
+  remedy = 'give predictions.csv or predictions.jsonl of this detector'
+  with naming(path, remedy):
+    text = io.StringIO(path.read_text('utf-8', 'surrogateescape'), '')
+    table = path.suffix == '.csv'
+    rows = csv.DictReader(text) if table else map(json.loads, text)
+    passed = [row for row in rows if row.get('verdict') == 'normal']
+    limits = {f'{float(row["threshold"]):.7g}' for row in passed}
+    images = [Path(row['path']) for row in passed]
+  expected = '' if limit is None else f'{limit:.7g}'
+  if limits != {expected}:
+    raise ValueError(
+      f'{path}: its normal images were judged by the threshold '
+      f'{" and ".join(sorted(limits)) or "of none"}, the detector has '
+      f'{expected or "none"}; {remedy}'
+    )
+  if gone := [one for one in images if not one.is_file()]:
+    raise FileNotFoundError(
+      f'{path}: {len(gone)} of its {len(images)} normal images are not there, '
+      f'such as {gone[0]}; start the command where they were predicted'
+    )
+  return images

@@ -56,11 +56,12 @@ class Thresholds:
   precision: str | None = None  # In which the scores were computed.
   # All held-out images, by score; empty of detectors of earlier versions.
   good: tuple[GoodImage, ...] = ()
+  served: bool = False  # Whether the detector judged some of them good itself.
 
   @property
   def bound(self) -> float | None:
     """The rate of false alarms that is kept with 95 % confidence, or None."""
-    if self.guaranteed_rate is None or self.images < 1:
+    if self.guaranteed_rate is None or self.images < 1 or self.served:
       return None
     rank = round((1 - self.guaranteed_rate) * (self.images + 1))
     rank = min(max(rank, 1), self.images)
@@ -252,6 +253,16 @@ def describe(found: Thresholds) -> list[str]:
       f'expect about {expected:.1%} of good images to be flagged; a promise '
       'takes images that are not trained on, in validation/good',
       *manual,
+    ]
+  if found.served:
+    kept = 'nothing is promised, as the threshold before promised nothing'
+    if rate is not None:
+      kept = f'at most {rate:.1%} of good images are flagged, if the threshold '
+      kept += 'before kept its promise'
+    chosen = 'the detector judged them good itself: good parts that it flagged '
+    return [
+      *(f'{limits}, from {images}', set_by),
+      *(f'{chosen}are not among them', kept, *manual),
     ]
   if rate is None or bound is None:
     return [limits, *manual]
