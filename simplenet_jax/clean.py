@@ -46,8 +46,10 @@ def main() -> None:
     found = train.train_and_evaluate(config, workdir, own)
     rows: list[tuple[object, ...]] = [('category', 'rank', 'score', 'image')]
     for name, one in found.get('categories', {}).items():
+      if not (scores := one.get('threshold', {}).get('scores')):
+        raise ValueError(f'{name}: no scores are kept; take another --workdir')
       console.print(f'\n{name}: the good images least like the others first')
-      for rank, (image, score) in enumerate(one['threshold']['scores'], 1):
+      for rank, (image, score) in enumerate(scores, 1):
         rows.append((name, rank, f'{score:.7g}', image))
         if rank <= _SHOWN:
           console.print(f'  {rank:4}  {score:8.4g}  {image}')

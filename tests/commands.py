@@ -89,6 +89,6 @@ def parse(module, *arguments):
     runpy.run_module(module, run_name='parsed')
     sys.argv = [module, *arguments]  # Where overrides are read from.
     left = cli.parse(sys.argv)
-    if 'config' in flags.FLAGS:
+    if any('--config=' in argument for argument in arguments):
       assert flags.FLAGS['config'].value.name
   return left[1:]
