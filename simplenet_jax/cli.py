@@ -144,8 +144,7 @@ def define_detector() -> flags.FlagValues:
   flags.DEFINE_integer('batch_size', 64, 'Images at a time, at most.', 1)
   order = 'The order of the channels of images; OpenCV has blue first, bgr.'
   flags.DEFINE_enum('channels', 'rgb', CHANNELS, order)
-  region = 'Where to look: a picture, dark elsewhere, or polygons (JSON).'
-  flags.DEFINE_string('roi', None, region)
+  flags.DEFINE_string('roi', None, 'Where to look: a picture or polygons.')
   return flags.FLAGS
 
 
