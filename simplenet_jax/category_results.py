@@ -81,11 +81,12 @@ def has_all(
     return False
   asked, name = config.evaluation, inputs.name
   wanted = [page_data.path_in(folder, name)] if asked.report else []
-  compared = not inputs.test or bool(asked.baseline) == ('baseline' in known)
+  compared = bool(asked.baseline) == ('baseline' in known)
+  compared &= 'at_threshold' in known  # Versions before it had another page.
   if inputs.test:
     wanted += [folder / 'pictures' / f'{name}.png'] if asked.pictures else []
     wanted += [folder / 'maps' / name] if asked.maps else []
-  return compared and all(path.exists() for path in wanted)
+  return (compared or not inputs.test) and all(one.exists() for one in wanted)
 
 
 def rank(

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from simplenet_jax.config import Config, flatten
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.evaluation import metrics
+from simplenet_jax.models import simplenet
 from simplenet_jax.training.job import Job, rates
 from simplenet_jax.training.progress import HeadProgress
 
@@ -21,7 +24,7 @@ class Scalars:
     self, folder: Path, config: Config, categories: Sequence[Inputs]
   ):
     self._folder, self._config = folder, config
-    self._labels = {one.name: one.labels for one in categories}
+    self._categories = {one.name: one for one in categories}
     self._lock = threading.Lock()  # Devices and the evaluation write at once.
     self._writers: dict[str, Any] = {}
     self._written = collections.Counter[Job]()  # Epochs.
@@ -34,6 +37,8 @@ class Scalars:
 
   def on_steps(self, progress: HeadProgress) -> None:
     """Writes a head's new epochs: losses, rates, and AUROCs where it scored."""
+    if not self._config.engine.tensorboard:
+      return
     job, means = progress.job, progress.epochs()
     self._epochs[job.category] = job.epochs
     for at in range(self._written[job], len(means['loss'])):
@@ -44,11 +49,16 @@ class Scalars:
         rate = self._config.train[part].learning_rate
         values[f'learning_rate/{part}'] = rate * factor
       if (scores := progress.scores.get(at + 1)) is not None:
-        highest = scores.max(axis=(1, 2))
-        auroc = metrics.auroc(self._labels[job.category], highest)
-        values['image_auroc'] = auroc
+        one = self._categories[job.category]
+        seen = np.asarray(simplenet.inside(scores, one.roi))
+        values['image_auroc'] = metrics.auroc(one.labels, seen.max(axis=(1, 2)))
       self._write(f'{job.category}/seed-{job.seed}', at + 1, values)
       self._written[job] += 1
+    key = f'{job.category}/seed-{job.seed}'
+    with self._lock:
+      # A process may open some hundred files.
+      if progress.finished and (writer := self._writers.pop(key, None)):
+        writer.close()
 
   def on_result(self, name: str, found: Mapping[str, Any]) -> None:
     """Writes a category's AUROCs after its last epoch, means over its heads."""
@@ -58,8 +68,6 @@ class Scalars:
       self._write(f'{name}/all', self._epochs[name], values)
 
   def _write(self, folder: str, epoch: int, values: Mapping[str, Any]) -> None:
-    if not self._config.engine.tensorboard:
-      return
     # Where PyTorch is installed this imports it, which takes seconds.
     from tensorboardX import event_file_writer, summary
     from tensorboardX.proto import event_pb2

@@ -1,6 +1,7 @@
 """Regions of interest, from a drawing to scores, figures and exports."""
 
 import json
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from simplenet_jax.data.inputs import IGNORED
 from simplenet_jax.detection import export
 from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import metrics
+from simplenet_jax.evaluation.testset import Scored, TestSet
 from simplenet_jax.models import simplenet
 from simplenet_jax.training import lanes, neighbours
 from tests import commands
@@ -60,10 +62,12 @@ def test_pictures_and_polygons_are_the_same(tmp_path):
     ('none.png', None, r'none.png: no such file \(--roi\)'),
     ('roi.png', b'nothing', 'roi.png'),
     ('roi.json', b'{', 'roi.json'),
-    ('roi.json', b'[]', r'expected {"size": \[height, width\]'),
+    ('roi.json', b'[]', r'--roi takes {"size": \[height, width\]'),
     ('roi.json', b'{"size": [0, 9]}', '"size" is'),
     ('roi.json', b'{"size": [9, 9], "includes": []}', "'includes' is unknown"),
-    ('roi.json', b'{"size": [9, 9], "include": [[[1, 2]]]}', '1 corners'),
+    ('roi.json', b'{"size": ["9", 1e999]}', 'roi.json: .*OverflowError'),
+    ('roi.json', b'{"size": [9, 9], "include": [[[1, 2]]]}', 'a polygon is'),
+    ('roi.json', b'{"size": [9, 9], "include": [[[1, 2, 3]]]}', 'roi.json: '),
   ],
 )
 def test_what_is_no_region_is_told(tmp_path, name, content, told):
@@ -77,8 +81,10 @@ def test_other_aspects_and_empty_regions_are_refused():
   whole = 64, 80
   with pytest.raises(ValueError, match='of another aspect than the input'):
     roi.to_input(np.ones((32, 32), bool), Frame((32, 32), whole, whole), 'x')
-  with pytest.raises(ValueError, match='x leaves nothing to look at'):
-    roi.to_input(np.zeros(SIZE, bool), Frame(SIZE, whole, whole), 'x')
+  for rows in (0, 6):  # These lie around the centres of the coarser patches.
+    line = (np.arange(64) // 5 == 1)[:, None] & (np.arange(80) < 16 * rows)
+    with pytest.raises(ValueError, match='x leaves nothing to look at'):
+      roi.to_input(line, Frame(whole, whole, whole), 'x')
 
 
 def test_heads_and_banks_see_patches_of_the_region_alone():
@@ -169,6 +175,10 @@ def test_figures_count_the_region_alone():
   cut = np.s_[:, 2:18, 10:24]
   expected = metrics.pixel_metrics(masks[cut], maps[cut])
   assert metrics.pixel_metrics(masks, maps, region) == pytest.approx(expected)
+  kinds, known = np.full(6, 'dent'), np.ones(6, bool)
+  test = TestSet(kinds > 'x', kinds, known, masks, (20, 30), 0.0, roi=region)
+  ranked = Scored(cast(Any, None), test, maps.max((1, 2)), maps).ranked()
+  assert ranked.aupro(0.3) == pytest.approx(expected['aupro_30'])
 
 
 def test_commands_take_a_region(looked_at, tmp_path):

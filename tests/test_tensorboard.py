@@ -49,7 +49,9 @@ def test_a_heads_epochs_are_written(tmp_path, resumed):
   progress.add_metrics(make_metrics(resumed))
   # Of two good and a defective image one good one scores highest.
   progress.add_scores(4, np.arange(3.0)[[0, 2, 1], None, None])
-  part = types.SimpleNamespace(name='part', labels=np.array([0, 0, 1]))
+  part = types.SimpleNamespace(
+    name='part', labels=np.array([0, 0, 1]), roi=None
+  )
   written = Scalars(tmp_path, config, [part])
   with contextlib.closing(written):
     for steps in (1, 2, 12 - 3 - resumed):

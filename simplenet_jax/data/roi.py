@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from simplenet_jax.data import images
+from simplenet_jax.data import decoding, images
 from simplenet_jax.data.frame import Frame, text
-from simplenet_jax.files import read_json
+from simplenet_jax.files import naming, read_json
 
 _CATEGORY = '{category}'  # Stands for a category's name in a path.
 _LONGEST = 2**15  # The longer side of an image with polygons, in pixels.
@@ -30,14 +30,13 @@ def read(source: str, flag: str, category: str) -> np.ndarray:
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such file ({flag})')
   if path.suffix.lower() != '.json':
-    return images.decode(path, lambda one: np.asarray(one.convert('L')) > 127)
-  try:
-    return _polygons(read_json(path))
-  except (TypeError, KeyError, IndexError, AttributeError) as error:
-    raise ValueError(
-      f'{path} ({flag}): expected {{"size": [height, width], "include": '
-      f'[[[x, y], ...], ...], "exclude": [...]}}; {error}'
-    ) from None
+    return images.decode(path, _drawn)
+  remedy = (
+    f'{flag} takes {{"size": [height, width], "include": [[[x, y], ...], ...], '
+    '"exclude": [...]}'
+  )
+  with naming(path, remedy):
+    return _polygons(read_json(path, remedy))
 
 
 def to_input(region: np.ndarray, frame: Frame, source: str) -> np.ndarray:
@@ -52,23 +51,28 @@ def to_input(region: np.ndarray, frame: Frame, source: str) -> np.ndarray:
       f'input, {text(frame.input)}; draw it on one of the images'
     )
   found, _ = frame.mask_to_input(region, 'half')
-  if not found[8::16, 8::16].any():  # The centres of the coarsest patches.
+  # A patch counts if its centre does: none may in a line, or in a dot.
+  if not (found[4::8, 4::8].any() and found[8::16, 8::16].any()):
     raise ValueError(f'{source} leaves nothing to look at')
   return found
+
+
+def _drawn(image: Image.Image) -> np.ndarray:
+  return np.asarray(decoding.upright(image).convert('L')) > 127
 
 
 def _polygons(found: Any) -> np.ndarray:
   height, width = map(int, found['size'])
   if not 0 < min(height, width) <= max(height, width) <= _LONGEST:
-    raise TypeError(f'"size" is {found["size"]}')
+    raise ValueError(f'"size" is {found["size"]}')
   if odd := {*found} - {'size', 'include', 'exclude'}:
-    raise TypeError(f'{min(odd)!r} is unknown')
+    raise ValueError(f'{min(odd)!r} is unknown')
   drawn = Image.new('1', (width, height), 'include' not in found)
   draw = ImageDraw.Draw(drawn)
   for name, value in (('include', 1), ('exclude', 0)):
     for polygon in found.get(name, ()):
       corners = [(float(x), float(y)) for x, y in polygon]
-      if len(corners) < 3:
-        raise TypeError(f'a polygon has {len(corners)} corners')
+      if len(corners) < 3 or not np.isfinite(corners).all():
+        raise ValueError(f'a polygon is {polygon}')
       draw.polygon(corners, fill=value)
   return np.asarray(drawn)

@@ -82,11 +82,11 @@ class TestSet:
     """Returns the pixel AUROC in [0, 1] of patch scores `[images, H, W]`."""
     if self.masks is None:
       return math.nan
-    maps, here = self.maps(patch_scores[self.has_truth]), self._counted
+    maps, here = self.maps(patch_scores[self.has_truth]), self.counted
     return metrics.auroc(self.masks[:, here], maps[:, here])
 
   @property
-  def _counted(self) -> Any:
+  def counted(self) -> Any:
     """What of the maps' pixels metrics count."""
     return np.s_[:] if self.roi is None else self.roi
 
@@ -103,7 +103,7 @@ class TestSet:
     if self.masks is None:
       return values
     maps = self.maps(patch_scores[self.has_truth])
-    return values | metrics.pixel_metrics(self.masks, maps, self._counted)
+    return values | metrics.pixel_metrics(self.masks, maps, self.counted)
 
   def evaluate_defects(self, patch_scores: np.ndarray) -> dict[str, Any]:
     """Returns each kind of defect's `images` and `metrics.HEADLINES`.
@@ -115,7 +115,7 @@ class TestSet:
     if self.masks is not None:
       maps = self.maps(patch_scores[self.has_truth])
       # The pixels of good images are the same for every defect: sorted once.
-      counted = maps[good[self.has_truth]][:, self._counted]
+      counted = maps[good[self.has_truth]][:, self.counted]
       normal = np.sort(counted, axis=None)
     found = {}
     for defect in sorted(set(self.defects[~good])):
@@ -128,7 +128,7 @@ class TestSet:
       seen = has_defect[self.has_truth]
       if self.masks is not None and self.masks[seen].any():
         ranked = metrics.rank(
-          self.masks[seen], maps[seen], normal, self._counted
+          self.masks[seen], maps[seen], normal, self.counted
         )
         if ranked.normals:
           values['pixel_auroc'] = ranked.auroc()
@@ -162,7 +162,8 @@ class Scored:
     masks = self.test.masks
     if masks is None or masks.all():
       return None
-    return metrics.rank(masks, self.maps[self.test.has_truth])
+    maps = self.maps[self.test.has_truth]
+    return metrics.rank(masks, maps, counted=self.test.counted)
 
   def verdicts(self, image: float | None, pixel: float | None) -> Any:
     """Counts what is found beyond limits of image scores and of maps.

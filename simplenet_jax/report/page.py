@@ -167,7 +167,7 @@ def _limit(
   if path.is_file():
     with naming(path):
       now = file.read_card(path).thresholds.summary()
-    changed = own.get('image', now['image']) != now['image']
+    changed = any(own.get(at, now[at]) != now[at] for at in ('image', 'pixel'))
     note = 'The detector has other limits now than when it was trained.'
     own = {**now, 'note': note if changed else ''}
   if own.get('image') is not None:
