@@ -21,7 +21,7 @@ from simplenet_jax.evaluation.results import (
   write_json,
 )
 from simplenet_jax.evaluation.testset import Scored, TestSet
-from simplenet_jax.files import read_json
+from simplenet_jax.files import naming, read_json
 from simplenet_jax.models import simplenet
 from simplenet_jax.pictures import Scale
 from simplenet_jax.training import neighbours
@@ -216,10 +216,11 @@ def write(
       }
   if card:
     rows = good.rows(card.scale.low) if good else []
-    if not good and path.is_file():  # Its detector was made before.
-      rows = read_json(path).get('good', [])
+    with naming(path):
+      if not good and path.is_file():  # Its detector was made before.
+        rows = read_json(path).get('good', [])
+      kept = [(row['name'], row['score']) for row in rows]
     data['good'] = rows
-    kept = [(row['name'], row['score']) for row in rows]
     found['threshold'] = limits.summary() | {'scores': kept}
   if asked.report:
     write_json(path, {**data, 'scale': scale})

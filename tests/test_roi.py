@@ -178,6 +178,7 @@ def test_figures_count_the_region_alone():
   kinds, known = np.full(6, 'dent'), np.ones(6, bool)
   test = TestSet(kinds > 'x', kinds, known, masks, (20, 30), 0.0, roi=region)
   ranked = Scored(cast(Any, None), test, maps.max((1, 2)), maps).ranked()
+  assert ranked
   assert ranked.aupro(0.3) == pytest.approx(expected['aupro_30'])
 
 

@@ -323,6 +323,14 @@ def test_files_that_are_missing_are_written_again(held_out):
   assert gone.exists()
   assert '  part: I-AUROC ' in again.told
   assert '  cog: I-AUROC ' not in again.told
+  # So is what an earlier version left, whose page had other maps.
+  gone.write_text('{"images": [{"score": 1, "picture": ""}]}')
+  state = json.loads((held_out.work / 'run.json').read_text())
+  del state['results']['part'][1]['at_threshold']
+  (held_out.work / 'run.json').write_text(json.dumps(state))
+  again = run(held_out.config, held_out.work)
+  assert not again.error
+  assert again.stored['categories']['part']['at_threshold']['found'] >= 0
 
 
 def test_scores_that_are_not_finite_in_the_end_cost_one_head(
