@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -36,8 +36,7 @@ _PLAINLY = {
   ' in argv before a value for --config was specified': ' before --config=...',
   "Unknown command line flag 'config.": "no --config=... before '--config.",
 }
-# Packages of the extras, which may be absent.
-_EXTRAS = {
+_EXTRAS = {  # Of packages that may be absent.
   **dict.fromkeys(('tensorflow_datasets', 'importlib_resources'), 'tfds'),
   **dict.fromkeys(('starlette', 'uvicorn', 'python_multipart'), 'serve'),
   'prometheus_client': 'serve',
@@ -50,8 +49,7 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
   """Parses the flags, runs a command and turns errors into one line.
 
   The exit status is 0, 1 when the work failed, 2 for wrong flags, 70 for a
-  fault of the program, or 128 and a signal's number if that stopped it. Where
-  arguments are `positional`, `main` takes those that are no flags, as a list.
+  fault, or 128 and a signal's number. `main` takes `positional` arguments.
   """
 
   def guarded(argv: Sequence[str]) -> None:
@@ -62,6 +60,8 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
       plain = '%(levelname)s: %(message)s'
       logging.get_absl_handler().setFormatter(std_logging.Formatter(plain))
     environment.keep_compiled()
+    if sys.stdout.errors == 'strict':  # Files' names need not be text.
+      cast(Any, sys.stdout).reconfigure(errors='backslashreplace')
     try:
       with heeded():
         main(*([list(argv[1:])] if positional else []))

@@ -163,6 +163,7 @@ def main() -> None:
     from simplenet_jax.serving.watch import Watch
 
     address, port = listener.getsockname()[:2]
+    host = f'[{host}]' if ':' in host else host
     is_local, hosts = ipaddress.ip_address(address).is_loopback, ()
     if is_local and not token:
       hosts = ('localhost', '127.0.0.1', '[::1]', host)

@@ -95,6 +95,9 @@ def test_images_are_added_to_those_that_count(saved, good, tmp_path, caplog):
   done = calibrate(saved, tmp_path / 'b', '--append')
   assert '5 of these images count already' in caplog.text
   assert known(saved)[0] == scores
+  # Nor under another name.
+  calibrate(saved, move(good, tmp_path / 'c', range(4, 9)), '--append')
+  assert known(saved)[0] == scores
 
 
 @pytest.mark.parametrize(

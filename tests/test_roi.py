@@ -154,10 +154,33 @@ def test_what_lies_outside_does_not_raise_scores():
   # Exports have it, too.
   run_exported = export.FORMATS['stablehlo'][1](export.to_stablehlo(detector))
   assert export.compare(detector, run_exported) < export.TOLERANCE
+  # What is found is inside, also where all inside is beyond the limit.
+  detector.pixel_threshold = float(inside.min()) - 1
+  found = detector(pixels[0])
+  np.testing.assert_array_equal(found.mask, region)
+  assert [one.box[0] for one in found.regions] == [width // 2]
   detector.roi = None
   np.testing.assert_array_equal(detector.infer(pixels)[0], maps)
   with pytest.raises(ValueError, match=r'expected bool\[height, width\]'):
     detector.roi = np.ones((height, width))
+
+
+def test_a_region_that_grows_ends_the_promise(caplog):
+  detector = detectors.make()
+  pixels = np.random.default_rng(0).integers(
+    0, 256, (9, *detector.size, 3), np.uint8
+  )
+  region = np.zeros(detector.size, bool)
+  region[:, detector.size[1] // 2 :] = True
+  detector.calibrate(pixels, 0.2)
+  detector.roi = region  # Less than all.
+  assert detector.thresholds.guaranteed_rate == pytest.approx(0.2)
+  detector.roi = ~region
+  assert detector.thresholds.guaranteed_rate is detector.thresholds.bound
+  assert not detector.thresholds.good
+  assert 'nothing is promised' in caplog.text
+  with pytest.raises(ValueError, match='keeps no scores'):
+    detector.calibrate(pixels, 0.2, append=True)
 
 
 def test_without_a_region_nothing_is_computed():

@@ -90,10 +90,12 @@ def joined(
   if why:
     told = 'nothing can be appended to this detector'
     raise ValueError(f'{told}: {why}; give all images, without --append')
-  found = dict.fromkeys((*known.good, *new))  # The same image, to the last bit.
-  if again := len(known.good) + len(new) - len(found):
+  # The same image, to the last bit, whatever it is called now.
+  before = {one[1:] for one in known.good}
+  added = [one for one in new if one[1:] not in before]
+  if again := len(new) - len(added):
     logging.warning('%d of these images count already; not added', again)
-  return list(found)
+  return [*known.good, *added]
 
 
 def weakened(made: Thresholds, before: Thresholds) -> Thresholds:

@@ -17,6 +17,7 @@ within `n` images has a probability of at most `n / LIMIT` for each of six bets.
 import bisect
 import collections
 import random
+import shlex
 from collections.abc import Iterable
 
 from simplenet_jax.console import numbers
@@ -91,7 +92,7 @@ class Drift:
     self.alarm = (
       f'the line has changed, noticed after {self.images} images: {said}; if '
       'the parts are good, recalibrate: simplenet calibrate '
-      f'--detector={self._name} --input=GOOD_IMAGES'
+      f'--detector={shlex.quote(str(self._name))} --input=GOOD_IMAGES'
     )
     return self.alarm
 

@@ -1,6 +1,7 @@
 """A detector's network: read, written, shared, and run batch by batch."""
 
 import collections
+import dataclasses
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -76,7 +77,7 @@ class Scorer:
     for caution in card.cautions:
       logging.warning('%s: %s', path, caution)
     detector = cls(card, weights, **options)
-    workdir = path.absolute().parents[1]
+    workdir = path.absolute().parent.parent
     if file.path_in(workdir, card.name) == file.with_suffix(path.absolute()):
       detector.workdir = workdir
     return detector
@@ -171,8 +172,9 @@ class Scorer:
     """Where images are looked at, bool `[*size]`; None: everywhere.
 
     It is set by bool `[height, width]` of an image's own pixels. Outside, maps
-    are as low as anywhere inside. A region raises no score: a threshold that
-    was set without one keeps its promise, and `calibrate` makes it tighter.
+    are as low as anywhere inside. Looking at less raises no score: a threshold
+    keeps its promise, and `calibrate` makes it tighter. Looking at more than
+    the region before ends the promise.
     """
     found = self.weights.get('roi')
     return None if found is None else found > 0.5
@@ -180,6 +182,7 @@ class Scorer:
   @roi.setter
   def roi(self, value: np.ndarray | None) -> None:
     weights = {n: one for n, one in self.weights.items() if n != 'roi'}
+    before, limits, found = self.roi, self.card.thresholds, None
     if value is not None:
       value = np.asarray(value)
       if value.dtype != bool or value.ndim != 2:
@@ -190,6 +193,15 @@ class Scorer:
       found = region.to_input(value, self.card.frame(value.shape), 'roi')
       weights['roi'] = found.astype(np.float32)
     self.weights, self._placed = weights, None
+    more = before is not None and (found is None or (found & ~before).any())
+    if more and limits.image is not None:
+      told = {'guaranteed_rate': None, 'target_rate': None, 'folds': 0}
+      limits = dataclasses.replace(limits, good=(), **told)
+      self.card = dataclasses.replace(self.card, thresholds=limits)
+      logging.warning(
+        'the region looks at more than the one before, which the threshold '
+        'comes from: nothing is promised; see simplenet calibrate'
+      )
 
   @property
   def device(self) -> str:

@@ -106,7 +106,8 @@ class Engine:
     takes. Raises what `read` does, and as `check_room`.
     """
     self.check_room()
-    detector, loop = slot.detector, asyncio.get_running_loop()
+    detector, drift = slot.detector, slot.drift
+    loop = asyncio.get_running_loop()
     assert detector
 
     def prepared() -> tuple[inputs.Ready, list[str]]:
@@ -126,12 +127,14 @@ class Engine:
       computed = await future
     finally:
       self._held -= 1
-    ready = dataclasses.replace(ready, source=Path(name or 'image'))
+    # Names of files, and of clients, need not be text, but JSON has to be.
+    name = name.encode(errors='replace').decode() or 'image'
+    ready = dataclasses.replace(ready, source=Path(name))
     found = detector.prediction(ready, *computed)
     # What the client sent is not kept, only its thumbnail.
     found = dataclasses.replace(found, photograph=None)
     self._count += 1
-    if slot.drift and (changed := slot.drift.update(found)):
+    if drift and (changed := drift.update(found)):
       logging.warning('%s: %s', slot.name, changed)
     told = {
       'id': self._count,

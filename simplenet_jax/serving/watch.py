@@ -43,8 +43,8 @@ class Watch:
     table, head = target / TABLE, files.csv_text([output.HEADER])
     if not table.exists():
       self._append(TABLE, head)
-    with table.open() as file:
-      if file.readline() != head:
+    with table.open('rb') as file:  # As rows below may be no text.
+      if file.readline() != head.encode():
         raise ValueError(f'{table} has other columns; move it away')
 
   async def run(self, engine: Engine, slot: Slot, stop: Stop) -> None:
@@ -56,6 +56,12 @@ class Watch:
         if stop.is_set() or self._told.get(path) == state:
           return
         try:
+          is_file = stat.S_ISREG(path.lstat().st_mode)
+          if not is_file or path.suffix.lower() not in EXTENSIONS:
+            if path not in self._told:
+              logging.warning('%s stays: no image by its name', path)
+            self._told[path] = state
+            return
           try:
             found = await engine.judge(slot, lambda: path, path.name)
           except ValueError as error:
@@ -73,6 +79,7 @@ class Watch:
       if slot.detector:
         now = await asyncio.to_thread(dict, self._look())
         same = now.items() & before.items()
+        self._told = {k: v for k, v in self._told.items() if k in now}
         await asyncio.gather(*(sort(*one) for one in sorted(same)))
         before = now
 
@@ -80,13 +87,8 @@ class Watch:
     for folder, below, names in os.walk(self._source):
       below[:] = [name for name in below if name[0] != '.']
       for path in (Path(folder, name) for name in names if name[0] != '.'):
-        with contextlib.suppress(FileNotFoundError):
-          is_file = stat.S_ISREG(path.lstat().st_mode)
-          if is_file and path.suffix.lower() in EXTENSIONS:
-            yield path, _state(path)
-          elif path not in self._told:
-            self._told[path] = 0, 0
-            logging.warning('%s stays where it is: no image by its name', path)
+        with contextlib.suppress(OSError):  # Somebody took it.
+          yield path, _state(path)
 
   def _sort(self, path: Path, found: Judged | ValueError) -> None:
     """Moves an image, and appends what was found to the tables."""
@@ -141,5 +143,5 @@ def move(source: Path, target: Path) -> Path:
 
 
 def _state(path: Path) -> State:
-  found = path.stat()
+  found = path.lstat()
   return found.st_size, found.st_mtime_ns

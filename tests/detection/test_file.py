@@ -17,6 +17,7 @@ from simplenet_jax.detection import file
 from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.inputs import Appearance
 from simplenet_jax.detection.thresholds import Thresholds
+from simplenet_jax.detector import Detector
 from simplenet_jax.models import backbone, head, resnet
 from simplenet_jax.models.simplenet import Network
 from tests.detection import detectors
@@ -308,3 +309,10 @@ def test_the_scale_of_colours(usual, pixel, expected):
   limits = Thresholds(pixel=pixel)
   card = dataclasses.replace(made, usual=usual, thresholds=limits)
   assert card.scale == expected
+
+
+def test_a_detector_lies_anywhere(tmp_path, monkeypatch):
+  path = tmp_path / 'part'
+  detectors.make().save(path)
+  monkeypatch.setattr(pathlib.Path, 'absolute', lambda _: pathlib.Path('/part'))
+  assert Detector.load(path).workdir is None

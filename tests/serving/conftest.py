@@ -22,6 +22,10 @@ def until(holds, seconds=60):
   return found
 
 
+# As where the locale is a person's: only text can be printed.
+PRINTED = {'PYTHONUNBUFFERED': '1', 'PYTHONIOENCODING': 'utf-8:strict'}
+
+
 class Server:
   def __init__(self, folder, *flags):
     detectors.make(thresholds=True, levels=(1,)).save(folder / 'part')
@@ -32,7 +36,7 @@ class Server:
         [sys.executable, *command, '--port=0', *flags],
         stdout=file,
         stderr=subprocess.STDOUT,
-        env=os.environ | {'PYTHONUNBUFFERED': '1'},
+        env=os.environ | PRINTED,
       )
     until(lambda: 'ready' in self.told.read_text())
     self.port = int(self.told.read_text().split(':', 3)[2].split()[0])

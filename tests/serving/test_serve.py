@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -56,10 +57,15 @@ def test_a_watched_folder_is_sorted(served, tmp_path):
     shutil.copy(path, come / 'deeper')
   (come / 'bad.png').write_bytes(b'nothing')
   (come / 'part.txt').write_text('no image')
+  odd = come / os.fsdecode(b'caf\xe9.png')  # Not UTF-8.
+  shutil.copy(shown[0], odd)
   until(lambda: len([*come.rglob('*')]) == 2)  # The folder and the text.
   until(
-    lambda: len((gone / 'predictions.jsonl').read_text().splitlines()) == 13
+    lambda: len((gone / 'predictions.jsonl').read_text().splitlines()) == 14
   )
+  status, recent = server.ask('/v1/recent')
+  assert status == 200
+  assert 'caf?.png' in {one['path'] for one in recent}
   server.process.send_signal(signal.SIGTERM)
   assert server.process.wait(timeout=60) == 0
   rows = (gone / 'predictions.jsonl').read_text().splitlines()
@@ -72,12 +78,12 @@ def test_a_watched_folder_is_sorted(served, tmp_path):
     assert path.exists()
     if 'score' in row:
       assert (gone / f'pictures/{below}.png').exists()
-  table = (gone / 'predictions.csv').read_text().splitlines()
-  assert (
-    len(table) == 13
-  )  # With the header, without the one that is unreadable.
-  assert len({row['path'] for row in rows}) == 13
-  assert str(come / 'part.txt') in server.told.read_text()
+  table = (gone / 'predictions.csv').read_bytes().splitlines()
+  # With the header, without the one that is unreadable.
+  assert len(table) == 14
+  assert len({row['path'] for row in rows}) == 14
+  watch.Watch(come, gone, False)  # A later start takes the same table.
+  assert bytes(come / 'part.txt') in server.told.read_bytes()
 
 
 @pytest.mark.parametrize('apart', [False, True])
