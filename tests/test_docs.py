@@ -7,6 +7,7 @@ import shlex
 
 import pytest
 import safetensors.numpy
+from PIL import Image
 
 from simplenet_jax import __main__, train
 from tests import commands
@@ -70,6 +71,7 @@ class World:
     train.train_and_evaluate(config, folder / 'run')
     path = folder / 'resnet18.safetensors'
     safetensors.numpy.save_file(fabricated.tensors('resnet18'), path)
+    Image.new('L', (40, 32), 255).save(folder / 'roi.png')
 
   def placed(self, argument, out):
     """Returns an argument with paths of this world."""
@@ -83,6 +85,7 @@ class World:
       (r'(?<=--input=)FOLDER\b', good),
       (r'\bFILE_OR_NAME\b', self.folder / 'resnet18.safetensors'),
       (r'(?<==)resnet18.safetensors', self.folder / 'resnet18.safetensors'),
+      (r'(?<=--roi=)roi.png', self.folder / 'roi.png'),
       (r'(?<==)(DIR|found)$', out / 'output'),
       (r'(?<=workdir=)runs/\w+', out / 'run'),
     ):
