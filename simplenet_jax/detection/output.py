@@ -54,13 +54,11 @@ def predict(
   if normalise:
     card.thresholds.normalised(0.0)  # Raises where it cannot be done.
   make_room(folder, paths, overwrite)
-  told = '\n  '.join(thresholds.describe(card.thresholds))
-  found, now = card.thresholds.precision, detector.precision
-  if found not in (None, now):
-    told += f' (found in {found}; in {now} they hold roughly)'
+  told = '\n  '.join(promise(detector))
   console.print(
     f'Detector {card.name}: {card.network.architecture}, sees '
-    f'{text(card.network.size)} pixels, {now} on {detector.device}\n  {told}'
+    f'{text(card.network.size)} pixels, {detector.precision} on '
+    f'{detector.device}\n  {told}'
   )
   if maps and card.crop:
     console.print(
@@ -132,6 +130,15 @@ def predict(
     raise ValueError(
       f'{len(errors)} of {given} could not be used; the first, {errors[0]}'
     )
+
+
+def promise(detector: Detector) -> list[str]:
+  """Says what `describe` does, and where it holds roughly."""
+  told = thresholds.describe(detector.thresholds)
+  found, now = detector.thresholds.precision, detector.precision
+  if found not in (None, now):
+    told[-1] += f' (found in {found}; in {now} they hold roughly)'
+  return told
 
 
 def write_images(

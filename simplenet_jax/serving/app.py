@@ -14,6 +14,7 @@ import io
 import math
 import re
 import time
+from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -30,14 +31,16 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from simplenet_jax.data import decoding
+from simplenet_jax.data.frame import Frame, Size
 from simplenet_jax.data.images import EmbeddedImage
-from simplenet_jax.detection import thresholds
+from simplenet_jax.detection import output
 from simplenet_jax.detection.thresholds import Prediction
 from simplenet_jax.files import ASSETS
 from simplenet_jax.serving.engine import Engine, Slot
 
 _OPEN = ('/', '/healthz', '/readyz')  # To everybody: they tell no image.
 _BODIES = 8  # How many of the largest bodies are held at a time.
+_GROWN = 2**24  # Pixels that a resized image may always have.
 _FILES = ('', 'application/octet-stream', 'application/x-www-form-urlencoded')
 _QUERY = re.compile(
   '(picture|map)=[01]|(height|width)=[1-9][0-9]{0,5}|name=.{1,200}|'
@@ -164,7 +167,7 @@ class App:
         'input': one.size,
         'threshold': one.threshold,
         'pixel_threshold': one.pixel_threshold,
-        'promise': thresholds.describe(one.thresholds),
+        'promise': output.promise(one),
         'cautions': one.card.cautions,
       }
       for name, slot in self.slots.items()
@@ -189,7 +192,9 @@ class App:
     try:
       self.engine.check_room()  # Before the body is read.
       name, body = await read_body(request, self.max_body)
-      read = functools.partial(image, body, query, self.max_pixels)
+      assert slot.detector
+      limits = self.max_pixels, slot.detector.card.frame
+      read = functools.partial(image, body, query, *limits)
       order = 'bgr' if query.get('channels') == 'bgr' else 'rgb'
       async with asyncio.timeout(self.timeout_s):
         name = query.get('name', name)
@@ -215,7 +220,12 @@ class App:
     return JSONResponse(told)
 
 
-def image(body: bytes, query: dict[str, str], pixels: int) -> Any:
+def image(
+  body: bytes,
+  query: dict[str, str],
+  pixels: int,
+  frame_of: Callable[[Size], Frame],
+) -> Any:
   """Returns a body as `Detector.predict` takes it; 413 for more `pixels`."""
   channels = query.get('channels', 'rgb')
   size = [int(query[side]) for side in ('height', 'width') if side in query]
@@ -228,6 +238,10 @@ def image(body: bytes, query: dict[str, str], pixels: int) -> Any:
   if math.prod(size) > pixels:
     most = f'{pixels / 1e6:g} million pixels'
     raise HTTPException(413, f'The image has more than {most}.')
+  # Before a crop the shorter side is given: a strip grows without a bound.
+  grown = math.prod(frame_of((size[0], size[1])).resized)
+  if grown > max(pixels, _GROWN):
+    raise HTTPException(413, 'The image is too elongated.')
   if is_file:
     place = PurePosixPath('image')
     return EmbeddedImage(place, 'body', lambda: body, len(body), (0, 0))

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import hashlib
 import io
 import json
@@ -10,8 +11,10 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.exceptions import HTTPException
 
 from simplenet_jax.detector import Detector
+from simplenet_jax.serving import app
 from simplenet_jax.serving.app import App
 from simplenet_jax.serving.engine import Engine, Slot
 from tests.detection import detectors
@@ -190,6 +193,14 @@ def test_refusals_are_one_sentence(path, status, target, body, kind):
   assert str(path.parent) not in told
 
 
+def test_strips_do_not_grow_without_bound(detector):
+  card = dataclasses.replace(detector.card, crop=224, resize=256)
+  body = png(np.zeros((16, 5000), np.uint8))  # 256 x 80000 before the crop.
+  with pytest.raises(HTTPException, match='too elongated'):
+    app.image(body, {}, 10**6, card.frame)
+  assert app.image(body, {}, 10**6, detector.card.frame)
+
+
 def test_bodies_are_refused_by_their_length_before_they_come(path):
   given = {'content-length': '100001'}
   assert ask(path, PREDICT, [None], **given).status == 413
@@ -259,6 +270,9 @@ def test_a_server_that_stops_takes_no_more(path):
 
 def test_detectors_and_metrics_are_told(path):
   async def talk(client):
+    (slot,) = client.app.slots.values()
+    rough = dataclasses.replace(slot.detector.thresholds, precision='bfloat16')
+    slot.detector.thresholds = rough
     await client.ask(PREDICT, png(next(detectors.arrays())))
     await client.ask(PREDICT, b'')
     one = await client.ask('/v1/detectors')
@@ -267,6 +281,7 @@ def test_detectors_and_metrics_are_told(path):
   found, metrics = serve(path, talk)
   (one,) = found
   assert one['name'] == 'part'
+  assert 'found in bfloat16; in float32' in one['promise'][-1]
   assert one['promise']
   assert str(path.parent) not in json.dumps(found)
   lines = metrics.splitlines()
