@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -96,15 +97,14 @@ def rank(
 
   It is None where no epoch is selected.
   """
-  labels = inputs.labels
-  if not selects_on_test(config, labels):
-    return None
+  selects = selects_on_test(config, inputs.labels)
+  return functools.partial(auroc, inputs) if selects else None
 
-  def auroc(scores: np.ndarray) -> float:
-    seen = np.asarray(simplenet.inside(scores, inputs.roi))
-    return metrics.auroc(labels, seen.max(axis=(1, 2)))
 
-  return auroc
+def auroc(inputs: Inputs, scores: np.ndarray) -> float:
+  """Returns the image AUROC in [0, 1] of patch scores `[images, H, W]`."""
+  seen = np.asarray(simplenet.inside(scores, inputs.roi))
+  return metrics.auroc(inputs.labels, seen.max(axis=(1, 2)))
 
 
 def write_curves(
@@ -193,7 +193,7 @@ def write(
     both = limits.image, limits.pixel
     origins = [chosen if one is None else own for one in both]
     if scale is None or scale.limit is None:
-      maps = scored.maps[: testset.BLOCK]
+      maps = scored.maps[: testset.BLOCK, test.counted]
       scale = scale or Scale(float(np.median(maps)), float(maps.max()))
       scale = Scale.of(scale.low, scale.high, pixel)
     seeds = ', '.join(map(str, by_seed))

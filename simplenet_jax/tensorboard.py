@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
+from simplenet_jax import category_results
 from simplenet_jax.config import Config, flatten
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.evaluation import metrics
-from simplenet_jax.models import simplenet
 from simplenet_jax.training.job import Job, rates
 from simplenet_jax.training.progress import HeadProgress
 
@@ -50,8 +47,7 @@ class Scalars:
         values[f'learning_rate/{part}'] = rate * factor
       if (scores := progress.scores.get(at + 1)) is not None:
         one = self._categories[job.category]
-        seen = np.asarray(simplenet.inside(scores, one.roi))
-        values['image_auroc'] = metrics.auroc(one.labels, seen.max(axis=(1, 2)))
+        values['image_auroc'] = category_results.auroc(one, scores)
       self._write(f'{job.category}/seed-{job.seed}', at + 1, values)
       self._written[job] += 1
     key = f'{job.category}/seed-{job.seed}'

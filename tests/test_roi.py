@@ -119,6 +119,10 @@ def test_a_run_tells_and_counts_what_it_looks_at(looked_at):
   detector = looked_at.detector('part')
   assert detector.roi.shape == one.size == (64, 80)
   assert detector.roi.mean() == pytest.approx(0.35)
+  # What is usual is that of the region: outside, maps are as low as can be.
+  every = np.stack([one.pixels(index) for index in range(6)])
+  usual = np.median(detector.infer(every)[0][:, detector.roi])
+  assert detector.card.usual[0] == pytest.approx(usual, abs=1e-3)
   path = looked_at.work / 'report/part.json'
   images = json.loads(path.read_text())['images']
   paths = [sample.path for sample in one.category.test]

@@ -19,7 +19,7 @@ from simplenet_jax.detection.inputs import Appearance
 from simplenet_jax.detection.thresholds import GoodImage, Prediction
 from simplenet_jax.detector import Detector
 from simplenet_jax.models import head, nearest, weights
-from simplenet_jax.models.simplenet import Network
+from simplenet_jax.models.simplenet import Network, seen
 from simplenet_jax.models.weights import files as weights_files
 from simplenet_jax.models.weights import torch_file
 from simplenet_jax.protocols import describe_protocol
@@ -210,6 +210,7 @@ def _look_at_training(detector: Detector, one: Inputs) -> None:
   thumbnails = [inputs.thumbnail(image) for image in pixels]
   # A few suffice for the ends of the colours of heat maps.
   maps, _ = detector.infer(np.stack(pixels[:: -(-len(pixels) // _SCORED)]))
+  maps = maps[:, seen(one.roi, one.size)]
   sizes = [frame.original for frame in one.train]
   detector.card = dataclasses.replace(
     detector.card,
