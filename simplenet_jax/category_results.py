@@ -23,7 +23,6 @@ from simplenet_jax.evaluation.results import (
 )
 from simplenet_jax.evaluation.testset import Scored, TestSet
 from simplenet_jax.files import naming, read_json
-from simplenet_jax.models import simplenet
 from simplenet_jax.pictures import Scale
 from simplenet_jax.training import neighbours
 from simplenet_jax.training.progress import METRICS, HeadProgress
@@ -98,13 +97,7 @@ def rank(
   It is None where no epoch is selected.
   """
   selects = selects_on_test(config, inputs.labels)
-  return functools.partial(auroc, inputs) if selects else None
-
-
-def auroc(inputs: Inputs, scores: np.ndarray) -> float:
-  """Returns the image AUROC in [0, 1] of patch scores `[images, H, W]`."""
-  seen = np.asarray(simplenet.inside(scores, inputs.roi))
-  return metrics.auroc(inputs.labels, seen.max(axis=(1, 2)))
+  return functools.partial(testset.auroc, inputs) if selects else None
 
 
 def write_curves(

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from simplenet_jax import category_results
 from simplenet_jax.config import Config, flatten
 from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.evaluation import testset
 from simplenet_jax.training.job import Job, rates
 from simplenet_jax.training.progress import HeadProgress
 
@@ -47,7 +47,7 @@ class Scalars:
         values[f'learning_rate/{part}'] = rate * factor
       if (scores := progress.scores.get(at + 1)) is not None:
         one = self._categories[job.category]
-        values['image_auroc'] = category_results.auroc(one, scores)
+        values['image_auroc'] = testset.auroc(one, scores)
       self._write(f'{job.category}/seed-{job.seed}', at + 1, values)
       self._written[job] += 1
     key = f'{job.category}/seed-{job.seed}'

@@ -1,5 +1,6 @@
 """Regions of interest, from a drawing to scores, figures and exports."""
 
+import dataclasses
 import json
 from typing import Any, cast
 
@@ -203,10 +204,20 @@ def test_figures_count_the_region_alone():
   expected = metrics.pixel_metrics(masks[cut], maps[cut])
   assert metrics.pixel_metrics(masks, maps, region) == pytest.approx(expected)
   kinds, known = np.full(6, 'dent'), np.ones(6, bool)
-  test = TestSet(kinds > 'x', kinds, known, masks, (20, 30), 0.0, roi=region)
+  test = TestSet(
+    masks.any((1, 2)), kinds, known, masks, (20, 30), 0.0, roi=region
+  )
   ranked = Scored(cast(Any, None), test, maps.max((1, 2)), maps).ranked()
   assert ranked
   assert ranked.aupro(0.3) == pytest.approx(expected['aupro_30'])
+  # A defect of the whole region has the good images to be compared with.
+  masks[3:] = region
+  scores = maps[:, ::5, ::5]
+  kind = dataclasses.replace(test, smoothing=1.0).evaluate_defects(scores)
+  assert 0 <= kind['dent']['aupro_30'] <= 1
+  assert np.isnan(
+    metrics.pixel_metrics(masks[3:], maps[3:], region)['aupro_30']
+  )
 
 
 def test_commands_take_a_region(looked_at, tmp_path):

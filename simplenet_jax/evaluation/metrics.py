@@ -153,7 +153,7 @@ def pixel_metrics(
 
   `counted` is as `rank` takes it.
   """
-  if defect.all() or not defect.any():
+  if defect[:, counted].all() or not defect.any():
     return dict.fromkeys(PIXEL_METRICS, np.nan)
   ranked = rank(defect, maps, counted=counted)
   gained = np.diff(ranked.hits, prepend=0)
@@ -241,7 +241,9 @@ def rank(
   normals = np.sort(maps[:, counted][~defect[:, counted]])
   more = np.asarray(more, maps.dtype)
   count = normals.size + more.size
-  ranks = np.linspace(0, normals.size - 1, _THRESHOLDS, dtype=int)[::-1]
+  # There may be none: a defect can cover a whole region of interest.
+  samples = min(normals.size, _THRESHOLDS)
+  ranks = np.linspace(0, normals.size - 1, samples, dtype=int)[::-1]
 
   def higher(side) -> np.ndarray:
     lower = np.searchsorted(normals, values, side)

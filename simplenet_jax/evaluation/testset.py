@@ -160,7 +160,7 @@ class Scored:
   def ranked(self) -> metrics.Ranking | None:
     """Ranks the pixels whose truth is known; None: they are of one kind."""
     masks = self.test.masks
-    if masks is None or masks.all():
+    if masks is None or masks[:, self.test.counted].all():
       return None
     maps = self.maps[self.test.has_truth]
     return metrics.rank(masks, maps, counted=self.test.counted)
@@ -242,6 +242,12 @@ def evaluate(
     for name in metrics.HEADLINES:
       figures[name] = statistics.fmean(seed[defect][name] for seed in by_seed)
   return found
+
+
+def auroc(inputs: Inputs, scores: np.ndarray) -> float:
+  """Returns the image AUROC in [0, 1] of patch scores `[images, H, W]`."""
+  seen = np.asarray(simplenet.inside(scores, inputs.roi))
+  return metrics.auroc(inputs.labels, seen.max(axis=(1, 2)))
 
 
 def select_best(
