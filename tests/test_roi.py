@@ -178,8 +178,12 @@ def test_a_region_that_grows_ends_the_promise(caplog):
   region = np.zeros(detector.size, bool)
   region[:, detector.size[1] // 2 :] = True
   detector.calibrate(pixels, 0.2)
+  detector.roi = np.ones(detector.size, bool)  # As before.
+  assert detector(pixels[0]).p_value
   detector.roi = region  # Less than all.
   assert detector.thresholds.guaranteed_rate == pytest.approx(0.2)
+  # Scores are lower by it, which is no change of the line.
+  assert detector(pixels[0]).p_value is None
   detector.roi = ~region
   assert detector.thresholds.guaranteed_rate is detector.thresholds.bound
   assert not detector.thresholds.good

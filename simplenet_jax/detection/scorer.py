@@ -174,7 +174,8 @@ class Scorer:
     It is set by bool `[height, width]` of an image's own pixels. Outside, maps
     are as low as anywhere inside. Looking at less raises no score: a threshold
     keeps its promise, and `calibrate` makes it tighter. Looking at more than
-    the region before ends the promise.
+    the region before ends the promise. Another region has no p-values until
+    it is calibrated.
     """
     found = self.weights.get('roi')
     return None if found is None else found > 0.5
@@ -182,7 +183,8 @@ class Scorer:
   @roi.setter
   def roi(self, value: np.ndarray | None) -> None:
     weights = {n: one for n, one in self.weights.items() if n != 'roi'}
-    before, limits, found = self.roi, self.card.thresholds, None
+    everywhere, limits = np.ones(self.size, bool), self.card.thresholds
+    before, found = everywhere if self.roi is None else self.roi, everywhere
     if value is not None:
       value = np.asarray(value)
       if value.dtype != bool or value.ndim != 2:
@@ -193,15 +195,17 @@ class Scorer:
       found = region.to_input(value, self.card.frame(value.shape), 'roi')
       weights['roi'] = found.astype(np.float32)
     self.weights, self._placed = weights, None
-    more = before is not None and (found is None or (found & ~before).any())
-    if more and limits.image is not None:
+    if (found == before).all() or limits.image is None:
+      return
+    limits = dataclasses.replace(limits, good=())  # They score otherwise now.
+    if (found & ~before).any():
       told = {'guaranteed_rate': None, 'target_rate': None, 'folds': 0}
-      limits = dataclasses.replace(limits, good=(), **told)
-      self.card = dataclasses.replace(self.card, thresholds=limits)
+      limits = dataclasses.replace(limits, **told)
       logging.warning(
         'the region looks at more than the one before, which the threshold '
         'comes from: nothing is promised; see simplenet calibrate'
       )
+    self.card = dataclasses.replace(self.card, thresholds=limits)
 
   @property
   def device(self) -> str:
