@@ -245,4 +245,7 @@ def _announce(
   for one in categories:
     if (count := len(one.train)) < _FEW:
       told = counted(count, 'good image')
-      logging.warning(f'{one.name}: {told} to train on; take fifty or more')
+      logging.warning(
+        f'{one.name}: {told} to train on; take fifty or more (of so few, '
+        'distances alone may find more: --config=folder:nearest)'
+      )

@@ -1,11 +1,12 @@
 """The page of the study: every row, the worse ones too."""
 
 import collections
+import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.study.rows import BASELINE, FEW, ROWS
+from benchmarks.study.rows import BASELINE, DEFAULT, FEW, ROWS
 
 Result = Mapping[str, Any]
 _METRICS = 'image_auroc', 'pixel_auroc', 'aupro_30'
@@ -35,14 +36,25 @@ def render(results: Sequence[Result]) -> str:
       few[*key[:2], one['images']].append(one)
     else:
       found[key].append(one)
+  for name, backbone in itertools.product(FEW, {key[1] for key in few}):
+    tried = {x['part'] for x in results if 'images' in x}
+    cells = [found.get((name, backbone, part), []) for part in tried]
+    if all(cells):
+      whole = [x for cell in cells for x in cell if x['seed'] == 0]
+      few[name, backbone, 'all'] = whole
+  first = {key: [x for x in of if x['seed'] == 0] for key, of in found.items()}
   parts = list(dict.fromkeys(key[2] for key in found))
   backbones = list(dict.fromkeys(key[1] for key in found))
   kept = [name for name, row in ROWS.items() if row.confirmed]
   return _HEAD + '\n'.join(
     [
-      '## Every row',
+      '## Every row, with one seed',
       '',
-      *_table(list(ROWS), backbones, parts, found),
+      *_table(list(ROWS), backbones, parts, first),
+      '',
+      '## What the heads bring',
+      '',
+      *_gains(backbones, parts, found),
       '',
       '## The last rows, part by part',
       '',
@@ -51,7 +63,8 @@ def render(results: Sequence[Result]) -> str:
       '## Few good images, the mean over parts',
       '',
       *_by_column(
-        FEW, backbones, sorted({key[2] for key in few}), few, 'good images'
+        *(FEW, list(dict.fromkeys(key[1] for key in few))),
+        *(list(dict.fromkeys(key[2] for key in few)), few, 'good images'),
       ),
       '',
     ]
@@ -106,6 +119,48 @@ def _table(
   return lines
 
 
+def _gains(
+  backbones: Sequence[str], parts: Sequence[str], found: Mapping
+) -> list[str]:
+  """Returns how the default differs from distances alone, part by part."""
+  others = BASELINE, 'coreset 4,000'
+  titles = ' | '.join(f'beside {name}' for name in others)
+  lines = [
+    f'`{DEFAULT}` is the recipe of configs/folder.py, but that its heads',
+    'see all images here. Differences from distances alone, with equal seeds:',
+    '',
+    f'| backbone | part | seeds | {titles} |',
+    f'| --- | --- | ---: |{" ---: |" * len(others)}',
+  ]
+  real = [one for one in parts if not one.startswith('demo')]
+  gains = collections.defaultdict(list)
+  for backbone, part in itertools.product(backbones, real):
+    by_row = [
+      {one['seed']: one for one in found.get((name, backbone, part), [])}
+      for name in (DEFAULT, *others)
+    ]
+    seeds = sorted(set.intersection(*map(set, by_row)))
+    if not seeds:
+      continue
+    own, *theirs = [
+      [_mean([row[seed] for seed in seeds], metric) for metric in _METRICS[:2]]
+      for row in by_row
+    ]
+    cells = []
+    for name, other in zip(others, theirs, strict=True):
+      gains[name].append([a - b for a, b in zip(own, other, strict=True)])
+      cells.append(_pair(gains[name][-1], '+.1f'))
+    lines.append(
+      f'| {backbone} | {part} | {len(seeds)} | {" | ".join(cells)} |'
+    )
+  for told, of in (('mean', statistics.fmean), ('lowest', min)):
+    cells = [
+      _pair(map(of, zip(*gains[name], strict=True)), '+.1f') for name in others
+    ]
+    lines.append(f'| {told} | | | {" | ".join(cells)} |')
+  return lines
+
+
 def _by_column(
   names: Sequence[str],
   backbones: Sequence[str],
@@ -129,5 +184,5 @@ def _by_column(
   return lines
 
 
-def _pair(values: Sequence[float], form: str) -> str:
+def _pair(values: Iterable[float], form: str) -> str:
   return ' / '.join(format(value, form) for value in values)

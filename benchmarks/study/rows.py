@@ -61,7 +61,7 @@ def _both(told: str, distance: Distance = _CORESET, **changes) -> Row:
 
 # The first is what the others are compared with.
 BASELINE = 'random 8,000'
-RECIPE = 'both'
+RECIPE, DEFAULT = 'both', 'both, four heads'  # Of configs/folder.py.
 FEW = (BASELINE, 'coreset 4,000', 'head', RECIPE)  # Tried with few images.
 ROWS = {
   BASELINE: dataclasses.replace(
