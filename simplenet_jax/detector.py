@@ -234,6 +234,7 @@ class Detector(Scorer):
     found = self.score_good(
       given, channels=channels, any_aspect=any_aspect, on_error=on_error
     )
+    calibration.warn_of_trained(self.thresholds, found)
     if append:
       found = calibration.joined(self.thresholds, found, self.precision)
     made = calibration.calibrate(found, false_alarm_rate)

@@ -117,7 +117,7 @@ def test_the_detector_scores_as_the_checkpoint(
   for one, (heat, score) in zip(found, expected, strict=True):
     assert one.score == pytest.approx(score, abs=allowed)
     np.testing.assert_allclose(one.input_map, heat, rtol=0, atol=allowed)
-  assert (detector.card.name, detector.heads) == ('bottle', 1)
+  assert (detector.card.name, detector.card.heads) == ('bottle', 1)
   assert detector.size == (CROP, CROP)
   assert detector.thresholds == Thresholds()
   provenance = detector.card.provenance

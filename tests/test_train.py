@@ -252,7 +252,7 @@ def test_limits_are_worth_what_the_detector_does(held_out):
 
 @pytest.mark.parametrize('bank', [0, 24])
 def test_heads_that_leave_images_out_set_thresholds(
-  bank, tmp_path, config, monkeypatch
+  bank, tmp_path, config, monkeypatch, caplog
 ):
   make_category(tmp_path / 'data/part', train=7)
   config.seeds, config.train.folds = (0, 1, 2), True
@@ -293,6 +293,13 @@ def test_heads_that_leave_images_out_set_thresholds(
   told = 'from 7 good images, each scored by a head that has not seen it'
   assert told in ran.told
   assert 'about 12.5% of good images to be flagged' in ran.told
+  # Calibrated with these, it would flag new ones.
+  detector.calibrate(list(every[:2]))
+  assert '2 of 2 images are among those that the detector was' in caplog.text
+  detector = ran.detector('part')
+  caplog.clear()
+  detector.calibrate([x.path for x in one.category.test if not x.label])
+  assert 'are among those' not in caplog.text
 
 
 def test_only_missing_detectors_are_made_again(held_out):

@@ -109,8 +109,8 @@ def test_a_run_says_what_is_unusual_in_it(
   config.data.crop = 40
   found = run(config, tmp_path)
   told = capsys.readouterr().out
-  assert '1 seed (the one with number 3), 3 epochs' in told
-  assert 'part: 6 steps in 3 epochs are few; trains 5 epochs, 10 steps' in told
+  assert '1 head (of the seed with number 3), 3 epochs each' in told
+  assert '3 epochs of so few images are few steps; trains 5 epochs' in told
   assert 'resize 32 is smaller than crop 40: every image gets' in caplog.text
   # Scored as often as in three epochs: after the third and the fifth one.
   assert found['selected_on_test']['part']['epochs'][0] in (3, 5)
@@ -142,7 +142,7 @@ def test_auto_needs_no_weights_and_stays_what_it_was(
   config.backbone.padding, config.backbone.probe = 'zeros', False
   ran = test_train.run(config, tmp_path / 'work')
   assert not ran.error
-  assert 'efficientnet-lite0-57934424.pth' in ran.told
+  assert f'weights {LITE0}' in ran.told
   stored = ran.stored['config']['backbone']
   assert (config.backbone.name, stored['name']) == ('auto', LITE0)
   monkeypatch.setattr(weights, '_suits_the_device', lambda: 'wide_resnet50_2')

@@ -94,7 +94,7 @@ def test_results_compare_with_no_training(both):
 
 
 def test_no_head_is_trained_where_it_counts_nothing(alone):
-  assert '2 categories x the nearest of 4,000 good patches' in alone.told
+  assert '2 categories, compared with 4,000 good patches each' in alone.told
   assert 'epoch' not in alone.told.split('results ')[0]
   assert not list((alone.work / 'checkpoints').rglob('*.safetensors'))
   assert 'threshold ' in alone.told
@@ -111,7 +111,7 @@ def test_its_detector_is_one_like_any_other(alone, tmp_path):
     'predict', given, f'--input={images}', f'--output={tmp_path}/p'
   )
   assert (done.status, done.errors) == (0, '')
-  assert ', the nearest of 180 patches, input' in done.told
+  assert ', sees 32 x 40 pixels' in done.told
   output = f'--output={tmp_path}/again'
   done = commands.run('calibrate', given, f'--input={images}', output)
   assert done.status == 0, done.errors

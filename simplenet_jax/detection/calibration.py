@@ -74,6 +74,20 @@ def calibrate(
   return made
 
 
+def warn_of_trained(known: Thresholds, found: Sequence[GoodImage]) -> None:
+  """Warns if images look exactly as some that a detector was trained on.
+
+  A detector whose heads left images out in turn knows these.
+  """
+  trained = {one.look for one in known.good if known.folds and one.look}
+  if same := sum(one.look in trained for one in found):
+    told = (
+      '%d of %d images are among those that the detector was trained on: they '
+      'score low, so that good new ones will be flagged; calibrate with others'
+    )
+    logging.warning(told, same, len(found))
+
+
 def joined(
   known: Thresholds, new: Sequence[GoodImage], precision: str
 ) -> list[GoodImage]:
