@@ -18,7 +18,7 @@ import filelock
 from absl import logging
 
 from simplenet_jax.config import RESUMABLE, Config, flatten, from_protocol
-from simplenet_jax.console import console
+from simplenet_jax.console import console, counted
 from simplenet_jax.data.images import File, place, weight
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.environment import SINGLE, Processes
@@ -134,7 +134,8 @@ class WorkDir:
       # What a head leaves out depends on the others.
       parted = own['--config.train.folds'] and seeds != own[_SEEDS]
       if grown or parted:
-        self._set_aside(f'{epochs} epochs' if grown else f'{len(seeds)} seeds')
+        what = (epochs, 'epoch') if grown else (len(seeds), 'seed')
+        self._set_aside(counted(*what))
         state |= {'heads': {}, 'results': {}}
     elif (self.path / 'results.json').exists():
       raise ValueError(
