@@ -46,7 +46,7 @@ flags.register_validator(
 def main() -> None:
   """Calibrates."""
   table = Path(_SERVED.value or '').expanduser()
-  given = files.Given((), {}, table.parent)
+  given, served = files.Given((), {}, table.parent), ()
   if not _SERVED.value:
     given = files.locate(_FLAGS.input, '--input', good=True)
   if _OUTPUT.value:
@@ -65,8 +65,9 @@ def main() -> None:
     path, precision=_FLAGS.precision, batch_size=_FLAGS.batch_size
   )
   if _SERVED.value:
-    served = calibration.read_served(table, detector.threshold)
-    given = given._replace(images=tuple(served))
+    found = calibration.read_served(table, detector.threshold)
+    images, served = zip(*found, strict=True)
+    given = given._replace(images=images)
   before = thresholds.describe(detector.thresholds)[0]
   what = 'is replaced' if target.exists() else 'is written'
   if _FLAGS.roi:
@@ -78,7 +79,7 @@ def main() -> None:
   )
   options = {'channels': _FLAGS.channels, 'any_aspect': _ANY_ASPECT.value}
   with doing('scores the images'):
-    options |= {'append': _APPEND.value, 'served': bool(_SERVED.value)}
+    options |= {'append': _APPEND.value, 'served': served}
     detector.calibrate(given.images, _RATE.value, **options)
   told = '\n  '.join(thresholds.describe(detector.thresholds))
   console.print(f'Now: {told}')

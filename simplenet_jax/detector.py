@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -77,6 +77,8 @@ class Detector(Scorer):
     own = {**(settings or {}), 'data.root': str(root)}
     given.update_from_flattened_dict(own)
     check_config(given)
+    if not given.detector.save:
+      raise ValueError('detector.save is False: there would be no detector')
     names = [one.name for one in dataset.find(given.data)[1].categories]
     if len(names) > 1:
       raise ValueError(
@@ -219,7 +221,7 @@ class Detector(Scorer):
     channels: str = 'rgb',
     any_aspect: bool = False,
     append: bool = False,
-    served: bool = False,
+    served: Sequence[float] = (),
     on_error: OnError | None = None,
   ) -> 'Detector':
     """Sets the thresholds by normal images that were not trained on.
@@ -228,13 +230,16 @@ class Detector(Scorer):
     (0, 1), of normal images may be called anomalous; `thresholds` says what can
     be guaranteed. Images of another aspect than those trained on are a
     ValueError, unless `any_aspect`. With `append` the images that the detector
-    knows count as well, and it must know them. `served` are images that it
-    judged good itself, by its threshold of now. Returns this detector.
+    knows count as well, and it must know them. Images that it judged good
+    itself, by its threshold of now, have been `served` with these scores; it is
+    a ValueError if they have others by now. Returns this detector.
     """
     found = self.score_good(
       given, channels=channels, any_aspect=any_aspect, on_error=on_error
     )
     calibration.warn_of_trained(self.thresholds, found)
+    if served:
+      calibration.check_served(served, [one.score for one in found])
     if append:
       found = calibration.joined(self.thresholds, found, self.precision)
     made = calibration.calibrate(found, false_alarm_rate)

@@ -25,6 +25,7 @@ from absl import flags, logging
 from simplenet_jax import cli
 from simplenet_jax.console import Stop, caught, console
 from simplenet_jax.fields import PRECISIONS
+from simplenet_jax.files import naming
 
 _FLAGS = flags.FLAGS
 flags.DEFINE_multi_string('detector', [], 'FILE or NAME=FILE; once for each.')
@@ -57,10 +58,13 @@ def _named(given: str) -> tuple[str, Path]:
 
 
 def _token() -> str:
-  path, found = _FLAGS.token_file, os.environ.get('SIMPLENET_TOKEN', '')
-  if path and not (found := Path(path).expanduser().read_text().strip()):
-    raise ValueError(f'--token_file={path} is empty')
-  return found
+  path = _FLAGS.token_file
+  if not path:
+    return os.environ.get('SIMPLENET_TOKEN', '')
+  with naming(Path(path), '--token_file takes a file with a line of text'):
+    if found := Path(path).expanduser().read_text('utf-8').strip():
+      return found
+    raise ValueError('it is empty')
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -73,10 +77,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _run(
-  app: Any, listener: socket.socket, stop: Stop, watch: Any = None
+  app: Any, listener: socket.socket, stop: Stop, told: str, watch: Any = None
 ) -> None:
   """Serves until `stop` is set; what has come by then is answered.
 
+  `told` is printed once all detectors are there.
   A detector is loaded anew on SIGHUP, and when its file changes. `watch` goes
   on beside, and ends by itself when `stop` is set.
   """
@@ -89,7 +94,12 @@ async def _run(
   config.timeout_keep_alive = 3600  # `_close_idle` is sooner.
   server: Any = uvicorn.Server(config)
   server.capture_signals = contextlib.nullcontext  # The caller has them.
-  work = (server.serve([listener]), app.engine.run(), _keep_loaded(app), watch)
+  work = (
+    server.serve([listener]),
+    app.engine.run(),
+    _keep_loaded(app, told),
+    watch,
+  )
   tasks = [asyncio.create_task(one) for one in work if one]
   idle: dict[Any, float] = {}
   while not stop.is_set() and not any(task.done() for task in tasks):
@@ -108,12 +118,12 @@ async def _run(
       task.result()  # Raises what it failed with.
 
 
-async def _keep_loaded(app: Any) -> None:
+async def _keep_loaded(app: Any, told: str) -> None:
   slots, again = app.slots.values(), asyncio.Event()
   asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again.set)
   for slot in slots:
     await asyncio.to_thread(slot.load)
-  console.print('  ready')
+  console.print(told)
   while True:
     await asyncio.sleep(_LOOK_S)
     every = again.is_set()
@@ -124,8 +134,8 @@ async def _keep_loaded(app: Any) -> None:
           await asyncio.to_thread(slot.load)
           console.print(f'  {slot.name}: loaded anew from {slot.path}')
         except Exception as error:  # Whatever is wrong with the file.
-          told = '%s: %s; the earlier detector stays'
-          logging.warning(told, slot.name, error)
+          kept = '%s: %s; the earlier detector stays'
+          logging.warning(kept, slot.name, error)
 
 
 def _close_idle(server: Any, idle: dict[Any, float], seconds: float) -> None:
@@ -176,12 +186,13 @@ def main() -> None:
     body = int(_FLAGS.max_body_mb * 2**20)
     limits = body, _FLAGS.max_pixels, _FLAGS.timeout_s
     app, watch = App(slots, engine, *limits, token, hosts), None
-    console.print(f'Serves {", ".join(slots)} at http://{host}:{port}')
+    told = f'Serves {", ".join(slots)} at http://{host}:{port}'
     if source:
       to = Watch(Path(source), cli.folder(target, '--move'), _FLAGS.pictures)
       watch = to.run(engine, slots[named[0][0]], stop)
-      console.print(f'Sorts what comes into {source} to {target}')
-    asyncio.run(_run(app, listener, stop, watch))
+      told += f'\nSorts what comes into {source} to {target}'
+    console.print(f'Loads {", ".join(slots)}')
+    asyncio.run(_run(app, listener, stop, told, watch))
 
 
 if __name__ == '__main__':

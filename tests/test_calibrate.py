@@ -161,6 +161,7 @@ def test_a_table_that_says_too_little(saved, good, tmp_path):
   calibrate(saved, good)
   limit, table = Detector.load(saved).threshold, tmp_path / 'p.jsonl'
   row = {'path': 'no/such.png', 'verdict': 'normal', 'threshold': limit}
+  row['score'] = limit - 1
   table.write_text(json.dumps(row))
   done = from_served(saved, table)
   assert (
@@ -168,6 +169,9 @@ def test_a_table_that_says_too_little(saved, good, tmp_path):
   )
   table.write_text(json.dumps(row | {'verdict': 'anomalous'}))
   assert 'by the threshold of none' in from_served(saved, table).errors
+  image = str(next(good.iterdir()))
+  table.write_text(json.dumps(row | {'path': image, 'score': 99}))
+  assert 'give the --roi, --precision' in from_served(saved, table).errors
   table.write_text('{"path": 3')
   assert 'give predictions.csv or' in from_served(saved, table).errors
   done = commands.run('calibrate', f'--detector={saved}')

@@ -80,12 +80,14 @@ def test_what_is_no_region_is_told(tmp_path, name, content, told):
 
 def test_other_aspects_and_empty_regions_are_refused():
   whole = 64, 80
-  with pytest.raises(ValueError, match='of another aspect than the input'):
-    roi.to_input(np.ones((32, 32), bool), Frame((32, 32), whole, whole), 'x')
+  for crop in (0, 32):
+    frame = Frame.of((32, 32), 48, crop, whole)
+    with pytest.raises(ValueError, match='of another aspect than the images'):
+      roi.to_input(np.ones((32, 32), bool), frame, 'x', (1.2, 1.3))
   for rows in (0, 6):  # These lie around the centres of the coarser patches.
     line = (np.arange(64) // 5 == 1)[:, None] & (np.arange(80) < 16 * rows)
     with pytest.raises(ValueError, match='x leaves nothing to look at'):
-      roi.to_input(line, Frame(whole, whole, whole), 'x')
+      roi.to_input(line, Frame(whole, whole, whole), 'x', (1.25, 1.25))
 
 
 def test_heads_and_banks_see_patches_of_the_region_alone():

@@ -130,7 +130,8 @@ def prepare(
     drawn = roi.read(data.roi, '--config.data.roi', category.name)
     frame = Frame.of(drawn.shape, data.resize, data.crop, whole)
     source = f'{category.name}: --config.data.roi={data.roi}'
-    region = roi.to_input(drawn, frame, source)
+    ratios = [width / height for height, width in sizes]
+    region = roi.to_input(drawn, frame, source, (min(ratios), max(ratios)))
     console.print(
       f'  {category.name}: {region.mean():.0%} of each image is looked at'
     )

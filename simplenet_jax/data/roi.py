@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from simplenet_jax.data import decoding, images
-from simplenet_jax.data.frame import Frame, text
+from simplenet_jax.data.frame import ASPECT_TOLERANCE, Frame, text
 from simplenet_jax.files import naming, read_json
 
 _CATEGORY = '{category}'  # Stands for a category's name in a path.
@@ -39,16 +39,19 @@ def read(source: str, flag: str, category: str) -> np.ndarray:
     return _polygons(read_json(path, remedy))
 
 
-def to_input(region: np.ndarray, frame: Frame, source: str) -> np.ndarray:
+def to_input(
+  region: np.ndarray, frame: Frame, source: str, aspect: tuple[float, float]
+) -> np.ndarray:
   """Brings a region to the network's input, bool `[*input]`.
 
-  Raises a ValueError that names the `source` if its aspect is another one than
-  the images', or if no patch is left to look at.
+  Raises a ValueError that names the `source` if width : height is beyond the
+  lowest and the highest `aspect` of the images, or if no patch is left.
   """
-  if frame.is_squashed:
+  ratio, (low, high) = region.shape[1] / region.shape[0], aspect
+  if not low / ASPECT_TOLERANCE <= ratio <= high * ASPECT_TOLERANCE:
     raise ValueError(
-      f'{source} is {text(region.shape)} pixels, of another aspect than the '
-      f'input, {text(frame.input)}; draw it on one of the images'
+      f'{source} is {text(region.shape)} pixels (height x width), of another '
+      'aspect than the images; draw it on one of them'
     )
   found, _ = frame.mask_to_input(region, 'half')
   # A patch counts if its centre does: none may in a line, or in a dot.

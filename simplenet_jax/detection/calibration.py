@@ -33,6 +33,7 @@ from simplenet_jax.detection.thresholds import GoodImage, Thresholds
 from simplenet_jax.files import naming
 
 _FEW = 10  # A threshold from fewer images is not reliable.
+_ROUNDING = 0.02  # Of scores: devices and precisions round otherwise.
 
 
 def calibrate(
@@ -124,8 +125,17 @@ def weakened(made: Thresholds, before: Thresholds) -> Thresholds:
   return dataclasses.replace(made, guaranteed_rate=total, served=True)
 
 
-def read_served(path: Path, limit: float | None) -> list[Path]:
-  """Returns the images that a table of predictions calls normal.
+def check_served(served: Sequence[float], found: Sequence[float]) -> None:
+  """Raises a ValueError if images have other scores than when served."""
+  if np.isclose(served, found, rtol=_ROUNDING, atol=_ROUNDING).mean() < 0.5:
+    raise ValueError(
+      'most images have other scores than in the table of predictions; give '
+      'the --roi, --precision and --channels that they were predicted with'
+    )
+
+
+def read_served(path: Path, limit: float | None) -> list[tuple[Path, float]]:
+  """Returns the images, and scores, that a table of predictions calls normal.
 
   A ValueError unless the threshold `limit` judged them; a FileNotFoundError if
   one is gone.
@@ -137,7 +147,7 @@ def read_served(path: Path, limit: float | None) -> list[Path]:
     rows = csv.DictReader(text) if table else map(json.loads, text)
     passed = [row for row in rows if row.get('verdict') == 'normal']
     limits = {f'{float(row["threshold"]):.7g}' for row in passed}
-    images = [Path(row['path']) for row in passed]
+    images = [(Path(row['path']), float(row['score'])) for row in passed]
   expected = '' if limit is None else f'{limit:.7g}'
   if limits != {expected}:
     raise ValueError(
@@ -145,7 +155,7 @@ def read_served(path: Path, limit: float | None) -> list[Path]:
       f'{" and ".join(sorted(limits)) or "of none"}, the detector has '
       f'{expected or "none"}; {remedy}'
     )
-  if gone := [one for one in images if not one.is_file()]:
+  if gone := [one for one, _ in images if not one.is_file()]:
     raise FileNotFoundError(
       f'{path}: {len(gone)} of its {len(images)} normal images are not there, '
       f'such as {gone[0]}; start the command where they were predicted'

@@ -192,7 +192,10 @@ class Scorer:
           f'roi is {value.dtype}{list(value.shape)}, expected bool[height, '
           'width] of an image'
         )
-      found = region.to_input(value, self.card.frame(value.shape), 'roi')
+      known, ratio = self.card.appearance, self.size[1] / self.size[0]
+      aspect = known.aspect if known else (ratio, ratio)
+      frame = self.card.frame(value.shape)
+      found = region.to_input(value, frame, 'roi', aspect)
       weights['roi'] = found.astype(np.float32)
     self.weights, self._placed = weights, None
     if (found == before).all() or limits.image is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from absl import logging
 
 from simplenet_jax import files
-from simplenet_jax.console import Stop, console
+from simplenet_jax.console import Stop, console, first_line
 from simplenet_jax.data.files import LINES, PICTURES, TABLE
 from simplenet_jax.data.tree import EXTENSIONS
 from simplenet_jax.detection import output
@@ -70,9 +70,10 @@ class Watch:
             await asyncio.to_thread(self._sort, path, found)
         except (asyncio.QueueFull, FileNotFoundError):
           return  # Later, or somebody took it.
-        except (OSError, MemoryError) as error:
+        except Exception as error:  # Whatever it is, the others go on.
           self._told[path] = state
-          logging.warning('%s stays where it is: %s', path, error)
+          told = first_line(error)
+          logging.warning('%s stays where it is: %s', path, told)
 
     while not stop.is_set():
       await asyncio.sleep(_LOOK_S)

@@ -38,7 +38,7 @@ class Server:
         stderr=subprocess.STDOUT,
         env=os.environ | PRINTED,
       )
-    until(lambda: 'ready' in self.told.read_text())
+    until(lambda: 'Serves' in self.told.read_text())
     self.port = int(self.told.read_text().split(':', 3)[2].split()[0])
 
   def connection(self):

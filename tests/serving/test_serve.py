@@ -117,6 +117,7 @@ def test_moves_keep_what_is_there(tmp_path, monkeypatch, apart):
     (['--detector=a', '--pictures'], '--watch and --move go together'),
     (['--detector=a', '--host=192.0.2.1'], '--host=192.0.2.1 --port=8000'),
     (['--detector=a', '--token_file=none'], 'none: No such file'),
+    (['--detector=a', '--token_file=latin'], 'latin: damaged'),
     (['--detector=none/a', '--port=0'], 'no such detector'),
     (
       ['--detector=a', '--port=0', '--watch=none', '--move=b'],
@@ -130,6 +131,7 @@ def test_moves_keep_what_is_there(tmp_path, monkeypatch, apart):
 )
 def test_wrong_flags_are_one_line(given, told, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
+  (tmp_path / 'latin').write_bytes(b'\xe4')
   done = commands.run('serve', *given)
   assert done.status == 1
   assert told in done.error
