@@ -36,9 +36,9 @@ APART = ('training', 'evaluation', 'detection')
 UPWARD = {'detector': ('cli', 'train')}
 
 # Ceilings; lower them where there is less.
-LINES = {'simplenet_jax': 17_100, 'tests': 14_600, 'benchmarks': 4_100}
+LINES = {'simplenet_jax': 17_900, 'tests': 15_200, 'benchmarks': 4_500}
 CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 5_020
-FILES, LONGEST = 112, 300
+FILES, LONGEST = 116, 300
 
 
 def modules():
