@@ -190,9 +190,6 @@ FIELDS: dict[str, Field] = {
     'constant', 'The learning rates; cosine falls to zero.', _SCHEDULES
   ),
   'train.warmup': Field(0.0, 'The share of steps with rising rates.', _SHARE),
-  'train.average': Field(
-    0.0, 'Averages one in so many + 1 of the steps; 0: none.', _NOT_NEGATIVE
-  ),
   'train.loss': Field('truncated_l1', 'The loss.', _LOSSES),
   'train.margin': Field(0.5, "The loss's margin, in logits.", _NOT_NEGATIVE),
   'train.sigma': Field(

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import os
-import stat
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,16 +35,15 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
   try:
     yield aside
     if path.exists():
-      _set_mode(aside, path.stat().st_mode)
+      with contextlib.suppress(PermissionError):  # Some file systems know none.
+        shutil.copymode(path, aside)
     aside.replace(path)
+  except OSError as error:
+    if error.errno and not error.filename:  # Of a disk that is full.
+      error.filename = str(path)
+    raise
   finally:
     aside.unlink(missing_ok=True)
-
-
-def _set_mode(path: Path, mode: int) -> None:
-  if path.stat().st_mode != mode:
-    with contextlib.suppress(PermissionError):  # Some file systems know none.
-      path.chmod(stat.S_IMODE(mode))
 
 
 def tidy(folder: Path) -> None:
@@ -105,17 +104,10 @@ def read_json(path: Path, remedy: str = _AGAIN) -> Any:
 def write_arrays(
   path: Path, arrays: Mapping[str, 'np.ndarray'], metadata: Mapping[str, str]
 ) -> None:
-  """Writes a safetensors file, with the mode that the umask gives."""
+  """Writes a safetensors file."""
   import numpy as np  # The front door reads JSON alone.
-  import safetensors
-  from safetensors.numpy import save_file
+  from safetensors.numpy import save
 
   # Others would be written in their order in memory.
   tensors = {n: np.asarray(one, order='C') for n, one in arrays.items()}
-  path.touch()
-  mode = path.stat().st_mode  # Safetensors would leave a private file.
-  try:
-    save_file(tensors, path, dict(metadata))
-    _set_mode(path, mode)
-  except safetensors.SafetensorError as error:
-    raise OSError(f'{path}: cannot be written ({error})') from None
+  path.write_bytes(save(tensors, dict(metadata)))

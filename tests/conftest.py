@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 
 import hypothesis
 import jax
@@ -60,3 +61,13 @@ def shared():
     return path
 
   return find
+
+
+@pytest.fixture
+def file_limit():
+  """Returns a function that limits files' bytes, as a full disk does."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  yield lambda size: resource.setrlimit(
+    resource.RLIMIT_FSIZE, (size, before[1])
+  )
+  resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -30,8 +30,6 @@ def _variants(fast, small):
     'first form': first,
     'margin loss': first | {'train.loss': 'truncated_l1'},
     'constant rates': first | constant,
-    'constant rates, averaged': first | constant | {'train.average': 8.0},
-    'averaged': first | {'train.average': 8.0},
     'low rates': first | rates,
     'half the noise': first | {'train.sigma': SIGMA / 2},
     'twice the noise': first | {'train.sigma': SIGMA * 2},

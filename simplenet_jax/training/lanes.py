@@ -78,10 +78,7 @@ def advance(
     else:
       batch = [jnp.take(level, rows, axis=0) for level in levels]
     noise = sigma * normal(key, (*batch[0].shape[:3], recipe.dim))
-    state, metrics = step.train_step(recipe, state, batch, valid, noise, rate)
-    if recipe.average:
-      state = step.averaged(recipe, state, number)
-    return state, metrics
+    return step.train_step(recipe, state, batch, valid, noise, rate)
 
   def body(i, carry):
     states, logged = carry

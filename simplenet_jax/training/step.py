@@ -31,13 +31,10 @@ class HeadState:
   params: Tree  # {'adaptor': ..., 'discriminator': ...}
   stats: Tree  # The BatchNorm's running statistics.
   opt_state: optax.OptState
-  average: Tree = None  # See `averaged`; None where the last weights count.
 
   @property
   def weights_to_score(self) -> dict[str, Tree]:
-    """What is scored and kept, `params` and `stats`: the average if any."""
-    if self.average is not None:
-      return self.average
+    """What is scored and kept when training has ended."""
     return {'params': self.params, 'stats': self.stats}
 
 
@@ -52,7 +49,6 @@ class Recipe:
   loss: heads.Loss
   margin: float  # `th` of the loss, in logits.
   patches: int = 0  # Drawn of each image of a step; 0: all of them.
-  average: float = 0.0  # How much the latest steps count, see `averaged`.
 
 
 def make_optimizer(
@@ -105,7 +101,6 @@ def make_recipe(
     loss=heads.LOSSES[train.loss],
     margin=train.margin,
     patches=train.patches,
-    average=train.average,
   )
 
 
@@ -129,8 +124,7 @@ def init_head(recipe: Recipe, key: jax.Array) -> HeadState:
   # Steps draw from counters that are folded in otherwise, see `lanes`.
   head = recipe.new_head(nnx.Rngs(jax.random.fold_in(key, 0)))
   _, params, stats = split(head)
-  average = {'params': params, 'stats': stats} if recipe.average else None
-  return HeadState(params, stats, recipe.optimizer.init(params), average)
+  return HeadState(params, stats, recipe.optimizer.init(params))
 
 
 def train_step(
@@ -141,7 +135,7 @@ def train_step(
   noise: jax.Array,
   rate: jax.Array | float = 1.0,
 ) -> tuple[HeadState, jax.Array]:
-  """Updates one head on one batch, its average aside; returns `METRICS`, too.
+  """Updates one head on one batch; returns its `METRICS`, too.
 
   Levels are `[batch, h, w, channels]`; `valid`, `[batch]`, is 1 for images and
   0 for padding; noise, `[batch, H, W, dim]`, is added to adapted features; the
@@ -166,22 +160,7 @@ def train_step(
   # Both optimisers are linear in their learning rate, decay included.
   updates = jax.tree.map(lambda update: rate * update, updates)
   params = optax.apply_updates(state.params, updates)
-  return HeadState(params, stats, opt_state, state.average), metrics
-
-
-def averaged(recipe: Recipe, state: HeadState, number: jax.Array) -> HeadState:
-  """Takes the result of step `number`, from 0, into the average of weights.
-
-  Polynomial-decay averaging (Shamir and Zhang, "Stochastic gradient descent for
-  non-smooth optimization", 2013, section 4) covers the last part of the steps
-  so far, about one in `recipe.average + 1`.
-  """
-  share = (recipe.average + 1) / (number + 1 + recipe.average)
-  latest = {'params': state.params, 'stats': state.stats}
-  average = jax.tree.map(
-    lambda old, new: old + share * (new - old), state.average, latest
-  )
-  return dataclasses.replace(state, average=average)
+  return HeadState(params, stats, opt_state), metrics
 
 
 def patch_scores(

@@ -72,7 +72,7 @@ def assert_equal(one, other):
 
 @pytest.mark.parametrize('patches', [0, 5])
 def test_a_lane_repeats_single_steps(patches):
-  recipe = dataclasses.replace(RECIPE, patches=patches, average=4.0)
+  recipe = dataclasses.replace(RECIPE, patches=patches)
   job = make_job(3)
   states, losses = train([job], recipe)
   state = init(job, recipe)
@@ -85,17 +85,12 @@ def test_a_lane_repeats_single_steps(patches):
       batch = lanes.draw_patches(LEVELS, images[i], own, patches)
     draw = SIGMA * lanes.normal(own, (*batch[0].shape[:3], 8))
     after, metrics = step.train_step(recipe, state, batch, valid[i], draw)
-    if i >= RATED:
-      after = dataclasses.replace(after, params=state.params)
-    state = step.averaged(recipe, after, i)
+    params = state.params if i >= RATED else after.params
+    state = dataclasses.replace(after, params=params)
     np.testing.assert_allclose(metrics[0], losses[0, i], rtol=1e-4)
   # Kernels alone: a bias before a BatchNorm has no gradient but rounding.
   kernels = [
-    [
-      leaf
-      for leaf in jax.tree.leaves((one.params, one.weights_to_score))
-      if leaf.ndim == 2
-    ]
+    [leaf for leaf in jax.tree.leaves(one.params) if leaf.ndim == 2]
     for one in (state, lanes.take(states, 0))
   ]
   for one, other in zip(*kernels, strict=True):
@@ -111,25 +106,6 @@ def test_scores_are_those_of_each_head_on_each_image():
       RECIPE, lanes.take(states, index), [level[rows] for level in LEVELS]
     )
     np.testing.assert_allclose(scores, alone, atol=1e-5)
-
-
-def test_averages_weigh_the_steps_as_published():
-  """Weights of step t of T grow as t to the power of gamma (to first order)."""
-  gamma, values = 3.0, np.random.default_rng(0).normal(size=50)
-  recipe = dataclasses.replace(RECIPE, average=gamma)
-  state = step.HeadState(
-    {'a': 0.0}, {}, (), {'params': {'a': 9.0}, 'stats': {}}
-  )
-  for number, value in enumerate(values):
-    state = dataclasses.replace(state, params={'a': value})
-    state = step.averaged(recipe, state, jnp.int32(number))
-  t = np.arange(1, len(values) + 1)
-  # The recurrence, solved: the product of (t)(t+1)...(t+gamma-1).
-  weights = np.prod([t + i for i in range(int(gamma))], axis=0)
-  expected = np.average(values, weights=weights)
-  np.testing.assert_allclose(
-    state.weights_to_score['params']['a'], expected, rtol=1e-4
-  )
 
 
 KEY = np.array([3, 4], np.uint32)
