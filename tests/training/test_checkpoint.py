@@ -148,7 +148,8 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
 def test_a_full_disk_is_told_and_the_one_before_stays(tmp_path, file_limit):
   progress = grow(HeadProgress(JOB))
   save(tmp_path, progress)
-  file_limit(100)
+  file_limit(150_000)
+  state = {'kernel': np.zeros(50_000, 'f')}
   with pytest.raises(OSError, match=r'File too large: .*6\.safetensors'):
-    save(tmp_path, grow(progress))
+    Checkpoints(tmp_path).save(grow(progress), state)
   assert steps_in(tmp_path) == {'3'}
