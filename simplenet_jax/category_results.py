@@ -57,7 +57,7 @@ class GoodImages:
     for at, found in self._highest.items():
       with contextlib.suppress(OSError, ValueError):  # A file that is gone.
         image = cast(Any, found.photograph)()
-        shown = found.frame, found.input_map, low
+        shown = found.frame, found.input_map, low, found.roi
         self._rows[at] |= page_data.embed(image, *shown)
     return sorted(self._rows, key=lambda row: -row['score'])
 

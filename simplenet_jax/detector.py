@@ -196,10 +196,10 @@ class Detector(Scorer):
 
     That is its map, `grid`, float32 `[*size]`, and its score.
     """
-    roi, limit = self.weights.get('roi'), self.pixel_threshold
+    roi, limit = self.roi, self.pixel_threshold
     if roi is not None and limit is not None:
       # Outside, maps are beyond the limit where all inside is.
-      grid = np.where(roi > 0.5, grid, np.minimum(grid, np.float32(limit)))
+      grid = np.where(roi, grid, np.minimum(grid, np.float32(limit)))
     return Prediction(
       source=image.source,
       score=float(score),
@@ -211,6 +211,7 @@ class Detector(Scorer):
       photograph=image.photograph,
       scale=self.card.scale,
       look=Look.of(image.pixels, image.small, self.card.appearance),
+      roi=roi,
     )
 
   def calibrate(

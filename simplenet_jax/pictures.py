@@ -141,7 +141,7 @@ class View(NamedTuple):
     size = width // 30
     below = _legend(self.scale, lines, f'Highest: {numbers(peak)[0]}')
     if np.isnan(self.heat).any():
-      below.append(('', 'Hatched: outside the crop, not looked at'))
+      below.append(('', 'Hatched: not looked at'))
     blocks = [
       _written([verdict(self.score, self.limit)], width, size * 3 // 2),
       _written([('', self.name)], width, size),

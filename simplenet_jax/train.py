@@ -204,6 +204,8 @@ def _announce(
   in_steps = epochs == 1 and config.train.min_steps > 1
   if in_steps:
     told = f'at least {counted(config.train.min_steps, "step")}'
+  elif any(job.epochs > epochs for job in results.jobs):
+    told = f'at least {told}'
   told = f'{seeds}, {told} each'
   if not trains:
     size = config.nearest.size

@@ -166,6 +166,8 @@ def test_what_lies_outside_does_not_raise_scores():
   found = detector(pixels[0])
   np.testing.assert_array_equal(found.mask, region)
   assert [one.box[0] for one in found.regions] == [width // 2]
+  seen = dataclasses.replace(found, roi=None).picture()
+  assert found.picture() != seen  # What is not looked at is hatched.
   detector.roi = None
   np.testing.assert_array_equal(detector.infer(pixels)[0], maps)
   with pytest.raises(ValueError, match=r'expected bool\[height, width\]'):

@@ -131,6 +131,19 @@ class Frame(NamedTuple):
     result[box] = np.asarray(resized)[box]
     return result
 
+  def map_to_picture(
+    self, scores: Array, picture: Image.Image, roi: Array | None = None
+  ) -> Array:
+    """Returns `map_to_original` in the pixels of the image, resized.
+
+    It is NaN also outside a region of interest, bool `[*input]`.
+    """
+    frame = self._replace(original=(picture.height, picture.width))
+    heat = frame.map_to_original(scores)
+    if roi is not None:
+      heat[frame.map_to_original(roi.astype(np.float32)) < 0.5] = np.nan
+    return heat
+
   @property
   def window(self) -> tuple[Size, Size]:
     """Rows and columns of the resized image that the input shows."""

@@ -129,6 +129,7 @@ class Prediction:
   photograph: Callable[[], Image.Image] | None = None
   scale: Scale | None = None  # Colours of pictures.
   look: Look | None = None  # What `drift` watches beside the score.
+  roi: np.ndarray | None = None  # Where it was looked at, bool `[*input]`.
 
   @property
   def name(self) -> str:
@@ -200,8 +201,8 @@ class Prediction:
     if longest != max(image.size):
       image = pictures.resized(image, longest, Image.Resampling.BICUBIC)
     # Straight from the input's pixels to the picture's: they are the fewest.
-    frame = self.frame._replace(original=(image.height, image.width))
-    heat, limits = frame.map_to_original(self.input_map), self.thresholds
+    heat = self.frame.map_to_picture(self.input_map, image, self.roi)
+    limits = self.thresholds
     low, high = float(self.input_map.min()), float(self.input_map.max())
     scale = self.scale or Scale.of(low, high, limits.pixel)
     score, limit = self.score, limits.image
@@ -244,7 +245,9 @@ def describe(found: Thresholds) -> list[str]:
   shown = ', '.join(name for name, _ in found.limiting_images[:3])
   if (rest := len(found.limiting_images) - 3) > 0:
     shown += f' and {rest} more'
-  set_by = f'it would be lower without {shown}'
+  below = [one.score for one in found.good if one.score < found.image]
+  lower = f'{max(below):.4g}' if below else 'lower'
+  set_by = f'it would be {lower} without {shown}'
   if found.folds:
     expected = max(1 / (found.images + 1), found.target_rate or 0)
     return [

@@ -18,7 +18,7 @@ from simplenet_jax.evaluation.testset import Scored
 MOST_SHOWN = 2_000  # Test images on a page: about 30 MB.
 # Longest sides of what the page embeds, in pixels; browsers enlarge it.
 _PICTURE, _HEAT = 480, 128
-_LEVELS = 254  # Values of a map that are told apart; 0 is outside the crop.
+_LEVELS = 254  # Values of a map that are told apart; 0 is not looked at.
 
 Row = dict[str, Any]  # What the page knows of an image.
 
@@ -56,7 +56,7 @@ def tested(
   def made(index: int) -> Row:
     image, mask = inputs.test_image(index), inputs.truth(index).original
     truth = [] if mask is None else pictures.mask_contours(mask)
-    seen = inputs.test[index], found.maps[index], low
+    seen = inputs.test[index], found.maps[index], low, inputs.roi
     return {'truth': _as_svg(truth), **embed(image, *seen)}
 
   every = loading.in_order(made, shown, ahead=8)
@@ -66,17 +66,21 @@ def tested(
 
 
 def embed(
-  image: Image.Image, frame: Frame, input_map: np.ndarray, low: float
+  image: Image.Image,
+  frame: Frame,
+  input_map: np.ndarray,
+  low: float,
+  roi: np.ndarray | None,
 ) -> Row:
   """Returns an image and its map as data URLs, and the `size` of the image.
 
   The map's values from `low` to `top` are gray levels from 1 up, their squares
-  in equal steps; 0 is what is outside the crop.
+  in equal steps; 0 is what is not looked at.
   """
   most = max(image.size)
   small = pictures.resized(image, min(_PICTURE, most), Image.Resampling.BOX)
   coarse = pictures.resized(image, min(_HEAT, most), Image.Resampling.BOX)
-  heat = run_files.on_image(frame, input_map, coarse)
+  heat = frame.map_to_picture(input_map, coarse, roi)
   top = max(float(np.nanmax(heat)), low + 1e-6)
   # Steps are small where limits lie, below the highest defects.
   levels = 1 + _LEVELS * np.sqrt(((heat - low) / (top - low)).clip(0))

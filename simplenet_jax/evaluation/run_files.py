@@ -12,7 +12,6 @@ from PIL import Image
 from simplenet_jax import pictures
 from simplenet_jax.console import numbers
 from simplenet_jax.data import images
-from simplenet_jax.data.frame import Frame
 from simplenet_jax.evaluation.testset import Scored
 from simplenet_jax.files import atomic_write
 from simplenet_jax.pictures import Scale, View
@@ -82,19 +81,12 @@ def write_sheet(
     image = inputs.test_image(index)
     image = pictures.resized(image, _SHEET, Image.Resampling.LANCZOS)
     name = f'{sample.defect}/{images.place(sample.path).name}'
-    heat = on_image(inputs.test[index], found.maps[index], image)
+    frame = inputs.test[index]
+    heat = frame.map_to_picture(found.maps[index], image, inputs.roi)
     view = View(image, heat, scale, name, float(found.scores[index]), limit)
     truth = None if mask is None else pictures.mask_contours(mask)
     cells.append(view.beside(truth, bool(sample.label)))
   pictures.write(path, pictures.sheet(title, cells, scale))
-
-
-def on_image(
-  frame: Frame, scores: np.ndarray, image: Image.Image
-) -> np.ndarray:
-  """Returns a map in the pixels of an image that was resized."""
-  size = image.height, image.width
-  return frame._replace(original=size).map_to_original(scores)
 
 
 def hardest(found: Scored, limit: float = 0.0) -> list[int]:

@@ -180,6 +180,6 @@ def _note(heads: Sequence[HeadProgress], seeds: int) -> str:
   ended = sum(head.finished for head in heads)
   done = f', {ended} of {seeds} heads done' if seeds > 1 else ''
   return (
-    f'tells {told_apart:.1%} of good and noisy patches apart, epoch '
-    f'{step / job.steps_per_epoch:.0f} of {job.epochs}{done}'
+    f'tells {told_apart:.1%} of good patches and counterfeit defects apart, '
+    f'epoch {step / job.steps_per_epoch:.0f} of {job.epochs}{done}'
   )

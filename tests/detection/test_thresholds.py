@@ -163,9 +163,9 @@ def test_a_prediction_says_what_it_found(score, limit, expected):
 @pytest.mark.parametrize(
   ('count', 'rate', 'limit', 'drivers', 'average', 'bound'),
   [
-    (99, 0.01, 98, '98.png', '1.0%', '3.0%'),
-    (20, 0.01, 19, '19.png', '4.8%', '13.9%'),
-    (9, 0.5, 4, '8.png, 7.png, 6.png and 2 more', '50.0%', '74.9%'),
+    (99, 0.01, 98, '97 without 98.png', '1.0%', '3.0%'),
+    (20, 0.01, 19, '18 without 19.png', '4.8%', '13.9%'),
+    (9, 0.5, 4, '3 without 8.png, 7.png, 6.png and 2 more', '50.0%', '74.9%'),
   ],
 )
 def test_what_is_promised_is_told(count, rate, limit, drivers, average, bound):
@@ -174,7 +174,7 @@ def test_what_is_promised_is_told(count, rate, limit, drivers, average, bound):
   assert told == [
     f'threshold {limit} for images, {limit} for pixels, from {count} good '
     'images that were not trained on',
-    f'it would be lower without {drivers}',
+    f'it would be {drivers}',
     f'on average at most {average} of good images are flagged{more}',
     f'with 95% confidence at most {bound} are flagged',
   ]

@@ -147,7 +147,8 @@ def test_a_category_leaves_one_line_with_its_last_losses(told):
   watch.end('part')
   (line,) = told()
   assert line.startswith(
-    '  part: tells 75.0% of good and noisy patches apart, epoch 4 of 4 in '
+    '  part: tells 75.0% of good patches and counterfeit defects apart, '
+    'epoch 4 of 4 in '
   )
   watch.end('part')  # There is nothing more to say.
   assert not told()

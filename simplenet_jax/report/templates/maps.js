@@ -8,7 +8,7 @@ const STROKES = ['', '03', '01', '13', '12', '0312', '02', '23',
   '23', '02', '0123', '12', '13', '01', '03', ''];
 const read = new WeakMap();
 
-// Reads a shot's map: squares of values in equal steps; 0 is outside the crop.
+// Reads a shot's map: squares of values in equal steps; 0 is not looked at.
 async function readMap(shot, low) {
   if (!read.has(shot)) {
     const image = new Image();
@@ -30,7 +30,7 @@ async function readMap(shot, low) {
   return read.get(shot);
 }
 
-// Colours a map; what is outside the crop is hatched.
+// Colours a map; what is not looked at is hatched.
 function paint(canvas, map, [low, high]) {
   const { values, width, height } = map;
   Object.assign(canvas, { width, height });
