@@ -130,7 +130,7 @@ def test_the_maps_of_a_page_can_be_read_back():
   heat = rng.gamma(1.0, 4.0, (30, 40)).astype(np.float32) - 2
   frame = Frame.of((30, 40), 30, 20, (20, 20))
   image = Image.new('RGB', (40, 30))
-  found = page_data.embed(image, frame, heat[:20, :20], -1.0)
+  found = page_data.embed(image, frame, heat[:20, :20], -1.0, None)
   whole = frame.map_to_original(heat[:20, :20])
   with opened_url(found['heat']) as gray:
     levels = np.array(gray).astype(float)
