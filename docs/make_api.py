@@ -53,10 +53,12 @@ def described(what, name: str):
 
 
 def members(what):
-  """Yields a class's members, those of its bases in the package first."""
-  for one in reversed(what.__mro__):
+  """Returns a class's members, then those of its bases in the package."""
+  found = {}
+  for one in what.__mro__:
     if one.__module__.startswith('simplenet_jax.'):
-      yield from vars(one).items()
+      found |= {key: x for key, x in vars(one).items() if key not in found}
+  return found.items()
 
 
 def block(what, name: str) -> str:

@@ -1,46 +1,35 @@
 """A trained detector: make it, load it, show it images, share it."""
 
-import contextlib
+import collections
 import dataclasses
-import itertools
-import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import huggingface_hub as hf
+import jax
 import numpy as np
 from absl import logging
-from PIL import Image
 
+from simplenet_jax import environment
 from simplenet_jax.config import check_config, load_config
-from simplenet_jax.data.decoding import CHANNELS
+from simplenet_jax.data import roi as region
 from simplenet_jax.data.frame import text
-from simplenet_jax.data.images import place
-from simplenet_jax.detection import calibration, file, inputs
-from simplenet_jax.detection.drift import Drift
-from simplenet_jax.detection.inputs import Look, OnError
-from simplenet_jax.detection.scorer import Scorer
-from simplenet_jax.detection.thresholds import GoodImage as Good
-from simplenet_jax.detection.thresholds import Prediction, Thresholds
+from simplenet_jax.detection import file, thresholds
+from simplenet_jax.detection.file import Card
+from simplenet_jax.detection.predictor import Predictor
+from simplenet_jax.detection.thresholds import Prediction as Prediction
+from simplenet_jax.fields import PRECISIONS
+from simplenet_jax.files import ASSETS, atomic_write, read_json
+from simplenet_jax.models import simplenet
+
+# What a repository of the Hugging Face hub holds.
+_ON_HUB, _MODEL_CARD = 'model.safetensors', 'README.md'
 
 
-class Predictions(Iterator[Prediction]):
-  """What `Detector.predict` returns: one prediction after the other."""
-
-  def __init__(self, found: Generator[Prediction]):
-    self._found, self.close = found, found.close
-
-  def __next__(self) -> Prediction:
-    return next(self._found)
-
-  def __getattr__(self, name: str) -> Any:
-    raise AttributeError(
-      f'predict gives an iterator, which has no {name!r}: for one image it is '
-      f'detector(image).{name}; for several, each prediction has its own'
-    )
-
-
-class Detector(Scorer):
+class Detector(Predictor):
   """Scores images of one category; `card` says what it is and where from.
 
   >>> detector = Detector.load('runs/parts/detectors/parts')
@@ -51,7 +40,33 @@ class Detector(Scorer):
   [(812, 300, 96, 41)]
   """
 
-  __slots__ = ()
+  __slots__ = ('_placed', '_winograd', 'weights', 'workdir')
+  card: Card  # pyright: ignore[reportIncompatibleVariableOverride]
+
+  def __init__(
+    self,
+    card: Card,
+    weights: Mapping[str, np.ndarray],
+    *,
+    precision: str = 'float32',
+    batch_size: int = 64,
+  ):
+    """Prepares; weights go to the default device with the first images.
+
+    The weights are folded, float32, on the host. `precision` is 'float32',
+    'tensorfloat32' (float32 on CPUs) or 'bfloat16'. At most `batch_size` images
+    are computed at a time; on CPUs one, which is faster, except in bfloat16.
+    """
+    if precision not in PRECISIONS:
+      known = ', '.join(PRECISIONS)
+      raise ValueError(f'precision is {precision!r}; choose one of {known}')
+    # CPUs gain nothing by bfloat16; there it shows what it does elsewhere.
+    winograd = jax.default_backend() == 'cpu' and precision != 'bfloat16'
+    super().__init__(card, 'float32' if winograd else precision, batch_size)
+    self.weights, self._winograd = weights, winograd
+    self.batch_size = 1 if winograd else batch_size
+    self._placed: dict[str, Any] | None = None  # Weights, on the device.
+    self.workdir: Path | None = None  # Of the run that it was read from.
 
   @classmethod
   def train(
@@ -89,208 +104,197 @@ class Detector(Scorer):
       train_and_evaluate(given, folder)
       return cls.load(file.path_in(folder, *names))
 
-  @property
-  def thresholds(self) -> Thresholds:
-    """What verdicts are based on."""
-    return self.card.thresholds
+  @classmethod
+  def load(cls, path: str | Path, **options: Any) -> Self:
+    """Reads a detector from a file, whose `.safetensors` may be left out.
 
-  @thresholds.setter
-  def thresholds(self, value: Thresholds) -> None:
-    if not isinstance(value, Thresholds):
+    Takes the `precision` and `batch_size` of `Detector`. Warns of what was
+    found wrong when the detector was trained.
+    """
+    path = Path(path).expanduser()
+    card, weights = file.load(path)
+    for caution in card.cautions:
+      logging.warning('%s: %s', path, caution)
+    detector = cls(card, weights, **options)
+    workdir = path.absolute().parent.parent
+    if file.path_in(workdir, card.name) == file.with_suffix(path.absolute()):
+      detector.workdir = workdir
+    return detector
+
+  def save(self, path: str | Path) -> None:
+    """Writes the detector to a file; appends `.safetensors` if missing."""
+    file.save(Path(path), self.card, self.weights)
+
+  @classmethod
+  def from_pretrained(
+    cls,
+    name: str | Path,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    **options: Any,
+  ) -> Self:
+    """Loads `user/name` of the Hugging Face hub, or a folder; see `load`.
+
+    `revision` is a branch, a tag or a commit, `token` by default the login's.
+    """
+    if (folder := Path(name).expanduser()).is_dir():
+      return cls.load(folder / _ON_HUB, **options)
+    wanted = {'revision': revision, 'token': token}
+    return cls.load(hf.hf_hub_download(f'{name}', _ON_HUB, **wanted), **options)
+
+  def save_pretrained(self, folder: str | Path, repository: str = '') -> None:
+    """Writes the detector and, where there is none, a model card.
+
+    The card is made from the run; its licence is left to you.
+    """
+    folder = Path(folder).expanduser()
+    self.save(folder / _ON_HUB)
+    if (path := folder / _MODEL_CARD).exists():
+      return
+    import jinja2  # Detectors that judge need none.
+
+    plain = jinja2.Environment(trim_blocks=True)  # noqa: S701 - no HTML.
+    template = plain.from_string((ASSETS / 'model_card.md').read_text())
+    known = {'card': self.card, 'run': self.results}
+    known['limits'] = thresholds.describe(self.card.thresholds)
+    text = template.render(known, name=repository or folder.name)
+    with atomic_write(path) as aside:
+      aside.write_text(text, encoding='utf-8')
+
+  def push_to_hub(
+    self,
+    repository: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    revision: str | None = None,
+    commit_message: str = 'Upload detector',
+  ) -> str:
+    """Uploads detector and model card to the Hugging Face hub, `user/name`.
+
+    Makes repository and branch (`revision`) if missing; a model card that is
+    there stays. Returns the commit's address. A public repository that is to be
+    `private` is a ValueError.
+    """
+    api = hf.HfApi(token=token)
+    name = api.create_repo(repository, private=private, exist_ok=True).repo_id
+    if private and not api.model_info(name).private:
       raise ValueError(
-        f'thresholds are {value!r}, expected Thresholds; a number is set as '
-        'detector.threshold or detector.pixel_threshold'
+        f'{name} is public; nothing was uploaded: make it private'
       )
-    self.card = dataclasses.replace(self.card, thresholds=value)
+    if revision:
+      api.create_branch(name, branch=revision, exist_ok=True)
+    kept = api.file_exists(name, _MODEL_CARD, revision=revision)
+    with tempfile.TemporaryDirectory() as folder:
+      self.save_pretrained(folder, name)
+      return api.upload_folder(
+        repo_id=name,
+        folder_path=folder,
+        commit_message=commit_message,
+        revision=revision,
+        ignore_patterns=[_MODEL_CARD] if kept else None,
+      ).commit_url
 
   @property
-  def threshold(self) -> float | None:
-    """Scores beyond it are anomalous; a number set here promises nothing."""
-    return self.thresholds.image
-
-  @threshold.setter
-  def threshold(self, value: float | None) -> None:
-    self.thresholds = self.thresholds.replace(image=value)
+  def results(self) -> dict[str, Any] | None:
+    """What `results.json` of its run holds; None of a detector on its own."""
+    path = self.workdir and self.workdir / 'results.json'
+    return read_json(path) if path and path.is_file() else None
 
   @property
-  def pixel_threshold(self) -> float | None:
-    """Pixels of maps beyond it are anomalous: masks and regions."""
-    return self.thresholds.pixel
+  def roi(self) -> np.ndarray | None:
+    """Where images are looked at, bool `[*size]`; None: everywhere.
 
-  @pixel_threshold.setter
-  def pixel_threshold(self, value: float | None) -> None:
-    self.thresholds = self.thresholds.replace(pixel=value)
-
-  def __repr__(self) -> str:
-    network, limit = self.card.network, self.threshold
-    told = 'no threshold' if limit is None else f'threshold {limit:.4g}'
-    made = f'{network.architecture}, input {text(network.size)}'
-    return f'<Detector {self.card.name}: {made}, {told}>'
-
-  def __call__(self, image: Any, *, channels: str = 'rgb') -> Prediction:
-    """Scores one image, given as to `predict`; several are a ValueError."""
-    one = self.predict(image, lookahead=0, channels=channels)
-    if len(found := [*itertools.islice(one, 2)]) != 1:
-      raise ValueError(
-        'detector(...) takes one image; for several: detector.predict(...)'
-      )
-    return found[0]
-
-  def predict(
-    self,
-    given: Any,
-    *,
-    lookahead: int | None = None,
-    channels: str = 'rgb',
-    thumbnail: int = 0,
-    on_error: OnError | None = None,
-  ) -> Predictions:
-    """Scores images of any size, in order; holds only a few of them.
-
-    Args:
-      given: A path, a folder (all images in and below), a PIL image, an array,
-        or several. Arrays are RGB, uint8 `[height, width, 3]`, or gray, uint8
-        or uint16 `[height, width]` or `[height, width, 1]`.
-      lookahead: How many more images may be asked for before the verdict on
-        one is given. The default is 0, as a line needs it, for what has no
-        length, such as a camera's generator; else it keeps the device busy.
-      channels: 'rgb', or 'bgr' as OpenCV gives them, for files, too.
-      thumbnail: The longer side, in pixels, of the images that predictions
-        keep; 0 keeps none.
-      on_error: Called with the source of an image that cannot be used and why;
-        the image is left out. Without it that is an OSError or a ValueError.
+    It is set by bool `[height, width]` of an image's own pixels. Outside, maps
+    are as low as anywhere inside. Looking at less raises no score: a threshold
+    keeps its promise, and `calibrate` makes it tighter. Looking at more than
+    the region before ends the promise. Another region has no p-values until
+    it is calibrated.
     """
-    if channels not in CHANNELS:
-      raise ValueError(f"channels is {channels!r}, expected 'rgb' or 'bgr'")
-    counted = isinstance(given, str | Path | Image.Image)
-    if lookahead is None and not counted and not hasattr(given, '__len__'):
-      lookahead = 0
-    # Images held at a time, at most, by default so many as keep a device busy.
-    held = 4 * self.batch_size + 2 if lookahead is None else lookahead + 1
-    if held < 1:
-      raise ValueError(f'lookahead is {lookahead}, expected at least 0')
-    images = min(self.batch_size, max(1, held // 4))  # Of a batch.
-    under_way = 2 if held > 2 * images else 1  # Batches.
-    ahead = min(held - under_way * images, 2 * images + 2)  # Images read.
-    bits, frame = self.card.bits, self.card.frame
-    ready = inputs.ready(
-      given, bits, frame, ahead, channels, thumbnail, on_error
-    )
-    groups = iter(lambda: list(itertools.islice(ready, images)), [])
-    batches = ((some, np.stack([x.pixels for x in some])) for some in groups)
+    found = self.weights.get('roi')
+    return None if found is None else found > 0.5
 
-    # A function of its own, as wrong options are told at the call.
-    def predictions() -> Generator[Prediction]:
-      with contextlib.closing(ready):
-        for some, maps, scores, share in self._computed(batches, under_way):
-          for one, grid, score in zip(some, maps, scores, strict=True):
-            self._look(one, channels)
-            yield self.prediction(one, grid, score, share)
-
-    return Predictions(predictions())
-
-  def prediction(
-    self, image: inputs.Ready, grid: np.ndarray, score: float, seconds: float
-  ) -> Prediction:
-    """Returns what is said of an image by what `infer` computes in `seconds`.
-
-    That is its map, `grid`, float32 `[*size]`, and its score.
-    """
-    roi, limit = self.roi, self.pixel_threshold
-    if roi is not None and limit is not None:
-      # Outside, maps are beyond the limit where all inside is.
-      grid = np.where(roi, grid, np.minimum(grid, np.float32(limit)))
-    return Prediction(
-      source=image.source,
-      score=float(score),
-      thresholds=self.thresholds,
-      frame=image.frame,
-      input_map=grid,
-      seconds=image.seconds + seconds,
-      thumbnail=image.picture,
-      photograph=image.photograph,
-      scale=self.card.scale,
-      look=Look.of(image.pixels, image.small, self.card.appearance),
-      roi=roi,
-    )
-
-  def calibrate(
-    self,
-    given: Any,
-    false_alarm_rate: float = 0.01,
-    *,
-    channels: str = 'rgb',
-    any_aspect: bool = False,
-    append: bool = False,
-    served: Sequence[float] = (),
-    on_error: OnError | None = None,
-  ) -> 'Detector':
-    """Sets the thresholds by normal images that were not trained on.
-
-    Images are given as to `predict`. At most a share `false_alarm_rate`, in
-    (0, 1), of normal images may be called anomalous; `thresholds` says what can
-    be guaranteed. Images of another aspect than those trained on are a
-    ValueError, unless `any_aspect`. With `append` the images that the detector
-    knows count as well, and it must know them. Images that it judged good
-    itself, by its threshold of now, have been `served` with these scores; it is
-    a ValueError if they have others by now. Returns this detector.
-    """
-    found = self.score_good(
-      given, channels=channels, any_aspect=any_aspect, on_error=on_error
-    )
-    calibration.warn_of_trained(self.thresholds, found)
-    if served:
-      calibration.check_served(served, [one.score for one in found])
-    if append:
-      found = calibration.joined(self.thresholds, found, self.precision)
-    made = calibration.calibrate(found, false_alarm_rate)
-    if served:
-      made = calibration.weakened(made, self.thresholds)
-    self.thresholds = dataclasses.replace(made, precision=self.precision)
-    return self
-
-  def watch(self, name: object = 'DETECTOR') -> Drift:
-    """Returns a test that tells when good images have changed: see `Drift`."""
-    return Drift(self.thresholds, name)
-
-  def score_good(
-    self,
-    given: Any,
-    *,
-    channels: str = 'rgb',
-    any_aspect: bool = True,
-    on_error: OnError | None = None,
-    on_found: Callable[[Prediction], None] | None = None,
-  ) -> list[Good]:
-    """Returns names, scores, highest values of maps, looks of normal images.
-
-    They are given, and refused, as by `calibrate`; `on_found` is called with
-    each one's prediction.
-    """
-    known, found = self.card.appearance, []
-    for one in self.predict(
-      given, lookahead=sys.maxsize, channels=channels, on_error=on_error
-    ):
-      source = one.source
-      other = known and known.other_aspect(one.frame.original)
-      if other and not any_aspect:
+  @roi.setter
+  def roi(self, value: np.ndarray | None) -> None:
+    weights = {n: one for n, one in self.weights.items() if n != 'roi'}
+    everywhere, limits = np.ones(self.size, bool), self.card.thresholds
+    before, found = everywhere if self.roi is None else self.roi, everywhere
+    if value is not None:
+      value = np.asarray(value)
+      if value.dtype != bool or value.ndim != 2:
         raise ValueError(
-          f'{source}: {other}; calibrate with images as they will be, or allow '
-          'it (--any_aspect, any_aspect=True)'
+          f'roi is {value.dtype}{list(value.shape)}, expected bool[height, '
+          'width] of an image'
         )
-      name = str(source if isinstance(source, int) else place(source))
-      peak = float(one.input_map.max())
-      found.append(Good(name, one.score, peak, one.look))
-      if on_found:
-        on_found(one)
-    return found
+      known, ratio = self.card.appearance, self.size[1] / self.size[0]
+      aspect = known.aspect if known else (ratio, ratio)
+      frame = self.card.frame(value.shape)
+      found = region.to_input(value, frame, 'roi', aspect)
+      weights['roi'] = found.astype(np.float32)
+    self.weights, self._placed = weights, None
+    if (found == before).all() or limits.image is None:
+      return
+    limits = dataclasses.replace(limits, good=())  # They score otherwise now.
+    if (found & ~before).any():
+      told = {'guaranteed_rate': None, 'target_rate': None, 'folds': 0}
+      limits = dataclasses.replace(limits, **told)
+      logging.warning(
+        'the region looks at more than the one before, which the threshold '
+        'comes from: nothing is promised; see simplenet calibrate'
+      )
+    self.card = dataclasses.replace(self.card, thresholds=limits)
 
-  def _look(self, image: inputs.Ready, channels: str) -> None:
-    """Warns, once of each kind, if an image has changed beside training's."""
-    if known := self.card.appearance:
-      number = 'image ' if isinstance(image.source, int) else ''
-      size = image.frame.original
-      for kind, told in known.changes(image.small, size, channels):
-        if kind not in self._warned:
-          self._warned.add(kind)
-          logging.warning('%s%s: %s', number, image.source, told)
+  @property
+  def device(self) -> str:
+    """The kind of device that computes."""
+    weight = next(iter(self._on_device.values()))
+    return next(iter(weight.devices())).device_kind
+
+  @property
+  def _on_device(self) -> dict[str, Any]:
+    """The weights as the network takes them, there with the first images."""
+    if (placed := self._placed) is None:
+      prepared = simplenet.prepare(
+        self.card.network, self.weights, self.precision, self._winograd
+      )
+      self._placed = placed = jax.device_put(prepared)
+    return placed
+
+  def _computed(
+    self, batches: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
+  ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
+    """Yields what batches are known by, maps, scores and an image's seconds."""
+    # Of `under_way` batches the last is asked for before the first one is read.
+    queue = collections.deque()
+
+    def results():
+      name, count, seconds, values = queue.popleft()
+      start = time.perf_counter()
+      maps, scores = (np.asarray(value)[:count] for value in values)
+      return name, maps, scores, (seconds + time.perf_counter() - start) / count
+
+    try:
+      for name, pixels in batches:
+        start, count = time.perf_counter(), len(pixels)
+        # Padded to powers of two, so that other numbers compile nothing.
+        bucket = min(1 << (count - 1).bit_length(), self.batch_size)
+        if count < bucket:
+          pixels = np.pad(pixels, [(0, bucket - count), *[(0, 0)] * 3])
+        values = simplenet.run(
+          self.card.network, self._on_device, pixels, self.precision
+        )
+        for value in values:
+          value.copy_to_host_async()
+        queue.append((name, count, time.perf_counter() - start, values))
+        if len(queue) >= under_way:
+          yield results()
+      while queue:
+        yield results()
+    except RuntimeError as error:
+      if not environment.is_out_of_memory(error):
+        raise
+      raise MemoryError(
+        f'the device is out of memory with {self.batch_size} images of '
+        f'{text(self.size)} at a time; lower --batch_size (of a run: '
+        '--config.backbone.batch_size), or stop what else uses the device'
+      ) from None

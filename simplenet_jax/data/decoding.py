@@ -151,6 +151,12 @@ def place_crop(
   return (height, width), top, left
 
 
+def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+  """Resizes an image, or a map, to (height, width)."""
+  height, width = size
+  return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
 def upright(image: Image.Image) -> Image.Image:
   """Returns an image turned as its EXIF data say, if they say anything."""
   try:

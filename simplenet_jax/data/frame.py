@@ -124,7 +124,7 @@ class Frame(NamedTuple):
     height, width = self.resized
     margins = (top, height - bottom), (left, width - right)
     whole = np.pad(kept, margins, mode='edge')
-    resized = _resize(Image.fromarray(whole), self.original)
+    resized = decoding.resize(Image.fromarray(whole), self.original)
     result = np.full(self.original, fill, np.float32)
     top, left, bottom, right = self.scored
     box = np.s_[top:bottom, left:right]
@@ -161,12 +161,7 @@ class Frame(NamedTuple):
       )
     height, width = self.input
     box = (self.left, self.top, self.left + width, self.top + height)
-    return _resize(image, self.resized).crop(box)
-
-
-def _resize(image: Image.Image, size: Size) -> Image.Image:
-  height, width = size
-  return image.resize((width, height), Image.Resampling.BILINEAR)
+    return decoding.resize(image, self.resized).crop(box)
 
 
 def text(size: tuple[int, ...]) -> str:

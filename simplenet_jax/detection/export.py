@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from simplenet_jax.data import decoding
+from simplenet_jax.data import decoding, preprocess
 from simplenet_jax.detection.file import Card
 from simplenet_jax.detector import Detector
 from simplenet_jax.files import atomic_write, refuse_existing
@@ -151,32 +151,11 @@ def recipe(card: Card) -> str:
   # Without the docstring, which speaks of the package.
   _, _, code = inspect.getsource(decoding).split('"""', 2)
   height, width = card.network.size
-  parts = [
-    f'"""From an image to the model\'s input, {height} x {width}."""{code}\n',
-    f'BITS = {card.bits}  # That 16-bit gray images make use of.',
-    f"SIZE = {height}, {width}  # Of the model's input.",
-    f'RESIZE, CROP = {card.resize}, {card.crop}  # No crop: all is resized.',
-    _PREPROCESS,
-  ]
-  return '\n'.join(parts)
+  return f'''"""From an image to the model's input, {height} x {width}."""{code}
+
+BITS = {card.bits}  # That 16-bit gray images make use of.
+SIZE = {height}, {width}  # Of the model's input, height and width.
+RESIZE, CROP = {card.resize}, {card.crop}  # Without a crop all is resized.
 
 
-# What `inputs.ready` and `Frame` do, after the text of `data/decoding.py`.
-_PREPROCESS = '''
-
-def preprocess(image: Any, channels: str = 'rgb') -> np.ndarray:
-  """Brings an image to the model's input, exactly as the detector does.
-
-  Takes a path, a Pillow image, or an array as `to_image` does; OpenCV's have
-  the channels 'bgr'. Returns uint8 `[1, *SIZE, 3]`. Raises FileNotFoundError or
-  ValueError for what cannot be used.
-  """
-  rgb = to_image(image, BITS, channels)
-  (height, width), top, left = SIZE, 0, 0
-  if CROP:
-    size = rgb.height, rgb.width
-    (height, width), top, left = place_crop(size, RESIZE, CROP)
-  resized = rgb.resize((width, height), Image.Resampling.BILINEAR)
-  box = left, top, left + SIZE[1], top + SIZE[0]
-  return np.array(resized.crop(box))[None]
-'''
+{inspect.getsource(preprocess.preprocess)}'''

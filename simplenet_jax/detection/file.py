@@ -5,153 +5,50 @@ Nothing in such a file is executed when it is read.
 
 import dataclasses
 import hashlib
-import json
 import shlex
-import sys
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors
 
-from simplenet_jax.data.frame import Frame
-from simplenet_jax.detection.inputs import Appearance
-from simplenet_jax.detection.thresholds import Thresholds
+from simplenet_jax.detection.card import Card as BaseCard
 from simplenet_jax.fields import PRECISIONS
 from simplenet_jax.files import atomic_write, write_arrays
 from simplenet_jax.models import backbone
 from simplenet_jax.models.simplenet import Network
-from simplenet_jax.pictures import Scale
 
 SUFFIX = '.safetensors'
-FORMAT = 'simplenet-jax detector 4'  # Its number counts changes of `Card`.
 _CARD, _DIGEST = 'detector', 'sha256'
 _COMPUTED = ('head.', 'nearest.')  # What names of weights begin with.
-# Without a threshold, colours are hottest so many times the spread of training
-# images above the highest of them: new good ones lie somewhat higher.
-_HEADROOM = 3.0
 _ORIGIN = 'a run leaves them in WORKDIR/detectors'
 
 
 @dataclasses.dataclass(frozen=True)
-class Card:
-  """A detector's description, all that a program needs beside the weights."""
+class Card(BaseCard):
+  """The card of a detector with its weights."""
 
-  name: str  # The category's.
-  network: Network  # The structure.
-  heads: int  # How many heads' scores are averaged; 0: there is none.
-  resize: int  # The shorter side before the crop; not read without one.
-  crop: int  # Side of the centre that is used; 0: the whole image is.
-  bits: int  # How many bits 16-bit gray images make use of.
-  # Training pushed normal patches below `-margin`, counterfeits above `margin`.
-  margin: float
-  thresholds: Thresholds
-  provenance: dict[str, Any]  # Config, data, weights, seeds, versions.
-  # Good patches to which distances count beside the heads; 0: there are none.
-  nearest: int = 0
-  appearance: Appearance | None = None  # What training images look like.
-  # The median and the highest value of training images' anomaly maps.
-  usual: tuple[float, float] | None = None
-  # What was found wrong when the detector was trained, a sentence each.
-  cautions: tuple[str, ...] = ()
-
-  def frame(self, size: tuple[int, int]) -> Frame:
-    """Returns how an image of some (height, width) is brought to the input."""
-    return Frame.of(size, self.resize, self.crop, self.network.size)
-
-  @property
-  def scale(self) -> Scale:
-    """Which colours the scores of its anomaly maps have in pictures."""
-    if self.usual is None:
-      return Scale.of(-self.margin, self.margin, self.thresholds.pixel)
-    median, highest = self.usual
-    # Training pushes good and counterfeit patches as far to either side of 0,
-    # so the latter score about as much above it as good ones do below.
-    hot = max(-median, highest + _HEADROOM * (highest - median))
-    return Scale.of(median, hot, self.thresholds.pixel)
-
-  def to_json(self) -> str:
-    """Returns the card as JSON."""
-    return json.dumps({'format': FORMAT, **dataclasses.asdict(self)})
-
-  @classmethod
-  def from_json(cls, text: str) -> 'Card':
-    """Reads a card; a ValueError if it is none, nonsense or of the future."""
-    try:
-      fields = json.loads(text)
-      found = fields.pop('format')
-      if found == FORMAT:
-        card = _parse(cls, fields)
-        card.check()
-        return card
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-      told = 'its description is damaged or makes no sense; copy it again'
-      raise ValueError(told) from None
-    raise ValueError(
-      f'its format is {found!r}, this version reads {FORMAT!r}; upgrade '
-      'simplenet-jax, or train it again'
-    )
+  network: Network
 
   def check(self) -> None:
     """Raises a ValueError for values with which nothing can be computed."""
-    network, found, known = self.network, self.thresholds, self.appearance
-    sides = *network.size, network.patch_size
+    super().check()
+    network = self.network
     counts = network.pretrain_dim, network.target_dim, self.heads
     if not (
       network.architecture in backbone.ARCHITECTURES
       and network.padding in backbone.PADDINGS
       and network.levels
       and list(network.levels) == sorted({*backbone.LEVELS} & {*network.levels})
-      and all(0 < side < 2**16 for side in sides)
+      and 0 < network.patch_size < 2**16
       and all(0 <= count < 2**16 for count in counts)
       and 0 <= self.nearest <= 2**20
       and (self.heads or self.nearest)
       and 0 <= network.smoothing < 1e3
       and network.score in ('patch', 'map')
-      and self.resize > 0
-      and self.crop >= 0
-      and (not self.crop or network.size == (self.crop, self.crop))
-      and 8 <= self.bits <= 16
-      and self.margin >= 0
-      and (found.target_rate is None or 0 < found.target_rate < 1)
-      and set(found.manual) <= {'image', 'pixel'}
-      and all(getattr(found, name) is not None for name in found.manual)
-      and found.precision in (None, *PRECISIONS)
-      and len(found.good) in (0, found.images)
-      and list(found.good) == sorted(found.good, key=lambda one: one.score)
-      and (known is None or known.makes_sense())
-      and (self.usual is None or self.usual[0] <= self.usual[1])
+      and self.thresholds.precision in (None, *PRECISIONS)
     ):
       raise ValueError('makes no sense')
-
-
-def _parse(kind: Any, value: Any) -> Any:
-  """Returns JSON as a field's type; raises a TypeError if it is of another."""
-  arguments = typing.get_args(kind)
-  if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-    hints = typing.get_type_hints(kind)
-    found = {name: _parse(hints[name], one) for name, one in value.items()}
-    return typing.cast(Any, kind)(**found)
-  if hasattr(kind, '_fields') and isinstance(value, list):
-    fields = zip(kind.__annotations__.values(), value, strict=True)
-    return typing.cast(Any, kind)(*(_parse(*field) for field in fields))
-  if isinstance(kind, types.UnionType):  # Always of a type and None.
-    return None if value is None else _parse(arguments[0], value)
-  if typing.get_origin(kind) is tuple and isinstance(value, list):
-    if arguments[-1] is ...:
-      arguments = arguments[:1] * len(value)
-    if len(arguments) == len(value):
-      return tuple(map(_parse, arguments, value))
-  if kind is float and isinstance(value, int | float):
-    # JSON knows NaN, and whole numbers that no float can hold.
-    if type(value) is not bool and abs(value) <= sys.float_info.max:
-      return value
-  elif type(value) is (typing.get_origin(kind) or kind):
-    return value
-  raise TypeError
 
 
 def save(path: Path, card: Card, weights: Mapping[str, np.ndarray]) -> None:

@@ -20,8 +20,8 @@ from simplenet_jax.data import images, loading
 from simplenet_jax.data.files import LINES, MAPS, PICTURES, TABLE
 from simplenet_jax.data.frame import text
 from simplenet_jax.detection import thresholds
+from simplenet_jax.detection.predictor import Predictor
 from simplenet_jax.detection.thresholds import Prediction
-from simplenet_jax.detector import Detector
 from simplenet_jax.pictures import SIDE
 
 # `regions` is how many there are; the box is that of the highest peak.
@@ -37,7 +37,7 @@ Row = dict[str, Any]  # What is known of an image.
 
 
 def predict(
-  detector: Detector,
+  detector: Predictor,
   paths: Sequence[Path],
   folder: Path,
   *,
@@ -132,7 +132,7 @@ def predict(
     )
 
 
-def promise(detector: Detector) -> list[str]:
+def promise(detector: Predictor) -> list[str]:
   """Says what `describe` does, and where it holds roughly."""
   told = thresholds.describe(detector.thresholds)
   found, now = detector.thresholds.precision, detector.precision

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 from PIL import Image
-from scipy import special
 
 from simplenet_jax import pictures
 from simplenet_jax.console import counted
@@ -65,6 +64,8 @@ class Thresholds:
       return None
     rank = round((1 - self.guaranteed_rate) * (self.images + 1))
     rank = min(max(rank, 1), self.images)
+    from scipy import special  # Slow to import.
+
     return float(special.betaincinv(self.images + 1 - rank, rank, _CONFIDENCE))
 
   def summary(self) -> dict[str, Any]:

@@ -24,20 +24,14 @@ from simplenet_jax.models import (
   patches,
   resampling,
 )
+from simplenet_jax.models.structure import FeatureStructure, Structure
 
 Weights = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class FeatureNetwork:
+class FeatureNetwork(FeatureStructure):
   """The way from pixels to pooled features; static, without the weights."""
-
-  architecture: str
-  levels: tuple[int, ...]
-  padding: str
-  patch_size: int
-  pretrain_dim: int
-  target_dim: int
 
   @classmethod
   def of(cls, config: Config, **others: Any) -> Self:
@@ -88,12 +82,8 @@ class FeatureNetwork:
 
 
 @dataclasses.dataclass(frozen=True)
-class Network(FeatureNetwork):
-  """A detector's structure: from pixels to maps and scores."""
-
-  size: tuple[int, int]  # Of the input, in pixels.
-  smoothing: float  # The maps' sigma, in pixels.
-  score: str = 'patch'  # See `image_scores`.
+class Network(FeatureNetwork, Structure):
+  """The whole way from pixels to maps and scores."""
 
 
 def prepare(
