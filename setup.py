@@ -18,7 +18,8 @@ SERVE = [
   'starlette>=0.46',
   'uvicorn>=0.34',
 ]
-ONNX = ['jax2onnx>=0.17,<0.18', 'onnxruntime>=1.24.1']
+ONNX = ['onnx>=1.18', 'onnxruntime>=1.24.1']
+EDGE = [*ONNX, 'openvino>=2025.2']
 
 setuptools.setup(
   name='simplenet-jax',
@@ -68,6 +69,7 @@ setuptools.setup(
   extras_require={
     'cuda': ['jax[cuda12]>=0.10.1,<0.13'],
     'tpu': ['jax[tpu]>=0.10.1,<0.13'],
+    'edge': EDGE,
     'onnx': ONNX,
     'serve': SERVE,
     'tfds': TFDS,

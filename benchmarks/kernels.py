@@ -3,23 +3,19 @@
   python -m benchmarks.kernels
 
 Compared on one image, in turns, medians of 7: a detector with Winograd's tiles
-and with XLA's convolutions; ONNX Runtime on the network with channels first and
-last, which jax2onnx exports for one image only. Writes results/kernels.json.
+and with XLA's convolutions. Writes results/kernels.json.
 """
 
 import functools
 import pathlib
 import statistics
-import types
-from typing import Any
 
 import jax
 import numpy as np
 
 from benchmarks import timing
 from simplenet_jax import cli
-from simplenet_jax.detection import export
-from simplenet_jax.models import backbone, channels_first, simplenet
+from simplenet_jax.models import backbone, simplenet
 
 LEVELS, DIM, SIZE, ROUNDS = (2, 3), 1536, (288, 288), 7
 
@@ -40,18 +36,6 @@ def make(name: str) -> tuple[simplenet.Network, dict[str, np.ndarray]]:
   return network, weights
 
 
-def onnx(function: Any, images: int | str, pixels: np.ndarray) -> Any:
-  """Returns a call of an exported function."""
-  import jax2onnx
-
-  shape: Any = types.SimpleNamespace(
-    shape=(images, *pixels.shape[1:]), dtype=pixels.dtype
-  )
-  names: Any = {'input_names': ['pixels'], 'output_names': ['a', 'b']}
-  model = jax2onnx.to_onnx(function, [shape], opset=21, **names)
-  return functools.partial(export.run_onnx(model.SerializeToString()), pixels)
-
-
 def measure(name: str) -> dict[str, float]:
   """Returns milliseconds by kernel."""
   network, weights = make(name)
@@ -62,11 +46,6 @@ def measure(name: str) -> dict[str, float]:
     placed = jax.device_put(prepared)
     run = functools.partial(simplenet.run, network, placed, pixels)
     calls[kind] = lambda run=run: jax.block_until_ready(run())
-  placed = jax.tree.map(jax.numpy.asarray, weights)
-  last = functools.partial(simplenet.detect, network, placed)
-  first = functools.partial(channels_first.detect, network, weights)
-  calls['ONNX Runtime, channels first'] = onnx(first, 'images', pixels)
-  calls['ONNX Runtime, channels last'] = onnx(last, 1, pixels)
   seconds = timing.in_turns(calls, ROUNDS).items()
   return {kind: round(1e3 * statistics.median(s), 1) for kind, s in seconds}
 

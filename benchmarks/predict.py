@@ -82,7 +82,7 @@ def main() -> None:
       'ours': one.infer,
       f'ours, ensemble of {_ENSEMBLE}': five.infer,
     }
-    if device == 'cpu' and importlib.util.find_spec('jax2onnx'):
+    if device == 'cpu' and importlib.util.find_spec('onnx'):
       functions['ours, ONNX Runtime'] = export.run_onnx(export.to_onnx(one))
     for size in map(int, _BATCHES.value):
       # Compiled anew for each size of a batch.

@@ -2,8 +2,8 @@
 
   simplenet export --detector=FILE --format=onnx --output=DIR
 
-DIR then holds the model, for JAX alone or for ONNX Runtime, detector.json, and
-preprocess.py, which makes the model's input.
+DIR then holds the model, for JAX alone, ONNX Runtime or OpenVINO, its
+description, detector.json, and preprocess.py, which makes the model's input.
 """
 
 from absl import flags
@@ -14,8 +14,12 @@ from simplenet_jax.console import console, doing
 _DETECTOR = flags.DEFINE_string(
   'detector', None, 'A file of WORKDIR/detectors.'
 )
+_FORMATS = 'stablehlo', 'onnx', 'openvino'
 _FORMAT = flags.DEFINE_enum(
-  'format', 'stablehlo', ['stablehlo', 'onnx'], "The model's format."
+  'format', 'stablehlo', _FORMATS, "The model's format."
+)
+_FIXED_BATCH = flags.DEFINE_integer(
+  'fixed_batch', 0, 'How many images each call takes; 0: any number.', 0
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'Where the files go, a folder.')
 _OVERWRITE = cli.define_overwrite()
@@ -32,11 +36,13 @@ def main() -> None:
 
   detector, kind = Detector.load(_DETECTOR.value or ''), _FORMAT.value or ''
   console.print(f'Exports {detector.card.name} as {kind} to {folder}/')
+  options = _OVERWRITE.value, _FIXED_BATCH.value
   with doing('makes the model and compares it with the detector'):
-    difference = export.export(detector, kind, folder, _OVERWRITE.value)
+    difference = export.export(detector, kind, folder, *options)
   limits = '\n    '.join(thresholds.describe(detector.thresholds))
+  model, *_ = export.FORMATS[kind].files
   console.print(
-    f"  model.{kind}: its scores differ from the detector's by "
+    f"  {model}: its scores differ from the detector's by "
     f'{difference:.1e} of their range at most\n  detector.json: {limits}\n'
     '  preprocess.py: makes its input; docs/export.md has an example'
   )

@@ -1,16 +1,19 @@
 """A detector for programs without this package: model, card and preparation.
 
-The model is StableHLO for programs with nothing but JAX, or ONNX for ONNX
-Runtime. It is compared with the detector before it is written.
+The model is StableHLO for programs with nothing but JAX, or ONNX, or OpenVINO's
+IR. It is compared with the detector before it is written.
 """
 
+import contextlib
 import functools
 import inspect
+import itertools
 import json
-import types
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,25 +22,26 @@ from simplenet_jax.data import decoding, preprocess
 from simplenet_jax.detection.file import Card
 from simplenet_jax.detector import Detector
 from simplenet_jax.files import atomic_write, refuse_existing
-from simplenet_jax.models import channels_first, simplenet
+from simplenet_jax.models import simplenet
 
 TOLERANCE = 1e-4  # Of the range of scores.
 PLATFORMS = ('cpu', 'cuda', 'tpu')  # Of StableHLO.
-_OPSET = 21
 _FOLDERS = 'jax_hlo_source_file_canonicalization_regex'
 
-Runner = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# From pixels to maps, scores and what else a model puts out.
+Runner = Callable[[np.ndarray], Sequence[np.ndarray]]
+Files = dict[str, bytes]  # A model, by names of files.
 
 
-def to_stablehlo(detector: Detector) -> bytes:
+def to_stablehlo(detector: Detector, images: int = 0) -> Files:
   """Returns a detector as a serialised `jax.export.Exported`.
 
-  It maps pixels uint8 `[images, *size, 3]`, any number of them, to float32
-  anomaly maps `[images, *size]` and scores `[images]`.
+  It maps pixels uint8 `[images, *size, 3]` to float32 anomaly maps `[images,
+  *size]` and scores `[images]`: so many images, or any number with 0.
   """
   network = detector.card.network
-  (images,) = jax.export.symbolic_shape('images')
-  pixels = jax.ShapeDtypeStruct((images, *network.size, 3), np.uint8)
+  count: Any = images or jax.export.symbolic_shape('images')[0]
+  pixels = jax.ShapeDtypeStruct((count, *network.size, 3), np.uint8)
   # Traced functions do not take NumPy's arrays everywhere.
   weights = jax.tree.map(jax.numpy.asarray, detector.weights)
   run = jax.jit(functools.partial(simplenet.detect, network, weights))
@@ -46,59 +50,105 @@ def to_stablehlo(detector: Detector) -> bytes:
   jax.config.update(_FOLDERS, r'.*[/\\]')
   try:
     exported = jax.export.export(run, platforms=PLATFORMS)(pixels)
-    return bytes(exported.serialize())
+    return {'model.stablehlo': bytes(exported.serialize())}
   finally:
     jax.config.update(_FOLDERS, known)
 
 
-def to_onnx(detector: Detector) -> bytes:
-  """Returns the same as an ONNX model, with the card as metadata."""
-  import jax2onnx
+def run_stablehlo(files: Files) -> Runner:
+  """Returns what an exported model computes, as its users would run it."""
+  return jax.jit(
+    jax.export.deserialize(bytearray(files['model.stablehlo'])).call
+  )
 
-  card = detector.card
-  # Any: a shape with a name in it is no jax.ShapeDtypeStruct.
-  pixels: Any = types.SimpleNamespace(
-    shape=('images', *card.network.size, 3), dtype=np.dtype(np.uint8)
-  )
-  model = jax2onnx.to_onnx(
-    functools.partial(channels_first.detect, card.network, detector.weights),
-    [pixels],
-    model_name=card.name,
-    opset=_OPSET,
-    input_names=['pixels'],
-    output_names=['anomaly_map', 'score'],
-  )
+
+def to_onnx(detector: Detector, images: int = 0) -> Files:
+  """Returns the same as an ONNX model, with verdicts, and the card in it."""
+  from simplenet_jax.detection import onnx_graph, onnx_network
+
+  card, weights = detector.card, detector.weights
+  graph = onnx_network.build(card.network, weights)
+  onnx_graph.add_verdicts(graph, card.thresholds, weights.get('roi'))
+  model = onnx_graph.to_model(card.network, graph, card.name, images)
   model.metadata_props.add(key='detector', value=card.to_json())
-  return model.SerializeToString()
+  return {'model.onnx': model.SerializeToString()}
 
 
-def run_onnx(model: bytes) -> Runner:
-  """Returns what an exported file computes, as its users would run it."""
+def run_onnx(files: Files) -> Runner:
+  """Returns what an exported model computes, as its users would run it."""
   import onnxruntime
 
-  providers = ['CPUExecutionProvider']
-  session: Any = onnxruntime.InferenceSession(model, providers=providers)
+  options = onnxruntime.SessionOptions()
+  options.log_severity_level = 3  # Limits that may be left out are told.
+  session: Any = onnxruntime.InferenceSession(
+    files['model.onnx'], options, providers=['CPUExecutionProvider']
+  )
   return lambda pixels: session.run(None, {'pixels': pixels})
 
 
-# What makes each kind of model, `model.<kind>`, and what runs it.
+def to_openvino(detector: Detector, images: int = 0) -> Files:
+  """Returns the ONNX model as OpenVINO's IR."""
+  openvino = _openvino()
+  made = to_onnx(detector, images)['model.onnx']
+  model = openvino.Core().read_model(made)
+  with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder, 'model.xml')
+    openvino.save_model(model, path, compress_to_fp16=False)
+    parts = path, path.with_suffix('.bin')
+    return {part.name: part.read_bytes() for part in parts}
+
+
+def run_openvino(files: Files) -> Runner:
+  """Returns what an exported model computes, as its users would run it."""
+  core = _openvino().Core()
+  xml, weights = files['model.xml'], files['model.bin']
+  model = core.read_model(xml, weights)
+  # By itself OpenVINO computes in bfloat16 where a processor can.
+  exact = {'INFERENCE_PRECISION_HINT': 'f32'}
+  compiled = core.compile_model(model, 'CPU', exact)
+  return lambda pixels: [*compiled(pixels).values()]
+
+
+def _openvino() -> Any:
+  """Imports OpenVINO, which sends usage data to its makers unless stopped."""
+  absent: Any = None  # To an import statement.
+  sys.modules.setdefault('openvino_telemetry', absent)
+  import openvino
+
+  return openvino
+
+
+class Format(NamedTuple):
+  """A kind of model: how it is made and run, and what both need."""
+
+  files: tuple[str, ...]
+  build: Callable[[Detector, int], Files]
+  run: Callable[[Files], Runner]
+  extra: str = ''
+
+
 FORMATS = {
-  'stablehlo': (
-    to_stablehlo,
-    lambda model: jax.jit(jax.export.deserialize(bytearray(model)).call),
+  'stablehlo': Format(('model.stablehlo',), to_stablehlo, run_stablehlo),
+  'onnx': Format(('model.onnx',), to_onnx, run_onnx, 'onnx'),
+  'openvino': Format(
+    ('model.xml', 'model.bin'), to_openvino, run_openvino, 'edge'
   ),
-  'onnx': (to_onnx, run_onnx),
 }
 
 
 def export(
-  detector: Detector, kind: str, folder: Path, overwrite: bool = False
+  detector: Detector,
+  kind: str,
+  folder: Path,
+  overwrite: bool = False,
+  images: int = 0,
 ) -> float:
   """Exports a detector in float32 and returns how far it is off, in `compare`.
 
-  With `overwrite` what exports of other detectors left is removed.
+  With `overwrite` what exports of other detectors left is removed. The model
+  takes so many `images` at a time; 0: any number.
   """
-  build, runner = FORMATS[kind]
+  made = FORMATS[kind]
   card = json.dumps(json.loads(detector.card.to_json()), indent=2) + '\n'
   texts = {
     'detector.json': card.encode(),
@@ -109,41 +159,74 @@ def export(
     for name, text in texts.items()
     if (path := folder / name).exists() and path.read_bytes() != text
   ]
-  for path in (folder / f'model.{kind}', *others):
+  for path in (*(folder / name for name in made.files), *others):
     refuse_existing(path, overwrite)
   try:
-    model = build(detector)
-    difference = compare(detector, runner(model))
+    files = made.build(detector, images)
+    difference = compare(detector, made.run(files), images)
   except ImportError as error:  # Perhaps of a package that these need.
-    told = f"{kind} needs more packages: pip install '.[onnx]' ({error})"
-    raise ValueError(told) from error
+    told = f"{kind} needs more packages: pip install '.[{made.extra}]'"
+    raise ValueError(f'{told} ({error})') from error
   if not difference <= TOLERANCE:
     raise ValueError(
       f'the exported model differs from the detector by {difference:.1e} of '
       f'the range of scores, more than {TOLERANCE:.0e}; nothing is written'
     )
   if others:  # Another detector's models must not stay beside these texts.
-    for other in FORMATS:
-      (folder / f'model.{other}').unlink(missing_ok=True)
-  for name, content in {f'model.{kind}': model, **texts}.items():
+    for name in itertools.chain(*(other.files for other in FORMATS.values())):
+      (folder / name).unlink(missing_ok=True)
+  for name, content in {**files, **texts}.items():
     with atomic_write(folder / name) as aside:
       aside.write_bytes(content)
   return difference
 
 
-def compare(detector: Detector, run: Runner) -> float:
-  """Returns the largest difference on noise, of the range of the maps."""
-  shape = (3, *detector.size, 3)
-  pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-  pixels[1:] //= np.array([[4], [16]], np.uint8)[..., None, None]
-  maps, scores = detector.infer(pixels)
-  differences = [
-    np.abs(np.asarray(found) - expected[rows]).max()
-    for rows in (np.s_[:], np.s_[:1], np.s_[1:2], np.s_[2:])
-    for found, expected in zip(run(pixels[rows]), (maps, scores), strict=True)
+def compare(detector: Detector, run: Runner, images: int = 0) -> float:
+  """Returns the largest difference on noise, of the range of the maps.
+
+  It is infinite where verdicts do not fit the model's own maps and scores.
+  """
+  count = images or 3
+  pixels = np.random.default_rng(0).integers(
+    0, 256, (count, *detector.size, 3), np.uint8
+  )
+  pixels[1:] //= np.linspace(4, 16, count - 1, dtype=np.uint8)[
+    :, None, None, None
   ]
+  maps, scores = detector.infer(pixels)
+  some = [np.s_[:]] if images else [np.s_[:], np.s_[:1], np.s_[1:2], np.s_[2:]]
+  differences = []
+  for rows in some:
+    found = [np.asarray(one) for one in run(pixels[rows])]
+    pairs = zip(found, (maps[rows], scores[rows]), strict=False)
+    differences += [np.abs(one - expected).max() for one, expected in pairs]
+    if found[2:] and not _judges(detector, *found):
+      return np.inf
   # NumPy's maximum, unlike Python's, keeps what is not a number.
   return float(np.max(differences) / np.ptp(maps))
+
+
+def _judges(
+  detector: Detector,
+  maps: np.ndarray,
+  scores: np.ndarray,
+  anomalous: np.ndarray,
+  mask: np.ndarray,
+  normalised: np.ndarray,
+) -> bool:
+  """Returns whether a model's verdicts are those of its maps and scores."""
+  limits, roi = detector.thresholds, detector.roi
+
+  def beyond(values: np.ndarray, limit: float | None) -> np.ndarray:
+    return values.astype(np.float64) > (np.inf if limit is None else limit)
+
+  inside = True if roi is None else roi
+  same = (mask == (beyond(maps, limits.pixel) & inside)).all()
+  same &= (anomalous == beyond(scores, limits.image)).all()
+  with contextlib.suppress(ValueError):  # Not every detector can.
+    known = [limits.normalised(float(one)) for one in scores]
+    same &= np.allclose(normalised, known, rtol=1e-3, atol=1e-3)
+  return bool(same)
 
 
 def recipe(card: Card) -> str:

@@ -21,7 +21,7 @@ PADDINGS = ('zeros', 'reflect')
 NORM_LEAVES = ('weight', 'bias', 'running_mean', 'running_var')
 
 # Each has, beside its methods, the `epsilon` of its BatchNorms; whether its
-# borders are TensorFlow's `SAME` (`is_same`, see `layers.borders`); the `table`
+# borders are TensorFlow's `SAME` (`is_same`, see `borders`); the `table`
 # of `images.normalize`; and what tensors of its files are not built (`unbuilt`,
 # a pattern).
 Architecture = resnet.ResNet | efficientnet.EfficientNetLite0
@@ -52,6 +52,21 @@ def apply(
 def _clip(x: Any, ceiling: float) -> Any:
   x = lax.max(x, jnp.zeros_like(x))
   return x if ceiling == math.inf else lax.min(x, jnp.full_like(x, ceiling))
+
+
+def borders(
+  sides: Sequence[int], size: int, stride: int, is_same: bool
+) -> list[tuple[int, int]]:
+  """Returns what a convolution adds before and after each side of its input.
+
+  That is half a kernel, as in torch, or TensorFlow's `SAME`: as little as there
+  are outputs for, the larger half of it after the side.
+  """
+  if not is_same:
+    return [(size // 2, size // 2)] * 2
+  reached = ((-(-side // stride) - 1) * stride + size for side in sides)
+  added = [max(n - m, 0) for n, m in zip(reached, sides, strict=True)]
+  return [(amount // 2, amount - amount // 2) for amount in added]
 
 
 def fold(

@@ -14,6 +14,8 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+from simplenet_jax.models.backbone import borders
+
 _CONVOLUTION_PRECISION = {
   'float32': lax.Precision.HIGHEST,
   'tensorfloat32': lax.Precision.HIGH,
@@ -104,21 +106,6 @@ def convolve(
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     precision=_CONVOLUTION_PRECISION[precision],
   )
-
-
-def borders(
-  sides: Sequence[int], size: int, stride: int, is_same: bool
-) -> list[tuple[int, int]]:
-  """Returns what a convolution adds before and after each side of its input.
-
-  That is half a kernel, as in torch, or TensorFlow's `SAME`: as little as there
-  are outputs for, the larger half of it after the side.
-  """
-  if not is_same:
-    return [(size // 2, size // 2)] * 2
-  reached = ((-(-side // stride) - 1) * stride + size for side in sides)
-  added = [max(n - m, 0) for n, m in zip(reached, sides, strict=True)]
-  return [(amount // 2, amount - amount // 2) for amount in added]
 
 
 def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

@@ -1,6 +1,7 @@
 """Exported folders: compared before they are written, and complete."""
 
 import dataclasses
+import importlib.util
 import json
 import re
 import textwrap
@@ -13,12 +14,21 @@ import pytest
 from PIL import Image
 
 from simplenet_jax.detection import export, inputs
-from simplenet_jax.detection.export import FORMATS
+from simplenet_jax.detection.export import FORMATS, Format
 from simplenet_jax.detector import Detector
 from tests import commands
 from tests.detection import detectors
 
 SIZE = (32, 40)
+HAS_OPENVINO = importlib.util.find_spec('openvino') is not None
+KINDS = [
+  'stablehlo',
+  'onnx',
+  pytest.param(
+    'openvino',
+    marks=pytest.mark.skipif(not HAS_OPENVINO, reason='OpenVINO is absent'),
+  ),
+]
 ROOT = Path(export.__file__).parents[2]
 
 
@@ -34,26 +44,31 @@ def two_heads():
   return detectors.as_on_accelerators(detectors.make(heads=2, adaptor='mlp'))
 
 
-# A fast run converts once to each: jax2onnx takes ten seconds at its first use.
 @pytest.fixture(scope='module')
 def models(two_heads):
-  return {kind: build(two_heads) for kind, (build, _) in FORMATS.items()}
+  return {
+    kind: form.build(two_heads, 0)
+    for kind, form in FORMATS.items()
+    if kind != 'openvino' or HAS_OPENVINO
+  }
 
 
-@pytest.mark.parametrize('kind', FORMATS)
+@pytest.mark.parametrize('kind', KINDS)
 def test_formats_agree_and_hold_no_folder_of_the_machine(
   two_heads, models, kind
 ):
-  run = FORMATS[kind][1](models[kind])
+  run = FORMATS[kind].run(models[kind])
   assert export.compare(two_heads, run) <= export.TOLERANCE
   pixels = np.zeros((2, *SIZE, 3), np.uint8)
-  assert {np.asarray(value).dtype for value in run(pixels)} == {np.dtype('f')}
+  types = [np.asarray(value).dtype.char for value in run(pixels)]
+  assert ''.join(types) == ('ff' if kind == 'stablehlo' else 'ff??f')
   for folder in (ROOT, Path(np.__file__).parents[1]):
-    assert str(folder).encode() not in models[kind]
+    for content in models[kind].values():
+      assert str(folder).encode() not in content
 
 
 def test_the_signature_of_stablehlo(models):
-  exported = jax.export.deserialize(bytearray(models['stablehlo']))
+  exported = jax.export.deserialize(bytearray(*models['stablehlo'].values()))
   assert exported.platforms == ('cpu', 'cuda', 'tpu')
   (pixels,), (maps, scores) = exported.in_avals, exported.out_avals
   images = pixels.shape[0]
@@ -63,37 +78,42 @@ def test_the_signature_of_stablehlo(models):
 
 
 def test_the_signature_of_onnx_and_its_card(models, two_heads):
-  session = onnxruntime.InferenceSession(models['onnx'])
+  session = onnxruntime.InferenceSession(*models['onnx'].values())
   (pixels,) = session.get_inputs()
   assert (pixels.name, pixels.type) == ('pixels', 'tensor(uint8)')
   images, *rest = pixels.shape
   assert isinstance(images, str)  # Any number of them.
   assert rest == [*SIZE, 3]
-  maps, scores = session.get_outputs()
-  assert (maps.name, maps.shape) == ('anomaly_map', [images, *SIZE])
-  assert (scores.name, scores.shape) == ('score', [images])
+  assert [(one.name, one.shape) for one in session.get_outputs()] == [
+    ('anomaly_map', [images, *SIZE]),
+    ('score', [images]),
+    ('anomalous', [images]),
+    ('mask', [images, *SIZE]),
+    ('normalised_score', [images]),
+  ]
   told = session.get_modelmeta().custom_metadata_map['detector']
   assert told == two_heads.card.to_json()
 
 
-@pytest.mark.parametrize('kind', FORMATS)
+@pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize(
   'padding', ['zeros', pytest.param('reflect', marks=pytest.mark.slow)]
 )
 def test_the_backbone_in_the_box_is_exported(kind, padding):
   made = detectors.make(padding=padding, architecture=detectors.LITE0)
-  build, run = FORMATS[kind]
-  assert export.compare(made, run(build(made))) <= export.TOLERANCE
+  form = FORMATS[kind]
+  run = form.run(form.build(made, 0))
+  assert export.compare(made, run) <= export.TOLERANCE
 
 
-@pytest.mark.parametrize('kind', FORMATS)
+@pytest.mark.parametrize('kind', KINDS)
 def test_distances_are_exported(tmp_path, kind):
   made = detectors.make(bank=20, score='map')
   assert export.export(made, kind, tmp_path) <= export.TOLERANCE
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', FORMATS)
+@pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('padding', ['zeros', 'reflect'])
 @pytest.mark.parametrize('adaptor', ['linear', 'mlp', 'identity'])
 def test_every_kind_can_be_exported(tmp_path, kind, padding, adaptor):
@@ -101,7 +121,7 @@ def test_every_kind_can_be_exported(tmp_path, kind, padding, adaptor):
   assert export.export(made, kind, tmp_path) <= export.TOLERANCE
 
 
-@pytest.mark.parametrize('kind', FORMATS)
+@pytest.mark.parametrize('kind', ['stablehlo', 'onnx'])
 def test_the_guides_programs_need_no_more_than_the_command_leaves(
   detector, tmp_path, monkeypatch, kind
 ):
@@ -121,7 +141,9 @@ def test_the_guides_programs_need_no_more_than_the_command_leaves(
   assert told == json.loads(detector.card.to_json())
   paths = detectors.pictures(tmp_path / 'in', 3)
   guide = (ROOT / 'docs/export.md').read_text()
-  (program,) = re.findall(rf'```python\n([^`]*model.{kind}[^`]*)```', guide)
+  (program,) = re.findall(
+    rf'```python\n([^`]*preprocess\n[^`]*model.{kind}[^`]*)```', guide
+  )
   program = program.replace("'part.png'", 'path') + 'print(float(scores[0]))\n'
   others = {'onnx': ['jax', 'scipy', 'absl'], 'stablehlo': ['flax', 'absl']}
   gone = dict.fromkeys(['simplenet_jax', *others[kind]])
@@ -133,6 +155,62 @@ def test_the_guides_programs_need_no_more_than_the_command_leaves(
   for score, one in zip(scores, detector.predict(paths), strict=True):
     assert score == pytest.approx(one.score, abs=1e-5)
     assert (score > told['thresholds']['image']) == one.anomalous
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_fixed_batch_takes_no_other_number(detector, tmp_path, kind):
+  export.export(detector, kind, tmp_path, images=2)
+  form = FORMATS[kind]
+  files = {p.name: p.read_bytes() for p in tmp_path.glob('model.*')}
+  run, pixels = form.run(files), np.zeros((3, *detector.size, 3), np.uint8)
+  assert len(run(pixels[:2])[1]) == 2
+  with pytest.raises(Exception, match=r'(?i)shape|dimension|expected'):
+    run(pixels)
+
+
+def test_the_graph_judges_as_the_detector_does(detector):
+  numbers = np.random.default_rng(0)
+  pixels = numbers.integers(0, 256, (4, *detector.size, 3), np.uint8)
+  pixels[1:] //= np.array([[2], [4], [16]], np.uint8)[..., None, None]
+  made = Detector(detector.card, detector.weights)
+  made.roi = np.arange(32 * 32).reshape(32, 32) % 32 > 11
+  maps, scores = made.infer(pixels)
+  # A score that is the threshold's is none beyond it, also not in float32.
+  made.threshold = float(np.sort(scores)[1]) + 1e-12
+  made.pixel_threshold = float(np.median(maps))
+  made.thresholds = dataclasses.replace(made.thresholds, median=-20.0)
+  run = export.run_onnx(export.to_onnx(made))
+  maps, scores, anomalous, mask, normalised = run(pixels)
+  assert anomalous.tolist() == (scores > made.threshold).tolist()
+  assert 0 < anomalous.sum() < 4
+  assert (mask == ((maps > made.pixel_threshold) & made.roi)).all()
+  known = [made.thresholds.normalised(one) for one in scores]
+  np.testing.assert_allclose(normalised, known, rtol=1e-4, atol=1e-4)
+  made.thresholds = dataclasses.replace(
+    made.thresholds, image=None, pixel=None, median=None
+  )
+  *_, anomalous, mask, normalised = export.run_onnx(export.to_onnx(made))(
+    pixels
+  )
+  assert not anomalous.any()
+  assert not mask.any()
+  assert np.isnan(normalised).all()
+
+
+def test_limits_in_a_model_can_be_overwritten(tmp_path, detector):
+  export.export(detector, 'onnx', tmp_path)
+  path, pixels = tmp_path / 'model.onnx', np.zeros((1, 32, 32, 3), np.uint8)
+  guide = (ROOT / 'docs/export.md').read_text()
+  (program,) = re.findall(r'```python\n(import onnx\n.*?)```', guide, re.S)
+  session = onnxruntime.InferenceSession(path)
+  score = session.run(['score'], {'pixels': pixels})[0][0]
+  for limit in (score - 1, score + 1):
+    given = {'pixels': pixels, 'threshold': np.array(limit, np.float32)}
+    assert session.run(['anomalous'], given)[0][0] == (score > limit)
+    text = program.replace('2.1', str(limit)).replace('model.onnx', str(path))
+    exec(text, {})
+    changed = onnxruntime.InferenceSession(path)
+    assert changed.run(['anomalous'], {'pixels': pixels})[0] == (score > limit)
 
 
 def one_pixel(maps, scores, pixels):
@@ -152,7 +230,9 @@ WRONG = {
 
 def fake(monkeypatch, run, name='x'):
   """Adds a format whose model computes what is given."""
-  monkeypatch.setitem(FORMATS, name, (lambda _: b'model', lambda _: run))
+  files = {f'model.{name}': b'model'}
+  made = Format((f'model.{name}',), lambda *_: files, lambda _: run)
+  monkeypatch.setitem(FORMATS, name, made)
 
 
 @pytest.mark.parametrize('kind', WRONG)
@@ -171,10 +251,10 @@ def test_a_wrong_model_is_found_out_and_nothing_written(
 def test_packages_that_are_missing_or_do_not_fit_are_told(
   detector, tmp_path, monkeypatch
 ):
-  def build(_):
+  def build(*_):
     raise ImportError("cannot import name 'core' from 'jax'")
 
-  monkeypatch.setitem(FORMATS, 'onnx', (build, None))
+  monkeypatch.setitem(FORMATS, 'onnx', FORMATS['onnx']._replace(build=build))
   with pytest.raises(ValueError, match=r"onnx needs .*'\.\[onnx\]' .*'core'"):
     export.export(detector, 'onnx', tmp_path / 'out')
   assert not (tmp_path / 'out').exists()

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from simplenet_jax.models import channels_first, simplenet
+from simplenet_jax.models import simplenet
 from simplenet_jax.training import progress, step
 from tests.detection import detectors
 from tests.detection.detectors import assert_range
@@ -100,33 +100,3 @@ def test_anomaly_maps_match_released_code(shared):
   np.testing.assert_allclose(maps, golden['anomaly_maps'], atol=1e-5)
   scores = simplenet.image_scores(golden['patch_scores'])
   np.testing.assert_array_equal(scores, golden['image_scores'])
-
-
-@pytest.mark.parametrize(
-  ('adaptor', 'heads', 'padding', 'architecture'),
-  [
-    ('mlp', 3, 'zeros', detectors.RESNET),
-    ('linear', 1, 'zeros', detectors.LITE0),
-    pytest.param(
-      *('identity', 1, 'reflect', detectors.RESNET), marks=pytest.mark.slow
-    ),
-    pytest.param(
-      *('linear', 2, 'reflect', detectors.LITE0), marks=pytest.mark.slow
-    ),
-  ],
-)
-def test_channels_first_agree_with_the_detector(
-  adaptor, heads, padding, architecture
-):
-  made = detectors.make(
-    padding=padding, adaptor=adaptor, heads=heads, architecture=architecture
-  )
-  structure, weights = made.card.network, made.weights
-  found = jax.jit(functools.partial(channels_first.detect, structure, weights))
-  maps, scores = jax.jit(simplenet.detect, static_argnums=0)(
-    structure, weights, pixels()
-  )
-  assert np.ptp(scores) > 0.01
-  for value, truth in zip(found(pixels()), (maps, scores), strict=True):
-    assert value.dtype == np.float32
-    np.testing.assert_allclose(value, truth, rtol=0, atol=1e-5 * np.ptp(maps))
