@@ -3,6 +3,7 @@
 Nothing here imports jax.
 """
 
+import contextlib
 import difflib
 import inspect
 import runpy  # noqa: TID251
@@ -11,7 +12,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from absl import logging
 from ml_collections import ConfigDict
 
 from simplenet_jax.fields import FIELDS, TYPES
@@ -87,12 +87,8 @@ PROTOCOL_FIELDS = (
 )
 
 
-def from_protocol(name: str | None = None) -> Config:
-  """Returns the settings of a protocol; without a name, of `reference`.
-
-  Raises:
-    ValueError: For an unknown name.
-  """
+def from_protocol(name: str = '') -> Config:
+  """Returns a protocol's settings; raises ValueError for an unknown name."""
   name = name or 'reference'
   if name not in PROTOCOLS:
     raise ValueError(
@@ -127,15 +123,11 @@ def load_config(argument: str) -> Config:
     argument: `mvtec`, `mvtec:paper` or `configs/mvtec.py:paper`: the name of a
       config or its file, and its choice; or a run's work directory.
 
-  Raises:
-    ValueError: If there is no such file, or something is wrong with it.
+  Raises ValueError if there is no such file, or something is wrong with it.
   """
   if (Path(argument) / 'run.json').is_file():
     return _load_run(Path(argument) / 'run.json')
-  name, colon, choices = argument.partition(':')
-  choice, *others = choices.split(':')
-  if others:
-    logging.warning(f'{argument}: takes {choice}, not {" and ".join(others)}')
+  name, colon, choice = argument.partition(':')
   path = str(_find(name))
   try:
     get_config = runpy.run_path(path).get('get_config')
@@ -195,12 +187,32 @@ def names() -> list[str]:
   return [one.relative_to(folder).with_suffix('').as_posix() for one in files]
 
 
-def check_config(config: Config) -> None:
-  """Checks every field of a run's settings and its value.
+def describe_protocol(config: Config, weights: str = '') -> str:
+  """Returns whose protocol a run follows, as 'reference, but data.crop'.
 
-  Raises:
-    ValueError: Names all fields that are unknown, missing or out of range.
+  What a config of the package sets is no change: it is named instead, as in
+  'combined (folder)'. `weights` says what the backbone's weights are, if they
+  are known not to be the protocol's. Of a protocol of one's own it is the name.
   """
+  if (name := config.protocol) not in PROTOCOLS:
+    return name
+  mine, plain = flatten(config), flatten(from_protocol(name))
+  preset = plain
+  # A name can come from a file: nothing but the package's own files is run.
+  if config.name in names():
+    path = config_folder() / f'{config.name}.py'
+    with contextlib.suppress(ValueError):  # It may have no such choice.
+      preset = plain | flatten(load_config(f'{path}:{name}'))
+  fixed = [one for one in plain if one.startswith(PROTOCOL_FIELDS)]
+  changed = [one for one in fixed if preset[one] not in (mine[one], 'auto')]
+  changed += [f'backbone.weights ({weights})'] if weights else []
+  if any(preset[one] != plain[one] for one in fixed):
+    name += f' ({config.name})'
+  return ', but '.join(filter(None, [name, ', '.join(changed)]))
+
+
+def check_config(config: Config) -> None:
+  """Raises ValueError that names all unknown, missing and wrong fields."""
   if 'variants' in config:
     raise ValueError(f'{config.name} is the config of a sweep: simplenet sweep')
   check_fields(config, from_protocol())

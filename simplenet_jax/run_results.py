@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax import category_results, environment
-from simplenet_jax.config import Config, trains_heads
+from simplenet_jax.config import Config, describe_protocol, trains_heads
 from simplenet_jax.console import Clock, console, first_line
 from simplenet_jax.data.dataset import DataSet
 from simplenet_jax.data.inputs import Inputs
@@ -18,7 +18,6 @@ from simplenet_jax.detection import assembly, file
 from simplenet_jax.evaluation import results
 from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.models.weights import Weights
-from simplenet_jax.protocols import describe_protocol
 from simplenet_jax.report import page
 from simplenet_jax.training import layout, neighbours
 from simplenet_jax.training.checkpoint import Checkpoints

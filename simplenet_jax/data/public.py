@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from absl import logging
 
 from simplenet_jax.data import images, tree
 from simplenet_jax.data.category import Category, Sample
@@ -44,7 +43,6 @@ SIDE = 32
 TRAIN = tuple(f'data_batch_{number}.bin' for number in range(1, 6))
 TEST = ('test_batch.bin',)
 _BYTES = 1 + 3 * SIDE**2
-_IN_A_FILE = 10_000  # Images.
 
 
 def find_visa(root: Path, names: Sequence[str] = ()) -> Found:
@@ -56,18 +54,14 @@ def find_visa(root: Path, names: Sequence[str] = ()) -> Found:
       if next(lines, []) != _COLUMNS:
         raise ValueError('other columns')
       for name, split, label, image, mask in lines:
-        if not name or not image or (split, label) not in _KINDS:
+        if not (name and image) or (split, label) not in _KINDS:
           raise ValueError('an image of no such kind')
         paths = [_file(root, path) for path in (image, mask) if path]
         if paths[0] in used:
           raise ValueError(f'{image} is there twice')
         used.update(paths)
-        defect = _KINDS[split, label]
-        masks = tuple(paths[1:]) if defect != GOOD else ()
-        sample = Sample(paths[0], defect, masks)
+        sample = Sample(paths[0], _KINDS[split, label], tuple(paths[1:]))
         found.setdefault(name, {'train': [], 'test': []})[split].append(sample)
-      if not used:
-        raise ValueError('no images in it')
     except (csv.Error, ValueError) as error:
       kinds = ', '.join(map(' '.join, _KINDS))
       raise ValueError(
@@ -118,11 +112,6 @@ def _images(
   found = []
   for path in (root / name for name in files):
     records = _open(path)
-    if len(records) != _IN_A_FILE:
-      logging.warning(
-        f'{path}: {len(records)} images, CIFAR-10 has {_IN_A_FILE}; is it '
-        'whole?'
-      )
     # Views: nothing is read yet.
     planes = records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
     for label, pixels in zip(records[:, 0].tolist(), planes, strict=True):

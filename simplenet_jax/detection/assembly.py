@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax import environment
-from simplenet_jax.config import Config
+from simplenet_jax.config import Config, describe_protocol
 from simplenet_jax.console import console
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection import calibration, file, inputs, thresholds
@@ -22,7 +22,6 @@ from simplenet_jax.models import head, nearest, weights
 from simplenet_jax.models.simplenet import Network, seen
 from simplenet_jax.models.weights import files as weights_files
 from simplenet_jax.models.weights import torch_file
-from simplenet_jax.protocols import describe_protocol
 
 _SCORED = 16  # Training images that are scored again, at most.
 

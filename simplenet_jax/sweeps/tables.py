@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from simplenet_jax.config import Config, flatten
+from simplenet_jax.config import Config, describe_protocol, flatten
 from simplenet_jax.data import dataset
 from simplenet_jax.evaluation import results, tables
 from simplenet_jax.evaluation.metrics import HEADLINES
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.evaluation.tables import PAIR, UNDEFINED, spread
 from simplenet_jax.files import atomic_write, csv_text
-from simplenet_jax.protocols import describe_protocol
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.job import step_operations
 
