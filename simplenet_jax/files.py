@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import hashlib
 import io
 import json
 import os
@@ -29,9 +28,8 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   # Not the name itself, which with more before it may be too long.
-  digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-  suffix = path.suffix if len(path.suffix) < 16 else ''
-  aside = path.with_name(f'{_PARTIAL}{os.getpid()}-{digest}{suffix}')
+  name = f'{os.getpid()}-{hash(path.name)}{path.suffix[:16]}'
+  aside = path.with_name(_PARTIAL + name)
   try:
     yield aside
     if path.exists():

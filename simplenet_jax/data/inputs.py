@@ -171,8 +171,7 @@ def prepare(
   _warn_of_masks(category, truths)
   unknown = {index: one.why for index, one in truths.items() if one.why}
   frames = tuple(train.values()), tuple(test.values())
-  bits = data.bits
-  return Inputs(category, *frames, data.mask_rule, bits, unknown, region)
+  return Inputs(category, *frames, data.mask_rule, data.bits, unknown, region)
 
 
 def _warn_of_masks(category: Category, truths: Mapping[int, Truth]) -> None:

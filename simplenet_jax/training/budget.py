@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from simplenet_jax.config import Config
+from simplenet_jax.config import Config, trains_heads
 from simplenet_jax.console import console
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.training import bank, lanes, layout, step
@@ -36,9 +36,7 @@ def fit(
   Without a time, or with enough, they stay.
   """
   limit = config.train.minutes
-  if not limit or not any(
-    job.steps for job in layout.make_jobs(config, categories)
-  ):
+  if not limit or not trains_heads(config):
     return config
   found = config.copy_and_resolve_references()
   before = earlier.get('train', {})
