@@ -1,11 +1,12 @@
-"""Sets a detector's thresholds by good images that it was not trained on.
+"""Sets a detector's thresholds by new good images.
 
   simplenet calibrate --detector=FILE --input=FOLDER --false_alarm_rate=0.01
   simplenet calibrate --detector=FILE --input=MORE_IMAGES --append
   simplenet calibrate --detector=FILE --from_served=found/predictions.csv
 
---from_served takes the images that the detector itself judged good: it promises
-less, as good parts that were flagged are not among them.
+The images were not trained on. --from_served takes those that the detector
+judged good itself: it promises less, as good parts that it flagged are not
+among them.
 """
 
 from pathlib import Path

@@ -2,15 +2,18 @@
 
 import contextlib
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
+import heapq
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import jax
 import numpy as np
 
 from simplenet_jax.config import Config
-from simplenet_jax.console import Clock, console
+from simplenet_jax.console import console
+from simplenet_jax.data import loading
 from simplenet_jax.data.images import place
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection import file
@@ -23,54 +26,25 @@ from simplenet_jax.evaluation.results import (
 )
 from simplenet_jax.evaluation.testset import Scored, TestSet
 from simplenet_jax.files import naming, read_json
+from simplenet_jax.models.simplenet import FeatureNetwork
+from simplenet_jax.models.weights import Weights
 from simplenet_jax.pictures import Scale
-from simplenet_jax.training import neighbours
-from simplenet_jax.training.progress import METRICS, HeadProgress
+from simplenet_jax.training import bank, neighbours, step
+from simplenet_jax.training.progress import HeadProgress, unflat
 
 # A category's test set, and its last patch scores `[images, H, W]` by seed.
 Tested = tuple[TestSet, Mapping[int, np.ndarray]]
-Found = tuple[CategoryResult, Tested | None]
 _HIGHEST = 8  # Good images that a page shows, by score and by map.
 
-
-class GoodImages:
-  """What set a category's threshold: scores, and who scored highest."""
-
-  def __init__(self):
-    self._rows: list[page_data.Row] = []
-    self._highest: dict[int, Prediction] = {}  # By their rows.
-
-  def add(self, found: Prediction) -> None:
-    """Takes an image; only those with the highest scores keep their maps."""
-    peak, source = float(found.input_map.max()), found.source
-    name = str(source if isinstance(source, int) else place(source))
-    kept = {**self._highest, len(self._rows): found}
-    self._rows.append({'name': name, 'score': found.score, 'peak': peak})
-    best = set()
-    for key in ('score', 'peak'):
-      ranked = sorted(kept, key=lambda at, key=key: -self._rows[at][key])
-      best |= {*ranked[:_HIGHEST]}
-    self._highest = {at: one for at, one in kept.items() if at in best}
-
-  def rows(self, low: float) -> list[page_data.Row]:
-    """Returns the page's rows, the highest score first, these with pictures."""
-    for at, found in self._highest.items():
-      with contextlib.suppress(OSError, ValueError):  # A file that is gone.
-        image = cast(Any, found.photograph)()
-        shown = found.frame, found.input_map, low, found.roi
-        self._rows[at] |= page_data.embed(image, *shown)
-    return sorted(self._rows, key=lambda row: -row['score'])
+_patch_scores = jax.jit(step.patch_scores, static_argnames='recipe')
 
 
-def selects_on_test(config: Config, labels: np.ndarray) -> bool:
-  """Returns whether the best epoch on test images is told.
-
-  All are kept for it, or those of heads alone with the best highest patches.
-  """
-  asked = config.evaluation
-  together = config.nearest.size or config.train.folds
-  alone = not together and asked.score == 'patch'
-  return (asked.course or alone) and 0 < labels.sum() < len(labels)
+def keep_highest(shown: list[Prediction], found: Prediction) -> None:
+  """Takes a good image; only those that score highest keep their maps."""
+  every = [*shown, found]
+  by_score = heapq.nlargest(_HIGHEST, every, lambda one: one.score)
+  by_map = heapq.nlargest(_HIGHEST, every, lambda one: one.input_map.max())
+  shown[:] = {id(one): one for one in [*by_score, *by_map]}.values()
 
 
 def has_all(
@@ -89,28 +63,36 @@ def has_all(
   return (compared or not inputs.test) and all(one.exists() for one in wanted)
 
 
-def rank(
-  config: Config, inputs: Inputs
-) -> Callable[[np.ndarray], float] | None:
-  """Returns what ranks epochs' patch scores `[images, H, W]`: image AUROC.
-
-  It is None where no epoch is selected.
-  """
-  selects = selects_on_test(config, inputs.labels)
-  return functools.partial(testset.auroc, inputs) if selects else None
-
-
-def write_curves(
-  folder: Path, name: str, heads: Mapping[int, HeadProgress], clock: Clock
-) -> None:
-  """Writes the losses of a category's heads, if it has any."""
-  if heads:
-    history = {
-      key: np.stack([head.epochs()[key] for head in heads.values()])
-      for key in METRICS
-    }
-    with clock('pictures'):
-      run_files.write_curves(folder, name, list(heads), history)
+def score_again(
+  config: Config,
+  weights: Weights,
+  one: Inputs,
+  heads: Mapping[int, HeadProgress],
+) -> dict[int, dict[int, np.ndarray]]:
+  """Returns patch scores `[images, H, W]` of heads, by seed and last epoch."""
+  network = FeatureNetwork.of(config)
+  recipe = step.make_recipe(config, network.level_offsets, network.dim)
+  fresh = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
+  states = {}
+  for seed, progress in heads.items():
+    head = unflat(progress.head or {}, fresh.weights_to_score)
+    states[seed] = step.HeadState(head['params'], head['stats'], ())
+  scores: dict[int, list[np.ndarray]] = {seed: [] for seed in heads}
+  size = config.backbone.batch_size
+  tested = range(len(one.train), one.images)
+  pixels = loading.in_order(one.pixels, tested, 2 * size)
+  with bank.computing(jax.local_devices()[0]) as device:
+    backbone, states = jax.device_put((weights.state, states), device)
+    while some := list(itertools.islice(pixels, size)):
+      batch = bank.padded(np.stack(some), size)
+      levels = bank.extract(network, backbone, batch, config.bank.dtype)
+      for seed, state in states.items():
+        found = _patch_scores(recipe, state, levels)
+        scores[seed].append(np.asarray(found)[: len(some)])
+  return {
+    seed: {heads[seed].job.epochs: np.concatenate(parts)}
+    for seed, parts in scores.items()
+  }
 
 
 def evaluate(
@@ -118,28 +100,21 @@ def evaluate(
   inputs: Inputs,
   scores: Mapping[int, Mapping[int, np.ndarray]],
   arrays: neighbours.Arrays,
-  only_last: bool,
-  clock: Clock,
-) -> Found:
+) -> tuple[CategoryResult, Tested]:
   """Evaluates a category; returns also what its files are made of.
 
-  `scores` are patch scores `[images, H, W]` by seed and epoch, of which maybe
-  `only_last` ones count.
+  `scores` are patch scores `[images, H, W]` by seed and epoch.
   """
   asked = config.evaluation
-  with clock('evaluate'):
-    test = testset.TestSet.read(inputs, asked.smoothing, asked.score)
-    by_seed = [scores.get(seed, {}) for seed in config.seeds]
-    if config.train.folds:  # They count together, as in the detector.
-      ends = [one[max(one)] for one in by_seed if one]
-      by_seed = [{0: np.mean(ends, axis=0)} if ends else {}]
-    course = asked.course and not only_last
-    found = testset.evaluate(test, by_seed, course=course)
-    if only_last:
-      found.pop('selected_on_test', None)
-    if asked.baseline:
-      plain = dataclasses.replace(test, score='patch')
-      found['baseline'] = summarise([plain.evaluate(arrays['distances'])])
+  test = testset.TestSet.read(inputs, asked.smoothing, asked.score)
+  by_seed = [scores.get(seed, {}) for seed in config.seeds]
+  if config.train.folds:  # They count together, as in the detector.
+    ends = [one[max(one)] for one in by_seed if one]
+    by_seed = [{0: np.mean(ends, axis=0)} if ends else {}]
+  found = testset.evaluate(test, by_seed)
+  if asked.baseline:
+    plain = dataclasses.replace(test, score='patch')
+    found['baseline'] = summarise([plain.evaluate(arrays['distances'])])
   found['pixels'] = inputs.known_pixels()
   told, last = [], found['last']
   for title, key in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc')):
@@ -154,14 +129,14 @@ def write(
   folder: Path,
   inputs: Inputs,
   tested: Tested | None,
-  good: GoodImages | None,
+  good: Sequence[Prediction],
   total: int,
 ) -> CategoryResult:
   """Writes a category's pictures, maps and data of the page, as configured.
 
   Returns the `threshold` of its detector, if it has one, and what it is worth
   `at_threshold`, beside the limits that the test images would have chosen. The
-  run has `total` test images.
+  `good` images that score highest are shown; the run has `total` test images.
   """
   path = file.path_in(folder, inputs.name)
   card = file.read_card(path) if path.is_file() else None
@@ -182,9 +157,6 @@ def write(
       **scored.verdicts(limits.image, limits.pixel),
       'selected_on_test': scored.verdicts(best, pixel),
     }
-    own, chosen = "the detector's", 'best F1, chosen on test'
-    both = limits.image, limits.pixel
-    origins = [chosen if one is None else own for one in both]
     if scale is None or scale.limit is None:
       maps = scored.maps[: testset.BLOCK, test.counted]
       scale = scale or Scale(float(np.median(maps)), float(maps.max()))
@@ -192,29 +164,48 @@ def write(
     seeds = ', '.join(map(str, by_seed))
     whose = f'mean of seeds {seeds}' if len(by_seed) > 1 else f'seed {seeds}'
     if count := asked.pictures:
-      sheet = folder / 'pictures' / f'{inputs.name}.png'
+      own, chosen = "the detector's", 'best F1, chosen on test'
+      both = limits.image, limits.pixel
+      origins = [chosen if one is None else own for one in both]
       limit = best if limits.image is None else limits.image
-      shown = whose, scored, count, scale, limit, origins
-      run_files.write_sheet(sheet, *shown)
+      sheet = folder / 'pictures' / f'{inputs.name}.png'
+      run_files.write_sheet(sheet, whose, scored, count, scale, limit, origins)
     if asked.maps:
       run_files.write_maps(folder / 'maps' / inputs.name / 'test', scored)
     if asked.report:
-      heads, low = by_seed.values(), scale.low
       data = {
         'seeds': list(by_seed),
         'whose': whose,
         'pro': pro,
         'selected_on_test': [best, pixel],
-        'images': page_data.tested(scored, heads, total, low),
+        'images': page_data.tested(scored, by_seed.values(), total, scale.low),
       }
   if card:
-    rows = good.rows(card.scale.low) if good else []
+    known = sorted(limits.good, key=lambda one: -one.score)
+    found['threshold'] = limits.summary() | {
+      'scores': [(one.name, one.score) for one in known]
+    }
     with naming(path):
-      if not good and path.is_file():  # Its detector was made before.
-        rows = read_json(path).get('good', [])
-      kept = [(row['name'], row['score']) for row in rows]
-    data['good'] = rows
-    found['threshold'] = limits.summary() | {'scores': kept}
+      pictures = _pictures(path, good, card.scale.low)
+      data['good'] = [
+        pictures.get(one.name, {}) | {'name': one.name, 'score': one.score}
+        for one in known
+      ]
   if asked.report:
     write_json(path, {**data, 'scale': scale})
+  return found
+
+
+def _pictures(
+  path: Path, good: Sequence[Prediction], low: float
+) -> dict[str, page_data.Row]:
+  """Returns good images' pictures by name; of a detector made before, its."""
+  if not good and path.is_file():
+    return {row['name']: row for row in read_json(path).get('good', [])}
+  found = {}
+  for one in good:
+    shown = one.frame, one.input_map, low, one.roi
+    with contextlib.suppress(OSError, ValueError):  # A file that is gone.
+      image = cast(Any, one.photograph)()
+      found[str(place(cast(Any, one.source)))] = page_data.embed(image, *shown)
   return found

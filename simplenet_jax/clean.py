@@ -1,4 +1,4 @@
-"""Ranks the good images to train on by how little they look like the others.
+"""Ranks good images by how little they look like the others.
 
   simplenet clean --config=folder --config.data.root=parts
   simplenet clean --workdir=runs/parts

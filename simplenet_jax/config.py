@@ -227,11 +227,6 @@ def check_config(config: Config) -> None:
       '--config.backbone.probe needs --config.backbone.padding=reflect, found '
       f'{config.backbone.padding!r}; turn it off (--noconfig.backbone.probe)'
     )
-  if config.evaluation.course and (config.nearest.size or config.train.folds):
-    problems.append(
-      '--config.evaluation.course tells of heads alone, while '
-      '--config.nearest.size or train.folds adds to it; turn these off'
-    )
   if not trains_heads(config) and len(config.seeds) > 1:
     problems.append(
       '--config.nearest.head=0 trains no head, so that one of '

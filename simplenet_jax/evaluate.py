@@ -1,4 +1,4 @@
-"""Evaluates a finished run again, or joins and prints the tables of runs.
+"""Evaluates a run again, or joins and prints tables of runs.
 
   simplenet evaluate --workdir=W --config.data.root=CORRECTED
   simplenet evaluate --workdir=W --config.seeds=0,1,2

@@ -209,9 +209,6 @@ FIELDS: dict[str, Field] = {
   'train.discriminator.weight_decay': Field(1e-5, 'Its decay.', _NOT_NEGATIVE),
   # What comes of it.
   'evaluation.every': Field(4, 'Epochs between scorings.', _POSITIVE),
-  'evaluation.course': Field(
-    False, 'Whether to keep all scorings, and to tell the metrics of each.'
-  ),
   'evaluation.score': Field(
     'patch', "An image's score is the highest of patches or map.", _SCORES
   ),

@@ -1,10 +1,10 @@
-"""Makes a detector of a checkpoint of SimpleNet's released PyTorch code.
+"""Makes a detector from a checkpoint of the released code.
 
   simplenet import-released --config=mvtec --checkpoint=ckpt.pth --output=FILE
 
-The config says what the checkpoint was trained with; its backbone's weights are
-loaded as for training. The detector gives scores; simplenet calibrate gives it
-thresholds. PyTorch is not needed.
+The config says what the checkpoint of SimpleNet's PyTorch code was trained
+with; its backbone's weights are loaded as for training. The detector gives
+scores; simplenet calibrate gives it thresholds. PyTorch is not needed.
 """
 
 from pathlib import Path

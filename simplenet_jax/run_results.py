@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -15,8 +16,8 @@ from simplenet_jax.console import Clock, console, first_line
 from simplenet_jax.data.dataset import DataSet
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection import assembly, file
-from simplenet_jax.evaluation import results
-from simplenet_jax.evaluation.tables import format_table
+from simplenet_jax.detection.thresholds import Prediction
+from simplenet_jax.evaluation import results, run_files, tables, testset
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.report import page
 from simplenet_jax.training import layout, neighbours
@@ -43,12 +44,10 @@ class RunResults:
   jobs: Sequence[Job]  # All processes'.
   clock: Clock
   processes: int  # How many share the run.
-  # Returns the last patch scores of heads, by seed, on a category's images.
-  score_again: Callable[[Inputs, Heads], Mapping[int, np.ndarray]]
+  # Called with a category's name and what was found of it.
+  on_result: Callable[[str, Mapping[str, Any]], None]
   # Returns a category's nearest neighbours, if it has any use for them.
   find_neighbours: Callable[[Inputs], neighbours.Arrays]
-  # Called with a category's name and what was found of it.
-  on_result: Callable[[str, Mapping[str, Any]], None] = lambda *_: None
 
   def __post_init__(self):
     self.checkpoints = Checkpoints(self.work.path / 'checkpoints')
@@ -67,11 +66,14 @@ class RunResults:
     return {job: step for job, step in steps.items() if step < job.steps}
 
   def rank(self, name: str) -> Callable[[np.ndarray], float] | None:
-    """Returns what tells a category's epochs from each other: image AUROC."""
-    if self.config.evaluation.course:
-      return lambda scores: 0.0  # None is dropped in favour of another.
-    rank = category_results.rank(self.config, self._categories[name])
-    return None if rank and self._is_outdated(name) else rank
+    """Returns what tells epochs from each other, image AUROC; None: nothing."""
+    config, inputs = self.config, self._categories[name]
+    together = config.nearest.size or config.train.folds
+    by_patch = config.evaluation.score == 'patch'
+    two_kinds = 0 < inputs.labels.sum() < len(inputs.labels)
+    if together or not by_patch or not two_kinds or self._is_outdated(name):
+      return None
+    return functools.partial(testset.auroc, inputs)
 
   def _is_outdated(self, name: str) -> bool:
     """Returns whether a head has scored other test images than those of now."""
@@ -93,10 +95,7 @@ class RunResults:
       console.print(f'  error: {name}: {error}')
 
   def evaluate_ready(self) -> None:
-    """Evaluates the categories whose heads have ended, but not their results.
-
-    Processes that were killed left some, and so do images that changed.
-    """
+    """Evaluates categories whose heads have ended and that lack results."""
     for name, heads in self.work.heads().items():
       have_ended = all(head['ended'] for head in heads.values())
       if not have_ended or name in self._looked_at:
@@ -120,9 +119,11 @@ class RunResults:
       jobs = [job for job in self.jobs if job.category == name]
       jobs = [job for job in jobs if job.seed in seeds and job.steps]
       heads = {job.seed: self._saved(job) for job in jobs}
+      cautions = self._cautions(heads.values())
       found, tested = self._evaluate(inputs, heads)
-      has_detector = self._has_detector(name, seeds)
-      good = None if has_detector else self._ship(inputs, heads)
+      found['cautions'], good = cautions, []
+      if not self._has_detector(name, seeds):
+        good = self._ship(inputs, heads, cautions)
       shown = inputs, tested, good, self._tests
       with self.clock('pictures'):
         found |= category_results.write(self.config, self.work.path, *shown)
@@ -153,42 +154,44 @@ class RunResults:
 
   def _saved(self, job: Job) -> HeadProgress:
     """Returns a finished head; network file systems show it after a while."""
-    told = f'  waits for a checkpoint of {job.category} of another process'
     for attempt in range(POLL_ATTEMPTS):
       saved = self.checkpoints.load(job, self.rank(job.category))
       if saved and saved[0].finished:
         return saved[0]
       if not attempt:
-        console.print(f'{told}, {POLL_ATTEMPTS} s at most')
+        told = f'a checkpoint of {job.category} of another process'
+        console.print(f'  waits for {told}, {POLL_ATTEMPTS} s at most')
       time.sleep(1)
     raise ValueError(f'the checkpoint of seed {job.seed} is missing')
 
-  def _evaluate(self, inputs: Inputs, heads: Heads) -> category_results.Found:
+  def _evaluate(
+    self, inputs: Inputs, heads: Heads
+  ) -> tuple[results.CategoryResult, category_results.Tested | None]:
     """Evaluates a category's heads; returns also what its files are made of."""
-    config, folder, name = self.config, self.work.path, inputs.name
-    cautions = self._cautions(heads.values())
-    category_results.write_curves(folder, name, heads, self.clock)
+    config, name = self.config, inputs.name
+    if heads:
+      curves = {seed: head.epochs() for seed, head in heads.items()}
+      run_files.write_curves(self.work.path, name, curves)
     if not inputs.test:
       console.print(f'  {name}: no test images, nothing to evaluate')
       last = results.undefined(1 if config.train.folds else len(config.seeds))
-      return {'last': last, 'cautions': cautions}, None
+      return {'last': last}, None
     scores = {seed: head.scores for seed, head in heads.items()}
-    only_last = not category_results.selects_on_test(config, inputs.labels)
     with self.clock('evaluate'):
       if self._is_outdated(name):  # Earlier epochs have seen other images.
-        only_last = True
         console.print(f'  {name}: scores its test images, which changed')
-        for seed, again in self.score_again(inputs, heads).items():
-          scores[seed] = {heads[seed].job.epochs: again}
+        of = self.weights, inputs, heads
+        scores = category_results.score_again(config, *of)
       arrays = self.find_neighbours(inputs)
       if 'bank' in arrays:
         leaves = {seed: head.head or {} for seed, head in heads.items()}
         scores = neighbours.patch_scores(config, arrays, leaves, scores)
-    found, tested = category_results.evaluate(
-      config, inputs, scores, arrays, only_last, self.clock
-    )
+      of = inputs, scores, arrays
+      found, tested = category_results.evaluate(config, *of)
+    if not self.rank(name):
+      found.pop('selected_on_test', None)
     self.on_result(name, found)
-    return found | {'cautions': cautions}, tested
+    return found, tested
 
   def _cautions(self, heads: Iterable[HeadProgress]) -> list[str]:
     train = self.config.train
@@ -205,25 +208,23 @@ class RunResults:
     images = self.work.images[name]
     return f'train {images["training"]}; held out {images["validation"]}'
 
-  def _ship(self, inputs: Inputs, heads: Heads) -> category_results.GoodImages:
-    """Makes a category's detector of all its heads that were not given up.
-
-    Returns what set its threshold.
-    """
-    name, count = inputs.name, len(self.config.seeds)
-    good = category_results.GoodImages()
+  def _ship(
+    self, inputs: Inputs, heads: Heads, cautions: Sequence[str]
+  ) -> list[Prediction]:
+    """Makes a category's detector; returns its highest good images."""
+    name, count, good = inputs.name, len(self.config.seeds), []
     if trains_heads(self.config) and len(heads) < count:
       console.print(f'  {name}: its detector has {len(heads)} of {count} heads')
     with self.clock('detectors'):
       leaves = {seed: head.head or {} for seed, head in heads.items()}
-      cautions, images = self._cautions(heads.values()), self._made_of(name)
-      bank = None
+      images, bank = self._made_of(name), None
       if self.config.nearest.size:
         arrays = self.find_neighbours(inputs)
         bank = arrays['bank'], tuple(arrays['units']), arrays['places']
       made_of = self.weights, inputs, leaves, images, cautions, bank
       folds = layout.folds(self.config, inputs)
-      detector = assembly.of_run(self.config, *made_of, folds, good.add)
+      keep = functools.partial(category_results.keep_highest, good)
+      detector = assembly.of_run(self.config, *made_of, folds, keep)
       detector.save(file.path_in(self.work.path, name))
     return good
 
@@ -244,8 +245,9 @@ class RunResults:
       told = f'  still to come: {", ".join(missing)}'
       console.print(f'{told}; other processes or the same command finish it')
     if table:
-      tested = any(one.test for one in self._categories.values())
-      told = format_table(table) if tested else 'No test images to measure.'
+      told = 'No test images to measure.'
+      if any(one.test for one in self._categories.values()):
+        told = tables.format_table(table)
       made = sorted(path.glob(f'detectors/[!.]*{file.SUFFIX}'))
       ends = [f'Look at it: {path / page.NAME}'] * wants_page
       ends += [f'Go on with: {file.command(*made)}'] if made else []
@@ -267,15 +269,11 @@ class RunResults:
     return table
 
   def _report(self, found: Mapping[str, Result]) -> dict[str, Any]:
-    """Writes the tables of the categories evaluated so far; under the lock.
-
-    Where this process evaluated none, a table of these categories stays: it
-    names the time and the device that they took.
-    """
+    """Writes the tables of the categories evaluated so far; under the lock."""
     finished = {n: one for n, one in found.items() if isinstance(one, dict)}
     if not finished:
       return {}
-    if not self._evaluated:
+    if not self._evaluated:  # The table names the time and device it took.
       with contextlib.suppress(ValueError, KeyError, TypeError, OSError):
         table = results.read(self.work.path)
         if list(table['categories']) == list(finished):

@@ -1,4 +1,4 @@
-"""Answers over HTTP what detectors find on images, or sorts a folder.
+"""Answers over HTTP what detectors find, or sorts a folder.
 
   simplenet serve --detector=FILE
   simplenet serve --detector=FILE --watch=IN --move=OUT

@@ -1,4 +1,4 @@
-"""Prints every setting: its value, its meaning, and the values it takes.
+"""Prints every setting with its meaning and the values it takes.
 
   simplenet config --config=mvtec:paper
 

@@ -1,14 +1,11 @@
 """A run from top to bottom: read, extract, train, evaluate, report."""
 
 import contextlib
-import functools
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from absl import logging
 
 from simplenet_jax.config import Config, check_config, crop_caution
@@ -21,11 +18,10 @@ from simplenet_jax.console import (
   counted,
   doing,
 )
-from simplenet_jax.data import dataset, frame, loading
-from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.data import dataset, frame
 from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.models.simplenet import FeatureNetwork
-from simplenet_jax.models.weights import Weights, name_backbone
+from simplenet_jax.models.weights import name_backbone
 from simplenet_jax.run_results import RunResults
 from simplenet_jax.tensorboard import Scalars
 from simplenet_jax.training import (
@@ -37,7 +33,7 @@ from simplenet_jax.training import (
   step,
 )
 from simplenet_jax.training.job import Job, assign
-from simplenet_jax.training.progress import HeadProgress, Watch, unflat
+from simplenet_jax.training.progress import HeadProgress, Watch
 from simplenet_jax.training.store import Interrupted
 from simplenet_jax.workdir import earlier_config, open_or_resume
 
@@ -100,9 +96,10 @@ def train_and_evaluate(
   with open_or_resume(
     workdir, config, weights.sha256, categories, processes
   ) as work:
-    again = functools.partial(_score_again, config, weights)
+    scalars = Scalars(workdir / 'tensorboard', config, categories)
     results = RunResults(
-      *(config, work, images, weights, jobs, clock, processes.count, again),
+      *(config, work, images, weights, jobs, clock, processes.count),
+      scalars.on_result,
       lambda one: neighbours.obtain_alone(run, one, shapes[one.size]),
     )
     left = results.left(mine)
@@ -113,8 +110,6 @@ def train_and_evaluate(
     if ended or under_way:
       told = counted(ended, 'head')
       console.print(f'  resumes   {told} finished, {under_way} under way')
-    scalars = Scalars(workdir / 'tensorboard', config, categories)
-    results.on_result = scalars.on_result
     with (
       caught('saves what is trained', raises=True) as stop,
       Board() as board,
@@ -155,38 +150,6 @@ def train_and_evaluate(
         f'stopped and saved; the same command with --workdir={workdir} goes on'
       )
     return results.conclude()
-
-
-_patch_scores = jax.jit(step.patch_scores, static_argnames='recipe')
-
-
-def _score_again(
-  config: Config,
-  weights: Weights,
-  one: Inputs,
-  heads: Mapping[int, HeadProgress],
-) -> dict[int, np.ndarray]:
-  """Returns the patch scores `[images, H, W]` of finished heads, by seed."""
-  network = FeatureNetwork.of(config)
-  recipe = step.make_recipe(config, network.level_offsets, network.dim)
-  fresh = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
-  states = {}
-  for seed, progress in heads.items():
-    head = unflat(progress.head or {}, fresh.weights_to_score)
-    states[seed] = step.HeadState(head['params'], head['stats'], ())
-  scores: dict[int, list[np.ndarray]] = {seed: [] for seed in heads}
-  size = config.backbone.batch_size
-  tested = range(len(one.train), one.images)
-  pixels = loading.in_order(one.pixels, tested, 2 * size)
-  with bank.computing(jax.local_devices()[0]) as device:
-    backbone, states = jax.device_put((weights.state, states), device)
-    while some := list(itertools.islice(pixels, size)):
-      batch = bank.padded(np.stack(some), size)
-      levels = bank.extract(network, backbone, batch, config.bank.dtype)
-      for seed, state in states.items():
-        found = _patch_scores(recipe, state, levels)
-        scores[seed].append(np.asarray(found)[: len(some)])
-  return {seed: np.concatenate(parts) for seed, parts in scores.items()}
 
 
 def _announce(

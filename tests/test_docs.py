@@ -113,7 +113,7 @@ def world(tmp_path_factory, backbone):
 def test_every_command_works(world, command, tmp_path):
   program, *arguments = shlex.split(command, comments=True)
   if program == 'simplenet':
-    kind, _ = __main__.COMMANDS[arguments.pop(0)]
+    kind = __main__.COMMANDS[arguments.pop(0)]
   else:
     kind = arguments[1].removeprefix('simplenet_jax.')
     arguments = arguments[2:]

@@ -193,7 +193,6 @@ def test_images_that_do_not_differ_are_refused(tmp_path, backbone):
   ('changes', 'message'),
   [
     ({'nearest.size': 15}, 'nearest.size is 15, expected 0, or from 16'),
-    ({'nearest.size': 99, 'evaluation.course': True}, 'tells of heads alone'),
     (
       {'nearest.size': 99, 'nearest.head': 0.0, 'seeds': (0, 1)},
       'one of --config.seeds is enough',

@@ -49,5 +49,4 @@ def get_config(base=None):
     'The recipe without each of its parts',
     study.base,
     {reference: {}, **_variants(dict(fast), base == 'small')},
-    view='versus_best_epoch',
   )

@@ -35,5 +35,4 @@ def get_config(base=None):
     'Last epochs against the best test epoch',
     chosen,
     {chosen.protocol: {}, 'fast': fast},
-    view='versus_best_epoch',
   )

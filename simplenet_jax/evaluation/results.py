@@ -27,8 +27,8 @@ Summaries = dict[str, Any]
 
 # A category's figures, fractions in [0, 1], None where undefined: summaries of
 # the `last` epoch and those `selected_on_test`, of the `baseline` without
-# training, metrics of the `ensemble`, the `course` of all scorings, `kinds` of
-# defects, `cautions`, and known `pixels`.
+# training, metrics of the `ensemble`, `kinds` of defects, `cautions`, and
+# known `pixels`.
 CategoryResult = dict[str, Any]
 
 

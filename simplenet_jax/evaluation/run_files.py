@@ -13,29 +13,22 @@ from simplenet_jax import pictures
 from simplenet_jax.console import numbers
 from simplenet_jax.data import images
 from simplenet_jax.evaluation.testset import Scored
-from simplenet_jax.files import atomic_write
+from simplenet_jax.files import atomic_write, csv_text
 from simplenet_jax.pictures import Scale, View
 
 _SHEET = 300  # The longer side of a photograph on a sheet, in pixels.
 
 
 def write_curves(
-  workdir: Path,
-  name: str,
-  seeds: Sequence[int],
-  history: Mapping[str, np.ndarray],
+  workdir: Path, name: str, heads: Mapping[int, Mapping[str, np.ndarray]]
 ) -> None:
-  """Writes `curves/<name>.csv`; a history is `[seeds, epochs]`."""
-  epochs = np.arange(1, history['loss'].shape[1] + 1)
-  rows = [
-    np.column_stack([np.full_like(epochs, seed), epochs, *values])
-    for seed, *values in zip(seeds, *history.values(), strict=True)
-  ]
-  table = np.concatenate(rows)
-  header = ','.join(['seed', 'epoch', *history])
-  formats = ['%d'] * 2 + ['%.6g'] * len(history)
+  """Writes `curves/<name>.csv`: values `[epochs]` of heads, by seed."""
+  rows = [['seed', 'epoch', *next(iter(heads.values()))]]
+  for seed, values in heads.items():
+    for epoch, means in enumerate(zip(*values.values(), strict=True), 1):
+      rows.append([f'{seed}', f'{epoch}', *(f'{one:.6g}' for one in means)])
   with atomic_write(workdir / 'curves' / f'{name}.csv') as aside:
-    np.savetxt(aside, table, formats, ',', header=header, comments='')
+    aside.write_text(csv_text(rows))
 
 
 def read_losses(workdir: Path, name: str) -> dict[int, list[float]]:

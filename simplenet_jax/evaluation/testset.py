@@ -90,12 +90,6 @@ class TestSet:
     """What of the maps' pixels metrics count."""
     return np.s_[:] if self.roi is None else self.roi
 
-  def scoring(self, epoch: int, patch_scores: np.ndarray) -> dict[str, float]:
-    """Returns an epoch with both AUROCs."""
-    image = self.image_auroc(patch_scores)
-    pixel = self.pixel_auroc(patch_scores)
-    return {'epoch': epoch, 'image_auroc': image, 'pixel_auroc': pixel}
-
   def evaluate(self, patch_scores: np.ndarray) -> dict[str, float]:
     """Returns all metrics of patch scores `[images, H, W]`."""
     scores = self.image_scores(patch_scores)
@@ -196,46 +190,37 @@ class Scored:
 
 
 def evaluate(
-  test: TestSet,
-  scores: Sequence[Mapping[int, np.ndarray]],
-  *,
-  course: bool = False,
+  test: TestSet, scores: Sequence[Mapping[int, np.ndarray]]
 ) -> CategoryResult:
   """Evaluates the heads of one category, of which one at least has scores.
 
   `scores` are each seed's patch scores `[images, H, W]` by epoch, ascending;
-  none of a head that was given up, whose metrics are undefined. With `course`
-  the AUROCs of every epoch are returned, too.
+  none of a head that was given up, whose metrics are undefined.
   """
   undefined = dict.fromkeys(metrics.METRICS, math.nan)
   # Images of both kinds tell one epoch from another.
   can_select = 0 < test.labels.sum() < len(test.labels)
-  last, best, epochs, latest = [], [], [], []
+  last, best, epochs = [], [], []
   for by_epoch in scores:
-    if not by_epoch:
-      last.append(undefined)
-      best.append(undefined)
-      epochs.append(None)
-      continue
-    epoch = end = max(by_epoch)
-    latest.append(by_epoch[end])
-    last.append(test.evaluate(by_epoch[end]))
-    if can_select:
+    epoch = end = max(by_epoch, default=None)
+    last.append(undefined if end is None else test.evaluate(by_epoch[end]))
+    if can_select and by_epoch:
       epoch = select_best(
-        {epoch: test.image_auroc(one) for epoch, one in by_epoch.items()},
-        lambda epoch, by_epoch=by_epoch: test.pixel_auroc(by_epoch[epoch]),
+        {at: test.image_auroc(one) for at, one in by_epoch.items()},
+        lambda at, by_epoch=by_epoch: test.pixel_auroc(by_epoch[at]),
       )
     epochs.append(epoch)
-    best.append(last[-1] if epoch == end else test.evaluate(by_epoch[epoch]))
+    best.append(
+      last[-1]
+      if epoch is None or epoch == end
+      else test.evaluate(by_epoch[epoch])
+    )
   found: CategoryResult = {'last': summarise(last)}
   if can_select:
     found['selected_on_test'] = {'epochs': epochs, **summarise(best)}
+  latest = [one[max(one)] for one in scores if one]
   if len(latest) == len(scores) > 1:
     found['ensemble'] = test.evaluate(np.mean(latest, axis=0))
-  if course:
-    found['course'] = [
-      [test.scoring(*one) for one in by_epoch.items()] for by_epoch in scores
-    ]
   by_seed = [test.evaluate_defects(one) for one in latest]
   found['kinds'] = by_seed[0]
   for defect, figures in found['kinds'].items():

@@ -49,14 +49,9 @@ def run(
   if not outcomes:
     raise ValueError(f'all variants failed; {told[0]}')
   collected = tables.collect(config, outcomes, failures)
-  baseline, _ = config.variants[0]
-  if config.view == 'versus_best_epoch' and baseline in failures:
-    raise ValueError(
-      f'{baseline}, with which all are compared, failed: {failures[baseline]}'
-    )
   if measure := _MEASURED.get(config.view):
     for row, one in zip(collected['rows'], outcomes, strict=True):
-      row |= measure(one, outcomes[0])
+      row |= measure(one)
   table = tables.markdown(collected)
   if config.view == 'categories':
     table = format_table(outcomes[0].results, 'markdown')
@@ -109,7 +104,7 @@ def _train_all(
   return outcomes, failures
 
 
-def _deviations(one: Outcome, _: Outcome) -> dict[str, Any]:
+def _deviations(one: Outcome) -> dict[str, Any]:
   """Returns each dimension's deviation before and after the first adaptor."""
   network, dtype = FeatureNetwork.of(one.config), one.config.bank.dtype
   weights = bank.load_backbone(one.config).state
@@ -141,7 +136,7 @@ def _deviations(one: Outcome, _: Outcome) -> dict[str, Any]:
   return {'deviations': found}
 
 
-def _losses(one: Outcome, _: Outcome) -> dict[str, Any]:
+def _losses(one: Outcome) -> dict[str, Any]:
   """Returns a run's loss by category and epoch, mean over seeds."""
   found = {}
   for name in one.results['categories']:
@@ -150,7 +145,7 @@ def _losses(one: Outcome, _: Outcome) -> dict[str, Any]:
   return {'loss_by_epoch': found}
 
 
-def _speed(one: Outcome, _: Outcome) -> dict[str, Any]:
+def _speed(one: Outcome) -> dict[str, Any]:
   """Times a detector of a run: one image at a time, host to host."""
   name = next(iter(one.results['categories']))
   path = file.path_in(one.workdir, name)
@@ -165,10 +160,9 @@ def _speed(one: Outcome, _: Outcome) -> dict[str, Any]:
   }
 
 
-# What is measured of a run and the first one for a view, and added to its row.
-_MEASURED: dict[str, Callable[[Outcome, Outcome], dict[str, Any]]] = {
+# What is measured of a run for a view, and added to its row.
+_MEASURED: dict[str, Callable[[Outcome], dict[str, Any]]] = {
   'deviations': _deviations,
   'losses': _losses,
   'speed': _speed,
-  'versus_best_epoch': tables.versus_best_epoch,
 }

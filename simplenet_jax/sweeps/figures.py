@@ -4,17 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
+from simplenet_jax.evaluation.published import LAST_EPOCH
 from simplenet_jax.files import atomic_write
 from simplenet_jax.sweeps.tables import Collected
 
 _PAIR = {'image_auroc': 'I-AUROC, %', 'pixel_auroc': 'P-AUROC, %'}
-_COLUMNS = 5  # Axes side by side, at most.
 # The paper's speed: frames a second, image AUROC in percent, and the device.
 _PAPERS_SPEED = 77.0, 99.6, 'GeForce GTX 3080 Ti'
 
@@ -36,10 +34,10 @@ def _percent(summaries: Iterable[Any]) -> np.ndarray:
 
 
 def _start(
-  collected: Collected, count: int, height: float, columns: int = _COLUMNS
+  collected: Collected, count: int, height: float
 ) -> tuple[Figure, list[Axes]]:
   """Returns a figure, titled with epochs and seeds, and its axes."""
-  columns = min(count, columns)
+  columns = min(count, 5)
   lines = -(-count // columns)
   figure = Figure(figsize=(9, lines * height), layout='constrained')
   axes = [figure.add_subplot(lines, columns, 1 + i) for i in range(count)]
@@ -171,35 +169,6 @@ def _deviations(collected: Collected) -> Figure:
   return figure
 
 
-def _versus_best_epoch(collected: Collected) -> Figure:
-  """Draws every variant's history over what it costs, and the baseline."""
-  names, first = collected['categories'], collected['rows'][0]
-  figure, axes = _start(collected, 2 * len(names), 3.4, columns=2)
-  # As many colours as variants, evenly apart; the first one is black.
-  count = max(1, len(collected['rows']) - 1)
-  colours = mpl.colormaps['turbo'](np.linspace(0.05, 0.95, count))
-  pairs = ((name, metric) for name in names for metric in _PAIR)
-  for ax, (name, metric) in zip(axes, pairs, strict=True):
-    ax.set_prop_cycle(color=['black', *colours])
-    whole = first['versus_best_epoch'][name]['head_tflop']
-    for row in collected['rows']:
-      history = row['versus_best_epoch'][name]['history']
-      x = 100 * np.array(history['tflop']) / whole
-      y = 100 * np.array(history[metric])
-      (drawn,) = ax.plot(x, y, label=row['label'], linewidth=1.2)
-      ax.plot(x[-1:], y[-1:], 'o', color=drawn.get_color())
-    best = 100 * first['figures'][SELECTED_ON_TEST][name][metric]['mean']
-    label = f'{first["label"]}, {SELECTED_ON_TEST}'
-    ax.axhline(best, color='0.3', linestyle='--', linewidth=1, label=label)
-    ax.set_xscale('log')
-    ax.xaxis.set_major_formatter('{x:g}')
-    ax.set_title(name, fontsize=10, parse_math=False)
-    ax.set(xlabel=f"operations, % of {first['label']}'s", ylabel=_PAIR[metric])
-  handles = axes[0].get_legend_handles_labels()
-  figure.legend(*handles, loc='outside right upper', frameon=False, fontsize=8)
-  return figure
-
-
 _DRAWN = {
   'table': _table,
   'line': _line,
@@ -207,5 +176,4 @@ _DRAWN = {
   'losses': _losses,
   'speed': _speed,
   'deviations': _deviations,
-  'versus_best_epoch': _versus_best_epoch,
 }

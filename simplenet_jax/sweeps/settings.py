@@ -12,10 +12,8 @@ from ml_collections import ConfigDict
 from simplenet_jax.config import Config, check_config, flatten, load_config
 
 # What is shown beside the numbers; see `figures`.
-VIEWS = (
-  *('table', 'line', 'categories', 'losses', 'deviations', 'speed'),
-  *('pictures', 'versus_best_epoch'),
-)
+VIEWS = ('table', 'line', 'categories', 'losses', 'deviations', 'speed')
+VIEWS += ('pictures',)
 BACKBONES = ('resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2')
 
 # By label, the fields that a variant changes and their values.
@@ -41,15 +39,14 @@ def sweep(
   """Returns a sweep's settings.
 
   Runs leave no pictures, pages, scalars and detectors, unless the view, one of
-  `VIEWS`, or the command line asks for them. The first variant is the baseline
-  of `versus_best_epoch`; `axis` is the field along the horizontal axis of a
-  line, `paper` what the paper gives variants: image and pixel AUROC in percent.
+  `VIEWS`, or the command line asks for them. `axis` is the field along the
+  horizontal axis of a line, `paper` what the paper gives variants: image and
+  pixel AUROC in percent.
   """
   base.evaluation.pictures = 8 if view == 'pictures' else 0
   base.evaluation.report = False
   base.engine.tensorboard = False
   base.detector.save = view == 'speed'
-  base.evaluation.course = view == 'versus_best_epoch'
   varied = set.intersection(*map(set, variants.values())) if variants else ()
   settings = {
     'name': name,

@@ -31,9 +31,9 @@ def test_images_are_picked_of_all_kinds_in_turn(kinds, order, count, shown):
 
 def test_losses_are_read_back(tmp_path):
   losses = {3: [1.5, 0.5], 2**32 - 1: [2, 0.25]}
-  history = {'loss': np.array([*losses.values()]), 'p': np.zeros((2, 2))}
+  heads = {seed: {'loss': one, 'p': [0, 1]} for seed, one in losses.items()}
   assert run_files.read_losses(tmp_path, 'gear') == {}
-  run_files.write_curves(tmp_path, 'gear', [*losses], history)
+  run_files.write_curves(tmp_path, 'gear', heads)
   assert run_files.read_losses(tmp_path, 'gear') == losses
   (tmp_path / 'curves/gear.csv').write_text('')
   with pytest.raises(ValueError, match='unpack'):

@@ -88,14 +88,10 @@ def test_seeds_have_the_figures_of_their_last_and_best_epoch():
   test, worse = make_test_set(), make_scores()
   better = worse + test.labels[:, None, None] * np.float32(9)
   given_up = {}
-  found = testset.evaluate(
-    test, [{2: better, 4: worse}, {4: better}, given_up], course=True
-  )
+  found = testset.evaluate(test, [{2: better, 4: worse}, {4: better}, given_up])
   assert found['last']['image_auroc']['seeds'] == [0.5, 1, None]
   assert found['selected_on_test']['epochs'] == [2, 4, None]
   assert found['selected_on_test']['image_auroc']['seeds'] == [1, 1, None]
-  epochs = [[at['epoch'] for at in seed] for seed in found['course']]
-  assert epochs == [[2, 4], [4], []]
   assert found['kinds']['cut']['image_auroc'] == (3 / 4 + 1) / 2
   assert 'ensemble' not in found
   both = testset.evaluate(test, [{4: worse}, {4: better}])

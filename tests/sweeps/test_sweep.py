@@ -141,26 +141,10 @@ def test_flags_that_would_mend_a_run_are_told_as_the_sweeps(sweeps, tmp_path):
     experiment.run(config, tmp_path)
 
 
-def test_last_epochs_are_compared_with_the_baselines_best_test_epoch(sweeps):
-  base = {'seeds': (0, 1, 2), 'train.epochs': 12}
+def test_the_recipe_stands_beside_the_best_test_epoch_of_the_reference(sweeps):
   sweeps.workdir = sweeps.workdir.with_name('study')
-  only = '--config.only=demo,first form,a quarter of the epochs'
-  done = sweeps.run('study/ablation', only, **base)
+  done = sweeps.run('study/ablation', '--config.only=demo,first form')
   assert done.status == 0, done.errors
   rows = sweeps.rows('ablation')
-  compared = [row['versus_best_epoch']['gasket'] for row in rows]
-  _, first, quarter = compared
-  assert first['head_tflop'] == pytest.approx(4 * quarter['head_tflop'])
-  for one, scorings in zip(compared, (12, 25, 25), strict=True):
-    history = one['history']
-    assert len(history['tflop']) == len(history['image_auroc']) == scorings
-    assert history['tflop'][-1] == pytest.approx(one['head_tflop'])
-  best = rows[0]['figures']['selected on test']['gasket']
-  last = rows[1]['figures']['last epoch']['gasket']
-  for metric in ('image_auroc', 'pixel_auroc'):
-    expected = np.subtract(last[metric]['seeds'], best[metric]['seeds'])
-    margin = first['margin'][metric]['mean']
-    assert margin == pytest.approx(expected.mean())
-  table = (sweeps.workdir / 'ablation.md').read_text()
-  assert '| a quarter of the epochs |' in table
-  assert (sweeps.workdir / 'ablation.png').exists()
+  assert set(rows[0]['figures']) == {'last epoch', 'selected on test'}
+  assert '| first form |' in (sweeps.workdir / 'ablation.md').read_text()
