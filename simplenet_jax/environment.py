@@ -106,8 +106,10 @@ def missing_backend() -> str:
   try:
     jax.devices()
     return ''
-  except Exception:  # JAX asserts, too.
+  except Exception as error:  # JAX asserts, too.
     asked = os.environ.get('JAX_PLATFORMS')
+    if not asked:
+      return f'jax finds no device on this machine ({error})'
     return (
       f'JAX_PLATFORMS is {asked}, which jax does not find on this machine; '
       f'unset it, or install jax for {asked}'

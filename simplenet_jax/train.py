@@ -73,8 +73,7 @@ def train_and_evaluate(
   categories = images.categories
   with clock('load weights'):
     weights = bank.load_backbone(config)
-  for caution in weights.warnings:
-    logging.warning('%s: %s', weights.name, caution)
+    weights = bank.check_noise(config, weights, categories[0])
   sizes = {one.size for one in categories}
   shapes = {size: bank.shapes(config, weights.state, size) for size in sizes}
   recipe = step.make_recipe(config, network.level_offsets, network.dim)

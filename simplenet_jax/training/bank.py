@@ -13,9 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from simplenet_jax.config import Config, trains_heads
 from simplenet_jax.console import console, first_line
+from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.files import atomic_write
 from simplenet_jax.models import simplenet, weights
 from simplenet_jax.models.simplenet import FeatureNetwork
@@ -46,13 +48,34 @@ def shapes(
 
 
 def load_backbone(config: Config) -> weights.Weights:
-  """Loads the backbone's weights by a config, with what is doubtful of them."""
+  """Loads the backbone's weights by a config; see `weights.load`."""
   backbone = config.backbone
   source = backbone.weights or weights.DEFAULT_WEIGHTS[backbone.name]
-  of = backbone.name, backbone.levels, backbone.probe
-  loaded = weights.load(source, *of)
-  caution = weights.misfit(config, loaded) if trains_heads(config) else ''
-  return dataclasses.replace(loaded, warnings=(caution,) * bool(caution))
+  return weights.load(source, backbone.name, backbone.levels, backbone.probe)
+
+
+def check_noise(
+  config: Config, loaded: weights.Weights, one: Inputs
+) -> weights.Weights:
+  """Returns the weights, with a warning if the noise does not fit features."""
+  if not trains_heads(config):
+    return loaded
+  network, size = FeatureNetwork.of(config), config.backbone.batch_size
+
+  def features():
+    count = min(2, len(one.train), size)
+    pixels = np.stack([one.pixels(i) for i in range(count)])
+    # As training does it, so that the first device has its program already.
+    with computing(jax.local_devices()[0]) as device:
+      state = jax.device_put(loaded.state, device)
+      batch = padded(pixels, size)
+      found = extract(network, state, batch, config.bank.dtype)
+    return [np.asarray(level[:count], np.float32) for level in found]
+
+  if line := weights.misfit(config, loaded, features):
+    logging.warning('%s: %s', loaded.name, line)
+    return dataclasses.replace(loaded, warnings=(line,))
+  return loaded
 
 
 @contextlib.contextmanager

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from simplenet_jax.config import from_protocol
-from simplenet_jax.models import weights
+from simplenet_jax.models import backbone, simplenet, weights
 from simplenet_jax.models.weights import UNKNOWN, V1, V2
+from tests.models import fabricated
 
 
 @pytest.mark.parametrize(
@@ -34,15 +36,34 @@ def made(recipe):
   return weights.Weights({}, Path('a.pth'), '0' * 64, 'a.pth', recipe)
 
 
-def misfit(recipe=UNKNOWN, sigma=0.015, noise='absolute'):
+def misfit(
+  recipe=UNKNOWN,
+  wider=1.0,
+  sigma=0.015,
+  architecture='resnet50',
+  noise='absolute',
+):
+  """What is said where features spread so many times as wide as V1's."""
+  rng = np.random.default_rng(0)
+  levels = [
+    rng.normal(0, wider * spread, (2, 20, 20, 64)) for spread in (0.2, 0.14)
+  ]
   config = from_protocol()
-  config.backbone.name = 'resnet50'
+  config.backbone.name = architecture
   config.train.sigma, config.train.noise = sigma, noise
-  return weights.misfit(config, made(recipe))
+  return weights.misfit(config, made(recipe), lambda: levels)
 
 
 @pytest.mark.parametrize(
-  'options', [{'recipe': V1}, {'sigma': 0.1}, {'noise': 'relative'}]
+  'options',
+  [
+    {},
+    {'recipe': V1, 'wider': 9},
+    {'wider': 1.8},
+    {'sigma': 0.1},  # The user's choice, for features like V1's.
+    {'wider': 2.5, 'sigma': 0.04},
+    {'wider': 9, 'noise': 'relative'},
+  ],
 )
 def test_nothing_is_said_of_what_fits(options):
   assert not misfit(**options)
@@ -53,4 +74,28 @@ def test_other_weights_are_told():
     "these weights are torchvision's V2; the method's figures and its sigma, "
     "0.015, belong to torchvision's V1 (timm/resnet50.tv_in1k)"
   )
-  assert 'it is not known whether these are such weights' in misfit()
+  assert 'features spread 2.3 times as wide' in misfit(wider=2.3)
+  assert '--config.train.sigma=0.035 would be as much' in misfit(wider=2.3)
+  assert '=0.006 would' in misfit(wider=0.4)
+  assert 'not trained weights' in misfit(wider=0)
+
+
+@pytest.mark.filterwarnings('ignore:invalid value:RuntimeWarning')
+@pytest.mark.parametrize('category', ['screw', 'transistor'])
+def test_real_and_random_weights_are_told_apart(shared, category):
+  paths = sorted(shared(f'data/{category}/train/good').iterdir())[:2]
+  opened = [Image.open(path).convert('RGB') for path in paths]
+  pixels = np.stack([np.asarray(image)[56:280, 56:280] for image in opened])
+
+  def said(name, state):
+    config = from_protocol()
+    config.backbone.name = name
+    network = simplenet.FeatureNetwork.of(config)
+    found = simplenet.features(network, state, pixels)
+    return weights.misfit(config, made(UNKNOWN), lambda: found)
+
+  for name, told in (('resnet18', False), ('resnet50', True)):
+    path = shared(f'weights/{name}.safetensors')
+    assert bool(said(name, weights.load(str(path), name, (2, 3)).state)) == told
+  random = backbone.fold(fabricated.untrained('resnet18'), 'resnet18', (2, 3))
+  assert said('resnet18', random)

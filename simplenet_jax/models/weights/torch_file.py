@@ -104,26 +104,34 @@ def read(path: Path) -> dict[str, Any]:
 
 def _read_zip(file: IO[bytes]) -> Any:
   with zipfile.ZipFile(file) as archive:
+    names = archive.namelist()
     if any(one.compress_type for one in archive.infolist()):
       raise ValueError('its parts are compressed')
-    every = archive.namelist()
-    (name,) = (one for one in every if one.endswith('/data.pkl'))
+    (name,) = (one for one in names if one.endswith('/data.pkl'))
     folder = name.removesuffix('data.pkl')
+    if (order := f'{folder}byteorder') in names:
+      _check_order(archive.read(order) == b'little')
     found, _ = _unpickled(io.BytesIO(archive.read(name)))
     read = functools.cache(lambda key: archive.read(f'{folder}data/{key}'))
     return _filled(found, read, {})
 
 
 def _read_older(file: IO[bytes]) -> Any:
-  (magic, _), _, _ = (_unpickled(file) for _ in range(3))
+  (magic, _), _, (system, _) = (_unpickled(file) for _ in range(3))
   if magic != _MAGIC:
     raise ValueError('it is of no known format')
+  _check_order(system['little_endian'])
   (found, sizes), (keys, _) = _unpickled(file), _unpickled(file)
   storages = {}
   for key in map(str, keys):
     file.read(8)  # The number of its elements, which the pickle tells, too.
     storages[key] = file.read(sizes[key])
   return _filled(found, storages.__getitem__, {})
+
+
+def _check_order(little: bool) -> None:
+  if not little:
+    raise ValueError('its numbers are big-endian')
 
 
 def _unpickled(file: IO[bytes]) -> tuple[Any, dict[str, int]]:
