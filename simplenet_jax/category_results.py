@@ -11,6 +11,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
+from simplenet_jax.colours import Scale
 from simplenet_jax.config import Config
 from simplenet_jax.console import console
 from simplenet_jax.data import loading
@@ -28,7 +29,6 @@ from simplenet_jax.evaluation.testset import Scored, TestSet
 from simplenet_jax.files import naming, read_json
 from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.models.weights import Weights
-from simplenet_jax.pictures import Scale
 from simplenet_jax.training import bank, neighbours, step
 from simplenet_jax.training.progress import HeadProgress, unflat
 

@@ -6,7 +6,9 @@ with blue below and orange and red above it. The colour-blind tell these colours
 apart (they are ColorBrewer's RdYlBu), and lines differ in their style, too.
 """
 
+import contextlib
 import functools
+import importlib.util
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ import contourpy
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from simplenet_jax.colours import Scale
 from simplenet_jax.console import numbers
 from simplenet_jax.files import atomic_write
 
@@ -29,42 +32,6 @@ _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], -1)
 # By kind, closed lines `[points, 2]`: x and y as shares of an image's sides.
 Lines = dict[str, list[np.ndarray]]
 Row = tuple[Any, str]  # A line's kind before a text or a colour behind it.
-
-
-class Scale(NamedTuple):
-  """Which colour a score has; the same in every view of a detector."""
-
-  low: float  # A usual score, which is transparent.
-  high: float  # Red from here on.
-  limit: float | None = None  # Of pixels; half way between them.
-
-  @classmethod
-  def of(cls, usual: float, hot: float, limit: float | None) -> 'Scale':
-    """Ties colours to the limit of pixels or, without one, to a `hot` score."""
-    if limit is None:
-      return cls(usual, hot)
-    # A limit that is set by hand may lie anywhere.
-    span = limit - usual if limit > usual else (hot - usual) / 2 or 1.0
-    return cls(limit - span, limit + span, limit)
-
-  def colours(self, heat: np.ndarray) -> np.ndarray:
-    """Returns colour and opacity of scores, uint8 `[..., 4]`; NaN is clear."""
-    level = (heat - self.low) * (255 / max(self.high - self.low, 1e-12))
-    level = np.nan_to_num(level, copy=False).clip(0, 255).astype(np.uint8)
-    return _table()[level].view(np.uint8)
-
-
-@functools.cache
-def _table() -> np.ndarray:
-  """Returns colour and opacity of 256 levels, uint8 as uint32 `[256, 1]`."""
-  from matplotlib import colormaps  # Slow to import.
-
-  levels = np.linspace(0, 1, 256)
-  # Not up to dark red, which is hard to see on black.
-  hues = np.interp(levels, (0, 0.5, 1), (0, 0.5, 0.9))
-  table = colormaps['RdYlBu_r'](hues, bytes=True)
-  table[:, 3] = np.interp(levels, (0.23, 0.5, 1), (0, 130, 190))
-  return table.view(np.uint32)
 
 
 def heated(image: Image.Image, heat: np.ndarray, scale: Scale) -> Image.Image:
@@ -233,11 +200,15 @@ def _legend(scale: Scale, kinds: Any, highest: str) -> list[Row]:
 
 @functools.cache
 def _font(size: int) -> Any:
-  import matplotlib as mpl  # Slow to import.
-
-  # Pillow's own font has neither umlauts nor Cyrillic letters.
-  font = Path(mpl.get_data_path(), 'fonts/ttf/DejaVuSans.ttf')
-  return ImageFont.truetype(font, size, layout_engine=ImageFont.Layout.BASIC)
+  # Pillow's own font has neither umlauts nor Cyrillic letters. Matplotlib's is
+  # the same everywhere, but need not be there; importing it is slow.
+  spec = importlib.util.find_spec('matplotlib')
+  own = Path(str(spec and spec.origin)).with_name('mpl-data') / 'fonts/ttf'
+  for name in (own / 'DejaVuSans.ttf', 'DejaVuSans.ttf', 'arial.ttf'):
+    with contextlib.suppress(OSError):
+      basic = ImageFont.Layout.BASIC
+      return ImageFont.truetype(name, size, layout_engine=basic)
+  return ImageFont.load_default(size)
 
 
 def _written(rows: Sequence[Row], width: int, size: int) -> Image.Image:

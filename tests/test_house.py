@@ -15,7 +15,7 @@ PACKAGE = ROOT / 'simplenet_jax'
 # rooms of one storey that are named apart import nothing from each other.
 STOREYS = (
   ('config', 'fields', 'console', 'files', 'environment'),
-  ('demo', 'pictures'),
+  ('demo', 'colours', 'pictures'),
   ('data',),
   ('models',),
   ('training', 'evaluation', 'detection', 'detector'),

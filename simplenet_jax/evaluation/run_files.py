@@ -10,11 +10,12 @@ from absl import logging
 from PIL import Image
 
 from simplenet_jax import pictures
+from simplenet_jax.colours import Scale
 from simplenet_jax.console import numbers
 from simplenet_jax.data import images
 from simplenet_jax.evaluation.testset import Scored
 from simplenet_jax.files import atomic_write, csv_text
-from simplenet_jax.pictures import Scale, View
+from simplenet_jax.pictures import View
 
 _SHEET = 300  # The longer side of a photograph on a sheet, in pixels.
 

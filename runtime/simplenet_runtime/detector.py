@@ -1,0 +1,196 @@
+"""A detector by its export: shown images as `simplenet_jax.Detector` is."""
+
+import dataclasses
+import importlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from absl import logging
+
+from simplenet_jax.console import first_line
+from simplenet_jax.data import images
+from simplenet_jax.data.frame import text
+from simplenet_jax.detection.card import Card
+from simplenet_jax.detection.predictor import Predictor
+from simplenet_jax.detection.thresholds import Prediction as Prediction
+from simplenet_jax.files import naming, read_json
+
+_CARD, _ROI = 'detector.json', 'roi.png'
+_OUTPUTS = ('anomaly_map', 'score')  # Of models; they may have others.
+_AGAIN = 'export the detector again'
+
+
+class Model(NamedTuple):
+  """An exported model, ready to compute."""
+
+  # From uint8 `[images, *size, 3]` to float32 `[images, *size]`, `[images]`.
+  run: Callable[[np.ndarray], Iterable[np.ndarray]]
+  shape: tuple[int, ...]  # Of its input; 0: any number.
+  device: str  # What computes.
+
+
+class Detector(Predictor):
+  """Scores images of one category by an exported model.
+
+  >>> detector = Detector.load('export/')
+  >>> found = detector('part.png')
+  >>> found
+  <Prediction part.png: NOT OK 5.01 (limit 2.44), 1 region>
+  >>> [region.box for region in found.regions]  # x, y, width, height
+  [(812, 300, 96, 41)]
+  """
+
+  __slots__ = ('_model', '_roi')
+
+  def __init__(
+    self,
+    card: Card,
+    model: Model,
+    *,
+    roi: np.ndarray | None = None,
+    precision: str = 'float32',
+    batch_size: int = 1,
+  ):
+    """Prepares; a model of a fixed number of images takes that many.
+
+    `roi` is what the model was exported with, bool `[*size]`.
+    """
+    super().__init__(card, precision, batch_size)
+    self.batch_size = model.shape[0] or batch_size
+    self._model, self._roi = model, roi
+
+  @classmethod
+  def load(
+    cls, path: str | Path, *, threads: int = 0, batch_size: int = 1
+  ) -> Self:
+    """Reads what `simplenet export` has left in a folder.
+
+    The folder's model.onnx runs with ONNX Runtime, else its model.xml with
+    OpenVINO; the path of one of them chooses it. `threads` compute, by default
+    one for each core, at most `batch_size` images at a time; one is quickest on
+    most processors. Warns of what was found wrong when the detector was
+    trained. Raises an OSError or a ValueError that says what is wrong.
+    """
+    if threads < 0:
+      raise ValueError(f'threads is {threads}, expected at least 0')
+    path = _find(Path(path).expanduser())
+    card, precision = _read_card(path.with_name(_CARD))
+    for caution in card.cautions:
+      logging.warning('%s: %s', path, caution)
+    try:
+      model = _ENGINES[path.name](path, threads)
+    except ImportError:
+      raise
+    except Exception as error:  # Engines have errors of their own.
+      told = f'{path}: cannot be run: {first_line(error)}; {_AGAIN}'
+      raise ValueError(told) from None
+    if model.shape[1:] != (*card.network.size, 3):
+      raise ValueError(
+        f'{path}: takes images of {text(model.shape[1:3])} pixels, '
+        f'{_CARD} says {text(card.network.size)}; {_AGAIN}'
+      )
+    drawn = path.with_name(_ROI)
+    roi = images.decode(drawn, np.asarray) > 0 if drawn.exists() else None
+    options: Any = {'precision': precision, 'batch_size': batch_size}
+    return cls(card, model, roi=roi, **options)
+
+  @property
+  def roi(self) -> np.ndarray | None:
+    """Where images are looked at, bool `[*size]`; None: everywhere."""
+    return self._roi
+
+  @property
+  def device(self) -> str:
+    """What computes, such as 'a CPU by ONNX Runtime'."""
+    return self._model.device
+
+  def _computed(
+    self, batches: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
+  ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
+    del under_way  # The host computes itself.
+    for name, pixels in batches:
+      start, count = time.perf_counter(), len(pixels)
+      if (missing := self._model.shape[0] - count) > 0:
+        pixels = np.pad(pixels, [(0, missing), *[(0, 0)] * 3])
+      maps, scores = (values[:count] for values in self._model.run(pixels))
+      yield name, maps, scores, (time.perf_counter() - start) / count
+
+
+def _find(path: Path) -> Path:
+  """Returns the path of the model that a folder, or a path, names."""
+  names = ' or '.join(_ENGINES)
+  hint = 'simplenet export --format=onnx or --format=openvino leaves one'
+  if path.is_dir():
+    for name in _ENGINES:
+      if (path / name).is_file():
+        return path / name
+    raise FileNotFoundError(f'{path}: holds no {names}; {hint}')
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: no such export; {hint}')
+  if path.name not in _ENGINES:
+    raise ValueError(f'{path}: expected a folder of {names}; {hint}')
+  return path
+
+
+def _read_card(path: Path) -> tuple[Card, str]:
+  """Returns an export's card, and the precision that its model computes in."""
+  found = read_json(path, _AGAIN)
+  known = {'format', *(one.name for one in dataclasses.fields(Card))}
+  with naming(path, _AGAIN):
+    # What else exports tell is for people.
+    card = json.dumps({key: found[key] for key in found if key in known})
+    precision = str(found.get('precision', 'float32'))
+  try:
+    return Card.from_json(card), precision
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+
+
+def _onnx_runtime(path: Path, threads: int) -> Model:
+  import onnxruntime  # Slow to import.
+
+  options = onnxruntime.SessionOptions()
+  options.intra_op_num_threads = threads
+  options.log_severity_level = 3  # It would tell that limits can be changed.
+  session: Any = onnxruntime.InferenceSession(
+    path, options, providers=['CPUExecutionProvider']
+  )
+  (given,) = (one for one in session.get_inputs() if one.name == 'pixels')
+  shape = tuple(side if isinstance(side, int) else 0 for side in given.shape)
+
+  def run(pixels: np.ndarray) -> Iterable[np.ndarray]:
+    return session.run(_OUTPUTS, {'pixels': pixels})
+
+  return Model(run, shape, 'the CPU by ONNX Runtime')
+
+
+def _openvino(path: Path, threads: int) -> Model:
+  try:
+    openvino = importlib.import_module('openvino')  # Of the extra.
+  except ModuleNotFoundError:
+    raise ImportError(
+      f'{path}: needs OpenVINO, which is not installed: pip install openvino'
+    ) from None
+  # Else processors that are quick in bfloat16 would compute other scores.
+  options = {'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY'}
+  if threads:
+    options['INFERENCE_NUM_THREADS'] = str(threads)
+  model = openvino.Core().compile_model(path, 'CPU', options)
+  outputs = [model.output(name) for name in _OUTPUTS]
+  sides = model.input('pixels').partial_shape
+  shape = tuple(one.get_length() if one.is_static else 0 for one in sides)
+
+  def run(pixels: np.ndarray) -> Iterable[np.ndarray]:
+    # A request of its own, as several threads may ask.
+    found = model.create_infer_request().infer({'pixels': pixels})
+    return [found[output] for output in outputs]
+
+  return Model(run, shape, 'the CPU by OpenVINO')
+
+
+# What runs each file of a model; the first that is there is taken.
+_ENGINES = {'model.onnx': _onnx_runtime, 'model.xml': _openvino}
