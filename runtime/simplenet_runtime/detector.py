@@ -3,10 +3,11 @@
 import dataclasses
 import importlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 from absl import logging
@@ -169,6 +170,8 @@ def _onnx_runtime(path: Path, threads: int) -> Model:
 
 
 def _openvino(path: Path, threads: int) -> Model:
+  # By itself it sends usage data to its makers.
+  sys.modules.setdefault('openvino_telemetry', cast(Any, None))
   try:
     openvino = importlib.import_module('openvino')  # Of the extra.
   except ModuleNotFoundError:

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from simplenet_jax.data import decoding, preprocess
+from simplenet_jax.data.images import encoded
 from simplenet_jax.detection.file import Card
 from simplenet_jax.detector import Detector
 from simplenet_jax.files import atomic_write, refuse_existing
@@ -148,11 +149,13 @@ def export(
   With `overwrite` what exports of other detectors left is removed. The model
   takes so many `images` at a time; 0: any number.
   """
-  made = FORMATS[kind]
+  made, roi = FORMATS[kind], detector.roi
   card = json.dumps(json.loads(detector.card.to_json()), indent=2) + '\n'
   texts = {
     'detector.json': card.encode(),
     'preprocess.py': recipe(detector.card).encode(),
+    # Where images are looked at; there is no such file if that is everywhere.
+    'roi.png': b'' if roi is None else encoded(roi.astype(np.uint8) * 255),
   }
   others = [
     path
@@ -176,6 +179,9 @@ def export(
     for name in itertools.chain(*(other.files for other in FORMATS.values())):
       (folder / name).unlink(missing_ok=True)
   for name, content in {**files, **texts}.items():
+    if not content:
+      (folder / name).unlink(missing_ok=True)
+      continue
     with atomic_write(folder / name) as aside:
       aside.write_bytes(content)
   return difference

@@ -108,6 +108,34 @@ def test_thresholds_are_set_and_misspelt_names_refused(exported):
     mine.threshold = '2'
 
 
+def test_a_region_of_interest_is_the_exports(tmp_path):
+  seen = np.zeros((32, 40), bool)
+  seen[:, :24] = True
+  made = detectors.make(levels=(1,), thresholds=True)
+  made.roi = seen
+  export.export(made, 'onnx', tmp_path)
+  mine, frame = Detector.load(tmp_path), next(detectors.arrays(1))
+  np.testing.assert_array_equal(mine.roi, made.roi)
+  mine.pixel_threshold = -1e9
+  assert not mine(frame).mask[:, 36:].any()
+  made.roi = None
+  export.export(made, 'onnx', tmp_path, overwrite=True)
+  assert Detector.load(tmp_path).roi is None
+
+
+def test_openvino_agrees(detector, exported, tmp_path):
+  pytest.importorskip('openvino')
+  export.export(detector, 'openvino', tmp_path, images=2)
+  frames = list(detectors.arrays(3))
+  mine = Detector.load(tmp_path, threads=1)
+  assert mine.batch_size == 2
+  for found, expected in zip(
+    mine.predict(frames), Detector.load(exported).predict(frames), strict=True
+  ):
+    assert found.score == pytest.approx(expected.score, abs=1e-4)
+    assert found.anomalous == expected.anomalous
+
+
 def test_wrong_exports_are_refused(exported, tmp_path):
   def spoiled(name, content):
     folder = tmp_path / 'spoiled'
