@@ -98,5 +98,5 @@ def step_seconds(recipe: Recipe, shapes: Shapes, images: int) -> float:
     return (time.perf_counter() - start) / count
 
   train(1)  # Compiles.
-  once = train(1)
-  return train(max(1, min(shape[1], int(_TIMED_SECONDS / once))))
+  count = int(_TIMED_SECONDS / train(1))
+  return train(max(1, min(count, shape[1])))

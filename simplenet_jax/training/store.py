@@ -79,6 +79,7 @@ class FeatureStore:
 
   def __init__(self, run: RunInputs, task: DeviceTask):
     self._run, self._task = run, task
+    self._network = FeatureNetwork.of(run.config)
     # [rows, h, w, channels] each. Every write replaces them (the old ones are
     # donated), so they must be read anew each time.
     self.levels = tuple(
@@ -136,8 +137,8 @@ class FeatureStore:
     """Returns the patches of a few images, float32 `[images, H, W, dim]`."""
     if self._run.stop.is_set():
       raise Interrupted
-    network = FeatureNetwork.of(self._run.config)
-    return _merged(network, self.levels, self.rows(features, 0, images))
+    rows = self.rows(features, 0, images)
+    return _merged(self._network, self.levels, rows)
 
   def _put(self, values: Sequence[Any], rows: np.ndarray) -> None:
     """Writes a batch's features to rows; beyond these it is padding."""
@@ -252,7 +253,6 @@ class FeatureStore:
     # The device always has the next batch to do before one is handed out.
     run, under_way = self._run, collections.deque()
     size, dtype = run.config.backbone.batch_size, run.config.bank.dtype
-    network = FeatureNetwork.of(run.config)
 
     def hand_out() -> None:
       part, found = under_way.popleft()
@@ -266,7 +266,7 @@ class FeatureStore:
         if run.stop.is_set():
           raise Interrupted
         batch = bank.padded(pixels, size)
-        found = bank.extract(network, self._weights, batch, dtype)
+        found = bank.extract(self._network, self._weights, batch, dtype)
         under_way.append((slice(start, start + len(pixels)), found))
         if len(under_way) > 1:
           hand_out()

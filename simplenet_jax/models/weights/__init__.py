@@ -95,23 +95,19 @@ def name_backbone(config: Config, earlier: str = '') -> Config:
         '--config.backbone.name to see what does not fit'
       )
     name = fitting[0]
-  if not name:
-    name = _suits_the_device()
+  if not name and jax.default_backend() != 'cpu':
+    name = 'wide_resnet50_2'
+  elif not name:
+    name = files.IN_THE_BOX
+    console.print(
+      f'Uses the backbone {name}, as there is no accelerator. Larger ones are '
+      'often more accurate and slower: resnet18 takes 6 times as many '
+      'operations for an image, wide_resnet50_2 38 times '
+      '(--config.backbone.name=...)'
+    )
   named = config.copy_and_resolve_references()
   named.backbone.name = name
   return named
-
-
-def _suits_the_device() -> str:
-  if jax.default_backend() != 'cpu':
-    return 'wide_resnet50_2'
-  console.print(
-    f'Uses the backbone {files.IN_THE_BOX}, as there is no accelerator. Larger '
-    'ones are often more accurate and slower: resnet18 takes 6 times as many '
-    'operations for an image, wide_resnet50_2 38 times '
-    '(--config.backbone.name=...)'
-  )
-  return files.IN_THE_BOX
 
 
 def load(
