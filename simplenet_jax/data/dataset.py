@@ -1,5 +1,6 @@
 """Where a run's images come from, by the `data` section of its config."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from simplenet_jax.data.category import Category, hold_out
 from simplenet_jax.data.images import Checked, File, check
 
 _DEMO_VALIDATION = 20  # Good images of each demo category for its threshold.
+_LONGEST_NAME = 200  # Bytes of a category's name; file systems take 255.
 _TOLD = 5  # Images that cannot be read of which each has a line, at most.
 
 
@@ -34,10 +36,12 @@ def open_categories(data: Config, *, whole: bool = True) -> DataSet:
   for one in found.categories:
     # Files have the names of categories, and a table's row is called mean.
     wrong = one.name in ('', 'mean') or one.name[0] == '.'
-    if wrong or {*one.name} & {*'/\\'}:
+    long = len(os.fsencode(one.name)) > _LONGEST_NAME
+    if wrong or long or {*one.name} & {*'/\\'}:
       raise ValueError(
         f'{root}: a category is called {one.name!r}, as its results cannot be; '
-        'rename it, or choose others with --config.data.categories'
+        f'rename it (at most {_LONGEST_NAME} bytes), or choose others with '
+        '--config.data.categories'
       )
     if one.drawn:
       console.print(

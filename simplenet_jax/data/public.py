@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from absl import logging
 
 from simplenet_jax.data import images, tree
 from simplenet_jax.data.category import Category, Sample
@@ -43,6 +44,7 @@ SIDE = 32
 TRAIN = tuple(f'data_batch_{number}.bin' for number in range(1, 6))
 TEST = ('test_batch.bin',)
 _BYTES = 1 + 3 * SIDE**2
+_IN_A_FILE = 10_000  # Images.
 
 
 def find_visa(root: Path, names: Sequence[str] = ()) -> Found:
@@ -62,6 +64,8 @@ def find_visa(root: Path, names: Sequence[str] = ()) -> Found:
         used.update(paths)
         sample = Sample(paths[0], _KINDS[split, label], tuple(paths[1:]))
         found.setdefault(name, {'train': [], 'test': []})[split].append(sample)
+      if not used:
+        raise ValueError('no images in it')
     except (csv.Error, ValueError) as error:
       kinds = ', '.join(map(' '.join, _KINDS))
       raise ValueError(
@@ -112,6 +116,11 @@ def _images(
   found = []
   for path in (root / name for name in files):
     records = _open(path)
+    if len(records) != _IN_A_FILE:
+      logging.warning(
+        f'{path}: {len(records)} images, CIFAR-10 has {_IN_A_FILE}; is it '
+        'whole?'
+      )
     # Views: nothing is read yet.
     planes = records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
     for label, pixels in zip(records[:, 0].tolist(), planes, strict=True):

@@ -74,6 +74,7 @@ def test_a_file_that_visa_lacks_is_told(root):
     # What follows is all of the file.
     (b'\xff\xfe', "line .*'utf-8' codec"),
     (HEADER.encode() + b'\n' + 200_000 * b'x', 'line .*field larger than'),
+    (HEADER.encode(), 'line .*no images in it'),
     (
       b'object,image\n',
       'line .*other columns; expected a table of object, spl',
