@@ -30,7 +30,7 @@ from simplenet_jax.files import naming, read_json
 from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.training import bank, neighbours, step
-from simplenet_jax.training.progress import HeadProgress, unflat
+from simplenet_jax.training.progress import HeadProgress, Rank, unflat
 
 # A category's test set, and its last patch scores `[images, H, W]` by seed.
 Tested = tuple[TestSet, Mapping[int, np.ndarray]]
@@ -100,10 +100,12 @@ def evaluate(
   inputs: Inputs,
   scores: Mapping[int, Mapping[int, np.ndarray]],
   arrays: neighbours.Arrays,
+  rank: Rank | None,
 ) -> tuple[CategoryResult, Tested]:
   """Evaluates a category; returns also what its files are made of.
 
-  `scores` are patch scores `[images, H, W]` by seed and epoch.
+  `scores` are patch scores `[images, H, W]` by seed and epoch, of which `rank`
+  tells the best.
   """
   asked = config.evaluation
   test = testset.TestSet.read(inputs, asked.smoothing, asked.score)
@@ -111,7 +113,7 @@ def evaluate(
   if config.train.folds:  # They count together, as in the detector.
     ends = [one[max(one)] for one in by_seed if one]
     by_seed = [{0: np.mean(ends, axis=0)} if ends else {}]
-  found = testset.evaluate(test, by_seed)
+  found = testset.evaluate(test, by_seed, rank)
   if asked.baseline:
     plain = dataclasses.replace(test, score='patch')
     found['baseline'] = summarise([plain.evaluate(arrays['distances'])])

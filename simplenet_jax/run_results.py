@@ -186,10 +186,8 @@ class RunResults:
       if 'bank' in arrays:
         leaves = {seed: head.head or {} for seed, head in heads.items()}
         scores = neighbours.patch_scores(config, arrays, leaves, scores)
-      of = inputs, scores, arrays
+      of = inputs, scores, arrays, self.rank(name)
       found, tested = category_results.evaluate(config, *of)
-    if not self.rank(name):
-      found.pop('selected_on_test', None)
     self.on_result(name, found)
     return found, tested
 

@@ -37,6 +37,7 @@ class Scalars:
     if not self._config.engine.tensorboard:
       return
     job, means = progress.job, progress.epochs()
+    key = f'{job.category}/seed-{job.seed}'
     self._epochs[job.category] = job.epochs
     for at in range(self._written[job], len(means['loss'])):
       values = {name: each[at] for name, each in means.items()}
@@ -48,9 +49,8 @@ class Scalars:
       if (scores := progress.scores.get(at + 1)) is not None:
         one = self._categories[job.category]
         values['image_auroc'] = testset.auroc(one, scores)
-      self._write(f'{job.category}/seed-{job.seed}', at + 1, values)
+      self._write(key, at + 1, values)
       self._written[job] += 1
-    key = f'{job.category}/seed-{job.seed}'
     with self._lock:
       # A process may open some hundred files.
       if progress.finished and (writer := self._writers.pop(key, None)):

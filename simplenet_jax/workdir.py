@@ -156,8 +156,7 @@ def earlier_config(path: Path) -> dict[str, Any]:
   """Returns the settings of a directory's run; empty if there is none."""
   path /= 'run.json'
   with naming(path, _REMEDY):
-    known = read_json(path, _REMEDY) if path.exists() else {}
-    return known['config'] if known else {}
+    return read_json(path, _REMEDY)['config'] if path.exists() else {}
 
 
 @contextlib.contextmanager

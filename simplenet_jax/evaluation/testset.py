@@ -74,10 +74,6 @@ class TestSet:
     parts = (self.maps(patch_scores[at : at + BLOCK]) for at in starts)
     return np.concatenate([part.max(axis=(1, 2)) for part in parts])
 
-  def image_auroc(self, patch_scores: np.ndarray) -> float:
-    """Returns the image AUROC in [0, 1] of patch scores `[images, H, W]`."""
-    return metrics.auroc(self.labels, self.image_scores(patch_scores))
-
   def pixel_auroc(self, patch_scores: np.ndarray) -> float:
     """Returns the pixel AUROC in [0, 1] of patch scores `[images, H, W]`."""
     if self.masks is None:
@@ -190,23 +186,24 @@ class Scored:
 
 
 def evaluate(
-  test: TestSet, scores: Sequence[Mapping[int, np.ndarray]]
+  test: TestSet,
+  scores: Sequence[Mapping[int, np.ndarray]],
+  rank: Callable[[np.ndarray], float] | None = None,
 ) -> CategoryResult:
   """Evaluates the heads of one category, of which one at least has scores.
 
   `scores` are each seed's patch scores `[images, H, W]` by epoch, ascending;
-  none of a head that was given up, whose metrics are undefined.
+  none of a head that was given up, whose metrics are undefined. The epoch that
+  is best on the test images is told by `rank`, an epoch's image AUROC.
   """
   undefined = dict.fromkeys(metrics.METRICS, math.nan)
-  # Images of both kinds tell one epoch from another.
-  can_select = 0 < test.labels.sum() < len(test.labels)
   last, best, epochs = [], [], []
   for by_epoch in scores:
     epoch = end = max(by_epoch, default=None)
     last.append(undefined if end is None else test.evaluate(by_epoch[end]))
-    if can_select and by_epoch:
+    if rank and by_epoch:
       epoch = select_best(
-        {at: test.image_auroc(one) for at, one in by_epoch.items()},
+        {at: rank(one) for at, one in by_epoch.items()},
         lambda at, by_epoch=by_epoch: test.pixel_auroc(by_epoch[at]),
       )
     epochs.append(epoch)
@@ -216,7 +213,7 @@ def evaluate(
       else test.evaluate(by_epoch[epoch])
     )
   found: CategoryResult = {'last': summarise(last)}
-  if can_select:
+  if rank:
     found['selected_on_test'] = {'epochs': epochs, **summarise(best)}
   latest = [one[max(one)] for one in scores if one]
   if len(latest) == len(scores) > 1:

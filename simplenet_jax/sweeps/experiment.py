@@ -36,10 +36,10 @@ def run(
 ) -> dict[str, Any]:
   """Runs a sweep and writes what it shows.
 
-  `workdir` has the runs and `<name>.json`, `.csv`, `.md`, `.png` and `.svg`; a
-  view of pictures has `<name>/<category>.png` in place of a figure. Returns
-  what the JSON holds; nothing where other processes train on. Settings of no
-  use, and in the end a variant that failed, raise a ValueError.
+  `workdir` has the runs and `<name>.json`, `.csv`, `.md` and, of a view that is
+  drawn, `.png` and `.svg`; of pictures `<name>/<category>.png`. Returns what
+  the JSON holds; nothing where other processes train on. Settings of no use,
+  and in the end a variant that failed, raise a ValueError.
   """
   outcomes, failures = _train_all(config, workdir, processes)
   if not all(one.results for one in outcomes):

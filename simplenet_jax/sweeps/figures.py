@@ -1,6 +1,6 @@
 """What a sweep shows beside its numbers: PNG and SVG, by view."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ _PAPERS_SPEED = 77.0, 99.6, 'GeForce GTX 3080 Ti'
 
 
 def write(collected: Collected, path: Path) -> list[Path]:
-  """Draws a sweep's view; writes it as PNG and SVG and returns the paths."""
+  """Draws a sweep's view, if it is no table, as PNG and SVG; returns them."""
+  if collected['view'] not in _DRAWN:
+    return []
   figure = _DRAWN[collected['view']](collected)
   paths = [path.with_name(path.name + suffix) for suffix in ('.png', '.svg')]
   for one in paths:
@@ -52,71 +54,25 @@ def _start(
   return figure, axes
 
 
-def _series(
-  collected: Collected, x: Sequence[Any], series: Mapping[str, Any]
-) -> Figure:
-  """Draws each series, a summary by metric for every x, with its deviations."""
+def _line(collected: Collected) -> Figure:
+  """Draws figures over the value that changes, a line per category."""
+  names, rows = list(collected['categories']), collected['rows']
+  x, names = [row['at'] for row in rows], names + ['mean'] * (len(names) > 1)
   figure, axes = _start(collected, 2, 3.6)
-  numbers = not isinstance(x[0], str)
   for ax, (metric, title) in zip(axes, _PAIR.items(), strict=True):
-    for label, summaries in series.items():
-      means, stds = _percent(one[metric] for one in summaries)
-      colour = 'black' if label in ('ours', 'mean') else None
-      style: Any = {'color': colour, 'linestyle': '-' if numbers else ''}
+    for name in names:
+      found = [row['figures'][LAST_EPOCH][name][metric] for row in rows]
+      means, stds = _percent(found)
+      style: Any = {'color': 'black' if name == 'mean' else None}
       if np.isfinite(means).any():
-        ax.errorbar(x, means, stds, marker='o', capsize=3, label=label, **style)
-    ax.set_ylabel(title)
-    if numbers:
-      ax.set_xlabel(collected['axis'])
-      ax.set_xscale('log' if x[-1] >= 16 * x[0] else 'linear')
-      ax.set_xticks(x, [f'{one:g}' for one in x], minor=False)
-      ax.set_xticks([], minor=True)
-    else:
-      ax.set_xticks(x, x, rotation=90, parse_math=False)
+        ax.errorbar(x, means, stds, marker='o', capsize=3, label=name, **style)
+    ax.set(xlabel=collected['axis'], ylabel=title)
+    ax.set_xscale('log' if x[-1] >= 16 * x[0] else 'linear')
+    ax.set_xticks(x, [f'{one:g}' for one in x], minor=False)
+    ax.set_xticks([], minor=True)
   handles = axes[0].get_legend_handles_labels()
   figure.legend(*handles, loc='outside right upper', frameon=False, fontsize=8)
   return figure
-
-
-def _as_summaries(figures: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns published figures, in percent, in the form of our own."""
-  values = {metric: figures.get(metric) for metric in _PAIR}
-  return {
-    metric: {'mean': None if value is None else value / 100, 'std': None}
-    for metric, value in values.items()
-  }
-
-
-def _table(collected: Collected) -> Figure:
-  """Draws the variants' means over categories, and the paper's."""
-  rows = collected['rows']
-  ours = [row['figures'][LAST_EPOCH]['mean'] for row in rows]
-  paper = [_as_summaries(row['paper']) for row in rows]
-  series = {'ours': ours, 'paper, best on test': paper}
-  return _series(collected, [row['label'] for row in rows], series)
-
-
-def _categories(collected: Collected) -> Figure:
-  """Draws the figures of every category, and those published."""
-  names = collected['categories']
-  figures = collected['rows'][0]['figures'][LAST_EPOCH]
-  series = {'ours': [figures[name] for name in names]}
-  for row in collected['published']:
-    if row['category'] in names:  # Others are means.
-      label = f'{row["table"]}, {row["selection"]}'
-      theirs = series.setdefault(label, [_as_summaries({}) for _ in names])
-      theirs[names.index(row['category'])] = _as_summaries(row['percent'])
-  return _series(collected, names, series)
-
-
-def _line(collected: Collected) -> Figure:
-  """Draws figures over the value that changes, a line per category."""
-  names, rows = collected['categories'], collected['rows']
-  series = {
-    name: [row['figures'][LAST_EPOCH][name] for row in rows]
-    for name in ([*names, 'mean'] if len(names) > 1 else names)
-  }
-  return _series(collected, [row['at'] for row in rows], series)
 
 
 def _losses(collected: Collected) -> Figure:
@@ -170,9 +126,7 @@ def _deviations(collected: Collected) -> Figure:
 
 
 _DRAWN = {
-  'table': _table,
   'line': _line,
-  'categories': _categories,
   'losses': _losses,
   'speed': _speed,
   'deviations': _deviations,

@@ -92,13 +92,14 @@ def test_every_experiment_of_the_paper_runs(sweeps, name):
   with (sweeps.workdir / f'{name}.csv').open() as file:
     lines = list(csv.DictReader(file))
   assert {line['variant'] for line in lines} == set(labels)
-  picture = sweeps.workdir / f'{name}.png'
-  if name == 'figure8':
-    picture = sweeps.workdir / name / 'gasket.png'
-  else:
-    assert ElementTree.parse(picture.with_suffix('.svg')).getroot() is not None
-  with Image.open(picture) as image:
-    assert np.asarray(image.convert('L')).std() > 5
+  if name.startswith('figure'):
+    picture = sweeps.workdir / f'{name}.png'
+    if name == 'figure8':
+      picture = sweeps.workdir / name / 'gasket.png'
+    else:
+      ElementTree.parse(picture.with_suffix('.svg'))
+    with Image.open(picture) as image:
+      assert np.asarray(image.convert('L')).std() > 5
   if name == 'figure4':
     spreads = rows[0]['deviations']['gasket']
     assert len(spreads['features']) == len(spreads['adapted']) == 16
@@ -130,7 +131,6 @@ def test_a_variant_that_fails_is_left_out_and_told(sweeps, tmp_path):
   assert [row['label'] for row in found['rows']] == ['fine']
   assert list(found['failures']) == ['far']
   assert 'Failed and left out: far.' in (tmp_path / 'mine.md').read_text()
-  assert (tmp_path / 'mine.png').exists()
 
 
 def test_flags_that_would_mend_a_run_are_told_as_the_sweeps(sweeps, tmp_path):
