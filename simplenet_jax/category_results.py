@@ -56,7 +56,6 @@ def has_all(
   asked, name = config.evaluation, inputs.name
   wanted = [page_data.path_in(folder, name)] if asked.report else []
   compared = bool(asked.baseline) == ('baseline' in known)
-  compared &= 'at_threshold' in known  # Versions before it had another page.
   if inputs.test:
     wanted += [folder / 'pictures' / f'{name}.png'] if asked.pictures else []
     wanted += [folder / 'maps' / name] if asked.maps else []

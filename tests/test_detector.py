@@ -1,16 +1,11 @@
 """Detectors as programs use them: images in, predictions out."""
 
-import threading
-import weakref
-from concurrent import futures
-
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from simplenet_jax.detector import Detector
-from simplenet_jax.models import simplenet
 from tests import commands
 from tests.detection import detectors
 
@@ -41,13 +36,6 @@ def another(detector, **options):
   return Detector(detector.card, detector.weights, **options)
 
 
-def streaming(detector, batch):
-  """The same detector, in batches if there are to be any."""
-  if batch == 1:
-    return detector
-  return detectors.as_on_accelerators(detector, 'float32', batch)
-
-
 def assert_equal(found, expected, tolerance=1e-6):
   for one, other in zip(found, expected, strict=True):
     assert one.score == pytest.approx(other.score, abs=tolerance)
@@ -74,38 +62,6 @@ def test_nothing_gives_nothing(detector, tmp_path):
   assert list(detector.predict(np.zeros((0, 9, 9, 3), np.uint8))) == []
   with pytest.raises(FileNotFoundError, match='no images'):
     next(detector.predict(tmp_path))
-
-
-@pytest.mark.parametrize(
-  ('precision', 'tolerance', 'sizes'),
-  [('float32', 1e-5, (1, 8)), ('bfloat16', 1e-2, (1, 3, 8))],
-)
-def test_the_size_of_batches_changes_nothing(
-  detector, precision, tolerance, sizes
-):
-  given = list(detectors.arrays(13))  # A multiple of no batch size.
-  # What accelerators compute agrees with what CPUs do, if to fewer digits.
-  expected, allowed = list(detector.predict(given)), 5 * tolerance
-  before = simplenet.run._cache_size()
-  for size in sizes:
-    many = detectors.as_on_accelerators(detector, precision, size)
-    found = list(many.predict(given))
-    assert_equal(found, expected, allowed)
-    expected, allowed = found, tolerance
-  # 13 images are 8 and 5, and 5 are padded to 8.
-  assert simplenet.run._cache_size() - before <= len(sizes)
-
-
-def test_a_warm_detector_compiles_nothing():
-  # A size of its own, so that nothing is compiled before.
-  cold = detectors.make(size=(32, 32), levels=(1,))
-  cold = detectors.as_on_accelerators(cold, 'float32', 8)
-  before = simplenet.run._cache_size()
-  cold.warm_up(17)
-  assert simplenet.run._cache_size() == before + 2  # For 8 and for 1.
-  assert len(list(cold.predict(np.zeros((17, 9, 9, 3), np.uint8)))) == 17
-  cold.warm_up()  # For one image, which is compiled already.
-  assert simplenet.run._cache_size() == before + 2
 
 
 def test_one_image_in_one_result_out(cropping, folder):
@@ -174,40 +130,6 @@ def test_pixels_of_the_inputs_size_need_no_reading(detector):
     assert found.score == pytest.approx(score, abs=1e-6)
 
 
-class Stream:
-  """Tiny images that know how many were taken, and how many still live."""
-
-  def __init__(self, count):
-    self.count, self.taken, self.gone, self.watched = count, 0, 0, []
-
-  def __iter__(self):
-    for index in range(self.count):
-      image = np.full((9, 11, 3), index % 256, np.uint8)
-      self.watched.append(weakref.ref(image, self.on_gone))
-      self.taken += 1
-      yield image
-
-  def on_gone(self, _):
-    self.gone += 1
-
-
-@pytest.mark.parametrize('batch', [1, 64])
-@pytest.mark.parametrize('lookahead', [None, 0, 1, 3, 7, 30, 256, 10**9])
-def test_no_more_is_asked_for_than_is_allowed(detector, batch, lookahead):
-  """Nor is less: the last of the images is one that may be asked for."""
-  stream, allowed = Stream(300), lookahead or 0
-  most, held, done = 0, 0, 0
-  many = streaming(detector, batch)
-  for _ in many.predict(iter(stream), lookahead=lookahead):
-    most = max(most, stream.taken - done - 1)
-    held = max(held, stream.taken - stream.gone)
-    done += 1
-  assert done == stream.count
-  busy = 4 * batch + 1
-  assert min(allowed, busy, 299) - 3 <= most <= min(allowed, busy)
-  assert held <= most + 3
-
-
 def test_bgr_is_rgb_exchanged(detector, folder):
   pixels = list(detectors.arrays(3))
   expected = list(detector.predict(pixels))
@@ -253,53 +175,6 @@ def test_a_prediction_draws_the_photograph_that_it_is_of(cropping, tmp_path):
   assert found[4].picture().width == 532  # A thumbnail is a copy.
 
 
-def workers():
-  """Threads that read images."""
-  return {one for one in threading.enumerate() if 'in order' in one.name}
-
-
-@pytest.mark.parametrize('batch', [1, 8])
-def test_closing_early_ends_the_threads(detector, batch):
-  before = workers()
-  predictions = streaming(detector, batch).predict(
-    Stream(10**9), lookahead=4 * batch
-  )
-  next(predictions)
-  assert workers() - before
-  predictions.close()
-  assert not workers() - before
-
-
-def test_eight_threads_give_the_scores_of_one(detector):
-  given = list(detectors.arrays(16))
-  expected = [p.score for p in detector.predict(given)]
-  with futures.ThreadPoolExecutor(8) as pool:
-    for found in pool.map(lambda _: list(detector.predict(given)), range(8)):
-      scores = [p.score for p in found]
-      np.testing.assert_allclose(scores, expected, atol=1e-6)
-
-
-@pytest.mark.parametrize('batch', [1, 8])
-def test_what_cannot_be_used_is_told_and_left_out(
-  detector, folder, batch, tmp_path
-):
-  paths, broken = sorted(folder.iterdir()), tmp_path / 'broken.png'
-  broken.write_bytes(paths[0].read_bytes()[:200])
-  floats, missing = np.zeros((40, 40, 3)), tmp_path / 'missing.png'
-  given = [broken, *paths[:3], floats, *paths[3:], missing]
-  told = []
-  many = streaming(detector, batch)
-  found = list(many.predict(given, on_error=lambda *error: told.append(error)))
-  assert [p.source for p in found] == paths
-  assert_equal(found, many.predict(paths))
-  assert [source for source, _ in told] == [broken, 4, missing]
-  assert 'broken.png: cannot be read' in str(told[0][1])
-  assert 'an array is float64[40, 40, 3], expected uint8[' in str(told[1][1])
-  assert isinstance(told[2][1], FileNotFoundError)
-  with pytest.raises(ValueError, match='broken'):
-    list(many.predict(given))
-
-
 def test_a_saved_detector_is_the_same(cropping, folder, tmp_path):
   calibrated = another(cropping).calibrate(folder, 0.3)
   assert calibrated.thresholds.limiting_images
@@ -333,27 +208,6 @@ def test_a_larger_input_is_tiles_without_seams():
   )
   # The tile's borders are another matter.
   assert np.abs(alone[0] - expected).max() > 1e-2 * span
-
-
-class Late:
-  """Stands for results of which it turns out late that there are none."""
-
-  def copy_to_host_async(self):
-    pass
-
-  def __array__(self, *_, **__):
-    raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory')
-
-
-@pytest.mark.parametrize('late', [False, True])
-def test_out_of_memory_names_the_flag_that_helps(detector, monkeypatch, late):
-  def run(*_):
-    return (Late(), Late()) if late else np.asarray(Late())
-
-  monkeypatch.setattr(simplenet, 'run', run)
-  many = detectors.as_on_accelerators(detector, batch_size=8)
-  with pytest.raises(MemoryError, match=r'8 images .* lower --batch_size'):
-    many.infer(np.zeros((9, *SIZE, 3), np.uint8))
 
 
 def test_wrong_pixels_and_options_are_refused(detector):

@@ -226,54 +226,6 @@ def test_heads_are_not_needed_beside_a_bank(tmp_path):
   assert file.load(tmp_path / 'a')[0] == card
 
 
-@pytest.mark.parametrize(
-  ('path', 'value'),
-  [
-    ('name', 3),
-    ('heads', -1),
-    ('heads', 0),  # And no bank of patches either.
-    ('nearest', -1),
-    ('nearest', 2**30),
-    ('crop', 32),  # The network's input is another.
-    ('margin', -0.5),
-    ('colours', 'none'),
-    ('appearance', {**dataclasses.asdict(APPEARANCE), 'mean': [1.0]}),
-    ('appearance.std', [float('nan')] * 192),
-    ('appearance.std', [-1.0] * 192),
-    ('appearance.gray', [1.0, '2']),
-    ('appearance.aspect', [0.0, 1.0]),
-    ('usual', [1.0, 0.0]),
-    ('network.architecture', 'vgg'),
-    ('network.levels', [3, 2]),
-    ('network.padding', 'same'),
-    ('network.patch_size', 0),
-    ('network.target_dim', 2**16),
-    ('network.pretrain_dim', -1),
-    ('network.score', 'mean'),
-    ('network.smoothing', float('nan')),
-    pytest.param('network.smoothing', 10**400, id='beyond-floats'),
-    ('thresholds.image', float('nan')),
-    ('thresholds.pixel', True),
-    ('thresholds.target_rate', 0),
-    ('thresholds.guaranteed_rate', [0.1]),
-    ('thresholds.manual', ['median']),
-    ('thresholds', {'manual': ['image']}),  # It is not there.
-    ('thresholds.precision', 'half'),
-    ('thresholds.limiting_images', [['a.png']]),
-    ('format', 'simplenet-jax detector'),
-  ],
-)
-def test_values_that_make_no_sense_are_refused(path, value):
-  with pytest.raises(ValueError, match=r'its (description|format)'):
-    Card.from_json(edited(path, value))
-
-
-@pytest.mark.parametrize('text', ['', 'null', '[]', '{}', '[' * 100_000])
-def test_other_texts_are_refused(text):
-  with pytest.raises(ValueError, match='its description is damaged'):
-    Card.from_json(text)
-
-
 def test_other_files_are_refused(tmp_path):
   path = tmp_path / 'other.safetensors'
   save_file({'conv1.weight': np.zeros(3, 'f')}, path)
@@ -292,23 +244,6 @@ def test_thresholds_that_make_no_sense_are_not_saved(saved, value):
   with pytest.raises(ValueError, match='its description'):
     file.save(saved, odd, make_weights())
   assert saved.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-  ('usual', 'pixel', 'expected'),
-  [
-    ((-1.0, 0.5), None, (-1.0, 5.0, None)),
-    ((-3.0, -2.6), None, (-3.0, 3.0, None)),
-    ((-1.0, 0.5), 2.0, (-1.0, 5.0, 2.0)),
-    (None, None, (-0.5, 0.5, None)),
-    (None, 2.0, (-0.5, 4.5, 2.0)),
-  ],
-)
-def test_the_scale_of_colours(usual, pixel, expected):
-  made = detectors.make(levels=(1,)).card
-  limits = Thresholds(pixel=pixel)
-  card = dataclasses.replace(made, usual=usual, thresholds=limits)
-  assert card.scale == expected
 
 
 def test_a_detector_lies_anywhere(tmp_path, monkeypatch):
