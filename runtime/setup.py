@@ -22,8 +22,8 @@ SHARED = (
   *(
     f'detection/{name}.py'
     for name in (
-      *('__init__', 'calibration', 'card', 'drift', 'inputs', 'output'),
-      *('predictor', 'regions', 'thresholds'),
+      *('__init__', 'calibration', 'card', 'drift', 'engines', 'inputs'),
+      *('output', 'predictor', 'regions', 'thresholds'),
     )
   ),
   *('models/__init__.py', 'models/structure.py'),

@@ -1,13 +1,11 @@
 """A detector by its export: shown images as `simplenet_jax.Detector` is."""
 
 import dataclasses
-import importlib
 import json
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self, cast
+from typing import Any, Self
 
 import numpy as np
 from absl import logging
@@ -15,7 +13,9 @@ from absl import logging
 from simplenet_jax.console import first_line
 from simplenet_jax.data import images
 from simplenet_jax.data.frame import text
+from simplenet_jax.detection import engines
 from simplenet_jax.detection.card import Card
+from simplenet_jax.detection.engines import Model
 from simplenet_jax.detection.predictor import Predictor
 from simplenet_jax.detection.thresholds import Prediction as Prediction
 from simplenet_jax.files import naming, read_json
@@ -23,15 +23,11 @@ from simplenet_jax.files import naming, read_json
 _CARD, _ROI = 'detector.json', 'roi.png'
 _OUTPUTS = ('anomaly_map', 'score')  # Of models; they may have others.
 _AGAIN = 'export the detector again'
-
-
-class Model(NamedTuple):
-  """An exported model, ready to compute."""
-
-  # From uint8 `[images, *size, 3]` to float32 `[images, *size]`, `[images]`.
-  run: Callable[[np.ndarray], Iterable[np.ndarray]]
-  shape: tuple[int, ...]  # Of its input; 0: any number.
-  device: str  # What computes.
+# What runs each file of a model; the first that is there is taken.
+_ENGINES = {
+  'model.onnx': engines.load_onnx,
+  'model.xml': engines.load_openvino,
+}
 
 
 class Detector(Predictor):
@@ -83,8 +79,11 @@ class Detector(Predictor):
     for caution in card.cautions:
       logging.warning('%s: %s', path, caution)
     try:
-      model = _ENGINES[path.name](path, threads)
-    except ImportError:
+      model = _ENGINES[path.name](path, threads=threads)
+    except ModuleNotFoundError as error:
+      told = f'{path}: needs {error.name}: pip install {error.name}'
+      raise ImportError(told) from None
+    except ImportError:  # The message says what a system lacks.
       raise
     except Exception as error:  # Engines have errors of their own.
       told = f'{path}: cannot be run: {first_line(error)}; {_AGAIN}'
@@ -96,6 +95,8 @@ class Detector(Predictor):
       )
     drawn = path.with_name(_ROI)
     roi = images.decode(drawn, np.asarray) > 0 if drawn.exists() else None
+    if roi is not None and roi.shape != card.network.size:
+      raise ValueError(f'{drawn}: is of another export; {_AGAIN}')
     options: Any = {'precision': precision, 'batch_size': batch_size}
     return cls(card, model, roi=roi, **options)
 
@@ -106,7 +107,7 @@ class Detector(Predictor):
 
   @property
   def device(self) -> str:
-    """What computes, such as 'a CPU by ONNX Runtime'."""
+    """What computes: 'the CPU by ONNX Runtime', or by OpenVINO."""
     return self._model.device
 
   def _computed(
@@ -117,7 +118,8 @@ class Detector(Predictor):
       start, count = time.perf_counter(), len(pixels)
       if (missing := self._model.shape[0] - count) > 0:
         pixels = np.pad(pixels, [(0, missing), *[(0, 0)] * 3])
-      maps, scores = (values[:count] for values in self._model.run(pixels))
+      found = self._model.run(pixels)
+      maps, scores = (found[output][:count] for output in _OUTPUTS)
       yield name, maps, scores, (time.perf_counter() - start) / count
 
 
@@ -149,51 +151,3 @@ def _read_card(path: Path) -> tuple[Card, str]:
     return Card.from_json(card), precision
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None
-
-
-def _onnx_runtime(path: Path, threads: int) -> Model:
-  import onnxruntime  # Slow to import.
-
-  options = onnxruntime.SessionOptions()
-  options.intra_op_num_threads = threads
-  options.log_severity_level = 3  # It would tell that limits can be changed.
-  session: Any = onnxruntime.InferenceSession(
-    path, options, providers=['CPUExecutionProvider']
-  )
-  (given,) = (one for one in session.get_inputs() if one.name == 'pixels')
-  shape = tuple(side if isinstance(side, int) else 0 for side in given.shape)
-
-  def run(pixels: np.ndarray) -> Iterable[np.ndarray]:
-    return session.run(_OUTPUTS, {'pixels': pixels})
-
-  return Model(run, shape, 'the CPU by ONNX Runtime')
-
-
-def _openvino(path: Path, threads: int) -> Model:
-  # By itself it sends usage data to its makers.
-  sys.modules.setdefault('openvino_telemetry', cast(Any, None))
-  try:
-    openvino = importlib.import_module('openvino')  # Of the extra.
-  except ModuleNotFoundError:
-    raise ImportError(
-      f'{path}: needs OpenVINO, which is not installed: pip install openvino'
-    ) from None
-  # Else processors that are quick in bfloat16 would compute other scores.
-  options = {'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY'}
-  if threads:
-    options['INFERENCE_NUM_THREADS'] = str(threads)
-  model = openvino.Core().compile_model(path, 'CPU', options)
-  outputs = [model.output(name) for name in _OUTPUTS]
-  sides = model.input('pixels').partial_shape
-  shape = tuple(one.get_length() if one.is_static else 0 for one in sides)
-
-  def run(pixels: np.ndarray) -> Iterable[np.ndarray]:
-    # A request of its own, as several threads may ask.
-    found = model.create_infer_request().infer({'pixels': pixels})
-    return [found[output] for output in outputs]
-
-  return Model(run, shape, 'the CPU by OpenVINO')
-
-
-# What runs each file of a model; the first that is there is taken.
-_ENGINES = {'model.onnx': _onnx_runtime, 'model.xml': _openvino}

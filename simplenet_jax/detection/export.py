@@ -9,7 +9,6 @@ import functools
 import inspect
 import itertools
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 from simplenet_jax.data import decoding, preprocess
 from simplenet_jax.data.images import encoded
+from simplenet_jax.detection import engines
 from simplenet_jax.detection.file import Card
 from simplenet_jax.detector import Detector
 from simplenet_jax.files import atomic_write, refuse_existing
@@ -77,19 +77,13 @@ def to_onnx(detector: Detector, images: int = 0) -> Files:
 
 def run_onnx(files: Files) -> Runner:
   """Returns what an exported model computes, as its users would run it."""
-  import onnxruntime
-
-  options = onnxruntime.SessionOptions()
-  options.log_severity_level = 3  # Limits that may be left out are told.
-  session: Any = onnxruntime.InferenceSession(
-    files['model.onnx'], options, providers=['CPUExecutionProvider']
-  )
-  return lambda pixels: session.run(None, {'pixels': pixels})
+  model = engines.load_onnx(files['model.onnx'])
+  return lambda pixels: [*model.run(pixels).values()]
 
 
 def to_openvino(detector: Detector, images: int = 0) -> Files:
   """Returns the ONNX model as OpenVINO's IR."""
-  openvino = _openvino()
+  openvino = engines.import_openvino()
   made = to_onnx(detector, images)['model.onnx']
   model = openvino.Core().read_model(made)
   with tempfile.TemporaryDirectory() as folder:
@@ -101,22 +95,8 @@ def to_openvino(detector: Detector, images: int = 0) -> Files:
 
 def run_openvino(files: Files) -> Runner:
   """Returns what an exported model computes, as its users would run it."""
-  core = _openvino().Core()
-  xml, weights = files['model.xml'], files['model.bin']
-  model = core.read_model(xml, weights)
-  # By itself OpenVINO computes in bfloat16 where a processor can.
-  exact = {'INFERENCE_PRECISION_HINT': 'f32'}
-  compiled = core.compile_model(model, 'CPU', exact)
-  return lambda pixels: [*compiled(pixels).values()]
-
-
-def _openvino() -> Any:
-  """Imports OpenVINO, which sends usage data to its makers unless stopped."""
-  absent: Any = None  # To an import statement.
-  sys.modules.setdefault('openvino_telemetry', absent)
-  import openvino
-
-  return openvino
+  model = engines.load_openvino(files['model.xml'], files['model.bin'])
+  return lambda pixels: [*model.run(pixels).values()]
 
 
 class Format(NamedTuple):

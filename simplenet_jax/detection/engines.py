@@ -1,0 +1,68 @@
+"""What runs exported models on a CPU: ONNX Runtime, and OpenVINO."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+_CPU = 'CPUExecutionProvider'
+
+
+class Model(NamedTuple):
+  """An exported model, ready to compute."""
+
+  # From pixels, uint8 `[images, *size, 3]`, to outputs by name, in order.
+  run: Callable[[np.ndarray], dict[str, np.ndarray]]
+  shape: tuple[int, ...]  # Of the pixels; 0: any number of images.
+  device: str  # What computes.
+
+
+def load_onnx(model: Path | bytes, threads: int = 0) -> Model:
+  """Loads an ONNX model; so many `threads` compute, with 0 one a core."""
+  import onnxruntime
+
+  options = onnxruntime.SessionOptions()
+  options.intra_op_num_threads = threads
+  options.log_severity_level = 3  # Limits that may be left out are told.
+  session: Any = onnxruntime.InferenceSession(model, options, providers=[_CPU])
+  names = [one.name for one in session.get_outputs()]
+  sides = session.get_inputs()[0].shape
+  shape = tuple(side if isinstance(side, int) else 0 for side in sides)
+
+  def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    return dict(zip(names, session.run(None, {'pixels': pixels}), strict=True))
+
+  return Model(run, shape, 'the CPU by ONNX Runtime')
+
+
+def load_openvino(
+  model: Path | bytes, weights: bytes | None = None, threads: int = 0
+) -> Model:
+  """Loads an OpenVINO model; a file's `weights` lie beside it."""
+  core = import_openvino().Core()
+  read = core.read_model(model, weights) if weights else core.read_model(model)
+  # By itself OpenVINO computes in bfloat16 where a processor can.
+  options = {'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY'}
+  if threads:
+    options['INFERENCE_NUM_THREADS'] = str(threads)
+  compiled = core.compile_model(read, 'CPU', options)
+  sides = read.input('pixels').partial_shape
+  shape = tuple(one.get_length() if one.is_static else 0 for one in sides)
+
+  def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    # A request of its own, as several threads may ask.
+    found = compiled.create_infer_request().infer({'pixels': pixels})
+    return {key.any_name: value for key, value in found.items()}
+
+  return Model(run, shape, 'the CPU by OpenVINO')
+
+
+def import_openvino() -> Any:
+  """Imports OpenVINO, which sends usage data to its makers unless stopped."""
+  absent: Any = None  # To an import statement.
+  sys.modules.setdefault('openvino_telemetry', absent)
+  import openvino
+
+  return openvino
