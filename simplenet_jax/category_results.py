@@ -81,7 +81,8 @@ def score_again(
   tested = range(len(one.train), one.images)
   pixels = loading.in_order(one.pixels, tested, 2 * size)
   with bank.computing(jax.local_devices()[0]) as device:
-    backbone, states = jax.device_put((weights.state, states), device)
+    backbone = bank.on_device(network, weights.state, device)
+    states = jax.device_put(states, device)
     while some := list(itertools.islice(pixels, size)):
       batch = bank.padded(np.stack(some), size)
       levels = bank.extract(network, backbone, batch, config.bank.dtype)

@@ -61,13 +61,14 @@ def load(backbone: str, part: str, dims: tuple[int, int]) -> Part:
   config = _config(backbone, part, dims)
   (one,) = dataset.open_categories(config.data).categories
   network = FeatureNetwork.of(config)
-  weights = bank.load_backbone(config)
+  weights = bank.load_backbone(config).state
+  weights = bank.on_device(network, weights, jax.local_devices()[0])
   merged, found = jax.jit(network.merge), []
   for start in range(0, one.images, _BATCH):
     images = range(start, min(start + _BATCH, one.images))
     pixels = np.stack([one.pixels(index) for index in images])
     batch = bank.padded(pixels, _BATCH)
-    levels = bank.extract(network, weights.state, batch, 'float32')
+    levels = bank.extract(network, weights, batch, 'float32')
     found.append(np.asarray(merged(levels))[: len(images)])
   every = np.concatenate(found)
   known = every[: len(one.train)]

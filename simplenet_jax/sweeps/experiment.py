@@ -108,6 +108,7 @@ def _deviations(one: Outcome) -> dict[str, Any]:
   """Returns each dimension's deviation before and after the first adaptor."""
   network, dtype = FeatureNetwork.of(one.config), one.config.bank.dtype
   weights = bank.load_backbone(one.config).state
+  weights = bank.on_device(network, weights, jax.local_devices()[0])
   dim, found = network.dim, {}
   checkpoints = Checkpoints(one.workdir / 'checkpoints')
   for inputs in dataset.open_categories(one.config.data).categories:

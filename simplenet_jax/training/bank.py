@@ -30,9 +30,25 @@ _ROUNDING = 1e-6  # Relative; features that vary less do not vary.
 def extract(
   network: FeatureNetwork, weights: Any, pixels: jax.Array, dtype: str
 ) -> tuple[jax.Array, ...]:
-  """Returns each level's features as they are stored, see `features`."""
-  levels = simplenet.features(network, weights, pixels)
+  """Returns each level's features as they are stored, see `features`.
+
+  Weights come from `on_device`.
+  """
+  features = functools.partial(simplenet.features, network, weights)
+  if jax.default_backend() == 'cpu':
+    # Batches take longer an image there: their layers' outputs leave the cache.
+    one_by_one = jax.lax.map(lambda one: features(one[None]), pixels)
+    levels = tuple(level[:, 0] for level in one_by_one)
+  else:
+    levels = features(pixels)
   return tuple(level.astype(dtype) for level in levels)
+
+
+def on_device(network: FeatureNetwork, weights: Any, device: Any) -> Any:
+  """Returns a backbone's weights as `extract` takes them, on a device."""
+  winograd = device.platform == 'cpu'
+  prepared = simplenet.prepare(network, weights, winograd=winograd)
+  return jax.device_put(prepared, device)
 
 
 def shapes(
@@ -67,7 +83,7 @@ def check_noise(
     pixels = np.stack([one.pixels(i) for i in range(count)])
     # As training does it, so that the first device has its program already.
     with computing(jax.local_devices()[0]) as device:
-      state = jax.device_put(loaded.state, device)
+      state = on_device(network, loaded.state, device)
       batch = padded(pixels, size)
       found = extract(network, state, batch, config.bank.dtype)
     return [np.asarray(level[:count], np.float32) for level in found]

@@ -87,7 +87,6 @@ class FeatureStore:
       for one in task.shapes
     )
     self._free = list(range(task.rows))
-    self._weights = jax.device_put(run.weights.state, task.device)
     self._waiting = {one.name: one for one in task.categories}
     self._decoders: dict[str, Batches] = {}
     self._keys: dict[str, str] = {}
@@ -95,6 +94,12 @@ class FeatureStore:
     asked, self._cache = run.config.bank, None
     if asked.cache:
       self._cache = bank.FeatureCache(Path(asked.cache), asked.cache_gb)
+
+  @functools.cached_property
+  def _weights(self) -> Any:
+    network = FeatureNetwork.of(self._run.config)
+    state = self._run.weights.state
+    return bank.on_device(network, state, self._task.device)
 
   def can_open(self, name: str) -> bool:
     """Says whether there is room for a category, or it is there already."""

@@ -83,6 +83,7 @@ def test_features_can_be_halved():
   config.backbone.name = 'efficientnet_lite0'
   state = bank.load_backbone(config).state
   network = FeatureNetwork.of(config)
+  state = bank.on_device(network, state, jax.devices()[0])
   pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), np.uint8)
   for config.bank.dtype in ('float32', 'bfloat16'):
     found.append(bank.extract(network, state, pixels, config.bank.dtype))
@@ -116,6 +117,7 @@ def golden_case(shared, network):
 def extract(config, pixels):
   """Returns patch features `[image, patch, 1536]` of the images."""
   network, state = FeatureNetwork.of(config), bank.load_backbone(config).state
+  state = bank.on_device(network, state, jax.devices()[0])
   levels = bank.extract(network, state, pixels, 'float32')
   merge = functools.partial(patches.merge, target_dim=1536)
   merged = jax.vmap(lambda x: merge(x, network.level_offsets))(levels)
