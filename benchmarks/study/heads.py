@@ -113,7 +113,8 @@ def trained(settings: Heads, patches: np.ndarray, seed: int):
       vectors * values / np.sqrt(np.mean(values**2))
     ) @ vectors.T
   if settings.noise == 'spacing':
-    near = nearest.distances(_some(patches)[None, None], _some(patches, 1))
+    others = nearest.prepare(_some(patches, 1))
+    near = nearest.distances(_some(patches), others)
     # As long as the median distance where sigma is .25.
     more['spacing'] = np.median(near) / np.sqrt(patches.shape[-1]) / 0.25
   state = train(key, jnp.asarray(patches), jax.tree.map(jnp.float32, more))

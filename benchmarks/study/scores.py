@@ -129,11 +129,12 @@ def _distances(kind: Distance, part: Part, seed: int) -> Scores:
   if kind.coreset:
     rows = np.asarray(nearest.choose(jnp.asarray(drawn), len(rows)))
   held = jnp.asarray(drawn[rows])
+  prepared = nearest.prepare(held)
   found = []
   for image in part.test:
     shown = (image.astype(np.float32) @ matrix)[None]
     if kind.neighbours == 1:
-      found.append(np.asarray(nearest.distances(shown, held))[0])
+      found.append(np.asarray(nearest.distances(shown, prepared))[0])
     else:
       found.append(np.asarray(_several(shown[0], held, kind.neighbours)))
   return Scores(np.stack(found), nearest.distance_units(held, images[rows]))

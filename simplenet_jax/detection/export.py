@@ -44,7 +44,8 @@ def to_stablehlo(detector: Detector, images: int = 0) -> Files:
   count: Any = images or jax.export.symbolic_shape('images')[0]
   pixels = jax.ShapeDtypeStruct((count, *network.size, 3), np.uint8)
   # Traced functions do not take NumPy's arrays everywhere.
-  weights = jax.tree.map(jax.numpy.asarray, detector.weights)
+  weights = simplenet.prepare(network, detector.weights)
+  weights = jax.tree.map(jax.numpy.asarray, weights)
   run = jax.jit(functools.partial(simplenet.detect, network, weights))
   # Operations know the source files that they come from: by name alone.
   known = jax.config.values[_FOLDERS]

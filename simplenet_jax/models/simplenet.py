@@ -101,6 +101,8 @@ def prepare(
       kernel = layers.to_winograd(kernel, stride)
     prepared[f'{name}.kernel'] = kernel.astype(dtype)
     prepared[f'{name}.bias'] = weights[f'{name}.bias'].astype(dtype)
+  if 'nearest.bank' in weights:
+    prepared |= nearest.prepare(prepared.pop('nearest.bank'))
   return prepared
 
 
@@ -182,7 +184,7 @@ def patch_scores(
   if 'head.tail' in weights:
     offsets = network.level_offsets
     parts.append(head.apply(weights, levels, offsets, precision))
-  if 'nearest.bank' in weights:
+  if 'nearest.columns' in weights:
     parts.append(nearest.apply(weights, network.merge(levels)))
   return functools.reduce(jnp.add, parts)
 

@@ -20,12 +20,12 @@ def table(rows, bank):
 def test_distances(offset):
   patches = offset + RNG.normal(size=(3, 4, 5, 12)).astype(np.float32)
   bank = offset + RNG.normal(size=(31, 12)).astype(np.float32)
-  found = np.asarray(nearest.distances(patches, bank))
+  found = np.asarray(nearest.distances(patches, nearest.prepare(bank)))
   assert (found.shape, found.dtype) == ((3, 4, 5), np.float32)
   expected = table(patches.reshape(-1, 12), bank).min(1).reshape(3, 4, 5)
   # Of values near 300, float32 keeps steps of 3e-5.
   np.testing.assert_allclose(found, expected, rtol=2e-5)
-  known = np.asarray(nearest.distances(bank[None, None], bank))
+  known = np.asarray(nearest.distances(bank, nearest.prepare(bank)))
   np.testing.assert_allclose(known, 0, atol=2e-2 if offset else 3e-3)
 
 
@@ -95,7 +95,7 @@ def test_folded_weights_score_the_mean_of_combined_scores(adaptor):
   bank = RNG.normal(size=(40, DIM)).astype(np.float32)
   patches = RNG.normal(size=(2, 3, 4, DIM)).astype(np.float32)
   units, weight, combined = (1.5, 0.5), 0.3, []
-  distance = np.asarray(nearest.distances(patches, bank))
+  distance = np.asarray(nearest.distances(patches, nearest.prepare(bank)))
   for one in made:
     folded = nearest.heads.fold([one])
     score = nearest.heads.apply(folded, [patches], [0], 'float32')
@@ -111,6 +111,7 @@ def test_folded_weights_score_the_mean_of_combined_scores(adaptor):
     combined.append(nearest.combine(distance, units, score, known, weight))
     np.testing.assert_allclose(combined[-1], expected, rtol=1e-5, atol=1e-5)
   weights = nearest.fold(bank, units, made, weight)
+  weights |= nearest.prepare(bank)
   network = simplenet.FeatureNetwork(
     detectors.RESNET, (2,), 'zeros', 1, DIM, DIM
   )
@@ -118,6 +119,7 @@ def test_folded_weights_score_the_mean_of_combined_scores(adaptor):
   np.testing.assert_allclose(found, np.mean(combined, 0), atol=1e-5)
   alone = nearest.fold(bank, units, made, 0.0)
   assert sorted(alone) == ['nearest.bank', 'nearest.units']
+  alone |= nearest.prepare(bank)
   found = simplenet.patch_scores(network, alone, [patches], 'float32')
   expected = nearest.combine(distance, units)
   np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -134,9 +136,10 @@ def test_a_detector_adds_distances_and_its_score_is_the_highest(score):
   else:
     assert (scores > maps.max((1, 2))).all()
   network = made.card.network
-  levels = simplenet.features(network, made.weights, pixels)
+  weights = simplenet.prepare(network, made.weights)
+  levels = simplenet.features(network, weights, pixels)
   merged = network.merge(levels)
-  distance = nearest.apply(made.weights, merged)
+  distance = nearest.apply(weights, merged)
   head = nearest.heads.apply(
     made.weights, levels, network.level_offsets, 'float32'
   )
