@@ -32,12 +32,8 @@ from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.layout import DeviceTask, RunInputs
 
-# Images that are written at a time: one program serves all, and larger blocks
-# would pad more.
-BLOCK = 32
-# Images decoded ahead of the backbone, at most; at 288 x 288 they take 250 kB
-# each.
-_AHEAD = 512
+BLOCK = 32  # Images written at a time; larger blocks would pad more.
+_AHEAD = 512  # Images decoded ahead, at most; one of 288 x 288 takes 250 kB.
 # What features depend on beside settings, weights, images and the device.
 _PACKAGES = ('jax', 'jaxlib', 'numpy', 'pillow', 'simplenet-jax')
 
@@ -97,9 +93,8 @@ class FeatureStore:
 
   @functools.cached_property
   def _weights(self) -> Any:
-    network = FeatureNetwork.of(self._run.config)
-    state = self._run.weights.state
-    return bank.on_device(network, state, self._task.device)
+    state, device = self._run.weights.state, self._task.device
+    return bank.on_device(self._network, state, device)
 
   def can_open(self, name: str) -> bool:
     """Says whether there is room for a category, or it is there already."""
