@@ -20,7 +20,6 @@ from simplenet_jax.files import atomic_write, csv_text
 
 _CONFIG = cli.define_config('The settings; --workdir may have them already.')
 environment.define_flags()
-flags.adopt_module_key_flags(environment)
 
 _SHOWN = 12  # Images of a category.
 

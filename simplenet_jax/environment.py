@@ -21,6 +21,8 @@ from absl import flags
 
 from simplenet_jax.console import first_line
 
+flags.disclaim_key_flags()  # They belong to the command that defines them.
+
 _PACKAGES = (
   *('flax', 'jax', 'jaxlib', 'numpy', 'optax', 'pillow', 'scikit-learn'),
   *('scipy', 'simplenet-jax'),

@@ -14,7 +14,6 @@ from simplenet_jax.console import doing
 
 _CONFIG = cli.define_config('The settings of the run.')
 environment.define_flags()
-flags.adopt_module_key_flags(environment)
 cli.require('config')
 
 

@@ -136,16 +136,12 @@ class View(NamedTuple):
     return _joined([head, panels], 4, down=True)
 
   def _lines(self) -> Lines:
-    """Returns outlines of what is beyond the limit of pixels.
-
-    If nothing is, and the image is not OK all the same or has no verdict, that
-    is a ring around its highest score, which is why.
-    """
+    """Returns outlines of what is found, or a ring around the highest score."""
     limit, size = self.scale.limit, np.array(self.image.size)
     if limit is not None and (found := contours(self.heat, limit)):
       return {'found': found}
     if self.limit is not None and self.score <= self.limit:
-      return {}
+      return {}  # Else the ring shows why the image is not OK.
     place = np.unravel_index(np.nanargmax(self.heat), self.heat.shape)
     return {'highest': [(_CIRCLE * max(size) / 24 + place[::-1] + 0.5) / size]}
 

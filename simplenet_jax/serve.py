@@ -79,12 +79,7 @@ def _listen(host: str, port: int) -> socket.socket:
 async def _run(
   app: Any, listener: socket.socket, stop: Stop, told: str, watch: Any = None
 ) -> None:
-  """Serves until `stop` is set; what has come by then is answered.
-
-  `told` is printed once all detectors are there.
-  A detector is loaded anew on SIGHUP, and when its file changes. `watch` goes
-  on beside, and ends by itself when `stop` is set.
-  """
+  """Serves beside `watch` until `stop` is set; answers what has come by then."""
   import uvicorn
 
   config = uvicorn.Config(
@@ -94,12 +89,8 @@ async def _run(
   config.timeout_keep_alive = 3600  # `_close_idle` is sooner.
   server: Any = uvicorn.Server(config)
   server.capture_signals = contextlib.nullcontext  # The caller has them.
-  work = (
-    server.serve([listener]),
-    app.engine.run(),
-    _keep_loaded(app, told),
-    watch,
-  )
+  load = _keep_loaded(app, told)
+  work = (server.serve([listener]), app.engine.run(), load, watch)
   tasks = [asyncio.create_task(one) for one in work if one]
   idle: dict[Any, float] = {}
   while not stop.is_set() and not any(task.done() for task in tasks):
@@ -119,6 +110,7 @@ async def _run(
 
 
 async def _keep_loaded(app: Any, told: str) -> None:
+  """Loads detectors, and anew on SIGHUP and when their files change."""
   slots, again = app.slots.values(), asyncio.Event()
   asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, again.set)
   for slot in slots:
@@ -139,11 +131,9 @@ async def _keep_loaded(app: Any, told: str) -> None:
 
 
 def _close_idle(server: Any, idle: dict[Any, float], seconds: float) -> None:
-  """Ends connections on which no request comes, or no answer is taken.
-
-  Uvicorn waits without end for the rest of a request's headers. `idle` keeps
-  since when connections are, after their last request.
-  """
+  """Ends connections on which no request comes, or no answer is taken."""
+  # Uvicorn waits without end for the rest of a request's headers. `idle` keeps
+  # since when connections are, after their last request.
   now, before = time.monotonic(), dict(idle)
   idle.clear()
   for one in list(server.server_state.connections):

@@ -16,7 +16,6 @@ from simplenet_jax.sweeps import settings
 
 _CONFIG = cli.define_config('The settings of the sweep.', of_sweep=True)
 environment.define_flags()
-flags.adopt_module_key_flags(environment)
 cli.require('config')
 
 

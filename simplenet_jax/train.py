@@ -45,22 +45,16 @@ def train_and_evaluate(
 ) -> dict[str, Any]:
   """Trains and evaluates every category of a data set.
 
-  Results are written after every category; a category that fails is told and
-  left out, the others go on. Started again, a run goes on where it was saved,
-  trains seeds that are new and evaluates again where test images changed. One
-  of several processes trains its part; the last one writes the table.
-
-  Args:
-    config: The settings.
-    workdir: Where results go; must not hold those of another run.
-    processes: Which of the processes that share `workdir` this is.
-
-  Returns:
-    What `results.json` holds; nothing where other processes are to go on.
+  Results go to `workdir` after every category; a category that fails is told
+  and left out, the others go on. Started again, a run goes on where it was
+  saved, trains seeds that are new and evaluates again where test images
+  changed. One of several `processes` that share `workdir` trains its part; the
+  last one writes the table. Returns what `results.json` holds; nothing where
+  other processes are to go on.
 
   Raises:
-    ValueError: For settings, images or weights that cannot be used, in the end
-      also if any category failed.
+    ValueError: For settings, images or weights that cannot be used, if
+      `workdir` holds another run, in the end also if any category failed.
     OSError: If a file or folder is missing or cannot be written.
     console.Stopped: If a signal asked it to stop; everything is saved.
   """

@@ -114,27 +114,19 @@ class WorkDir:
       state['results'][name] = [self._basis(state, name), found]
 
   def _claim(self, state: State, mine: State, alone: bool) -> None:
-    """Takes the directory for this run, or takes the run up again.
-
-    Other seeds and other images to test on make no other run.
-    """
+    """Takes the directory for this run, or takes the run up again."""
     path = self.path / 'run.json'
-    if path.exists():
-      with naming(path, _REMEDY):
-        own, other = _binding(mine), _binding(state)
-      # Processes that run together have the same seeds. So have heads that
-      # leave out images: which ones depends on how many heads there are.
-      if alone and not own['--config.train.folds']:
-        other[_SEEDS] = own[_SEEDS]
-      self._refuse_another(own, other)
-    elif (self.path / 'results.json').exists():
+    if not path.exists() and (self.path / 'results.json').exists():
       raise ValueError(
         f'{self.path} holds the results of another run; give another --workdir'
       )
-    state |= {'heads': {}, 'results': {}} | state | mine
-
-  def _refuse_another(self, own: dict[str, Any], other: dict[str, Any]) -> None:
-    """Raises a ValueError where what makes a run this one differs."""
+    with naming(path, _REMEDY):
+      own = _binding(mine)
+      other = _binding(state) if path.exists() else {**own}
+    # Processes that run together have the same seeds. So have heads that leave
+    # out images: which ones depends on how many heads there are.
+    if alone and not own['--config.train.folds']:
+      other[_SEEDS] = own[_SEEDS]
     for name in self.images:
       key, folder = f'training images of {name}', self.path / 'checkpoints'
       # They can be mended as long as no head was trained on them.
@@ -150,6 +142,7 @@ class WorkDir:
         f'{self.path} holds another run: {"; ".join(differing)}; set them as '
         'they were to resume it, or give another --workdir'
       )
+    state |= {'heads': {}, 'results': {}} | state | mine
 
 
 def earlier_config(path: Path) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def test_nothing_but_new_seeds_is_trained(work):
     'evaluate', f'--workdir={work}', '--config.train.epochs=9'
   )
   assert done.status == 1
-  assert 'evaluate trains new seeds alone' in done.error
+  assert 'another run: --config.train.epochs was 3, is 9' in done.error
 
 
 @pytest.mark.parametrize(

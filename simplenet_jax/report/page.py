@@ -158,10 +158,7 @@ def section(
 def _limit(
   workdir: Path, name: str, result: Mapping[str, Any], data: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Returns a category's limits, those chosen on test where it has no others.
-
-  `told` says where they are from, and `note` whether they are new.
-  """
+  """Returns a category's limits; where it has none, those chosen on test."""
   own = {'note': '', **result.get('threshold', {})}
   path = file.path_in(workdir, name)
   if path.is_file():

@@ -75,11 +75,8 @@ def run(
 def _train_all(
   config: Config, workdir: Path, processes: Processes
 ) -> tuple[list[Outcome], dict[str, str]]:
-  """Returns what came of every variant, or why it failed, by label.
-
-  A run that is finished in its directory, also by another sweep, is kept. Runs
-  share their features by a cache that is removed in the end.
-  """
+  """Returns what came of every variant, or why it failed, by label."""
+  # Runs share their features by a cache that is removed in the end.
   expanded, shared = settings.expand(config), workdir / 'features'
   count = counted(len(expanded), 'variant')
   console.print(f'{config.title}: {count}; {workdir}/')
