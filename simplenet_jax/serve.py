@@ -79,7 +79,7 @@ def _listen(host: str, port: int) -> socket.socket:
 async def _run(
   app: Any, listener: socket.socket, stop: Stop, told: str, watch: Any = None
 ) -> None:
-  """Serves beside `watch` until `stop` is set; answers what has come by then."""
+  """Serves beside `watch` until `stop` is set; what has come is answered."""
   import uvicorn
 
   config = uvicorn.Config(
