@@ -90,7 +90,7 @@ class ShortRun:
   def checkpoints(self, work: str) -> list[pathlib.Path]:
     """Returns the checkpoints of a run that are whole."""
     found = (self.folder / work / 'checkpoints').rglob('*.safetensors')
-    return sorted(path for path in found if path.name[0] != '.')
+    return sorted(path for path in found if path.stem.isdigit())
 
   def left(self, work: str) -> dict[str, Any]:
     """Returns what must be the same: figures, curves, heads, detectors."""

@@ -130,7 +130,7 @@ class WorkDir:
     for name in self.images:
       key, folder = f'training images of {name}', self.path / 'checkpoints'
       # They can be mended as long as no head was trained on them.
-      if key in other and not any((folder / name).glob('*')):
+      if key in other and not any((folder / name).glob('*/*')):
         other[key] = own[key]
     differing = [
       f'{key} was {other.get(key)!r}, is {own.get(key)!r}'

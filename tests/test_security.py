@@ -161,7 +161,7 @@ def test_hostile_files_are_refused(hostile, ran, tmp_path, name, read):
 
 def test_hostile_checkpoints_are_passed_over(hostile, ran, tmp_path, capsys):
   job = make_job(2)
-  hostile(tmp_path / job.category / f'seed-{job.seed}.safetensors')
+  hostile(tmp_path / job.category / f'seed-{job.seed}/3.safetensors')
   assert Checkpoints(tmp_path).load(job) is None
   assert 'cannot be read' in capsys.readouterr().out
   assert not ran.exists()

@@ -1,4 +1,4 @@
-"""Heads on disk, each in `<folder>/<category>/seed-<seed>.safetensors`.
+"""Heads on disk, each in `<folder>/<category>/seed-<seed>/<step>.safetensors`.
 
 A file names no device: heads are resumed on any number of devices, and of
 processes that share the folder.
@@ -6,7 +6,6 @@ processes that share the folder.
 
 import collections
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -49,51 +48,66 @@ def read(path: Path) -> tuple[State, dict[str, str]]:
 
 
 class Checkpoints:
-  """Each head as it was saved last; several threads can use it."""
+  """The last two checkpoints of each head; several threads can use it."""
 
   def __init__(self, folder: Path):
     self._folder = folder
+    self._unreadable: set[Path] = set()
 
   def save(self, progress: HeadProgress, state: State | None = None) -> None:
-    """Saves a head as it is, in place of what was saved before.
+    """Saves a head as it is.
 
-    `state` is all that goes on changing, by name; a finished head has none.
+    `state` is all that goes on changing, by name; a finished head has none, and
+    its earlier checkpoints are deleted.
     """
-    group = 'state' if state else 'head'
-    arrays = {'metrics': progress.metrics[:, : progress.step]}
+    job, step, group = progress.job, progress.step, 'state' if state else 'head'
+    arrays = {'metrics': progress.metrics[:, :step]}
     arrays |= {f'scores/{at}': one for at, one in progress.scores.items()}
     for name, array in (state or progress.head or {}).items():
       arrays[f'{group}/{name}'] = array
-    with atomic_write(self._path(progress.job)) as aside:
+    with atomic_write(self._path(job, step)) as aside:
       write(aside, arrays)
-      with aside.open('rb') as file:
-        os.fsync(file)  # So that a power cut leaves one of the two.
+    # Later ones, from which the head was not resumed, could not be read.
+    whole = [one for one in self._steps(job) if one <= step]
+    self._keep(job, whole[-2:] if state else whole[-1:])
 
   def load(
     self, job: Job, rank: Rank | None = None
   ) -> tuple[HeadProgress, State] | None:
-    """Returns a head as it was saved last, unless that cannot be read."""
-    path = self._path(job)
-    try:
-      return _restored(read(path)[0], job, rank)
-    except FileNotFoundError:
-      return None
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as e:
-      console.print(
-        f'  {path} cannot be read ({first_line(e)[:120]}); the head is trained '
-        'from its first step'
-      )
-      return None
+    """Returns a head's latest checkpoint that can be read, as it was saved."""
+    for step in reversed(self._steps(job)):
+      path = self._path(job, step)
+      try:
+        return _restored(read(path)[0], job, rank)
+      except (OSError, ValueError, KeyError, safetensors.SafetensorError) as e:
+        if path not in self._unreadable:
+          console.print(
+            f'  {path} cannot be read ({first_line(e)[:120]}); '
+            'the one before it is taken'
+          )
+        self._unreadable.add(path)
+    return None
 
   def progress(self, job: Job) -> int:
-    """Returns how many steps of a head are saved; what is damaged goes."""
-    if saved := self.load(job):
-      return saved[0].step
-    self._path(job).unlink(missing_ok=True)
-    return 0
+    """Returns how many steps of a head are saved; tidies up after the last."""
+    saved = self.load(job)
+    step = saved[0].step if saved else 0
+    if step == job.steps:
+      self._keep(job, [step])
+    return step
 
-  def _path(self, job: Job) -> Path:
-    return self._folder / job.category / f'seed-{job.seed}.safetensors'
+  def _path(self, job: Job, step: int) -> Path:
+    folder = self._folder / job.category / f'seed-{job.seed}'
+    return folder / f'{step}.safetensors'
+
+  def _steps(self, job: Job) -> list[int]:
+    found = self._path(job, 0).parent.glob('[0-9]*.safetensors')
+    return sorted(int(path.stem) for path in found if path.stem.isdecimal())
+
+  def _keep(self, job: Job, kept: list[int]) -> None:
+    """Removes all other checkpoints."""
+    for step in {*self._steps(job)} - {*kept}:
+      self._path(job, step).unlink()
 
 
 def _restored(

@@ -1,4 +1,4 @@
-"""Heads on disk: whole or not there."""
+"""Heads on disk: whole or not there, and the latest that can be read."""
 
 import numpy as np
 import pytest
@@ -38,12 +38,16 @@ def save(folder, *heads):
     Checkpoints(folder).save(progress, state)
 
 
-def load(folder):
-  return Checkpoints(folder).load(JOB, rank)
+def load(folder, job=JOB):
+  return Checkpoints(folder).load(job, rank)
 
 
-def path_in(folder):
-  return folder / JOB.category / f'seed-{JOB.seed}.safetensors'
+def home_of(folder, job=JOB):
+  return folder / job.category / f'seed-{job.seed}'
+
+
+def steps_in(folder, job=JOB):
+  return {path.stem for path in home_of(folder, job).iterdir()}
 
 
 def assert_same(found, expected):
@@ -71,7 +75,7 @@ def test_a_head_under_way_goes_on_from_where_it_was(tmp_path):
   assert list(found.scores) == [1, 4]
 
 
-def test_a_finished_head_comes_back_whole(tmp_path):
+def test_a_finished_head_comes_back_whole_and_alone(tmp_path):
   progress = grow(HeadProgress(JOB, rank), 3)
   save(tmp_path, progress)
   grow(progress).add_scores(4, make_scores(0.5))
@@ -79,6 +83,7 @@ def test_a_finished_head_comes_back_whole(tmp_path):
     'params.kernel': np.array([[np.nan, -0.0], [1e-40, np.inf]], np.float32)
   }
   save(tmp_path, progress)
+  assert steps_in(tmp_path) == {'12'}  # Nothing goes on from the others.
   found, state = load(tmp_path)
   assert found.finished
   assert (found.step, state) == (12, {})
@@ -87,34 +92,57 @@ def test_a_finished_head_comes_back_whole(tmp_path):
   assert_same(found.head, progress.head)
 
 
-def test_the_latest_wins_and_a_half_written_one_is_never_taken(tmp_path):
+def test_the_latest_wins_and_the_one_before_is_kept(tmp_path):
   progress = HeadProgress(JOB)
-  for _ in range(3):
+  for kept in ({'3'}, {'3', '6'}, {'6', '9'}):
     grow(progress)
     for _ in range(2):  # It can be saved twice as it is.
       save(tmp_path, progress)
+    assert steps_in(tmp_path) == kept
     found, state = load(tmp_path)
     assert found.step == state['count'] == progress.step
+
+
+def test_a_half_written_checkpoint_is_never_taken(tmp_path):
+  progress = HeadProgress(JOB)
+  for _ in range(2):
+    save(tmp_path, grow(progress))
+  home = home_of(tmp_path)
   # Until it is whole, a checkpoint has another name.
-  path_in(tmp_path).rename(path_in(tmp_path).with_name('.partial-1'))
-  assert load(tmp_path) is None
+  (home / '6.safetensors').rename(home / '.partial-1-6.safetensors')
+  found, state = load(tmp_path)
+  assert found.step == state['count'] == 3
+  save(tmp_path, grow(found))
+  assert load(tmp_path)[0].step == 6
 
 
 @pytest.mark.parametrize('damage', ['flipped', 'truncated', 'emptied'])
-def test_a_damaged_checkpoint_is_told_and_made_again(tmp_path, damage, capsys):
-  save(tmp_path, grow(HeadProgress(JOB)))
-  path = path_in(tmp_path)
+def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
+  tmp_path, damage, capsys
+):
+  progress = HeadProgress(JOB)
+  for _ in range(2):
+    save(tmp_path, grow(progress))
+  path = home_of(tmp_path) / '6.safetensors'
   content = bytearray(path.read_bytes())
   content[-1] ^= 1
   size = {'flipped': None, 'truncated': -5, 'emptied': 0}[damage]
   path.write_bytes(content[:size])
   checkpoints = Checkpoints(tmp_path)
-  assert checkpoints.progress(JOB) == 0
+  found, state = checkpoints.load(JOB)
+  assert found.step == state['count'] == 3
   told = capsys.readouterr().out
   assert f'{path} cannot be read' in told
-  assert 'trained from its first step' in told
-  assert checkpoints.load(JOB) is None
+  assert 'the one before it is taken' in told
+  assert checkpoints.progress(JOB) == 3
   assert not capsys.readouterr().out  # Once is enough.
+  # A save before it takes its place, and so does one of the same step.
+  later = HeadProgress(JOB)
+  later.add_metrics(found.metrics[:, :4])
+  save(tmp_path, later)
+  assert steps_in(tmp_path) == {'3', '4'}
+  save(tmp_path, grow(found))
+  assert load(tmp_path)[0].step == 6
 
 
 def test_a_full_disk_is_told_and_the_one_before_stays(tmp_path, file_limit):
@@ -122,6 +150,6 @@ def test_a_full_disk_is_told_and_the_one_before_stays(tmp_path, file_limit):
   save(tmp_path, progress)
   file_limit(150_000)
   state = {'kernel': np.zeros(50_000, 'f')}
-  with pytest.raises(OSError, match=r'File too large: .*seed-2\.safetensors'):
+  with pytest.raises(OSError, match=r'File too large: .*6\.safetensors'):
     Checkpoints(tmp_path).save(grow(progress), state)
-  assert load(tmp_path)[0].step == 3
+  assert steps_in(tmp_path) == {'3'}
