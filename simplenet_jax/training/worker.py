@@ -8,10 +8,12 @@ import collections
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from simplenet_jax.console import first_line, unsaved
 from simplenet_jax.training import bank, lanes, neighbours, step
@@ -81,10 +83,7 @@ class DeviceLoop:
     self._chunk, self._read = 1, time.monotonic()
 
   def run(self) -> None:
-    """Trains all heads, or until it is told to stop; saves what is left.
-
-    After an error, heads go on from where they were saved before.
-    """
+    """Trains all heads, or until it is told to stop; saves what is left."""
     try:
       while not self._run.stop.is_set():
         self._fill_lanes()
@@ -95,10 +94,27 @@ class DeviceLoop:
           self._collect(self._pending.popleft())
       while self._pending:
         self._collect(self._pending.popleft())
+    except BaseException:
+      for chunk in self._pending:
+        self._attempt(self._collect, chunk)
       for head in self._active():
-        self._save(head.progress, self._take(head))
+        # A state can be ahead of its progress.
+        if head.progress.step == head.step:
+          self._attempt(self._save, head.progress, self._take(head))
+      raise
     finally:
       self._store.close()
+    for head in self._active():
+      self._save(head.progress, self._take(head))
+
+  def _attempt(self, save: Callable[..., None], *what: Any) -> None:
+    """Saves after an error, which must not be hidden by another one."""
+    try:
+      save(*what)
+    except Exception as error:
+      logging.warning(
+        'heads under way could not be saved (%s)', first_line(error)
+      )
 
   def _save(self, progress: HeadProgress, state: HeadState | Tree) -> None:
     if progress.finished:
@@ -249,10 +265,13 @@ class DeviceLoop:
     per_step, self._read = (now - self._read) / count, now
     # Not more than double: the first call compiles.
     self._chunk = max(1, min(int(_SECONDS / per_step), 2 * self._chunk))
-    for head, scores, saved in outcomes:
-      progress = head.progress
-      if not progress.error:
+    # All heads' metrics first: an error while one is saved leaves the others
+    # whole, and they can be saved.
+    for head, scores, _ in outcomes:
+      if not head.progress.error:
         self._add(head, values[head.lane, :count].T, scores)
+    for head, _, saved in outcomes:
+      progress = head.progress
       if progress.error:
         continue
       if saved:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from simplenet_jax.training import bank, lanes, step
+from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.worker import DeviceLoop
 from tests.small import make_categories, make_category, make_config
 from tests.training.ran import Ran
@@ -126,6 +127,26 @@ def test_a_head_that_diverges_stops_alone(alone, config, field, lanes, message):
   assert_close(ran, alone)
 
 
+def test_an_error_while_one_head_is_saved_leaves_the_others_saved(
+  config, tmp_path, monkeypatch
+):
+  save, failed = Checkpoints.save, []
+
+  def full_for_one(self, progress, state=None):
+    if not failed or progress.job in failed:
+      failed.append(progress.job)
+      raise OSError('No space left on device')
+    save(self, progress, state)
+
+  monkeypatch.setattr(Checkpoints, 'save', full_for_one)
+  config.data.categories, config.seeds = ('cog',), (0, 1, 2)
+  config.engine.checkpoint_seconds, config.engine.lanes = 0.0, 3
+  with pytest.raises(OSError, match='No space left on device'):
+    Ran(config, workdir=tmp_path)
+  saved = {path.parent.name for path in tmp_path.glob('cog/*/[0-9]*')}
+  assert saved == {f'seed-{n}' for n in range(3) if n != failed[0].seed}
+
+
 # What a recipe can have beside the protocols.
 DRAWN = {
   'train.patches': 5,
@@ -224,7 +245,7 @@ OUT_OF_MEMORY = RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating')
     (RuntimeError('INTERNAL: out of ideas'), 1, '^INTERNAL: out of ideas$'),
   ],
 )
-def test_a_device_out_of_memory_names_flags_and_goes_on(
+def test_a_device_out_of_memory_names_flags_and_loses_nothing(
   config, tmp_path, monkeypatch, error, lanes, told
 ):
   advance, calls = DeviceLoop._advance, []
@@ -237,7 +258,6 @@ def test_a_device_out_of_memory_names_flags_and_goes_on(
 
   config.data.categories, config.engine.lanes = ('cog',), lanes
   config.train.epochs = config.evaluation.every = 200
-  config.engine.checkpoint_seconds = 0.0
   with monkeypatch.context() as patched:
     patched.setattr(DeviceLoop, '_advance', exhausted)
     with pytest.raises((ValueError, RuntimeError), match=told):
