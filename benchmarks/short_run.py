@@ -90,7 +90,7 @@ class ShortRun:
   def checkpoints(self, work: str) -> list[pathlib.Path]:
     """Returns the checkpoints of a run that are whole."""
     found = (self.folder / work / 'checkpoints').rglob('*.safetensors')
-    return sorted(path for path in found if path.stem.isdigit())
+    return sorted(path for path in found if path.parent.name.isdigit())
 
   def left(self, work: str) -> dict[str, Any]:
     """Returns what must be the same: figures, curves, heads, detectors."""
@@ -120,6 +120,7 @@ class ShortRun:
       for path in sorted(workdir.rglob('*'))
       if path.is_file()
       and not path.name.startswith('.')
+      and 'checkpoint-tmp' not in str(path)
       and not _readable(path)
     ]
 

@@ -103,7 +103,7 @@ def test_a_finished_run_is_not_trained_again(command, whole):
 def test_signals_and_kills_change_nothing(command, whole):
   process = command.start('stopped')
   folder = command.folder / 'stopped/checkpoints'
-  while not list(folder.glob('*/*/[0-9]*.safetensors')):
+  while not list(folder.glob('*/*/*/_CHECKPOINT_METADATA')):
     assert process.poll() is None, process.stderr.read()
     time.sleep(0.02)
   process.send_signal(signal.SIGSTOP)  # So that it is not done meanwhile.

@@ -161,7 +161,8 @@ def test_hostile_files_are_refused(hostile, ran, tmp_path, name, read):
 
 def test_hostile_checkpoints_are_passed_over(hostile, ran, tmp_path, capsys):
   job = make_job(2)
-  hostile(tmp_path / job.category / f'seed-{job.seed}/3.safetensors')
+  home = tmp_path / job.category / f'seed-{job.seed}' / '3'
+  hostile(home / 'arrays.safetensors')
   assert Checkpoints(tmp_path).load(job) is None
   assert 'cannot be read' in capsys.readouterr().out
   assert not ran.exists()

@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import functools
 import math
 import os
-import shutil
+import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,10 @@ from absl import logging
 from simplenet_jax.config import Config, trains_heads
 from simplenet_jax.console import console, first_line
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.files import atomic_write
 from simplenet_jax.models import simplenet, weights
 from simplenet_jax.models.simplenet import FeatureNetwork
 
-_SUFFIX = '.features'  # Of files of the cache.
+_PARTIAL, _SUFFIX = '.partial-', '.features'  # Of files of the cache.
 _ROUNDING = 1e-6  # Relative; features that vary less do not vary.
 
 
@@ -146,9 +147,10 @@ def padded(values: np.ndarray, size: int) -> np.ndarray:
 class FeatureCache:
   """A folder of features, each an array of `layout.row_type`, that runs share.
 
-  A file holds those of one category, and its name is a digest of all that they
-  depend on, so that it is never out of date. Several processes can fill, read
-  and trim the folder, from which the least recently used go first.
+  A file holds those of one category. Its name is a digest of all that they
+  depend on, so that it is never out of date, and a checksum. Several processes
+  can fill, read and trim the folder, from which the least recently used go
+  first.
   """
 
   def __init__(self, folder: Path, gigabytes: float):
@@ -156,23 +158,26 @@ class FeatureCache:
     folder.mkdir(parents=True, exist_ok=True)
     self._folder, self._limit = folder, int(gigabytes * 1e9)
 
-  def path(self, key: str) -> Path:
-    """Returns where features are, if they are there."""
-    return self._folder / f'{key}{_SUFFIX}'
+  def find(self, key: str) -> Path | None:
+    """Returns the file of features, whole or not, if there is one."""
+    return next(self._folder.glob(f'{key}-*{_SUFFIX}'), None)
 
-  def read(self, key: str, kind: np.dtype, images: int) -> np.ndarray | None:
-    """Maps features into memory; a file that is damaged is told."""
-    path = self.path(key)
+  def read(self, key: str, kind: np.dtype) -> np.ndarray | None:
+    """Maps features into memory; a file that is damaged is told and removed."""
+    if not (path := self.find(key)):
+      return None
     try:
-      if path.stat().st_size != images * kind.itemsize:
-        raise ValueError('it has another size than when it was written')
+      content = np.memmap(path, np.uint8, 'r')
+      if path != self._path(key, content):
+        raise ValueError('its checksum is another than when it was written')
       os.utime(path)
-      return np.memmap(path, kind, 'r')
-    except FileNotFoundError:
+    except FileNotFoundError:  # Another process has made room.
       return None
     except (OSError, ValueError) as error:
       console.print(f'  {path} is damaged and made again ({first_line(error)})')
+      path.unlink(missing_ok=True)
       return None
+    return content.view(kind)
 
   @contextlib.contextmanager
   def filled(
@@ -180,27 +185,48 @@ class FeatureCache:
   ) -> Iterator[np.ndarray | None]:
     """Yields an array to fill, and keeps it; None where there is no room."""
     size = images * kind.itemsize
-    if told := self._make_room(size):
-      console.print(f'  features are not kept in the cache: {told}')
-      yield None
-      return
-    with atomic_write(self.path(key)) as aside:
-      with aside.open('xb') as file:
-        # A full disk is told now, not by a crash when it is written to.
+    with contextlib.ExitStack() as opened:
+      try:
+        self._make_room(size)
+        file = opened.enter_context(
+          tempfile.NamedTemporaryFile(
+            prefix=_PARTIAL, dir=self._folder, delete=False
+          )
+        )
+        opened.callback(Path(file.name).unlink, missing_ok=True)
+        # Held until this process ends: others tell by it what a kill has left.
+        fcntl.flock(file, fcntl.LOCK_EX)
         os.posix_fallocate(file.fileno(), 0, size)
-      content = np.memmap(aside, kind, 'r+')
-      yield content
+      except (OSError, ValueError) as error:
+        console.print(
+          f'  features are not kept in the cache: {first_line(error)}'
+        )
+        yield None
+        return
+      content = np.memmap(file, np.uint8, 'r+')
+      yield content.view(kind)
       content.flush()
+      # Another process may have taken it for what a kill has left.
+      with contextlib.suppress(FileNotFoundError):
+        Path(file.name).replace(self._path(key, content))
 
-  def _make_room(self, size: int) -> str:
-    """Removes what was not used for longest; returns why that cannot help."""
+  def _path(self, key: str, content: np.ndarray) -> Path:
+    checksum = zlib.crc32(content.data)
+    return self._folder / f'{key}-{checksum:08x}{_SUFFIX}'
+
+  def _make_room(self, size: int) -> None:
+    """Removes what a kill has left, then what was not used for longest."""
+    for path in self._folder.glob(f'{_PARTIAL}*'):
+      with contextlib.suppress(OSError), path.open('rb') as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
     if size > self._limit:
-      return (
+      raise ValueError(
         f'they take {size / 1e9:.3g} GB; raise --config.bank.cache_gb (now '
         f'{self._limit / 1e9:.3g})'
       )
     found = []
-    for path in self._folder.iterdir():
+    for path in self._folder.glob(f'*{_SUFFIX}'):
       with contextlib.suppress(FileNotFoundError):
         about = path.stat()
         found.append((about.st_mtime_ns, about.st_size, path))
@@ -210,5 +236,3 @@ class FeatureCache:
         break
       path.unlink(missing_ok=True)
       taken -= one
-    free = shutil.disk_usage(self._folder).free
-    return '' if size < free else f'{self._folder} has {free / 1e9:.3g} GB left'

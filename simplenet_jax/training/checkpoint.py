@@ -1,23 +1,57 @@
-"""Heads on disk, each in `<folder>/<category>/seed-<seed>/<step>.safetensors`.
+"""Heads on disk: the only place that knows orbax.
 
-A file names no device: heads are resumed on any number of devices, and of
-processes that share the folder.
+Orbax keeps each head in `<folder>/<category>/seed-<seed>/<step>`, in one
+safetensors file without any device's name: heads are resumed on any number of
+devices, and of processes that share the folder.
 """
 
 import collections
+import dataclasses
 import hashlib
-from collections.abc import Mapping
+import shutil
+import threading
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import safetensors
+from absl import logging
 
 from simplenet_jax.console import console, first_line
-from simplenet_jax.files import atomic_write, write_arrays
+from simplenet_jax.files import write_arrays
 from simplenet_jax.training.job import Job
 from simplenet_jax.training.progress import HeadProgress, Rank
 
+# Orbax logs every save, and warns of what is no concern here.
+logging.get_absl_logger().addFilter(
+  lambda line: (
+    'orbax' not in line.pathname or line.levelname in ('ERROR', 'CRITICAL')
+  )
+)
+
 State = dict[str, np.ndarray]
+
+_FILE = 'arrays.safetensors'  # In a checkpoint's folder.
+_PARTIAL = '.orbax-checkpoint-tmp'  # What orbax calls those that are not whole.
+
+
+class _Handler(ocp.CheckpointHandler):
+  """Writes arrays to one file; orbax's own do so from process 0 only."""
+
+  def save(self, directory: Any, args: '_Arrays') -> None:
+    write(Path(directory, _FILE), args.arrays)
+
+  def restore(self, directory: Any, args: Any = None) -> State:
+    return read(Path(directory, _FILE))[0]
+
+
+@ocp.args.register_with_handler(_Handler, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class _Arrays(ocp.args.CheckpointArgs):
+  arrays: State
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -51,34 +85,60 @@ class Checkpoints:
   """The last two checkpoints of each head; several threads can use it."""
 
   def __init__(self, folder: Path):
-    self._folder = folder
+    self._folder = folder.absolute()
+    own = jax.process_index()
+    self._saver = ocp.Checkpointer(
+      _Handler(),
+      # Every process saves heads of its own, and waits for no other.
+      multiprocessing_options=ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}
+      ),
+    )
+    # Orbax numbers its operations in a way that two threads upset.
+    self._lock = threading.Lock()
+    self._failed: set[Job] = set()  # Heads whose last save failed.
     self._unreadable: set[Path] = set()
 
   def save(self, progress: HeadProgress, state: State | None = None) -> None:
-    """Saves a head as it is.
+    """Saves a head as it is; one that failed once is told as a warning.
 
     `state` is all that goes on changing, by name; a finished head has none, and
     its earlier checkpoints are deleted.
+
+    Raises:
+      OSError: If a finished head, or one twice in a row, could not be written.
     """
     job, step, group = progress.job, progress.step, 'state' if state else 'head'
     arrays = {'metrics': progress.metrics[:, :step]}
     arrays |= {f'scores/{at}': one for at, one in progress.scores.items()}
     for name, array in (state or progress.head or {}).items():
       arrays[f'{group}/{name}'] = array
-    with atomic_write(self._path(job, step)) as aside:
-      write(aside, arrays)
-    # Later ones, from which the head was not resumed, could not be read.
-    whole = [one for one in self._steps(job) if one <= step]
-    self._keep(job, whole[-2:] if state else whole[-1:])
+    with self._lock:
+      try:
+        path = self._path(job) / str(step)
+        self._saver.save(path, args=_Arrays(arrays), force=True)
+        # Later ones, from which the head was not resumed, could not be read.
+        whole = [one for one in self._steps(job) if one <= step]
+        self._tidy(job, whole[-2:] if state else whole[-1:])
+        self._failed.discard(job)
+      except OSError as error:
+        if not state or job in self._failed:
+          raise
+        self._failed.add(job)
+        logging.warning(
+          '%s: a checkpoint could not be saved (%s); the next one is tried',
+          self._path(job),
+          first_line(error),
+        )
 
   def load(
     self, job: Job, rank: Rank | None = None
   ) -> tuple[HeadProgress, State] | None:
     """Returns a head's latest checkpoint that can be read, as it was saved."""
     for step in reversed(self._steps(job)):
-      path = self._path(job, step)
+      path = self._path(job) / str(step)
       try:
-        return _restored(read(path)[0], job, rank)
+        return _restored(read(path / _FILE)[0], job, rank)
       except (OSError, ValueError, KeyError, safetensors.SafetensorError) as e:
         if path not in self._unreadable:
           console.print(
@@ -93,21 +153,24 @@ class Checkpoints:
     saved = self.load(job)
     step = saved[0].step if saved else 0
     if step == job.steps:
-      self._keep(job, [step])
+      self._tidy(job, [step])
     return step
 
-  def _path(self, job: Job, step: int) -> Path:
-    folder = self._folder / job.category / f'seed-{job.seed}'
-    return folder / f'{step}.safetensors'
+  def _path(self, job: Job) -> Path:
+    return self._folder / job.category / f'seed-{job.seed}'
 
   def _steps(self, job: Job) -> list[int]:
-    found = self._path(job, 0).parent.glob('[0-9]*.safetensors')
-    return sorted(int(path.stem) for path in found if path.stem.isdecimal())
+    names = [path.name for path in self._path(job).glob('[0-9]*')]
+    return sorted(int(name) for name in names if name.isdecimal())
 
-  def _keep(self, job: Job, kept: list[int]) -> None:
-    """Removes all other checkpoints."""
-    for step in {*self._steps(job)} - {*kept}:
-      self._path(job, step).unlink()
+  def _tidy(self, job: Job, kept: Iterable[int]) -> None:
+    """Removes all other checkpoints, and what is not whole."""
+    for step in set(self._steps(job)) - set(kept):
+      path = self._path(job) / str(step)
+      # So that none is ever half there under its name.
+      path.rename(path.with_name(path.name + _PARTIAL))
+    for path in self._path(job).glob(f'*{_PARTIAL}'):
+      shutil.rmtree(path, ignore_errors=True)
 
 
 def _restored(

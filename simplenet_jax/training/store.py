@@ -192,7 +192,7 @@ class FeatureStore:
   ) -> Levels | None:
     """Returns features from the cache, which is filled where it lacks them."""
     key, kind = self._key(inputs), layout.row_type(self._task.shapes)
-    found = cache.read(key, kind, inputs.images)
+    found = cache.read(key, kind)
     if found is not None:
       self._run.on_batch(inputs.name, inputs.images, inputs.images)
       return _levels(found)
@@ -280,8 +280,7 @@ class FeatureStore:
       return
     # An image that cannot be read is told when its category is opened.
     with contextlib.suppress(OSError, ValueError):
-      cache = self._cache
-      if not (cache and cache.path(self._key(inputs)).exists()):
+      if not (self._cache and self._cache.find(self._key(inputs))):
         self._decoders[inputs.name] = self._decoder(inputs)
 
   def _decoder(self, inputs: Inputs) -> Batches:

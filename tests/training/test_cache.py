@@ -1,5 +1,6 @@
 """Features on disk that runs share."""
 
+import fcntl
 import multiprocessing
 import os
 import shutil
@@ -49,7 +50,7 @@ def fill(folder, key, seed, gigabytes=1.0):
 
 
 def assert_read(folder, key, seed):
-  found = bank.FeatureCache(folder, 1.0).read(key, KIND, IMAGES)
+  found = bank.FeatureCache(folder, 1.0).read(key, KIND)
   np.testing.assert_array_equal(found, features(seed))
 
 
@@ -65,15 +66,26 @@ def test_a_second_run_makes_no_features(config, monkeypatch, device_gb):
     Ran(config)
 
 
-@pytest.mark.parametrize('size', [-5, 0])
+@pytest.mark.parametrize('size', [None, -5, 0])
 def test_a_damaged_file_is_told_and_made_again(tmp_path, capsys, size):
   fill(tmp_path, 'a', 1)
   (path,) = tmp_path.iterdir()
-  path.write_bytes(path.read_bytes()[:size])
-  assert bank.FeatureCache(tmp_path, 1.0).read('a', KIND, IMAGES) is None
+  content = bytearray(path.read_bytes())
+  content[0] ^= 1
+  path.write_bytes(content[:size])
+  assert bank.FeatureCache(tmp_path, 1.0).read('a', KIND) is None
   assert f'{path} is damaged and made again' in capsys.readouterr().out
   fill(tmp_path, 'a', 2)
   assert_read(tmp_path, 'a', 2)
+
+
+def test_a_file_that_another_process_removed_is_not_damaged(
+  tmp_path, capsys, monkeypatch
+):
+  gone = tmp_path / 'a-0.features'
+  monkeypatch.setattr(bank.FeatureCache, 'find', lambda *_: gone)
+  assert bank.FeatureCache(tmp_path, 1.0).read('a', KIND) is None
+  assert not capsys.readouterr().out
 
 
 def key_of(config):
@@ -119,7 +131,8 @@ def test_the_least_recently_used_goes_first(tmp_path):
   room = 2.5 * BYTES / 1e9
   for number, key in enumerate('ab'):
     fill(tmp_path, key, number, room)
-    os.utime(tmp_path / f'{key}.features', (number + 1, number + 1))
+    (path,) = tmp_path.glob(f'{key}-*.features')
+    os.utime(path, (number + 1, number + 1))
   assert_read(tmp_path, 'a', 0)  # Now b was not used for longest.
   fill(tmp_path, 'c', 2, room)
   assert {path.name[0] for path in tmp_path.iterdir()} == {'a', 'c'}
@@ -133,12 +146,14 @@ def test_a_run_whose_features_are_too_many_goes_on(config, capsys):
   assert 'raise --config.bank.cache_gb' in told
 
 
-def test_what_a_kill_has_left_goes_in_its_turn(tmp_path):
-  left = tmp_path / '.partial-1-a.features'
-  left.write_bytes(bytes(BYTES))
-  os.utime(left, (1, 1))
-  fill(tmp_path, 'b', 1, 1.5 * BYTES / 1e9)
-  assert [path.name for path in tmp_path.iterdir()] == ['b.features']
+def test_what_a_kill_has_left_is_removed(tmp_path):
+  left, written = tmp_path / '.partial-1', tmp_path / '.partial-2'
+  left.touch()
+  with written.open('wb') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    fill(tmp_path, 'a', 1)
+    assert not left.exists()
+    assert written.exists()
 
 
 def fill_at_once(folder, barrier):

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import safetensors
+import safetensors.numpy
 
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.progress import HeadProgress, flat, unflat
@@ -47,7 +49,7 @@ def home_of(folder, job=JOB):
 
 
 def steps_in(folder, job=JOB):
-  return {path.stem for path in home_of(folder, job).iterdir()}
+  return {path.name for path in home_of(folder, job).iterdir()}
 
 
 def assert_same(found, expected):
@@ -109,30 +111,34 @@ def test_a_half_written_checkpoint_is_never_taken(tmp_path):
     save(tmp_path, grow(progress))
   home = home_of(tmp_path)
   # Until it is whole, a checkpoint has another name.
-  (home / '6.safetensors').rename(home / '.partial-1-6.safetensors')
+  (home / '6').rename(home / '6.orbax-checkpoint-tmp')
   found, state = load(tmp_path)
   assert found.step == state['count'] == 3
   save(tmp_path, grow(found))
+  assert steps_in(tmp_path) == {'3', '6'}
   assert load(tmp_path)[0].step == 6
 
 
-@pytest.mark.parametrize('damage', ['flipped', 'truncated', 'emptied'])
+@pytest.mark.parametrize('damage', ['flipped', 'truncated', 'emptied', 'lost'])
 def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
   tmp_path, damage, capsys
 ):
   progress = HeadProgress(JOB)
   for _ in range(2):
     save(tmp_path, grow(progress))
-  path = home_of(tmp_path) / '6.safetensors'
+  path = home_of(tmp_path) / '6/arrays.safetensors'
   content = bytearray(path.read_bytes())
   content[-1] ^= 1
-  size = {'flipped': None, 'truncated': -5, 'emptied': 0}[damage]
-  path.write_bytes(content[:size])
+  if damage == 'lost':
+    path.unlink()
+  else:
+    size = {'flipped': None, 'truncated': -5, 'emptied': 0}[damage]
+    path.write_bytes(content[:size])
   checkpoints = Checkpoints(tmp_path)
   found, state = checkpoints.load(JOB)
   assert found.step == state['count'] == 3
   told = capsys.readouterr().out
-  assert f'{path} cannot be read' in told
+  assert f'{path.parent} cannot be read' in told
   assert 'the one before it is taken' in told
   assert checkpoints.progress(JOB) == 3
   assert not capsys.readouterr().out  # Once is enough.
@@ -145,11 +151,25 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
   assert load(tmp_path)[0].step == 6
 
 
-def test_a_full_disk_is_told_and_the_one_before_stays(tmp_path, file_limit):
+def test_a_save_that_failed_is_told_and_a_second_one_raises(
+  tmp_path, file_limit, caplog
+):
   progress = grow(HeadProgress(JOB))
   save(tmp_path, progress)
+  checkpoints, much = Checkpoints(tmp_path), {'kernel': np.zeros(50_000, 'f')}
   file_limit(150_000)
-  state = {'kernel': np.zeros(50_000, 'f')}
-  with pytest.raises(OSError, match=r'File too large: .*6\.safetensors'):
-    Checkpoints(tmp_path).save(grow(progress), state)
-  assert steps_in(tmp_path) == {'3'}
+  for _ in range(2):  # A save that succeeds makes up for it.
+    caplog.clear()
+    checkpoints.save(grow(progress), much)
+    (told,) = [r.getMessage() for r in caplog.records if r.name == 'absl']
+    assert 'a checkpoint could not be saved (' in told
+    assert 'File too large' in told
+    if progress.step == 6:
+      checkpoints.save(progress, state_of(progress))
+  with pytest.raises(OSError, match='File too large'):
+    checkpoints.save(progress, much)
+  assert load(tmp_path)[0].step == 6
+  done = grow(HeadProgress(make_job(3)), 4)
+  done.head = much
+  with pytest.raises(OSError, match='File too large'):
+    checkpoints.save(done)
