@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-import safetensors
-import safetensors.numpy
 
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.progress import HeadProgress, flat, unflat
