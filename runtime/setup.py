@@ -40,11 +40,12 @@ class BuildPy(build_py.build_py):
     own = HERE / 'simplenet_runtime'
     texts = {name: PACKAGE / name for name in SHARED}
     texts |= {path.name: path for path in own.glob('*.py')}
+    texts['LICENSE'] = HERE.parent / 'LICENSE'
     for name, source in texts.items():
       path = target / name
       path.parent.mkdir(parents=True, exist_ok=True)
       text = source.read_text('utf-8')
-      text = re.sub(r'\bsimplenet_jax\b', 'simplenet_runtime', text)
+      text = text.replace('from simplenet_jax', 'from simplenet_runtime')
       path.write_text(text, 'utf-8')
 
 
