@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shutil
 
 import setuptools
 from setuptools.command import build_py
@@ -35,8 +36,9 @@ class BuildPy(build_py.build_py):
 
   def run(self):
     """Builds; in a checkout the runtime's own modules import simplenet_jax."""
-    super().run()
     target = pathlib.Path(self.build_lib, 'simplenet_runtime')
+    shutil.rmtree(target, ignore_errors=True)  # What an earlier build left.
+    super().run()
     own = HERE / 'simplenet_runtime'
     texts = {name: PACKAGE / name for name in SHARED}
     texts |= {path.name: path for path in own.glob('*.py')}

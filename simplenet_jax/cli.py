@@ -21,6 +21,7 @@ from ml_collections.config_flags import tuple_parser
 from simplenet_jax import config, environment
 from simplenet_jax.console import Stopped, heeded
 from simplenet_jax.fields import PRECISIONS
+from simplenet_jax.files import folder as folder
 
 flags.disclaim_key_flags()  # They belong to the command that defines them.
 
@@ -176,17 +177,6 @@ def workdir(given: str | None, name: str) -> Iterator[pathlib.Path]:
   finally:
     with contextlib.suppress(OSError):
       path.rmdir()  # Fails where anything is in it.
-
-
-def folder(given: str, flag: str) -> pathlib.Path:
-  """Returns the folder that a flag names; raises ValueError if it is a file."""
-  path = pathlib.Path(given).expanduser()
-  there = next(one for one in (path, *path.parents) if os.path.lexists(one))
-  if not there.is_dir():
-    raise ValueError(
-      f'{flag}={given}: {there} is not a folder; give another {flag}'
-    )
-  return path
 
 
 def with_config(argv: list[str]) -> list[str]:

@@ -59,6 +59,17 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     )
 
 
+def folder(given: str, flag: str) -> Path:
+  """Returns the folder that a flag names; raises ValueError if it is a file."""
+  path = Path(given).expanduser()
+  there = next(one for one in (path, *path.parents) if os.path.lexists(one))
+  if not there.is_dir():
+    raise ValueError(
+      f'{flag}={given}: {there} is not a folder; give another {flag}'
+    )
+  return path
+
+
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
   """Returns a table as CSV, to be written with `newline=''`."""
   text = io.StringIO(newline='')

@@ -3,13 +3,19 @@
 import argparse
 import logging
 import sys
-from pathlib import Path
+from typing import NoReturn
 
 from simplenet_jax.console import Stopped, at_once, console
 from simplenet_jax.data import files
 from simplenet_jax.data.decoding import CHANNELS
 from simplenet_jax.detection import output
+from simplenet_jax.files import folder
 from simplenet_runtime.detector import Detector
+
+
+class _Parser(argparse.ArgumentParser):
+  def error(self, message: str) -> NoReturn:
+    self.exit(2, f'error: {message}\n')
 
 
 def main() -> None:
@@ -34,6 +40,7 @@ def main() -> None:
 def predict(given: argparse.Namespace) -> None:
   """Scores images and writes what is found."""
   found = files.locate(given.input, '--input')
+  target = folder(given.output, '--output')
   detector = Detector.load(given.model, threads=given.threads)
   if given.threshold is not None:
     detector.threshold = given.threshold
@@ -43,7 +50,7 @@ def predict(given: argparse.Namespace) -> None:
   output.predict(
     detector,
     found.images,
-    Path(given.output).expanduser(),
+    target,
     pictures=given.pictures,
     maps=given.maps,
     normalise=given.normalise,
@@ -53,7 +60,7 @@ def predict(given: argparse.Namespace) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser('simplenet-runtime', description=__doc__)
+  parser = _Parser('simplenet-runtime', description=__doc__)
   commands = parser.add_subparsers(required=True, metavar='COMMAND')
   about = 'Scores images with an exported detector.'
   one = commands.add_parser('predict', help=about, description=about)
@@ -65,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
   add('--pixel_threshold', type=float, help='A limit of maps.')
   order = 'The order of the channels of images; OpenCV has blue first, bgr.'
   add('--channels', choices=CHANNELS, default='rgb', help=order)
-  add('--threads', type=int, default=0, help='That compute; 0: all cores.')
+  count = 'How many threads compute; 0: one for each core.'
+  add('--threads', type=int, default=0, help=count)
   scale = 'Whether 0 is a usual score and 1 the threshold.'
   add('--normalise', '--normalize', action='store_true', help=scale)
   none = 'Draws no pictures.'

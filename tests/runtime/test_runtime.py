@@ -208,3 +208,8 @@ def test_the_command_leaves_what_predict_leaves(built, exported, tmp_path):
   done = away(built, program, 'predict', *flags, f'--output={output}')
   assert done.returncode == 1
   assert 'predictions.csv exists already; ' in done.stderr
+  for output in ('--output=/dev/null/x', '--outputs=x'):
+    done = away(built, program, 'predict', *flags, output)
+    assert done.returncode in (1, 2)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('error: ') and '--output' in line
