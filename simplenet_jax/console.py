@@ -157,7 +157,7 @@ class Stopped(Exception):  # noqa: N818 - nothing went wrong.
 
 
 class Signalled(BaseException):
-  """The main thread is to leave what it does.
+  """A thread is to leave what it does, as the run is to stop.
 
   Where KeyboardInterrupt passes through `exec`, Python ends by SIGINT itself.
   """

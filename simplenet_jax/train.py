@@ -34,7 +34,6 @@ from simplenet_jax.training import (
 )
 from simplenet_jax.training.job import Job, assign
 from simplenet_jax.training.progress import HeadProgress, Watch
-from simplenet_jax.training.store import Interrupted
 from simplenet_jax.workdir import earlier_config, open_or_resume
 
 _FEW = 10  # Good images of which no detector comes that one can rely on.
@@ -127,7 +126,7 @@ def train_and_evaluate(
         neighbours=processes.on_host,
         images=work.images,
       )
-      with contextlib.suppress(Interrupted, Signalled):
+      with contextlib.suppress(Signalled):
         with clock('train and score'), engine.started(schedule, run) as trained:
           results.evaluate_ready()
           for head in trained:

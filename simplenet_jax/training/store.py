@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simplenet_jax import environment
+from simplenet_jax.console import Signalled
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.loading import Batches, batches, processors
 from simplenet_jax.models.simplenet import FeatureNetwork
@@ -38,10 +39,6 @@ _AHEAD = 512  # Images decoded ahead, at most; one of 288 x 288 takes 250 kB.
 _PACKAGES = ('jax', 'jaxlib', 'numpy', 'pillow', 'simplenet-jax')
 
 Levels = Sequence[np.ndarray]  # `[images, h, w, channels]` each.
-
-
-class Interrupted(Exception):  # noqa: N818 - nothing went wrong.
-  """A run is to stop, and the features are not complete."""
 
 
 @dataclasses.dataclass
@@ -136,7 +133,7 @@ class FeatureStore:
   def patches(self, features: Features, images: np.ndarray) -> jax.Array:
     """Returns the patches of a few images, float32 `[images, H, W, dim]`."""
     if self._run.stop.is_set():
-      raise Interrupted
+      raise Signalled
     rows = self.rows(features, 0, images)
     return _merged(self._network, self.levels, rows)
 
@@ -264,7 +261,7 @@ class FeatureStore:
     with contextlib.closing(decoder):
       for start, pixels in decoder:
         if run.stop.is_set():
-          raise Interrupted
+          raise Signalled
         batch = bank.padded(pixels, size)
         found = bank.extract(self._network, self._weights, batch, dtype)
         under_way.append((slice(start, start + len(pixels)), found))

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from simplenet_jax.console import first_line, unsaved
+from simplenet_jax.console import Signalled, first_line, unsaved
 from simplenet_jax.training import bank, lanes, neighbours, step
 from simplenet_jax.training.job import Job, batches, rates, scoring_period
 from simplenet_jax.training.layout import DeviceTask, RunInputs
 from simplenet_jax.training.progress import HeadProgress, flat, unflat
 from simplenet_jax.training.step import HeadState, Tree
-from simplenet_jax.training.store import Features, FeatureStore, Interrupted
+from simplenet_jax.training.store import Features, FeatureStore
 
 # What makes a category fail and lets the others go on.
 FAILURES = (ValueError, OSError, MemoryError)
@@ -158,7 +158,7 @@ class DeviceLoop:
         progress, state = saved[0], unflat(saved[1], self._shapes)
       else:
         progress, state = HeadProgress(job, run.rank(name)), self._fresh(job)
-    except Interrupted:
+    except Signalled:
       return None
     except FAILURES as error:
       for failed in [one for one in self._queue if one.category == name]:
