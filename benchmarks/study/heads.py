@@ -1,5 +1,6 @@
 """Heads of the study: the package's steps with counterfeits of many kinds."""
 
+import dataclasses
 import functools
 
 import jax
@@ -64,7 +65,6 @@ def _program(settings: Heads, dim: int):
   config = from_protocol('fast')
   config.patch.target_dim, config.head.hidden = dim, settings.hidden
   config.head.adaptor, config.train.loss = settings.adaptor, settings.loss
-  config.train.average = settings.average
   recipe = step.make_recipe(config, (0,))
   steps = job.Job('', 0, 1, 1, settings.steps)
   rates = jnp.asarray(job.rates(config, steps, 0, settings.steps))
@@ -72,7 +72,8 @@ def _program(settings: Heads, dim: int):
 
   @jax.jit
   def train(key, patches, more):
-    def one(state, number):
+    def one(carry, number):
+      state, mean = carry
       keys = jax.random.split(jax.random.fold_in(key, number), 3)
       drawn = jax.random.randint(keys[0], (PATCHES,), 0, len(patches))
       rows = patches[drawn].astype(jnp.float32)
@@ -84,12 +85,20 @@ def _program(settings: Heads, dim: int):
       state, _ = step.train_step(
         recipe, state, shaped[:1], jnp.ones(PATCHES), shaped[1], rates[number]
       )
-      if recipe.average:
-        state = step.averaged(recipe, state, number)
-      return state, None
+      # Of about one in `average + 1` of the steps so far, the latest ones, by
+      # polynomial decay (Shamir and Zhang, 2013, section 4).
+      share = (settings.average + 1) / (number + 1 + settings.average)
+      latest = state.params, state.stats
+      mean = jax.tree.map(
+        lambda old, new: old + share * (new - old), mean, latest
+      )
+      return (state, mean if settings.average else latest), None
 
     fresh = step.init_head(recipe, key)
-    return jax.lax.scan(one, fresh, jnp.arange(settings.steps))[0]
+    begun = fresh, (fresh.params, fresh.stats)
+    found = jax.lax.scan(one, begun, jnp.arange(settings.steps))[0]
+    state, (params, stats) = found
+    return dataclasses.replace(state, params=params, stats=stats)
 
   @jax.jit
   def score(state, rows):

@@ -26,7 +26,7 @@ class Heads:
   noise: str = 'plain'  # See `heads.noise`.
   sigma: tuple[float, float] = (0.25, 0.25)  # Drawn between, log-uniformly.
   count: int = 1
-  average: float = 0.0  # Of weights, see `step.averaged`.
+  average: float = 0.0  # Weights are of one in so many + 1 steps; 0: the last.
   adaptor: str = 'linear'
 
 
