@@ -145,7 +145,7 @@ def test_auto_needs_no_weights_and_stays_what_it_was(
   assert f'weights {LITE0}' in ran.told
   stored = ran.stored['config']['backbone']
   assert (config.backbone.name, stored['name']) == ('auto', LITE0)
-  monkeypatch.setattr(weights, '_suits_the_device', lambda: 'wide_resnet50_2')
+  monkeypatch.setattr(weights.jax, 'default_backend', lambda: 'gpu')
   again = test_train.run(config, tmp_path / 'work')  # As on another machine.
   assert 'resumes   2 heads finished, 0 under way' in again.told
   config.backbone.name = LITE0
