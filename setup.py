@@ -29,7 +29,7 @@ setuptools.setup(
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   license_files=['LICENSE'],
-  python_requires='>=3.11.4',
+  python_requires='>=3.11',
   # The configs lie beside the package in a checkout and inside it once
   # installed; `config.config_folder` knows both places.
   packages=[

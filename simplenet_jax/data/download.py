@@ -1,15 +1,9 @@
 """Public data sets: downloaded, compared with their checksums, unpacked."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
-import shutil
-import tarfile
 import time
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import urlsplit
@@ -18,6 +12,7 @@ import requests
 import urllib3
 
 from simplenet_jax.console import Board, at_once, console, duration
+from simplenet_jax.data.unpack import amount, require_room, staged, unpack
 from simplenet_jax.files import ASSETS, read_json
 
 MARKER = '.download.json'  # Lies in folders that `obtain` made whole.
@@ -180,92 +175,13 @@ def _append(file: IO[bytes], size: int, raw: urllib3.BaseHTTPResponse) -> None:
         while rest:
           rest = rest[file.write(rest) :]
       except OSError as error:
-        error.filename = file.name
-        raise
+        raise OSError(
+          f'{file.name}: {error.strerror} after {amount(file.tell())}, which '
+          'are kept; make room and start again'
+        ) from None
       note = f'{amount(file.tell())} of {amount(size)}'
       board.show('download', file.tell(), size or file.tell(), note)
     board.end('download', amount(file.tell()))
-
-
-def unpack(archive: Path, aside: Path) -> Path:
-  """Unpacks a tar or zip archive, whose checksum is known, into a folder.
-
-  Returns the folder, below the empty one that is given, that holds everything,
-  without a folder around all of it.
-  """
-  size, root = archive.stat().st_size, aside / 'all'
-  require_room(aside, size, f'what {archive.name} holds')
-  count = 0
-  try:
-    with archive.open('rb') as file, Board() as board:
-      for count, _ in enumerate(_extracted(file, root), start=1):
-        board.show('extraction', file.tell(), size, f'{count:,} files')
-      board.end('extraction', f'{count:,} files')
-  except OSError as error:
-    raise OSError(
-      f'{root.parent.parent}: {error.strerror} while {archive} is extracted; '
-      'nothing of it is left'
-    ) from error
-  top = list(root.iterdir())
-  return top[0] if len(top) == 1 and top[0].is_dir() else root
-
-
-def _extracted(file: IO[bytes], root: Path) -> Iterator[object]:
-  """Extracts one entry after the other, as it is asked for the next one."""
-  if zipfile.is_zipfile(file):
-    with zipfile.ZipFile(file) as archive:
-      yield from (archive.extract(entry, root) for entry in archive.infolist())
-    return
-  file.seek(0)
-  with tarfile.open(fileobj=file) as archive:
-    yield from (archive.extract(one, root, filter='data') for one in archive)
-
-
-@contextlib.contextmanager
-def staged(target: Path) -> Iterator[Path]:
-  """Yields an empty folder beside the target, for this process alone.
-
-  It is removed in the end, with whatever was not moved out of it. A target that
-  holds something is refused.
-  """
-  empty = target.is_dir() and not any(target.iterdir())
-  if os.path.lexists(target) and (target.is_symlink() or not empty):
-    raise ValueError(
-      f'{target} exists already and is left as it is; use it with '
-      f'--config.data.root={target}, or move it away'
-    )
-  aside = target.with_name(f'.partial-{target.name}')
-  aside.mkdir(parents=True, exist_ok=True)
-  descriptor = os.open(aside, os.O_RDONLY)
-  try:
-    # The lock of a process that died is gone; what it left is cleared.
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    for left in aside.iterdir():
-      shutil.rmtree(left)
-    try:
-      yield aside
-    finally:
-      shutil.rmtree(aside)
-  except BlockingIOError:
-    told = f'{target}: another run makes it; wait for its end'
-    raise ValueError(told) from None
-  finally:
-    os.close(descriptor)
-
-
-def amount(count: float) -> str:
-  """Returns bytes as people say them: '0.1 MB', '4,912.0 MB'."""
-  return f'{count / 1e6:,.1f} MB'
-
-
-def require_room(folder: Path, needed: int, purpose: str) -> None:
-  """Raises an `OSError` if fewer than so many bytes are free."""
-  free = shutil.disk_usage(folder).free
-  if free < needed:
-    raise OSError(
-      f'{folder}: {purpose} needs {amount(needed)}, {amount(free)} are free; '
-      'free some, or give a --root on another disk'
-    )
 
 
 def _by_hand(problem: str, url: str, target: Path) -> OSError:
