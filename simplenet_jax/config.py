@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from simplenet_jax.fields import FIELDS, TYPES
@@ -127,7 +128,10 @@ def load_config(argument: str) -> Config:
   """
   if (Path(argument) / 'run.json').is_file():
     return _load_run(Path(argument) / 'run.json')
-  name, colon, choice = argument.partition(':')
+  name, colon, choices = argument.partition(':')
+  choice, *others = choices.split(':')
+  if others:
+    logging.warning(f'{argument}: takes {choice}, not {" and ".join(others)}')
   path = str(_find(name))
   try:
     get_config = runpy.run_path(path).get('get_config')

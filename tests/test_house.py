@@ -14,7 +14,7 @@ PACKAGE = ROOT / 'simplenet_jax'
 # From the ground up; a module imports nothing from a storey above its own, and
 # rooms of one storey that are named apart import nothing from each other.
 STOREYS = (
-  ('config', 'fields', 'console', 'files', 'environment'),
+  ('config', 'fields', 'protocols', 'console', 'files', 'environment'),
   ('demo', 'colours', 'pictures'),
   ('data',),
   ('models',),

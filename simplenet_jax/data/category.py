@@ -77,8 +77,10 @@ def draw(
   """Splits images at random, by the name alone: the rest, `count` of them."""
   rng = np.random.default_rng(zlib.crc32(os.fsencode(name)))
   drawn = {*rng.permutation(len(given))[:count].tolist()}
-  rest = [one for index, one in enumerate(given) if index not in drawn]
-  return rest, [given[index] for index in sorted(drawn)]
+  parts: tuple[list[_T], list[_T]] = ([], [])
+  for index, one in enumerate(given):
+    parts[index in drawn].append(one)
+  return parts
 
 
 def hold_out(whole: Category, share: float, least: int) -> Category:
@@ -87,8 +89,9 @@ def hold_out(whole: Category, share: float, least: int) -> Category:
   kept_back = min(max(math.floor(share * count), least), count // 4)
   if whole.validation or not share or not kept_back:
     return whole
-  train, drawn = map(tuple, draw(whole.name, whole.train, kept_back))
-  return whole._replace(train=train, validation=drawn, held_out=True)
+  train, drawn = draw(whole.name, whole.train, kept_back)
+  held = {'train': tuple(train), 'validation': tuple(drawn)}
+  return whole._replace(**held, held_out=True)
 
 
 def find_masks(
@@ -147,8 +150,11 @@ def pair(
     passed = {*stems, *folders[-1:]} & gone or (not folders and stems & good)
     if passed and not found:
       continue
+    name = parts[-1].removesuffix('_mask')
+    if len(found) > 1:  # Some file systems tell case apart.
+      found = [i for i in found if images[i][-1] in (parts[-1], name)] or found
     if not found:
-      place = Path('test', *parts[:-1], parts[-1].removesuffix('_mask'))
+      place = Path('test', *parts[:-1], name)
       raise ValueError(f'{mask}: a mask without an image; expected {place}.png')
     if len(found) > 1:
       names = ', '.join(sorted(image.name for image in found))

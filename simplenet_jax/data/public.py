@@ -56,13 +56,15 @@ def find_visa(root: Path, names: Sequence[str] = ()) -> Found:
       if next(lines, []) != _COLUMNS:
         raise ValueError('other columns')
       for name, split, label, image, mask in lines:
-        if not (name and image) or (split, label) not in _KINDS:
+        if not name or not image or (split, label) not in _KINDS:
           raise ValueError('an image of no such kind')
         paths = [_file(root, path) for path in (image, mask) if path]
         if paths[0] in used:
           raise ValueError(f'{image} is there twice')
         used.update(paths)
-        sample = Sample(paths[0], _KINDS[split, label], tuple(paths[1:]))
+        defect = _KINDS[split, label]
+        masks = tuple(paths[1:]) if defect != GOOD else ()
+        sample = Sample(paths[0], defect, masks)
         found.setdefault(name, {'train': [], 'test': []})[split].append(sample)
       if not used:
         raise ValueError('no images in it')

@@ -30,7 +30,7 @@ _UNREAD = WORDS['unread_suffixes']  # It does not know them, or a preview alone.
 HIDDEN = "hidden, or a system's own"
 HIDDEN_IMAGE = 'a hidden image'
 NOTHING = 'a link to nothing'
-LOOP = 'a link to a folder that it lies in'
+LOOP = 'a link to a folder that is read already'
 NO_FILE = 'no file but a pipe, a socket or a device'
 NO_IMAGE = 'no image by its content'
 UNREAD = 'a kind of image that is not read; save it as PNG or JPEG'
@@ -113,10 +113,13 @@ def listed(folders: Iterable[Folder]) -> str:
 def read(
   root: Path, names: Names | None = None
 ) -> tuple[Folder, dict[Path, str]]:
-  """Returns a folder, with all below it, and why files in it are no images."""
+  """Returns a folder, with all below it, and why files in it are no images.
+
+  Below a link, each folder is entered once by further links.
+  """
   left_out: dict[Path, str] = {}
 
-  def enter(path: Path, above: tuple[str, ...]) -> Folder:
+  def enter(path: Path, above: tuple[str, ...], linked: set[str]) -> Folder:
     name = os.path.basename(os.path.abspath(path))  # noqa: PTH100, PTH119
     folder = Folder(path, name, role_of(path, names))
     above = (*above, os.path.realpath(path))
@@ -137,13 +140,17 @@ def read(
           left_out[entry] = why
         else:
           folder.images.append(entry)
-      elif os.path.realpath(entry) in above:
-        left_out[entry] = LOOP
       else:
-        folder.folders.append(enter(entry, above))
+        real, link = os.path.realpath(entry), entry.is_symlink()
+        if real in above or (link and real in linked):
+          left_out[entry] = LOOP
+          continue
+        below = linked or set()
+        below |= {real} if link else set()
+        folder.folders.append(enter(entry, above, below))
     return folder
 
-  return enter(root, ()), left_out
+  return enter(root, (), set()), left_out
 
 
 def why_no_image(path: Path) -> str:

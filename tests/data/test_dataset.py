@@ -94,11 +94,12 @@ def test_images_that_cannot_be_read_are_left_out(data, part, caplog):
 
 
 def test_what_cannot_be_used_is_refused(data, part):
-  for name, match in (('mean', "is called 'mean'"), ('é' * 101, '200 bytes')):
-    data.root = str(part.rename(part.parent / name))
-    with pytest.raises(ValueError, match=match):
-      dataset.open_categories(data)
-    data.root = str(Path(data.root).rename(part))
+  long = part.parent / ('é' * 101)
+  part.rename(long)
+  data.root = str(long)
+  with pytest.raises(ValueError, match='at most 200 bytes'):
+    dataset.open_categories(data)
+  data.root = str(long.rename(part))
   for path in (part / 'train/good').iterdir():
     path.write_bytes(b'')
   with pytest.raises(ValueError, match='none of the 10 training images of pa'):

@@ -76,10 +76,16 @@ def test_two_categories_may_share_a_folder(root):
   ]
 
 
-def test_a_link_to_a_folder_above_is_no_loop(tmp_path):
-  root = touch(tmp_path, 'good/a.png')
-  (root / 'good/x').symlink_to('..')
-  assert found_in(root) == {'good/a.png': 'train', 'good/x': tree.LOOP}
+def test_links_are_not_followed_on_every_way_there_is(tmp_path):
+  root = touch(tmp_path, 'good/a.png', 'x/9/b.png')
+  for number in range(9):
+    (root / f'x/{number}').mkdir()
+    for name in 'cd':
+      (root / f'x/{number}' / name).symlink_to(f'../{number + 1}')
+  whole, left_out = tree.read(root)
+  # Of 2**10 ways to b.png, one by each link that lies below none, and its own.
+  assert len(whole.all_images()) == 1 + 2 * 9 + 1
+  assert {*left_out.values()} == {tree.LOOP}
 
 
 def test_a_file_of_two_names_is_used_once(tmp_path):

@@ -11,8 +11,9 @@ import huggingface_hub
 import numpy as np
 import safetensors
 from huggingface_hub import constants, utils
+from huggingface_hub.errors import LocalEntryNotFoundError
 
-from simplenet_jax.console import first_line
+from simplenet_jax.console import console, first_line
 from simplenet_jax.models.weights import torch_file
 
 FLAG = '--config.backbone.weights'
@@ -67,14 +68,23 @@ def on_hub(source: str) -> bool:
 
 def _download(repository: str) -> Path:
   """Returns a repository's weights, from the cache or the hub's client."""
-  if 'HF_HUB_VERBOSITY' not in os.environ:
-    utils.logging.set_verbosity_error()
   try:
+    cached = huggingface_hub.try_to_load_from_cache(repository, _ON_HUB)
+    if not isinstance(cached, str) and not constants.HF_HUB_OFFLINE:
+      console.print(
+        f'Downloads {_ON_HUB} of {repository} from {constants.ENDPOINT} to '
+        f'{constants.HF_HUB_CACHE}'
+      )
+    if 'HF_HUB_VERBOSITY' not in os.environ:
+      utils.logging.set_verbosity_error()
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
+      utils.disable_progress_bars()
     return Path(huggingface_hub.hf_hub_download(repository, _ON_HUB))
   # The kinds of errors depend on the HTTP library that the client is built on.
   except Exception as error:
     # 'Not in the cache either' hides what went wrong with the network.
-    cause = error.__cause__ or error
+    uncached = isinstance(error, LocalEntryNotFoundError)
+    cause = (uncached and error.__cause__) or error
     raise FileNotFoundError(
       f'{repository}: cannot download {_ON_HUB} from {constants.ENDPOINT} ('
       f'{type(cause).__name__}: {first_line(cause)}); get the file elsewhere '
