@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
-import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from absl import logging
@@ -15,13 +13,11 @@ from simplenet_jax.data import images
 from simplenet_jax.data.frame import text
 from simplenet_jax.detection import engines
 from simplenet_jax.detection.card import Card
-from simplenet_jax.detection.engines import Model
-from simplenet_jax.detection.predictor import Predictor
+from simplenet_jax.detection.engines import Exported
 from simplenet_jax.detection.thresholds import Prediction as Prediction
 from simplenet_jax.files import naming, read_json
 
 _CARD, _ROI = 'detector.json', 'roi.png'
-_OUTPUTS = ('anomaly_map', 'score')  # Of models; they may have others.
 _AGAIN = 'export the detector again'
 # What runs each file of a model; the first that is there is taken.
 _ENGINES = {
@@ -30,7 +26,7 @@ _ENGINES = {
 }
 
 
-class Detector(Predictor):
+class Detector(Exported):
   """Scores images of one category by an exported model.
 
   >>> detector = Detector.load('export/')
@@ -41,24 +37,7 @@ class Detector(Predictor):
   [(812, 300, 96, 41)]
   """
 
-  __slots__ = ('_model', '_roi')
-
-  def __init__(
-    self,
-    card: Card,
-    model: Model,
-    *,
-    roi: np.ndarray | None = None,
-    precision: str = 'float32',
-    batch_size: int = 1,
-  ):
-    """Prepares; a model of a fixed number of images takes that many.
-
-    `roi` is what the model was exported with, bool `[*size]`.
-    """
-    super().__init__(card, precision, batch_size)
-    self.batch_size = model.shape[0] or batch_size
-    self._model, self._roi = model, roi
+  __slots__ = ()
 
   @classmethod
   def load(
@@ -97,30 +76,7 @@ class Detector(Predictor):
     roi = images.decode(drawn, np.asarray) > 0 if drawn.exists() else None
     if roi is not None and roi.shape != card.network.size:
       raise ValueError(f'{drawn}: is of another export; {_AGAIN}')
-    options: Any = {'precision': precision, 'batch_size': batch_size}
-    return cls(card, model, roi=roi, **options)
-
-  @property
-  def roi(self) -> np.ndarray | None:
-    """Where images are looked at, bool `[*size]`; None: everywhere."""
-    return self._roi
-
-  @property
-  def device(self) -> str:
-    """What computes: 'the CPU by ONNX Runtime', or by OpenVINO."""
-    return self._model.device
-
-  def _computed(
-    self, batches: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
-  ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
-    del under_way  # The host computes itself.
-    for name, pixels in batches:
-      start, count = time.perf_counter(), len(pixels)
-      if (missing := self._model.shape[0] - count) > 0:
-        pixels = np.pad(pixels, [(0, missing), *[(0, 0)] * 3])
-      found = self._model.run(pixels)
-      maps, scores = (found[output][:count] for output in _OUTPUTS)
-      yield name, maps, scores, (time.perf_counter() - start) / count
+    return cls(card, model, roi, precision, batch_size)
 
 
 def _find(path: Path) -> Path:

@@ -1,13 +1,18 @@
-"""What runs exported models on a CPU: ONNX Runtime, and OpenVINO."""
+"""Exported models on a CPU, run by ONNX Runtime or OpenVINO."""
 
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from simplenet_jax.detection.card import Card
+from simplenet_jax.detection.predictor import Predictor
+
 _CPU = 'CPUExecutionProvider'
+_OUTPUTS = ('anomaly_map', 'score')  # Judged by; models may have others.
 
 
 class Model(NamedTuple):
@@ -57,6 +62,50 @@ def load_openvino(
     return {key.any_name: value for key, value in found.items()}
 
   return Model(run, shape, 'the CPU by OpenVINO')
+
+
+class Exported(Predictor):
+  """Judges by an exported model."""
+
+  __slots__ = ('_model', '_roi')
+
+  def __init__(
+    self,
+    card: Card,
+    model: Model,
+    roi: np.ndarray | None = None,
+    precision: str = 'float32',
+    batch_size: int = 1,
+  ):
+    """Prepares; a model of a fixed number of images takes that many.
+
+    `roi` is what the model was exported with, bool `[*size]`.
+    """
+    super().__init__(card, precision, batch_size)
+    self.batch_size = model.shape[0] or batch_size
+    self._model, self._roi = model, roi
+
+  @property
+  def roi(self) -> np.ndarray | None:
+    """Where images are looked at, bool `[*size]`; None: everywhere."""
+    return self._roi
+
+  @property
+  def device(self) -> str:
+    """What computes: 'the CPU by ONNX Runtime', or by OpenVINO."""
+    return self._model.device
+
+  def _computed(
+    self, batches: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
+  ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
+    del under_way  # The host computes itself.
+    for name, pixels in batches:
+      start, count = time.perf_counter(), len(pixels)
+      if (missing := self._model.shape[0] - count) > 0:
+        pixels = np.pad(pixels, [(0, missing), *[(0, 0)] * 3])
+      found = self._model.run(pixels)
+      maps, scores = (found[output][:count] for output in _OUTPUTS)
+      yield name, maps, scores, (time.perf_counter() - start) / count
 
 
 def import_openvino() -> Any:
