@@ -92,10 +92,9 @@ def draw(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Draws one picture; it depends on nothing but the arguments.
 
-  Returns:
-    The picture, [size, size, 3] uint8 RGB, and the mask of the pixels that
-    the flaw altered, [size, size] bool: outside of it the picture is, bit by
-    bit, that of the good part under the same light and sensor noise.
+  Returns the picture, [size, size, 3] uint8 RGB, and the mask of the pixels
+  that the flaw altered, [size, size] bool: outside of it the picture is, bit by
+  bit, that of the good part under the same light and sensor noise.
   """
   names = (zlib.crc32(name.encode()) for name in (category, split, flaw))
   sequence = np.random.SeedSequence([seed, *names, index])

@@ -117,10 +117,8 @@ def spread(parts: Sequence[Sequence[np.ndarray]]) -> float:
 
   It is the root mean square, over the dimensions of all levels, of the standard
   deviation over all positions of all images. In units of it, noise is as strong
-  for weights of any scale, as with the released code's `auto_noise`.
-
-  Raises:
-    ValueError: If features are not finite, or do not vary.
+  for weights of any scale, as with the released code's `auto_noise`. Raises
+  ValueError if features are not finite, or do not vary.
   """
   means, inner = (
     np.concatenate(one).astype(np.float64) for one in zip(*parts, strict=True)

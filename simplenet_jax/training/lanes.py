@@ -142,7 +142,6 @@ def draw_patches(
   """Draws patches of images, each position of the finest grid as likely.
 
   `among` are those that can be drawn, flat, and how many of these count.
-
   Neighbouring patches are alike: a step learns more from patches of many images
   than from as many of a few. Returns grids of one column, which need no resize,
   `[batch, count, 1, channels]` of each level.

@@ -98,10 +98,7 @@ def make_jobs(config: Config, categories: Sequence[Inputs]) -> list[Job]:
 
 
 def folds(config: Config, one: Inputs) -> np.ndarray | None:
-  """Returns the seed, by its place, whose head leaves out each good image.
-
-  It is None where none does.
-  """
+  """Returns the place of the seed that leaves out each good image, or None."""
   images, parts = len(one.train), len(config.seeds)
   possible = config.train.folds and min(images, parts) > 1
   if possible and not one.category.validation:

@@ -76,10 +76,8 @@ def name_backbone(config: Config, earlier: str = '') -> Config:
   """Returns a config that names its backbone, also where it says `auto`.
 
   That is the network of an `earlier` start of the run, else the one that the
-  weights fit, else the one that suits the device.
-
-  Raises:
-    ValueError: If the weights fit no network that is built here.
+  weights fit, else the one that suits the device. Raises ValueError if the
+  weights fit no network that is built here.
   """
   if config.backbone.name != 'auto':
     return config

@@ -141,9 +141,8 @@ def _unpickled(file: IO[bytes]) -> tuple[Any, dict[str, int]]:
     # A place far out in the memo would take memory before it is used.
     if code.name.endswith('PUT') and (argument or 0) > number:
       raise pickle.UnpicklingError('its memo is out of order')
-  content = file.tell() - start
   file.seek(start)
-  unpickler = _Unpickler(io.BytesIO(file.read(content)))
+  unpickler = _Unpickler(file)
   return unpickler.load(), unpickler.sizes
 
 
