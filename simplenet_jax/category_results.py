@@ -23,6 +23,7 @@ from simplenet_jax.evaluation import metrics, page_data, run_files, testset
 from simplenet_jax.evaluation.results import (
   CategoryResult,
   summarise,
+  undefined,
   write_json,
 )
 from simplenet_jax.evaluation.testset import Scored, TestSet
@@ -97,16 +98,29 @@ def score_again(
 
 def evaluate(
   config: Config,
+  weights: Weights,
   inputs: Inputs,
-  scores: Mapping[int, Mapping[int, np.ndarray]],
+  heads: Mapping[int, HeadProgress],
   arrays: neighbours.Arrays,
   rank: Rank | None,
-) -> tuple[CategoryResult, Tested]:
-  """Evaluates a category; returns also what its files are made of.
+  is_outdated: bool,
+) -> tuple[CategoryResult, Tested | None]:
+  """Evaluates a category's heads, by seed; returns what its files are made of.
 
-  `scores` are patch scores `[images, H, W]` by seed and epoch, of which `rank`
-  tells the best.
+  `arrays` are its nearest neighbours, `rank` tells the best epoch. Outdated
+  scores are of other test images than those of now.
   """
+  if not inputs.test:
+    console.print(f'  {inputs.name}: no test images, nothing to evaluate')
+    seeds = 1 if config.train.folds else len(config.seeds)
+    return {'last': undefined(seeds)}, None
+  scores = {seed: head.scores for seed, head in heads.items()}
+  if is_outdated:  # Earlier epochs have seen other images, too.
+    console.print(f'  {inputs.name}: scores its test images, which changed')
+    scores = score_again(config, weights, inputs, heads)
+  if 'bank' in arrays:
+    leaves = {seed: head.head or {} for seed, head in heads.items()}
+    scores = neighbours.patch_scores(config, arrays, leaves, scores)
   asked = config.evaluation
   test = testset.TestSet.read(inputs, asked.smoothing, asked.score)
   by_seed = [scores.get(seed, {}) for seed in config.seeds]

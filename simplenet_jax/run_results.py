@@ -120,10 +120,19 @@ class RunResults:
       jobs = [job for job in jobs if job.seed in seeds and job.steps]
       heads = {job.seed: self._saved(job) for job in jobs}
       cautions = self._cautions(heads.values())
-      found, tested = self._evaluate(inputs, heads)
+      if heads:
+        curves = {seed: head.epochs() for seed, head in heads.items()}
+        run_files.write_curves(self.work.path, name, curves)
+      with self.clock('evaluate'):
+        arrays = self.find_neighbours(inputs)
+        known = arrays, self.rank(name), self._is_outdated(name)
+        of = self.config, self.weights, inputs, heads
+        found, tested = category_results.evaluate(*of, *known)
+      if tested:
+        self.on_result(name, found)
       found['cautions'], good = cautions, []
       if not self._has_detector(name, seeds):
-        good = self._ship(inputs, heads, cautions)
+        good = self._ship(inputs, heads, cautions, arrays)
       shown = inputs, tested, good, self._tests
       with self.clock('pictures'):
         found |= category_results.write(self.config, self.work.path, *shown)
@@ -164,33 +173,6 @@ class RunResults:
       time.sleep(1)
     raise ValueError(f'the checkpoint of seed {job.seed} is missing')
 
-  def _evaluate(
-    self, inputs: Inputs, heads: Heads
-  ) -> tuple[results.CategoryResult, category_results.Tested | None]:
-    """Evaluates a category's heads; returns also what its files are made of."""
-    config, name = self.config, inputs.name
-    if heads:
-      curves = {seed: head.epochs() for seed, head in heads.items()}
-      run_files.write_curves(self.work.path, name, curves)
-    if not inputs.test:
-      console.print(f'  {name}: no test images, nothing to evaluate')
-      last = results.undefined(1 if config.train.folds else len(config.seeds))
-      return {'last': last}, None
-    scores = {seed: head.scores for seed, head in heads.items()}
-    with self.clock('evaluate'):
-      if self._is_outdated(name):  # Earlier epochs have seen other images.
-        console.print(f'  {name}: scores its test images, which changed')
-        of = self.weights, inputs, heads
-        scores = category_results.score_again(config, *of)
-      arrays = self.find_neighbours(inputs)
-      if 'bank' in arrays:
-        leaves = {seed: head.head or {} for seed, head in heads.items()}
-        scores = neighbours.patch_scores(config, arrays, leaves, scores)
-      of = inputs, scores, arrays, self.rank(name)
-      found, tested = category_results.evaluate(config, *of)
-    self.on_result(name, found)
-    return found, tested
-
   def _cautions(self, heads: Iterable[HeadProgress]) -> list[str]:
     train = self.config.train
     told = (unlearned(head, train.loss, train.margin) for head in heads)
@@ -207,7 +189,11 @@ class RunResults:
     return f'train {images["training"]}; held out {images["validation"]}'
 
   def _ship(
-    self, inputs: Inputs, heads: Heads, cautions: Sequence[str]
+    self,
+    inputs: Inputs,
+    heads: Heads,
+    cautions: Sequence[str],
+    arrays: neighbours.Arrays,
   ) -> list[Prediction]:
     """Makes a category's detector; returns its highest good images."""
     name, count, good = inputs.name, len(self.config.seeds), []
@@ -217,7 +203,6 @@ class RunResults:
       leaves = {seed: head.head or {} for seed, head in heads.items()}
       images, bank = self._made_of(name), None
       if self.config.nearest.size:
-        arrays = self.find_neighbours(inputs)
         bank = arrays['bank'], tuple(arrays['units']), arrays['places']
       made_of = self.weights, inputs, leaves, images, cautions, bank
       folds = layout.folds(self.config, inputs)
