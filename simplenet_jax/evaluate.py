@@ -6,11 +6,11 @@
   simplenet evaluate W1 W2 --output=DIR
 
 With --workdir, the run's heads score test images and masks that are new or were
-corrected; seeds that are new are trained first, and nothing else is. With the
-directories of runs, their tables are joined: each has categories of its own.
+corrected; seeds that are new or not finished are trained first, and nothing
+else is. With the directories of runs, their tables are joined: each has
+categories of its own.
 """
 
-import itertools
 import pathlib
 import sys
 
@@ -18,7 +18,7 @@ from absl import flags
 
 from simplenet_jax import cli
 from simplenet_jax.config import check_config
-from simplenet_jax.files import naming, read_json, refuse_existing
+from simplenet_jax.files import naming, refuse_existing
 
 _CONFIG = cli.define_config('The settings; --workdir has them already.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'The run to evaluate again.')
@@ -41,7 +41,9 @@ def main(workdirs: list[str]) -> None:
   tables = {}
   if _WORKDIR.value:
     workdir = cli.folder(_WORKDIR.value, '--workdir')
-    _check(workdir)
+    check_config(_CONFIG.value)
+    if not (workdir / 'run.json').is_file():
+      raise ValueError(f'{workdir} holds no run; simplenet train starts one')
     from simplenet_jax import train
 
     tables = {str(workdir): train.train_and_evaluate(_CONFIG.value, workdir)}
@@ -56,24 +58,6 @@ def main(workdirs: list[str]) -> None:
       results.write(output, table)
     if workdirs or _FORMAT.value != 'text':  # The run has printed its own.
       print(format_table(table, _FORMAT.value))
-
-
-def _check(workdir: pathlib.Path) -> None:
-  """Raises ValueError where more than new seeds are left to train."""
-  config, path = _CONFIG.value, workdir / 'run.json'
-  check_config(config)
-  remedy = 'give another --workdir'
-  with naming(path, remedy):
-    run = read_json(path, remedy)
-    heads, seeds = run['heads'], run['config']['seeds']
-    every = itertools.product(run['images'], seeds)
-    ended = {key for key, head in heads.items() if head['ended']}
-    left = [pair for pair in every if '{}/{}'.format(*pair) not in ended]
-  for name, seed in left[:1]:
-    raise ValueError(
-      f'{workdir}: the head of {name} with seed {seed} is not finished; '
-      'start simplenet train again'
-    )
 
 
 if __name__ == '__main__':

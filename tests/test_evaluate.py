@@ -70,20 +70,16 @@ def test_nothing_but_new_seeds_is_trained(work):
   assert 'another run: --config.train.epochs was 3, is 9' in done.error
 
 
-@pytest.mark.parametrize(
-  ('more', 'message'),
-  [
-    ({'heads': {}}, 'the head of cog with seed 0 is not finished; start '),
-    ({'heads': None}, r'run\.json: damaged \(.*; give another --workdir'),
-    ({'config': {'seeds': 'x'}}, r"run\.json: damaged \(.*; give another run'"),
-  ],
-)
-def test_what_is_no_finished_run_is_told(work, tmp_path, more, message):
-  run = json.loads((work / 'run.json').read_text()) | more
+def test_what_is_no_run_is_told(work, tmp_path):
+  run = json.loads((work / 'run.json').read_text()) | {'config': {'seeds': 'x'}}
   (tmp_path / 'run.json').write_text(json.dumps(run))
   done = commands.run('evaluate', f'--workdir={tmp_path}')
-  assert done.status == 1 + ('config' in more)  # The config is a flag's value.
-  assert re.search(f'{tmp_path}.*{message}', done.error)
+  assert done.status == 2  # The config is a flag's value.
+  told = r"run\.json: damaged \(.*; give another run's directory"
+  assert re.search(f'{tmp_path}.*{told}', done.error)
+  none = f'--workdir={tmp_path / "none"}'
+  done = commands.run('evaluate', '--config=folder', none)
+  assert 'none holds no run; simplenet train starts one' in done.error
 
 
 def test_tables_are_joined_and_printed(work, tmp_path):
