@@ -19,6 +19,7 @@ PAGES = sorted(
   [
     *ROOT.glob('docs/*.md'),
     *(ROOT / name for name in ('README.md', 'SECURITY.md', 'launch/README.md')),
+    ROOT / 'runtime/README.md',
   ]
 )
 COMMAND = re.compile(
