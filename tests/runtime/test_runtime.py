@@ -122,9 +122,11 @@ def test_a_region_of_interest_is_the_exports(tmp_path):
   assert Detector.load(tmp_path).roi is None
 
 
-def test_openvino_agrees(detector, exported, tmp_path):
-  pytest.importorskip('openvino')
-  export.export(detector, 'openvino', tmp_path, images=2)
+@pytest.mark.parametrize('kind', ['onnx', 'openvino'])
+def test_fixed_batches_and_openvino_agree(detector, exported, tmp_path, kind):
+  if kind == 'openvino':
+    pytest.importorskip('openvino')
+  export.export(detector, kind, tmp_path, images=2)
   frames = list(detectors.arrays(3))
   mine = Detector.load(tmp_path, threads=1)
   assert mine.batch_size == 2
