@@ -159,7 +159,7 @@ def test_what_lies_outside_does_not_raise_scores():
   assert (inside <= maps + 1e-6).all()
   assert (inside[:, ~region].max(-1) <= inside[:, region].min(-1) + 1e-6).all()
   # Exports have it, too.
-  run_exported = export.FORMATS['stablehlo'][1](export.to_stablehlo(detector))
+  run_exported = export.run_stablehlo(export.to_stablehlo(detector))
   assert export.compare(detector, run_exported) < export.TOLERANCE
   # What is found is inside, also where all inside is beyond the limit.
   detector.pixel_threshold = float(inside.min()) - 1
