@@ -86,6 +86,7 @@ setuptools.setup(
       'pytest>=8.2',
       'pytest-xdist>=3.8',
       'ruff==0.17.6',
+      'setuptools>=77',  # It builds the runtime's package.
       'torch==2.13.0',
     ],
   },
