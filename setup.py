@@ -75,7 +75,7 @@ setuptools.setup(
     'serve': SERVE,
     'tfds': TFDS,
     'test': [
-      *ONNX,
+      *EDGE,
       *SERVE,
       *TFDS,
       'hypothesis>=6.100',
@@ -86,7 +86,6 @@ setuptools.setup(
       'pytest>=8.2',
       'pytest-xdist>=3.8',
       'ruff==0.17.6',
-      'setuptools>=77',  # It builds the runtime's package.
       'torch==2.13.0',
     ],
   },

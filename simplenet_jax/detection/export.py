@@ -10,7 +10,7 @@ import inspect
 import itertools
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from simplenet_jax.files import atomic_write, refuse_existing
 from simplenet_jax.models import simplenet
 
 TOLERANCE = 1e-4  # Of the range of scores.
+REPORTS = ('conversion.json', 'conversion.md', 'conversion.png')
 PLATFORMS = ('cpu', 'cuda', 'tpu')  # Of StableHLO.
 _FOLDERS = 'jax_hlo_source_file_canonicalization_regex'
 
@@ -64,12 +65,12 @@ def run_stablehlo(files: Files) -> Runner:
   )
 
 
-def to_onnx(detector: Detector, images: int = 0) -> Files:
+def to_onnx(detector: Detector, images: int = 0, plan: Any = None) -> Files:
   """Returns the same as an ONNX model, with verdicts, and the card in it."""
   from simplenet_jax.detection import onnx_graph, onnx_network
 
   card, weights = detector.card, detector.weights
-  graph = onnx_network.build(card.network, weights)
+  graph = onnx_network.build(card.network, weights, plan or onnx_graph.EXACT)
   onnx_graph.add_verdicts(graph, card.thresholds, weights.get('roi'))
   model = onnx_graph.to_model(card.network, graph, card.name, images)
   model.metadata_props.add(key='detector', value=card.to_json())
@@ -78,17 +79,24 @@ def to_onnx(detector: Detector, images: int = 0) -> Files:
 
 def run_onnx(files: Files) -> Runner:
   """Returns what an exported model computes, as its users would run it."""
-  model = engines.load_onnx(files['model.onnx'])
+  return in_order(engines.load_onnx(files['model.onnx']))
+
+
+def in_order(model: engines.Model) -> Runner:
+  """Returns what gives a model's outputs without their names."""
   return lambda pixels: [*model.run(pixels).values()]
 
 
-def to_openvino(detector: Detector, images: int = 0) -> Files:
+def to_openvino(detector: Detector, images: int = 0, plan: Any = None) -> Files:
   """Returns the ONNX model as OpenVINO's IR."""
-  openvino = engines.import_openvino()
-  made = to_onnx(detector, images)['model.onnx']
-  model = openvino.Core().read_model(made)
+  from simplenet_jax.detection import onnx_graph
+
+  openvino, plan = engines.import_openvino(), plan or onnx_graph.EXACT
+  made = to_onnx(detector, images, plan._replace(rows=False))
+  model = openvino.Core().read_model(made['model.onnx'])
   with tempfile.TemporaryDirectory() as folder:
     path = Path(folder, 'model.xml')
+    # Its own compression would round the limits, too.
     openvino.save_model(model, path, compress_to_fp16=False)
     parts = path, path.with_suffix('.bin')
     return {part.name: part.read_bytes() for part in parts}
@@ -96,15 +104,14 @@ def to_openvino(detector: Detector, images: int = 0) -> Files:
 
 def run_openvino(files: Files) -> Runner:
   """Returns what an exported model computes, as its users would run it."""
-  model = engines.load_openvino(files['model.xml'], files['model.bin'])
-  return lambda pixels: [*model.run(pixels).values()]
+  return in_order(engines.load_openvino(files['model.xml'], files['model.bin']))
 
 
 class Format(NamedTuple):
   """A kind of model: how it is made and run, and what both need."""
 
   files: tuple[str, ...]
-  build: Callable[[Detector, int], Files]
+  build: Callable[..., Files]  # Of a detector, images and a plan.
   run: Callable[[Files], Runner]
   extra: str = ''
 
@@ -130,47 +137,77 @@ def export(
   With `overwrite` what exports of other detectors left is removed. The model
   takes so many `images` at a time; 0: any number.
   """
-  made, roi = FORMATS[kind], detector.roi
-  card = json.dumps(json.loads(detector.card.to_json()), indent=2) + '\n'
-  texts = {
-    'detector.json': card.encode(),
-    'preprocess.py': recipe(detector.card).encode(),
-    # Where images are looked at; there is no such file if that is everywhere.
-    'roi.png': b'' if roi is None else encoded(roi.astype(np.uint8) * 255),
-  }
+  made, beside = FORMATS[kind], texts(detector)
   others = [
     path
-    for name, text in texts.items()
+    for name, text in beside.items()
     if (path := folder / name).exists() and path.read_bytes() != text
   ]
   for path in (*(folder / name for name in made.files), *others):
     refuse_existing(path, overwrite)
-  try:
+  with needs_packages(kind):
     files = made.build(detector, images)
     difference = compare(detector, made.run(files), images)
+  check_difference(difference, TOLERANCE)
+  write(folder, files, beside, alone=bool(others))
+  return difference
+
+
+@contextlib.contextmanager
+def needs_packages(kind: str) -> Iterator[None]:
+  """Tells which packages a format needs, where one is missing."""
+  try:
+    yield
   except ImportError as error:  # Perhaps of a package that these need.
-    told = f"{kind} needs more packages: pip install '.[{made.extra}]'"
+    told = f"{kind} needs more packages: pip install '.[{FORMATS[kind].extra}]'"
     raise ValueError(f'{told} ({error})') from error
-  if not difference <= TOLERANCE:
+
+
+def check_difference(difference: float, most: float) -> None:
+  """Raises a ValueError where a model is off by more than it may be."""
+  if not difference <= most:
     raise ValueError(
       f'the exported model differs from the detector by {difference:.1e} of '
-      f'the range of scores, more than {TOLERANCE:.0e}; nothing is written'
+      f'the range of scores, more than {most:.0e}; nothing is written'
     )
-  if others:  # Another detector's models must not stay beside these texts.
-    for name in itertools.chain(*(other.files for other in FORMATS.values())):
+
+
+def texts(detector: Detector, precision: str = 'float32') -> Files:
+  """Returns what lies beside a model, and is none."""
+  card, roi = json.loads(detector.card.to_json()), detector.roi
+  if precision != 'float32':
+    card['precision'] = precision
+  return {
+    'detector.json': (json.dumps(card, indent=2) + '\n').encode(),
+    'preprocess.py': recipe(detector.card).encode(),
+    # Where images are looked at; there is no such file if that is everywhere.
+    'roi.png': b'' if roi is None else encoded(roi.astype(np.uint8) * 255),
+  }
+
+
+def write(folder: Path, files: Files, beside: Files, alone: bool) -> None:
+  """Writes a model and its texts; `alone`, without other models beside it."""
+  if alone:  # Another detector's models must not stay beside these texts.
+    every = itertools.chain(*(one.files for one in FORMATS.values()), REPORTS)
+    for name in every:
       (folder / name).unlink(missing_ok=True)
-  for name, content in {**files, **texts}.items():
+  for name, content in {**files, **beside}.items():
     if not content:
       (folder / name).unlink(missing_ok=True)
       continue
     with atomic_write(folder / name) as aside:
       aside.write_bytes(content)
-  return difference
 
 
-def compare(detector: Detector, run: Runner, images: int = 0) -> float:
+def compare(
+  detector: Detector,
+  run: Runner,
+  images: int = 0,
+  expected: Runner | None = None,
+) -> float:
   """Returns the largest difference on noise, of the range of the maps.
 
+  Maps and scores are compared with those `expected`, by default the detector's.
   It is infinite where verdicts do not fit the model's own maps and scores.
   """
   count = images or 3
@@ -180,13 +217,13 @@ def compare(detector: Detector, run: Runner, images: int = 0) -> float:
   pixels[1:] //= np.linspace(4, 16, count - 1, dtype=np.uint8)[
     :, None, None, None
   ]
-  maps, scores = detector.infer(pixels)
+  maps, scores, *_ = (expected or detector.infer)(pixels)
   some = [np.s_[:]] if images else [np.s_[:], np.s_[:1], np.s_[1:2], np.s_[2:]]
   differences = []
   for rows in some:
     found = [np.asarray(one) for one in run(pixels[rows])]
     pairs = zip(found, (maps[rows], scores[rows]), strict=False)
-    differences += [np.abs(one - expected).max() for one, expected in pairs]
+    differences += [np.abs(one - other).max() for one, other in pairs]
     if found[2:] and not _judges(detector, *found):
       return np.inf
   # NumPy's maximum, unlike Python's, keeps what is not a number.
@@ -199,21 +236,17 @@ def _judges(
   scores: np.ndarray,
   anomalous: np.ndarray,
   mask: np.ndarray,
-  normalised: np.ndarray,
+  *_: np.ndarray,
 ) -> bool:
   """Returns whether a model's verdicts are those of its maps and scores."""
-  limits, roi = detector.thresholds, detector.roi
-
-  def beyond(values: np.ndarray, limit: float | None) -> np.ndarray:
-    return values.astype(np.float64) > (np.inf if limit is None else limit)
-
-  inside = True if roi is None else roi
-  same = (mask == (beyond(maps, limits.pixel) & inside)).all()
-  same &= (anomalous == beyond(scores, limits.image)).all()
-  with contextlib.suppress(ValueError):  # Not every detector can.
-    known = [limits.normalised(float(one)) for one in scores]
-    same &= np.allclose(normalised, known, rtol=1e-3, atol=1e-3)
-  return bool(same)
+  image, pixel = (
+    np.inf if limit is None else limit
+    for limit in (detector.threshold, detector.pixel_threshold)
+  )
+  inside = True if detector.roi is None else detector.roi
+  beyond = (maps.astype(np.float64) > pixel) & inside
+  same = (anomalous == (scores.astype(np.float64) > image)).all()
+  return bool(same and (mask == beyond).all())
 
 
 def recipe(card: Card) -> str:

@@ -1,7 +1,8 @@
 """An ONNX graph in the making, and the verdicts at its end."""
 
 import math
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -15,25 +16,56 @@ _IR_VERSION = 10  # Of the same release.
 
 # Inputs that may be left out: what is in the file counts then.
 LIMITS = ('threshold', 'pixel_threshold')
+_LARGE = 1024  # Constants of fewer values keep float32.
+
+
+class Plan(NamedTuple):
+  """How a graph is made: for which runtime, and in which precision."""
+
+  rows: bool = True  # For ONNX Runtime: its products of matrices are faster.
+  half: bool = False  # Whether large constants are stored in float16.
+  # The layers whose inputs and kernels are int8, and values' ranges.
+  layers: frozenset[str] = frozenset()
+  ranges: Mapping[str, tuple[float, float]] = {}
+
+
+EXACT = Plan()
 
 
 class Graph:
   """Collects nodes and constants; names of values are their nodes'."""
 
-  def __init__(self) -> None:
+  def __init__(self, plan: Plan) -> None:
+    self.plan = plan
+    # Layers that can be int8, with their multiplications for an image.
+    self.work: dict[str, int] = {}
+    self.exact: set[str] = set()  # Values that rounding leaves as they are.
     self.nodes: list[onnx.NodeProto] = []
     self.constants: dict[str, onnx.TensorProto] = {}
 
   def constant(self, name: str, value: Any) -> str:
-    """Adds an array, int64, bool or float32."""
+    """Adds an array; float64 becomes float32, `half` stores float16."""
     array = np.asarray(value)
     if array.dtype == np.float64:
       array = array.astype(np.float32)
-    self.constants[name] = numpy_helper.from_array(array, name)
-    return name
+    dtype, most = np.float16, np.abs(array).max(initial=0)
+    large = array.dtype == np.float32 and array.size >= _LARGE
+    if not (self.plan.half and large and most < np.finfo(dtype).max):
+      self.constants[name] = numpy_helper.from_array(array, name)
+      return name
+    stored = self.constant(f'{name}.half', array.astype(dtype))
+    return self.add('Cast', name, stored, to=onnx.TensorProto.FLOAT)
 
   def add(self, kind: str, name: str, *inputs: Any, **attributes: Any) -> str:
     """Adds a node; inputs that are no names become constants of its name."""
+    if name in self.plan.layers:
+      x, kernel, *more = inputs
+      axis = 0 if kind == 'Conv' else 1  # Of the kernel's outputs.
+      inputs = self.rounded(x), self._kernel(f'{name}.1', kernel, axis), *more
+    elif name.endswith('+') and self.plan.rows:
+      # ONNX Runtime convolves in int8 only where the result is int8, too.
+      both = self.plan.layers.intersection(inputs)
+      inputs = tuple(self.rounded(x) if x in both else x for x in inputs)
     given = [
       one if isinstance(one, str) else self.constant(f'{name}.{index}', one)
       for index, one in enumerate(inputs)
@@ -42,12 +74,28 @@ class Graph:
     self.nodes.append(node)
     return name
 
-  def conv(
-    self, name: str, x: str, kernel: np.ndarray, bias: Any = None, **how: Any
-  ) -> str:
-    """Convolves `[images, inputs, H, W]` with `[outputs, inputs, h, w]`."""
-    more = [] if bias is None else [bias]
-    return self.add('Conv', name, x, kernel, *more, **how)
+  def rounded(self, x: str) -> str:
+    """Adds the rounding of a value to 256 levels of its range, once."""
+    made = f'{x}.rounded'
+    if x in self.exact or made in self.exact:
+      return x if x in self.exact else made
+    low, high = self.plan.ranges[x]
+    low, high = min(low, 0.0), max(high, 0.0)  # Borders of 0 stay exact.
+    scale = np.float32((high - low) / 255 or 1)
+    how = scale, np.uint8(round(-low / float(scale)))
+    self.add('QuantizeLinear', f'{x}.int8', x, *how)
+    self.exact.add(made)
+    return self.add('DequantizeLinear', made, f'{x}.int8', *how)
+
+  def _kernel(self, name: str, kernel: np.ndarray, axis: int) -> str:
+    """Adds a kernel in int8, with a scale for each of its outputs."""
+    others = tuple(i for i in range(kernel.ndim) if i != axis)
+    scale = np.abs(kernel).max(others, keepdims=True) / 127
+    scale[scale == 0] = 1
+    values = np.rint(kernel / scale).astype(np.int8)
+    stored = self.constant(f'{name}.int8', values)
+    scales, zeros = scale.ravel(), np.zeros(scale.size, np.int8)
+    return self.add('DequantizeLinear', name, stored, scales, zeros, axis=axis)
 
 
 def add_verdicts(
@@ -66,11 +114,8 @@ def add_verdicts(
   known = median < image < math.inf
   graph.constant('median', median if known else math.nan)
   graph.add('Greater', 'anomalous', 'score', 'threshold')
-  if roi is None:
-    graph.add('Greater', 'mask', 'anomaly_map', 'pixel_threshold')
-  else:
-    graph.add('Greater', 'beyond', 'anomaly_map', 'pixel_threshold')
-    graph.add('And', 'mask', 'beyond', roi > 0.5)
+  graph.add('Greater', 'beyond', 'anomaly_map', 'pixel_threshold')
+  graph.add('And', 'mask', 'beyond', True if roi is None else roi > 0.5)
   above = graph.add('Sub', 'above_median', 'score', 'median')
   unit = graph.add('Sub', 'unit', 'threshold', 'median')
   graph.add('Div', 'normalised_score', above, unit)
@@ -78,46 +123,45 @@ def add_verdicts(
 
 def _floor(value: float) -> np.float32:
   """Returns the float32 that as many float32 are above as above the value."""
-  rounded = np.float32(value)
-  return (
-    np.nextafter(rounded, np.float32(-np.inf)) if rounded > value else rounded
-  )
+  near = np.float32(value)
+  return near if near <= value else np.nextafter(near, np.float32(-np.inf))
 
 
 def to_model(
-  network: Network, graph: Graph, name: str, images: int = 0
+  network: Network,
+  graph: Graph,
+  name: str,
+  images: int = 0,
+  watched: Iterable[str] = (),
 ) -> onnx.ModelProto:
   """Returns a model of some number of images; 0: any number.
 
-  The limits of `add_verdicts` are inputs, too, which may be left out.
+  The limits of `add_verdicts` are inputs, too, which may be left out. Numbers
+  that are `watched` are outputs, too.
   """
-  types, count = onnx.TensorProto, images or 'images'
-  info = helper.make_tensor_value_info
-  size = [*network.size]
+  types, info = onnx.TensorProto, helper.make_tensor_value_info
+  size, count = network.size, images or 'images'
   outputs = {
-    'anomaly_map': (types.FLOAT, size),
-    'score': (types.FLOAT, []),
-    'anomalous': (types.BOOL, []),
-    'mask': (types.BOOL, size),
-    'normalised_score': (types.FLOAT, []),
+    'anomaly_map': (types.FLOAT, [count, *size]),
+    'score': (types.FLOAT, [count]),
+    'anomalous': (types.BOOL, [count]),
+    'mask': (types.BOOL, [count, *size]),
+    'normalised_score': (types.FLOAT, [count]),
+    **dict.fromkeys(watched, (types.FLOAT, [])),
   }
-  made = {node.name for node in graph.nodes}
+  limits = [one for one in LIMITS if one in graph.constants]
+  made = helper.make_graph(
+    graph.nodes,
+    name,
+    [info('pixels', types.UINT8, [count, *size, 3])]
+    + [info(one, types.FLOAT, []) for one in limits],
+    [info(n.name, *outputs[n.name]) for n in graph.nodes if n.name in outputs],
+    list(graph.constants.values()),
+  )
+  opset = [helper.make_opsetid('', OPSET)]
   return helper.make_model(
-    helper.make_graph(
-      graph.nodes,
-      name,
-      [info('pixels', types.UINT8, [count, *size, 3])]
-      + [
-        info(one, types.FLOAT, []) for one in LIMITS if one in graph.constants
-      ],
-      [
-        info(one, kind, [count, *shape])
-        for one, (kind, shape) in outputs.items()
-        if one in made
-      ],
-      list(graph.constants.values()),
-    ),
+    made,
     producer_name='simplenet-jax',
-    opset_imports=[helper.make_opsetid('', OPSET)],
+    opset_imports=opset,
     ir_version=_IR_VERSION,
   )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from simplenet_jax.detection.onnx_graph import Graph
+from simplenet_jax.detection.onnx_graph import EXACT, Graph, Plan
 from simplenet_jax.models import backbone, head, resampling, simplenet
 from simplenet_jax.models.simplenet import Network
 
@@ -30,13 +30,13 @@ class _Maps:
     return _Maps(self.graph, sum_, self.shape[0], self.shape[1:])
 
 
-def build(network: Network, weights: Weights) -> Graph:
+def build(network: Network, weights: Weights, plan: Plan = EXACT) -> Graph:
   """Returns the graph from `pixels` to `anomaly_map` and `score`.
 
   Pixels are uint8 `[images, *size, 3]`, maps float32 `[images, *size]`, scores
   `[images]`. The weights are folded, as a detector keeps them.
   """
-  graph = Graph()
+  graph = Graph(plan)
   levels = _pooled(graph, network, weights)
   parts = []
   if 'head.tail' in weights:
@@ -75,11 +75,16 @@ def _pooled(graph: Graph, network: Network, weights: Weights) -> list[_Maps]:
     (top, bottom), (left, right) = added
     value, pads = x.name, [top, left, bottom, right]
     if network.padding == 'reflect' and any(pads):
+      is_int8 = name in graph.plan.layers
+      value = graph.rounded(value) if is_int8 else value
       value = _mirrored(graph, f'{name}.pad', value, sides, added)
+      if is_int8 and not graph.plan.rows:  # ONNX Runtime wants it once more.
+        graph.exact.add(value)
       pads = [0] * 4
     bias, groups = weights[f'{name}.bias'], channels // kernel.shape[1]
     how = {'strides': [stride] * 2, 'pads': pads, 'group': groups}
-    made = graph.conv(name, value, kernel, bias, **how)
+    made = graph.add('Conv', name, value, kernel, bias, **how)
+    graph.work[name] = kernel.size * math.prod(sides) // stride**2
     outside = np.sum(added, axis=1) - size
     sides = (np.array(sides) + outside) // stride + 1
     return _Maps(graph, made, len(kernel), sides.tolist())
@@ -111,7 +116,7 @@ def _pooled(graph: Graph, network: Network, weights: Weights) -> list[_Maps]:
   ):
     kernel, side = level.kernel.transpose(3, 2, 0, 1), level.block.shape[1]
     how = {'pads': [(side - 1) // 2] * 4, 'group': level.groups}
-    pooled = graph.conv(f'level{number}', one.name, kernel, **how)
+    pooled = graph.add('Conv', f'level{number}', one.name, kernel, **how)
     sides = [n - 1 + side % 2 for n in one.shape[1:]]
     levels.append(_Maps(graph, pooled, len(kernel), sides))
   return levels
@@ -157,7 +162,10 @@ def _head(
   for level, start in zip(levels, network.level_offsets, strict=True):
     rows = kernel[start : start + level.shape[0]]
     name = f'head.first.{level.name}'
-    part = graph.conv(name, level.name, _pointwise(rows), None if x else bias)
+    part = graph.add(
+      'Conv', name, level.name, _pointwise(rows), *([] if x else [bias])
+    )
+    graph.work[name] = rows.size * math.prod(level.shape[1:])
     part = _resized(graph, part, level.shape[1:], levels[0].shape[1:])
     x = graph.add('Add', f'{name}+', x, part) if x else part
   x = graph.add('LeakyRelu', 'head.first.relu', x, alpha=head.LEAK)
@@ -165,9 +173,11 @@ def _head(
     second, bias = weights['head.second.kernel'], weights['head.second.bias']
     kernel = np.concatenate([_pointwise(one) for one in second])
     how = {'group': len(second)}
-    x = graph.conv('head.second', x, kernel, bias.reshape(-1), **how)
+    x = graph.add('Conv', 'head.second', x, kernel, bias.reshape(-1), **how)
     x = graph.add('LeakyRelu', 'head.second.relu', x, alpha=head.LEAK)
-  return graph.conv('head.tail', x, _pointwise(weights['head.tail'][:, None]))
+  return graph.add(
+    'Conv', 'head.tail', x, _pointwise(weights['head.tail'][:, None])
+  )
 
 
 def _pointwise(matrix: np.ndarray) -> np.ndarray:
@@ -190,15 +200,25 @@ def _distances(
     ends = [0, start, 0, 0, 0, after, 0, 0]
     x = graph.add('Pad', f'{level.name}.wide', x, ends)
     patches = graph.add('Add', f'{x}+', patches, x) if patches else x
-  where = {'keepdims': 1}
-  middle = centre[:, None, None]
+  middle, channels = centre[:, None, None], {'keepdims': 1}
   patches = graph.add('Sub', 'nearest.centred', patches, middle)
+  own = graph.add('ReduceSumSquare', 'nearest.own', patches, [1], **channels)
   # Squares less the patches' own, which all of a patch's distances share.
-  squares = np.square(bank).sum(1)
-  less = graph.conv('nearest.bank', patches, _pointwise(-2 * bank.T), squares)
-  channels = [1]
-  least = graph.add('ReduceMin', 'nearest.least', less, channels, **where)
-  own = graph.add('ReduceSumSquare', 'nearest.own', patches, channels, **where)
+  # ONNX Runtime finds minima of rows fast, OpenVINO convolves faster.
+  name, squares = 'nearest.bank', np.square(bank).sum(1)
+  graph.work[name] = bank.size * math.prod(levels[0].shape[1:])
+  if graph.plan.rows:
+    grid = levels[0].shape[1:]
+    flat = [0, len(centre), grid[0] * grid[1]]
+    rows = graph.add('Reshape', 'nearest.flat', patches, flat)
+    rows = graph.add('Transpose', 'nearest.rows', rows, perm=[0, 2, 1])
+    less = graph.add('MatMul', name, rows, -2 * bank.T)
+    less = graph.add('Add', 'nearest.less', less, squares)
+    least = graph.add('ReduceMin', 'nearest.least', less, [2], **channels)
+    least = graph.add('Reshape', 'nearest.grid', least, [0, 1, *grid])
+  else:
+    less = graph.add('Conv', name, patches, _pointwise(-2 * bank.T), squares)
+    least = graph.add('ReduceMin', 'nearest.least', less, [1], **channels)
   found = graph.add('Add', 'nearest.squares', least, own)
   found = graph.add(
     'Sqrt', 'nearest.root', graph.add('Relu', 'nearest.0', found)

@@ -1,0 +1,209 @@
+"""Exports in int8 and float16: proven, with thresholds of their own."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from simplenet_jax.detection import (
+  assembly,
+  conversion,
+  engines,
+  inputs,
+  parts,
+  quantise,
+  rounding,
+)
+from simplenet_jax.detector import Detector
+from tests import commands
+from tests.detection import detectors
+from tests.detection.test_export import KINDS
+from tests.small import make_categories, make_config
+from tests.test_train import run
+
+KINDS = KINDS[1:]  # StableHLO has float32 alone.
+
+
+@pytest.fixture(scope='module')
+def good(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('good')
+  for index, pixels in enumerate(detectors.parts(12, (32, 40))):
+    Image.fromarray(pixels).save(folder / f'{index:02}.png')
+  return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope='module')
+def detector(good):
+  made = detectors.make(heads=2, bank=40)
+  return made.calibrate(good, 0.1)
+
+
+def exported(detector, good, folder, kind='onnx', precision='int8', test=()):
+  given = quantise.Images([(detector, good)], 'new images', test=test)
+  return conversion.export_rounded(
+    detector, kind, folder, precision, given, allowed=0.1
+  )
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('precision', ['int8', 'float16'])
+def test_a_rounded_model_judges_as_its_report_says(
+  detector, good, tmp_path, kind, precision
+):
+  report = exported(detector, good, tmp_path, kind, precision)
+  names = {path.name for path in tmp_path.iterdir()}
+  assert {'conversion.json', 'conversion.md', 'conversion.png'} < names
+  assert json.loads((tmp_path / 'conversion.json').read_text()) == report
+  assert report['bytes']['rounded'] < 0.75 * report['bytes']['float32']
+  counts = report['images']
+  assert counts['calibrate_the_rounding'] == counts['set_the_thresholds'] == 6
+  card = json.loads((tmp_path / 'detector.json').read_text())
+  assert card['precision'] == precision
+  limits = card['thresholds']
+  assert limits['image'] == report['thresholds']['after']['image']
+  assert limits['images'] == 12
+  load, name = engines.load_onnx, 'model.onnx'
+  if kind == 'openvino':
+    load, name = engines.load_openvino, 'model.xml'
+  model = load(tmp_path / name)
+  scores = {one['name']: one for one in map(_named, limits['good'])}
+  for file in good:
+    (one,) = inputs.ready(file, 8, detector.card.frame)
+    found = model.run(one.pixels[None])
+    known = scores['/'.join(file.parts[-2:])]['score']
+    assert found['score'][0] == pytest.approx(known, abs=2e-3)
+  # Half of the images calibrated the rounding: they are not the highest.
+  assert all(name in scores for name, _ in limits['limiting_images'])
+
+
+def _named(values):
+  return dict(zip(('name', 'score', 'peak', 'look'), values, strict=True))
+
+
+def ruined(detector, *names):
+  """Returns the same detector for float32, not for 256 levels of values."""
+  weights = dict(detector.weights)
+  for name in names:
+    for leaf in ('1.kernel', '1.bias'):
+      weights[f'{name}{leaf}'] = weights[f'{name}{leaf}'].copy()
+      weights[f'{name}{leaf}'][..., 0] *= 4096
+    weights[f'{name}2.kernel'] = weights[f'{name}2.kernel'].copy()
+    weights[f'{name}2.kernel'][:, :, 0] /= 4096
+  return Detector(detector.card, weights)
+
+
+def test_a_layer_that_rounding_ruins_stays_in_float(detector, good, tmp_path):
+  found = exported(ruined(detector, 'layer2.0.conv'), good, tmp_path)['layers']
+  assert 'layer2.0.conv2' in found['float32']
+  assert max(found['harm'], key=found['harm'].get) == 'layer2.0.conv2'
+  assert 'layer3.0.conv2' in found['int8']
+
+
+def test_a_model_that_rounds_badly_is_refused(
+  detector, good, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(quantise, '_NOISE', (1e9,))  # Every layer is rounded.
+  names = [f'layer{i}.{j}.conv' for i in (1, 2, 3) for j in (0, 1)]
+  bad = detectors.pictures(tmp_path / 'bad', 12)
+  assert sum(one.anomalous for one in detector.predict(bad)) > 6
+  with pytest.raises(
+    ValueError, match=r'part cannot be exported in int8.*noth'
+  ):
+    exported(ruined(detector, *names), good, tmp_path / 'out', test=bad)
+  assert not (tmp_path / 'out').exists()
+
+
+def test_too_few_good_images_are_refused(detector, good, tmp_path):
+  with pytest.raises(ValueError, match=r'new images: 3 good images; four'):
+    exported(detector, good[:3], tmp_path)
+
+
+def test_a_threshold_set_by_hand_stays(detector, good, tmp_path):
+  made = Detector(detector.card, detector.weights)
+  made.threshold = 123.0
+  report = exported(made, good, tmp_path, precision='float16')
+  assert report['thresholds']['after']['image'] == 123.0
+
+
+def test_layers_of_much_work_and_little_harm_are_chosen():
+  harm = {'a': 3.0, 'b': 4.0, 'c': 0.5, 'd': 100.0}
+  work = {'a': 10, 'b': 100, 'c': 1, 'd': 1000}
+  assert rounding.choose(harm, work, 5.1) == {'a', 'b', 'c'}
+  assert rounding.choose(harm, work, 4.5) == {'b', 'c'}
+  assert rounding.choose(harm, work, 0.1) == set()
+
+
+@pytest.mark.parametrize('adaptor', ['linear', 'mlp'])
+def test_a_head_alone_beside_a_bank_without_its_images(adaptor):
+  config = detectors.make_config(adaptor=adaptor)
+  heads = [detectors.make_head(seed, adaptor) for seed in range(3)]
+  patches = np.random.default_rng(1).random((20, detectors.DIM), np.float32)
+  places, folds = np.arange(20) % 6, np.array([0, 1, 2, 2, 1, 0])
+  config.nearest.head = 0.25
+  bank = patches, (0.5, 0.25), places
+  whole = assembly.assemble(
+    config, 'part', (32, 40), detectors.loaded(), heads, {}, bank=bank
+  )
+  pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 40, 3), np.uint8)
+  for part in range(3):
+    folded = assembly._without(config, bank, [heads[part]], folds == part)
+    maps, scores = Detector(whole.card, {**whole.weights, **folded}).infer(
+      pixels
+    )
+    alone = parts.without_part(whole, part, folds[places] == part)
+    for value, truth in zip(alone.infer(pixels), (maps, scores), strict=True):
+      np.testing.assert_allclose(value, truth, atol=1e-4 * np.ptp(maps))
+
+
+def test_the_command_says_what_it_needs(detector, good, tmp_path):
+  detector.save(tmp_path / 'part')
+  flags = [f'--detector={tmp_path}/part', f'--output={tmp_path}/out']
+  for more, told in (
+    (['--precision=int8'], '--precision is for --format=onnx'),
+    (
+      ['--format=onnx', f'--input={good[0]}'],
+      '--input is for --precision=int8',
+    ),
+    (['--format=onnx', '--precision=int8'], 'part lies in no work directory'),
+  ):
+    done = commands.run('export', *flags, *more)
+    assert done.status != 0
+    assert told in done.error
+  assert not (tmp_path / 'out').exists()
+  given = ['--format=onnx', '--precision=int8', f'--input={good[0].parent}']
+  done = commands.run('export', *flags, *given, '--allow_changed=1')
+  assert done.status == 0, done.errors
+  assert '6 good images set it, from --input. 6 others calibrated' in done.told
+  model = onnx.load(tmp_path / 'out/model.onnx')
+  assert any(one.op_type == 'QuantizeLinear' for one in model.graph.node)
+
+
+def test_a_run_has_the_images(tmp_path, backbone):
+  """Each image is scored without the head and the patches that saw it."""
+  config = make_config(tmp_path / 'data', backbone)
+  make_categories(tmp_path / 'data', {'part': 6})
+  config.nearest.size, config.train.folds = 20, True
+  found = run(config, tmp_path / 'work')
+  made = Detector.load(found.work / 'detectors/part')
+  given = f'--detector={found.work}/detectors/part', '--precision=int8'
+  output = '--allow_changed=1', '--format=onnx', f'--output={tmp_path}/out'
+  done = commands.run('export', *given, *output)
+  assert done.status == 0, done.errors
+  report = json.loads((tmp_path / 'out/conversion.json').read_text())
+  before = report['thresholds']['before']
+  assert before['image'] == pytest.approx(made.threshold, rel=1e-4)
+  assert before['folds'] == 2
+  assert report['images'] == {
+    'origin': 'the run',
+    'calibrate_the_rounding': 3,
+    'set_the_thresholds': 3,
+    'test': 6,
+  }
+  assert set(report['test']['after']) == {'I-AUROC', 'P-AUROC'}
+  made.threshold = 3.0
+  made.calibrate(found.work.parent / 'data/part/test/good')
+  made.save(found.work / 'detectors/part')
+  done = commands.run('export', *given, *output, '--overwrite')
+  assert "its threshold comes from other images than the run's" in done.error
