@@ -10,7 +10,7 @@ import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from simplenet_jax.detection import (
   rounding,
 )
 from simplenet_jax.detection.onnx_graph import Plan
+from simplenet_jax.detection.predictor import Predictor
 from simplenet_jax.detection.rounding import Build
 from simplenet_jax.detection.thresholds import GoodImage, Thresholds
 from simplenet_jax.detector import Detector
@@ -60,24 +61,6 @@ class Rounded(NamedTuple):
   # Of good images, then of test images, before and after, float `[images, 2]`.
   scores: np.ndarray
   report: dict[str, Any]
-
-
-class _Exported(Detector):
-  """Judges by a model as it is exported, with a detector's card."""
-
-  __slots__ = ('_model',)
-
-  def __init__(self, detector: Detector, model: engines.Model):
-    super().__init__(detector.card, detector.weights)
-    self._model = model
-
-  def _computed(
-    self, batches: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
-  ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
-    del under_way
-    for name, pixels in batches:
-      found = self._model.run(pixels)
-      yield name, found['anomaly_map'], found['score'], 0.0
 
 
 def find(
@@ -118,8 +101,8 @@ def find(
   for share in _NOISE if harm else _NOISE[:1]:
     plan = plan._replace(layers=rounding.choose(harm, work, share * spread))
 
-    def exported(one: Detector, plan: Plan = plan) -> Detector:
-      return _Exported(one, build(one, plan))
+    def exported(one: Detector, plan: Plan = plan) -> Predictor:
+      return engines.Exported(one.card, build(one, plan), one.roi)
 
     after = _good_scores(images, exported)
     new = _thresholds(detector, after, images, precision)
@@ -175,7 +158,7 @@ def find(
 
 
 def _good_scores(
-  images: Images, judge: Callable[[Detector], Detector]
+  images: Images, judge: Callable[[Detector], Predictor]
 ) -> list[GoodImage]:
   """Returns what is known of all good images, in order."""
   pairs = [(judge(one), list(files)) for one, files in images.good]
@@ -209,7 +192,7 @@ def _lowest(files: Sequence[File], good: Sequence[GoodImage]) -> Sequence[File]:
   return [files[i] for i in np.sort(np.argsort(ranks, kind='stable')[:count])]
 
 
-def _test(judge: Detector, images: Images) -> tuple[np.ndarray, np.ndarray]:
+def _test(judge: Predictor, images: Images) -> tuple[np.ndarray, np.ndarray]:
   """Returns scores `[images]` and maps `[images, *size]` of test images."""
   found = [*judge.predict(list(images.test))] if images.test else []
   maps = [np.asarray(one.input_map) for one in found]
