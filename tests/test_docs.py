@@ -29,9 +29,10 @@ BENCHMARK = re.compile(r'python -m (benchmarks\.\w+)((?: --[^`\n]+)*)')
 LINK = re.compile(r'\]\(([^)#\s]+)(?:#[^)]*)?\)')
 
 # Of every kind of command, what stands before the flags of the kinds below:
-# these need a network, a data set or a checkpoint, or never end, and are parsed
-# only.
+# these need a network, a data set, a checkpoint or images that were held back,
+# or never end, and are parsed only.
 PARSED = (
+  'export --detector=runs/parts/detectors/parts --format=openvino --precision',
   'serve',
   'clean',
   'calibrate --detector=DETECTOR --from_served',
