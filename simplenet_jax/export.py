@@ -53,8 +53,9 @@ def main() -> None:
   # Wrong flags are refused before JAX is loaded, which takes seconds.
   folder = cli.folder(_OUTPUT.value or '', '--output')
   precision, kind, given = _PRECISION.value or '', _FORMAT.value or '', None
-  if precision == 'float32' and _INPUT.value:
-    raise ValueError('--input is for --precision=int8 and float16')
+  for flag in (_INPUT, _ALLOW_CHANGED):
+    if precision == 'float32' and flag.present:
+      raise ValueError(f'--{flag.name} is for --precision=int8 and float16')
   if precision != 'float32' and kind == 'stablehlo':
     raise ValueError('--precision is for --format=onnx and --format=openvino')
   if _INPUT.value:

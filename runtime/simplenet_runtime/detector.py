@@ -1,7 +1,9 @@
 """A detector by its export: shown images as `simplenet_jax.Detector` is."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -57,16 +59,8 @@ class Detector(Exported):
     card, precision = _read_card(path.with_name(_CARD))
     for caution in card.cautions:
       logging.warning('%s: %s', path, caution)
-    try:
+    with _naming(path):
       model = _ENGINES[path.name](path, threads=threads)
-    except ModuleNotFoundError as error:
-      told = f'{path}: needs {error.name}: pip install {error.name}'
-      raise ImportError(told) from None
-    except ImportError:  # The message says what a system lacks.
-      raise
-    except Exception as error:  # Engines have errors of their own.
-      told = f'{path}: cannot be run: {first_line(error)}; {_AGAIN}'
-      raise ValueError(told) from None
     if model.shape[1:] != (*card.network.size, 3):
       raise ValueError(
         f'{path}: takes images of {text(model.shape[1:3])} pixels, '
@@ -76,7 +70,25 @@ class Detector(Exported):
     roi = images.decode(drawn, np.asarray) > 0 if drawn.exists() else None
     if roi is not None and roi.shape != card.network.size:
       raise ValueError(f'{drawn}: is of another export; {_AGAIN}')
-    return cls(card, model, roi, precision, batch_size)
+    found = cls(card, model, roi, precision, batch_size)
+    with _naming(path):
+      found.warm_up()  # What is no export may lack outputs.
+    return found
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+  """Tells in one line why a model cannot be run."""
+  try:
+    yield
+  except ModuleNotFoundError as error:
+    told = f'{path}: needs {error.name}: pip install {error.name}'
+    raise ImportError(told) from None
+  except ImportError:  # The message says what a system lacks.
+    raise
+  except Exception as error:  # Engines have errors of their own.
+    told = f'{path}: cannot be run: {first_line(error)}; {_AGAIN}'
+    raise ValueError(told) from None
 
 
 def _find(path: Path) -> Path:

@@ -105,9 +105,9 @@ def joined(
   if why:
     told = 'nothing can be appended to this detector'
     raise ValueError(f'{told}: {why}; give all images, without --append')
-  # The same image, to the last bit, whatever it is called now.
-  before = {one[1:] for one in known.good}
-  added = [one for one in new if one[1:] not in before]
+  # The same image, whatever it is called now; runtimes round its score anew.
+  before = {one.look or one[1:] for one in known.good}
+  added = [one for one in new if (one.look or one[1:]) not in before]
   if again := len(new) - len(added):
     logging.warning('%d of these images count already; not added', again)
   return [*known.good, *added]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,7 @@ def export_rounded(
   more than a share `allowed` of verdicts, or one, change.
   """
   made, rows = export.FORMATS[kind], kind == 'onnx'
-  every = itertools.chain(*(one.files for one in export.FORMATS.values()))
-  for name in (*every, *export.texts(detector), *export.REPORTS):
+  for name in export.every_name():
     refuse_existing(folder / name, overwrite)
 
   def build(one: Detector, plan: Plan) -> engines.Model:
@@ -55,10 +53,10 @@ def export_rounded(
   report = {'name': card.name, 'format': kind, **found.report, 'bytes': size}
   lines = '\n'.join([f'# {card.name} in {precision}', '', *told(report), ''])
   beside = {
-    **export.texts(after, precision),
     'conversion.json': (json.dumps(report, indent=2) + '\n').encode(),
     'conversion.md': lines.encode(),
     'conversion.png': picture(report, found.scores),
+    **export.texts(after, precision),
   }
   export.write(folder, files, beside, alone=True)
   return report
@@ -69,16 +67,20 @@ def told(report: dict[str, Any]) -> list[str]:
   images, verdicts = report['images'], report['verdicts']
   before, after = (report['thresholds'][when] for when in ('before', 'after'))
   sizes, times = report['bytes'], report['milliseconds']
-  layers = report['layers']
+  layers, others = report['layers'], ''
+  good = f'{images["set_the_thresholds"]} good images'
+  set_by = f'{good} set it, from {images["origin"]}.'
+  if 'image' in report['by_hand']:
+    set_by = f'It was set by hand, and stays. {good} are compared.'
+  if count := images['calibrate_the_rounding']:
+    others = f' {count} others calibrated the rounding and did not set it.'
   lines = [
     f'Verdicts: {verdicts["changed"]} of {verdicts["compared"]} differ from '
     "the detector's, each by its own threshold; at most "
     f'{verdicts["allowed"]:.0%}, or one, may.',
     f'Threshold: {after["image"]:.4g}, before {before["image"]:.4g}; for '
     f'pixels {after["pixel"]:.4g}, before {before["pixel"]:.4g}.',
-    f'{images["set_the_thresholds"]} good images set it, from '
-    f'{images["origin"]}. {images["calibrate_the_rounding"]} others '
-    'calibrated the rounding and did not set it.',
+    f'{set_by}{others}',
     f'Scores move by {report["mean_change"]:+.3g} on average, with a deviation '
     f"of {report['deviation_of_change']:.3g}; good images' scores have one of "
     f'{report["deviation_of_good_images"]:.3g}.',
@@ -112,7 +114,8 @@ def picture(report: dict[str, Any], scores: np.ndarray) -> bytes:
   axes.axvline(before['image'], color='#222222', linestyle='--')
   axes.axhline(after['image'], color='#222222', linestyle='--')
   axes.set(xlabel='score in float32', ylabel='score as exported')
-  axes.set_title(f'{report["name"]} in {report["precision"]}')
+  title = f'{report["name"]} in {report["precision"]}'
+  axes.set_title(title, parse_math=False)
   axes.legend(loc='upper left')
   content = io.BytesIO()
   figure.savefig(content, format='png', dpi=150, metadata={'Software': None})

@@ -28,6 +28,7 @@ def load_onnx(model: Path | bytes, threads: int = 0) -> Model:
   """Loads an ONNX model; so many `threads` compute, with 0 one a core."""
   import onnxruntime
 
+  onnxruntime.disable_telemetry_events()  # Builds for Windows have them.
   options = onnxruntime.SessionOptions()
   options.intra_op_num_threads = threads
   options.log_severity_level = 3  # Limits that may be left out are told.

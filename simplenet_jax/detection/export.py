@@ -26,6 +26,7 @@ from simplenet_jax.files import atomic_write, refuse_existing
 from simplenet_jax.models import simplenet
 
 TOLERANCE = 1e-4  # Of the range of scores.
+TEXTS = ('detector.json', 'preprocess.py', 'roi.png')
 REPORTS = ('conversion.json', 'conversion.md', 'conversion.png')
 PLATFORMS = ('cpu', 'cuda', 'tpu')  # Of StableHLO.
 _FOLDERS = 'jax_hlo_source_file_canonicalization_regex'
@@ -138,19 +139,24 @@ def export(
   takes so many `images` at a time; 0: any number.
   """
   made, beside = FORMATS[kind], texts(detector)
-  others = [
-    path
+  alone = any(
+    text != (path.read_bytes() if (path := folder / name).exists() else b'')
     for name, text in beside.items()
-    if (path := folder / name).exists() and path.read_bytes() != text
-  ]
-  for path in (*(folder / name for name in made.files), *others):
-    refuse_existing(path, overwrite)
+  )
+  for name in every_name() if alone else made.files:
+    refuse_existing(folder / name, overwrite)
   with needs_packages(kind):
     files = made.build(detector, images)
     difference = compare(detector, made.run(files), images)
   check_difference(difference, TOLERANCE)
-  write(folder, files, beside, alone=bool(others))
+  write(folder, files, beside, alone)
   return difference
+
+
+def every_name() -> Iterator[str]:
+  """Yields the names of all files that exports leave, the card's first."""
+  models = itertools.chain(*(one.files for one in FORMATS.values()))
+  return itertools.chain(TEXTS, REPORTS, models)
 
 
 @contextlib.contextmanager
@@ -173,30 +179,29 @@ def check_difference(difference: float, most: float) -> None:
 
 
 def texts(detector: Detector, precision: str = 'float32') -> Files:
-  """Returns what lies beside a model, and is none."""
+  """Returns what lies beside a model, its card last."""
   card, roi = json.loads(detector.card.to_json()), detector.roi
   if precision != 'float32':
     card['precision'] = precision
   return {
-    'detector.json': (json.dumps(card, indent=2) + '\n').encode(),
     'preprocess.py': recipe(detector.card).encode(),
     # Where images are looked at; there is no such file if that is everywhere.
     'roi.png': b'' if roi is None else encoded(roi.astype(np.uint8) * 255),
+    'detector.json': (json.dumps(card, indent=2) + '\n').encode(),
   }
 
 
 def write(folder: Path, files: Files, beside: Files, alone: bool) -> None:
-  """Writes a model and its texts; `alone`, without other models beside it."""
-  if alone:  # Another detector's models must not stay beside these texts.
-    every = itertools.chain(*(one.files for one in FORMATS.values()), REPORTS)
-    for name in every:
-      (folder / name).unlink(missing_ok=True)
+  """Writes a model and its texts; `alone`, without other models beside it.
+
+  Whatever interrupts this, a card that is there is that of all models.
+  """
+  for name in every_name() if alone else ():
+    (folder / name).unlink(missing_ok=True)
   for name, content in {**files, **beside}.items():
-    if not content:
-      (folder / name).unlink(missing_ok=True)
-      continue
-    with atomic_write(folder / name) as aside:
-      aside.write_bytes(content)
+    if content:
+      with atomic_write(folder / name) as aside:
+        aside.write_bytes(content)
 
 
 def compare(

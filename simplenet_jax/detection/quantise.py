@@ -45,7 +45,7 @@ class Images(NamedTuple):
   # Good images to set thresholds by, and the detector that has not seen them.
   good: Sequence[tuple[Detector, Sequence[File]]]
   origin: str  # Where these come from, in words.
-  # Other good images, from which ranges are taken; else the lowest of `good`.
+  # Other good images, that int8 takes ranges from; else the lowest of `good`.
   others: Sequence[File] = ()
   folds: int = 0  # Parts that heads left out in turn; 0: none saw any.
   test: Sequence[File] = ()
@@ -80,10 +80,13 @@ def find(
   if len(before) < 4:
     told = f'{images.origin}: {len(before)} good images; four are needed'
     raise ValueError(f'{told} at least, fifty are a good start')
+  if not images.folds:
+    calibration.warn_of_trained(detector.thresholds, before)
   old = _thresholds(detector, before, images, detector.precision)
   tested = _test(detector, images)
   files = [file for _, some in images.good for file in some]
   used = images.others or _lowest(files, before)
+  used = used if precision == 'int8' else ()
   evenly = np.linspace(0, len(used) - 1, min(len(used), _CALIBRATING))
   used = [used[i] for i in np.unique(np.rint(evenly).astype(int))]
   card = detector.card
@@ -128,6 +131,7 @@ def find(
           'test': len(images.test),
         },
         'verdicts': {'compared': total, 'changed': changed, 'allowed': allowed},
+        'by_hand': list(new.manual),
         'thresholds': {
           when: {name: getattr(one, name) for name in _TOLD}
           for when, one in (('before', old), ('after', new))
@@ -143,10 +147,12 @@ def find(
           'work_in_int8': sum(work[x] for x in plan.layers)
           / sum(work.values()),
           # Beside the deviation of good images' scores.
-          'harm': {name: round(one / spread, 4) for name, one in harm.items()},
+          'harm': {
+            name: round(one / (spread or 1), 4) for name, one in harm.items()
+          },
         },
         'milliseconds': _timed(
-          build(detector, Plan(rows)), build(detector, plan), pixels[0]
+          build(detector, Plan(rows)), build(detector, plan), detector.size
         ),
       }
       if worth := images.figures:
@@ -200,13 +206,14 @@ def _test(judge: Predictor, images: Images) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _timed(
-  one: engines.Model, other: engines.Model, pixels: np.ndarray
+  one: engines.Model, other: engines.Model, size: tuple[int, int]
 ) -> dict[str, float]:
   """Returns medians of single images, measured here, in turns."""
+  pixels = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
   seconds: dict[str, list[float]] = {'float32': [], 'rounded': []}
   for _ in range(_ROUNDS):
     for name, model in zip(seconds, (one, other), strict=True):
       start = time.perf_counter()
-      model.run(pixels[None])
+      model.run(pixels)
       seconds[name].append(1e3 * (time.perf_counter() - start))
   return {name: round(statistics.median(x), 2) for name, x in seconds.items()}

@@ -280,6 +280,29 @@ def test_one_folder_holds_one_detector(detector, tmp_path, monkeypatch):
   assert {path.name for path in tmp_path.iterdir()} == names
 
 
+def test_a_card_is_never_beside_another_detectors_model(
+  detector, tmp_path, monkeypatch
+):
+  fake(monkeypatch, detector.infer)
+  export.export(detector, 'x', tmp_path)
+  other = dataclasses.replace(detector.card, name='other')
+  other, written = Detector(other, detector.weights), export.atomic_write
+
+  def full(path):
+    if path.name == 'preprocess.py':
+      raise OSError('No space left on device')
+    return written(path)
+
+  with monkeypatch.context() as patch, pytest.raises(OSError, match='No space'):
+    patch.setattr(export, 'atomic_write', full)
+    export.export(other, 'x', tmp_path, overwrite=True)
+  assert [path.name for path in tmp_path.iterdir()] == ['model.x']
+  # A model that no card tells of is no export's, and is not left beside one.
+  fake(monkeypatch, detector.infer, 'y')
+  with pytest.raises(ValueError, match=r'model\.x exists already'):
+    export.export(detector, 'y', tmp_path)
+
+
 def load(card):
   """Executes a card's recipe; returns its function."""
   names = {}

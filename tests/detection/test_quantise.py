@@ -58,7 +58,9 @@ def test_a_rounded_model_judges_as_its_report_says(
   assert json.loads((tmp_path / 'conversion.json').read_text()) == report
   assert report['bytes']['rounded'] < 0.75 * report['bytes']['float32']
   counts = report['images']
-  assert counts['calibrate_the_rounding'] == counts['set_the_thresholds'] == 6
+  part = 6 if precision == 'int8' else 0
+  assert counts['calibrate_the_rounding'] == part
+  assert counts['set_the_thresholds'] == 12 - part
   card = json.loads((tmp_path / 'detector.json').read_text())
   assert card['precision'] == precision
   limits = card['thresholds']
@@ -125,6 +127,8 @@ def test_a_threshold_set_by_hand_stays(detector, good, tmp_path):
   made.threshold = 123.0
   report = exported(made, good, tmp_path, precision='float16')
   assert report['thresholds']['after']['image'] == 123.0
+  told = (tmp_path / 'conversion.md').read_text()
+  assert 'It was set by hand, and stays. 12 good images are compared.' in told
 
 
 def test_layers_of_much_work_and_little_harm_are_chosen():
@@ -166,6 +170,7 @@ def test_the_command_says_what_it_needs(detector, good, tmp_path):
       ['--format=onnx', f'--input={good[0]}'],
       '--input is for --precision=int8',
     ),
+    (['--format=onnx', '--allow_changed=0'], '--allow_changed is for --prec'),
     (['--format=onnx', '--precision=int8'], 'part lies in no work directory'),
   ):
     done = commands.run('export', *flags, *more)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.detection import calibration, thresholds
+from simplenet_jax.detection.inputs import Look
 from simplenet_jax.detection.thresholds import (
   GoodImage,
   Prediction,
@@ -100,6 +101,16 @@ def test_p_values_are_at_most_as_small_as_they_are_likely(scores):
       assert found[-1] == (1 + sum(x >= new for x in others)) / len(scores)
   for level in np.arange(1, len(found) + 1) / len(scores):
     assert np.mean(np.array(found) <= level + 1e-9) <= level + 1e-9
+
+
+def test_an_image_counts_once_however_a_runtime_rounds_its_score():
+  looks = [Look(float(i), 0.0, 0.0, 0.0) for i in range(3)]
+  known = [GoodImage('a', 1.0 + i, 2.0, look) for i, look in enumerate(looks)]
+  again = [one._replace(name='b', score=one.score + 1e-6) for one in known[1:]]
+  again.append(GoodImage('c', 2.0, 2.0, Look(9.0, 0.0, 0.0, 0.0)))
+  limits = Thresholds(images=3, good=tuple(known), precision='float32')
+  found = calibration.joined(limits, again, 'float32')
+  assert [one.name for one in found] == ['a', 'a', 'a', 'c']
 
 
 def test_without_good_images_there_is_no_p_value():

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 from simplenet_runtime import Detector
@@ -152,6 +153,11 @@ def test_wrong_exports_are_refused(exported, tmp_path):
     Detector.load(tmp_path)
   with pytest.raises(ValueError, match=r'cannot be run: .*export the det'):
     Detector.load(spoiled('model.onnx', b'onnx'))
+  model = onnx.load(exported / 'model.onnx')
+  del model.graph.output[0]
+  with pytest.raises(ValueError, match=r"cannot be run: 'anomaly_map'"):
+    Detector.load(spoiled('model.onnx', model.SerializeToString()))
+  shutil.copy(exported / 'model.onnx', tmp_path / 'spoiled')
   with pytest.raises(ValueError, match=r'detector\.json: damaged'):
     Detector.load(spoiled('detector.json', b'{"format": '))
   told = json.loads((exported / 'detector.json').read_text())
