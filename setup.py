@@ -20,6 +20,8 @@ SERVE = [
 ]
 ONNX = ['onnx>=1.18', 'onnxruntime>=1.24.1']
 EDGE = [*ONNX, 'openvino>=2025.2']
+# What `benchmarks.speed` compares with.
+PEERS = [*EDGE, 'anomalib>=2.7', 'nncf>=3.0']
 
 setuptools.setup(
   name='simplenet-jax',
@@ -71,6 +73,7 @@ setuptools.setup(
     'cuda': ['jax[cuda12]>=0.10.1,<0.13'],
     'tpu': ['jax[tpu]>=0.10.1,<0.13'],
     'edge': EDGE,
+    'peers': PEERS,
     'onnx': ONNX,
     'serve': SERVE,
     'tfds': TFDS,

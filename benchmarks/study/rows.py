@@ -26,7 +26,7 @@ class Heads:
   noise: str = 'plain'  # See `heads.noise`.
   sigma: tuple[float, float] = (0.25, 0.25)  # Drawn between, log-uniformly.
   count: int = 1
-  average: float = 0.0  # Weights are of one in so many + 1 steps; 0: the last.
+  average: float = 0.0  # Of weights, see `step.averaged`.
   adaptor: str = 'linear'
 
 
@@ -75,7 +75,9 @@ ROWS = {
     _alone('more of them, chosen'), confirmed=True
   ),
   'coreset 4,000 of 20,000': _alone('from fewer', pool=20_000),
-  'coreset 4,000 of 200,000': _alone('from more', pool=200_000),
+  'coreset 4,000 of 200,000': dataclasses.replace(
+    _alone('from more', pool=200_000), confirmed=True
+  ),
   'three neighbours': _alone('the mean of three distances', neighbours=3),
   'pooled 128/256': _alone("the paper's pooling", dims=(128, 256)),
   'pooled 256/512': _alone("the paper's pooling", dims=(256, 512)),
@@ -84,7 +86,9 @@ ROWS = {
   'components 128': _alone('principal components', components=128),
   'components 64': _alone('principal components', components=64),
   'map 4': Row('an image scores as its map does', _CORESET, smoothing=4.0),
-  'map 6 of 200,000': Row('chosen from more', Distance(pool=200_000)),
+  'map 6 of 200,000': Row(
+    'chosen from more', Distance(pool=200_000), confirmed=True
+  ),
   'map 6 of three': Row('the mean of three distances', Distance(neighbours=3)),
   'map 6': Row('smoother maps', _CORESET, confirmed=True),
   'map 8': Row('smoother still', _CORESET, smoothing=8.0),
@@ -116,6 +120,15 @@ ROWS = {
   'both, weight 1': _both('as much of the head', weight=1.0),
   'both, patch': _both('the highest patch', score='patch', smoothing=4.0),
   'both, four heads': _both('four heads', heads=Heads(count=4), confirmed=True),
+  'both, four heads, weight .5': _both(
+    'more of four heads', heads=Heads(count=4), weight=0.5, confirmed=True
+  ),
+  'both, four heads of 200,000': _both(
+    'chosen from more',
+    Distance(pool=200_000),
+    heads=Heads(count=4),
+    confirmed=True,
+  ),
   'both, coreset 2,000': _both('fewer patches', Distance(size=2000)),
   'both, random 8,000': _both('not chosen', Distance(size=8000, coreset=False)),
   'both, 150 steps': _both('trained shorter', heads=Heads(steps=150)),
