@@ -88,7 +88,7 @@ PROTOCOL_FIELDS = (
 )
 
 
-def from_protocol(name: str = '') -> Config:
+def from_protocol(name: str | None = None) -> Config:
   """Returns a protocol's settings; raises ValueError for an unknown name."""
   name = name or 'reference'
   if name not in PROTOCOLS:
