@@ -9,6 +9,7 @@ other machines late, but not those that a lock guards.
 import contextlib
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import filelock
 from absl import logging
 
 from simplenet_jax.config import RESUMABLE, Config, flatten, from_protocol
+from simplenet_jax.console import console, counted
 from simplenet_jax.data.images import File, place, weight
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.environment import SINGLE, Processes
@@ -28,6 +30,8 @@ MIXED = 'mixed'  # Test images that changed while a head was trained.
 _REMEDY = 'give another --workdir'  # Where `run.json` is damaged.
 _NEW = {'test': None, 'ended': False, 'error': None}
 _WEIGHTS = "the weights' sha256"
+# What is trained anew, the old heads kept aside, where it is raised.
+_LENGTH = ('--config.train.epochs', '--config.train.min_steps')
 _SEEDS = '--config.seeds'
 
 State = dict[str, Any]  # What `run.json` holds.
@@ -114,7 +118,10 @@ class WorkDir:
       state['results'][name] = [self._basis(state, name), found]
 
   def _claim(self, state: State, mine: State, alone: bool) -> None:
-    """Takes the directory for this run, or takes the run up again."""
+    """Takes the directory for this run, or takes the run up again.
+
+    Other seeds, more epochs and other images to test on make no other run.
+    """
     path = self.path / 'run.json'
     if not path.exists() and (self.path / 'results.json').exists():
       raise ValueError(
@@ -123,10 +130,10 @@ class WorkDir:
     with naming(path, _REMEDY):
       own = _binding(mine)
       other = _binding(state) if path.exists() else {**own}
-    # Processes that run together have the same seeds. So have heads that leave
-    # out images: which ones depends on how many heads there are.
-    if alone and not own['--config.train.folds']:
-      other[_SEEDS] = own[_SEEDS]
+      epochs, seeds = other[_LENGTH[0]], other[_SEEDS]
+      grown = {f: own[f] for f in _LENGTH if own[f] > other[f]}
+    if alone:  # Processes that run together have the same seeds and epochs.
+      other |= {_SEEDS: own[_SEEDS]} | grown
     for name in self.images:
       key, folder = f'training images of {name}', self.path / 'checkpoints'
       # They can be mended as long as no head was trained on them.
@@ -142,7 +149,25 @@ class WorkDir:
         f'{self.path} holds another run: {"; ".join(differing)}; set them as '
         'they were to resume it, or give another --workdir'
       )
+    # What a head leaves out depends on the others.
+    parted = own['--config.train.folds'] and seeds != own[_SEEDS]
+    if grown or parted:
+      what = (epochs, 'epoch') if grown else (len(seeds), 'seed')
+      self._set_aside(counted(*what))
+      state |= {'heads': {}, 'results': {}}
     state |= {'heads': {}, 'results': {}} | state | mine
+
+  def _set_aside(self, what: str) -> None:
+    """Moves what heads of other lengths or parts have left out of the way."""
+    aside = self.path / f'of-{what.replace(" ", "-")}'
+    while (aside / 'checkpoints').exists():
+      aside = aside.with_name(f'{aside.name}-later')
+    aside.mkdir(exist_ok=True)
+    shutil.copy(self.path / 'run.json', aside)
+    for one in self.path.iterdir():
+      if not one.name.startswith(('.', 'of-', 'run.json')):
+        one.replace(aside / one.name)
+    console.print(f'  {aside}/ keeps what was trained for {what}')
 
 
 def earlier_config(path: Path) -> dict[str, Any]:
@@ -226,9 +251,10 @@ def _digest(files: Sequence[File], of: Callable[[File], object]) -> str:
 def _binding(run: State) -> dict[str, Any]:
   """Returns what makes a run this one, by its name."""
   # A run of before there was a setting did as `reference` does; settings that
-  # are gone decide nothing.
-  plain, given = flatten(from_protocol()), flatten(run['config'])
-  settings = {field: given.get(field, one) for field, one in plain.items()}
+  # are gone decide nothing if they were off.
+  settings = flatten(from_protocol())
+  given = flatten(run['config'])
+  settings |= {name: x for name, x in given.items() if x or name in settings}
   found = {
     f'--config.{field}': list(value) if isinstance(value, tuple) else value
     for field, value in settings.items()

@@ -63,11 +63,12 @@ def test_a_run_is_evaluated_on_other_images_masks_and_seeds(work):
 
 
 def test_nothing_but_new_seeds_is_trained(work):
-  done = commands.run(
-    'evaluate', f'--workdir={work}', '--config.train.epochs=9'
-  )
-  assert done.status == 1
-  assert 'another run: --config.train.epochs was 3, is 9' in done.error
+  for longer in ('epochs=9', 'min_steps=900'):
+    done = commands.run(
+      'evaluate', f'--workdir={work}', f'--config.train.{longer}'
+    )
+    assert done.status == 1
+    assert 'evaluate trains new seeds alone' in done.error
 
 
 def test_what_is_no_run_is_told(work, tmp_path):

@@ -75,6 +75,17 @@ def test_before_there_was_a_setting_runs_did_as_reference(claim, config, work):
     claim()
 
 
+def test_settings_that_are_gone_count_if_they_were_on(claim, work):
+  noted = json.loads(claim())
+  noted['config']['train']['average'] = 0.0
+  (work / 'run.json').write_text(json.dumps(noted))
+  claim()
+  noted['config']['train']['average'] = 8.0
+  (work / 'run.json').write_text(json.dumps(noted))
+  with pytest.raises(ValueError, match=r'average was 8\.0, is None'):
+    claim()
+
+
 def test_what_differs_is_named_with_both_values(claim, config, root):
   claim()
   config.train.epochs, config.train.sigma = 2, 0.5
@@ -114,8 +125,9 @@ def test_every_other_setting_binds(work, config):
       pass
 
   open_with(config)
+  grows = ('seeds', 'train.epochs', 'train.min_steps')
   for field, value in flatten(config).items():
-    if not field.startswith((*RESUMABLE, 'seeds')):
+    if not field.startswith((*RESUMABLE, *grows)):
       other = config.copy_and_resolve_references()
       other.update_from_flattened_dict({field: changed(value)})
       with pytest.raises(ValueError, match=f'run: --config.{field} was '):
@@ -146,12 +158,30 @@ def test_other_seeds_and_pictures_are_the_same_run(config, opened):
       opened(count=2, index=1).__enter__()
 
 
-def test_heads_that_leave_out_parts_have_the_same_seeds(claim, config):
+def test_what_was_trained_for_fewer_epochs_is_kept(claim, config, work):
+  before = claim()
+  (work / 'checkpoints/part/seed-0/3').mkdir(parents=True)
+  config.train.epochs = 5
+  claim()
+  aside = work / 'of-3-epochs'
+  assert (aside / 'checkpoints/part/seed-0/3').is_dir()
+  assert (aside / 'run.json').read_bytes() == before
+  assert not (work / 'checkpoints').exists()
+
+
+def test_heads_that_left_out_other_parts_are_kept_aside(claim, config, work):
   config.train.folds, config.seeds = True, (0, 1, 2)
   claim()
-  config.seeds = (0, 1)
-  with pytest.raises(ValueError, match=r'seeds was \[0, 1, 2\], is \[0, 1\]'):
+  for seeds, aside in (
+    ((0, 1), 'of-3-seeds'),
+    ((0, 1, 2), 'of-2-seeds'),
+    ((0, 1), 'of-3-seeds-later'),
+  ):
+    (work / 'checkpoints/part/seed-0/3').mkdir(parents=True)
+    config.seeds = seeds
     claim()
+    assert (work / aside / 'checkpoints/part/seed-0/3').is_dir()
+    assert not (work / 'checkpoints').exists()
 
 
 def test_other_training_images_are_another_run(claim, root, work):

@@ -141,7 +141,9 @@ class Frame(NamedTuple):
     frame = self._replace(original=(picture.height, picture.width))
     heat = frame.map_to_original(scores)
     if roi is not None:
-      heat[frame.map_to_original(roi.astype(np.float32)) < 0.5] = np.nan
+      seen = frame.map_to_original(roi.astype(np.float32))
+      # Of a region that is too thin for the picture some pixel is left.
+      heat[seen < min(0.5, np.nanmax(seen))] = np.nan
     return heat
 
   @property

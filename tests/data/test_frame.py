@@ -72,6 +72,17 @@ def test_a_coordinate_ramp_comes_back_in_place(frame):
     assert np.nanmax(np.abs(error)) <= max(1, scale)
 
 
+@pytest.mark.parametrize('rows', [1, 2, 100])
+def test_regions_that_are_too_thin_for_a_picture_leave_something(rows):
+  frame, region = Frame.of((90, 90), 288, 288), np.zeros((288, 288), bool)
+  region[98 : 98 + rows] = True
+  small = Image.new('RGB', (90, 90))
+  heat = frame.map_to_picture(region.astype('f'), small, region)
+  found = np.flatnonzero(np.isfinite(heat).any(1))
+  assert 1 <= len(found) <= rows
+  assert found.min() >= 29 and found.max() <= (98 + rows) * 90 // 288 + 1
+
+
 @given(FRAMES, st.integers(0, 99))
 def test_mask_rules(frame, seed):
   mask = np.random.default_rng(seed).random(frame.original) < 0.7

@@ -37,10 +37,11 @@ def test_a_run_that_goes_on_keeps_the_schedule_that_fitted(
   monkeypatch.setattr(budget, 'step_seconds', lambda *_: took / 2)
   train.train_and_evaluate(config, tmp_path / 'work')
   assert schedule(tmp_path / 'work') == (5, 4 * steps)
-  # With another time it is fitted anew, which makes another run.
+  # With another time it is fitted anew, and what was trained is kept aside.
   config.train.minutes = 10.0
-  with pytest.raises(ValueError, match='epochs was 5, is 10'):
-    train.train_and_evaluate(config, tmp_path / 'work')
+  train.train_and_evaluate(config, tmp_path / 'work')
+  assert schedule(tmp_path / 'work') == (10, 8 * steps)
+  assert (tmp_path / 'work/of-5-epochs/results.json').exists()
 
 
 def test_an_epoch_that_takes_longer_is_told(
