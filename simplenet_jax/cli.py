@@ -151,9 +151,8 @@ def define_detector() -> flags.FlagValues:
 
 def define_overwrite() -> flags.FlagHolder[bool]:
   """Defines --overwrite."""
-  return flags.DEFINE_bool(
-    'overwrite', False, 'Whether to replace what is at --output already.'
-  )
+  what = 'Whether to replace what is at --output already.'
+  return flags.DEFINE_bool('overwrite', False, what)
 
 
 @contextlib.contextmanager

@@ -118,13 +118,10 @@ def flatten(tree: Any, prefix: str = '') -> dict[str, Any]:
 
 
 def load_config(argument: str) -> Config:
-  """Returns the settings that a config file's `get_config` gives, or a run's.
+  """Returns the settings of a config, or of a run; ValueError if it has none.
 
-  Args:
-    argument: `mvtec`, `mvtec:paper` or `configs/mvtec.py:paper`: the name of a
-      config or its file, and its choice; or a run's work directory.
-
-  Raises ValueError if there is no such file, or something is wrong with it.
+  The argument is `mvtec`, `mvtec:paper` or `configs/mvtec.py:paper`: a config's
+  name or file, whose `get_config` is called, and its choice; or a run's folder.
   """
   if (Path(argument) / 'run.json').is_file():
     return _load_run(Path(argument) / 'run.json')

@@ -176,10 +176,7 @@ def from_flags() -> Processes:
 
 
 def find(values: Mapping[str, Any], environ: Mapping[str, str]) -> Processes:
-  """Returns this process by the values of flags, else by the environment.
-
-  Raises flags.ValidationError if the values do not go together.
-  """
+  """Returns this process by flags, if they go together, or the environment."""
   index, count = values['process'], values['processes']
   if values['multihost']:
     if index is not None or count is not None:

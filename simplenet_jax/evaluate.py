@@ -41,7 +41,15 @@ def main(workdirs: list[str]) -> None:
   tables = {}
   if _WORKDIR.value:
     workdir = cli.folder(_WORKDIR.value, '--workdir')
-    _check(workdir)
+    check_config(_CONFIG.value)
+    if not (workdir / 'run.json').is_file():
+      raise ValueError(f'{workdir} holds no run; simplenet train starts one')
+    given, before = _CONFIG.value.train, load_config(str(workdir)).train
+    if any(given[one] > before[one] for one in ('epochs', 'min_steps')):
+      raise ValueError(
+        'evaluate trains new seeds alone; give more --config.train.epochs or '
+        '.min_steps to simplenet train'
+      )
     from simplenet_jax import train
 
     tables = {str(workdir): train.train_and_evaluate(_CONFIG.value, workdir)}
@@ -56,20 +64,6 @@ def main(workdirs: list[str]) -> None:
       results.write(output, table)
     if workdirs or _FORMAT.value != 'text':  # The run has printed its own.
       print(format_table(table, _FORMAT.value))
-
-
-def _check(workdir: pathlib.Path) -> None:
-  """Raises ValueError for no run, or where heads would be trained anew."""
-  config = _CONFIG.value
-  check_config(config)
-  if not (workdir / 'run.json').is_file():
-    raise ValueError(f'{workdir} holds no run; simplenet train starts one')
-  before = load_config(str(workdir)).train
-  if any(config.train[one] > before[one] for one in ('epochs', 'min_steps')):
-    raise ValueError(
-      'evaluate trains new seeds alone; give more --config.train.epochs or '
-      '.min_steps to simplenet train'
-    )
 
 
 if __name__ == '__main__':

@@ -188,10 +188,8 @@ def open_or_resume(
   """Holds a work directory for a run, or takes an earlier run up again.
 
   A run is known by its content, the `weights` by their sha256: where images and
-  weights lie, and what they are called there, does not matter.
-
-  Raises:
-    ValueError: If another run is, or was, at work there; names what differs.
+  weights lie, and what they are called there, does not matter. A ValueError
+  names what differs if another run is, or was, at work there.
   """
   locks = path / '.locks/processes'
   for folder in (locks, path / '.locks/categories'):

@@ -142,8 +142,7 @@ class Frame(NamedTuple):
     heat = frame.map_to_original(scores)
     if roi is not None:
       seen = frame.map_to_original(roi.astype(np.float32))
-      # Of a region that is too thin for the picture some pixel is left.
-      heat[seen < min(0.5, np.nanmax(seen))] = np.nan
+      heat[seen < min(0.5, np.nanmax(seen))] = np.nan  # It may be a thin line.
     return heat
 
   @property

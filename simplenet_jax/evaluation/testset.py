@@ -199,19 +199,15 @@ def evaluate(
   undefined = dict.fromkeys(metrics.METRICS, math.nan)
   last, best, epochs = [], [], []
   for by_epoch in scores:
-    epoch = end = max(by_epoch, default=None)
-    last.append(undefined if end is None else test.evaluate(by_epoch[end]))
+    epoch = end = max(by_epoch, default=0)
+    last.append(test.evaluate(by_epoch[end]) if by_epoch else undefined)
     if rank and by_epoch:
       epoch = select_best(
         {at: rank(one) for at, one in by_epoch.items()},
         lambda at, by_epoch=by_epoch: test.pixel_auroc(by_epoch[at]),
       )
-    epochs.append(epoch)
-    best.append(
-      last[-1]
-      if epoch is None or epoch == end
-      else test.evaluate(by_epoch[epoch])
-    )
+    epochs.append(epoch if by_epoch else None)
+    best.append(last[-1] if epoch == end else test.evaluate(by_epoch[epoch]))
   found: CategoryResult = {'last': summarise(last)}
   if rank:
     found['selected_on_test'] = {'epochs': epochs, **summarise(best)}

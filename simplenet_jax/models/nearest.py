@@ -105,10 +105,8 @@ def distance_units(bank: jax.Array, images: np.ndarray) -> Units:
   """Returns how far the patches of a bank lie from those of other images.
 
   `images`, int `[size]`, tells which each is of; where all are of one, the
-  others count.
-
-  Raises:
-    ValueError: If features are not finite, or their distances do not vary.
+  others count. A ValueError tells if features are not finite, or their
+  distances do not vary.
   """
   if len(np.unique(images)) == 1:
     images = np.arange(len(images))

@@ -103,10 +103,8 @@ class Checkpoints:
     """Saves a head as it is; one that failed once is told as a warning.
 
     `state` is all that goes on changing, by name; a finished head has none, and
-    its earlier checkpoints are deleted.
-
-    Raises:
-      OSError: If a finished head, or one twice in a row, could not be written.
+    its earlier checkpoints are deleted. An OSError tells of a finished head, or
+    of one twice in a row, that could not be written.
     """
     job, step, group = progress.job, progress.step, 'state' if state else 'head'
     arrays = {'metrics': progress.metrics[:, :step]}
