@@ -51,11 +51,10 @@ def train_and_evaluate(
   last one writes the table. Returns what `results.json` holds; nothing where
   other processes are to go on.
 
-  Raises:
-    ValueError: For settings, images or weights that cannot be used, if
-      `workdir` holds another run, in the end also if any category failed.
-    OSError: If a file or folder is missing or cannot be written.
-    console.Stopped: If a signal asked it to stop; everything is saved.
+  Raises ValueError for settings, images or weights that cannot be used, if
+  `workdir` holds another run, in the end also if any category failed; OSError
+  if a file or folder is missing or cannot be written; `console.Stopped` if a
+  signal asked it to stop, and everything is saved.
   """
   check_config(config)
   before = earlier_config(workdir)

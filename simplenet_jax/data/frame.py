@@ -142,7 +142,7 @@ class Frame(NamedTuple):
     heat = frame.map_to_original(scores)
     if roi is not None:
       seen = frame.map_to_original(roi.astype(np.float32))
-      heat[seen < min(0.5, np.nanmax(seen))] = np.nan  # It may be a thin line.
+      heat[seen < min(0.5, np.nanmax(seen))] = np.nan  # Thin ones leave some.
     return heat
 
   @property

@@ -49,16 +49,12 @@ def evaluate(
   as MVTec AD's evaluator does. The `_sampled` ones take 100, as MVTec 3D-AD's
   does, and are a little lower: coarse trapezoids lie below a concave curve.
 
-  Args:
-    labels: `[images]`, 1 for a defective image, 0 for a good one.
-    scores: `[images]` float, higher means more anomalous.
-    masks: `[images, height, width]`, nonzero where a pixel is defective.
-    maps: Anomaly maps of that shape, float; None, as masks, without truth.
-
-  Returns:
-    The values of `METRICS`, fractions in [0, 1]; NaN where one kind of images
-    or pixels is missing. Shapes that disagree, other labels and values that are
-    not finite raise a ValueError.
+  Labels `[images]` are 1 for a defective image, 0 for a good one; scores, of
+  their shape, are higher if more anomalous. Masks `[images, height, width]` are
+  nonzero where a pixel is defective, and maps have that shape; both are None
+  without truth. Returns the values of `METRICS`, fractions in [0, 1], NaN where
+  one kind of images or pixels is missing. Shapes that disagree, other labels
+  and values that are not finite raise a ValueError.
   """
   labels, scores = np.asarray(labels), _finite('scores', scores)
   if labels.ndim != 1 or labels.shape != scores.shape:

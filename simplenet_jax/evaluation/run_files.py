@@ -95,9 +95,7 @@ def write_maps(folder: Path, found: Scored) -> None:
   Where two images of a defect differ in their suffix only, their maps keep it.
   """
   inputs = found.inputs
-  samples = [
-    (one.defect, images.place(one.path)) for one in inputs.category.test
-  ]
+  samples = [(x.defect, images.place(x.path)) for x in inputs.category.test]
   names = collections.Counter((defect, path.stem) for defect, path in samples)
   unscored = []
   for (defect, path), one, frame in zip(

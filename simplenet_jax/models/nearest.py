@@ -113,9 +113,7 @@ def distance_units(bank: jax.Array, images: np.ndarray) -> Units:
   mean, deviation = _spread(_to_other_images(bank, jnp.asarray(images)))
   radius = float(jnp.sqrt(jnp.sum(jnp.var(bank, axis=0))))
   if not np.isfinite(mean):
-    raise ValueError(
-      'its features are not finite; use --config.bank.dtype=float32'
-    )
+    raise ValueError('features are not finite; use --config.bank.dtype=float32')
   # Squares are rounded: distances far below the radius are nothing but that.
   if not _LEAST_SPREAD * radius < deviation < np.inf:
     raise ValueError(

@@ -111,9 +111,7 @@ def _deviations(one: Outcome) -> dict[str, Any]:
   for inputs in dataset.open_categories(one.config.data).categories:
     saved = checkpoints.load(layout.make_jobs(one.config, [inputs])[0])
     if not saved or not (head := saved[0].head):
-      raise ValueError(
-        f'{one.workdir} lacks checkpoints; delete it, start again'
-      )
+      raise ValueError(f'{one.workdir} lacks heads; delete it, start again')
     moments = []
     images = loading.in_order(inputs.pixels, range(len(inputs.train)), 8)
     with bank.computing(jax.local_devices()[0]):

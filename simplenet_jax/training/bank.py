@@ -124,9 +124,7 @@ def spread(parts: Sequence[Sequence[np.ndarray]]) -> float:
     np.concatenate(one).astype(np.float64) for one in zip(*parts, strict=True)
   )
   if not (np.isfinite(means).all() and np.isfinite(inner).all()):
-    raise ValueError(
-      'its features are not finite; use --config.bank.dtype=float32'
-    )
+    raise ValueError('features are not finite; use --config.bank.dtype=float32')
   variance = float((inner.mean(0) + means.var(0)).mean())
   if variance <= _ROUNDING**2 * float(np.square(means).mean()):
     raise ValueError(

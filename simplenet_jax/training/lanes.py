@@ -115,9 +115,7 @@ def take(states: HeadState, lane: jax.Array) -> HeadState:
 @functools.partial(jax.jit, donate_argnames='states')
 def put(states: HeadState, lane: jax.Array, state: HeadState) -> HeadState:
   """Returns the states with one lane's replaced. The old ones are donated."""
-  return jax.tree.map(
-    lambda leaf, value: leaf.at[lane].set(value), states, state
-  )
+  return jax.tree.map(lambda old, new: old.at[lane].set(new), states, state)
 
 
 def places(

@@ -112,9 +112,7 @@ class DeviceLoop:
     try:
       save(*what)
     except Exception as error:
-      logging.warning(
-        'heads under way could not be saved (%s)', first_line(error)
-      )
+      logging.warning('heads under way are not saved (%s)', first_line(error))
 
   def _save(self, progress: HeadProgress, state: HeadState | Tree) -> None:
     if progress.finished:

@@ -80,7 +80,7 @@ def test_units_of_distances_are_those_to_other_images():
   [
     (np.repeat(RNG.normal(size=(10, 3)), 2, 0).astype('f'), 'its good ima'),
     (np.ones((20, 3), 'f'), 'its good images do not differ'),
-    (np.full((20, 3), np.nan, 'f'), 'its features are not finite'),
+    (np.full((20, 3), np.nan, 'f'), 'features are not finite'),
   ],
 )
 def test_units_that_are_none_are_refused(bank, message):
