@@ -10,7 +10,6 @@ from typing import Self
 import numpy as np
 from absl import logging
 
-from simplenet_jax.console import first_line
 from simplenet_jax.data import images
 from simplenet_jax.data.frame import text
 from simplenet_jax.detection import engines
@@ -87,7 +86,9 @@ def _naming(path: Path) -> Iterator[None]:
   except ImportError:  # The message says what a system lacks.
     raise
   except Exception as error:  # Engines have errors of their own.
-    told = f'{path}: cannot be run: {first_line(error)}; {_AGAIN}'
+    # OpenVINO's begin with where in its sources they come from.
+    *_, why = (str(error).strip() or type(error).__name__).splitlines()
+    told = f'{path}: cannot be run: {why}; {_AGAIN}'
     raise ValueError(told) from None
 
 

@@ -138,6 +138,10 @@ def test_fixed_batches_and_openvino_agree(detector, exported, tmp_path, kind):
   ):
     assert found.score == pytest.approx(expected.score, abs=1e-4)
     assert found.anomalous == expected.anomalous
+  if kind == 'openvino':
+    (tmp_path / 'model.bin').unlink()
+    with pytest.raises(ValueError, match=r'cannot be run: .*bin file'):
+      Detector.load(tmp_path)
 
 
 def test_wrong_exports_are_refused(exported, tmp_path):
