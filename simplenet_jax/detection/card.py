@@ -83,7 +83,7 @@ class Card:
     network, found, known = self.network, self.thresholds, self.appearance
     if not (
       all(0 < side < 2**16 for side in network.size)
-      and self.resize > 0
+      and 0 < self.resize < 2**16
       and self.crop >= 0
       and (not self.crop or network.size == (self.crop, self.crop))
       and 8 <= self.bits <= 16
@@ -91,6 +91,7 @@ class Card:
       and (found.target_rate is None or 0 < found.target_rate < 1)
       and set(found.manual) <= {'image', 'pixel'}
       and all(getattr(found, name) is not None for name in found.manual)
+      and 0 <= found.images < 2**32
       and len(found.good) in (0, found.images)
       and list(found.good) == sorted(found.good, key=lambda one: one.score)
       and (known is None or known.makes_sense())

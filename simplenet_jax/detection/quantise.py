@@ -147,9 +147,7 @@ def find(
           'work_in_int8': sum(work[x] for x in plan.layers)
           / sum(work.values()),
           # Beside the deviation of good images' scores.
-          'harm': {
-            name: round(one / (spread or 1), 4) for name, one in harm.items()
-          },
+          'harm': {n: round(x / (spread or 1), 4) for n, x in harm.items()},
         },
         'milliseconds': _timed(
           build(detector, Plan(rows)), build(detector, plan), detector.size

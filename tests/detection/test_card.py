@@ -25,6 +25,8 @@ def small(monkeypatch):
     ('nearest', -1),
     ('nearest', 2**30),
     ('crop', 32),  # The network's input is another.
+    pytest.param('resize', 10**400, id='resize-beyond-floats'),
+    pytest.param('thresholds.images', 10**400, id='images-beyond-floats'),
     ('margin', -0.5),
     ('colours', 'none'),
     ('appearance', {**dataclasses.asdict(APPEARANCE), 'mean': [1.0]}),
