@@ -112,7 +112,8 @@ def _of_run(detector: 'Detector') -> 'Images':
     opened = dataset.open_categories(config.data, whole=False).categories
     one = next(found for found in opened if found.name == name)
   except (OSError, ValueError, StopIteration) as error:
-    told = f"{name}: the run's images cannot be used ({error}); {remedy}"
+    why = str(error) or 'they are gone'
+    told = f"{name}: the run's images cannot be used ({why}); {remedy}"
     raise ValueError(told) from None
   folds, category = layout.folds(config, one), one.category
   used = category.validation or category.train
