@@ -32,6 +32,7 @@ from simplenet_jax.detection import (
   rounding,
 )
 from simplenet_jax.detector import Detector
+from simplenet_jax.models.weights import files as weights
 
 _ROUNDS = flags.DEFINE_integer('rounds', 15, 'Turns of every model.', 3)
 _ONLY = flags.DEFINE_multi_string('only', [], 'Some models alone.')
@@ -46,23 +47,28 @@ OURS = (
 )
 KINDS = ('JAX float32', 'ONNX Runtime float32', 'ONNX Runtime int8')
 KINDS += ('OpenVINO float32', 'OpenVINO int8')
-_BANK = 4000  # Good patches of `combined`.
 
 Calls = dict[str, Callable[[], object]]  # By kind.
 
 
-def _config(folder: pathlib.Path, backbone: str, protocol: str, side: int):
-  config: Config = random_data.make_config(
-    folder, {'part': (8, 1, 1)}, backbone, 'float32', side
+def _config(
+  folder: pathlib.Path, backbone: str, protocol: str, side: int
+) -> Config:
+  """Returns settings that train for a moment on a few random images."""
+  in_the_box = backbone == weights.IN_THE_BOX
+  random = random_data.make_config(
+    folder,
+    {'part': (8, 1, 1)},
+    'resnet18' if in_the_box else backbone,
+    'float32',
+    side,
   )
-  own, data, name = from_protocol(protocol), config.data, config.backbone
-  config.update(own.to_dict())
-  config.data, config.backbone.name = data, backbone
-  config.backbone.weights = name.weights
+  config = from_protocol(protocol)
+  config.data, config.backbone.name = random.data, backbone
+  config.backbone.weights = '' if in_the_box else random.backbone.weights
   config.engine.tensorboard, config.evaluation.pictures = False, 0
   config.seeds, config.train.folds = (0,), False
-  config.train.epochs = config.evaluation.every = 1
-  config.train.min_steps = 1
+  config.train.epochs = config.evaluation.every = config.train.min_steps = 1
   return config
 
 
