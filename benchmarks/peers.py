@@ -20,10 +20,10 @@ def _model(name: str, kind: str, **options: Any) -> Any:
 
 def _calls(*of: str, **options: Any) -> dict[str, Callable[[], object]]:
   """Returns what judges one image in float32 and in int8."""
-  import nncf
   import torch
 
   openvino = engines.import_openvino()
+  nncf: Any = importlib.import_module('nncf')
   timm: Any = importlib.import_module('timm')
   known = timm.create_model
   # Weights cost a download, and no time afterwards.
