@@ -33,6 +33,7 @@ _SERVED = flags.DEFINE_string(
   'from_served', None, 'A table of predictions, for --input: its good images.'
 )
 _OVERWRITE = cli.define_overwrite()
+_OTHER_RATES = 0.01, 0.02, 0.05, 0.1  # Told beside the one asked for.
 cli.require('detector')
 flags.register_multi_flags_validator(
   ['input', 'from_served'],
@@ -86,6 +87,15 @@ def main() -> None:
   console.print(f'Now: {told}')
   for name, score in detector.thresholds.limiting_images:
     console.print(f'    {score:.4g}  {name}')
+  known = detector.thresholds.good
+  limits = ', '.join(
+    f'{rate:.0%}: {known[calibration.rank_of(len(known), rate) - 1].score:.4g}'
+    for rate in _OTHER_RATES
+  )
+  console.print(
+    '  Look at these images: if one is not good, calibrate without it.\n'
+    f'  Thresholds by --false_alarm_rate: {limits}'
+  )
   detector.save(target)
   console.print(f'Go on with: {file.command(target)}')
 

@@ -242,7 +242,7 @@ class Detector(Predictor):
         'the region looks at more than the one before, which the threshold '
         'comes from: nothing is promised; see simplenet calibrate'
       )
-    self.card = dataclasses.replace(self.card, thresholds=limits)
+    self.card = self.card.judging_by(limits)
 
   @property
   def device(self) -> str:

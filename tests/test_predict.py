@@ -99,7 +99,7 @@ def test_all_that_the_command_writes(tmp_path, saved, root):
   assert used.startswith('       10  to predict, such as ')
   assert first.startswith('Detector part: resnet18, sees 32 x 32 pixels, ')
   assert 'threshold ' in second
-  assert none_kept.startswith('  no p-values: ')  # As of earlier versions.
+  assert none_kept.startswith('  no p-values until ')  # As of earlier versions.
   assert third.startswith("  maps hold their image's lowest score where the ")
   count = verdicts.count('anomalous')
   assert f', {count} anomalous\nScores: {out / "predictions.csv"}' in done.told

@@ -11,6 +11,7 @@ from PIL import Image
 
 from simplenet_jax.data import roi
 from simplenet_jax.data.frame import Frame
+from simplenet_jax.data.images import encoded
 from simplenet_jax.data.inputs import IGNORED
 from simplenet_jax.detection import export
 from simplenet_jax.detector import Detector
@@ -24,6 +25,7 @@ from tests.small import make_categories, make_config
 from tests.test_train import run
 
 SIZE = 32, 40  # Height and width of the pictures; their spot is on the left.
+GRAY = encoded(np.full((9, 9), 120, np.uint8))
 RIGHT = np.broadcast_to(np.arange(40) >= 26, SIZE)
 
 
@@ -62,6 +64,7 @@ def test_pictures_and_polygons_are_the_same(tmp_path):
   [
     ('none.png', None, r'none.png: no such file \(--roi\)'),
     ('roi.png', b'nothing', 'roi.png'),
+    ('roi.png', GRAY, 'roi.png: .*as a photograph'),
     ('roi.json', b'{', 'roi.json'),
     ('roi.json', b'[]', r'--roi takes {"size": \[height, width\]'),
     ('roi.json', b'{"size": [0, 9]}', '"size" is'),

@@ -127,12 +127,14 @@ def test_heads_that_leave_images_out_set_thresholds(
   assert told in ran.told
   assert 'about 12.5% of good images to be flagged' in ran.told
   # Calibrated with these, it would flag new ones.
-  detector.calibrate(list(every[:2]))
-  assert '2 of 2 images are among those that the detector was' in caplog.text
-  detector = ran.detector('part')
-  caplog.clear()
+  with pytest.raises(ValueError, match='2 of 2 images are among those that'):
+    detector.calibrate(list(every[:2]))
   detector.calibrate([x.path for x in one.category.test if not x.label])
   assert 'are among those' not in caplog.text
+  # That stays known when thresholds are others.
+  detector.calibrate([*every[:1], one.category.test[0].path])
+  assert '1 of 2 images are among those' in caplog.text
+  assert detector.thresholds.images == 1
 
 
 def test_only_missing_detectors_are_made_again(held_out):

@@ -13,6 +13,7 @@ from simplenet_jax.data import decoding, images
 from simplenet_jax.data.frame import ASPECT_TOLERANCE, Frame, text
 from simplenet_jax.files import naming, read_json
 
+_GRAY = 0.1  # The share of pixels that may be neither dark nor bright.
 _CATEGORY = '{category}'  # Stands for a category's name in a path.
 _LONGEST = 2**15  # The longer side of an image with polygons, in pixels.
 
@@ -61,7 +62,13 @@ def to_input(
 
 
 def _drawn(image: Image.Image) -> np.ndarray:
-  return np.asarray(decoding.upright(image).convert('L')) > 127
+  gray = np.asarray(decoding.upright(image).convert('L'))
+  if ((gray > 63) & (gray < 192)).mean() > _GRAY:
+    raise ValueError(
+      'it has many grays, as a photograph; paint black what is not looked at, '
+      'and white what is'
+    )
+  return gray > 127
 
 
 def _polygons(found: Any) -> np.ndarray:

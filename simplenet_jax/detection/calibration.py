@@ -22,13 +22,14 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
 from simplenet_jax.console import counted
+from simplenet_jax.detection.inputs import Look
 from simplenet_jax.detection.thresholds import GoodImage, Thresholds
 from simplenet_jax.files import naming
 
@@ -50,9 +51,7 @@ def calibrate(
     raise ValueError('no normal images to set a threshold by')
   good = sorted(held_out, key=lambda one: one.score)
   count, scores = len(good), [one.score for one in good]
-  # Rounded first: (1 - 1 / 3) * 9 is a little above 6.
-  rank = math.ceil(round((1 - rate) * (count + 1), 9))
-  rank = min(max(rank, 1), count)
+  rank = rank_of(count, rate)
   image, pixel = scores[rank - 1], sorted(one.peak for one in good)[rank - 1]
   made = Thresholds(
     image=float(image),
@@ -75,18 +74,29 @@ def calibrate(
   return made
 
 
-def warn_of_trained(known: Thresholds, found: Sequence[GoodImage]) -> None:
-  """Warns if images look exactly as some that a detector was trained on.
+def rank_of(count: int, rate: float) -> int:
+  """Returns which of so many scores, from 1 up, is the threshold at a rate."""
+  # Rounded first: (1 - 1 / 3) * 9 is a little above 6.
+  rank = math.ceil(round((1 - rate) * (count + 1), 9))
+  return min(max(rank, 1), count)
 
-  A detector whose heads left images out in turn knows these.
+
+def untrained(
+  seen: Collection[Look], found: Sequence[GoodImage]
+) -> list[GoodImage]:
+  """Returns images without those that a detector was trained on, `seen`.
+
+  These score low: by a threshold from them, good new ones would be flagged.
+  Raises a ValueError if none is left.
   """
-  trained = {one.look for one in known.good if known.folds and one.look}
-  if same := sum(one.look in trained for one in found):
-    told = (
-      '%d of %d images are among those that the detector was trained on: they '
-      'score low, so that good new ones will be flagged; calibrate with others'
-    )
-    logging.warning(told, same, len(found))
+  new = [one for one in found if one.look not in seen]
+  if left := len(found) - len(new):
+    told = f'{left} of {len(found)} images are among those that the '
+    told += 'detector was trained on, which score low'
+    if not new:
+      raise ValueError(f'{told}; give new good images')
+    logging.warning('%s: left out', told)
+  return new
 
 
 def joined(
@@ -104,7 +114,7 @@ def joined(
     why = f'its scores are not in {precision}'
   if why:
     told = 'nothing can be appended to this detector'
-    raise ValueError(f'{told}: {why}; give all images, without --append')
+    raise ValueError(f'{told}: {why}; give new good images, without --append')
   # The same image, whatever it is called now; runtimes round its score anew.
   before = {one.look or one[1:] for one in known.good}
   added = [one for one in new if (one.look or one[1:]) not in before]

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from simplenet_jax.colours import Scale
 from simplenet_jax.data.frame import Frame
-from simplenet_jax.detection.inputs import Appearance
+from simplenet_jax.detection.inputs import Appearance, Look
 from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.models.structure import Structure
 
@@ -40,6 +40,19 @@ class Card:
   usual: tuple[float, float] | None = None
   # What was found wrong when the detector was trained, a sentence each.
   cautions: tuple[str, ...] = ()
+  # Images that it was trained on, once its thresholds no longer tell them.
+  trained: tuple[Look, ...] = ()
+
+  @property
+  def seen(self) -> frozenset[Look]:
+    """What images that it was trained on look like, as far as is known."""
+    good = self.thresholds.good if self.thresholds.folds else ()
+    return frozenset({*self.trained, *(one.look for one in good if one.look)})
+
+  def judging_by(self, thresholds: Thresholds) -> 'Card':
+    """Returns it with other thresholds; what it was trained on stays known."""
+    trained = tuple(sorted(self.seen))
+    return dataclasses.replace(self, thresholds=thresholds, trained=trained)
 
   def frame(self, size: tuple[int, int]) -> Frame:
     """Returns how an image of some (height, width) is brought to the input."""

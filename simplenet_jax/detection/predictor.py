@@ -85,7 +85,7 @@ class Predictor(abc.ABC):
         f'thresholds are {value!r}, expected Thresholds; a number is set as '
         'detector.threshold or detector.pixel_threshold'
       )
-    self.card = dataclasses.replace(self.card, thresholds=value)
+    self.card = self.card.judging_by(value)
 
   @property
   def threshold(self) -> float | None:
@@ -222,9 +222,9 @@ class Predictor(abc.ABC):
     found = self.score_good(
       given, channels=channels, any_aspect=any_aspect, on_error=on_error
     )
-    calibration.warn_of_trained(self.thresholds, found)
     if served:
       calibration.check_served(served, [one.score for one in found])
+    found = calibration.untrained(self.card.seen, found)
     if append:
       found = calibration.joined(self.thresholds, found, self.precision)
     made = calibration.calibrate(found, false_alarm_rate)

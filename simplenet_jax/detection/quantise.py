@@ -80,8 +80,10 @@ def find(
   if len(before) < 4:
     told = f'{images.origin}: {len(before)} good images; four are needed'
     raise ValueError(f'{told} at least, fifty are a good start')
-  if not images.folds:
-    calibration.warn_of_trained(detector.thresholds, before)
+  seen = sum(one.look in detector.card.seen for one in before)
+  if seen and not images.folds:
+    told = f'{seen} of {len(before)} images are among those that the detector'
+    raise ValueError(f'{images.origin}: {told} was trained on; give others')
   old = _thresholds(detector, before, images, detector.precision)
   tested = _test(detector, images)
   files = [file for _, some in images.good for file in some]

@@ -233,7 +233,7 @@ def describe(found: Thresholds) -> list[str]:
     for name in found.manual
   ]
   if found.images and not found.good:
-    manual.append('no p-values: simplenet calibrate keeps what they take')
+    manual.append('no p-values until it is calibrated (simplenet calibrate)')
   if 'image' in found.manual:
     return manual
   if found.image is None:
