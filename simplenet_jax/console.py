@@ -174,7 +174,7 @@ class Stop(threading.Event):
 
 
 @contextlib.contextmanager
-def caught(meanwhile: str = '', raises: bool = False) -> Iterator[Stop]:
+def caught(meanwhile: str, raises: bool = False) -> Iterator[Stop]:
   """Sets the event that it yields when SIGTERM or SIGINT arrives.
 
   `meanwhile` says what is done then; a second signal ends the process at once.
@@ -189,37 +189,31 @@ def caught(meanwhile: str = '', raises: bool = False) -> Iterator[Stop]:
       os.kill(os.getpid(), number)
     stop.signal = number
     stop.set()
-    if meanwhile:
-      console.print(f'  stopping, {meanwhile}; Ctrl-C again stops at once')
+    console.print(f'  stopping, {meanwhile}; Ctrl-C again stops at once')
     if raises:
       raise Signalled
 
-  # Python allows it on its main thread alone.
-  on_main = threading.current_thread() is threading.main_thread()
-  before = {
-    number: signal.signal(number, on_signal) for number in _SIGNALS if on_main
-  }
-  try:
-    if not raises:
-      unsaved.add(stop)
+  with _handled_by(on_signal, protects=not raises):
     yield stop
-  finally:
-    unsaved.discard(stop)
-    for number, old in before.items():
-      signal.signal(number, old)
 
 
 @contextlib.contextmanager
-def at_once(kept: Callable[[], str]) -> Iterator[None]:
+def at_once(kept: Callable[[], str], protects: bool = True) -> Iterator[None]:
   """Turns SIGTERM and SIGINT into `Stopped`, for work that reads no event.
 
   `kept` returns what is left and how it goes on, to be told.
   """
-  with caught(raises=True) as stop:
-    try:
+  stop = Stop()
+
+  def on_signal(number, _):
+    stop.signal = number
+    raise Signalled
+
+  try:
+    with _handled_by(on_signal, protects):
       yield
-    except Signalled:
-      raise stop.stopped(kept()) from None
+  except Signalled:
+    raise stop.stopped(kept()) from None
 
 
 @contextlib.contextmanager
@@ -246,8 +240,25 @@ def heeded() -> Iterator[None]:
 
   threading.Thread(target=watch, daemon=True).start()
   try:
-    with at_once(lambda: _STOPPED):
+    with at_once(lambda: _STOPPED, protects=False):
       yield
   finally:
     signal.set_wakeup_fd(before)
     os.close(writable)
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[..., None], protects: bool) -> Iterator[None]:
+  """Has SIGTERM and SIGINT handled, which Python allows on its main thread."""
+  on_main = threading.current_thread() is threading.main_thread()
+  before = {
+    number: signal.signal(number, handler) for number in _SIGNALS if on_main
+  }
+  try:
+    if protects:
+      unsaved.add(handler)
+    yield
+  finally:
+    unsaved.discard(handler)
+    for number, old in before.items():
+      signal.signal(number, old)
