@@ -49,7 +49,7 @@ class Card:
     good = self.thresholds.good if self.thresholds.folds else ()
     return frozenset({*self.trained, *(one.look for one in good if one.look)})
 
-  def judging_by(self, thresholds: Thresholds) -> 'Card':
+  def judging_by(self, thresholds: Thresholds) -> Self:
     """Returns it with other thresholds; what it was trained on stays known."""
     trained = tuple(sorted(self.seen))
     return dataclasses.replace(self, thresholds=thresholds, trained=trained)
