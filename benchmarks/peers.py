@@ -58,7 +58,7 @@ def _calls(*of: str, **options: Any) -> dict[str, Callable[[], object]]:
   found = {}
   options = {'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY'}
   for kind, one in (('float32', whole), ('int8', small)):
-    compiled = openvino.Core().compile_model(one, 'CPU', options)
+    compiled = engines.openvino_core().compile_model(one, 'CPU', options)
     request = compiled.create_infer_request()
     found[f'OpenVINO {kind}'] = lambda run=request: run.infer([images[0]])
   return found

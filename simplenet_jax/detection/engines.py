@@ -1,5 +1,6 @@
 """Exported models on a CPU, run by ONNX Runtime or OpenVINO."""
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -47,7 +48,7 @@ def load_openvino(
   model: Path | bytes, weights: bytes | None = None, threads: int = 0
 ) -> Model:
   """Loads an OpenVINO model; a file's `weights` lie beside it."""
-  core = import_openvino().Core()
+  core = openvino_core()
   read = core.read_model(model, weights) if weights else core.read_model(model)
   # By itself OpenVINO computes in bfloat16 where a processor can.
   options = {'INFERENCE_PRECISION_HINT': 'f32', 'PERFORMANCE_HINT': 'LATENCY'}
@@ -107,6 +108,16 @@ class Exported(Predictor):
       found = self._model.run(pixels)
       maps, scores = (found[output][:count] for output in _OUTPUTS)
       yield name, maps, scores, (time.perf_counter() - start) / count
+
+
+@functools.cache
+def openvino_core() -> Any:
+  """Returns OpenVINO's core, which stays as long as the process.
+
+  It gives its thread another stack for signals. Of several cores that end, one
+  can leave a stack that is gone, and the next signal ends the process.
+  """
+  return import_openvino().Core()
 
 
 def import_openvino() -> Any:

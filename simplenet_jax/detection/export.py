@@ -94,7 +94,7 @@ def to_openvino(detector: Detector, images: int = 0, plan: Any = None) -> Files:
 
   openvino, plan = engines.import_openvino(), plan or onnx_graph.EXACT
   made = to_onnx(detector, images, plan._replace(rows=False))
-  model = openvino.Core().read_model(made['model.onnx'])
+  model = engines.openvino_core().read_model(made['model.onnx'])
   with tempfile.TemporaryDirectory() as folder:
     path = Path(folder, 'model.xml')
     # Its own compression would round the limits, too.
