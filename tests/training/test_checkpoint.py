@@ -1,12 +1,8 @@
 """Heads on disk: whole or not there, and the latest that can be read."""
 
-import errno
-import os
-
 import numpy as np
 import pytest
 
-from simplenet_jax.training import checkpoint
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.progress import HeadProgress, flat, unflat
 from tests.training.test_lanes import assert_equal, init, make_job
@@ -154,19 +150,12 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
 
 
 def test_a_save_that_failed_is_told_and_a_second_one_raises(
-  tmp_path, monkeypatch, caplog
+  tmp_path, file_limit, caplog
 ):
   progress = grow(HeadProgress(JOB))
   save(tmp_path, progress)
   checkpoints, much = Checkpoints(tmp_path), {'kernel': np.zeros(50_000, 'f')}
-  write = checkpoint.write_arrays
-
-  def write_little(path, arrays, metadata):
-    if sum(one.nbytes for one in arrays.values()) > 150_000:
-      raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
-    write(path, arrays, metadata)
-
-  monkeypatch.setattr(checkpoint, 'write_arrays', write_little)
+  file_limit(150_000)
   for _ in range(2):  # A save that succeeds makes up for it.
     caplog.clear()
     checkpoints.save(grow(progress), much)
