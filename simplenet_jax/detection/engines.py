@@ -112,11 +112,8 @@ class Exported(Predictor):
 
 @functools.cache
 def openvino_core() -> Any:
-  """Returns OpenVINO's core, which stays as long as the process.
-
-  It gives its thread another stack for signals. Of several cores that end, one
-  can leave a stack that is gone, and the next signal ends the process.
-  """
+  """Returns OpenVINO's core, which stays as long as the process."""
+  # Cores that end can leave a stack for signals that is gone: the next kills.
   return import_openvino().Core()
 
 
