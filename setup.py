@@ -70,6 +70,8 @@ setuptools.setup(
     'tensorboardX>=2.6.1',
   ],
   extras_require={
+    # The compilers of `benchmarks.roofline`, without CUDA's libraries.
+    'aot': ['jax[cuda12-local,tpu]>=0.10.1,<0.13'],
     'cuda': ['jax[cuda12]>=0.10.1,<0.13'],
     'tpu': ['jax[tpu]>=0.10.1,<0.13'],
     'edge': EDGE,

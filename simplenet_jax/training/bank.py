@@ -36,12 +36,13 @@ def extract(
   Weights come from `on_device`.
   """
   features = functools.partial(simplenet.features, network, weights)
-  if jax.default_backend() == 'cpu':
+
+  def one_by_one(pixels):
     # Batches take longer an image there: their layers' outputs leave the cache.
-    one_by_one = jax.lax.map(lambda one: features(one[None]), pixels)
-    levels = tuple(level[:, 0] for level in one_by_one)
-  else:
-    levels = features(pixels)
+    levels = jax.lax.map(lambda one: features(one[None]), pixels)
+    return tuple(level[:, 0] for level in levels)
+
+  levels = jax.lax.platform_dependent(pixels, cpu=one_by_one, default=features)
   return tuple(level.astype(dtype) for level in levels)
 
 
