@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A run on all GPUs of this machine: one process has them all.
+# A run on the GPU of this machine. One process would have several GPUs, too; see
+# local.sh for one for each.
 #
 #   WORKDIR=runs/mvtec launch/gpu_single.sh --config=mvtec
 set -euo pipefail

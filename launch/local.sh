@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One run of N processes on this machine.
+# One run of N processes on this machine, best as many as it has GPUs.
 #
 #   launch/local.sh 2 --config=mvtec --workdir=runs/mvtec
 #

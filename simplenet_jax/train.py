@@ -79,8 +79,7 @@ def train_and_evaluate(
   mine = assign(jobs, processes.count)[processes.index]
 
   def plan(left: Sequence[Job]) -> list[list[layout.DeviceTask]]:
-    neighbours = processes.on_host
-    return layout.lay_out(config, mine, left, categories, shapes, neighbours)
+    return layout.lay_out(config, jobs, left, categories, shapes, processes)
 
   plan(mine)  # What cannot be done is refused before a directory is taken.
 

@@ -165,6 +165,9 @@ def test_manifests_hang_together():
   command = container['command']
   assert command[:3] == ['python', '-m', 'simplenet_jax.main']
   assert command[3] == f'--processes={job["completions"]}'
+  (cache,) = container['env']
+  assert cache['name'] == 'XDG_CACHE_HOME'
+  assert cache['value'].startswith(f'{mount["mountPath"]}/')
   shared = [one for one in command if f'={mount["mountPath"]}/' in one]
   assert [one.split('=')[0] for one in shared] == [
     *('--workdir', '--config.data.root', '--config.backbone.weights')

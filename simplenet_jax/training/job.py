@@ -18,7 +18,9 @@ from simplenet_jax.config import Config
 # A head's work may come this much later than in the best plan known, if seeds
 # of a category then stay together and its features are extracted once.
 _TOLERANCE = 1.03
-_WASTE = 0.05  # The most that lanes may idle, as a share of their steps.
+# Operations of matrix products that an H200 does while a step is launched, and
+# in 3 ms: of longer steps launches are no part, and lanes fill the memory.
+_LAUNCH, _LONG_STEP = 2e10, 4e11
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,18 +144,22 @@ def _steps(jobs: Sequence[Job]) -> int:
   return sum(job.steps for job in jobs)
 
 
-def waste(jobs: Sequence[Job], lanes: int) -> float:
-  """Returns the share of time in which lanes that take turns have no head."""
-  ends = [0] * lanes
-  for job in jobs:
-    heapq.heapreplace(ends, ends[0] + job.steps)
-  return 1 - sum(ends) / (lanes * max(ends))
+def quickest(parts: Sequence[Sequence[Job]], most: int, step: float) -> int:
+  """Returns how many heads side by side, up to `most`, let all devices end.
 
+  `parts` are the devices' heads, `step` the operations of one head's step.
+  Accelerators wait for their host while a step is launched, once for all lanes,
+  but a lane without a head takes as long as the others.
+  """
 
-def widest(jobs: Sequence[Job], most: int) -> int:
-  """Returns the most lanes, up to `most`, that idle 5 % of the time or less."""
-  several = range(min(most, len(jobs)), 1, -1)
-  return next((n for n in several if waste(jobs, n) <= _WASTE), 1)
+  def ends(part: Sequence[Job], lanes: int) -> float:
+    free = [0] * lanes
+    for job in part:
+      heapq.heapreplace(free, free[0] + job.steps)
+    return max(free) * (_LAUNCH + lanes * step)
+
+  several = range(1, max(1, min(most, int(_LONG_STEP // step))) + 1)
+  return min(several, key=lambda n: max(ends(part, n) for part in parts))
 
 
 def step_operations(config: Config, shapes: Sequence[Any]) -> float:

@@ -1,9 +1,10 @@
 """What each device does: its heads, lanes and features."""
 
+import collections
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,18 @@ import numpy as np
 
 from simplenet_jax.config import Config, trains_heads
 from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.job import (
   Job,
   assign,
   parts_of,
+  quickest,
   step_operations,
-  widest,
 )
 from simplenet_jax.training.progress import HeadProgress, Rank
 from simplenet_jax.training.step import Recipe
-
-# Matrix products of a step below which an accelerator waits for its host; more
-# heads side by side then cost little.
-_FULL_STEP = 2e10
 
 Size = tuple[int, int]  # Height and width of an input, in pixels.
 Shapes = tuple[jax.ShapeDtypeStruct, ...]  # One image's features, by level.
@@ -120,74 +118,65 @@ def lay_out(
   left: Sequence[Job],
   categories: Sequence[Inputs],
   shapes: Mapping[Size, Shapes],
-  neighbours: int = 1,
+  processes: Processes = SINGLE,
 ) -> list[list[DeviceTask]]:
   """Returns the tasks of each device that has work, one for each input size.
 
-  All `jobs` decide on the lanes, of which a resumed run has as many; `left` are
-  to be trained. `shapes` are by input size; `neighbours` as in `RunInputs`.
+  All `jobs` of the run decide on lanes and rows: what is compiled serves every
+  process, and the run that goes on. `left` are to be trained here; `shapes` are
+  by input size.
   """
   if not any(job.steps for job in jobs):
     return []
-  named = {one.name: one for one in categories}
-  devices, budget = chosen_devices(config), _budget(config, neighbours)
+  devices = chosen_devices(config)
+  budget = _budget(config, processes.on_host)
   room = {size: budget // row_type(x).itemsize for size, x in shapes.items()}
+  images = collections.defaultdict[Size, list[int]](list)  # Largest first.
+  for one in sorted(categories, key=lambda one: -one.images):
+    images[one.size].append(one.images)
+  most = min(_fitting(config, x, room[size]) for size, x in images.items())
+  if config.engine.lanes:
+    lanes = min(config.engine.lanes, most)
+  elif devices[0].platform == 'cpu':
+    lanes = 1  # Side by side, products take longer than one after the other.
+  else:
+    parts = assign(jobs, processes.count * len(devices))
+    step = max(step_operations(config, one) for one in shapes.values())
+    lanes = quickest(parts, min(most, len(config.seeds)), step)
 
-  def groups(part: Sequence[Job]) -> list[tuple[list[Job], list[Inputs]]]:
-    """Divides heads by input size, with their categories."""
-    found = []
-    for size in dict.fromkeys(named[job.category].size for job in part):
-      heads = [job for job in part if named[job.category].size == size]
+  def tasks(device: Any, part: Sequence[Job]) -> Iterator[DeviceTask]:
+    inputs = {one.name: one for one in categories}
+    for size in dict.fromkeys(inputs[job.category].size for job in part):
+      heads = [job for job in part if inputs[job.category].size == size]
       names = dict.fromkeys(job.category for job in heads)
-      found.append((heads, [named[name] for name in names]))
-    return found
+      own = tuple(inputs[name] for name in names)
+      rows = min(room[size], _rounded(sum(images[size][:lanes])))
+      yield DeviceTask(device, tuple(heads), own, lanes, rows, shapes[size])
 
-  def lanes_for(part: Sequence[Job]) -> int:
-    """Returns how many heads of these a device trains side by side."""
-    most = min(_fitting(*one, room[one[1][0].size]) for one in groups(part))
-    if config.engine.lanes:
-      return min(config.engine.lanes, most)
-    if devices[0].platform == 'cpu':
-      return 1  # Side by side, products take longer than one after the other.
-    flops = max(step_operations(config, one) for one in shapes.values())
-    return widest(part, min(most, int(_FULL_STEP // flops) + 1))
+  parts = zip(devices, assign(left, len(devices)), strict=True)
+  return [[*tasks(device, part)] for device, part in parts if part]
 
-  lanes = min(
-    (lanes_for(part) for part in assign(jobs, len(devices)) if part), default=1
-  )
 
-  def task(device: Any, heads: list[Job], inputs: list[Inputs]) -> DeviceTask:
-    size = inputs[0].size
-    images = sorted((one.images for one in inputs), reverse=True)
-    rows = min(room[size], sum(images[:lanes]))
-    return DeviceTask(
-      device, tuple(heads), tuple(inputs), lanes, rows, shapes[size]
-    )
-
-  parts = assign(left, len(devices))
-  return [
-    [task(device, *one) for one in groups(part)]
-    for device, part in zip(devices, parts, strict=True)
-    if part
-  ]
+def _rounded(images: int) -> int:
+  """Rounds up to a multiple of 64, then to eighths of a power of two."""
+  step = max(64, 1 << images.bit_length() - 1 >> 3)
+  return -(-images // step) * step
 
 
 def lay_out_one(run: RunInputs, one: Inputs, shapes: Shapes) -> DeviceTask:
   """Returns a task of one category's features alone, without heads."""
   room = _budget(run.config, run.neighbours) // row_type(shapes).itemsize
-  rows, device = max(1, min(room, one.images)), chosen_devices(run.config)[0]
-  return DeviceTask(device, (), (one,), 1, rows, shapes)
+  rows = max(1, min(room, _rounded(one.images)))
+  return DeviceTask(chosen_devices(run.config)[0], (), (one,), 1, rows, shapes)
 
 
-def _fitting(jobs: Sequence[Job], inputs: Sequence[Inputs], room: int) -> int:
+def _fitting(config: Config, images: Sequence[int], room: int) -> int:
   """Returns how many heads can train on the features of `room` images."""
-  images = sorted((one.images for one in inputs), reverse=True)
   if images[0] <= room:
-    seeds = max(sum(j.category == one.name for j in jobs) for one in inputs)
-    return int(np.searchsorted(np.cumsum(images), room, side='right')) * seeds
+    fitting = np.searchsorted(np.cumsum(images), room, side='right')
+    return int(fitting) * len(config.seeds)
   # Streamed: each lane needs room for a batch.
-  batch = jobs[0].batch_size
-  if room < batch:
+  if room < (batch := config.train.batch_size):
     raise ValueError(
       f'a device has room for the features of {room} images, a step needs '
       f'{batch}; raise --config.bank.device_gb'
