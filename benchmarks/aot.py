@@ -20,6 +20,7 @@ Place = Callable[[tuple[int, ...], Any], Any]  # An abstract array.
 
 _TARGET = pathlib.Path(__file__).parent / 'h200.txtpb'
 _IMAGES = 391  # Whose features are on the device, MVTec AD's hazelnuts.
+_PLATFORMS = {'h200': 'gpu', 'v5e': 'tpu'}
 _STEPS = 512  # That a call can be given.
 
 
@@ -28,7 +29,7 @@ class Case:
   """What is compiled, and for which device."""
 
   device: str  # h200 or v5e.
-  program: str  # step, extract or predict.
+  program: str  # One of `LOWER`.
   precision: str  # Of the products.
   protocol: str = 'reference'
   bank: str = 'float32'  # The type of stored features.
@@ -80,11 +81,12 @@ def raw_weights(case: Case, place: Place) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def prepared(
-  network: simplenet.FeatureNetwork, raw: Any, place: Place, precision: str
+  case: Case, raw: Any, place: Place, precision: str
 ) -> dict[str, jax.ShapeDtypeStruct]:
   """Returns weights as a program takes them."""
+  layout = simplenet.layout_for(_PLATFORMS[case.device], precision)
   made = jax.eval_shape(
-    lambda raw: simplenet.prepare(network, raw, precision), raw
+    lambda raw: simplenet.prepare(case.network, raw, precision, layout), raw
   )
   return jax.tree.map(lambda x: place(x.shape, x.dtype), made)
 
@@ -123,7 +125,7 @@ def lower_step(case: Case, place: Place) -> jax.stages.Lowered:
 def lower_extract(case: Case, place: Place) -> jax.stages.Lowered:
   """Lowers the extraction of features."""
   network, batch = case.network, case.batch or case.config.backbone.batch_size
-  weights = prepared(network, raw_weights(case, place), place, 'float32')
+  weights = prepared(case, raw_weights(case, place), place, 'float32')
   pixels = place((batch, case.side, case.side, 3), jnp.uint8)
   return bank.extract.lower(network, weights, pixels, case.bank)
 
@@ -135,20 +137,33 @@ def lower_predict(case: Case, place: Place) -> jax.stages.Lowered:
   raw = raw_weights(case, place)
   raw['head.first.kernel'] = place((network.dim, hidden), jnp.float32)
   raw['head.first.bias'] = raw['head.tail'] = place((hidden,), jnp.float32)
-  weights = prepared(network, raw, place, case.precision)
+  weights = prepared(case, raw, place, case.precision)
   pixels = place((case.batch or 1, *size, 3), jnp.uint8)
   return simplenet.run.lower(network, weights, pixels, case.precision)
+
+
+def lower_normalize(case: Case, place: Place) -> jax.stages.Lowered:
+  """Lowers what brings pixels to the range that the backbone knows."""
+  batch = case.batch or case.config.backbone.batch_size
+  pixels = place((batch, case.side, case.side, 3), jnp.uint8)
+  table = case.network.spec.table
+  return jax.jit(lambda x: simplenet.normalized(x, table)).lower(pixels)
 
 
 LOWER = {
   'step': lower_step,
   'extract': lower_extract,
   'predict': lower_predict,
+  'normalize': lower_normalize,
 }
 
 
-def compiled(case: Case) -> tuple[str, int]:
-  """Compiles a program; returns what became of it, and temporary bytes."""
+def compiled(case: Case) -> tuple[str, int, float | None]:
+  """Compiles a program.
+
+  Returns what became of it, its temporary bytes, and the seconds that it takes
+  by its compiler's estimate, where there is one.
+  """
   device, options = compiler(case.device)
   sharding = jax.sharding.SingleDeviceSharding(device)
   place = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
@@ -158,4 +173,5 @@ def compiled(case: Case) -> tuple[str, int]:
   text, memory = made.as_text(), made.memory_analysis()
   if text is None or memory is None:
     raise ValueError(f'{case}: its compiler tells nothing of its program')
-  return text, memory.temp_size_in_bytes
+  seconds = (made.cost_analysis() or {}).get('optimal_seconds')
+  return text, int(memory.temp_size_in_bytes), seconds

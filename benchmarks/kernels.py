@@ -41,8 +41,8 @@ def measure(name: str) -> dict[str, float]:
   network, weights = make(name)
   pixels = np.full((1, *SIZE, 3), 99, np.uint8)
   calls = {}
-  for kind in ('winograd', 'convolution'):
-    prepared = simplenet.prepare(network, weights, winograd=kind == 'winograd')
+  for kind, layout in (('winograd', 'winograd'), ('convolution', 'plain')):
+    prepared = simplenet.prepare(network, weights, layout=layout)
     placed = jax.device_put(prepared)
     run = functools.partial(simplenet.run, network, placed, pixels)
     calls[kind] = lambda run=run: jax.block_until_ready(run())

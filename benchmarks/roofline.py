@@ -15,6 +15,7 @@ the same name is replaced.
 
 import collections
 import dataclasses
+import functools
 import importlib.metadata
 import itertools
 import json
@@ -38,9 +39,9 @@ _SHOWN = 12  # Kernels that take longest.
 _HOST = ('callback', 'infeed', 'outfeed', 'send', 'recv')
 
 
-def microseconds(kernel: Kernel) -> float:
+def microseconds(device: str, kernel: Kernel) -> float:
   """Returns what a kernel takes by the model, all times that it runs."""
-  if kernel.cycles:
+  if device == 'v5e':
     return 1e6 * kernel.times * kernel.cycles / _V5E_HERTZ
   seconds = (kernel.read + kernel.written) / _BYTES_A_SECOND
   if kernel.flop:
@@ -48,7 +49,9 @@ def microseconds(kernel: Kernel) -> float:
   return 1e6 * kernel.times * seconds
 
 
-def describe(case: aot.Case, text: str, temporary: int) -> dict[str, Any]:
+def describe(
+  case: aot.Case, text: str, temporary: int, seconds: float | None
+) -> dict[str, Any]:
   """Returns a program's figures; a step's are those of one, of all lanes."""
   program = Program(text)
   loops, body = program.loops(), program.entry
@@ -57,7 +60,7 @@ def describe(case: aot.Case, text: str, temporary: int) -> dict[str, Any]:
   kernels = list(program.kernels(body))
   kinds = collections.defaultdict(float)
   for kernel in kernels:
-    kinds[kernel.kind] += microseconds(kernel)
+    kinds[kernel.kind] += microseconds(case.device, kernel)
   found = {
     'kernels': sum(kernel.times for kernel in kernels),
     'megabytes': sum(k.times * (k.read + k.written) for k in kernels) / 1e6,
@@ -65,6 +68,9 @@ def describe(case: aot.Case, text: str, temporary: int) -> dict[str, Any]:
     'microseconds': sum(kinds.values()),
     'temporary_megabytes': temporary / 1e6,
   }
+  if seconds is not None:
+    # With gathers, of which cycles are not told; each loop runs once.
+    found['microseconds_of_all'] = 1e6 * seconds
   if case.program == 'step':
     levels = jax.tree.leaves(aot.stored_features(case, jax.ShapeDtypeStruct))
     stored = [one.size * one.dtype.itemsize for one in levels]
@@ -76,12 +82,14 @@ def describe(case: aot.Case, text: str, temporary: int) -> dict[str, Any]:
     )
     found['temporary_over_features'] = temporary / sum(stored)
     found['waits_for_the_host'] = waits(case, program, body)
-  longest = sorted(kernels, key=microseconds, reverse=True)[:_SHOWN]
+  longest = sorted(
+    kernels, key=functools.partial(microseconds, case.device), reverse=True
+  )[:_SHOWN]
   return found | {
     'microseconds_by_kind': dict(kinds),
     'longest': [
       {
-        'microseconds': microseconds(kernel),
+        'microseconds': microseconds(case.device, kernel),
         'megabytes': kernel.times * (kernel.read + kernel.written) / 1e6,
         'gflop': kernel.times * kernel.flop / 1e9,
         'kind': kernel.kind,
@@ -161,11 +169,11 @@ def main() -> None:
       *(device, program, precision, _PROTOCOL.value, _BANK.value),
       *(_LANES.value, _BATCH.value, _SIDE.value),
     )
-    text, temporary = aot.compiled(case)
+    text, temporary, seconds = aot.compiled(case)
     if _OUT.value:
       name = f'{device}-{program}-{precision}.hlo'
       (pathlib.Path(_OUT.value) / name).write_text(text)
-    found = describe(case, text, temporary)
+    found = describe(case, text, temporary, seconds)
     entries[' '.join(map(str, dataclasses.astuple(case)))] = found
     print(row(case, found), flush=True)
     if not _BRIEF.value:

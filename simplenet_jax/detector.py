@@ -40,7 +40,7 @@ class Detector(Predictor):
   [(812, 300, 96, 41)]
   """
 
-  __slots__ = ('_placed', '_winograd', 'weights', 'workdir')
+  __slots__ = ('_layout', '_placed', 'weights', 'workdir')
   card: Card  # pyright: ignore[reportIncompatibleVariableOverride]
 
   def __init__(
@@ -61,10 +61,10 @@ class Detector(Predictor):
       known = ', '.join(PRECISIONS)
       raise ValueError(f'precision is {precision!r}; choose one of {known}')
     # CPUs gain nothing by bfloat16; there it shows what it does elsewhere.
-    winograd = jax.default_backend() == 'cpu' and precision != 'bfloat16'
-    super().__init__(card, 'float32' if winograd else precision, batch_size)
-    self.weights, self._winograd = weights, winograd
-    self.batch_size = 1 if winograd else batch_size
+    self._layout = simplenet.layout_for(jax.default_backend(), precision)
+    alone = self._layout == 'winograd'
+    super().__init__(card, 'float32' if alone else precision, batch_size)
+    self.weights, self.batch_size = weights, 1 if alone else batch_size
     self._placed: dict[str, Any] | None = None  # Weights, on the device.
     self.workdir: Path | None = None  # Of the run that it was read from.
 
@@ -255,7 +255,7 @@ class Detector(Predictor):
     """The weights as the network takes them, there with the first images."""
     if (placed := self._placed) is None:
       prepared = simplenet.prepare(
-        self.card.network, self.weights, self.precision, self._winograd
+        self.card.network, self.weights, self.precision, self._layout
       )
       self._placed = placed = jax.device_put(prepared)
     return placed

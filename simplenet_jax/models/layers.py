@@ -3,9 +3,12 @@
 On CPUs, where XLA's convolutions are slow, a 3x3 one of stride 1 is done in
 tiles of 2x2 results with 16 products in place of 36 (Winograd's F(2x2, 3x3);
 Lavin and Gray, arXiv:1509.09308). `benchmarks/kernels.py` measures the gain.
+GPUs' convolutions want kernels with the outputs first; XLA would transpose them
+in every call.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -88,13 +91,17 @@ def convolve(
 ) -> jax.Array:
   """Convolves images `[batch, height, width, inputs]`, padded as by `borders`.
 
-  The kernel is `[size, size, inputs, outputs]`, or from `to_winograd`; one with
-  a single input convolves each channel by itself.
+  The kernel is `[size, size, inputs, outputs]`, or as one of `LAYOUTS` makes
+  it; one with a single input convolves each channel by itself.
   """
   if kernel.ndim == 3:
     return bias + _winograd(x, kernel, padding)
-  added = borders(x.shape[1:3], len(kernel), stride, is_same)
-  if kernel.shape[2] < x.shape[-1]:
+  order = 'OHWI' if kernel.ndim == 2 else 'HWIO'
+  if order == 'OHWI':
+    size = math.isqrt(kernel.shape[1] // x.shape[-1])
+    kernel = kernel.reshape(-1, size, size, x.shape[-1])
+  added = borders(x.shape[1:3], kernel.shape[1], stride, is_same)
+  if order == 'HWIO' and kernel.shape[2] < x.shape[-1]:
     return bias + _depthwise(pad(x, added, padding), kernel, stride)
   if padding == 'reflect':
     x, added = pad(x, added, padding), [(0, 0)] * 2
@@ -103,7 +110,7 @@ def convolve(
     kernel,
     (stride, stride),
     added,
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    dimension_numbers=('NHWC', order, 'NHWC'),
     precision=_CONVOLUTION_PRECISION[precision],
   )
 
@@ -135,6 +142,23 @@ def to_winograd(kernel: np.ndarray, stride: int) -> np.ndarray:
     return kernel
   tiles = np.einsum('ik,jl,klco->ijco', _KERNEL, _KERNEL, kernel)
   return tiles.reshape(16, *kernel.shape[2:]).astype(kernel.dtype)
+
+
+def to_rows(kernel: np.ndarray, stride: int) -> np.ndarray:
+  """Returns a kernel as `[outputs, size * size * inputs]`, if not depthwise."""
+  del stride
+  if kernel.shape[2] == 1:
+    return kernel
+  return kernel.transpose(3, 0, 1, 2).reshape(kernel.shape[3], -1)
+
+
+# How kernels are stored, by what computes with them best; a kernel's number of
+# dimensions tells which it is.
+LAYOUTS = {
+  'plain': lambda kernel, stride: kernel,
+  'winograd': to_winograd,
+  'rows': to_rows,
+}
 
 
 def _winograd(x: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:

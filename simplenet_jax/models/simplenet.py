@@ -86,24 +86,45 @@ class Network(FeatureNetwork, Structure):
   """The whole way from pixels to maps and scores."""
 
 
+def layout_for(platform: str, precision: str = 'float32') -> str:
+  """Returns the layout of kernels that suits a device; results are alike."""
+  if platform == 'cpu':
+    return 'plain' if precision == 'bfloat16' else 'winograd'
+  return 'rows' if platform == 'gpu' else 'plain'
+
+
 def prepare(
   network: FeatureNetwork,
   weights: Mapping[str, np.ndarray],
   precision: str = 'float32',
-  winograd: bool = False,
+  layout: str = 'plain',
 ) -> dict[str, Any]:
-  """Returns folded weights as `detect` takes them; `winograd` suits CPUs."""
+  """Returns folded weights as `detect` takes them; see `layout_for`."""
   dtype = jnp.bfloat16 if precision == 'bfloat16' else jnp.float32
   prepared: dict[str, Any] = dict(weights)
   for name, stride, _ in network.spec.layers(network.levels):
-    kernel = weights[f'{name}.kernel']
-    if winograd:
-      kernel = layers.to_winograd(kernel, stride)
+    kernel = layers.LAYOUTS[layout](weights[f'{name}.kernel'], stride)
     prepared[f'{name}.kernel'] = kernel.astype(dtype)
     prepared[f'{name}.bias'] = weights[f'{name}.bias'].astype(dtype)
   if 'nearest.bank' in weights:
     prepared |= nearest.prepare(prepared.pop('nearest.bank'))
   return prepared
+
+
+def normalized(pixels: jax.Array, table: np.ndarray) -> jax.Array:
+  """Returns `images.normalize` of pixels, on TPUs `by_arithmetic`."""
+  # TPUs take half a second to look up the pixels of eight images.
+  return jax.lax.platform_dependent(
+    pixels,
+    tpu=functools.partial(by_arithmetic, table=table),
+    default=lambda pixels: images.normalize(pixels, jnp.asarray(table)),
+  )
+
+
+def by_arithmetic(pixels: jax.Array, table: np.ndarray) -> jax.Array:
+  """Returns the same but for rounding: a table's values lie on a line."""
+  slope = (table[-1] - table[0]) / np.float32(len(table) - 1)
+  return pixels.astype(jnp.float32) * slope + table[0]
 
 
 def features(
@@ -118,8 +139,8 @@ def features(
   """
   spec = network.spec
   first, *_ = spec.layers(network.levels)
-  normalised = images.normalize(pixels, jnp.asarray(spec.table))
-  given = normalised.astype(weights[f'{first[0]}.kernel'].dtype)
+  given = normalized(pixels, spec.table)
+  given = given.astype(weights[f'{first[0]}.kernel'].dtype)
 
   def convolve(name, x, stride):
     kernel, bias = weights[f'{name}.kernel'], weights[f'{name}.bias']

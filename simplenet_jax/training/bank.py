@@ -48,8 +48,8 @@ def extract(
 
 def on_device(network: FeatureNetwork, weights: Any, device: Any) -> Any:
   """Returns a backbone's weights as `extract` takes them, on a device."""
-  winograd = device.platform == 'cpu'
-  prepared = simplenet.prepare(network, weights, winograd=winograd)
+  layout = simplenet.layout_for(device.platform)
+  prepared = simplenet.prepare(network, weights, layout=layout)
   return jax.device_put(prepared, device)
 
 

@@ -63,6 +63,9 @@ def test_both_equal_torch(size, stride, padding, inputs, sides):
   expected = judge(x, kernel, bias, stride, padding)
   how = stride, padding, 'float32'
   assert_convolved(compiled(x, kernel, bias, *how), expected)
+  rows = layers.LAYOUTS['rows'](kernel, stride)
+  assert rows.shape == (OUTPUTS, size * size * inputs)
+  assert_convolved(compiled(x, rows, bias, *how), expected)
   tiles = layers.to_winograd(kernel, stride)
   if (size, stride) == (3, 1) and inputs >= 16:
     assert tiles.shape == (16, inputs, OUTPUTS)

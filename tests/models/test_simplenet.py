@@ -3,17 +3,19 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simplenet_jax.models import simplenet
+from simplenet_jax.models import backbone, simplenet
 from simplenet_jax.training import progress, step
 from tests.detection import detectors
 from tests.detection.detectors import assert_range
 
-# Precision, and whether convolutions become matrix products.
-CONVOLUTIONS, PRODUCTS = ('float32', False), ('float32', True)
-BFLOAT16 = ('bfloat16', False)
+# Precision, and how kernels are stored.
+CONVOLUTIONS, PRODUCTS = ('float32', 'plain'), ('float32', 'winograd')
+ROWS = ('float32', 'rows')
+BFLOAT16 = ('bfloat16', 'plain')
 SIZE = (32, 40)
 # Adaptor, heads, padding, architecture.
 KINDS = [
@@ -71,6 +73,7 @@ def run(kind, mode, chosen):
     # A random ResNet18 of half the width had below 3 %, this one has 3.2 %.
     (KINDS[0], BFLOAT16, 3.5e-2),
     (KINDS[2], PRODUCTS, 1e-5),
+    (KINDS[2], ROWS, 1e-5),
   ],
 )
 def test_maps_and_scores_are_the_trainers(kind, mode, share):
@@ -79,6 +82,20 @@ def test_maps_and_scores_are_the_trainers(kind, mode, share):
     assert_range(found, value, share)
   # So that agreement says something: images differ by more than that.
   assert np.ptp(expected[0], axis=0).max() > 0.1
+
+
+@pytest.mark.parametrize('name', ['resnet18', 'efficientnet_lite0'])
+def test_arithmetic_normalises_as_the_table_does(name):
+  table = backbone.ARCHITECTURES[name].table
+  every = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
+  found = simplenet.by_arithmetic(jnp.asarray(every), table)
+  assert found.dtype == np.float32
+  np.testing.assert_allclose(found, table, atol=1e-6)
+  # Here, it is the table.
+  looked_up = jax.jit(functools.partial(simplenet.normalized, table=table))(
+    every
+  )
+  np.testing.assert_array_equal(looked_up, table)
 
 
 @pytest.mark.parametrize(
