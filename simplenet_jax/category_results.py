@@ -4,21 +4,23 @@ import contextlib
 import dataclasses
 import heapq
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import jax
 import numpy as np
 
+from simplenet_jax import environment
 from simplenet_jax.colours import Scale
-from simplenet_jax.config import Config
-from simplenet_jax.console import console
+from simplenet_jax.config import Config, trains_heads
+from simplenet_jax.console import console, first_line
 from simplenet_jax.data import loading
 from simplenet_jax.data.images import place
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.detection import file
+from simplenet_jax.detection import assembly, file
 from simplenet_jax.detection.thresholds import Prediction, Thresholds
+from simplenet_jax.detector import Detector
 from simplenet_jax.evaluation import metrics, page_data, run_files, testset
 from simplenet_jax.evaluation.results import (
   CategoryResult,
@@ -30,9 +32,11 @@ from simplenet_jax.evaluation.testset import Scored, TestSet
 from simplenet_jax.files import naming, read_json
 from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.models.weights import Weights
-from simplenet_jax.training import bank, neighbours, step
+from simplenet_jax.training import bank, layout, neighbours, step
 from simplenet_jax.training.progress import HeadProgress, Rank, unflat
 
+# Patch scores `[images, H, W]` by seed and epoch.
+Scores = Mapping[int, Mapping[int, np.ndarray]]
 # A category's test set, and its last patch scores `[images, H, W]` by seed.
 Tested = tuple[TestSet, Mapping[int, np.ndarray]]
 _HIGHEST = 8  # Good images that a page shows, by score and by map.
@@ -96,31 +100,43 @@ def score_again(
   }
 
 
-def evaluate(
+def scored(
   config: Config,
   weights: Weights,
   inputs: Inputs,
   heads: Mapping[int, HeadProgress],
   arrays: neighbours.Arrays,
-  rank: Rank | None,
   is_outdated: bool,
-) -> tuple[CategoryResult, Tested | None]:
-  """Evaluates a category's heads, by seed; returns what its files are made of.
+) -> Scores:
+  """Returns a category's patch scores `[images, H, W]` by seed and epoch.
 
-  `arrays` are its nearest neighbours, `rank` tells the best epoch. Outdated
-  scores are of other test images than those of now.
+  `arrays` are its nearest neighbours. Outdated scores of heads are of other
+  test images than those of now.
   """
-  if not inputs.test:
-    console.print(f'  {inputs.name}: no test images, nothing to evaluate')
-    seeds = 1 if config.train.folds else len(config.seeds)
-    return {'last': undefined(seeds)}, None
-  scores = {seed: head.scores for seed, head in heads.items()}
-  if is_outdated:  # Earlier epochs have seen other images, too.
+  scores: Scores = {seed: head.scores for seed, head in heads.items()}
+  if is_outdated and inputs.test:  # Earlier epochs saw other images, too.
     console.print(f'  {inputs.name}: scores its test images, which changed')
     scores = score_again(config, weights, inputs, heads)
-  if 'bank' in arrays:
+  if 'bank' in arrays and inputs.test:
     leaves = {seed: head.head or {} for seed, head in heads.items()}
     scores = neighbours.patch_scores(config, arrays, leaves, scores)
+  return scores
+
+
+def evaluate(
+  config: Config,
+  inputs: Inputs,
+  scores: Scores,
+  arrays: neighbours.Arrays,
+  rank: Rank | None,
+) -> tuple[CategoryResult, Tested | None]:
+  """Evaluates what `scored` returned, and what its files are made of.
+
+  `rank` tells the best epoch.
+  """
+  if not inputs.test:
+    seeds = 1 if config.train.folds else len(config.seeds)
+    return {'last': undefined(seeds)}, None
   asked = config.evaluation
   test = testset.TestSet.read(inputs, asked.smoothing, asked.score)
   by_seed = [scores.get(seed, {}) for seed in config.seeds]
@@ -132,12 +148,40 @@ def evaluate(
     plain = dataclasses.replace(test, score='patch')
     found['baseline'] = summarise([plain.evaluate(arrays['distances'])])
   found['pixels'] = inputs.known_pixels()
+  return found, (test, {seed: one[max(one)] for seed, one in scores.items()})
+
+
+def describe(inputs: Inputs, found: CategoryResult) -> str:
+  """Returns a line with what `evaluate` found."""
+  if not inputs.test:
+    return f'  {inputs.name}: no test images, nothing to evaluate'
   told, last = [], found['last']
   for title, key in (('I-AUROC', 'image_auroc'), ('P-AUROC', 'pixel_auroc')):
     mean = last[key]['mean']
     told.append(f'{title} {"undefined" if mean is None else f"{mean:.1%}"}')
-  console.print(f'  {inputs.name}: {", ".join(told)}')
-  return found, (test, {seed: one[max(one)] for seed, one in scores.items()})
+  return f'  {inputs.name}: {", ".join(told)}'
+
+
+def detector_of(
+  config: Config,
+  weights: Weights,
+  inputs: Inputs,
+  heads: Mapping[int, HeadProgress],
+  arrays: neighbours.Arrays,
+  images: str,
+  cautions: Sequence[str],
+  keep: Callable[[Prediction], None],
+) -> Detector:
+  """Makes a category's detector of its `images`; `keep` gets the good ones."""
+  name, count, bank = inputs.name, len(config.seeds), None
+  if trains_heads(config) and len(heads) < count:
+    console.print(f'  {name}: its detector has {len(heads)} of {count} heads')
+  leaves = {seed: head.head or {} for seed, head in heads.items()}
+  if config.nearest.size:
+    bank = arrays['bank'], tuple(arrays['units']), arrays['places']
+  made_of = weights, inputs, leaves, images, cautions, bank
+  folds = layout.folds(config, inputs)
+  return assembly.of_run(config, *made_of, folds, keep)
 
 
 def write(
@@ -225,3 +269,17 @@ def _pictures(
       image = cast(Any, one.photograph)()
       found[str(place(cast(Any, one.source)))] = page_data.embed(image, *shown)
   return found
+
+
+def reason(error: Exception) -> str:
+  """Returns why a category failed; raises what is another kind of error."""
+  told = first_line(error)
+  if isinstance(error, MemoryError) or environment.is_out_of_memory(error):
+    return (
+      f'out of memory beside what is in training ({told}); start the run '
+      'again with a lower --config.bank.device_gb, --config.bank.host_gb or '
+      '--config.engine.lanes'
+    )
+  if isinstance(error, RuntimeError):
+    raise error
+  return told

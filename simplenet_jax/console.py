@@ -61,7 +61,8 @@ def duration(seconds: float) -> str:
 
 def doing(what: str) -> contextlib.AbstractContextManager[object]:
   """Says on a terminal what takes seconds, as long as it does."""
-  shown = what and console.is_terminal
+  on_main = threading.current_thread() is threading.main_thread()
+  shown = what and on_main and console.is_terminal
   return console.status(what) if shown else contextlib.nullcontext()
 
 

@@ -3,34 +3,44 @@
 import contextlib
 import dataclasses
 import functools
+import math
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent import futures
 from typing import Any
 
 import numpy as np
 from absl import logging
 
 from simplenet_jax import category_results, environment
-from simplenet_jax.config import Config, describe_protocol, trains_heads
-from simplenet_jax.console import Clock, console, first_line
+from simplenet_jax.config import Config, describe_protocol
+from simplenet_jax.console import (
+  Clock,
+  Signalled,
+  Stop,
+  console,
+  doing,
+)
 from simplenet_jax.data.dataset import DataSet
 from simplenet_jax.data.inputs import Inputs
+from simplenet_jax.data.loading import processors
 from simplenet_jax.detection import assembly, file
 from simplenet_jax.detection.thresholds import Prediction
+from simplenet_jax.environment import Processes
 from simplenet_jax.evaluation import results, run_files, tables, testset
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.report import page
-from simplenet_jax.training import layout, neighbours
+from simplenet_jax.training import neighbours
 from simplenet_jax.training.checkpoint import Checkpoints
 from simplenet_jax.training.job import Job
 from simplenet_jax.training.progress import HeadProgress, unlearned
 from simplenet_jax.training.worker import FAILURES
 from simplenet_jax.workdir import Result, WorkDir
 
-POLL_ATTEMPTS = 60  # Looks at a file that another process wrote, 1 s apart.
+_WORKERS = 4  # Categories evaluated at a time, at most,
+_PIXELS = 2**28  # and pixels of their test images, of 16 bytes about.
 _PAGE_EVERY = 60.0  # Seconds between pages while heads train, at least.
-
-Heads = Mapping[int, HeadProgress]  # A category's finished heads, by seed.
 
 
 @dataclasses.dataclass
@@ -43,7 +53,7 @@ class RunResults:
   weights: Weights
   jobs: Sequence[Job]  # All processes'.
   clock: Clock
-  processes: int  # How many share the run.
+  processes: Processes  # This one of those that share the run.
   # Called with a category's name and what was found of it.
   on_result: Callable[[str, Mapping[str, Any]], None]
   # Returns a category's nearest neighbours, if it has any use for them.
@@ -55,7 +65,7 @@ class RunResults:
     self._tests = sum(len(one.test) for one in self.images.categories)
     self.protocol = describe_protocol(self.config, self.weights.other)
     self._told: set[tuple[str, str]] = set()  # Categories and their errors.
-    self._looked_at: set[str] = set()  # Categories that need no other look.
+    self._device = threading.Lock()  # One category uses it at a time.
     self._evaluated = False  # Whether this process has evaluated any.
     self._page_due = 0.0  # Of `time.monotonic`.
 
@@ -94,50 +104,103 @@ class RunResults:
       self._told.add((name, error))
       console.print(f'  error: {name}: {error}')
 
-  def evaluate_ready(self) -> None:
-    """Evaluates categories whose heads have ended and that lack results."""
-    for name, heads in self.work.heads().items():
-      have_ended = all(head['ended'] for head in heads.values())
-      if not have_ended or name in self._looked_at:
-        continue
-      self._looked_at.add(name)
-      seeds = [int(seed) for seed, head in heads.items() if not head['error']]
-      with self.work.evaluating(name) as is_mine:
-        known, inputs = self.work.results()[name], self._categories[name]
-        of = self.config, self.work.path, inputs, known
-        is_known = category_results.has_all(*of)
-        if is_mine and not (is_known and self._has_detector(name, seeds)):
-          self._finish(name, seeds, known)
+  @contextlib.contextmanager
+  def evaluating(self, stop: Stop) -> Iterator[Callable[[], None]]:
+    """Evaluates categories in threads, which end with the context.
 
-  def _finish(self, name: str, seeds: Sequence[int], found: Result) -> None:
-    """Evaluates heads, makes a detector; figures `found` survive failures."""
-    inputs, self._evaluated = self._categories[name], True
+    Yields what looks for categories whose heads have ended and that lack
+    results. An error sets `stop`, and is raised in the end.
+    """
+    tests = (len(x.test) * math.prod(x.size) for x in self.images.categories)
+    most = min(_WORKERS, _PIXELS // max(1, *tests))
+    workers = max(1, min(most, processors(self.processes.on_host)))
+    begun: dict[str, futures.Future[None]] = {}
+
+    def look() -> None:
+      for name, heads in self.work.heads().items():
+        have_ended = all(head['ended'] for head in heads.values())
+        if have_ended and name not in begun:
+          before = [*begun.values()][-1:]
+          begun[name] = pool.submit(self._evaluate, name, before, stop)
+
+    pool = futures.ThreadPoolExecutor(workers, 'evaluation')
+    try:
+      yield look
+      with doing('measures the test images'):
+        for one in begun.values():
+          error = one.exception()
+          if error and not isinstance(error, Signalled):
+            raise error
+    finally:
+      pool.shutdown(cancel_futures=True)
+
+  def _evaluate(
+    self, name: str, before: Sequence[futures.Future[None]], stop: Stop
+  ) -> None:
+    """Evaluates a category that lacks results; tells of it after another."""
+    try:
+      with self.work.evaluating(name) as is_mine:
+        heads, known = self.work.heads()[name], self.work.results()[name]
+        seeds = [int(seed) for seed, one in heads.items() if not one['error']]
+        of = self.config, self.work.path, self._categories[name], known
+        is_known = category_results.has_all(*of)
+        told = ''
+        if is_mine and not (is_known and self._has_detector(name, seeds)):
+          told = self._finish(name, seeds, known, stop)
+      futures.wait(before)
+      if told:
+        console.print(told)
+    except BaseException:
+      stop.set()
+      raise
+
+  def _finish(
+    self, name: str, seeds: Sequence[int], found: Result, stop: Stop
+  ) -> str:
+    """Evaluates heads, makes a detector; figures `found` survive failures.
+
+    Returns what to tell of the category.
+    """
+    inputs, self._evaluated, told = self._categories[name], True, ''
+
+    def keep(one: Prediction) -> None:
+      if stop.is_set():
+        raise Signalled
+      category_results.keep_highest(good, one)
+
     try:
       if not seeds:
         known = self.work.heads()[name].values()
         raise ValueError(next(head['error'] for head in known))
       jobs = [job for job in self.jobs if job.category == name]
       jobs = [job for job in jobs if job.seed in seeds and job.steps]
-      heads = {job.seed: self._saved(job) for job in jobs}
+      rank = self.rank(name)
+      heads = {job.seed: self.checkpoints.finished(job, rank) for job in jobs}
       cautions = self._cautions(heads.values())
       if heads:
         curves = {seed: head.epochs() for seed, head in heads.items()}
         run_files.write_curves(self.work.path, name, curves)
-      with self.clock('evaluate'):
+      with self._alone(stop), self.clock('evaluate'):
         arrays = self.find_neighbours(inputs)
-        known = arrays, self.rank(name), self._is_outdated(name)
-        of = self.config, self.weights, inputs, heads
-        found, tested = category_results.evaluate(*of, *known)
+        of = self.config, self.weights, inputs, heads, arrays
+        scores = category_results.scored(*of, self._is_outdated(name))
+      with self.clock('evaluate'):
+        known = inputs, scores, arrays, rank
+        found, tested = category_results.evaluate(self.config, *known)
+      told = category_results.describe(inputs, found)
       if tested:
         self.on_result(name, found)
       found['cautions'], good = cautions, []
       if not self._has_detector(name, seeds):
-        good = self._ship(inputs, heads, cautions, arrays)
+        with self._alone(stop), self.clock('detectors'):
+          own = self._made_of(name), cautions, keep
+          detector = category_results.detector_of(*of, *own)
+          detector.save(file.path_in(self.work.path, name))
       shown = inputs, tested, good, self._tests
       with self.clock('pictures'):
         found |= category_results.write(self.config, self.work.path, *shown)
     except (*FAILURES, RuntimeError) as error:
-      reason = self._reason(name, error)
+      self._tell(name, reason := category_results.reason(error))
       found = found if isinstance(found, dict) else reason
     with self.work.locked():
       self._report(self.work.results() | {name: found})
@@ -146,32 +209,15 @@ class RunResults:
         with contextlib.suppress(*FAILURES):  # It is written in the end, too.
           page.write(self.work.path)
         self._page_due = time.monotonic() + _PAGE_EVERY
+    return told
 
-  def _reason(self, name: str, error: Exception) -> str:
-    """Tells why a category failed; raises what is another kind of error."""
-    reason = first_line(error)
-    if isinstance(error, MemoryError) or environment.is_out_of_memory(error):
-      reason = (
-        f'out of memory beside what is in training ({reason}); start the run '
-        'again with a lower --config.bank.device_gb, --config.bank.host_gb or '
-        '--config.engine.lanes'
-      )
-    elif isinstance(error, RuntimeError):
-      raise error
-    self._tell(name, reason)
-    return reason
-
-  def _saved(self, job: Job) -> HeadProgress:
-    """Returns a finished head; network file systems show it after a while."""
-    for attempt in range(POLL_ATTEMPTS):
-      saved = self.checkpoints.load(job, self.rank(job.category))
-      if saved and saved[0].finished:
-        return saved[0]
-      if not attempt:
-        told = f'a checkpoint of {job.category} of another process'
-        console.print(f'  waits for {told}, {POLL_ATTEMPTS} s at most')
-      time.sleep(1)
-    raise ValueError(f'the checkpoint of seed {job.seed} is missing')
+  @contextlib.contextmanager
+  def _alone(self, stop: Stop) -> Iterator[None]:
+    """Has the first device for one category, unless the run is to stop."""
+    with self._device:
+      if stop.is_set():
+        raise Signalled
+      yield
 
   def _cautions(self, heads: Iterable[HeadProgress]) -> list[str]:
     train = self.config.train
@@ -187,29 +233,6 @@ class RunResults:
     """Returns what images a category's detector is made of."""
     images = self.work.images[name]
     return f'train {images["training"]}; held out {images["validation"]}'
-
-  def _ship(
-    self,
-    inputs: Inputs,
-    heads: Heads,
-    cautions: Sequence[str],
-    arrays: neighbours.Arrays,
-  ) -> list[Prediction]:
-    """Makes a category's detector; returns its highest good images."""
-    name, count, good = inputs.name, len(self.config.seeds), []
-    if trains_heads(self.config) and len(heads) < count:
-      console.print(f'  {name}: its detector has {len(heads)} of {count} heads')
-    with self.clock('detectors'):
-      leaves = {seed: head.head or {} for seed, head in heads.items()}
-      images, bank = self._made_of(name), None
-      if self.config.nearest.size:
-        bank = arrays['bank'], tuple(arrays['units']), arrays['places']
-      made_of = self.weights, inputs, leaves, images, cautions, bank
-      folds = layout.folds(self.config, inputs)
-      keep = functools.partial(category_results.keep_highest, good)
-      detector = assembly.of_run(self.config, *made_of, folds, keep)
-      detector.save(file.path_in(self.work.path, name))
-    return good
 
   def conclude(self) -> dict[str, Any]:
     """Writes tables and page if all categories are there; tells what came.
@@ -267,7 +290,7 @@ class RunResults:
       'weights': self.weights.about,
       'wall_seconds': self.clock.seconds,
       'versions': environment.versions(),
-      'device': environment.device() | {'processes': self.processes},
+      'device': environment.device() | {'processes': self.processes.count},
       'files': [dataclasses.asdict(row) for row in self.images.files],
     }
     table = results.strict(results.build(about, finished))

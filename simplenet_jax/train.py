@@ -88,7 +88,7 @@ def train_and_evaluate(
   ) as work:
     scalars = Scalars(workdir / 'tensorboard', config, categories)
     results = RunResults(
-      *(config, work, images, weights, jobs, clock, processes.count),
+      *(config, work, images, weights, jobs, clock, processes),
       scalars.on_result,
       lambda one: neighbours.obtain_alone(run, one, shapes[one.size]),
     )
@@ -124,17 +124,17 @@ def train_and_evaluate(
         neighbours=processes.on_host,
         images=work.images,
       )
-      with contextlib.suppress(Signalled):
+      with contextlib.suppress(Signalled), results.evaluating(stop) as evaluate:
         with clock('train and score'), engine.started(schedule, run) as trained:
-          results.evaluate_ready()
+          evaluate()
           for head in trained:
             if results.take(head):
               watch.end(head.job.category)
-              results.evaluate_ready()
+              evaluate()
             if stop.is_set():
               break
         if not stop.is_set():
-          results.evaluate_ready()
+          evaluate()
     if stop.is_set():
       raise stop.stopped(
         f'stopped and saved; the same command with --workdir={workdir} goes on'

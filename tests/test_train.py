@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image, PngImagePlugin
 
-from simplenet_jax import train
+from simplenet_jax import category_results, run_results, train
 from simplenet_jax.detection import assembly
 from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.detector import Detector
@@ -235,3 +236,42 @@ def test_memory_that_is_short_in_the_end_costs_what_needs_it(
   assert 'failed (cog); ' in found.error
   assert 'start the run again with a lower --config.bank.devi' in found.error
   assert list(found.stored['categories']) == left
+
+
+def test_categories_are_evaluated_side_by_side_and_told_in_order(
+  config, tmp_path, monkeypatch
+):
+  make_categories(tmp_path / 'data', {'cog': 5, 'part': 5})
+  monkeypatch.setattr(run_results, 'processors', lambda _: 1)
+  one_by_one = run(config, tmp_path / 'alone')
+  evaluate, done = category_results.evaluate, threading.Event()
+
+  def overtaken(config, inputs, *given):
+    if inputs.name == 'cog':  # It is ready first, and waits for the other.
+      assert done.wait(60)
+    found = evaluate(config, inputs, *given)
+    if inputs.name == 'part':
+      done.set()
+    return found
+
+  monkeypatch.setattr(run_results, 'processors', lambda _: 2)
+  monkeypatch.setattr(category_results, 'evaluate', overtaken)
+  found = run(config, tmp_path / 'work')
+  assert found.stored['categories'] == one_by_one.stored['categories']
+  told = [line for line in found.told.splitlines() if ': I-AUROC' in line]
+  assert [line.split(':')[0].strip() for line in told] == ['cog', 'part']
+
+
+def test_an_error_of_an_evaluation_ends_the_run_and_saves_heads(
+  config, tmp_path, monkeypatch
+):
+  def wrong(config, inputs, *_):
+    raise RuntimeError(f'INTERNAL: {inputs.name}')
+
+  make_categories(tmp_path / 'data', {'cog': 5, 'part': 5})
+  monkeypatch.setattr(category_results, 'evaluate', wrong)
+  config.train.epochs, config.seeds = 4000, (0,)
+  with pytest.raises(RuntimeError, match='INTERNAL: cog'):
+    run(config, tmp_path / 'work')
+  saved = (tmp_path / 'work/checkpoints/part').glob('seed-0/*')
+  assert all(int(path.name) < 8000 for path in saved)

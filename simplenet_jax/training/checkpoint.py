@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import shutil
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ logging.get_absl_logger().addFilter(
 
 State = dict[str, np.ndarray]
 
+_ATTEMPTS = 60  # Looks at what another process wrote, 1 s apart.
 _FILE = 'arrays.safetensors'  # In a checkpoint's folder.
 _PARTIAL = '.orbax-checkpoint-tmp'  # What orbax calls those that are not whole.
 
@@ -145,6 +147,18 @@ class Checkpoints:
           )
         self._unreadable.add(path)
     return None
+
+  def finished(self, job: Job, rank: Rank | None = None) -> HeadProgress:
+    """Returns a finished head; network file systems show it after a while."""
+    for attempt in range(_ATTEMPTS):
+      saved = self.load(job, rank)
+      if saved and saved[0].finished:
+        return saved[0]
+      if not attempt:
+        told = f'a checkpoint of {job.category} of another process'
+        console.print(f'  waits for {told}, {_ATTEMPTS} s at most')
+      time.sleep(1)
+    raise ValueError(f'the checkpoint of seed {job.seed} is missing')
 
   def progress(self, job: Job) -> int:
     """Returns how many steps of a head are saved; tidies up after the last."""
