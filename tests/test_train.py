@@ -5,7 +5,9 @@ import csv
 import io
 import json
 import shutil
+import signal
 import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ from ml_collections import ConfigDict
 from PIL import Image, PngImagePlugin
 
 from simplenet_jax import category_results, run_results, train
+from simplenet_jax.console import Stopped
 from simplenet_jax.detection import assembly
 from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.detector import Detector
@@ -275,3 +278,28 @@ def test_an_error_of_an_evaluation_ends_the_run_and_saves_heads(
     run(config, tmp_path / 'work')
   saved = (tmp_path / 'work/checkpoints/part').glob('seed-0/*')
   assert all(int(path.name) < 8000 for path in saved)
+
+
+def test_a_signal_while_a_category_is_evaluated_ends_the_run(
+  config, tmp_path, monkeypatch
+):
+  evaluate, ended = category_results.evaluate, []
+
+  def interrupted(*given):
+    signal.raise_signal(signal.SIGTERM)  # The main thread handles it.
+    time.sleep(0.5)
+    ended.append(evaluate(*given))
+    return ended[-1]
+
+  make_categories(tmp_path / 'data', {'cog': 5, 'part': 5})
+  config.train.epochs, config.seeds = 1, (0,)
+  with monkeypatch.context() as patched:
+    patched.setattr(category_results, 'evaluate', interrupted)
+    with pytest.raises(Stopped) as stopped:
+      run(config, tmp_path / 'work')
+  assert stopped.value.status == 128 + signal.SIGTERM
+  assert len(ended) <= 1  # Others are not begun.
+  assert set(run(config, tmp_path / 'work').stored['categories']) == {
+    'cog',
+    'part',
+  }
