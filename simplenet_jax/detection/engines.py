@@ -57,10 +57,12 @@ def load_openvino(
   compiled = core.compile_model(read, 'CPU', options)
   sides = read.input('pixels').partial_shape
   shape = tuple(one.get_length() if one.is_static else 0 for one in sides)
+  idle: list[Any] = []  # Requests; several threads may ask at a time.
 
   def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
-    # A request of its own, as several threads may ask.
-    found = compiled.create_infer_request().infer({'pixels': pixels})
+    request = idle.pop() if idle else compiled.create_infer_request()
+    found = request.infer({'pixels': pixels})  # Copies, which stay.
+    idle.append(request)
     return {key.any_name: value for key, value in found.items()}
 
   return Model(run, shape, 'the CPU by OpenVINO')

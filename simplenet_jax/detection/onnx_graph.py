@@ -58,13 +58,16 @@ class Graph:
 
   def add(self, kind: str, name: str, *inputs: Any, **attributes: Any) -> str:
     """Adds a node; inputs that are no names become constants of its name."""
-    if name in self.plan.layers:
+    layer = name.partition(':')[0]  # Whose parts are named `layer:...`.
+    if kind in ('Conv', 'MatMul') and layer in self.plan.layers:
       x, kernel, *more = inputs
       axis = 0 if kind == 'Conv' else 1  # Of the kernel's outputs.
       inputs = self.rounded(x), self._kernel(f'{name}.1', kernel, axis), *more
     elif name.endswith('+') and self.plan.rows:
-      # ONNX Runtime convolves in int8 only where the result is int8, too.
-      both = self.plan.layers.intersection(inputs)
+      # ONNX Runtime convolves in int8 only where the result is int8, too, and
+      # adds faster what it has in int8.
+      both = {x for x in inputs if f'{x}.rounded' in self.exact}
+      both |= self.plan.layers.intersection(inputs)
       inputs = tuple(self.rounded(x) if x in both else x for x in inputs)
     given = [
       one if isinstance(one, str) else self.constant(f'{name}.{index}', one)

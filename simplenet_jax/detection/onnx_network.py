@@ -17,6 +17,9 @@ from simplenet_jax.models.simplenet import Network
 
 Weights = Mapping[str, np.ndarray]
 
+_SLAB = 512  # Rows of a bank whose distances stay in a processor's cache.
+_UNIT = 256  # Levels of bytes; a scale of 1 makes OpenVINO take float32.
+
 
 class _Maps:
   """A feature map `[images, channels, *sides]`, as `backbone.apply` needs."""
@@ -64,24 +67,29 @@ def _pooled(graph: Graph, network: Network, weights: Weights) -> list[_Maps]:
   # Exact: normalised values are a straight line of levels, 0 to 255.
   table = spec.table.astype(np.float64)
   scale = (table[255] - table[0]) / 255
-  first, *_ = spec.layers(network.levels)
+  (first, *_), (second, *_), *_ = spec.layers(network.levels)
+  is_mirrored = network.padding == 'reflect'
 
   def convolve(name: str, x: _Maps, stride: int) -> _Maps:
     kernel = weights[f'{name}.kernel'].transpose(3, 2, 0, 1)
-    if name == first[0]:
+    bias, is_int8 = weights[f'{name}.bias'], name in graph.plan.layers
+    if name == first:
       kernel = kernel * scale[:, None, None]
     size, (channels, *sides) = kernel.shape[-1], x.shape
     added = backbone.borders(sides, size, stride, spec.is_same)
-    (top, bottom), (left, right) = added
-    value, pads = x.name, [top, left, bottom, right]
-    if network.padding == 'reflect' and any(pads):
-      is_int8 = name in graph.plan.layers
-      value = graph.rounded(value) if is_int8 else value
-      value = _mirrored(graph, f'{name}.pad', value, sides, added)
-      if is_int8 and not graph.plan.rows:  # ONNX Runtime wants it once more.
-        graph.exact.add(value)
-      pads = [0] * 4
-    bias, groups = weights[f'{name}.bias'], channels // kernel.shape[1]
+    value, pads = x.name, np.transpose(added).ravel().tolist()
+    if is_mirrored:
+      pads, at = [0] * 4, 1 if name == first else 2
+      if is_int8 and name != first:
+        value = graph.rounded(value)
+      value = _mirrored(graph, f'{name}.pad', value, at, sides, added)
+      if name == first:  # No border is 0, so that the bias can hold the mean.
+        bias = bias + kernel.sum((2, 3)) @ (table[0] / scale)
+        kernel = kernel * _UNIT if is_int8 else kernel
+        value = _floats(graph, value, is_int8)
+      elif is_int8 and not graph.plan.rows:
+        graph.exact.add(value)  # ONNX Runtime wants it rounded once more.
+    groups = channels // kernel.shape[1]
     how = {'strides': [stride] * 2, 'pads': pads, 'group': groups}
     made = graph.add('Conv', name, value, kernel, bias, **how)
     graph.work[name] = kernel.size * math.prod(sides) // stride**2
@@ -98,17 +106,21 @@ def _pooled(graph: Graph, network: Network, weights: Weights) -> list[_Maps]:
 
   def max_pool(x: _Maps) -> _Maps:
     how = {'kernel_shape': [3, 3], 'strides': [2, 2], 'pads': [1] * 4}
-    made = graph.add('MaxPool', 'max_pool', x.name, **how)
+    # The maximum of rounded values is the rounded maximum.
+    is_int8 = second in graph.plan.layers
+    value = graph.rounded(x.name) if is_int8 else x.name
+    made = graph.add('MaxPool', 'max_pool', value, **how)
+    if is_int8 and not graph.plan.rows:
+      graph.exact.add(made)
     return _Maps(graph, made, x.shape[0], [-(-n // 2) for n in x.shape[1:]])
 
-  turned = graph.add('Transpose', 'turned', 'pixels', perm=[0, 3, 1, 2])
-  value = graph.add('Cast', 'float', turned, to=onnx.TensorProto.FLOAT)
-  mean = (-table[0] / scale)[:, None, None]
-  pixels = _Maps(
-    graph, graph.add('Sub', 'centred', value, mean), 3, network.size
-  )
+  pixels, centre = 'pixels', (table[0] / scale)[:, None, None]
+  if not is_mirrored:
+    value = _floats(graph, pixels, is_int8=False)
+    pixels = graph.add('Add', 'centred', value, centre)
   found = backbone.apply(
-    network.architecture, network.levels, convolve, max_pool, pixels, clip
+    *(network.architecture, network.levels, convolve, max_pool),
+    *(_Maps(graph, pixels, 3, network.size), clip),
   )
   levels = []
   for number, one, level in zip(
@@ -122,20 +134,38 @@ def _pooled(graph: Graph, network: Network, weights: Weights) -> list[_Maps]:
   return levels
 
 
+def _floats(graph: Graph, x: str, is_int8: bool) -> str:
+  """Adds the way from bytes `[images, *sides, 3]` to floats, channels first."""
+  rows, turn = graph.plan.rows, {'perm': [0, 3, 1, 2]}
+  x = graph.add('Transpose', 'turned', x, **turn) if rows else x
+  if is_int8:
+    how = np.float32(1 / _UNIT), np.uint8(0)
+    x = graph.add('DequantizeLinear', 'floats', x, *how)
+  else:
+    x = graph.add('Cast', 'floats', x, to=onnx.TensorProto.FLOAT)
+  # OpenVINO moves nothing where a convolution follows.
+  x = x if rows else graph.add('Transpose', 'turned', x, **turn)
+  graph.exact.add(x)
+  return x
+
+
 def _mirrored(
   graph: Graph,
   name: str,
   x: str,
+  first: int,
   sides: Sequence[int],
   added: Sequence[tuple[int, int]],
 ) -> str:
-  """Adds what `layers.pad` does with 'reflect'."""
+  """Adds what `layers.pad` does with 'reflect', from axis `first`."""
+  if not np.any(added):
+    return x
   if all(max(both) < side for both, side in zip(added, sides, strict=True)):
-    (top, bottom), (left, right) = added
-    ends = [0, 0, top, left, 0, 0, bottom, right]
-    return graph.add('Pad', name, x, ends, mode='reflect')
+    ends = np.zeros((2, 4), int)
+    ends[:, first : first + 2] = np.transpose(added)
+    return graph.add('Pad', name, x, ends.ravel(), mode='reflect')
   # A side that is shorter than what is added is mirrored more than once.
-  for axis, (side, both) in enumerate(zip(sides, added, strict=True), 2):
+  for axis, (side, both) in enumerate(zip(sides, added, strict=True), first):
     places = np.pad(np.arange(side), both, mode='reflect')
     x = graph.add('Gather', f'{name}.{axis}', x, places, axis=axis)
   return x
@@ -146,6 +176,10 @@ def _resized(
 ) -> str:
   if [*old] == [*new]:
     return x
+  if not graph.plan.rows:
+    how = {'mode': 'linear', 'axes': [2, 3]}  # Of half a pixel's centres.
+    sizes = graph.constant(f'{x}.sizes', np.array(new))
+    return graph.add('Resize', f'{x}.resized', x, '', '', sizes, **how)
   rows, cols = (
     resampling.bilinear_matrix(*sides) for sides in zip(old, new, strict=True)
   )
@@ -206,19 +240,31 @@ def _distances(
   # Squares less the patches' own, which all of a patch's distances share.
   # ONNX Runtime finds minima of rows fast, OpenVINO convolves faster.
   name, squares = 'nearest.bank', np.square(bank).sum(1)
-  graph.work[name] = bank.size * math.prod(levels[0].shape[1:])
-  if graph.plan.rows:
-    grid = levels[0].shape[1:]
-    flat = [0, len(centre), grid[0] * grid[1]]
-    rows = graph.add('Reshape', 'nearest.flat', patches, flat)
-    rows = graph.add('Transpose', 'nearest.rows', rows, perm=[0, 2, 1])
-    less = graph.add('MatMul', name, rows, -2 * bank.T)
-    less = graph.add('Add', 'nearest.less', less, squares)
-    least = graph.add('ReduceMin', 'nearest.least', less, [2], **channels)
+  grid = levels[0].shape[1:]
+  graph.work[name] = bank.size * math.prod(grid)
+  rows, flat = graph.plan.rows, [0, len(centre), math.prod(grid)]
+  if rows:
+    patches = graph.add('Reshape', 'nearest.flat', patches, flat)
+    patches = graph.add('Transpose', 'nearest.rows', patches, perm=[0, 2, 1])
+  parts = []
+  for i in range(0, len(bank), _SLAB):
+    part, base = f'{name}:{i}', squares[i : i + _SLAB]
+    some = -2 * bank[i : i + _SLAB].T
+    if not rows:
+      less = graph.add('Conv', part, patches, _pointwise(some), base)
+    elif name in graph.plan.layers:  # It would sum and multiply in float32.
+      less = graph.add('MatMul', part, patches, -some)
+      less = graph.add('Sub', f'{part}.less', base, less)
+    else:
+      less = graph.add('MatMul', part, patches, some)
+      less = graph.add('Add', f'{part}.less', less, base)
+    least = graph.add(
+      'ReduceMin', f'{part}.least', less, [1 + rows], **channels
+    )
+    parts.append(least)
+  least = graph.add('Min', 'nearest.least', *parts)
+  if rows:
     least = graph.add('Reshape', 'nearest.grid', least, [0, 1, *grid])
-  else:
-    less = graph.add('Conv', name, patches, _pointwise(-2 * bank.T), squares)
-    least = graph.add('ReduceMin', 'nearest.least', less, [1], **channels)
   found = graph.add('Add', 'nearest.squares', least, own)
   found = graph.add(
     'Sqrt', 'nearest.root', graph.add('Relu', 'nearest.0', found)

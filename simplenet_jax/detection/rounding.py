@@ -19,7 +19,10 @@ def ranges(
   """Returns the lowest and highest of the values that can be rounded."""
   network, weights = detector.card.network, detector.weights
   graph = onnx_network.build(network, weights, Plan(rows))
-  products = [n for n in graph.nodes if n.op_type in ('Conv', 'MatMul', 'Pad')]
+  kinds = 'Conv', 'MatMul', 'MaxPool', 'Pad'
+  products = [
+    n for n in graph.nodes if n.op_type in kinds and n.input[0] != 'pixels'
+  ]
   values = {x: None for one in products for x in (one.input[0], one.name)}
   for value in values:
     graph.add('ReduceMin', f'{value}.low', value, keepdims=0)
