@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from simplenet_jax.detection import engines, export, quantise
 from simplenet_jax.detection.onnx_graph import Plan
@@ -52,6 +53,8 @@ def export_rounded(
   size['rounded'] = sum(map(len, files.values()))
   report = {'name': card.name, 'format': kind, **found.report, 'bytes': size}
   lines = '\n'.join([f'# {card.name} in {precision}', '', *told(report), ''])
+  if precision == 'int8' and (slow := _no_faster(report)):
+    logging.warning('%s: %s', card.name, slow)
   beside = {
     'conversion.json': (json.dumps(report, indent=2) + '\n').encode(),
     'conversion.md': lines.encode(),
@@ -67,20 +70,30 @@ def told(report: dict[str, Any]) -> list[str]:
   images, verdicts = report['images'], report['verdicts']
   before, after = (report['thresholds'][when] for when in ('before', 'after'))
   sizes, times = report['bytes'], report['milliseconds']
-  layers, others = report['layers'], ''
-  good = f'{images["set_the_thresholds"]} good images'
-  set_by = f'{good} set it, from {images["origin"]}.'
-  if 'image' in report['by_hand']:
-    set_by = f'It was set by hand, and stays. {good} are compared.'
-  if count := images['calibrate_the_rounding']:
-    others = f' {count} others calibrated the rounding and did not set it.'
+  layers, count = report['layers'], images['calibrate_the_rounding']
+  good, origin = images['set_the_thresholds'], images['origin']
+  own = [f'{one:.4g}' for one in report['thresholds']['own'] if one is not None]
+  by_hand = 'image' in report['by_hand']
+  set_by = f'{good} good images set it, from {origin}.'
+  if by_hand:
+    set_by = f'It was set by hand, and stays. {good} good images are compared.'
+  elif after['images'] > good:
+    set_by = (
+      f'It comes from {after["images"]} good images, from {origin}: the '
+      f'{count} that score lowest calibrated the rounding, the {good} others '
+      'set it.'
+    )
+  elif count:
+    set_by += f' {count} others calibrated the rounding.'
   lines = [
     f'Verdicts: {verdicts["changed"]} of {verdicts["compared"]} differ from '
-    "the detector's, each by its own threshold; at most "
+    "the detector's, each by the threshold that these images give it; at most "
     f'{verdicts["allowed"]:.0%}, or one, may.',
-    f'Threshold: {after["image"]:.4g}, before {before["image"]:.4g}; for '
-    f'pixels {after["pixel"]:.4g}, before {before["pixel"]:.4g}.',
-    f'{set_by}{others}',
+    f'Threshold: {after["image"]:.4g}; for pixels {after["pixel"]:.4g}.',
+    set_by,
+    f'In float32 the same images give {before["image"]:.4g}, and for pixels '
+    f'{before["pixel"]:.4g}, computed anew; the detector itself has '
+    f'{" and ".join(own) or "none"}.',
     f'Scores move by {report["mean_change"]:+.3g} on average, with a deviation '
     f"of {report['deviation_of_change']:.3g}; good images' scores have one of "
     f'{report["deviation_of_good_images"]:.3g}.',
@@ -95,10 +108,28 @@ def told(report: dict[str, Any]) -> list[str]:
       f'{len(layers["int8"])} layers, {layers["work_in_int8"]:.0%} of the '
       f'work, are int8; kept in float32, as rounding them harms most: {kept}.'
     )
-  for metric, value in report.get('test', {}).get('before', {}).items():
-    now = report['test']['after'][metric]
+  tested = report.get('test', {'before': {}})
+  for metric, value in tested['before'].items():
+    now = tested['after'][metric]
     lines.append(f'{metric}: {now:.2%}, in float32 {value:.2%}.')
+  if not tested['before']:
+    lines.append(
+      'No defects were compared, as none are known here: show the model some '
+      'before you use it.'
+    )
   return [f'- {line}' for line in lines]
+
+
+def _no_faster(report: dict[str, Any]) -> str:
+  """Says so, with a remedy, where a model is no faster than in float32."""
+  now, before = (report['milliseconds'][x] for x in ('rounded', 'float32'))
+  if now < before:
+    return ''
+  told = f'int8 takes {now:.1f} ms an image on this computer, float32 '
+  told += f'{before:.1f} ms; take --precision=float32'
+  return (
+    told if report['format'] == 'openvino' else f'{told} or --format=openvino'
+  )
 
 
 def picture(report: dict[str, Any], scores: np.ndarray) -> bytes:
@@ -107,7 +138,8 @@ def picture(report: dict[str, Any], scores: np.ndarray) -> bytes:
 
   figure = Figure((5, 5), layout='constrained')
   axes, good = figure.subplots(), len(scores) - report['images']['test']
-  axes.scatter(*scores[good:].T, c='#d9822b', label='test images')
+  if good < len(scores):
+    axes.scatter(*scores[good:].T, c='#d9822b', label='test images')
   axes.scatter(*scores[:good].T, c='#3a7ca5', label='good images')
   axes.plot(*[[scores.min(), scores.max()]] * 2, color='#999999')
   before, after = (report['thresholds'][when] for when in ('before', 'after'))

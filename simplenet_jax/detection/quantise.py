@@ -134,10 +134,12 @@ def find(
         },
         'verdicts': {'compared': total, 'changed': changed, 'allowed': allowed},
         'by_hand': list(new.manual),
+        # Before and after are both set anew on these images.
         'thresholds': {
           when: {name: getattr(one, name) for name in _TOLD}
           for when, one in (('before', old), ('after', new))
-        },
+        }
+        | {'own': [detector.threshold, detector.pixel_threshold]},
         # In the scores' units, beside the deviation of good images' scores.
         'mean_change': float(moved.mean()),
         'deviation_of_change': float(moved.std()),

@@ -141,6 +141,20 @@ def test_a_threshold_set_by_hand_stays(detector, good, tmp_path):
   assert 'It was set by hand, and stays. 12 good images are compared.' in told
 
 
+@pytest.mark.parametrize('milliseconds', [(9.0, 17.25), (27.0, 17.25)])
+def test_int8_that_is_no_faster_is_told(
+  detector, good, tmp_path, monkeypatch, caplog, milliseconds
+):
+  times = dict(zip(('rounded', 'float32'), milliseconds, strict=True))
+  monkeypatch.setattr(quantise, '_timed', lambda *_: times)
+  exported(detector, good, tmp_path)
+  told = [one.getMessage() for one in caplog.records if one.name == 'absl']
+  assert told == [
+    'part: int8 takes 27.0 ms an image on this computer, float32 17.2 ms; '
+    'take --precision=float32 or --format=openvino'
+  ] * (milliseconds[0] > milliseconds[1])
+
+
 def test_layers_of_much_work_and_little_harm_are_chosen():
   harm = {'a': 3.0, 'b': 4.0, 'c': 0.5, 'd': 100.0}
   work = {'a': 10, 'b': 100, 'c': 1, 'd': 1000}
@@ -190,7 +204,10 @@ def test_the_command_says_what_it_needs(detector, good, tmp_path):
   given = ['--format=onnx', '--precision=int8', f'--input={good[0].parent}']
   done = commands.run('export', *flags, *given, '--allow_changed=1')
   assert done.status == 0, done.errors
-  assert '6 good images set it, from --input. 6 others calibrated' in done.told
+  told = 'from 12 good images, from --input: the 6 that score lowest calibrated'
+  assert f'{told} the rounding, the 6 others set it.' in done.told
+  assert 'computed anew; the detector itself has ' in done.told
+  assert 'No defects were compared' in done.told
   model = onnx.load(tmp_path / 'out/model.onnx')
   assert any(one.op_type == 'QuantizeLinear' for one in model.graph.node)
 
