@@ -101,7 +101,7 @@ def _to_other_images(bank: jax.Array, images: jax.Array) -> jax.Array:
   return jax.lax.map(one, (centred, images), batch_size=_TILE)
 
 
-def distance_units(bank: jax.Array, images: np.ndarray) -> Units:
+def distance_units(bank: Any, images: np.ndarray) -> Units:
   """Returns how far the patches of a bank lie from those of other images.
 
   `images`, int `[size]`, tells which each is of; where all are of one, the
@@ -110,8 +110,8 @@ def distance_units(bank: jax.Array, images: np.ndarray) -> Units:
   """
   if len(np.unique(images)) == 1:
     images = np.arange(len(images))
-  mean, deviation = _spread(_to_other_images(bank, jnp.asarray(images)))
-  radius = float(jnp.sqrt(jnp.sum(jnp.var(bank, axis=0))))
+  mean, deviation = _spread(_to_other_images(bank, images))
+  radius = float(np.sqrt(np.sum(np.var(bank, axis=0))))
   if not np.isfinite(mean):
     raise ValueError('features are not finite; use --config.bank.dtype=float32')
   # Squares are rounded: distances far below the radius are nothing but that.
@@ -123,14 +123,17 @@ def distance_units(bank: jax.Array, images: np.ndarray) -> Units:
   return mean, deviation
 
 
-def head_units(head: Head, bank: jax.Array) -> Units:
+_head_scores = jax.jit(heads.apply, static_argnums=(2, 3))
+
+
+def head_units(head: Head, bank: Any) -> Units:
   """Returns a head's units; where its scores do not vary, they count nothing.
 
   The head is one as it is saved, see `head.fold`.
   """
-  weights = jax.tree.map(jnp.asarray, heads.fold([head]))
   # A patch of merged levels is as one of a single level.
-  return _spread(heads.apply(weights, [bank[None, :, None]], [0], 'float32'))
+  levels = [bank[None, :, None]]
+  return _spread(_head_scores(heads.fold([head]), levels, (0,), 'float32'))
 
 
 def _spread(values: jax.Array) -> Units:
@@ -169,7 +172,7 @@ def fold(
   scale, shift = 1 / deviation, -mean / deviation
   folded: dict[str, np.ndarray] = {}
   if saved and weight:
-    units = [head_units(one, jnp.asarray(bank)) for one in saved]
+    units = [head_units(one, bank) for one in saved]
     folded = heads.fold(saved)
     factors = weight / np.array([deviation for _, deviation in units])
     shift -= float(np.mean(factors * [mean for mean, _ in units]))

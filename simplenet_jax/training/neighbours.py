@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 
@@ -92,7 +91,7 @@ def find(
     rows.append(distance[: tested.stop - start])
   found = {'distances': np.concatenate(rows)}
   if config.nearest.size:
-    units = nearest.distance_units(jnp.asarray(good), images[chosen])
+    units = nearest.distance_units(good, images[chosen])
     places = images[chosen]
     found |= {'bank': good, 'places': places, 'units': np.array(units)}
   return found
@@ -163,7 +162,7 @@ def patch_scores(
   distance, units = arrays['distances'], tuple(arrays['units'])
   if not heads:
     return {config.seeds[0]: {0: nearest.combine(distance, units)}}
-  good, weight = jnp.asarray(arrays['bank']), config.nearest.head
+  good, weight = arrays['bank'], config.nearest.head
   found = {}
   for seed, by_epoch in scores.items():
     own = nearest.head_units(heads[seed], good)
