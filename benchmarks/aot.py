@@ -13,15 +13,16 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 
 from simplenet_jax import config
+from simplenet_jax.config import bank_dtype
 from simplenet_jax.models import simplenet
-from simplenet_jax.training import bank, lanes, step
+from simplenet_jax.training import bank, lanes, step, worker
+from simplenet_jax.training.levels import Levels
 
 Place = Callable[[tuple[int, ...], Any], Any]  # An abstract array.
 
 _TARGET = pathlib.Path(__file__).parent / 'h200.txtpb'
 _IMAGES = 391  # Whose features are on the device, MVTec AD's hazelnuts.
 _PLATFORMS = {'h200': 'gpu', 'v5e': 'tpu'}
-_STEPS = 512  # That a call can be given.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Case:
   program: str  # One of `LOWER`.
   precision: str  # Of the products.
   protocol: str = 'reference'
-  bank: str = 'float32'  # The type of stored features.
+  bank: str = 'auto'  # The type of stored features.
   lanes: int = 1  # Heads side by side.
   batch: int = 0  # Images; 0: as the protocol has it, one to predict.
   side: int = 288  # Of an image, in pixels.
@@ -91,11 +92,12 @@ def prepared(
   return jax.tree.map(lambda x: place(x.shape, x.dtype), made)
 
 
-def stored_features(case: Case, place: Place) -> Any:
+def stored_features(case: Case, place: Place) -> Levels:
   """Returns the features of all images as they lie on a device."""
   weights = raw_weights(case, place)
-  levels = bank.shapes(case.config, weights, (case.side, case.side))
-  return tuple(place((_IMAGES, *one.shape), one.dtype) for one in levels)
+  shapes = bank.shapes(case.config, weights, (case.side, case.side))
+  levels = jax.eval_shape(lambda: Levels.empty(shapes, _IMAGES, None))
+  return jax.tree.map(lambda one: place(one.shape, one.dtype), levels)
 
 
 def lower_step(case: Case, place: Place) -> jax.stages.Lowered:
@@ -106,9 +108,9 @@ def lower_step(case: Case, place: Place) -> jax.stages.Lowered:
   head = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
   states = jax.tree.map(lambda x: place((count, *x.shape), x.dtype), head)
   levels = stored_features(case, place)
-  positions = math.prod(levels[0].shape[1:3])
+  positions = math.prod(levels.grids[0])
   places = place((count, positions), jnp.int32), place((count,), jnp.int32)
-  batch = count, _STEPS, case.batch or made.train.batch_size
+  batch = count, worker.LOOP, case.batch or made.train.batch_size
   inputs = lanes.StepInputs(
     rows=place(batch, jnp.int32),
     valid=place(batch, jnp.float32),
@@ -118,8 +120,7 @@ def lower_step(case: Case, place: Place) -> jax.stages.Lowered:
     rate=place(batch[:2], jnp.float32),
     places=places if recipe.patches else None,
   )
-  steps = place((), jnp.int32)
-  return lanes.advance.lower(recipe, states, levels, inputs, steps)
+  return lanes.advance.lower(recipe, states, levels, inputs)
 
 
 def lower_extract(case: Case, place: Place) -> jax.stages.Lowered:
@@ -127,7 +128,7 @@ def lower_extract(case: Case, place: Place) -> jax.stages.Lowered:
   network, batch = case.network, case.batch or case.config.backbone.batch_size
   weights = prepared(case, raw_weights(case, place), place, 'float32')
   pixels = place((batch, case.side, case.side, 3), jnp.uint8)
-  return bank.extract.lower(network, weights, pixels, case.bank)
+  return bank.extract.lower(network, weights, pixels, bank_dtype(case.config))
 
 
 def lower_predict(case: Case, place: Place) -> jax.stages.Lowered:

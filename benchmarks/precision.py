@@ -26,6 +26,10 @@ CASES = {
   'float32': {},
   'tensorfloat32': {'precision': 'tensorfloat32'},
   'bfloat16': {'precision': 'bfloat16'},
+  'bfloat16, kept in float32': {
+    'precision': 'bfloat16',
+    'bank.dtype': 'float32',
+  },
   'float32, features in bfloat16': {'bank.dtype': 'bfloat16'},
   'float32, other seeds': {'seeds': (2, 3)},
 }

@@ -100,7 +100,7 @@ def describe(
   }
 
 
-def waits(case: aot.Case, program: Program, body: str) -> float:
+def waits(case: aot.Case, program: Program, body: str) -> int:
   """Returns how often a step, a loop's body, waits for the host."""
   asked = [kernel.kind for kernel in program.kernels(body)]
   count = sum(any(one in kind for one in _HOST) for kind in asked)
@@ -108,7 +108,7 @@ def waits(case: aot.Case, program: Program, body: str) -> float:
     return count
   # The host of a GPU reads the conditions, but of loops of a known length.
   count += sum(i.op == 'conditional' for i in program.computations[body])
-  return count + 1 / (program.loops()[body] or 1)
+  return count + (program.loops()[body] is None)
 
 
 def row(case: aot.Case, found: dict[str, Any]) -> str:
@@ -123,7 +123,7 @@ def row(case: aot.Case, found: dict[str, Any]) -> str:
     told += (
       f' ({found["temporary_over_features"]:.2f} of the features), '
       f'{found["copies_of_features"]} copies of features, '
-      f'{found["waits_for_the_host"]:.3g} waits a step'
+      f'{found["waits_for_the_host"]} waits a step'
     )
   return told
 

@@ -242,6 +242,12 @@ def trains_heads(config: Config) -> bool:
   return not config.nearest.size or config.nearest.head > 0
 
 
+def bank_dtype(config: Config) -> str:
+  """Returns the type of stored features, which can follow the precision."""
+  halves = 'bfloat16' if config.precision == 'bfloat16' else 'float32'
+  return halves if config.bank.dtype == 'auto' else config.bank.dtype
+
+
 def check_fields(config: Config, model: Config) -> None:
   """Raises ValueError where settings lack a model's fields or types."""
   found, known = flatten(config), flatten(model)

@@ -72,7 +72,7 @@ _BACKBONES = _one_of(
 _RESIZE = _within(32, _SIDE, ' pixels')
 _SOURCES = _one_of('folder', 'cifar10', 'tfds', 'demo')
 _OPTIMIZERS = _one_of('adam', 'adamw')
-_DTYPES = _one_of('float32', 'bfloat16', 'float16')
+_DTYPES = _one_of('auto', 'float32', 'bfloat16', 'float16')
 _SCHEDULES = _one_of('constant', 'cosine')
 _SCORES = _one_of('patch', 'map')
 _MASK_RULES = _one_of('reference', 'half')
@@ -133,7 +133,12 @@ FIELDS: dict[str, Field] = {
     True, "Whether BatchNorm statistics are as after the released code's start."
   ),
   'backbone.batch_size': Field(8, 'Images per pass.', _POSITIVE),
-  'bank.dtype': Field('float32', 'The type of stored features.', _DTYPES),
+  'bank.dtype': Field(
+    'auto',
+    'The type of stored features; auto: bfloat16 if that is the precision, '
+    'else float32. If both are bfloat16, hidden units are as well.',
+    _DTYPES,
+  ),
   'bank.device_gb': Field(
     0.0, 'Memory for features on each device; 0: what is left.', _GB
   ),

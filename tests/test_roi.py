@@ -19,6 +19,7 @@ from simplenet_jax.evaluation import metrics
 from simplenet_jax.evaluation.testset import Scored, TestSet
 from simplenet_jax.models import simplenet
 from simplenet_jax.training import lanes, neighbours
+from simplenet_jax.training.levels import Levels
 from tests import commands
 from tests.detection import detectors
 from tests.small import make_categories, make_config
@@ -102,7 +103,9 @@ def test_heads_and_banks_see_patches_of_the_region_alone():
   key, rows = jax.random.key_data(jax.random.key(0)), np.arange(images)
   for lane, expected in enumerate((shown, np.arange(20))):
     among = [one[lane] for one in lanes.places([region, None], grid)]
-    drawn = lanes.draw_patches([jax.numpy.asarray(level)], rows, key, 99, among)
+    drawn = lanes.draw_patches(
+      Levels.of([jax.numpy.asarray(level)]), rows, key, 99, among
+    )
     assert set(np.unique(drawn)) == set(expected)
 
   class Inputs:

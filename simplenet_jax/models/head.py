@@ -16,87 +16,13 @@ import numpy as np
 from flax import nnx
 
 from simplenet_jax.models import resampling
-from simplenet_jax.models.layers import matmul
+from simplenet_jax.models.discriminator import EPSILON, LEAK, Discriminator
+from simplenet_jax.models.layers import linear, matmul
 
 Loss = Callable[[jax.Array, jax.Array, jax.Array, float], jax.Array]
 
 # How many linear layers each adaptor has, with LeakyReLUs between (Table 3).
 ADAPTORS = {'linear': 1, 'mlp': 2, 'identity': 0}
-
-# torch's xavier_normal_; jax's glorot_normal would truncate the normal.
-_xavier_normal = nnx.initializers.variance_scaling(1.0, 'fan_avg', 'normal')
-LEAK = 0.2
-EPSILON = 1e-5  # Of BatchNorm.
-
-
-def _linear(
-  inputs: int, outputs: int, *, bias: bool, rngs: nnx.Rngs
-) -> nnx.Linear:
-  """Returns a layer with torch's initial distributions."""
-  bound = inputs**-0.5
-  uniform = jax.random.uniform
-  return nnx.Linear(
-    inputs,
-    outputs,
-    use_bias=bias,
-    kernel_init=_xavier_normal,
-    bias_init=lambda k, n, dtype: uniform(k, n, dtype, -bound, bound),
-    rngs=rngs,
-  )
-
-
-class BatchNorm(nnx.Module):
-  """torch's `BatchNorm1d` over rows, of which padding does not count."""
-
-  def __init__(self, features: int):
-    self.scale = nnx.Param(jnp.ones(features))
-    self.bias = nnx.Param(jnp.zeros(features))
-    self.mean = nnx.BatchStat(jnp.zeros(features))
-    self.var = nnx.BatchStat(jnp.ones(features))
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Normalises `[..., features]` with the running statistics."""
-    return self._affine(x, self.mean[...], self.var[...])
-
-  def update(
-    self, parts: Sequence[jax.Array], valid: jax.Array
-  ) -> list[jax.Array]:
-    """Normalises with the batch's statistics and moves the running ones.
-
-    The batch is in parts `[..., features]`; `valid` is 0 or 1 per row.
-    """
-    rows = tuple(range(parts[0].ndim - 1))
-    every = jnp.broadcast_to(valid, (*parts[0].shape[:-1], 1))
-    count = len(parts) * jnp.sum(every)
-
-    def average(values):
-      return sum(jnp.sum(x * valid, axis=rows) for x in values) / count
-
-    mean = average(parts)
-    var = average([jnp.square(x - mean) for x in parts])
-    unbiased = var * count / (count - 1)
-    for stat, value in ((self.mean, mean), (self.var, unbiased)):
-      stat[...] += 0.1 * (jax.lax.stop_gradient(value) - stat[...])
-    return [self._affine(x, mean, var) for x in parts]
-
-  def _affine(self, x, mean, var):
-    factor = self.scale[...] * jax.lax.rsqrt(var + EPSILON)
-    return (x - mean) * factor + self.bias[...]
-
-
-class Discriminator(nnx.Module):
-  """Linear, BatchNorm, LeakyReLU, linear to one logit without a bias."""
-
-  def __init__(self, inputs: int, hidden: int, precision: str, rngs: nnx.Rngs):
-    self.precision = precision
-    self.first = _linear(inputs, hidden, bias=True, rngs=rngs)
-    self.norm = BatchNorm(hidden)
-    self.tail = _linear(hidden, 1, bias=False, rngs=rngs)
-
-  def finish(self, normalised: jax.Array) -> jax.Array:
-    """Maps normalised hidden units `[..., hidden]` to logits `[...]`."""
-    active = nnx.leaky_relu(normalised, LEAK)
-    return matmul(active, self.tail.kernel[...], self.precision)[..., 0]
 
 
 class Head(nnx.Module):
@@ -111,14 +37,18 @@ class Head(nnx.Module):
     adaptor_bias: bool = True,
     hidden: int = 1024,
     precision: str = 'float32',
+    kept: str = '',
     rngs: nnx.Rngs,
   ):
-    """Builds a head; each level has a patch's dimensions from its offset on."""
+    """Builds a head; each level has a patch's dimensions from its offset on.
+
+    In training, hidden units are `kept` in that type; '' is float32.
+    """
     self.level_offsets = tuple(level_offsets)
-    self.precision = precision
+    self.precision, self.kept = precision, kept
     self.adaptor = nnx.List(
       [
-        _linear(dim, dim, bias=adaptor_bias, rngs=rngs)
+        linear(dim, dim, bias=adaptor_bias, rngs=rngs)
         for _ in range(ADAPTORS[adaptor])
       ]
     )
@@ -126,8 +56,7 @@ class Head(nnx.Module):
 
   def __call__(self, levels: Sequence[jax.Array]) -> jax.Array:
     """Returns logits `[batch, H, W]`, positive for normal."""
-    discriminator = self.discriminator
-    return discriminator.finish(discriminator.norm(self._hidden(levels)))
+    return self.discriminator(self._hidden(levels))
 
   def train_logits(
     self, levels: Sequence[jax.Array], noise: jax.Array, valid: jax.Array
@@ -137,17 +66,13 @@ class Head(nnx.Module):
     `noise`, `[batch, H, W, dim]`, is added to the adapted features (equation
     6); `valid`, `[batch]`, is 1 for images and 0 for padding.
     """
-    discriminator = self.discriminator
-    normal = self._hidden(levels)
-    counterfeit = normal + matmul(
-      noise, discriminator.first.kernel[...], self.precision
-    )
-    normal, counterfeit = discriminator.norm.update(
-      [normal, counterfeit], valid[:, None, None, None]
-    )
-    return discriminator.finish(normal), discriminator.finish(counterfeit)
+    # XLA would merge this product with the adaptor's, and copy both factors.
+    kernel = jax.lax.optimization_barrier(self.discriminator.first.kernel[...])
+    change = matmul(noise, kernel, self.precision, self.kept)
+    hidden = self._hidden(levels, self.kept)
+    return self.discriminator.train_logits(hidden, change, valid)
 
-  def _hidden(self, levels: Sequence[jax.Array]) -> jax.Array:
+  def _hidden(self, levels: Sequence[jax.Array], kept: str = '') -> jax.Array:
     """Computes the discriminator's first layer on the adapted features."""
     layers = [*self.adaptor, self.discriminator.first]
     kernels = [layer.kernel[...] for layer in layers]
@@ -159,22 +84,29 @@ class Head(nnx.Module):
       last = kernels[-1]
       biases[-2:] = [matmul(biases[-2], last, self.precision) + biases[-1]]
       kernels[-2:] = [matmul(kernels[-2], last, self.precision)]
-    x = _project(levels, kernels[0], self.level_offsets, self.precision)
+    x = _project(levels, kernels[0], self.level_offsets, self.precision, kept)
+    # Before a BatchNorm, a bias has no gradient but rounding.
+    biases[-1] = jax.lax.stop_gradient(biases[-1])
     x += biases[0]
     for kernel, bias in zip(kernels[1:], biases[1:], strict=True):
       x = matmul(nnx.leaky_relu(x, LEAK), kernel, self.precision) + bias
-    return x
+    return x.astype(kept) if kept else x
 
 
 def _project(
-  levels: Sequence[Any], kernel: Any, offsets: Sequence[int], precision: str
+  levels: Sequence[Any],
+  kernel: Any,
+  offsets: Sequence[int],
+  precision: str,
+  kept: str = '',
 ) -> jax.Array:
   """Multiplies patches by a matrix, each level before its resize."""
   grid = levels[0].shape[1:3]
   total = 0
   for level, offset in zip(levels, offsets, strict=True):
     rows = kernel[offset : offset + level.shape[-1]]
-    part = matmul(level.astype(rows.dtype), rows, precision)
+    part = matmul(level.astype(rows.dtype), rows, precision, kept)
+    part = part.astype(rows.dtype)
     total += jax.vmap(lambda x: resampling.resize(x, grid))(part)
   return jnp.asarray(total)
 

@@ -27,44 +27,64 @@ _CONVOLUTION_PRECISION = {
 # Winograd's transformation of a 3x3 kernel's rows and columns.
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
+# torch's xavier_normal_; jax's glorot_normal would truncate the normal.
+_xavier_normal = nnx.initializers.variance_scaling(1.0, 'fan_avg', 'normal')
 
-def _matmul(x: jax.Array, w: jax.Array, precision: str) -> jax.Array:
+
+def linear(
+  inputs: int, outputs: int, *, bias: bool, rngs: nnx.Rngs
+) -> nnx.Linear:
+  """Returns a layer with torch's initial distributions."""
+  bound = inputs**-0.5
+  uniform = jax.random.uniform
+  return nnx.Linear(
+    inputs,
+    outputs,
+    use_bias=bias,
+    kernel_init=_xavier_normal,
+    bias_init=lambda k, n, dtype: uniform(k, n, dtype, -bound, bound),
+    rngs=rngs,
+  )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def matmul(
+  x: jax.Array, w: jax.Array, precision: str, kept: str = ''
+) -> jax.Array:
   """Multiplies rows `[..., inputs]` by a matrix `[inputs, outputs]`.
 
-  The factors, and those of the gradients, are rounded to the precision, and
-  products are summed in float32 at least.
+  The factors, and those of the gradients, are rounded to the precision.
+  Products are summed in float32 at least, and rounded to what is `kept`.
   """
-  return _product(x, w, ((x.ndim - 1,), (0,)), precision)
+  return _product(x, w, ((x.ndim - 1,), (0,)), precision, kept)
 
 
-matmul = jax.custom_vjp(_matmul, nondiff_argnums=(2,))
+def _forward(x, w, precision, kept):
+  return matmul(x, w, precision, kept), (x, w)
 
 
-def _forward(x, w, precision):
-  return matmul(x, w, precision), (x, w)
-
-
-def _backward(precision, saved, gradient):
+def _backward(precision, kept, saved, gradient):
+  del kept
   x, w = saved
   rows = tuple(range(x.ndim - 1))
   last = ((x.ndim - 1,), (1,))
   return (
-    _product(gradient, w, last, precision),
-    _product(x, gradient, (rows, rows), precision),
+    _product(gradient, w, last, precision).astype(x.dtype),
+    _product(x, gradient, (rows, rows), precision).astype(w.dtype),
   )
 
 
 matmul.defvjp(_forward, _backward)
 
 
-def _product(x, w, dims, precision: str) -> jax.Array:
+def _product(x, w, dims, precision: str, kept: str = ''):
   def dot(x, w, precision: lax.Precision = lax.Precision.HIGHEST):
     return lax.dot_general(
       x,
       w,
       (dims, ((), ())),
       precision=precision,
-      preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+      preferred_element_type=kept or jnp.promote_types(x.dtype, jnp.float32),
     )
 
   # CPUs have no TensorFloat-32; TPUs reach it with three bfloat16 products.

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,30 +38,82 @@ def separable(grid: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:
   return jnp.einsum('jw,iw...->ij...', b, grid, precision=highest)
 
 
-def resize(grid: jax.Array, size: Sequence[int]) -> jax.Array:
-  """Resizes a grid `[height, width, ...]` bilinearly to `[*size, ...]`."""
-  if grid.shape[:2] == tuple(size):
-    return grid
-  rows = bilinear_matrix(grid.shape[0], size[0])
-  return separable(grid, rows, bilinear_matrix(grid.shape[1], size[1]))
+@functools.lru_cache(maxsize=64)
+def _taps(inputs: int, outputs: int, back: bool) -> list[tuple[Any, Any]]:
+  """Returns a bilinear matrix's non-zeros, or those of its transpose.
+
+  As few pairs as can be: whose values an output mixes, and with what weight.
+  """
+  matrix = bilinear_matrix(inputs, outputs)
+  matrix = matrix.T if back else matrix
+  most = np.count_nonzero(matrix, axis=1).max()
+  places = np.argsort(matrix == 0, axis=1, kind='stable')[:, :most]
+  weights = np.take_along_axis(matrix, places, 1)
+  return list(zip(places.T, weights.T, strict=True))
+
+
+def _mix(grid: jax.Array, axis: int, taps: Sequence[tuple[Any, Any]]) -> Any:
+  shape = [-1 if i == axis else 1 for i in range(grid.ndim)]
+  parts = [
+    jnp.take(grid, places, axis=axis, mode='clip')
+    * jnp.asarray(weights.reshape(shape), grid.dtype)
+    for places, weights in taps
+  ]
+  return functools.reduce(jnp.add, parts)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def resize(grid: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """Resizes a grid `[height, width, ...]` bilinearly to `[*size, ...]`.
+
+  Forwards and backwards it is a sum of a few weighted copies, which fuses with
+  what comes before and after; products with matrices so small do not.
+  """
+  for axis, (old, new) in enumerate(zip(grid.shape[:2], size, strict=True)):
+    if old != new:
+      grid = _mix(grid, axis, _taps(old, new, False))
+  return grid
+
+
+def _resize_forward(grid, size):
+  return resize(grid, size), grid.shape[:2]
+
+
+def _resize_backward(size, old, gradient):
+  for axis in (1, 0):
+    if old[axis] != size[axis]:
+      taps = _taps(old[axis], size[axis], True)
+      gradient = _mix(gradient, axis, taps)
+  return (gradient,)
+
+
+resize.defvjp(_resize_forward, _resize_backward)
 
 
 def gather(
-  level: jax.Array,
+  values: jax.Array,
   rows: jax.Array,
   y: jax.Array,
   x: jax.Array,
-  grid: tuple[int, ...],
+  old: tuple[int, int],
+  new: tuple[int, int],
 ) -> jax.Array:
-  """Returns positions of images `[rows, h, w, channels]`, resized to `grid`."""
+  """Returns positions of images, as if these were resized.
+
+  Values, `[rows * height * width, channels]`, are grids `old`; rows and
+  positions `y`, `x` in a grid `new` are broadcast.
+  """
+
+  def at(i, j):
+    return values[(rows * old[0] + i) * old[1] + j]
+
   # The four positions around each are gathered: no image is resized as a whole.
-  if level.shape[1:3] == grid:
-    return level[rows, y, x]
-  top, bottom, down = _neighbours(level.shape[1], grid[0], y)
-  left, right, across = _neighbours(level.shape[2], grid[1], x)
+  if old == new:
+    return at(y, x)
+  top, bottom, down = _neighbours(old[0], new[0], y)
+  left, right, across = _neighbours(old[1], new[1], x)
   above, below = (
-    (1 - across) * level[rows, at, left] + across * level[rows, at, right]
-    for at in (top, bottom)
+    (1 - across) * at(i, left) + across * at(i, right) for i in (top, bottom)
   )
   return (1 - down) * above + down * below
 

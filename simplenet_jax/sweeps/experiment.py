@@ -14,7 +14,7 @@ from flax import nnx
 from rich.markdown import Markdown
 
 from simplenet_jax import train
-from simplenet_jax.config import Config
+from simplenet_jax.config import Config, bank_dtype
 from simplenet_jax.console import Stopped, console, counted
 from simplenet_jax.data import dataset, loading
 from simplenet_jax.detection import file
@@ -103,7 +103,7 @@ def _train_all(
 
 def _deviations(one: Outcome) -> dict[str, Any]:
   """Returns each dimension's deviation before and after the first adaptor."""
-  network, dtype = FeatureNetwork.of(one.config), one.config.bank.dtype
+  network, dtype = FeatureNetwork.of(one.config), bank_dtype(one.config)
   weights = bank.load_backbone(one.config).state
   weights = bank.on_device(network, weights, jax.local_devices()[0])
   dim, found = network.dim, {}

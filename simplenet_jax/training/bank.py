@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from simplenet_jax.config import Config, trains_heads
+from simplenet_jax.config import Config, bank_dtype, trains_heads
 from simplenet_jax.console import console, first_line
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.models import simplenet, weights
 from simplenet_jax.models.simplenet import FeatureNetwork
+from simplenet_jax.training.levels import Levels
 
 _PARTIAL, _SUFFIX = '.partial-', '.features'  # Of files of the cache.
 _ROUNDING = 1e-6  # Relative; features that vary less do not vary.
@@ -60,7 +61,7 @@ def shapes(
   features = functools.partial(simplenet.features, FeatureNetwork.of(config))
   pixels = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
   return tuple(
-    jax.ShapeDtypeStruct(level.shape[1:], jnp.dtype(config.bank.dtype))
+    jax.ShapeDtypeStruct(level.shape[1:], jnp.dtype(bank_dtype(config)))
     for level in jax.eval_shape(features, weights, pixels)
   )
 
@@ -87,7 +88,7 @@ def check_noise(
     with computing(jax.local_devices()[0]) as device:
       state = on_device(network, loaded.state, device)
       batch = padded(pixels, size)
-      found = extract(network, state, batch, config.bank.dtype)
+      found = extract(network, state, batch, bank_dtype(config))
     return [np.asarray(level[:count], np.float32) for level in found]
 
   if line := weights.misfit(config, loaded, features):
@@ -104,11 +105,11 @@ def computing(device: Any) -> Iterator[Any]:
 
 
 @jax.jit
-def moments(levels: Sequence[jax.Array], rows: jax.Array) -> list[jax.Array]:
+def moments(levels: Levels, rows: jax.Array) -> list[jax.Array]:
   """Returns means and variances over images' positions, `[rows, dims]`."""
   found = []
-  for level in levels:
-    values = jnp.take(level, rows, axis=0, mode='clip').astype(jnp.float32)
+  for level in levels.images(rows):
+    values = level.astype(jnp.float32)
     found.append((values.mean((1, 2)), values.var((1, 2))))
   return [jnp.concatenate(parts, axis=1) for parts in zip(*found, strict=True)]
 

@@ -15,6 +15,7 @@ from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.training import bank, lanes, layout, step
 from simplenet_jax.training.job import step_operations
 from simplenet_jax.training.layout import Shapes
+from simplenet_jax.training.levels import Levels
 from simplenet_jax.training.step import Recipe
 
 _TIMED_SECONDS = 1.0
@@ -74,8 +75,8 @@ def fit(
 def step_seconds(recipe: Recipe, shapes: Shapes, images: int) -> float:
   """Returns how long a step of so many images takes, programs compiled."""
   key = step.head_key(0, 'budget')
-  levels = tuple(
-    jax.random.normal(key, (images, *one.shape), one.dtype) for one in shapes
+  levels = Levels.of(
+    [jax.random.normal(key, (images, *one.shape), one.dtype) for one in shapes]
   )
   shape = (1, 1 << 12, images)
   inputs = lanes.StepInputs(

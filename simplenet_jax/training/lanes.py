@@ -13,16 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from simplenet_jax.models import resampling, simplenet
+from simplenet_jax.models import simplenet
 from simplenet_jax.training import step
+from simplenet_jax.training.levels import Levels
 from simplenet_jax.training.step import METRICS, HeadState, Recipe
 
 SCORED = 8  # Images whose patches are scored at a time.
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Threefry's.
 _PARITY = np.uint32(0x1BD11BDA)
-
-Levels = tuple[jax.Array, ...]  # The bank's, `[rows, h, w, channels]` each.
 
 
 @jax.tree_util.register_dataclass
@@ -61,36 +60,42 @@ def advance(
   states: HeadState,
   levels: Levels,
   inputs: StepInputs,
-  count: jax.Array,
+  count: jax.Array | None = None,
 ) -> tuple[HeadState, jax.Array]:
   """Trains every lane's head for `count` of the steps of `inputs`.
 
   The states, each leaf with the lanes axis first, are donated. `count`, int32,
-  is not static: one program serves all. Returns the new states, and `METRICS`,
-  `[lanes, steps, 3]`, zero from `count` on.
+  is not static: one program serves all. Without it all steps are done: a GPU
+  can then go from one to the next without an answer of the host. Returns the
+  new states, and `METRICS`, `[lanes, steps, 3]`, zero from `count` on.
   """
   lanes, steps, _ = inputs.rows.shape
 
-  def one_step(state, rows, valid, key, number, sigma, rate, places):
+  def one_step(state, batch, valid, key, number, sigma, rate, places):
     key = fold_in(key, number)
     if recipe.patches:
-      batch = draw_patches(levels, rows, key, recipe.patches, places)
-    else:
-      batch = [jnp.take(level, rows, axis=0) for level in levels]
+      batch = draw_patches(levels, batch, key, recipe.patches, places)
     noise = sigma * normal(key, (*batch[0].shape[:3], recipe.dim))
     return step.train_step(recipe, state, batch, valid, noise, rate)
 
   def body(i, carry):
     states, logged = carry
     rows, valid, rate = inputs.rows[:, i], inputs.valid[:, i], inputs.rate[:, i]
+    batch = rows
+    if not recipe.patches:  # Of all lanes: a slice in a `vmap` were a gather.
+      batch = [
+        images.reshape(*rows.shape, *images.shape[1:])
+        for images in levels.images(rows.ravel())
+      ]
     states, metrics = _side_by_side(one_step, lanes)(
-      *(states, rows, valid, inputs.keys, inputs.first + i),
+      *(states, batch, valid, inputs.keys, inputs.first + i),
       *(inputs.sigma, rate, inputs.places),
     )
     return states, logged.at[:, i].set(metrics)
 
   logged = jnp.zeros((lanes, steps, len(METRICS)), jnp.float32)
-  return jax.lax.fori_loop(0, count, body, (states, logged))
+  end = steps if count is None else count
+  return jax.lax.fori_loop(0, end, body, (states, logged))
 
 
 @functools.partial(jax.jit, static_argnames='recipe')
@@ -101,9 +106,8 @@ def score(
   levels: Levels,
   rows: jax.Array,
 ) -> jax.Array:
-  """Returns a lane's patch scores `[SCORED, H, W]` of the images in `rows`."""
-  images = [jnp.take(level, rows, axis=0) for level in levels]
-  return step.patch_scores(recipe, take(states, lane), images)
+  """Returns a lane's patch scores `[rows, H, W]` of the images in `rows`."""
+  return step.patch_scores(recipe, take(states, lane), levels.images(rows))
 
 
 @jax.jit
@@ -131,7 +135,7 @@ def places(
 
 
 def draw_patches(
-  levels: Sequence[jax.Array],
+  levels: Levels,
   rows: jax.Array,
   key: jax.Array,
   count: int,
@@ -144,16 +148,14 @@ def draw_patches(
   than from as many of a few. Returns grids of one column, which need no resize,
   `[batch, count, 1, channels]` of each level.
   """
-  grid = levels[0].shape[1:3]
+  grid = levels.grids[0]
   end = math.prod(grid) if among is None else among[1]
   places = integers(key, (len(rows), count), end)
   if among is not None:
     places = among[0][places]
   y, x = places // grid[1], places % grid[1]
-  return [
-    resampling.gather(level, rows[:, None], y, x, grid)[:, :, None]
-    for level in levels
-  ]
+  found = levels.patches(rows[:, None], y, x)
+  return [level[:, :, None] for level in found]
 
 
 # Draws are Threefry-2x32 with 20 rounds (Salmon et al., "Parallel random

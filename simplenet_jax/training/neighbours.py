@@ -50,7 +50,7 @@ def obtain(run: RunInputs, inputs: Inputs, store: FeatureStore) -> Arrays:
   """
   if (found := _load(run, inputs.name)) is None:
     features = store.open(inputs.name)
-    block, grid = min(BLOCK, features.limit), store.levels[0].shape[1:3]
+    block, grid = min(BLOCK, features.limit), store.levels.grids[0]
 
     def blocks(images: range) -> Iterator[tuple[int, jax.Array]]:
       for start in images[::block]:  # The last one is padded.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from simplenet_jax.config import Config
+from simplenet_jax.config import Config, bank_dtype
 from simplenet_jax.models import head as heads
 from simplenet_jax.models.head import Head
 
@@ -50,6 +50,13 @@ class Recipe:
   margin: float  # `th` of the loss, in logits.
   patches: int = 0  # Drawn of each image of a step; 0: all of them.
 
+  @functools.cached_property
+  def _hash(self) -> int:
+    return hash(tuple(getattr(self, x.name) for x in dataclasses.fields(self)))
+
+  def __hash__(self) -> int:
+    return self._hash  # Each call of a program asks for it.
+
 
 def make_optimizer(
   optimizer: str, learning_rate: float, weight_decay: float
@@ -87,8 +94,12 @@ def make_recipe(
   Patches have `dim` dimensions, or as many as the config names.
   """
   train, dim = config.train, dim or config.patch.target_dim
+  halves = config.precision == bank_dtype(config) == 'bfloat16'
   new_head = _head_maker(
-    dim, tuple(level_offsets), precision=config.precision, **config.head
+    *(dim, tuple(level_offsets)),
+    precision=config.precision,
+    kept='bfloat16' if halves else '',
+    **config.head,
   )
   return Recipe(
     new_head=new_head,

@@ -22,23 +22,24 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from simplenet_jax import environment
+from simplenet_jax.config import bank_dtype
 from simplenet_jax.console import Signalled
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.loading import Batches, batches, processors
 from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.layout import DeviceTask, RunInputs
+from simplenet_jax.training.levels import Levels
 
 BLOCK = 32  # Images written at a time; larger blocks would pad more.
 _AHEAD = 512  # Images decoded ahead, at most; one of 288 x 288 takes 250 kB.
 # What features depend on beside settings, weights, images and the device.
 _PACKAGES = ('jax', 'jaxlib', 'numpy', 'pillow', 'simplenet-jax')
 
-Levels = Sequence[np.ndarray]  # `[images, h, w, channels]` each.
+HostLevels = Sequence[np.ndarray]  # `[images, h, w, channels]` each.
 
 
 @dataclasses.dataclass
@@ -48,23 +49,14 @@ class Features:
   # The rows that they have, int32: one for each image or, where they are
   # streamed, a window for each of the heads that may read at a time.
   taken: np.ndarray
-  levels: Levels | None = None  # On the host, where they are streamed.
+  levels: HostLevels | None = None  # On the host, where they are streamed.
   limit: int = sys.maxsize  # Images in a window; there is none for all.
   spread: float = 1.0  # The unit of relative noise, see `bank.spread`.
 
 
-@functools.partial(jax.jit, donate_argnames='levels')
-def _put(levels, values, rows):
-  # Rows beyond the end pad a short batch and are dropped.
-  return tuple(
-    level.at[rows].set(value, mode='drop')
-    for level, value in zip(levels, values, strict=True)
-  )
-
-
 @functools.partial(jax.jit, static_argnames='network')
 def _merged(network, levels, rows):
-  return network.merge([jnp.take(level, rows, axis=0) for level in levels])
+  return network.merge(levels.images(rows))
 
 
 class FeatureStore:
@@ -73,12 +65,8 @@ class FeatureStore:
   def __init__(self, run: RunInputs, task: DeviceTask):
     self._run, self._task = run, task
     self._network = FeatureNetwork.of(run.config)
-    # [rows, h, w, channels] each. Every write replaces them (the old ones are
-    # donated), so they must be read anew each time.
-    self.levels = tuple(
-      jnp.zeros((task.rows, *one.shape), one.dtype, device=task.device)
-      for one in task.shapes
-    )
+    # Every write replaces them, so they must be read anew each time.
+    self.levels = Levels.empty(task.shapes, task.rows, task.device)
     self._free = list(range(task.rows))
     self._waiting = {one.name: one for one in task.categories}
     self._decoders: dict[str, Batches] = {}
@@ -139,12 +127,10 @@ class FeatureStore:
 
   def _put(self, values: Sequence[Any], rows: np.ndarray) -> None:
     """Writes a batch's features to rows; beyond these it is padding."""
-    missing = len(values[0]) - len(rows)
-    rows = np.pad(rows, (0, missing), constant_values=self._task.rows)
-    self.levels = _put(self.levels, tuple(values), rows)
+    self.levels = self.levels.put(values, rows)
 
   def _write(
-    self, levels: Levels, images: np.ndarray, rows: np.ndarray
+    self, levels: HostLevels, images: np.ndarray, rows: np.ndarray
   ) -> None:
     """Copies features of images from the host to rows."""
     # Not all at once: host memory would hold as much as the window again.
@@ -186,7 +172,7 @@ class FeatureStore:
 
   def _from_cache(
     self, cache: bank.FeatureCache, inputs: Inputs
-  ) -> Levels | None:
+  ) -> HostLevels | None:
     """Returns features from the cache, which is filled where it lacks them."""
     key, kind = self._key(inputs), layout.row_type(self._task.shapes)
     found = cache.read(key, kind)
@@ -203,7 +189,7 @@ class FeatureStore:
       backbone = config.backbone.to_dict() | {'weights': ''}  # A mere name.
       made_by = [
         *(self._run.weights.sha256, backbone, config.patch.to_dict()),
-        *(config.bank.dtype, config.data.bits, self._task.device.device_kind),
+        *(bank_dtype(config), config.data.bits, self._task.device.device_kind),
         *(versions[name] for name in _PACKAGES),
       ]
       digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode())
@@ -216,7 +202,7 @@ class FeatureStore:
       self._keys[inputs.name] = digest.hexdigest()
     return self._keys[inputs.name]
 
-  def _on_host(self, inputs: Inputs) -> Levels:
+  def _on_host(self, inputs: Inputs) -> HostLevels:
     """Extracts to host memory, or to a file where they do not fit there."""
     run, kind = self._run, layout.row_type(self._task.shapes)
     asked, size = run.config.bank.host_gb, inputs.images * kind.itemsize
@@ -233,7 +219,7 @@ class FeatureStore:
       records = np.memmap(file, kind, 'r+', shape=(inputs.images,))
     return self._fill(inputs, records)
 
-  def _fill(self, inputs: Inputs, records: np.ndarray) -> Levels:
+  def _fill(self, inputs: Inputs, records: np.ndarray) -> HostLevels:
     levels = _levels(records)
 
     def keep(part: slice, found: Sequence[jax.Array]) -> None:
@@ -249,7 +235,7 @@ class FeatureStore:
     """Calls `keep` with the images and the features, padded, of each batch."""
     # The device always has the next batch to do before one is handed out.
     run, under_way = self._run, collections.deque()
-    size, dtype = run.config.backbone.batch_size, run.config.bank.dtype
+    size, dtype = run.config.backbone.batch_size, bank_dtype(run.config)
 
     def hand_out() -> None:
       part, found = under_way.popleft()
@@ -291,6 +277,6 @@ class FeatureStore:
     )
 
 
-def _levels(records: np.ndarray) -> Levels:
+def _levels(records: np.ndarray) -> HostLevels:
   """Returns the features of each level, as views of an array of records."""
   return [records[name] for name in records.dtype.names or ()]

@@ -1,11 +1,11 @@
 """One device at work: heads enter its lanes, train, are scored and leave.
 
-The device is always given the next steps before the results of the last ones
-are read, so it never waits for the host.
+It is told what comes next before what came last is read: it never waits.
 """
 
 import collections
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,6 +27,7 @@ from simplenet_jax.training.store import Features, FeatureStore
 FAILURES = (ValueError, OSError, MemoryError)
 
 STEPS = 512  # Steps that one chunk can have.
+LOOP = 32  # Steps of one program.
 _SECONDS = 1.0  # How long a chunk should take: people watch, signals arrive.
 
 
@@ -53,11 +54,11 @@ class ActiveHead:
     return min(to_evaluation, to_end, in_window)
 
 
-# What will come of a chunk of steps for one head: scores of the test images if
-# an evaluation was due, and what is to be saved: its weights if it ends, else
-# its state if that is due.
+# What will come of a chunk of steps for one head: scores of test images if they
+# were due, and what is to be saved: its weights if it ends, or a state if due.
 Outcome = tuple[ActiveHead, list[jax.Array], HeadState | Tree | None]
-Chunk = tuple[int, jax.Array, list[Outcome]]  # The first are its steps.
+# Its steps, metrics `[lanes, LOOP, 3]` of its programs, and what comes of it.
+Chunk = tuple[int, list[jax.Array], list[Outcome]]
 
 
 class DeviceLoop:
@@ -67,17 +68,15 @@ class DeviceLoop:
     self, run: RunInputs, task: DeviceTask, emit: Callable[[HeadProgress], None]
   ):
     self._run, self._recipe, self._emit = run, run.recipe, emit
-    self._store = FeatureStore(run, task)
+    self._store, self._device = FeatureStore(run, task), task.device
     self._queue = list(task.jobs)
     self._categories = {one.name: one for one in task.categories}
     self._lanes: list[ActiveHead | None] = [None] * task.lanes
     self._shapes = jax.eval_shape(lambda: self._fresh(task.jobs[0]))
+    # On its device from the first call on, which would else be compiled anew.
+    put = functools.partial(jax.device_put, device=task.device)
     self._states = jax.tree.map(
-      # On its device from the first call on, which would else be compiled anew.
-      lambda leaf: jnp.zeros(
-        (task.lanes, *leaf.shape), leaf.dtype, device=task.device
-      ),
-      self._shapes,
+      lambda x: put(np.zeros((task.lanes, *x.shape), x.dtype)), self._shapes
     )
     self._pending: collections.deque[Chunk] = collections.deque()
     self._chunk, self._read = 1, time.monotonic()
@@ -125,7 +124,7 @@ class DeviceLoop:
     return [head for head in self._lanes if head]
 
   def _take(self, head: ActiveHead) -> HeadState:
-    return lanes.take(self._states, jnp.int32(head.lane))
+    return lanes.take(self._states, np.int32(head.lane))
 
   def _fresh(self, job: Job) -> HeadState:
     key = step.head_key(job.seed, job.category)
@@ -168,7 +167,7 @@ class DeviceLoop:
       self._close_if_done(name)
       return None
     self._queue.remove(job)
-    self._states = lanes.put(self._states, jnp.int32(lane), state)
+    self._states = lanes.put(self._states, np.int32(lane), state)
     key = np.asarray(jax.random.key_data(step.head_key(job.seed, name)))
     period = scoring_period(run.config, job) if inputs.test else job.steps
     sigma = run.config.train.sigma * features.spread
@@ -177,12 +176,18 @@ class DeviceLoop:
 
   def _advance(self) -> Chunk:
     """Tells the device what to do next."""
-    heads = self._active()
+    heads, metrics = self._active(), []
     count = min(self._chunk, STEPS, *(head.most_steps for head in heads))
-    inputs = self._inputs(heads, count)  # Can write to the bank.
-    self._states, metrics = lanes.advance(
-      self._recipe, self._states, self._store.levels, inputs, jnp.int32(count)
-    )
+    for begun in range(0, count, LOOP):
+      steps = min(LOOP, count - begun)
+      inputs = self._inputs(heads, begun, steps)  # Can write to the bank.
+      # A second program would gain a CPU nothing.
+      whole = steps == LOOP and self._device.platform != 'cpu'
+      last = () if whole else (np.int32(steps),)
+      self._states, some = lanes.advance(
+        self._recipe, self._states, self._store.levels, inputs, *last
+      )
+      metrics.append(some)
     unsaved.add(self)
     # One at a time: the device has enough to do while a single head is written.
     due, now = min(heads, key=lambda head: head.saved), time.monotonic()
@@ -207,42 +212,40 @@ class DeviceLoop:
     return count, metrics, outcomes
 
   def _inputs(
-    self, heads: Sequence[ActiveHead], count: int
+    self, heads: Sequence[ActiveHead], begun: int, count: int
   ) -> lanes.StepInputs:
-    """Returns what the lanes do next; streamed images are copied."""
+    """Returns what the lanes do after `begun` steps; copies streamed images."""
     width = len(self._lanes)
-    shape = (width, STEPS, self._run.config.train.batch_size)
+    shape = (width, LOOP, self._run.config.train.batch_size)
     # A lane without a head trains what nobody reads, on whatever there is.
     rows, valid = np.zeros(shape, np.int32), np.ones(shape, np.float32)
     keys, first = np.zeros((width, 2), np.uint32), np.zeros(width, np.int32)
     sigma = np.ones(width, np.float32)
-    rate = np.ones((width, STEPS), np.float32)
+    rate = np.ones((width, LOOP), np.float32)
     for head in heads:
-      lane, begun = head.lane, head.step
-      images, valid[lane, :count] = batches(head.job, begun, count)
+      lane, number = head.lane, head.step + begun
+      images, valid[lane, :count] = batches(head.job, number, count)
       rows[lane, :count] = self._store.rows(head.features, lane, images)
-      keys[lane], first[lane], sigma[lane] = head.key, begun, head.sigma
-      rate[lane, :count] = rates(self._run.config, head.job, begun, count)
-    found = (rows, valid, keys, first, sigma, rate)
-    places = None
+      keys[lane], first[lane], sigma[lane] = head.key, number, head.sigma
+      rate[lane, :count] = rates(self._run.config, head.job, number, count)
+    found, places = (rows, valid, keys, first, sigma, rate), None
     if any(one.roi is not None for one in self._categories.values()):
       regions: list[np.ndarray | None] = [None] * width
       for head in heads:
         regions[head.lane] = self._categories[head.job.category].roi
-      places = lanes.places(regions, self._store.levels[0].shape[1:3])
+      places = lanes.places(regions, self._store.levels.grids[0])
     return lanes.StepInputs(*map(jnp.asarray, found), places=places)
 
   def _score(self, head: ActiveHead) -> list[jax.Array]:
-    """Scores the test images, a few at a time."""
-    train, scores, lane = head.job.images, [], jnp.int32(head.lane)
+    """Scores the test images, a few at a time; the last ones are padding."""
+    train, scores, lane = head.job.images, [], np.int32(head.lane)
     end = train + len(self._categories[head.job.category].test)
     size = min(lanes.SCORED, head.features.limit)
     for start in range(train, end, size):
       images = np.arange(start, min(start + size, end))
       rows = self._store.rows(head.features, head.lane, images)
-      rows, levels = bank.padded(rows, lanes.SCORED), self._store.levels
-      found = lanes.score(self._recipe, self._states, lane, levels, rows)
-      scores.append(found[: len(images)])
+      read = self._store.levels, bank.padded(rows, size)
+      scores.append(lanes.score(self._recipe, self._states, lane, *read))
     return scores
 
   def _leave(self, head: ActiveHead) -> None:
@@ -258,13 +261,12 @@ class DeviceLoop:
   def _collect(self, chunk: Chunk) -> None:
     """Reads what has come of a chunk, a few moments later."""
     count, metrics, outcomes = chunk
-    values = np.asarray(metrics)
+    values = np.concatenate(jax.device_get(metrics), axis=1)
     now = time.monotonic()
     per_step, self._read = (now - self._read) / count, now
     # Not more than double: the first call compiles.
     self._chunk = max(1, min(int(_SECONDS / per_step), 2 * self._chunk))
-    # All heads' metrics first: an error while one is saved leaves the others
-    # whole, and they can be saved.
+    # First all metrics: an error while one head is saved leaves others whole.
     for head, scores, _ in outcomes:
       if not head.progress.error:
         self._add(head, values[head.lane, :count].T, scores)
@@ -287,7 +289,9 @@ class DeviceLoop:
       progress.add_metrics(values)
       if scores:
         epoch = progress.step // head.job.steps_per_epoch
-        progress.add_scores(epoch, np.concatenate(scores))
+        found = np.concatenate(jax.device_get(scores))  # With padding.
+        count = len(self._categories[head.job.category].test)
+        progress.add_scores(epoch, found[:count])
     except ValueError as error:
       progress.error = str(error)
       if self._lanes[head.lane] is head:

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -88,6 +89,27 @@ def test_padding_of_a_short_batch_changes_nothing():
   for name in ('mean', 'var'):
     a, b = (getattr(h.discriminator.norm, name)[...] for h in (whole, short))
     np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_hidden_units_can_be_kept_in_halves():
+  """Logits and gradients are those of float32, but for what is rounded."""
+  noise = np.random.default_rng(9).normal(size=JOINED.shape).astype('f')
+
+  def run(**how):
+    graph, params, stats = step.split(make_head(**how))
+
+    def total(params):
+      head = nnx.merge(graph, params, stats)
+      logits = head.train_logits(LEVELS, noise, jnp.ones(3))
+      return jnp.sum(jnp.square(jnp.stack(logits))), jnp.stack(logits)
+
+    gradients, logits = jax.grad(total, has_aux=True)(params)
+    return logits, gradients['adaptor'][0]['kernel']
+
+  halves = {'precision': 'bfloat16', 'kept': 'bfloat16'}
+  for exact, rounded in zip(run(), run(**halves), strict=True):
+    error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+    assert 1e-4 < error < 0.02
 
 
 def test_initial_weights_have_torchs_distributions():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from simplenet_jax.models import patches
+from simplenet_jax.models import patches, resampling
 
 
 def judge(features, patch_size, pretrain_dim, target_dim):
@@ -125,3 +125,20 @@ def test_pooling_in_bfloat16_does_not_scale_features(level):
   exact = patches.pool_level(features.astype(jnp.float32), pooling)
   ratio = pooled.astype(jnp.float32).mean() / exact.mean()
   assert float(ratio) == pytest.approx(1, abs=2e-4)
+
+
+@pytest.mark.parametrize('sizes', [(3, 6), (5, 9), (7, 3), (1, 4), (4, 4)])
+def test_resizing_is_torchs_and_so_is_its_derivative(sizes):
+  old, new = (sizes[0], 5), (sizes[1], 8)
+  grid, gradient = (
+    np.random.default_rng(seed).normal(size=(*size, 2)).astype('f')
+    for seed, size in enumerate((old, new))
+  )
+  theirs = torch.tensor(np.moveaxis(grid, 2, 0)[None], requires_grad=True)
+  expected = torch.nn.functional.interpolate(theirs, new, mode='bilinear')
+  expected.backward(torch.tensor(np.moveaxis(gradient, 2, 0)[None]))
+  resized, back = jax.vjp(lambda x: resampling.resize(x, new), grid)
+  ours = resized, *back(jnp.asarray(gradient))
+  for one, other in zip(ours, (expected.detach(), theirs.grad), strict=True):
+    other = np.moveaxis(other[0].numpy(), 0, 2)
+    np.testing.assert_allclose(one, other, atol=1e-5)

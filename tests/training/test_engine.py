@@ -115,7 +115,10 @@ def test_a_head_that_diverges_stops_alone(alone, config, field, lanes, message):
   def poison(job, state):
     if (job.category, job.seed) != ('nut', 1):
       return state
-    wrong = jax.tree.map(lambda x: x * np.nan, getattr(state, field))
+    wrong = jax.tree_util.tree_map_with_path(
+      lambda path, x: x if 'mean' in str(path) else x * np.nan,
+      getattr(state, field),
+    )
     return dataclasses.replace(state, **{field: wrong})
 
   config.engine.lanes = lanes

@@ -12,6 +12,7 @@ from simplenet_jax.config import from_protocol
 from simplenet_jax.models import resampling
 from simplenet_jax.training import lanes, step
 from simplenet_jax.training.job import Job, batches
+from simplenet_jax.training.levels import Levels
 
 STARTS = (0, 3)
 STEPS, RATED = 12, 8  # From then on the learning rate is 0.
@@ -29,9 +30,11 @@ def make_config():
 CONFIG = make_config()
 RECIPE = step.make_recipe(CONFIG, STARTS)
 RNG = np.random.default_rng(0)
-LEVELS = tuple(
-  jnp.asarray(RNG.normal(size=shape), jnp.float32)
-  for shape in ((20, 4, 4, 3), (20, 2, 2, 5))
+LEVELS = Levels.of(
+  [
+    jnp.asarray(RNG.normal(size=shape), jnp.float32)
+    for shape in ((20, 4, 4, 3), (20, 2, 2, 5))
+  ]
 )
 
 
@@ -44,7 +47,7 @@ def init(job, recipe=RECIPE):
   return step.init_head(recipe, key)
 
 
-def train(jobs, recipe=RECIPE):
+def train(jobs, recipe=RECIPE, count=STEPS):
   fresh = [init(job, recipe) for job in jobs]
   states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *fresh)
   parts = [batches(job, 0, STEPS) for job in jobs]
@@ -60,9 +63,7 @@ def train(jobs, recipe=RECIPE):
     jnp.full(len(jobs), SIGMA),
     jnp.tile(jnp.float32(np.arange(STEPS) < RATED), (len(jobs), 1)),
   )
-  states, metrics = lanes.advance(
-    recipe, states, LEVELS, inputs, jnp.int32(STEPS)
-  )
+  states, metrics = lanes.advance(recipe, states, LEVELS, inputs, count)
   return states, metrics[..., 0]
 
 
@@ -80,7 +81,7 @@ def test_a_lane_repeats_single_steps(patches):
   key = jax.random.key_data(step.head_key(3, 'part'))
   for i in range(STEPS):
     own = lanes.fold_in(key, i)
-    batch = [level[images[i]] for level in LEVELS]
+    batch = LEVELS.images(images[i])
     if patches:
       batch = lanes.draw_patches(LEVELS, images[i], own, patches)
     draw = SIGMA * lanes.normal(own, (*batch[0].shape[:3], 8))
@@ -97,13 +98,18 @@ def test_a_lane_repeats_single_steps(patches):
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_a_loop_of_known_length_does_the_same():
+  jobs = [make_job(0), make_job(1)]
+  assert_equal(train(jobs, count=None), train(jobs))
+
+
 def test_scores_are_those_of_each_head_on_each_image():
   states, _ = train([make_job(0), make_job(1)])
   rows = np.array([7, 2, 19, 0, 4, 4, 1, 3], np.int32)
   for index in range(2):
     scores = lanes.score(RECIPE, states, jnp.int32(index), LEVELS, rows)
     alone = step.patch_scores(
-      RECIPE, lanes.take(states, index), [level[rows] for level in LEVELS]
+      RECIPE, lanes.take(states, index), LEVELS.images(rows)
     )
     np.testing.assert_allclose(scores, alone, atol=1e-5)
 
@@ -118,7 +124,7 @@ def test_drawn_patches_are_those_of_resized_images(coarse):
     for size in ((6, 7), coarse)
   )
   rows = jnp.array([4, 0, 0])
-  drawn, resized = lanes.draw_patches([fine, other], rows, KEY, 50)
+  drawn, resized = lanes.draw_patches(Levels.of([fine, other]), rows, KEY, 50)
   places = np.divmod(np.asarray(lanes.integers(KEY, (3, 50), 42)), 7)
   whole = jax.vmap(lambda grid: resampling.resize(grid, (6, 7)))(other)
   at = (np.asarray(rows)[:, None], *places)

@@ -13,6 +13,7 @@ from simplenet_jax.data.frame import Frame
 from simplenet_jax.models import patches
 from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.training import bank, layout
+from simplenet_jax.training.levels import Levels
 from simplenet_jax.training.store import BLOCK, Features, FeatureStore
 
 
@@ -46,16 +47,21 @@ def test_a_window_is_filled_without_a_copy_of_it_on_the_host():
   wanted = np.random.default_rng(0).permutation(200)[:70].reshape(7, 10)
   rows = store.rows(streamed, 1, wanted)
   assert (rows >= 75).all()
-  np.testing.assert_array_equal(store.levels[0][rows], values[wanted])
-  assert not np.asarray(store.levels[0][:75]).any()  # The other lane's.
+  [found] = store.levels.images(rows.ravel())
+  np.testing.assert_array_equal(found, values[wanted.ravel()])
+  [others] = store.levels.images(np.arange(75))  # The other lane's.
+  assert not np.asarray(others).any()
   assert max(level.copied) <= BLOCK < sum(level.copied) == 70
 
 
 def test_the_spread_is_that_of_all_positions():
   store = make_store([(4, 5, 6), (2, 3, 8)], 40)
   rng = np.random.default_rng(0)
-  levels = [rng.normal(3, 2, one.shape).astype('f') for one in store.levels]
-  store.levels = tuple(map(jax.numpy.asarray, levels))
+  levels = [
+    rng.normal(3, 2, shape).astype('f')
+    for shape in ((40, 4, 5, 6), (40, 2, 3, 8))
+  ]
+  store.levels = Levels.of(list(map(jax.numpy.asarray, levels)))
   variances = [level[:37].var(axis=(0, 1, 2)) for level in levels]
   expected = np.sqrt(np.mean(np.concatenate(variances)))
   found = store._spread(Features(np.arange(40)), 37)
@@ -73,7 +79,7 @@ def test_the_spread_is_that_of_all_positions():
 )
 def test_features_that_noise_cannot_follow_are_told(value, message):
   store = make_store([(4, 5, 6)], 4)
-  store.levels = tuple(level + value for level in store.levels)
+  store.levels = jax.tree.map(lambda level: level + value, store.levels)
   with pytest.raises(ValueError, match=message):
     store._spread(Features(np.arange(4)), 4)
 
