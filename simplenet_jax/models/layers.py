@@ -47,8 +47,7 @@ def linear(
   )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def matmul(
+def _matmul(
   x: jax.Array, w: jax.Array, precision: str, kept: str = ''
 ) -> jax.Array:
   """Multiplies rows `[..., inputs]` by a matrix `[inputs, outputs]`.
@@ -57,6 +56,9 @@ def matmul(
   Products are summed in float32 at least, and rounded to what is `kept`.
   """
   return _product(x, w, ((x.ndim - 1,), (0,)), precision, kept)
+
+
+matmul = jax.custom_vjp(_matmul, nondiff_argnums=(2, 3))
 
 
 def _forward(x, w, precision, kept):
@@ -77,7 +79,7 @@ def _backward(precision, kept, saved, gradient):
 matmul.defvjp(_forward, _backward)
 
 
-def _product(x, w, dims, precision: str, kept: str = ''):
+def _product(x, w, dims, precision: str, kept: str = '') -> jax.Array:
   def dot(x, w, precision: lax.Precision = lax.Precision.HIGHEST):
     return lax.dot_general(
       x,
