@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -117,10 +118,14 @@ def make_recipe(
 
 def head_key(seed: int, category: str) -> jax.Array:
   """Returns the key of all draws of a head, whatever else is trained."""
+  return _key(np.uint32(seed), np.uint32(zlib.crc32(category.encode())))
+
+
+@jax.jit
+def _key(seed: jax.Array, number: jax.Array) -> jax.Array:
   # The generator is named: with others, a lane of a `vmap` depends on its
   # neighbours.
-  key = jax.random.key(seed, impl='threefry2x32')
-  return jax.random.fold_in(key, zlib.crc32(category.encode()))
+  return jax.random.fold_in(jax.random.key(seed, impl='threefry2x32'), number)
 
 
 def split(head: Head) -> tuple[nnx.GraphDef, Tree, Tree]:

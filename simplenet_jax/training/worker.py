@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
@@ -234,7 +233,7 @@ class DeviceLoop:
       for head in heads:
         regions[head.lane] = self._categories[head.job.category].roi
       places = lanes.places(regions, self._store.levels.grids[0])
-    return lanes.StepInputs(*map(jnp.asarray, found), places=places)
+    return lanes.StepInputs(*jax.device_put(found, self._device), places=places)
 
   def _score(self, head: ActiveHead) -> list[jax.Array]:
     """Scores the test images, a few at a time; the last ones are padding."""
