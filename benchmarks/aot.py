@@ -21,7 +21,6 @@ from simplenet_jax.training.levels import Levels
 Place = Callable[[tuple[int, ...], Any], Any]  # An abstract array.
 
 _TARGET = pathlib.Path(__file__).parent / 'h200.txtpb'
-_IMAGES = 391  # Whose features are on the device, MVTec AD's hazelnuts.
 _PLATFORMS = {'h200': 'gpu', 'v5e': 'tpu'}
 
 
@@ -37,6 +36,17 @@ class Case:
   lanes: int = 1  # Heads side by side.
   batch: int = 0  # Images; 0: as the protocol has it, one to predict.
   side: int = 288  # Of an image, in pixels.
+  images: int = 391  # Whose features are there: MVTec AD's hazelnuts.
+  steps: int = worker.LOOP  # Of a call.
+
+  def __str__(self) -> str:
+    named = f'{self.device} {self.program} {self.precision}'
+    others = (
+      f' {one.name}={getattr(self, one.name)}'
+      for one in dataclasses.fields(self)[3:]
+      if getattr(self, one.name) != one.default
+    )
+    return named + ''.join(others)
 
   @property
   def config(self) -> Any:
@@ -96,12 +106,12 @@ def stored_features(case: Case, place: Place) -> Levels:
   """Returns the features of all images as they lie on a device."""
   weights = raw_weights(case, place)
   shapes = bank.shapes(case.config, weights, (case.side, case.side))
-  levels = jax.eval_shape(lambda: Levels.empty(shapes, _IMAGES, None))
+  levels = jax.eval_shape(lambda: Levels.empty(shapes, case.images, None))
   return jax.tree.map(lambda one: place(one.shape, one.dtype), levels)
 
 
-def lower_step(case: Case, place: Place) -> jax.stages.Lowered:
-  """Lowers the loop over steps."""
+def step_arguments(case: Case, place: Place) -> tuple[Any, ...]:
+  """Returns what `lanes.advance` takes."""
   made, count = case.config, case.lanes
   offsets, dim = case.network.level_offsets, case.network.dim
   recipe = step.make_recipe(made, offsets, dim)
@@ -110,7 +120,7 @@ def lower_step(case: Case, place: Place) -> jax.stages.Lowered:
   levels = stored_features(case, place)
   positions = math.prod(levels.grids[0])
   places = place((count, positions), jnp.int32), place((count,), jnp.int32)
-  batch = count, worker.LOOP, case.batch or made.train.batch_size
+  batch = count, case.steps, case.batch or made.train.batch_size
   inputs = lanes.StepInputs(
     rows=place(batch, jnp.int32),
     valid=place(batch, jnp.float32),
@@ -120,7 +130,12 @@ def lower_step(case: Case, place: Place) -> jax.stages.Lowered:
     rate=place(batch[:2], jnp.float32),
     places=places if recipe.patches else None,
   )
-  return lanes.advance.lower(recipe, states, levels, inputs)
+  return recipe, states, levels, inputs
+
+
+def lower_step(case: Case, place: Place) -> jax.stages.Lowered:
+  """Lowers the loop over steps."""
+  return lanes.advance.lower(*step_arguments(case, place))
 
 
 def lower_extract(case: Case, place: Place) -> jax.stages.Lowered:

@@ -3,7 +3,9 @@
 Times do not depend on what weights and pixels are.
 """
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +63,16 @@ def write_images(root: Path, sizes: Mapping[str, Sequence[int]]) -> None:
     kinds = ('train/good', 'test/good', 'test/hole')
     for kind, count in zip(kinds, counts, strict=True):
       (root / name / kind).mkdir(parents=True)
-      for index in range(count):
-        small = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8))
-        large = small.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-        large.save(root / name / kind / f'{index:03}.png')
+      small = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
+      places = [root / name / kind / f'{i:03}.png' for i in range(count)]
+      with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(_write, small, places))
     masks = root / name / 'ground_truth/hole'
     masks.mkdir(parents=True)
     for index in range(counts[2]):
       Image.fromarray(mask).save(masks / f'{index:03}_mask.png')
+
+
+def _write(small: np.ndarray, path: Path) -> None:
+  large = Image.fromarray(small).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+  large.save(path)

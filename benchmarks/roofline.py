@@ -14,7 +14,6 @@ the same name is replaced.
 """
 
 import collections
-import dataclasses
 import functools
 import importlib.metadata
 import itertools
@@ -174,7 +173,7 @@ def main() -> None:
       name = f'{device}-{program}-{precision}.hlo'
       (pathlib.Path(_OUT.value) / name).write_text(text)
     found = describe(case, text, temporary, seconds)
-    entries[' '.join(map(str, dataclasses.astuple(case)))] = found
+    entries[str(case)] = found
     print(row(case, found), flush=True)
     if not _BRIEF.value:
       for one in found['longest']:

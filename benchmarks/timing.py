@@ -17,7 +17,11 @@ from simplenet_jax.fields import PRECISIONS
 
 flags.disclaim_key_flags()  # They belong to the benchmark that defines them.
 
-RESULTS = pathlib.Path(__file__).parent / 'results'
+# Elsewhere where a benchmark is only tried.
+RESULTS = pathlib.Path(
+  os.environ.get('BENCHMARK_RESULTS')
+  or pathlib.Path(__file__).parent / 'results'
+)
 
 
 def in_turns(

@@ -41,6 +41,7 @@ _ROUNDS = flags.DEFINE_integer('rounds', 3, 'Each time is the median of.', 1)
 _EPOCHS = flags.DEFINE_integer('epochs', 5, 'Of ours, in each round.', 1)
 _MVTEC = flags.DEFINE_bool('mvtec', False, 'Whether to time a data set.')
 _SEEDS = flags.DEFINE_integer('seeds', 1, 'Heads of each of its categories.', 1)
+_ALL_EPOCHS = flags.DEFINE_integer('mvtec_epochs', 160, 'Of these heads.', 1)
 _SHARE = flags.DEFINE_float('share', 1.0, 'Share of its images.', 0.0, 1.0)
 _CROP = flags.DEFINE_integer('crop', 288, 'Side of an image, in pixels.', 32)
 
@@ -158,6 +159,7 @@ def whole_data_set(folder: pathlib.Path) -> None:
   backbone, precision, side = _BACKBONE.value, _PRECISION.value, _CROP.value
   config = random_data.make_config(folder, sizes, backbone, precision, side)
   config.seeds = tuple(range(_SEEDS.value))
+  config.train.epochs = _ALL_EPOCHS.value
   start = time.perf_counter()
   table = train.train_and_evaluate(config, folder / 'work')
   entry = {
