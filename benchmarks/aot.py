@@ -34,7 +34,7 @@ class Case:
   protocol: str = 'reference'
   bank: str = 'auto'  # The type of stored features.
   lanes: int = 1  # Heads side by side.
-  batch: int = 0  # Images; 0: as the protocol has it, one to predict.
+  batch: int = 0  # Images; 0: as training has it, one to predict.
   side: int = 288  # Of an image, in pixels.
   images: int = 391  # Whose features are there: MVTec AD's hazelnuts.
   steps: int = worker.LOOP  # Of a call.
@@ -52,7 +52,8 @@ class Case:
   def config(self) -> Any:
     """A run's settings."""
     made = config.from_protocol(self.protocol)
-    made.precision, made.bank.dtype = self.precision, self.bank
+    made.precision = made.backbone.precision = self.precision
+    made.bank.dtype = self.bank
     return made
 
   @property
@@ -140,8 +141,8 @@ def lower_step(case: Case, place: Place) -> jax.stages.Lowered:
 
 def lower_extract(case: Case, place: Place) -> jax.stages.Lowered:
   """Lowers the extraction of features."""
-  network, batch = case.network, case.batch or case.config.backbone.batch_size
-  weights = prepared(case, raw_weights(case, place), place, 'float32')
+  network, batch = bank.Extraction.of(case.config), case.batch or 32
+  weights = prepared(case, raw_weights(case, place), place, case.precision)
   pixels = place((batch, case.side, case.side, 3), jnp.uint8)
   return bank.extract.lower(network, weights, pixels, bank_dtype(case.config))
 
@@ -160,8 +161,7 @@ def lower_predict(case: Case, place: Place) -> jax.stages.Lowered:
 
 def lower_normalize(case: Case, place: Place) -> jax.stages.Lowered:
   """Lowers what brings pixels to the range that the backbone knows."""
-  batch = case.batch or case.config.backbone.batch_size
-  pixels = place((batch, case.side, case.side, 3), jnp.uint8)
+  pixels = place((case.batch or 32, case.side, case.side, 3), jnp.uint8)
   table = case.network.spec.table
   return jax.jit(lambda x: simplenet.normalized(x, table)).lower(pixels)
 

@@ -146,7 +146,7 @@ _LANES = flags.DEFINE_integer('lanes', aot.Case.lanes, 'Heads side by side.', 1)
 _BATCH = flags.DEFINE_integer(
   'batch',
   aot.Case.batch,
-  'Images; 0: as the protocol has it, one to predict.',
+  'Images; 0: as training has it, one to predict.',
   0,
 )
 _SIDE = flags.DEFINE_integer(

@@ -30,7 +30,6 @@ from simplenet_jax.evaluation.results import (
 )
 from simplenet_jax.evaluation.testset import Scored, TestSet
 from simplenet_jax.files import naming, read_json
-from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.training import bank, layout, neighbours, step
 from simplenet_jax.training.progress import HeadProgress, Rank, unflat
@@ -74,7 +73,7 @@ def score_again(
   heads: Mapping[int, HeadProgress],
 ) -> dict[int, dict[int, np.ndarray]]:
   """Returns patch scores `[images, H, W]` of heads, by seed and last epoch."""
-  network = FeatureNetwork.of(config)
+  network = bank.Extraction.of(config)
   recipe = step.make_recipe(config, network.level_offsets, network.dim)
   fresh = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
   states = {}

@@ -84,6 +84,7 @@ PROTOCOL_FIELDS = (
   *('precision', 'bank.dtype', 'patch.', 'head.', 'nearest.', 'train.'),
   *('data.resize', 'data.crop', 'data.bits', 'data.mask_rule', 'data.held_out'),
   *('backbone.name', 'backbone.levels', 'backbone.padding', 'backbone.probe'),
+  'backbone.precision',
   *('evaluation.every', 'evaluation.smoothing', 'evaluation.score'),
 )
 

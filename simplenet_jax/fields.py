@@ -132,7 +132,14 @@ FIELDS: dict[str, Field] = {
   'backbone.probe': Field(
     True, "Whether BatchNorm statistics are as after the released code's start."
   ),
-  'backbone.batch_size': Field(8, 'Images per pass.', _POSITIVE),
+  'backbone.precision': Field(
+    'tensorfloat32',
+    "Its convolutions'; CPUs have no TensorFloat-32 and take float32.",
+    _one_of(*PRECISIONS),
+  ),
+  'backbone.batch_size': Field(
+    0, 'Images per pass; 0: 8 on CPUs, 32 on accelerators.', _COUNT
+  ),
   'bank.dtype': Field(
     'auto',
     'The type of stored features; auto: bfloat16 if that is the precision, '

@@ -58,7 +58,7 @@ def train_and_evaluate(
   """
   check_config(config)
   before = earlier_config(workdir)
-  config = name_backbone(config, before.get('backbone', {}).get('name', ''))
+  config = name_backbone(config, before.get('backbone', {}))
   clock, network = Clock(), FeatureNetwork.of(config)
   with doing('reads and checks all images'):
     images = dataset.open_categories(config.data, whole=processes.count == 1)

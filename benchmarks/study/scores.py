@@ -17,7 +17,6 @@ from simplenet_jax.data import dataset
 from simplenet_jax.evaluation import metrics
 from simplenet_jax.evaluation.testset import TestSet
 from simplenet_jax.models import nearest
-from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.training import bank
 
 _ROOT = flags.DEFINE_string('root', 'data', 'Holds a folder for every part.')
@@ -60,7 +59,7 @@ def load(backbone: str, part: str, dims: tuple[int, int]) -> Part:
   """Returns the patches of a part's images."""
   config = _config(backbone, part, dims)
   (one,) = dataset.open_categories(config.data).categories
-  network = FeatureNetwork.of(config)
+  network = bank.Extraction.of(config)
   weights = bank.load_backbone(config).state
   weights = bank.on_device(network, weights, jax.local_devices()[0])
   merged, found = jax.jit(network.merge), []

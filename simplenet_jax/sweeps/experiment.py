@@ -24,7 +24,6 @@ from simplenet_jax.evaluation import run_files
 from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.models import patches
 from simplenet_jax.models.head import ADAPTORS, LEAK
-from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.sweeps import figures, settings, tables
 from simplenet_jax.sweeps.tables import Outcome
 from simplenet_jax.training import bank, layout
@@ -103,7 +102,7 @@ def _train_all(
 
 def _deviations(one: Outcome) -> dict[str, Any]:
   """Returns each dimension's deviation before and after the first adaptor."""
-  network, dtype = FeatureNetwork.of(one.config), bank_dtype(one.config)
+  network, dtype = bank.Extraction.of(one.config), bank_dtype(one.config)
   weights = bank.load_backbone(one.config).state
   weights = bank.on_device(network, weights, jax.local_devices()[0])
   dim, found = network.dim, {}

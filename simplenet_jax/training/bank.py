@@ -10,7 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -28,15 +28,29 @@ _PARTIAL, _SUFFIX = '.partial-', '.features'  # Of files of the cache.
 _ROUNDING = 1e-6  # Relative; features that vary less do not vary.
 
 
+@dataclasses.dataclass(frozen=True)
+class Extraction(FeatureNetwork):
+  """The way to features, and the precision of its convolutions."""
+
+  precision: str
+
+  @classmethod
+  def of(cls, config: Config, **others: Any) -> Self:
+    """Returns a config's."""
+    return super().of(config, precision=config.backbone.precision, **others)
+
+
 @functools.partial(jax.jit, static_argnames=('network', 'dtype'))
 def extract(
-  network: FeatureNetwork, weights: Any, pixels: jax.Array, dtype: str
+  network: Extraction, weights: Any, pixels: jax.Array, dtype: str
 ) -> tuple[jax.Array, ...]:
   """Returns each level's features as they are stored, see `features`.
 
   Weights come from `on_device`.
   """
-  features = functools.partial(simplenet.features, network, weights)
+
+  def features(pixels):
+    return simplenet.features(network, weights, pixels, network.precision)
 
   def one_by_one(pixels):
     # Batches take longer an image there: their layers' outputs leave the cache.
@@ -47,10 +61,10 @@ def extract(
   return tuple(level.astype(dtype) for level in levels)
 
 
-def on_device(network: FeatureNetwork, weights: Any, device: Any) -> Any:
+def on_device(network: Extraction, weights: Any, device: Any) -> Any:
   """Returns a backbone's weights as `extract` takes them, on a device."""
-  layout = simplenet.layout_for(device.platform)
-  prepared = simplenet.prepare(network, weights, layout=layout)
+  layout = simplenet.layout_for(device.platform, network.precision)
+  prepared = simplenet.prepare(network, weights, network.precision, layout)
   return jax.device_put(prepared, device)
 
 
@@ -79,7 +93,7 @@ def check_noise(
   """Returns the weights, with a warning if the noise does not fit features."""
   if not trains_heads(config):
     return loaded
-  network, size = FeatureNetwork.of(config), config.backbone.batch_size
+  network, size = Extraction.of(config), config.backbone.batch_size
 
   def features():
     count = min(2, len(one.train), size)

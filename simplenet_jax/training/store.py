@@ -29,7 +29,6 @@ from simplenet_jax.config import bank_dtype
 from simplenet_jax.console import Signalled
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.loading import Batches, batches, processors
-from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.layout import DeviceTask, RunInputs
 from simplenet_jax.training.levels import Levels
@@ -64,7 +63,7 @@ class FeatureStore:
 
   def __init__(self, run: RunInputs, task: DeviceTask):
     self._run, self._task = run, task
-    self._network = FeatureNetwork.of(run.config)
+    self._network = bank.Extraction.of(run.config)
     # Every write replaces them, so they must be read anew each time.
     self.levels = Levels.empty(task.shapes, task.rows, task.device)
     self._free = list(range(task.rows))

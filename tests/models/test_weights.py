@@ -208,12 +208,15 @@ def test_auto_is_a_backbone_that_suits(
   if source == 'resnet50':
     source = str(write(fabricated.tensors('resnet50')))
   config.backbone.weights = source or ''
-  named = weights.name_backbone(config, earlier)
+  before = {'name': earlier, 'batch_size': 5} if earlier else {}
+  named = weights.name_backbone(config, before)
   assert (config.backbone.name, named.backbone.name) == ('auto', expected)
   said = 'Uses the backbone efficientnet_lite0, as there is no accelerator'
   is_said = said in ' '.join(capsys.readouterr().out.split())
   assert is_said == (backend == 'cpu' and not source)
-  assert weights.name_backbone(named) is named
+  suited = 5 if earlier else 8 if backend == 'cpu' else 32
+  assert (config.backbone.batch_size, named.backbone.batch_size) == (0, suited)
+  assert weights.name_backbone(named, {'batch_size': 7}) == named
 
 
 def test_weights_that_auto_cannot_place_are_refused_in_a_line(write):

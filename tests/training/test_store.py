@@ -10,8 +10,8 @@ import pytest
 from simplenet_jax.config import from_protocol
 from simplenet_jax.data import images
 from simplenet_jax.data.frame import Frame
+from simplenet_jax.fields import PRECISIONS
 from simplenet_jax.models import patches
-from simplenet_jax.models.simplenet import FeatureNetwork
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.levels import Levels
 from simplenet_jax.training.store import BLOCK, Features, FeatureStore
@@ -88,7 +88,7 @@ def test_features_can_be_halved():
   config, found = from_protocol(), []
   config.backbone.name = 'efficientnet_lite0'
   state = bank.load_backbone(config).state
-  network = FeatureNetwork.of(config)
+  network = bank.Extraction.of(config)
   state = bank.on_device(network, state, jax.devices()[0])
   pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), np.uint8)
   for config.bank.dtype in ('float32', 'bfloat16'):
@@ -96,6 +96,18 @@ def test_features_can_be_halved():
   for full, half in zip(*found, strict=True):
     assert half.dtype == jax.numpy.bfloat16
     np.testing.assert_allclose(half.astype('f'), full, rtol=2**-8)
+
+
+def test_the_backbones_precision_is_a_setting():
+  config, found = from_protocol(), {}
+  config.backbone.name = 'efficientnet_lite0'
+  pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), np.uint8)
+  for config.backbone.precision in PRECISIONS:
+    found[config.backbone.precision] = extract(config, pixels)
+  exact, rounded = found['float32'], found['bfloat16']
+  np.testing.assert_array_equal(found['tensorfloat32'], exact)  # On CPUs.
+  error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+  assert 2**-10 < error < 2**-4
 
 
 def golden_case(shared, network):
@@ -122,7 +134,7 @@ def golden_case(shared, network):
 
 def extract(config, pixels):
   """Returns patch features `[image, patch, 1536]` of the images."""
-  network, state = FeatureNetwork.of(config), bank.load_backbone(config).state
+  network, state = bank.Extraction.of(config), bank.load_backbone(config).state
   state = bank.on_device(network, state, jax.devices()[0])
   levels = bank.extract(network, state, pixels, 'float32')
   merge = functools.partial(patches.merge, target_dim=1536)

@@ -72,16 +72,23 @@ class Weights:
     return '' if self.recipe in (V1, UNKNOWN) else self.recipe
 
 
-def name_backbone(config: Config, earlier: str = '') -> Config:
-  """Returns a config that names its backbone, also where it says `auto`.
+def name_backbone(
+  config: Config, earlier: Mapping[str, Any] | None = None
+) -> Config:
+  """Returns a config that names its backbone, and its images per pass.
 
-  That is the network of an `earlier` start of the run, else the one that the
-  weights fit, else the one that suits the device. Raises ValueError if the
-  weights fit no network that is built here.
+  Where it says `auto`, or 0 images, they are those of an `earlier` start of the
+  run, else the network that the weights fit, else what suits the device. Raises
+  ValueError if the weights fit no network that is built here.
   """
+  named, earlier = config.copy_and_resolve_references(), earlier or {}
+  on_cpu = jax.default_backend() == 'cpu'
+  if not named.backbone.batch_size:
+    suited = 8 if on_cpu else 32
+    named.backbone.batch_size = earlier.get('batch_size', suited)
   if config.backbone.name != 'auto':
-    return config
-  name, source = earlier, config.backbone.weights
+    return named
+  name, source = earlier.get('name'), config.backbone.weights
   if not name and source:
     path, levels = files.locate(source), config.backbone.levels
     tensors, _ = files.read(path)
@@ -93,7 +100,7 @@ def name_backbone(config: Config, earlier: str = '') -> Config:
         '--config.backbone.name to see what does not fit'
       )
     name = fitting[0]
-  if not name and jax.default_backend() != 'cpu':
+  if not name and not on_cpu:
     name = 'wide_resnet50_2'
   elif not name:
     name = files.IN_THE_BOX
@@ -103,7 +110,6 @@ def name_backbone(config: Config, earlier: str = '') -> Config:
       'operations for an image, wide_resnet50_2 38 times '
       '(--config.backbone.name=...)'
     )
-  named = config.copy_and_resolve_references()
   named.backbone.name = name
   return named
 
