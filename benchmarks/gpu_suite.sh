@@ -43,7 +43,7 @@ else
   run step --small --rounds=1 --precision=bfloat16 --lanes=2
   for seeds in 1 2; do
     run train "${random[@]}" --mvtec --precision=bfloat16 --mvtec_epochs=1 \
-      --seeds="$seeds" --share=0.01 --crop=64
+      --seeds="$seeds" --categories=2 --share=0.01 --crop=64
   done
   run predict "${random[@]}" --precision=bfloat16 --rounds=1 --batches=1,2 \
     --side=64
