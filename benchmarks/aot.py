@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 
 from simplenet_jax import config
-from simplenet_jax.config import bank_dtype
 from simplenet_jax.models import simplenet
 from simplenet_jax.training import bank, lanes, step, worker
 from simplenet_jax.training.levels import Levels
@@ -144,7 +143,7 @@ def lower_extract(case: Case, place: Place) -> jax.stages.Lowered:
   network, batch = bank.Extraction.of(case.config), case.batch or 32
   weights = prepared(case, raw_weights(case, place), place, case.precision)
   pixels = place((batch, case.side, case.side, 3), jnp.uint8)
-  return bank.extract.lower(network, weights, pixels, bank_dtype(case.config))
+  return bank.extract.lower(network, weights, pixels)
 
 
 def lower_predict(case: Case, place: Place) -> jax.stages.Lowered:

@@ -89,7 +89,7 @@ def score_again(
     states = jax.device_put(states, device)
     while some := list(itertools.islice(pixels, size)):
       batch = bank.padded(np.stack(some), size)
-      levels = bank.extract(network, backbone, batch, config.bank.dtype)
+      levels = bank.extract(network, backbone, batch)
       for seed, state in states.items():
         found = _patch_scores(recipe, state, levels)
         scores[seed].append(np.asarray(found)[: len(some)])

@@ -67,7 +67,7 @@ def load(backbone: str, part: str, dims: tuple[int, int]) -> Part:
     images = range(start, min(start + _BATCH, one.images))
     pixels = np.stack([one.pixels(index) for index in images])
     batch = bank.padded(pixels, _BATCH)
-    levels = bank.extract(network, weights, batch, 'float32')
+    levels = bank.extract(network, weights, batch)
     found.append(np.asarray(merged(levels))[: len(images)])
   every = np.concatenate(found)
   known = every[: len(one.train)]

@@ -14,7 +14,7 @@ from flax import nnx
 from rich.markdown import Markdown
 
 from simplenet_jax import train
-from simplenet_jax.config import Config, bank_dtype
+from simplenet_jax.config import Config
 from simplenet_jax.console import Stopped, console, counted
 from simplenet_jax.data import dataset, loading
 from simplenet_jax.detection import file
@@ -102,7 +102,7 @@ def _train_all(
 
 def _deviations(one: Outcome) -> dict[str, Any]:
   """Returns each dimension's deviation before and after the first adaptor."""
-  network, dtype = bank.Extraction.of(one.config), bank_dtype(one.config)
+  network = bank.Extraction.of(one.config)
   weights = bank.load_backbone(one.config).state
   weights = bank.on_device(network, weights, jax.local_devices()[0])
   dim, found = network.dim, {}
@@ -115,7 +115,7 @@ def _deviations(one: Outcome) -> dict[str, Any]:
     images = loading.in_order(inputs.pixels, range(len(inputs.train)), 8)
     with bank.computing(jax.local_devices()[0]):
       for image in images:
-        levels = bank.extract(network, weights, image[None], dtype)
+        levels = bank.extract(network, weights, image[None])
         levels = [level[0].astype(jnp.float32) for level in levels]
         before = x = patches.merge(levels, network.level_offsets, dim)
         for number in range(ADAPTORS[one.config.head.adaptor]):

@@ -30,19 +30,21 @@ _ROUNDING = 1e-6  # Relative; features that vary less do not vary.
 
 @dataclasses.dataclass(frozen=True)
 class Extraction(FeatureNetwork):
-  """The way to features, and the precision of its convolutions."""
+  """The way to features as they are stored."""
 
-  precision: str
+  precision: str  # Of convolutions.
+  dtype: str  # Of what is stored.
 
   @classmethod
   def of(cls, config: Config, **others: Any) -> Self:
     """Returns a config's."""
-    return super().of(config, precision=config.backbone.precision, **others)
+    others['precision'] = config.backbone.precision
+    return super().of(config, dtype=bank_dtype(config), **others)
 
 
-@functools.partial(jax.jit, static_argnames=('network', 'dtype'))
+@functools.partial(jax.jit, static_argnames='network')
 def extract(
-  network: Extraction, weights: Any, pixels: jax.Array, dtype: str
+  network: Extraction, weights: Any, pixels: jax.Array
 ) -> tuple[jax.Array, ...]:
   """Returns each level's features as they are stored, see `features`.
 
@@ -58,7 +60,7 @@ def extract(
     return tuple(level[:, 0] for level in levels)
 
   levels = jax.lax.platform_dependent(pixels, cpu=one_by_one, default=features)
-  return tuple(level.astype(dtype) for level in levels)
+  return tuple(level.astype(network.dtype) for level in levels)
 
 
 def on_device(network: Extraction, weights: Any, device: Any) -> Any:
@@ -102,7 +104,7 @@ def check_noise(
     with computing(jax.local_devices()[0]) as device:
       state = on_device(network, loaded.state, device)
       batch = padded(pixels, size)
-      found = extract(network, state, batch, bank_dtype(config))
+      found = extract(network, state, batch)
     return [np.asarray(level[:count], np.float32) for level in found]
 
   if line := weights.misfit(config, loaded, features):

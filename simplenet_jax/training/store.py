@@ -25,7 +25,6 @@ import jax
 import numpy as np
 
 from simplenet_jax import environment
-from simplenet_jax.config import bank_dtype
 from simplenet_jax.console import Signalled
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.loading import Batches, batches, processors
@@ -188,7 +187,7 @@ class FeatureStore:
       backbone = config.backbone.to_dict() | {'weights': ''}  # A mere name.
       made_by = [
         *(self._run.weights.sha256, backbone, config.patch.to_dict()),
-        *(bank_dtype(config), config.data.bits, self._task.device.device_kind),
+        *(self._network.dtype, config.data.bits, self._task.device.device_kind),
         *(versions[name] for name in _PACKAGES),
       ]
       digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode())
@@ -234,7 +233,7 @@ class FeatureStore:
     """Calls `keep` with the images and the features, padded, of each batch."""
     # The device always has the next batch to do before one is handed out.
     run, under_way = self._run, collections.deque()
-    size, dtype = run.config.backbone.batch_size, bank_dtype(run.config)
+    size = run.config.backbone.batch_size
 
     def hand_out() -> None:
       part, found = under_way.popleft()
@@ -248,7 +247,7 @@ class FeatureStore:
         if run.stop.is_set():
           raise Signalled
         batch = bank.padded(pixels, size)
-        found = bank.extract(self._network, self._weights, batch, dtype)
+        found = bank.extract(self._network, self._weights, batch)
         under_way.append((slice(start, start + len(pixels)), found))
         if len(under_way) > 1:
           hand_out()

@@ -88,11 +88,11 @@ def test_features_can_be_halved():
   config, found = from_protocol(), []
   config.backbone.name = 'efficientnet_lite0'
   state = bank.load_backbone(config).state
-  network = bank.Extraction.of(config)
-  state = bank.on_device(network, state, jax.devices()[0])
   pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), np.uint8)
   for config.bank.dtype in ('float32', 'bfloat16'):
-    found.append(bank.extract(network, state, pixels, config.bank.dtype))
+    network = bank.Extraction.of(config)
+    placed = bank.on_device(network, state, jax.devices()[0])
+    found.append(bank.extract(network, placed, pixels))
   for full, half in zip(*found, strict=True):
     assert half.dtype == jax.numpy.bfloat16
     np.testing.assert_allclose(half.astype('f'), full, rtol=2**-8)
@@ -136,7 +136,7 @@ def extract(config, pixels):
   """Returns patch features `[image, patch, 1536]` of the images."""
   network, state = bank.Extraction.of(config), bank.load_backbone(config).state
   state = bank.on_device(network, state, jax.devices()[0])
-  levels = bank.extract(network, state, pixels, 'float32')
+  levels = bank.extract(network, state, pixels)
   merge = functools.partial(patches.merge, target_dim=1536)
   merged = jax.vmap(lambda x: merge(x, network.level_offsets))(levels)
   return np.asarray(merged).reshape(len(pixels), -1, 1536)
