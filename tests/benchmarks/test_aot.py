@@ -44,7 +44,7 @@ def compiled(case: aot.Case) -> dict:
     pytest.skip(f"no compiler for {case.device}; pip install -e '.[aot]'")
   code = (
     'import json; from benchmarks import aot, roofline; '
-    f'case = aot.{case}; '
+    f'case = aot.{case!r}; '
     'print(json.dumps(roofline.describe(case, *aot.compiled(case))))'
   )
   environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
@@ -90,8 +90,8 @@ def test_pixels_are_normalised_by_arithmetic_on_tpus():
     (aot.Case('h200', 'step', 'bfloat16', 'fast'), LEAN | at_most(45, 400)),
     (aot.Case('v5e', 'step', 'bfloat16'), LEAN),
     # 43 more kernels and 98 MB more were kernels of convolutions, transposed.
-    (aot.Case('h200', 'predict', 'bfloat16'), at_most(72, 255)),
-    (aot.Case('h200', 'extract', 'tensorfloat32'), at_most(62, 2400)),
+    (aot.Case('h200', 'predict', 'bfloat16'), at_most(70, 240)),
+    (aot.Case('h200', 'extract', 'tensorfloat32', batch=8), at_most(62, 2400)),
   ],
   ids=str,
 )
