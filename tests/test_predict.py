@@ -101,8 +101,11 @@ def test_all_that_the_command_writes(tmp_path, saved, root):
   assert 'threshold ' in second
   assert none_kept.startswith('  no p-values until ')  # As of earlier versions.
   assert third.startswith("  maps hold their image's lowest score where the ")
-  count = verdicts.count('anomalous')
-  assert f', {count} anomalous\nScores: {out / "predictions.csv"}' in done.told
+  flagged = [one for one in expected if one.anomalous]
+  worst = max(flagged, key=lambda one: one.score)
+  told = f', {len(flagged)} anomalous\n  {worst.source}: {worst.score:.4g}\n'
+  assert told in done.told
+  assert f'\nScores: {out / "predictions.csv"}\n' in done.told
   assert f'Look at them: {out / "pictures"}/' in done.told
   assert '9 images in ' in done.told
   # One cannot be read: it is told, left out, and fails the command.

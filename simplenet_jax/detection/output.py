@@ -32,6 +32,7 @@ HEADER = (
 )
 _VERDICTS = {None: None, False: 'normal', True: 'anomalous'}
 _AHEAD = 16  # Predictions being written or waiting for it.
+_NAMED = 5  # Anomalous images in the terminal.
 
 Row = dict[str, Any]  # What is known of an image.
 
@@ -116,10 +117,16 @@ def predict(
         # Names that are no text stay as they are.
         aside.write_text(content, 'utf-8', 'surrogateescape', newline='')
   seconds, done = time.perf_counter() - start, counted(len(rows), 'image')
-  flagged = sum(row['verdict'] == _VERDICTS[True] for row in rows)
-  judged = f', {flagged} anomalous' if card.thresholds.image is not None else ''
+  flagged = [row for row in rows if row['verdict'] == _VERDICTS[True]]
+  flagged.sort(key=lambda row: row['score'], reverse=True)
+  judged = '' if drift is None else f', {len(flagged)} anomalous'
   speed = f', {len(rows) / seconds:.1f} a second' if len(rows) > 1 else ''
-  console.print(f'{done} in {seconds:.1f} s{speed}{judged}\nScores: {table}')
+  console.print(f'{done} in {seconds:.1f} s{speed}{judged}')
+  for row in flagged[:_NAMED]:
+    console.print(f'  {row["path"]}: {row["score"]:.4g}')
+  if len(flagged) > _NAMED:
+    console.print(f'  and {len(flagged) - _NAMED} that score lower')
+  console.print(f'Scores: {table}')
   if pictures:
     console.print(f'Look at them: {folder / PICTURES}/')
   if stop.is_set() and len(rows) + len(errors) < len(paths):
