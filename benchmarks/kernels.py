@@ -2,8 +2,9 @@
 
   python -m benchmarks.kernels
 
-Compared on one image, in turns, medians of 7: a detector with Winograd's tiles
-and with XLA's convolutions. Writes results/kernels.json.
+Milliseconds of an image, all in turns, medians of 7: by a detector with
+Winograd's tiles, by one with XLA's convolutions, and by what makes the features
+of 8 and 16 images that heads train on. Writes results/kernels.json.
 """
 
 import functools
@@ -15,9 +16,12 @@ import numpy as np
 
 from benchmarks import timing
 from simplenet_jax import cli
+from simplenet_jax.config import from_protocol
 from simplenet_jax.models import backbone, simplenet
+from simplenet_jax.training import bank
 
 LEVELS, DIM, SIZE, ROUNDS = (2, 3), 1536, (288, 288), 7
+BACKBONES = 'resnet18', 'resnet50', 'wide_resnet50_2'
 
 
 def make(name: str) -> tuple[simplenet.Network, dict[str, np.ndarray]]:
@@ -40,14 +44,26 @@ def measure(name: str) -> dict[str, float]:
   """Returns milliseconds by kernel."""
   network, weights = make(name)
   pixels = np.full((1, *SIZE, 3), 99, np.uint8)
-  calls = {}
+  calls, images = {}, {}
   for kind, layout in (('winograd', 'winograd'), ('convolution', 'plain')):
     prepared = simplenet.prepare(network, weights, layout=layout)
     placed = jax.device_put(prepared)
     run = functools.partial(simplenet.run, network, placed, pixels)
     calls[kind] = lambda run=run: jax.block_until_ready(run())
-  seconds = timing.in_turns(calls, ROUNDS).items()
-  return {kind: round(1e3 * statistics.median(s), 1) for kind, s in seconds}
+  config = from_protocol()
+  config.backbone.name = name
+  features = bank.Extraction.of(config)
+  placed = bank.on_device(features, weights, jax.devices()[0])
+  for count in (8, 16):
+    batch = np.repeat(pixels, count, axis=0)
+    run = functools.partial(bank.extract, features, placed, batch)
+    kind = f'features of {count}'
+    calls[kind] = lambda run=run: jax.block_until_ready(run())
+    images[kind] = count
+  return {
+    kind: round(1e3 * statistics.median(seconds) / images.get(kind, 1), 1)
+    for kind, seconds in timing.in_turns(calls, ROUNDS).items()
+  }
 
 
 def main() -> None:
@@ -55,7 +71,7 @@ def main() -> None:
   cpu = pathlib.Path('/proc/cpuinfo').read_text()
   found = {
     'avx512': 'avx512f' in cpu,
-    'milliseconds': {name: measure(name) for name in ('resnet18', 'resnet50')},
+    'milliseconds': {name: measure(name) for name in BACKBONES},
   }
   timing.write('kernels', found)
 
