@@ -73,9 +73,9 @@ def describe(
   if case.program == 'step':
     levels = jax.tree.leaves(aot.stored_features(case, jax.ShapeDtypeStruct))
     stored = [one.size * one.dtype.itemsize for one in levels]
-    # Half of a level: a copy may be in bfloat16.
+    # Half of the largest level: a copy may be in bfloat16.
     found['copies_of_features'] = sum(
-      kernel.written >= min(stored) / 2
+      kernel.written >= max(stored) / 2
       for name in {program.entry, *loops}
       for kernel in program.kernels(name)
     )
