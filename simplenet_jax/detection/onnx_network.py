@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from simplenet_jax.detection.onnx_graph import EXACT, Graph, Plan
+from simplenet_jax.detection.onnx_graph import EXACT, Graph, Plan, to_int8
 from simplenet_jax.models import backbone, head, resampling, simplenet
 from simplenet_jax.models.simplenet import Network
 
@@ -84,8 +84,11 @@ def _pooled(graph: Graph, network: Network, weights: Weights) -> list[_Maps]:
         value = graph.rounded(value)
       value = _mirrored(graph, f'{name}.pad', value, at, sides, added)
       if name == first:  # No border is 0, so that the bias can hold the mean.
-        bias = bias + kernel.sum((2, 3)) @ (table[0] / scale)
-        kernel = kernel * _UNIT if is_int8 else kernel
+        sums = kernel.sum((2, 3))
+        if is_int8:  # The mean is as the rounded kernel sees it.
+          rounded, steps = to_int8(kernel, 0)
+          sums, kernel = steps[:, None] * rounded.sum((2, 3)), kernel * _UNIT
+        bias = bias + sums @ (table[0] / scale)
         value = _floats(graph, value, is_int8)
       elif is_int8 and not graph.plan.rows:
         graph.exact.add(value)  # ONNX Runtime wants it rounded once more.

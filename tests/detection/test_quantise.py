@@ -172,6 +172,17 @@ def test_bytes_lose_nothing_in_int8(kind):
   assert export.compare(made, found) <= export.TOLERANCE
 
 
+@pytest.mark.parametrize(('shape', 'axis'), [((9, 4, 3, 3), 0), ((50, 7), 1)])
+def test_rounded_kernels_keep_their_sums(shape, axis):
+  kernel = np.random.default_rng(0).normal(size=shape) + 0.1
+  values, scale = onnx_graph.to_int8(kernel, axis)
+  assert (values.dtype, np.abs(values.astype(int)).max()) == (np.int8, 127)
+  others = tuple(i for i in range(kernel.ndim) if i != axis)
+  steps = kernel / np.expand_dims(scale, others) - values
+  assert np.abs(steps).max() < 1
+  assert np.abs(steps.sum(others)).max() <= 0.5 + 1e-9
+
+
 def test_layers_of_much_work_and_little_harm_are_chosen():
   harm = {'a': 3.0, 'b': 4.0, 'c': 0.5, 'd': 100.0}
   work = {'a': 10, 'b': 100, 'c': 1, 'd': 1000}
