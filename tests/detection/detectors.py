@@ -40,7 +40,7 @@ def make_config(
 ):
   config = from_protocol()
   config.backbone.name, config.backbone.padding = architecture, padding
-  config.backbone.probe = False
+  config.backbone.probe, config.backbone.batch_size = False, 64
   config.data.resize, config.data.crop = 32 + 8 * bool(crop), crop
   config.patch.pretrain_dim = config.patch.target_dim = DIM
   config.head.hidden, config.head.adaptor = HIDDEN, adaptor
