@@ -15,7 +15,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from simplenet_jax.fields import FIELDS, TYPES
+from simplenet_jax.fields import FIELDS, TYPES, resolved
 from simplenet_jax.files import naming, read_json
 
 # A ConfigDict. Its fields are known at run time only; `check_config` checks.
@@ -198,13 +198,13 @@ def describe_protocol(config: Config, weights: str = '') -> str:
   """
   if (name := config.protocol) not in PROTOCOLS:
     return name
-  mine, plain = flatten(config), flatten(from_protocol(name))
+  mine, plain = (resolved(flatten(x)) for x in (config, from_protocol(name)))
   preset = plain
   # A name can come from a file: nothing but the package's own files is run.
   if config.name in names():
     path = config_folder() / f'{config.name}.py'
     with contextlib.suppress(ValueError):  # It may have no such choice.
-      preset = plain | flatten(load_config(f'{path}:{name}'))
+      preset = resolved(plain | flatten(load_config(f'{path}:{name}')))
   fixed = [one for one in plain if one.startswith(PROTOCOL_FIELDS)]
   changed = [one for one in fixed if preset[one] not in (mine[one], 'auto')]
   changed += [f'backbone.weights ({weights})'] if weights else []
@@ -245,8 +245,7 @@ def trains_heads(config: Config) -> bool:
 
 def bank_dtype(config: Config) -> str:
   """Returns the type of stored features, which can follow the precision."""
-  halves = 'bfloat16' if config.precision == 'bfloat16' else 'float32'
-  return halves if config.bank.dtype == 'auto' else config.bank.dtype
+  return resolved(flatten(config))['bank.dtype']
 
 
 def check_fields(config: Config, model: Config) -> None:

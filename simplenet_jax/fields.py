@@ -4,7 +4,7 @@ The defaults are those of the protocol `reference`. Nothing here imports jax.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 # The precisions of matrix products.
@@ -237,3 +237,11 @@ FIELDS: dict[str, Field] = {
   'detector.save': Field(True, 'Whether to leave a detector per category.'),
   'detector.false_alarm_rate': Field(0.01, 'What thresholds aim at.', _RATE),
 }
+
+
+def resolved(values: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns settings, by path, with the type that `bank.dtype=auto` means."""
+  halves = values['precision'] == 'bfloat16'
+  auto = {'auto': 'bfloat16' if halves else 'float32'}
+  stored = values['bank.dtype']
+  return {**values, 'bank.dtype': auto.get(stored, stored)}

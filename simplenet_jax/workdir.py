@@ -23,6 +23,7 @@ from simplenet_jax.data.images import File, place, weight
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.evaluation.results import CategoryResult
+from simplenet_jax.fields import resolved
 from simplenet_jax.files import atomic_write, naming, read_json, tidy
 from simplenet_jax.training.job import Job
 
@@ -255,7 +256,7 @@ def _binding(run: State) -> dict[str, Any]:
   settings |= {name: x for name, x in given.items() if x or name in settings}
   found = {
     f'--config.{field}': list(value) if isinstance(value, tuple) else value
-    for field, value in settings.items()
+    for field, value in resolved(settings).items()
     if not field.startswith(RESUMABLE)
   }
   found[_WEIGHTS] = run[_WEIGHTS]

@@ -66,8 +66,7 @@ class Discriminator(nnx.Module):
     """
     norm, tail = self.norm, self.tail.kernel[...][:, 0]
     normal, counterfeit, mean, var = _logits(
-      *(hidden, noise, valid, norm.mean[...]),
-      *(norm.scale[...], norm.bias[...], tail),
+      *(hidden, noise, valid, norm.scale[...], norm.bias[...], tail)
     )
     norm.move(mean, var, _count(hidden, valid))
     return normal, counterfeit
@@ -79,19 +78,20 @@ def _count(hidden: jax.Array, valid: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def _logits(hidden, noise, valid, about, scale, bias, tail):
+def _logits(hidden, noise, valid, scale, bias, tail):
   """Returns both kinds of logits, and the batch's mean and variance."""
-  return _forward(hidden, noise, valid, about, scale, bias, tail)[0]
+  return _forward(hidden, noise, valid, scale, bias, tail)[0]
 
 
-def _forward(hidden, noise, valid, about, scale, bias, tail):
+def _forward(hidden, noise, valid, scale, bias, tail):
   # Else XLA would keep other arrays than these, larger or more.
   hidden, noise = jax.lax.optimization_barrier((hidden, noise))
   wide = jnp.promote_types(hidden.dtype, jnp.float32)
   normal = hidden.astype(wide)
   counterfeit = normal + noise.astype(wide)
-  # Moments in one pass. They are taken about the running mean, which is close
-  # by: squares far from zero would hide a small variance.
+  # Moments in one pass. They are taken about the first image's mean, which is
+  # close by: squares far from zero would hide a small variance.
+  about = jnp.mean(normal[0], (0, 1))
   counts, count = valid[:, None, None, None], _count(hidden, valid)
   first, second = (
     jnp.sum(counts * (a + b), (0, 1, 2)) / count
@@ -148,8 +148,7 @@ def _backward(saved, gradients):
   d_noise = d_counterfeit.astype(noise.dtype)
   if hidden.dtype != wide:  # The same of gradients.
     d_hidden, d_noise = jax.lax.optimization_barrier((d_hidden, d_noise))
-  none = jnp.zeros_like(valid), jnp.zeros_like(mean)
-  return d_hidden, d_noise, *none, d_scale, d_bias, d_tail
+  return d_hidden, d_noise, jnp.zeros_like(valid), d_scale, d_bias, d_tail
 
 
 _logits.defvjp(_forward, _backward)

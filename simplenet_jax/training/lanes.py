@@ -1,7 +1,8 @@
 """Heads side by side on one device, as compiled loops over their steps.
 
 A lane holds one head at a time, of whatever category. The programs know rows of
-the bank and numbers of steps, not categories: each is compiled once.
+the features and numbers of steps, not categories: each is compiled once, but
+`advance` for any number of steps and, on accelerators, for all of them, too.
 """
 
 import dataclasses

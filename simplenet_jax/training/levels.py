@@ -13,6 +13,8 @@ from jax import lax
 
 from simplenet_jax.models import resampling
 
+_UNROLLED = 64  # More images are read in a loop, which compiles sooner.
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -51,15 +53,17 @@ class Levels:
 
   def images(self, rows: jax.Array) -> list[jax.Array]:
     """Returns images by their rows, `[images, h, w, channels]` each."""
-
-    def read(values, row, size):
-      return lax.dynamic_slice_in_dim(values, row * size, size)
-
-    found = []
+    rows, found = jnp.asarray(rows), []
     for values, grid in zip(self.values, self.grids, strict=True):
+      size = math.prod(grid)
+
+      def read(row, values=values, size=size):
+        return lax.dynamic_slice_in_dim(values, row * size, size)
+
       # Slices, not one gather: TPUs would make that of the whole array.
-      images = [read(values, row, math.prod(grid)) for row in jnp.asarray(rows)]
-      found.append(jnp.stack(images).reshape(-1, *grid, values.shape[-1]))
+      some = len(rows) <= _UNROLLED
+      images = jnp.stack([*map(read, rows)]) if some else lax.map(read, rows)
+      found.append(images.reshape(-1, *grid, values.shape[-1]))
     return found
 
   def patches(
@@ -86,13 +90,16 @@ class Levels:
 
 
 @functools.partial(jax.jit, donate_argnames='levels')
-def _put(levels: Levels, images: Sequence[jax.Array], rows: jax.Array):
+def _put(levels: Levels, images: Sequence[jax.Array], rows: jax.Array) -> Any:
   found = []
   for values, batch in zip(levels.values, images, strict=True):
     flat = batch.reshape(len(batch), -1, batch.shape[-1]).astype(values.dtype)
-    # The last first: padding, which has the last row that counts, goes under.
-    for i in reversed(range(len(batch))):
-      start = rows[i] * flat.shape[1]
-      values = lax.dynamic_update_slice_in_dim(values, flat[i], start, 0)
-    found.append(values)
+
+    def write(i, values, flat=flat):
+      # The last first: padding, which has the last row that counts, goes under.
+      at = len(flat) - 1 - i
+      start = rows[at] * flat.shape[1]
+      return lax.dynamic_update_slice_in_dim(values, flat[at], start, 0)
+
+    found.append(lax.fori_loop(0, len(batch), write, values))
   return dataclasses.replace(levels, values=tuple(found))

@@ -177,9 +177,10 @@ class DeviceLoop:
     """Tells the device what to do next."""
     heads, metrics = self._active(), []
     count = min(self._chunk, STEPS, *(head.most_steps for head in heads))
+    count -= count % LOOP if count > LOOP else 0  # Whole programs first.
     for begun in range(0, count, LOOP):
       steps = min(LOOP, count - begun)
-      inputs = self._inputs(heads, begun, steps)  # Can write to the bank.
+      inputs = self._inputs(heads, steps)  # Can write to the bank.
       # A second program would gain a CPU nothing.
       whole = steps == LOOP and self._device.platform != 'cpu'
       last = () if whole else (np.int32(steps),)
@@ -187,6 +188,8 @@ class DeviceLoop:
         self._recipe, self._states, self._store.levels, inputs, *last
       )
       metrics.append(some)
+      for head in heads:
+        head.step += steps
     unsaved.add(self)
     # One at a time: the device has enough to do while a single head is written.
     due, now = min(heads, key=lambda head: head.saved), time.monotonic()
@@ -195,7 +198,6 @@ class DeviceLoop:
       due.saved = now
     outcomes = []
     for head in heads:
-      head.step += count
       ends = head.step == head.job.steps
       scored = ends or head.step % head.period == 0
       scores = self._score(head) if scored else []
@@ -211,9 +213,9 @@ class DeviceLoop:
     return count, metrics, outcomes
 
   def _inputs(
-    self, heads: Sequence[ActiveHead], begun: int, count: int
+    self, heads: Sequence[ActiveHead], count: int
   ) -> lanes.StepInputs:
-    """Returns what the lanes do after `begun` steps; copies streamed images."""
+    """Returns what the lanes do next; streamed images are copied."""
     width = len(self._lanes)
     shape = (width, LOOP, self._run.config.train.batch_size)
     # A lane without a head trains what nobody reads, on whatever there is.
@@ -222,7 +224,7 @@ class DeviceLoop:
     sigma = np.ones(width, np.float32)
     rate = np.ones((width, LOOP), np.float32)
     for head in heads:
-      lane, number = head.lane, head.step + begun
+      lane, number = head.lane, head.step
       images, valid[lane, :count] = batches(head.job, number, count)
       rows[lane, :count] = self._store.rows(head.features, lane, images)
       keys[lane], first[lane], sigma[lane] = head.key, number, head.sigma

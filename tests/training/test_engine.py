@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from simplenet_jax.training import bank, lanes, step
+from simplenet_jax.training import bank, lanes, step, worker
 from simplenet_jax.training.checkpoint import Checkpoints
-from simplenet_jax.training.worker import DeviceLoop
+from simplenet_jax.training.worker import LOOP, DeviceLoop
 from tests.small import make_categories, make_category, make_config
 from tests.training.ran import Ran
 
@@ -115,10 +115,7 @@ def test_a_head_that_diverges_stops_alone(alone, config, field, lanes, message):
   def poison(job, state):
     if (job.category, job.seed) != ('nut', 1):
       return state
-    wrong = jax.tree_util.tree_map_with_path(
-      lambda path, x: x if 'mean' in str(path) else x * np.nan,
-      getattr(state, field),
-    )
+    wrong = jax.tree.map(lambda x: x * np.nan, getattr(state, field))
     return dataclasses.replace(state, **{field: wrong})
 
   config.engine.lanes = lanes
@@ -234,6 +231,29 @@ def test_too_many_devices_are_refused(config):
   config.engine.devices = 99
   with pytest.raises(ValueError, match=r'engine\.devices is 99, but there are'):
     Ran(config)
+
+
+def test_a_chunk_is_of_several_programs_and_can_fail_between_them(
+  config, tmp_path, monkeypatch
+):
+  config.data.categories, config.seeds = ('cog',), (0,)
+  config.train.epochs = config.evaluation.every = 200
+  whole = Ran(config)
+  inputs, begun = DeviceLoop._inputs, []
+
+  def short(self, heads, count):
+    begun.append(heads[0].step)
+    if begun[-1] - begun[0] > 2 * LOOP and begun[-1] == begun[-2] + LOOP:
+      raise MemoryError
+    return inputs(self, heads, count)
+
+  with monkeypatch.context() as patched:
+    patched.setattr(DeviceLoop, '_inputs', short)
+    with pytest.raises(ValueError, match='this machine is out of memory'):
+      Ran(config, workdir=tmp_path)
+  assert Ran(config, workdir=tmp_path) == whole
+  monkeypatch.setattr(worker, 'LOOP', 512)
+  assert Ran(config) == whole
 
 
 OUT_OF_MEMORY = RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating')
