@@ -10,8 +10,8 @@ small images are resized as the paper's protocol resizes all of them (256, crop
 was selected. There are no masks, so what is measured in pixels is undefined.
 
 An image's features take 3 MB, a class's 45 GB (half with
---config.bank.dtype=bfloat16): as many classes train side by side as the devices
-hold, the others follow; a smaller device streams them. Every class passes the
+--config.bank.dtype=bfloat16), which a smaller device streams. A class has one
+seed, so each device trains one class after the other. Every class passes the
 backbone with its own 15,000 images.
 
 What TFDS has prepared is read with --config.data.source=tfds.

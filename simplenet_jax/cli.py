@@ -1,6 +1,5 @@
 """What all commands share: flags checked, errors in one line."""
 
-import atexit
 import contextlib
 import datetime
 import errno
@@ -67,9 +66,12 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
       with heeded():
         main(*([list(argv[1:])] if positional else []))
     except Stopped as stopped:
-      # Before others: JAX can crash where a compilation was cut short.
-      atexit.register(_leave, stopped.status)
-      _fail(stopped.status, str(stopped), kind='stop')
+      # At once: threads may still measure, and JAX can crash where a
+      # compilation was cut short.
+      try:
+        _fail(stopped.status, str(stopped), kind='stop')
+      finally:
+        _leave(stopped.status)
     except BrokenPipeError:  # Whoever read the output has seen enough.
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       sys.exit(128 + signal.SIGPIPE)

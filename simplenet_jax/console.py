@@ -21,13 +21,6 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _STOPPED = 'stopped; start the same command again'
 _MOMENT = 1.0  # Seconds; three after a signal the process is ended.
 
-# What a terminal shows of a run's phases.
-_SHOWN = {
-  'load weights': 'loads the backbone',
-  'evaluate': 'measures the test images',
-  'detectors': 'makes the detector, and its threshold from good images',
-}
-
 unsaved: set[object] = set()  # Who would lose something by that.
 
 
@@ -62,7 +55,7 @@ def duration(seconds: float) -> str:
 def doing(what: str) -> contextlib.AbstractContextManager[object]:
   """Says on a terminal what takes seconds, as long as it does."""
   on_main = threading.current_thread() is threading.main_thread()
-  shown = what and on_main and console.is_terminal
+  shown = on_main and console.is_terminal
   return console.status(what) if shown else contextlib.nullcontext()
 
 
@@ -136,11 +129,10 @@ class Clock:
 
   @contextlib.contextmanager
   def __call__(self, name: str) -> Iterator[None]:
-    """Counts what runs inside towards the phase `name`, and shows it."""
+    """Counts what runs inside towards the phase `name`."""
     start = time.perf_counter()
     try:
-      with doing(_SHOWN.get(name, '')):
-        yield
+      yield
     finally:
       self._add(name, time.perf_counter() - start)
 
@@ -168,6 +160,11 @@ class Stop(threading.Event):
   """Set when a signal arrived, whose number is `signal`."""
 
   signal: int = 0  # An error sets it, too, without a signal.
+
+  def heed(self) -> None:
+    """Raises `Signalled` if it is set."""
+    if self.is_set():
+      raise Signalled
 
   def stopped(self, message: str) -> Stopped:
     """Returns what ends the command by this signal."""

@@ -15,13 +15,7 @@ from absl import logging
 
 from simplenet_jax import category_results, environment
 from simplenet_jax.config import Config, describe_protocol
-from simplenet_jax.console import (
-  Clock,
-  Signalled,
-  Stop,
-  console,
-  doing,
-)
+from simplenet_jax.console import Clock, Signalled, Stop, console, doing
 from simplenet_jax.data.dataset import DataSet
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.loading import processors
@@ -65,7 +59,7 @@ class RunResults:
     self._tests = sum(len(one.test) for one in self.images.categories)
     self.protocol = describe_protocol(self.config, self.weights.other)
     self._told: set[tuple[str, str]] = set()  # Categories and their errors.
-    self._device = threading.Lock()  # One category uses it at a time.
+    self._device = threading.Lock()  # For networks; maps take little memory.
     self._evaluated = False  # Whether this process has evaluated any.
     self._page_due = 0.0  # Of `time.monotonic`.
 
@@ -109,12 +103,14 @@ class RunResults:
     """Evaluates categories in threads, which end with the context.
 
     Yields what looks for categories whose heads have ended and that lack
-    results. An error sets `stop`, and is raised in the end.
+    results. An error sets `stop`, and is raised in the end. A signal waits for
+    none of them: metrics can take minutes.
     """
     tests = (len(x.test) * math.prod(x.size) for x in self.images.categories)
     most = min(_WORKERS, _PIXELS // max(1, *tests))
     workers = max(1, min(most, processors(self.processes.on_host)))
     begun: dict[str, futures.Future[None]] = {}
+    more = ', makes detectors and their thresholds' * self.config.detector.save
 
     def look() -> None:
       for name, heads in self.work.heads().items():
@@ -126,13 +122,17 @@ class RunResults:
     pool = futures.ThreadPoolExecutor(workers, 'evaluation')
     try:
       yield look
-      with doing('measures the test images'):
+      if stop.is_set():
+        pool.shutdown(wait=False, cancel_futures=True)
+      with doing(f'measures the test images{more}'):
         for one in begun.values():
+          if one.cancelled() or (stop.signal and not one.done()):
+            continue
           error = one.exception()
           if error and not isinstance(error, Signalled):
             raise error
     finally:
-      pool.shutdown(cancel_futures=True)
+      pool.shutdown(wait=not stop.signal, cancel_futures=True)
 
   def _evaluate(
     self, name: str, before: Sequence[futures.Future[None]], stop: Stop
@@ -164,8 +164,7 @@ class RunResults:
     inputs, self._evaluated, told = self._categories[name], True, ''
 
     def keep(one: Prediction) -> None:
-      if stop.is_set():
-        raise Signalled
+      stop.heed()
       category_results.keep_highest(good, one)
 
     try:
@@ -175,7 +174,8 @@ class RunResults:
       jobs = [job for job in self.jobs if job.category == name]
       jobs = [job for job in jobs if job.seed in seeds and job.steps]
       rank = self.rank(name)
-      heads = {job.seed: self.checkpoints.finished(job, rank) for job in jobs}
+      finished = self.checkpoints.finished
+      heads = {job.seed: finished(job, rank, stop) for job in jobs}
       cautions = self._cautions(heads.values())
       if heads:
         curves = {seed: head.epochs() for seed, head in heads.items()}
@@ -187,6 +187,7 @@ class RunResults:
       with self.clock('evaluate'):
         known = inputs, scores, arrays, rank
         found, tested = category_results.evaluate(self.config, *known)
+      stop.heed()  # After a signal the run may have left its directory.
       told = category_results.describe(inputs, found)
       if tested:
         self.on_result(name, found)
@@ -213,10 +214,9 @@ class RunResults:
 
   @contextlib.contextmanager
   def _alone(self, stop: Stop) -> Iterator[None]:
-    """Has the first device for one category, unless the run is to stop."""
+    """Has networks run for one category alone, unless the run is to stop."""
     with self._device:
-      if stop.is_set():
-        raise Signalled
+      stop.heed()
       yield
 
   def _cautions(self, heads: Iterable[HeadProgress]) -> list[str]:

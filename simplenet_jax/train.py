@@ -63,7 +63,7 @@ def train_and_evaluate(
   with doing('reads and checks all images'):
     images = dataset.open_categories(config.data, whole=processes.count == 1)
   categories = images.categories
-  with clock('load weights'):
+  with clock('load weights'), doing('loads the backbone'):
     weights = bank.load_backbone(config)
     weights = bank.check_noise(config, weights, categories[0])
   sizes = {one.size for one in categories}

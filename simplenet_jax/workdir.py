@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,15 +51,16 @@ class WorkDir:
     self.path, self._seeds = path, [str(seed) for seed in config.seeds]
     self.images = {one.name: fingerprints(one) for one in categories}
     self._lock = filelock.FileLock(path / '.lock')
+    self._thread = threading.RLock()  # Also where files know no locks.
 
   @contextlib.contextmanager
   def locked(self) -> Iterator[State]:
-    """Yields `run.json`, which no other process reads or writes meanwhile.
+    """Yields `run.json`, which nobody else reads or writes meanwhile.
 
     What is changed in it is written. A thread can take the lock twice.
     """
     path = self.path / 'run.json'
-    with _held(self._lock, wait=True):
+    with self._thread, _held(self._lock, wait=True):
       state = read_json(path, _REMEDY) if path.exists() else {}
       before = json.dumps(state, indent=1)
       yield state

@@ -1,6 +1,5 @@
 """Commands in this process, as the shell would run them."""
 
-import atexit
 import contextlib
 import io
 import os
@@ -8,6 +7,7 @@ import runpy
 import subprocess
 import sys
 from typing import NamedTuple
+from unittest import mock
 
 from absl import app, flags
 
@@ -58,6 +58,7 @@ def run(name, *arguments):
   try:
     with (
       _flags_of_its_own(),
+      mock.patch.object(cli, '_leave', sys.exit),
       contextlib.redirect_stdout(told),
       contextlib.redirect_stderr(errors),
     ):
@@ -65,7 +66,6 @@ def run(name, *arguments):
       runpy.run_module(f'simplenet_jax.{name}', run_name='__main__')
   except SystemExit as ended:
     status = ended.code or 0
-    atexit.unregister(cli._leave)
   assert status is not None
   return Done(status, told.getvalue(), errors.getvalue())
 

@@ -7,7 +7,6 @@ import json
 import shutil
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -276,20 +275,21 @@ def test_an_error_of_an_evaluation_ends_the_run_and_saves_heads(
   config.train.epochs, config.seeds = 4000, (0,)
   with pytest.raises(RuntimeError, match='INTERNAL: cog'):
     run(config, tmp_path / 'work')
-  saved = (tmp_path / 'work/checkpoints/part').glob('seed-0/*')
+  saved = [*(tmp_path / 'work/checkpoints/part').glob('seed-0/*')]
+  assert saved
   assert all(int(path.name) < 8000 for path in saved)
 
 
 def test_a_signal_while_a_category_is_evaluated_ends_the_run(
   config, tmp_path, monkeypatch
 ):
-  evaluate, ended = category_results.evaluate, []
+  evaluate, begun, ended = category_results.evaluate, [], threading.Event()
 
   def interrupted(*given):
+    begun.append(threading.current_thread())
     signal.raise_signal(signal.SIGTERM)  # The main thread handles it.
-    time.sleep(0.5)
-    ended.append(evaluate(*given))
-    return ended[-1]
+    assert ended.wait(300)
+    return evaluate(*given)
 
   make_categories(tmp_path / 'data', {'cog': 5, 'part': 5})
   config.train.epochs, config.seeds = 1, (0,)
@@ -298,7 +298,11 @@ def test_a_signal_while_a_category_is_evaluated_ends_the_run(
     with pytest.raises(Stopped) as stopped:
       run(config, tmp_path / 'work')
   assert stopped.value.status == 128 + signal.SIGTERM
-  assert len(ended) <= 1  # Others are not begun.
+  ended.set()  # The run did not wait for what is measured.
+  for thread in begun:
+    thread.join()
+  assert len(begun) == 1  # Others are not begun.
+  assert not [*(tmp_path / 'work').glob('pictures/*')]
   assert set(run(config, tmp_path / 'work').stored['categories']) == {
     'cog',
     'part',

@@ -8,8 +8,8 @@ from PIL import Image
 
 from simplenet_jax import train
 from simplenet_jax.config import from_protocol
+from simplenet_jax.console import Stop
 from simplenet_jax.models import simplenet, weights
-from simplenet_jax.training import checkpoint
 from simplenet_jax.training.checkpoint import Checkpoints
 from tests import test_train
 from tests.detection.detectors import LITE0
@@ -131,7 +131,7 @@ def test_a_checkpoint_that_does_not_show_yet_is_waited_for(
     return None if len(calls) in (3, 4) else load(self, *given)
 
   monkeypatch.setattr(Checkpoints, 'load', late)
-  monkeypatch.setattr(checkpoint.time, 'sleep', lambda _: None)
+  monkeypatch.setattr(Stop, 'wait', lambda *_: False)
   run(config, tmp_path)
   assert capsys.readouterr().out.count('waits for a checkpoint of part') == 1
 

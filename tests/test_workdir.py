@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from concurrent import futures
 
 import pytest
 
@@ -297,10 +298,16 @@ def test_processes_share_a_directory(opened, work):
     assert not left.exists()
 
 
-def test_where_there_are_no_locks_that_is_told(claim, monkeypatch, caplog):
+def test_threads_take_turns_where_there_are_no_locks(
+  opened, work, monkeypatch, caplog
+):
   def refuse(*_, **__):
     raise NotImplementedError
 
   monkeypatch.setattr(workdir.filelock.FileLock, 'acquire', refuse)
-  claim()
+  jobs = [Job('part', seed, 5, 4, 3) for seed in range(40)]
+  with opened() as one, futures.ThreadPoolExecutor(8) as pool:
+    assert [*pool.map(lambda job: one.take_up({job: 3}), jobs)]
+  noted = json.loads((work / 'run.json').read_text())['heads']
+  assert noted.keys() == {f'part/{job.seed}' for job in jobs}
   assert caplog.text.count('cannot be locked') == 1

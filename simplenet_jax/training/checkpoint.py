@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import shutil
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import orbax.checkpoint as ocp
 import safetensors
 from absl import logging
 
-from simplenet_jax.console import console, first_line
+from simplenet_jax.console import Stop, console, first_line
 from simplenet_jax.files import write_arrays
 from simplenet_jax.training.job import Job
 from simplenet_jax.training.progress import HeadProgress, Rank
@@ -148,8 +147,11 @@ class Checkpoints:
         self._unreadable.add(path)
     return None
 
-  def finished(self, job: Job, rank: Rank | None = None) -> HeadProgress:
-    """Returns a finished head; network file systems show it after a while."""
+  def finished(self, job: Job, rank: Rank | None, stop: Stop) -> HeadProgress:
+    """Returns a finished head; network file systems show it after a while.
+
+    Raises Signalled where it is waited for and the run is to `stop`.
+    """
     for attempt in range(_ATTEMPTS):
       saved = self.load(job, rank)
       if saved and saved[0].finished:
@@ -157,7 +159,8 @@ class Checkpoints:
       if not attempt:
         told = f'a checkpoint of {job.category} of another process'
         console.print(f'  waits for {told}, {_ATTEMPTS} s at most')
-      time.sleep(1)
+      stop.wait(1)
+      stop.heed()
     raise ValueError(f'the checkpoint of seed {job.seed} is missing')
 
   def progress(self, job: Job) -> int:
