@@ -36,9 +36,9 @@ APART = ('training', 'evaluation', 'detection')
 UPWARD = {'detector': ('cli', 'train')}
 
 # Ceilings; lower them where there is less.
-LINES = {'simplenet_jax': 18_800, 'tests': 15_500, 'benchmarks': 5_500}
-CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 5_400
-FILES, LONGEST = 125, 300
+LINES = {'simplenet_jax': 18_550, 'tests': 15_210, 'benchmarks': 5_260}
+CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 5_210
+FILES, LONGEST = 118, 300
 
 
 def modules():
