@@ -4,15 +4,20 @@
 
 Milliseconds of an image, all in turns, medians of 7: by a detector with
 Winograd's tiles, by one with XLA's convolutions, and by what makes the features
-of 8 and 16 images that heads train on. Writes results/kernels.json.
+of 8 and 16 images that heads train on; once more without what is newer than
+AVX2. Writes results/kernels.json.
 """
 
 import functools
-import pathlib
+import json
+import os
 import statistics
+import subprocess
+import sys
 
 import jax
 import numpy as np
+from absl import flags
 
 from benchmarks import timing
 from simplenet_jax import cli
@@ -21,6 +26,7 @@ from simplenet_jax.models import backbone, simplenet
 from simplenet_jax.training import bank
 
 LEVELS, DIM, SIZE, ROUNDS = (2, 3), 1536, (288, 288), 7
+_ALONE = flags.DEFINE_bool('alone', False, 'Whether to measure and print only.')
 BACKBONES = 'resnet18', 'resnet50', 'wide_resnet50_2'
 
 
@@ -67,11 +73,24 @@ def measure(name: str) -> dict[str, float]:
 
 
 def main() -> None:
-  """Measures and writes."""
-  cpu = pathlib.Path('/proc/cpuinfo').read_text()
+  """Measures and writes, with all instructions and with AVX2 alone."""
+  measured = {name: measure(name) for name in BACKBONES}
+  if _ALONE.value:
+    print(json.dumps(measured))
+    return
+  limited = {
+    'XLA_FLAGS': '--xla_cpu_max_isa=AVX2',
+    'ONEDNN_MAX_CPU_ISA': 'AVX2',
+  }
+  done = subprocess.run(
+    [sys.executable, '-m', 'benchmarks.kernels', '--alone'],
+    **{'check': True, 'text': True, 'env': os.environ | limited},
+    stdout=subprocess.PIPE,
+  )
   found = {
-    'avx512': 'avx512f' in cpu,
-    'milliseconds': {name: measure(name) for name in BACKBONES},
+    'instructions': timing.instructions(),
+    'milliseconds': measured,
+    'milliseconds_by_avx2': json.loads(done.stdout.splitlines()[-1]),
   }
   timing.write('kernels', found)
 

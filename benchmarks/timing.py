@@ -80,3 +80,10 @@ def write(name: str, result: Mapping[str, Any]) -> None:
   }
   results.write_json(RESULTS / f'{name}.json', whole)
   print(json.dumps(whole, indent=2))
+
+
+def instructions() -> str:
+  """Returns the widest vector instructions that the processor has."""
+  text = pathlib.Path('/proc/cpuinfo').read_text()
+  names = ('amx_int8', 'avx512_vnni', 'avx_vnni', 'avx512f', 'avx2')
+  return next((name for name in names if name in text.split()), 'other')
