@@ -212,6 +212,11 @@ def at_once(kept: Callable[[], str], protects: bool = True) -> Iterator[None]:
       yield
   except Signalled:
     raise stop.stopped(kept()) from None
+  except Exception:
+    if not stop.signal:
+      raise
+    # A module that was being loaded has made an error of its own of it.
+    raise stop.stopped(kept()) from None
 
 
 @contextlib.contextmanager

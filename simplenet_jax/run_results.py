@@ -111,6 +111,7 @@ class RunResults:
     workers = max(1, min(most, processors(self.processes.on_host)))
     begun: dict[str, futures.Future[None]] = {}
     more = ', makes detectors and their thresholds' * self.config.detector.save
+    told = f'measures the test images{more}' if self._tests else more[2:]
 
     def look() -> None:
       for name, heads in self.work.heads().items():
@@ -124,7 +125,7 @@ class RunResults:
       yield look
       if stop.is_set():
         pool.shutdown(wait=False, cancel_futures=True)
-      with doing(f'measures the test images{more}'):
+      with doing(told or 'ends'):
         for one in begun.values():
           if one.cancelled() or (stop.signal and not one.done()):
             continue

@@ -36,7 +36,7 @@ APART = ('training', 'evaluation', 'detection')
 UPWARD = {'detector': ('cli', 'train')}
 
 # Ceilings; lower them where there is less.
-LINES = {'simplenet_jax': 18_550, 'tests': 15_210, 'benchmarks': 5_290}
+LINES = {'simplenet_jax': 18_580, 'tests': 15_220, 'benchmarks': 5_290}
 CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 5_210
 FILES, LONGEST = 118, 300
 

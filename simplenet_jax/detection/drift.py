@@ -83,15 +83,18 @@ class Drift:
     if max(won.values()) < LIMIT:
       return ''
     self.changed = max(won, key=won.__getitem__)
-    said = 'more than a fifth of the images are anomalous'
+    noticed = f'noticed after {self.images} images: '
     if self.changed in _SAID:
       now, before = self._ranks[self.changed].medians()
       told, usual = numbers(now, before)
       said = _SAID[self.changed][now < before]
       said = f'of images judged good, {said} ({told}, before {usual})'
+      said = f'the line has changed, {noticed}{said}'
+    else:
+      said = f'the parts are bad or the line has changed, {noticed}'
+      said += 'more than a fifth of the images are anomalous'
     self.alarm = (
-      f'the line has changed, noticed after {self.images} images: {said}; if '
-      'the parts are good, recalibrate: simplenet calibrate '
+      f'{said}; if the parts are good, recalibrate: simplenet calibrate '
       f'--detector={shlex.quote(str(self._name))} --input=GOOD_IMAGES'
     )
     return self.alarm

@@ -5,7 +5,8 @@ import dataclasses
 import functools
 import math
 import numbers
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, cast
 
@@ -22,6 +23,9 @@ from simplenet_jax.detection.regions import Region
 from simplenet_jax.pictures import Scale, View
 
 _CONFIDENCE = 0.95
+# A limit lies far from the scores below it: by more than this share of what the
+# highest of them lies above the middle one.
+_FAR = 0.5
 
 
 class GoodImage(NamedTuple):
@@ -226,6 +230,13 @@ class Prediction:
     self.picture().show()
 
 
+def _is_far(limit: float, below: Sequence[float]) -> bool:
+  """Returns whether a limit lies far above ten scores or more."""
+  if len(below) < 10:
+    return False
+  return limit - max(below) > _FAR * (max(below) - statistics.median(below))
+
+
 def describe(found: Thresholds) -> list[str]:
   """Says where thresholds come from and what they guarantee, in short lines."""
   manual = [
@@ -249,6 +260,11 @@ def describe(found: Thresholds) -> list[str]:
   below = [one.score for one in found.good if one.score < found.image]
   lower = f'{max(below):.4g}' if below else 'lower'
   set_by = f'it would be {lower} without {shown}'
+  if _is_far(found.image, below):
+    set_by += (
+      ', far from the others: look there; take a bad part away, add images '
+      'like a good one, and train again, as so high a limit hides defects'
+    )
   if found.folds:
     expected = max(1 / (found.images + 1), found.target_rate or 0)
     return [

@@ -191,6 +191,14 @@ def test_what_is_promised_is_told(count, rate, limit, drivers, average, bound):
   ]
 
 
+def test_an_image_that_sets_the_limit_far_from_others_is_told():
+  scores = np.arange(20.0)
+  assert 'far' not in ' '.join(thresholds.describe(calibrate(scores, 0.01)))
+  scores[-1] = 25
+  told = thresholds.describe(calibrate(scores, 0.01))[1]
+  assert told.startswith('it would be 18 without 19.png, far from the others: ')
+
+
 @pytest.mark.parametrize(('count', 'rate'), [(20, 0.05), (99, 0.1), (9, 0.5)])
 def test_the_bound_is_kept_in_95_of_100_draws(count, rate):
   rng = np.random.default_rng(0)
