@@ -1,11 +1,10 @@
 """One device at work: heads enter its lanes, train, are scored and leave.
 
-It is told what comes next before what came last is read: it never waits.
+An accelerator is told what comes next before what came last is read.
 """
 
 import collections
 import dataclasses
-import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,7 +26,7 @@ FAILURES = (ValueError, OSError, MemoryError)
 
 STEPS = 512  # Steps that one chunk can have.
 LOOP = 32  # Steps of one program.
-_SECONDS = 1.0  # How long a chunk should take: people watch, signals arrive.
+_SECONDS = 2.0  # Told ahead at most: people watch, signals arrive.
 
 
 @dataclasses.dataclass
@@ -73,12 +72,14 @@ class DeviceLoop:
     self._lanes: list[ActiveHead | None] = [None] * task.lanes
     self._shapes = jax.eval_shape(lambda: self._fresh(task.jobs[0]))
     # On its device from the first call on, which would else be compiled anew.
-    put = functools.partial(jax.device_put, device=task.device)
-    self._states = jax.tree.map(
-      lambda x: put(np.zeros((task.lanes, *x.shape), x.dtype)), self._shapes
+    states = jax.tree.map(
+      lambda x: np.zeros((task.lanes, *x.shape), x.dtype), self._shapes
     )
+    self._states = jax.device_put(states, task.device)
     self._pending: collections.deque[Chunk] = collections.deque()
     self._chunk, self._read = 1, time.monotonic()
+    # Each chunk takes its memory anew, which costs a CPU more than to wait.
+    self._ahead = 0 if task.device.platform == 'cpu' else 1
 
   def run(self) -> None:
     """Trains all heads, or until it is told to stop; saves what is left."""
@@ -88,7 +89,7 @@ class DeviceLoop:
         if not any(self._lanes):
           break
         self._pending.append(self._advance())
-        if len(self._pending) > 1:
+        if len(self._pending) > self._ahead:
           self._collect(self._pending.popleft())
       while self._pending:
         self._collect(self._pending.popleft())
@@ -194,8 +195,7 @@ class DeviceLoop:
     # One at a time: the device has enough to do while a single head is written.
     due, now = min(heads, key=lambda head: head.saved), time.monotonic()
     save = now - due.saved >= self._run.config.engine.checkpoint_seconds
-    if save:
-      due.saved = now
+    due.saved = now if save else due.saved
     outcomes = []
     for head in heads:
       ends = head.step == head.job.steps
@@ -263,10 +263,10 @@ class DeviceLoop:
     """Reads what has come of a chunk, a few moments later."""
     count, metrics, outcomes = chunk
     values = np.concatenate(jax.device_get(metrics), axis=1)
-    now = time.monotonic()
-    per_step, self._read = (now - self._read) / count, now
+    before, self._read = self._read, time.monotonic()
+    steps = _SECONDS / (1 + self._ahead) * count / (self._read - before)
     # Not more than double: the first call compiles.
-    self._chunk = max(1, min(int(_SECONDS / per_step), 2 * self._chunk))
+    self._chunk = max(1, min(int(steps), 2 * self._chunk))
     # First all metrics: an error while one head is saved leaves others whole.
     for head, scores, _ in outcomes:
       if not head.progress.error:
