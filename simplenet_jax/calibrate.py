@@ -5,8 +5,8 @@
   simplenet calibrate --detector=FILE --from_served=found/predictions.csv
 
 The images were not trained on. --from_served takes those that the detector
-judged good itself: it promises less, as good parts that it flagged are not
-among them.
+judged good itself: it promises less, as good parts that it called NOT OK are
+not among them.
 """
 
 from pathlib import Path
@@ -23,7 +23,9 @@ _OUTPUT = flags.DEFINE_string(
   'output', None, 'The new file; else --detector is replaced.'
 )
 _RATE = flags.DEFINE_float(
-  'false_alarm_rate', 0.01, 'The share of good images that may be flagged.'
+  'false_alarm_rate',
+  0.01,
+  'The share of good images that may be called NOT OK.',
 )
 _ANY_ASPECT = flags.DEFINE_bool(
   'any_aspect', False, 'Whether images may have another aspect than trained on.'

@@ -16,7 +16,8 @@ from rich import progress as rich_progress
 # Markup stays off: names and paths may hold brackets.
 console = rich_console.Console(highlight=False, soft_wrap=True, markup=False)
 
-_EVERY = 60.0  # Seconds between lines where there is no terminal.
+# Seconds to a first line where there is no terminal, and between more of them.
+_FIRST, _EVERY = 10.0, 60.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _STOPPED = 'stopped; start the same command again'
 _MOMENT = 1.0  # Seconds; three after a signal the process is ended.
@@ -89,7 +90,9 @@ class Board(rich_progress.Progress):
     with self._showing:
       now, task = time.monotonic(), self._task(name)
       if task is None:
-        self.add_task(name, True, total, done, note=note, told=now)
+        self.add_task(
+          name, True, total, done, note=note, told=now + _FIRST - _EVERY
+        )
         return
       self.update(task.id, completed=done, total=total, note=note)
       if console.is_terminal or now - task.fields['told'] < _EVERY:

@@ -55,7 +55,7 @@ def test_in_place_and_what_it_promises(saved, good, caplog):
   assert told[1] == '        9  to calibrate, such as 0.png'
   assert told[2] == 'Before: no threshold: scores only'
   assert told[3].startswith(f'Now: threshold {limits.image:.4g} for images, ')
-  assert told[5].endswith('at most 20.0% of good images are flagged')
+  assert told[5].endswith('at most 20.0% of good images are called NOT OK')
   assert 'with 95% confidence at most ' in told[6]
   assert 'from 9 good images is not reliable' in caplog.text
   assert limits.limiting_images
@@ -147,8 +147,8 @@ def test_images_that_the_detector_judged_good(saved, good, tmp_path, suffix):
   # One in nine of those that pass, beside those that did not.
   assert held.guaranteed_rate == pytest.approx(0.2 + 1 / 9)
   assert held.bound is None
-  assert 'good parts that it flagged are not among them' in done.told
-  assert 'at most 31.1% of good images are flagged, if the' in done.told
+  assert 'good parts that it called NOT OK are not among them' in done.told
+  assert 'at most 31.1% of good images are called NOT OK, if the' in done.told
   done = from_served(saved, out / 'predictions.csv', '--output=x', '--append')
   assert 'it judged some of its images good itself' in done.error
   detector = Detector.load(saved)

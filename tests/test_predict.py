@@ -103,7 +103,7 @@ def test_all_that_the_command_writes(tmp_path, saved, root):
   assert third.startswith("  maps hold their image's lowest score where the ")
   flagged = [one for one in expected if one.anomalous]
   worst = max(flagged, key=lambda one: one.score)
-  told = f', {len(flagged)} anomalous\n  {worst.source}: {worst.score:.4g}\n'
+  told = f', {len(flagged)} NOT OK\n  {worst.source}: {worst.score:.4g}\n'
   assert told in done.told
   assert f'\nScores: {out / "predictions.csv"}\n' in done.told
   assert f'Look at them: {out / "pictures"}/' in done.told

@@ -125,7 +125,7 @@ def test_heads_that_leave_images_out_set_thresholds(
   assert limits.guaranteed_rate is limits.bound is None
   told = 'from 7 good images, each scored by a head that has not seen it'
   assert told in ran.told
-  assert 'about 12.5% of good images to be flagged' in ran.told
+  assert 'about 12.5% of good images to be called NOT OK' in ran.told
   # Calibrated with these, it would flag new ones.
   with pytest.raises(ValueError, match='2 of 2 images are among those that'):
     detector.calibrate(list(every[:2]))

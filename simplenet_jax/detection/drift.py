@@ -92,7 +92,7 @@ class Drift:
       said = f'the line has changed, {noticed}{said}'
     else:
       said = f'the parts are bad or the line has changed, {noticed}'
-      said += 'more than a fifth of the images are anomalous'
+      said += 'more than a fifth of the images are NOT OK'
     self.alarm = (
       f'{said}; if the parts are good, recalibrate: simplenet calibrate '
       f'--detector={shlex.quote(str(self._name))} --input=GOOD_IMAGES'

@@ -119,7 +119,7 @@ def predict(
   seconds, done = time.perf_counter() - start, counted(len(rows), 'image')
   flagged = [row for row in rows if row['verdict'] == _VERDICTS[True]]
   flagged.sort(key=lambda row: row['score'], reverse=True)
-  judged = '' if drift is None else f', {len(flagged)} anomalous'
+  judged = '' if drift is None else f', {len(flagged)} NOT OK'
   speed = f', {len(rows) / seconds:.1f} a second' if len(rows) > 1 else ''
   console.print(f'{done} in {seconds:.1f} s{speed}{judged}')
   for row in flagged[:_NAMED]:

@@ -270,19 +270,19 @@ def describe(found: Thresholds) -> list[str]:
     return [
       f'{limits}, from {images}, each scored by a head that has not seen it',
       set_by,
-      f'expect about {expected:.1%} of good images to be flagged; a promise '
-      'takes images that are not trained on, in validation/good',
+      f'expect about {expected:.1%} of good images to be called NOT OK; a '
+      'promise takes images that are not trained on, in validation/good',
       *manual,
     ]
   if found.served:
     kept = 'nothing is promised, as the threshold before promised nothing'
     if rate is not None:
-      kept = f'at most {rate:.1%} of good images are flagged, if the threshold '
-      kept += 'before kept its promise'
-    chosen = 'the detector judged them good itself: good parts that it flagged '
+      kept = f'at most {rate:.1%} of good images are called NOT OK, if the '
+      kept += 'threshold before kept its promise'
+    chosen = 'the detector judged them good itself: good parts that it called '
     return [
       *(f'{limits}, from {images}', set_by),
-      *(f'{chosen}are not among them', kept, *manual),
+      *(f'{chosen}NOT OK are not among them', kept, *manual),
     ]
   if rate is None or bound is None:
     return [limits, *manual]
@@ -293,7 +293,7 @@ def describe(found: Thresholds) -> list[str]:
   return [
     f'{limits}, from {images} that were not trained on',
     set_by,
-    f'on average at most {rate:.1%} of good images are flagged{more}',
-    f'with 95% confidence at most {bound:.1%} are flagged',
+    f'on average at most {rate:.1%} of good images are called NOT OK{more}',
+    f'with 95% confidence at most {bound:.1%} are called NOT OK',
     *manual,
   ]

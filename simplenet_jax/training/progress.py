@@ -171,15 +171,15 @@ class Watch:
 
 def _note(heads: Sequence[HeadProgress], seeds: int) -> str:
   """Describes the heads' latest epochs (or steps, where no epoch is whole)."""
-  job, step = heads[0].job, min(head.step for head in heads)
+  job = heads[0].job
   lately = [
     head.metrics[1:, max(0, head.step - job.steps_per_epoch) : head.step]
     for head in heads
   ]
   told_apart = np.mean([part.mean(1) for part in lately])
-  ended = sum(head.finished for head in heads)
-  done = f', {ended} of {seeds} heads done' if seeds > 1 else ''
+  done = sum(head.step for head in heads) / job.steps_per_epoch
+  several = f'{seeds} x ' if seeds > 1 else ''  # Of all heads together.
   return (
     f'tells {told_apart:.1%} of good patches and counterfeit defects apart, '
-    f'epoch {step / job.steps_per_epoch:.0f} of {job.epochs}{done}'
+    f'epoch {done:.0f} of {several}{job.epochs}'
   )

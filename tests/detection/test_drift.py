@@ -56,7 +56,7 @@ def test_quiet_as_long_as_nothing_changes(folds):
     ({'x': 3.0}, 'they show things further right'),
     ({'y': -3.0}, 'they show things further up'),
     ({'sharpness': -3.0}, 'they are less sharp'),
-    ({'score': 50.0}, 'more than a fifth of the images are anomalous'),
+    ({'score': 50.0}, 'more than a fifth of the images are NOT OK'),
   ],
 )
 @pytest.mark.parametrize('before', [0, 300])

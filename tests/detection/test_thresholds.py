@@ -186,8 +186,8 @@ def test_what_is_promised_is_told(count, rate, limit, drivers, average, bound):
     f'threshold {limit} for images, {limit} for pixels, from {count} good '
     'images that were not trained on',
     f'it would be {drivers}',
-    f'on average at most {average} of good images are flagged{more}',
-    f'with 95% confidence at most {bound} are flagged',
+    f'on average at most {average} of good images are called NOT OK{more}',
+    f'with 95% confidence at most {bound} are called NOT OK',
   ]
 
 

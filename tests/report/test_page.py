@@ -68,7 +68,7 @@ def test_good_images_alone_show_what_set_the_limit(text):
   assert re.match(r'Warning.*limit [-\d.]+, from 4 good images Threshold', told)
   assert 'Look at these first No test images: nothing was measured.' in told
   assert told.count('untested/validation/good/') >= 4
-  assert 'On average at most 20.0% of good images are flagged' in told
+  assert 'On average at most 20.0% of good images are called NOT OK' in told
   assert '/detectors/untested --input=NEW_IMAGES --output=found' in told
   assert 'mask' not in told
   assert 'defective' not in told

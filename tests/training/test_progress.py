@@ -157,7 +157,7 @@ def test_a_category_leaves_one_line_with_its_last_losses(told):
     watch.on_steps(constant(job, 12, loss, 0, 1))
   watch.end('part')
   (line,) = told()
-  assert 'apart, epoch 4 of 4, 2 of 2 heads done in ' in line
+  assert 'apart, epoch 8 of 2 x 4 in ' in line
 
 
 @pytest.mark.parametrize(
