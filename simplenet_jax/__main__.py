@@ -42,7 +42,11 @@ def main() -> None:
   elif verb in COMMANDS:
     sys.argv = [f'simplenet {verb}', *arguments]
     module = f'{__package__}.{COMMANDS[verb]}'
-    runpy.run_module(module, run_name='__main__', alter_sys=True)
+    try:
+      runpy.run_module(module, run_name='__main__', alter_sys=True)
+    except KeyboardInterrupt:  # Before the command heeds signals itself.
+      print('stop: stopped before anything was done', file=sys.stderr)
+      sys.exit(130)
   else:
     close = difflib.get_close_matches(verb, COMMANDS, n=1)
     meant = f'; did you mean {close[0]}?' if close else ''
