@@ -119,7 +119,7 @@ def test_signals_and_kills_change_nothing(command, whole):
 
   process = command.start('stopped')
   told = iter(process.stdout.readline, '')
-  assert any('of 3 x ' in line for line in told)  # The first of three.
+  assert any('of 2 x ' in line for line in told)  # The first of three.
   process.kill()
   process.communicate()
 
