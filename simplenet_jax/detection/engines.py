@@ -33,6 +33,8 @@ def load_onnx(model: Path | bytes, threads: int = 0) -> Model:
   options = onnxruntime.SessionOptions()
   options.intra_op_num_threads = threads
   options.log_severity_level = 3  # Limits that may be left out are told.
+  # Its threads would wait for the next call at full speed, some 40 ms long.
+  options.add_session_config_entry('session.force_spinning_stop', '1')
   session: Any = onnxruntime.InferenceSession(model, options, providers=[_CPU])
   names = [one.name for one in session.get_outputs()]
   sides = session.get_inputs()[0].shape
