@@ -1,7 +1,7 @@
 """An ONNX graph in the making, and the verdicts at its end."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from simplenet_jax.detection.thresholds import Thresholds
+from simplenet_jax.models import resampling
 from simplenet_jax.models.simplenet import Network
 
 OPSET = 21
@@ -73,16 +74,20 @@ class Graph:
       one if isinstance(one, str) else self.constant(f'{name}.{index}', one)
       for index, one in enumerate(inputs)
     ]
-    node = helper.make_node(kind, given, [name], name, **attributes)
+    made = [name, f'{name}.place'] if kind == 'TopK' else [name]
+    node = helper.make_node(kind, given, made, name, **attributes)
     self.nodes.append(node)
     return name
 
-  def rounded(self, x: str) -> str:
-    """Adds the rounding of a value to 256 levels of its range, once."""
+  def rounded(self, x: str, limits: tuple[float, float] | None = None) -> str:
+    """Adds the rounding of a value to 256 levels of its range, once.
+
+    Without `limits` it is the range that was measured.
+    """
     made = f'{x}.rounded'
     if x in self.exact or made in self.exact:
       return x if x in self.exact else made
-    low, high = self.plan.ranges[x]
+    low, high = limits or self.plan.ranges[x]
     low, high = min(low, 0.0), max(high, 0.0)  # Borders of 0 stay exact.
     scale = np.float32((high - low) / 255 or 1)
     how = scale, np.uint8(round(-low / float(scale)))
@@ -114,6 +119,42 @@ def to_int8(kernel: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
   shape = kernel.shape[axis], *np.delete(kernel.shape, axis)
   values = np.moveaxis(low.clip(-127, 127).reshape(shape), 0, axis)
   return values.astype(np.int8), scale.ravel()
+
+
+class Maps:
+  """A feature map `[images, channels, *sides]`, as `backbone.apply` needs."""
+
+  def __init__(self, graph: Graph, name: str, channels: int, sides: Any):
+    """Names a value that the graph has."""
+    self.graph, self.name = graph, name
+    self.shape = channels, *sides
+
+  def __add__(self, other: 'Maps') -> 'Maps':
+    """Adds a sum."""
+    sum_ = self.graph.add('Add', f'{self.name}+', self.name, other.name)
+    return Maps(self.graph, sum_, self.shape[0], self.shape[1:])
+
+
+def resized(
+  graph: Graph, x: str, old: Sequence[int], new: Sequence[int]
+) -> str:
+  """Adds what `resampling.resize` computes of `[images, channels, *old]`."""
+  if [*old] == [*new]:
+    return x
+  if not graph.plan.rows:
+    how = {'mode': 'linear', 'axes': [2, 3]}  # Of half a pixel's centres.
+    sizes = graph.constant(f'{x}.sizes', np.array(new))
+    return graph.add('Resize', f'{x}.resized', x, '', '', sizes, **how)
+  rows, cols = (
+    resampling.bilinear_matrix(*sides) for sides in zip(old, new, strict=True)
+  )
+  x = graph.add('MatMul', f'across.{x}', x, cols.T)
+  return graph.add('MatMul', f'down.{x}', graph.constant(f'rows.{x}', rows), x)
+
+
+def pointwise(matrix: np.ndarray) -> np.ndarray:
+  """Returns `[inputs, outputs]` as a kernel of one pixel."""
+  return matrix.T[..., None, None]
 
 
 def add_verdicts(

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from simplenet_jax.detection import export, onnx_network
+from simplenet_jax.detection import export, onnx_nearest
 from simplenet_jax.detection.export import FORMATS, Format
 from simplenet_jax.detector import Detector
 from tests import commands
@@ -100,7 +100,7 @@ def test_the_backbone_in_the_box_is_exported(kind, padding):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_distances_are_exported(tmp_path, monkeypatch, kind):
-  monkeypatch.setattr(onnx_network, '_SLAB', 7)  # The last of them is smaller.
+  monkeypatch.setattr(onnx_nearest, '_SLAB', 7)  # The last of them is smaller.
   made = detectors.make(bank=20, score='map')
   assert export.export(made, kind, tmp_path) <= export.TOLERANCE
 

@@ -15,11 +15,13 @@ from simplenet_jax.detection import (
   export,
   inputs,
   onnx_graph,
+  onnx_nearest,
   parts,
   quantise,
   rounding,
 )
 from simplenet_jax.detector import Detector
+from simplenet_jax.models import simplenet
 from tests import commands
 from tests.detection import detectors
 from tests.detection.test_export import KINDS
@@ -170,6 +172,30 @@ def test_bytes_lose_nothing_in_int8(kind):
   form = export.FORMATS[kind]
   found = form.run(form.build(made, 0, plan))
   assert export.compare(made, found) <= export.TOLERANCE
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_components_find_what_all_dimensions_find(monkeypatch, kind):
+  monkeypatch.setattr(onnx_nearest, '_MANY', detectors.DIM)
+  monkeypatch.setattr(onnx_nearest, '_SLAB', 7)
+  made, random = detectors.make(bank=40), np.random.default_rng(1)
+  network, weights = made.card.network, made.weights
+  pixels = random.integers(0, 256, (2, *made.size, 3), np.uint8)
+  pixels[1] //= 8
+  levels = simplenet.features(network, weights, pixels, 'float32')
+  bank = np.array(network.merge(levels), 'd').reshape(-1, detectors.DIM)
+  # Half of the axes span its plane, which other patches lie beside.
+  plane = np.linalg.svd(bank, full_matrices=False)[2][: detectors.DIM // 2]
+  bank = bank @ plane.T @ plane
+  made = Detector(made.card, dict(weights) | {'nearest.bank': bank})
+  ranges = rounding.ranges(made, kind == 'onnx', [*pixels])
+  plan = onnx_graph.Plan(
+    kind == 'onnx', False, frozenset(['nearest.bank']), ranges
+  )
+  form = export.FORMATS[kind]
+  found = form.run(form.build(made, 0, plan))
+  # To another row of the bank it would be several ranges.
+  assert export.compare(made, found) <= 0.1
 
 
 @pytest.mark.parametrize(('shape', 'axis'), [((9, 4, 3, 3), 0), ((50, 7), 1)])
