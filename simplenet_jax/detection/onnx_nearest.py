@@ -17,6 +17,7 @@ from simplenet_jax.models.simplenet import Network
 _NAME = 'nearest.bank'  # The layer, in plans.
 _SLAB = 512  # Rows of a bank whose distances stay in a processor's cache.
 # With so many dimensions, half as many components find neighbours as well.
+# ONNX Runtime is slow to say which are nearest.
 _MANY = 256
 
 
@@ -28,8 +29,8 @@ def distances(
 ) -> str:
   """Adds what `nearest.apply` computes: `[images, 1, height, width]`.
 
-  In int8 the nearest of a bank is searched along its principal components; the
-  distance to what is found there is that of all dimensions.
+  In OpenVINO's int8 the nearest of a bank is searched along its principal
+  components; the distance to what is found there is that of all dimensions.
   """
   bank = weights[_NAME].astype(np.float64)
   centre = bank.mean(0)
@@ -45,7 +46,8 @@ def distances(
   middle = centre[:, None, None]
   patches = graph.add('Sub', 'nearest.centred', patches, middle)
   graph.work[_NAME] = bank.size * math.prod(levels[0].shape[1:])
-  if _NAME in graph.plan.layers and len(centre) >= _MANY:
+  is_int8, rows = _NAME in graph.plan.layers, graph.plan.rows
+  if is_int8 and not rows and len(centre) >= _MANY:
     axes = np.linalg.svd(bank, full_matrices=False)[2][: len(centre) // 2].T
     x = _turned(graph, network, axes, centre, levels)
     found = _squares_to_found(graph, patches, bank, x, bank @ axes)
@@ -57,46 +59,40 @@ def distances(
   return graph.add('Add', 'nearest', found, shift)
 
 
-def _less(
-  graph: Graph,
-  x: str,
-  bank: np.ndarray,
-  limits: tuple[float, float] | None = None,
-) -> Iterator[tuple[str, int]]:
-  """Adds squared distances, less the patches' own, which all of them share.
+def _less(graph: Graph, x: str, bank: np.ndarray) -> Iterator[str]:
+  """Adds and yields squared distances to slabs of a bank.
 
-  Yields a slab of the bank's, and their axis.
+  They are less the patches' own squares, which all of them share.
   """
-  if rows := graph.plan.rows:
-    # ONNX Runtime finds minima of rows fast, OpenVINO convolves faster.
-    x = graph.add('Transpose', f'{x}.rows', x, perm=[0, 2, 3, 1])
-  x = graph.rounded(x, limits) if limits else x
   squares = np.square(bank).sum(1)
   for i in range(0, len(bank), _SLAB):
     part, base = f'{_NAME}:{i}', squares[i : i + _SLAB]
     some = -2 * bank[i : i + _SLAB].T
-    if not rows:
-      less = graph.add('Conv', part, x, pointwise(some), base)
+    if not graph.plan.rows:
+      yield graph.add('Conv', part, x, pointwise(some), base)
     elif _NAME in graph.plan.layers:  # It would sum and multiply in float32.
       less = graph.add('MatMul', part, x, -some)
-      less = graph.add('Sub', f'{part}.less', base, less)
+      yield graph.add('Sub', f'{part}.less', base, less)
     else:
       less = graph.add('MatMul', part, x, some)
-      less = graph.add('Add', f'{part}.less', less, base)
-    yield less, 3 if rows else 1
+      yield graph.add('Add', f'{part}.less', less, base)
 
 
-def _squares(graph: Graph, patches: str, bank: np.ndarray) -> str:
-  """Adds squared distances to the nearest of a bank."""
-  own = graph.add('ReduceSumSquare', 'nearest.own', patches, [1], keepdims=1)
+def _squares(graph: Graph, x: str, bank: np.ndarray) -> str:
+  """Adds squared distances of patches to the nearest of a bank."""
+  rows = graph.plan.rows
+  if rows:  # ONNX Runtime reduces rows fast, OpenVINO convolves faster.
+    x = graph.add('Transpose', 'nearest.rows', x, perm=[0, 2, 3, 1])
+  axes, how = [3 if rows else 1], {'keepdims': 1}
+  own = graph.add('ReduceSumSquare', 'nearest.own', x, axes, **how)
   parts = [
-    graph.add('ReduceMin', f'{less}.least', less, [axis], keepdims=1)
-    for less, axis in _less(graph, patches, bank)
+    graph.add('ReduceMin', f'{less}.least', less, axes, **how)
+    for less in _less(graph, x, bank)
   ]
   least = graph.add('Min', 'nearest.least', *parts)
-  if graph.plan.rows:
-    least = graph.add('Transpose', 'nearest.grid', least, perm=[0, 3, 1, 2])
   found = graph.add('Add', 'nearest.squares', least, own)
+  if rows:
+    found = graph.add('Transpose', 'nearest.grid', found, perm=[0, 3, 1, 2])
   return graph.add('Relu', 'nearest.0', found)
 
 
@@ -121,24 +117,26 @@ def _turned(
 def _squares_to_found(
   graph: Graph, patches: str, bank: np.ndarray, x: str, short: np.ndarray
 ) -> str:
-  """Adds squared distances to those that components `x` and `short` find."""
-  least, places, axis = [], [], 1
-  for less, axis in _less(graph, x, short, (short.min(), short.max())):
-    best = graph.add('TopK', f'{less}.best', less, [1], axis=axis, largest=0)
+  """Adds squared distances to what components, `x` and `short`, find."""
+  least, places, how = [], [], {'axis': 1}
+  x = graph.rounded(x, (short.min(), short.max()))
+  for less in _less(graph, x, short):
+    best = graph.add('TopK', f'{less}.best', less, [1], largest=0, **how)
     start = len(least) * _SLAB
     place = graph.add('Add', f'{less}.place', f'{best}.place', start)
     least, places = [*least, best], [*places, place]
-  how = {'axis': axis}
   best = graph.add('Concat', 'nearest.least', *least, **how)
   best = graph.add('TopK', 'nearest.best', best, [1], largest=0, **how)
   place = graph.add('Concat', 'nearest.places', *places, **how)
   one = f'{best}.place'
   place = graph.add('GatherElements', 'nearest.place', place, one, **how)
-  place = graph.add('Squeeze', 'nearest.row', place, [axis])
+  place = graph.add('Squeeze', 'nearest.row', place, [1])
   values, scale = to_int8(bank, 1)
   found = graph.add('Gather', 'nearest.found.int8', values, place)
   found = graph.add('Transpose', 'nearest.turned', found, perm=[0, 3, 1, 2])
-  how = scale, np.zeros(len(scale), np.int8)
-  found = graph.add('DequantizeLinear', 'nearest.found', found, *how, axis=1)
+  zeros = np.zeros(len(scale), np.int8)
+  found = graph.add(
+    'DequantizeLinear', 'nearest.found', found, scale, zeros, **how
+  )
   apart = graph.add('Sub', 'nearest.apart', patches, found)
   return graph.add('ReduceSumSquare', 'nearest.0', apart, [1], keepdims=1)
