@@ -15,7 +15,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
-from simplenet_jax.fields import FIELDS, TYPES, resolved
+from simplenet_jax.fields import FIELDS, TABLES, TYPES, as_value, resolved
 from simplenet_jax.files import naming, read_json
 
 # A ConfigDict. Its fields are known at run time only; `check_config` checks.
@@ -24,69 +24,16 @@ Config = Any
 # What each protocol changes in the defaults: `reference` is the released code,
 # `paper` the paper's text (section 4.3), `fast` a recipe whose last epoch can
 # be taken (docs/last_epoch.md), at less than a tenth of the operations, and
-# `combined` also counts distances to good patches (docs/study.md).
-PROTOCOLS: dict[str, dict[str, Any]] = {
-  'reference': {},
-  'paper': {
-    'data.resize': 256,
-    'data.crop': 224,
-    'data.mask_rule': 'half',
-    'backbone.padding': 'zeros',
-    'backbone.probe': False,
-    'head.adaptor_bias': False,
-    'train.batch_size': 4,
-    'train.adaptor.optimizer': 'adam',
-    'train.adaptor.weight_decay': 1e-5,
-  },
-  'fast': {
-    'train.epochs': 120,
-    'train.batch_size': 16,
-    'train.patches': 64,
-    'train.loss': 'cross_entropy',
-    'train.noise': 'relative',
-    'train.sigma': 0.25,
-    'train.schedule': 'cosine',
-    'train.warmup': 0.05,
-    'train.adaptor.learning_rate': 3e-4,
-    'train.discriminator.learning_rate': 2e-3,
-  },
-}
-PROTOCOLS['combined'] = PROTOCOLS['fast'] | {
-  'seeds': (0, 1, 2, 3),
-  'data.resize': 256,
-  'data.crop': 224,
-  'data.mask_rule': 'half',
-  'patch.pretrain_dim': 0,
-  'patch.target_dim': 0,
-  'nearest.size': 4000,
-  'nearest.head': 0.25,
-  'head.hidden': 512,
-  'train.folds': True,
-  'train.epochs': 1,
-  'train.min_steps': 500,
-  'evaluation.score': 'map',
-  'evaluation.smoothing': 6.0,
-}
+# `combined`, in most of it `fast`, also counts distances to good patches
+# (docs/study.md).
+PROTOCOLS: dict[str, dict[str, Any]] = TABLES['protocols']
+PROTOCOLS['combined'] = PROTOCOLS['fast'] | PROTOCOLS['combined']
 
 # Fields, or the beginnings of their names, with other values of which a run
 # can be resumed: they change how it goes on, not what comes of it.
-RESUMABLE = (
-  *('name', 'data.root', 'data.tfds_dir', 'data.categories', 'data.strict'),
-  *('data.roi', 'data.workers', 'backbone.weights', 'bank.device_gb'),
-  *('bank.host_gb', 'bank.cache', 'engine.', 'detector.save'),
-  'train.minutes',
-  *('evaluation.pictures', 'evaluation.maps', 'evaluation.report'),
-  'evaluation.baseline',
-)
-
+RESUMABLE = tuple(TABLES['resumable'])
 # Fields, or the beginnings of their names, that a protocol fixes.
-PROTOCOL_FIELDS = (
-  *('precision', 'bank.dtype', 'patch.', 'head.', 'nearest.', 'train.'),
-  *('data.resize', 'data.crop', 'data.bits', 'data.mask_rule', 'data.held_out'),
-  *('backbone.name', 'backbone.levels', 'backbone.padding', 'backbone.probe'),
-  'backbone.precision',
-  *('evaluation.every', 'evaluation.smoothing', 'evaluation.score'),
-)
+PROTOCOL_FIELDS = tuple(TABLES['of protocols'])
 
 
 def from_protocol(name: str | None = None) -> Config:
@@ -103,7 +50,7 @@ def from_protocol(name: str | None = None) -> Config:
     section = tree
     for part in sections:
       section = section.setdefault(part, {})
-    section[last] = value
+    section[last] = as_value(value)
   return ConfigDict(tree)
 
 
@@ -160,9 +107,7 @@ def _load_run(path: Path) -> Config:
   with naming(path, remedy):
     stored = flatten(read_json(path, remedy)['config'])
     for field in flatten(config).keys() & stored.keys():
-      value = stored[field]
-      value = tuple(value) if isinstance(value, list) else value
-      config.update_from_flattened_dict({field: value})
+      config.update_from_flattened_dict({field: as_value(stored[field])})
   return config
 
 
