@@ -4,6 +4,7 @@ A backbone is frozen, so its BatchNorms are folded into its convolutions;
 weights are a flat dictionary, `<layer>.kernel` and `.bias`.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,23 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from simplenet_jax.models import efficientnet, resnet
+from simplenet_jax.models.architectures import ARCHITECTURES, Architecture
 
 LEVELS = (1, 2, 3)  # With strides of 4, 8 and 16 pixels.
 # 'zeros' is what the networks were trained with; 'reflect' mirrors the image at
 # its outermost pixels, as the released code does.
 PADDINGS = ('zeros', 'reflect')
 NORM_LEAVES = ('weight', 'bias', 'running_mean', 'running_var')
-
-# Each has, beside its methods, the `epsilon` of its BatchNorms; whether its
-# borders are TensorFlow's `SAME` (`is_same`, see `borders`); the `table`
-# of `images.normalize`; and what tensors of its files are not built (`unbuilt`,
-# a pattern).
-Architecture = resnet.ResNet | efficientnet.EfficientNetLite0
-ARCHITECTURES: dict[str, Architecture] = {
-  **resnet.ARCHITECTURES,
-  **efficientnet.ARCHITECTURES,
-}
 
 
 def apply(
@@ -44,9 +35,24 @@ def apply(
   `convolve` maps a layer's name, its input and stride to its output, `clip`
   values to those between 0 and a ceiling, which can be infinite.
   """
-  spec = ARCHITECTURES[architecture]
-  found = spec.run(levels, images, convolve, max_pool, clip or _clip)
-  return tuple(found[level] for level in sorted(levels))
+  spec, clip = ARCHITECTURES[architecture], clip or _clip
+  (stem, stride, _), *layers = spec.layers(levels)
+  found, x = {}, clip(convolve(stem, images, stride), spec.ceiling)
+  x = x if spec.is_linear else max_pool(x)
+  for block, parts in itertools.groupby(
+    layers, lambda layer: layer[0].rpartition('.')[0]
+  ):
+    strides = {name: stride for name, stride, _ in parts}
+    before, shortcut = x, f'{block}.downsample'
+    if stride := strides.pop(shortcut, None):
+      before = convolve(shortcut, x, stride)
+    *inner, last = strides
+    for name in inner:
+      x = clip(convolve(name, x, strides[name]), spec.ceiling)
+    x = convolve(last, x, strides[last])
+    x = x + before if x.shape == before.shape else x
+    found[block] = x = x if spec.is_linear else clip(x, spec.ceiling)
+  return tuple(found[spec.end(level)] for level in sorted(levels))
 
 
 def _clip(x: Any, ceiling: float) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from simplenet_jax.models import backbone, layers, weights
-from simplenet_jax.models.efficientnet import EfficientNetLite0
+from simplenet_jax.models.architectures import EfficientNetLite0
 from simplenet_jax.models.weights import files
 
 NAME, LEVELS = 'efficientnet_lite0', (1, 2, 3)

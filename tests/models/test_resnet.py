@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from simplenet_jax.config import check_config, from_protocol
-from simplenet_jax.models import backbone, layers, resnet
+from simplenet_jax.models import architectures, backbone, layers
 from simplenet_jax.models.head import ADAPTORS, LOSSES
 from tests.models import torch_resnet
 
@@ -38,7 +38,7 @@ def judge(model, images):
 @pytest.mark.parametrize(
   ('architecture', 'padding'),
   [
-    *((name, 'zeros') for name in resnet.ARCHITECTURES),
+    *((name, 'zeros') for name in architectures.RESNETS),
     ('resnet18', 'reflect'),
     ('resnet50', 'reflect'),
   ],
@@ -61,7 +61,7 @@ COUNTS = (2_782_784, 8_543_296, 27_535_424, 24_862_528)
 
 
 def test_networks_have_as_many_parameters_as_torchvisions():
-  for spec, count in zip(resnet.ARCHITECTURES.values(), COUNTS, strict=True):
+  for spec, count in zip(architectures.RESNETS.values(), COUNTS, strict=True):
     shapes = [shape for _, _, shape in spec.layers(LEVELS)]
     assert sum(np.prod(one) + 2 * one[-1] for one in shapes) == count
 

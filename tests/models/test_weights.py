@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from simplenet_jax.config import load_config
-from simplenet_jax.models import backbone, resnet, weights
+from simplenet_jax.models import architectures, backbone, weights
 from simplenet_jax.models.weights import UNKNOWN, files
 from tests.models import fabricated
 
@@ -38,7 +38,7 @@ def assert_same(tensors, others):
 
 
 @pytest.mark.parametrize('name', ['net.safetensors', 'net.pth'])
-@pytest.mark.parametrize('architecture', resnet.ARCHITECTURES)
+@pytest.mark.parametrize('architecture', architectures.RESNETS)
 def test_files_of_all_architectures_load(write, architecture, name):
   assert architecture in weights.DEFAULT_WEIGHTS
   tensors = fabricated.tensors(architecture)
@@ -180,7 +180,7 @@ def test_all_mismatches_are_reported_together(write, whole):
 
 
 def test_another_network_is_named_and_the_flag_for_it():
-  every = {name: fabricated.tensors(name) for name in resnet.ARCHITECTURES}
+  every = {name: fabricated.tensors(name) for name in architectures.RESNETS}
   for name, other in itertools.permutations(every, 2):
     said = rf'a\.pth is a {name}, expected {other}; set --config\.backbone\.'
     flags = rf'name={name} or --config\.backbone\.weights'

@@ -18,7 +18,8 @@ import numpy as np
 
 from simplenet_jax.config import Config
 from simplenet_jax.console import console
-from simplenet_jax.models import backbone, resnet
+from simplenet_jax.models import backbone
+from simplenet_jax.models.architectures import RESNETS
 from simplenet_jax.models.weights import files
 
 Tensors = Mapping[str, np.ndarray]
@@ -26,7 +27,7 @@ Tensors = Mapping[str, np.ndarray]
 # The noise level of the paper (sigma = .015) belongs to torchvision's first
 # ImageNet weights, which are these; other weights have another feature scale.
 DEFAULT_WEIGHTS = {
-  **{name: f'timm/{name}.tv_in1k' for name in resnet.ARCHITECTURES},
+  **{name: f'timm/{name}.tv_in1k' for name in RESNETS},
   'efficientnet_lite0': 'efficientnet_lite0',
 }
 
