@@ -27,7 +27,7 @@ SHARED = (
       *('output', 'predictor', 'regions', 'thresholds'),
     )
   ),
-  *('models/__init__.py', 'models/structure.py'),
+  'models/__init__.py',
 )
 
 

@@ -21,7 +21,7 @@ from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection import assembly, file
 from simplenet_jax.detection.thresholds import Prediction, Thresholds
 from simplenet_jax.detector import Detector
-from simplenet_jax.evaluation import metrics, page_data, run_files, testset
+from simplenet_jax.evaluation import metrics, run_files, testset
 from simplenet_jax.evaluation.results import (
   CategoryResult,
   summarise,
@@ -58,7 +58,7 @@ def has_all(
   if not isinstance(known, dict):
     return False
   asked, name = config.evaluation, inputs.name
-  wanted = [page_data.path_in(folder, name)] if asked.report else []
+  wanted = [run_files.path_in(folder, name)] if asked.report else []
   compared = bool(asked.baseline) == ('baseline' in known)
   if inputs.test:
     wanted += [folder / 'pictures' / f'{name}.png'] if asked.pictures else []
@@ -201,7 +201,7 @@ def write(
   card = file.read_card(path) if path.is_file() else None
   limits = card.thresholds if card else Thresholds()
   scale, asked = card and card.scale, config.evaluation
-  path, found, data = page_data.path_in(folder, inputs.name), {}, {}
+  path, found, data = run_files.path_in(folder, inputs.name), {}, {}
   if tested:
     test, by_seed = tested
     mean = np.mean(list(by_seed.values()), axis=0)
@@ -237,7 +237,7 @@ def write(
         'whose': whose,
         'pro': pro,
         'selected_on_test': [best, pixel],
-        'images': page_data.tested(scored, by_seed.values(), total, scale.low),
+        'images': run_files.tested(scored, by_seed.values(), total, scale.low),
       }
   if card:
     known = sorted(limits.good, key=lambda one: -one.score)
@@ -257,7 +257,7 @@ def write(
 
 def _pictures(
   path: Path, good: Sequence[Prediction], low: float
-) -> dict[str, page_data.Row]:
+) -> dict[str, run_files.Row]:
   """Returns good images' pictures by name; of a detector made before, its."""
   if not good and path.is_file():
     return {row['name']: row for row in read_json(path).get('good', [])}
@@ -266,7 +266,7 @@ def _pictures(
     shown = one.frame, one.input_map, low, one.roi
     with contextlib.suppress(OSError, ValueError):  # A file that is gone.
       image = cast(Any, one.photograph)()
-      found[str(place(cast(Any, one.source)))] = page_data.embed(image, *shown)
+      found[str(place(cast(Any, one.source)))] = run_files.embed(image, *shown)
   return found
 
 

@@ -99,7 +99,7 @@ def _of_run(detector: 'Detector') -> 'Images':
   from simplenet_jax.config import load_config
   from simplenet_jax.data import dataset
   from simplenet_jax.data.images import place
-  from simplenet_jax.detection import parts, quantise
+  from simplenet_jax.detection import assembly, quantise
   from simplenet_jax.evaluation.testset import TestSet
   from simplenet_jax.training import checkpoint, layout, neighbours
 
@@ -135,7 +135,7 @@ def _of_run(detector: 'Detector') -> 'Images':
     for part in range(count):
       gone = None if places is None else folds[places] == part
       own = [*itertools.compress(category.train, folds == part)]
-      good.append((parts.without_part(detector, part, gone), own))
+      good.append((assembly.without_part(detector, part, gone), own))
   tested, test = [sample.path for sample in category.test], None
   if one.labels.any():
     test = functools.partial(_aurocs, TestSet.read(one, 0.0))

@@ -38,12 +38,12 @@ def main() -> None:
   refuse_existing(output, _OVERWRITE.value)
   from simplenet_jax.detection import assembly
   from simplenet_jax.models.simplenet import FeatureNetwork
-  from simplenet_jax.models.weights import name_backbone
+  from simplenet_jax.models.weights import files, name_backbone
   from simplenet_jax.training import bank
 
   config = name_backbone(config)
   dim = FeatureNetwork.of(config).dim
-  head = assembly.load_released(path, dim)
+  head = files.load_released(path, dim)
   backbone = bank.load_backbone(config)
   provenance = {'seeds': ['released'], 'checkpoint': str(path)}
   size = (config.data.crop, config.data.crop)

@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from benchmarks.fuzzing import ground, mutations, pictures
 from simplenet_jax.config import check_config, flatten, load_config
 from simplenet_jax.data import images
-from simplenet_jax.detection import assembly
 from simplenet_jax.detection import file as detectors
 from simplenet_jax.evaluation import results
 from simplenet_jax.models.weights import files as weights
@@ -46,7 +45,7 @@ def whole(tmp_path_factory):
     folder / 'part.safetensors': detectors.load,
     folder / 'a.pth': weights.read,
     folder / 'a.safetensors': weights.read,
-    folder / 'ckpt.pth': lambda one: assembly.load_released(one, DIM),
+    folder / 'ckpt.pth': lambda one: weights.load_released(one, DIM),
   }
 
 
@@ -146,7 +145,7 @@ def hostile(request, ran):
   [
     ('weights.pth', weights.read),
     ('weights.safetensors', weights.read),
-    ('ckpt.pth', lambda path: assembly.load_released(path, 64)),
+    ('ckpt.pth', lambda path: weights.load_released(path, 64)),
     ('part.safetensors', detectors.load),
     ('results.json', lambda path: results.read(path.parent)),
     ('image.png', images.read_image),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
@@ -20,8 +21,6 @@ from simplenet_jax.detection.thresholds import GoodImage, Prediction
 from simplenet_jax.detector import Detector
 from simplenet_jax.models import head, nearest, weights
 from simplenet_jax.models.simplenet import Network, seen
-from simplenet_jax.models.weights import files as weights_files
-from simplenet_jax.models.weights import torch_file
 
 _SCORED = 16  # Training images that are scored again, at most.
 
@@ -187,18 +186,20 @@ def _score_parts(
 def _without(
   config: Config, bank: Bank | None, heads: Sequence[Head], left_out: np.ndarray
 ) -> dict[str, np.ndarray]:
-  """Returns a detector's weights of some heads, and of a bank less images.
-
-  Other patches stand in for those of the images `left_out`: a bank of the same
-  size compiles nothing anew.
-  """
+  """Returns a detector's weights of some heads, and of a bank less images."""
   if bank is None:
     return head.fold(heads)
   patches, units, places = bank
-  gone = left_out[places]
-  shown = np.where(gone, np.argmin(gone), np.arange(len(places)))
   folded = nearest.fold(patches, units, heads, config.nearest.head)
-  return folded | {'nearest.bank': patches[shown]}
+  return folded | {'nearest.bank': _less(patches, left_out[places])}
+
+
+def _less(patches: np.ndarray, gone: np.ndarray) -> np.ndarray:
+  """Has another patch stand in for each that is gone.
+
+  A bank of the same size compiles nothing anew.
+  """
+  return patches[np.where(gone, np.argmin(gone), np.arange(len(gone)))]
 
 
 def _look_at_training(detector: Detector, one: Inputs) -> None:
@@ -218,65 +219,40 @@ def _look_at_training(detector: Detector, one: Inputs) -> None:
   )
 
 
-# The released code's `ckpt.pth` holds the state dicts of `discriminator`
-# (`simplenet.py`, `Discriminator`) and `pre_projection` (`Projection`), without
-# the backbone.
-_NAMES = {
-  'pre_projection.layers.0fc.weight': 'params.adaptor.0.kernel',
-  'pre_projection.layers.0fc.bias': 'params.adaptor.0.bias',
-  'discriminator.body.block1.0.weight': 'params.discriminator.first.kernel',
-  'discriminator.body.block1.0.bias': 'params.discriminator.first.bias',
-  'discriminator.body.block1.1.weight': 'params.discriminator.norm.scale',
-  'discriminator.body.block1.1.bias': 'params.discriminator.norm.bias',
-  'discriminator.body.block1.1.running_mean': 'stats.discriminator.norm.mean',
-  'discriminator.body.block1.1.running_var': 'stats.discriminator.norm.var',
-  'discriminator.tail.weight': 'params.discriminator.tail.kernel',
-}
-_MAY_MISS = {
-  'discriminator.body.block1.1.num_batches_tracked',
-  'pre_projection.layers.0fc.bias',  # The adaptor of the paper's text has none.
-}
+def without_part(
+  detector: Detector, part: int, gone: np.ndarray | None
+) -> Detector:
+  """Returns the head of a part alone, beside a bank without its patches.
 
-
-def load_released(path: Path, dim: int) -> dict[str, np.ndarray]:
-  """Reads the head in a checkpoint of SimpleNet's released PyTorch code.
-
-  Returns a head's leaves, as a finished head is saved, of patches of `dim`.
+  It scores the images of that part as `of_run` does. `gone`, bool
+  `[bank]`, tells which patches are of these images; None: there is no bank.
   """
-  if not path.is_file():
-    raise FileNotFoundError(f'{path}: no such checkpoint')
-  try:
-    found = torch_file.read(path)
-    tensors = {
-      f'{part}.{name}': np.asarray(value, np.float32)
-      for part in ('discriminator', 'pre_projection')
-      if isinstance(found.get(part), dict)
-      for name, value in found[part].items()
-    }
-  except Exception as error:  # A damaged file can fail anywhere in a reader.
-    raise ValueError(f'{path}: {weights_files.damage(error)}') from None
-  if odd := sorted((tensors.keys() ^ _NAMES.keys()) - _MAY_MISS):
-    raise ValueError(
-      f'{path}: not a checkpoint of the released code with one linear layer as '
-      'adaptor and a discriminator of two; missing or unknown: '
-      f'{", ".join(odd[:3])}'
-    )
-  head, hidden = {}, tensors['discriminator.body.block1.0.bias'].size
-  shapes = {
-    'params.adaptor.0.kernel': (dim, dim),
-    'params.adaptor.0.bias': (dim,),
-    'params.discriminator.first.kernel': (dim, hidden),
-    'params.discriminator.tail.kernel': (hidden, 1),
+  weights: dict[str, Any] = dict(detector.weights)
+  count = detector.card.heads
+  if 'head.tail' in weights:
+    every = [_one_head(weights, index, count) for index in range(count)]
+    weights |= every[part]
+    if gone is not None:  # Heads are in units, whose shifts are summed there.
+      bank = jnp.asarray(weights['nearest.bank'])[None, :, None]
+      scores = [head.apply(one, [bank], [0], 'float32') for one in every]
+      means = [float(one.mean()) for one in scores]
+      shift = np.array([0, np.mean(means) - means[part]], np.float32)
+      weights['nearest.units'] = weights['nearest.units'] + shift
+  if gone is not None:
+    weights['nearest.bank'] = _less(weights['nearest.bank'], gone)
+  return Detector(detector.card, weights, batch_size=detector.batch_size)
+
+
+def _one_head(
+  weights: dict[str, Any], index: int, count: int
+) -> dict[str, Any]:
+  """Returns the weights of one of several heads that `head.fold` joined."""
+  found = {
+    name: np.split(weights[name], count, axis=-1)[index]
+    for name in ('head.first.kernel', 'head.first.bias', 'head.tail')
   }
-  for theirs, ours in _NAMES.items():
-    if (value := tensors.get(theirs)) is None:
-      continue
-    if not np.isfinite(value).all():
-      raise ValueError(f'{path}: {theirs} is not finite')
-    head[ours], shape = value.T, shapes.get(ours, (hidden,))
-    if head[ours].shape != shape:
-      raise ValueError(
-        f'{path}: {ours} is {list(head[ours].shape)}, expected {list(shape)}; '
-        'set --config.patch.target_dim'
-      )
-  return head
+  found['head.tail'] = found['head.tail'] * np.float32(count)  # Not a mean.
+  for name in ('head.second.kernel', 'head.second.bias'):
+    if name in weights:
+      found[name] = weights[name][index : index + 1]
+  return found

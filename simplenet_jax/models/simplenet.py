@@ -17,6 +17,8 @@ from jax.typing import ArrayLike
 from simplenet_jax.config import Config
 from simplenet_jax.data import images
 from simplenet_jax.models import (
+  FeatureStructure,
+  Structure,
   backbone,
   head,
   layers,
@@ -24,7 +26,6 @@ from simplenet_jax.models import (
   patches,
   resampling,
 )
-from simplenet_jax.models.structure import FeatureStructure, Structure
 
 Weights = Mapping[str, Any]
 

@@ -20,7 +20,6 @@ from simplenet_jax.detection import file
 from simplenet_jax.evaluation import (
   limits,
   metrics,
-  page_data,
   results,
   run_files,
   tables,
@@ -111,7 +110,7 @@ def section(
       curves = [list(enumerate(one, 1)) for one in losses.values()]
       charts.append(_lines('Loss by epoch', 'epoch', 'loss', curves, losses))
   data, detector = {}, file.path_in(workdir, name)
-  path = page_data.path_in(workdir, name)
+  path = run_files.path_in(workdir, name)
   if path.is_file():
     data = read_json(path)
   with naming(path):

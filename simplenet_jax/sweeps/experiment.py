@@ -24,7 +24,7 @@ from simplenet_jax.evaluation import run_files
 from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.models import patches
 from simplenet_jax.models.head import ADAPTORS, LEAK
-from simplenet_jax.sweeps import figures, settings, tables
+from simplenet_jax.sweeps import settings, tables
 from simplenet_jax.sweeps.tables import Outcome
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.checkpoint import Checkpoints
@@ -60,7 +60,7 @@ def run(
     shutil.copytree(sheets, folder, dirs_exist_ok=True)
     paths += sorted(folder.iterdir())
   else:
-    paths += figures.write(collected, workdir / config.name)
+    paths += tables.draw(collected, workdir / config.name)
   console.print(Markdown(f'# {config.title}\n\n{table}'))
   console.print('\n'.join(['Look at them:', *(f'  {path}' for path in paths)]))
   if failures:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from simplenet_jax.config import Config, check_config, flatten, load_config
 
-# What is shown beside the numbers; see `figures`.
+# What is shown beside the numbers; see `tables.draw`.
 VIEWS = ('table', 'line', 'categories', 'losses', 'deviations', 'speed')
 VIEWS += ('pictures',)
 BACKBONES = ('resnet18', 'resnet50', 'resnet101', 'wide_resnet50_2')

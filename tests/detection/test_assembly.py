@@ -9,6 +9,7 @@ from simplenet_jax.data import folder, inputs
 from simplenet_jax.detection import assembly, file
 from simplenet_jax.detector import Detector
 from simplenet_jax.models import head
+from simplenet_jax.models.weights import files
 from tests.detection import detectors
 from tests.detection.detectors import assert_range
 from tests.test_import_released import DIM, HIDDEN, Released
@@ -124,7 +125,7 @@ def test_scores_are_those_of_the_released_code(tmp_path, shared, name):
       if key.startswith(prefix):
         state[part][key.removeprefix(prefix)] = torch.tensor(golden[key])
   torch.save(state, tmp_path / 'ckpt.pth')
-  leaves = assembly.load_released(tmp_path / 'ckpt.pth', DIM)
+  leaves = files.load_released(tmp_path / 'ckpt.pth', DIM)
   found = scores(leaves, golden['features'][0])
   assert_range(found, golden['final_scores'])
 
@@ -133,7 +134,7 @@ def test_the_adaptor_may_have_no_bias(tmp_path):
   state = Released().state()
   del state['pre_projection']['layers.0fc.bias']
   torch.save(state, tmp_path / 'ckpt.pth')
-  leaves = assembly.load_released(tmp_path / 'ckpt.pth', DIM)
+  leaves = files.load_released(tmp_path / 'ckpt.pth', DIM)
   zero = {'params.adaptor.0.bias': np.zeros(DIM, 'f')}
   features = np.random.default_rng(0).normal(size=(40, DIM))
   assert_range(scores(leaves, features), scores(leaves | zero, features))
@@ -173,14 +174,14 @@ def test_other_checkpoints_are_refused(tmp_path, part, name, value, message):
 
 def assert_refused(path, message, dim=DIM):
   with pytest.raises(ValueError, match=f'{path}: .*{message}') as caught:
-    assembly.load_released(path, dim)
+    files.load_released(path, dim)
   assert '\n' not in str(caught.value)
 
 
 def test_other_files_are_refused(tmp_path):
   path = tmp_path / 'ckpt.pth'
   with pytest.raises(FileNotFoundError, match=f'{path}: no such checkpoint'):
-    assembly.load_released(path, DIM)
+    files.load_released(path, DIM)
   torch.save(Released().state(), path)
   assert_refused(path, r'is \[24, 24\], expected \[1536, 1536\]; set', 1536)
   path.write_bytes(path.read_bytes()[:-1])

@@ -16,7 +16,6 @@ from simplenet_jax.detection import (
   inputs,
   onnx_graph,
   onnx_nearest,
-  parts,
   quantise,
   rounding,
 )
@@ -232,7 +231,7 @@ def test_a_head_alone_beside_a_bank_without_its_images(adaptor):
     maps, scores = Detector(whole.card, {**whole.weights, **folded}).infer(
       pixels
     )
-    alone = parts.without_part(whole, part, folds[places] == part)
+    alone = assembly.without_part(whole, part, folds[places] == part)
     for value, truth in zip(alone.infer(pixels), (maps, scores), strict=True):
       np.testing.assert_allclose(value, truth, atol=1e-4 * np.ptp(maps))
 

@@ -10,7 +10,7 @@ from PIL import Image
 from simplenet_jax import pictures
 from simplenet_jax.data import dataset
 from simplenet_jax.data.frame import Frame
-from simplenet_jax.evaluation import page_data, run_files, testset
+from simplenet_jax.evaluation import run_files, testset
 from simplenet_jax.pictures import Scale, View
 from tests.small import make_category, make_config, picture
 
@@ -103,7 +103,7 @@ def test_no_defect_is_too_small_to_be_outlined(tmp_path):
       path.parent.mkdir(parents=True, exist_ok=True)
       Image.fromarray(mask).save(path)
   scores, scored = opened(tmp_path)
-  for one in page_data.tested(scored, [scores], 12, -1.0):
+  for one in run_files.tested(scored, [scores], 12, -1.0):
     assert one['truth'].startswith('M'), one['name']
     assert one['size'] == (1500, 1200)
 
@@ -115,8 +115,8 @@ def opened_url(address):
 
 def test_of_too_many_images_the_likeliest_errors_are_shown(made, monkeypatch):
   scores, scored = made
-  monkeypatch.setattr(page_data, 'MOST_SHOWN', 400)
-  found = page_data.tested(scored, [scores], 600, -1.0)
+  monkeypatch.setattr(run_files, 'MOST_SHOWN', 400)
+  found = run_files.tested(scored, [scores], 600, -1.0)
   shown = [one for one in found if 'picture' in one]
   assert (len(shown), len(found)) == (4, 6)
   for one in shown:
@@ -130,7 +130,7 @@ def test_the_maps_of_a_page_can_be_read_back():
   heat = rng.gamma(1.0, 4.0, (30, 40)).astype(np.float32) - 2
   frame = Frame.of((30, 40), 30, 20, (20, 20))
   image = Image.new('RGB', (40, 30))
-  found = page_data.embed(image, frame, heat[:20, :20], -1.0, None)
+  found = run_files.embed(image, frame, heat[:20, :20], -1.0, None)
   whole = frame.map_to_original(heat[:20, :20])
   with opened_url(found['heat']) as gray:
     levels = np.array(gray).astype(float)

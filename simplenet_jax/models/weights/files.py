@@ -160,3 +160,67 @@ def _without_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         {name.removeprefix(prefix): value for name, value in tensors.items()}
       )
   return tensors
+
+
+# The released code's `ckpt.pth` holds the state dicts of `discriminator`
+# (`simplenet.py`, `Discriminator`) and `pre_projection` (`Projection`), without
+# the backbone.
+_NAMES = {
+  'pre_projection.layers.0fc.weight': 'params.adaptor.0.kernel',
+  'pre_projection.layers.0fc.bias': 'params.adaptor.0.bias',
+  'discriminator.body.block1.0.weight': 'params.discriminator.first.kernel',
+  'discriminator.body.block1.0.bias': 'params.discriminator.first.bias',
+  'discriminator.body.block1.1.weight': 'params.discriminator.norm.scale',
+  'discriminator.body.block1.1.bias': 'params.discriminator.norm.bias',
+  'discriminator.body.block1.1.running_mean': 'stats.discriminator.norm.mean',
+  'discriminator.body.block1.1.running_var': 'stats.discriminator.norm.var',
+  'discriminator.tail.weight': 'params.discriminator.tail.kernel',
+}
+_MAY_MISS = {
+  'discriminator.body.block1.1.num_batches_tracked',
+  'pre_projection.layers.0fc.bias',  # The adaptor of the paper's text has none.
+}
+
+
+def load_released(path: Path, dim: int) -> dict[str, np.ndarray]:
+  """Reads the head in a checkpoint of SimpleNet's released PyTorch code.
+
+  Returns a head's leaves, as a finished head is saved, of patches of `dim`.
+  """
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: no such checkpoint')
+  try:
+    found = torch_file.read(path)
+    tensors = {
+      f'{part}.{name}': np.asarray(value, np.float32)
+      for part in ('discriminator', 'pre_projection')
+      if isinstance(found.get(part), dict)
+      for name, value in found[part].items()
+    }
+  except Exception as error:  # A damaged file can fail anywhere in a reader.
+    raise ValueError(f'{path}: {damage(error)}') from None
+  if odd := sorted((tensors.keys() ^ _NAMES.keys()) - _MAY_MISS):
+    raise ValueError(
+      f'{path}: not a checkpoint of the released code with one linear layer as '
+      'adaptor and a discriminator of two; missing or unknown: '
+      f'{", ".join(odd[:3])}'
+    )
+  head, hidden = {}, tensors['discriminator.body.block1.0.bias'].size
+  shapes = {
+    'params.adaptor.0.kernel': (dim, dim),
+    'params.adaptor.0.bias': (dim,),
+    'params.discriminator.first.kernel': (dim, hidden),
+    'params.discriminator.tail.kernel': (hidden, 1),
+  }
+  for theirs, ours in _NAMES.items():
+    if (value := tensors.get(theirs)) is None:
+      continue
+    if not np.isfinite(value).all():
+      raise ValueError(f'{path}: {theirs} is not finite')
+    head[ours], shape = value.T, shapes.get(ours, (hidden,))
+    if head[ours].shape != shape:
+      raise ValueError(
+        f'{path}: {ours} is {list(head[ours].shape)}, expected {list(shape)}; '
+        'set --config.patch.target_dim'
+      )
+  return head
