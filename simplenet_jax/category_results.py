@@ -193,9 +193,9 @@ def write(
 ) -> CategoryResult:
   """Writes a category's pictures, maps and data of the page, as configured.
 
-  Returns the `threshold` of its detector, if it has one, and what it is worth
-  `at_threshold`, beside the limits that the test images would have chosen. The
-  `good` images that score highest are shown; the run has `total` test images.
+  Returns the `threshold` of its detector and what it is worth `at_threshold`,
+  beside the limits that the test images would have chosen. The `good` images
+  that score highest are shown; the run has `total` test images.
   """
   path = file.path_in(folder, inputs.name)
   card = file.read_card(path) if path.is_file() else None

@@ -102,7 +102,6 @@ def load_config(argument: str) -> Config:
 
 
 def _load_run(path: Path) -> Config:
-  """Returns the settings of the run that left a `run.json`."""
   config, remedy = from_protocol(), "give another run's directory"
   with naming(path, remedy):
     stored = flatten(read_json(path, remedy)['config'])
@@ -119,7 +118,6 @@ def config_folder() -> Path:
 
 
 def _find(name: str) -> Path:
-  """Returns the file of a config, by its path or its name."""
   own = name.removeprefix('configs/').removesuffix('.py')
   for path in (Path(name), config_folder() / f'{own}.py'):
     if path.is_file():
@@ -137,9 +135,9 @@ def names() -> list[str]:
 def describe_protocol(config: Config, weights: str = '') -> str:
   """Returns whose protocol a run follows, as 'reference, but data.crop'.
 
-  What a config of the package sets is no change: it is named instead, as in
-  'combined (folder)'. `weights` says what the backbone's weights are, if they
-  are known not to be the protocol's. Of a protocol of one's own it is the name.
+  What a config of the package sets is no change but named, as in 'combined
+  (folder)'. `weights` says what the backbone's are, if not the protocol's. Of a
+  protocol of one's own it is the name.
   """
   if (name := config.protocol) not in PROTOCOLS:
     return name

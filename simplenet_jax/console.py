@@ -63,8 +63,7 @@ def doing(what: str) -> contextlib.AbstractContextManager[object]:
 class Board(rich_progress.Progress):
   """One live line per category under way; one that stays when it is through.
 
-  Where there is no terminal, a line a minute per category stands in for the
-  live ones. Its methods can be called from several threads.
+  Without a terminal it is a line a minute. Several threads can use it.
   """
 
   def __init__(self):
@@ -115,8 +114,7 @@ class Board(rich_progress.Progress):
 class Clock:
   """Adds up wall time by phase, in `seconds`.
 
-  Phases overlap, as categories are evaluated while others train. Compilation
-  is part of them and also told apart, added up over devices.
+  Phases overlap, and compilation, added up over devices, is part of them.
   """
 
   def __init__(self):

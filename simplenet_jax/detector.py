@@ -108,8 +108,7 @@ class Detector(Predictor):
   def load(cls, path: str | Path, **options: Any) -> Self:
     """Reads a detector from a file, whose `.safetensors` may be left out.
 
-    Takes the `precision` and `batch_size` of `Detector`. Warns of what was
-    found wrong when the detector was trained.
+    Takes `Detector`'s `precision` and `batch_size`; warns of its cautions.
     """
     path = Path(path).expanduser()
     card, weights = file.load(path)
@@ -263,7 +262,6 @@ class Detector(Predictor):
   def _computed(
     self, batches: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
   ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
-    """Yields what batches are known by, maps, scores and an image's seconds."""
     # Of `under_way` batches the last is asked for before the first one is read.
     queue = collections.deque()
 

@@ -95,7 +95,6 @@ def main() -> None:
 
 
 def _of_run(detector: 'Detector') -> 'Images':
-  """Returns the images of the run that a detector comes from."""
   from simplenet_jax.config import load_config
   from simplenet_jax.data import dataset
   from simplenet_jax.data.images import place

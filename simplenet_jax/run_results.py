@@ -80,7 +80,6 @@ class RunResults:
     return functools.partial(testset.auroc, inputs)
 
   def _is_outdated(self, name: str) -> bool:
-    """Returns whether a head has scored other test images than those of now."""
     now, heads = self.work.images[name]['test'], self.work.heads()[name]
     tests = {head['test'] for head in heads.values() if not head['error']}
     return not tests <= {None, now}
@@ -158,10 +157,7 @@ class RunResults:
   def _finish(
     self, name: str, seeds: Sequence[int], found: Result, stop: Stop
   ) -> str:
-    """Evaluates heads, makes a detector; figures `found` survive failures.
-
-    Returns what to tell of the category.
-    """
+    """Evaluates heads and makes a detector; returns what to tell of them."""
     inputs, self._evaluated, told = self._categories[name], True, ''
 
     def keep(one: Prediction) -> None:
@@ -231,7 +227,6 @@ class RunResults:
     return not save or assembly.is_made_of(path, seeds, self._made_of(name))
 
   def _made_of(self, name: str) -> str:
-    """Returns what images a category's detector is made of."""
     images = self.work.images[name]
     return f'train {images["training"]}; held out {images["validation"]}'
 

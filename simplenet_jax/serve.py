@@ -47,7 +47,6 @@ _TICK_S, _LOOK_S = 0.1, 2.0  # Between looks at signals, and at files.
 
 
 def _named(given: str) -> tuple[str, Path]:
-  """Returns the name and the file of --detector."""
   name, equals, path = given.partition('=')
   if not equals or Path(given).is_file():
     name, path = Path(given).name.removesuffix('.safetensors'), given

@@ -44,17 +44,15 @@ def train_and_evaluate(
 ) -> dict[str, Any]:
   """Trains and evaluates every category of a data set.
 
-  Results go to `workdir` after every category; a category that fails is told
-  and left out, the others go on. Started again, a run goes on where it was
-  saved, trains seeds that are new and evaluates again where test images
-  changed. One of several `processes` that share `workdir` trains its part; the
-  last one writes the table. Returns what `results.json` holds; nothing where
-  other processes are to go on.
-
-  Raises ValueError for settings, images or weights that cannot be used, if
-  `workdir` holds another run, in the end also if any category failed; OSError
-  if a file or folder is missing or cannot be written; `console.Stopped` if a
-  signal asked it to stop, and everything is saved.
+  Results go to `workdir` after every category; one that fails is told and left
+  out. Started again, a run goes on where it was saved, trains new seeds and
+  evaluates again where test images changed. One of several `processes` that
+  share `workdir` trains its part; the last writes the table. Returns what
+  `results.json` holds, nothing where others are to go on. Raises ValueError for
+  settings, images or weights that cannot be used, for the `workdir` of another
+  run, and in the end if a category failed; OSError for files missing or not to
+  be written; `console.Stopped` if a signal asked it to stop, and everything is
+  saved.
   """
   check_config(config)
   before = earlier_config(workdir)
@@ -147,7 +145,6 @@ def _announce(
   schedule: Sequence[Sequence[layout.DeviceTask]],
   processes: Processes,
 ) -> None:
-  """Says what a run will do, on what and where it goes."""
   config, categories = results.config, results.images.categories
   backbone, epochs = config.backbone, config.train.epochs
   seeds, device = counted(len(config.seeds), 'head'), jax.local_devices()[0]

@@ -55,10 +55,7 @@ class WorkDir:
 
   @contextlib.contextmanager
   def locked(self) -> Iterator[State]:
-    """Yields `run.json`, which nobody else reads or writes meanwhile.
-
-    What is changed in it is written. A thread can take the lock twice.
-    """
+    """Yields `run.json` to this thread alone; what it changes is written."""
     path = self.path / 'run.json'
     with self._thread, _held(self._lock, wait=True):
       state = read_json(path, _REMEDY) if path.exists() else {}
@@ -221,10 +218,7 @@ def open_or_resume(
 
 
 def fingerprints(one: Inputs) -> dict[str, str]:
-  """Returns the number and a digest of a category's files, by their use.
-
-  Images count by name and size; masks, which people correct, by content.
-  """
+  """Counts and digests files: images by name and size, masks by content."""
   category = one.category
   region = {} if one.roi is None else {'region': _sha256(one.roi.tobytes())}
   return region | {

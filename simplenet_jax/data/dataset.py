@@ -28,8 +28,7 @@ class DataSet(NamedTuple):
 def open_categories(data: Config, *, whole: bool = True) -> DataSet:
   """Finds the categories, checks all their files and says what they are.
 
-  Where not the `whole` image is looked at, its header is: many processes would
-  read all images as many times.
+  If not `whole`, headers alone are read: many processes would read as often.
   """
   root, found = find(data)
   opened = []

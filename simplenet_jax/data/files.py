@@ -187,7 +187,6 @@ def tell(
 
 
 def _below(file: File, root: Path) -> str:
-  """Returns where a file lies below the root, or in its data set."""
   if isinstance(file, Path) and file.is_relative_to(root):
     return file.relative_to(root).as_posix()
   return str(place(file))

@@ -95,7 +95,6 @@ def found_below(
 
 
 def _categories(root: Folder) -> dict[str, Folder]:
-  """Returns the folder of each category, by its name."""
 
   def is_category(folder: Folder) -> bool:
     # One with test images alone is refused by name later; passing over it would
@@ -206,7 +205,6 @@ def _samples(
   kinds: Mapping[str, Folder],
   left_out: Iterable[Path],
 ) -> Iterator[Sample]:
-  """Yields test images by kind, with their masks."""
   below = {k: sorted(f.all_images(MASK, GOOD)) for k, f in kinds.items()}
   images = {
     image: (kind, *image.relative_to(kinds[kind].path).with_suffix('').parts)
@@ -228,7 +226,6 @@ def _samples(
 
 
 def _kinds(folders: Iterable[Folder]) -> dict[str, Folder]:
-  """Returns the folder of each kind of defect."""
   kinds = {}
   for one in folders:
     inner = tree.filled(one.inside('', BAD)) if one.role == BAD else []

@@ -112,10 +112,7 @@ class Frame(NamedTuple):
         yield pixels
 
   def map_to_original(self, scores: Array, fill: float = np.nan) -> Array:
-    """Resizes an anomaly map `[*input]` bilinearly to float32 `[*original]`.
-
-    `fill` stands outside the box `scored`, where nothing was looked at.
-    """
+    """Resizes a map `[*input]`, float32; it is NaN outside the box `scored`."""
     (top, bottom), (left, right) = self.window
     rows = scores[top - self.top : bottom - self.top]
     kept = rows[:, left - self.left : right - self.left].astype(np.float32)
@@ -134,10 +131,7 @@ class Frame(NamedTuple):
   def map_to_picture(
     self, scores: Array, picture: Image.Image, roi: Array | None = None
   ) -> Array:
-    """Returns `map_to_original` in the pixels of the image, resized.
-
-    It is NaN also outside a region of interest, bool `[*input]`.
-    """
+    """Resizes a map to a picture's pixels; NaN also outside a `roi`."""
     frame = self._replace(original=(picture.height, picture.width))
     heat = frame.map_to_original(scores)
     if roi is not None:

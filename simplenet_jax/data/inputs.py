@@ -199,10 +199,7 @@ def examine(
   rule: MaskRule,
   region: np.ndarray | None = None,
 ) -> Truth:
-  """Reads all masks of a defective image, and says what they are good for.
-
-  Outside a `region`, bool `[*input]`, nothing counts.
-  """
+  """Reads a defective image's masks, which count in a `region` `[*input]`."""
   if not masks:
     return Truth(why=NO_MASK)
   try:

@@ -18,10 +18,7 @@ Batches = Generator[tuple[int, np.ndarray]]
 def in_order(
   function: Callable[[_In], _Out], items: Iterable[_In], ahead: int
 ) -> Generator[_Out]:
-  """Maps in threads, in order, with at most `ahead` under way or waiting.
-
-  Items need not end. Each processor that may be used has a thread.
-  """
+  """Maps items, perhaps without end, in threads, at most `ahead` at a time."""
   results = _started(function, items, ahead)
   next(results)
   yield from results

@@ -96,10 +96,7 @@ def _file(root: Path, name: str) -> Path:
 
 
 def find_cifar10(root: Path, names: Sequence[str] = ()) -> Found:
-  """Lists the images of every normal class, or of those named.
-
-  Nothing but labels is read; pixels are, when they are asked for.
-  """
+  """Lists the images of every normal class, or of those named."""
   chosen = tree.choose('CIFAR-10', names, CLASSES)
   train, test = _images(root, TRAIN, 'train'), _images(root, TEST, 'test')
   found = []

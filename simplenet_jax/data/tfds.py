@@ -33,8 +33,6 @@ class _Info(tfds.core.DatasetInfo):
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """What the builders have in common."""
-
   VERSION = tfds.core.Version('1.0.0')
   DATA_SET = ''
   CATEGORIES: Sequence[str] = ()
@@ -240,7 +238,6 @@ def _told(what: str) -> Iterator[None]:
 
 
 def _read_all(prepared: Any) -> list[Category]:
-  """Lists the categories in one builder's files."""
   parts, found = {'image', 'mask'} & {*prepared.info.features}, {}
   encoded = dict.fromkeys(parts, tfds.decode.SkipDecoding())
   with _told(str(prepared.data_path)), Board() as board:

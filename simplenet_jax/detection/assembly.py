@@ -195,10 +195,7 @@ def _without(
 
 
 def _less(patches: np.ndarray, gone: np.ndarray) -> np.ndarray:
-  """Has another patch stand in for each that is gone.
-
-  A bank of the same size compiles nothing anew.
-  """
+  """Has another patch stand in for each that is gone: nothing is compiled."""
   return patches[np.where(gone, np.argmin(gone), np.arange(len(gone)))]
 
 

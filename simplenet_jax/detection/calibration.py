@@ -84,9 +84,8 @@ def rank_of(count: int, rate: float) -> int:
 def untrained(
   seen: Collection[Look], found: Sequence[GoodImage]
 ) -> list[GoodImage]:
-  """Returns images without those that a detector was trained on, `seen`.
+  """Returns images without those `seen` in training, which score low.
 
-  These score low: by a threshold from them, good new ones would be flagged.
   Raises a ValueError if none is left.
   """
   new = [one for one in found if one.look not in seen]

@@ -128,7 +128,6 @@ def with_suffix(path: Path) -> Path:
 
 
 def _check_weights(card: Card, weights: Mapping[str, np.ndarray]) -> None:
-  """Raises a ValueError if weights do not fit a card."""
   network, heads = card.network, card.heads
   expected: dict[str, tuple[int, ...]] = {}
   if heads:

@@ -176,10 +176,7 @@ class Predictor(abc.ABC):
   def prediction(
     self, image: inputs.Ready, grid: np.ndarray, score: float, seconds: float
   ) -> Prediction:
-    """Returns what is said of an image by what `infer` computes in `seconds`.
-
-    That is its map, `grid`, float32 `[*size]`, and its score.
-    """
+    """Returns what the map `grid`, `[*size]`, and score of an image say."""
     roi, limit = self.roi, self.pixel_threshold
     if roi is not None and limit is not None:
       # Outside, maps are beyond the limit where all inside is.
@@ -211,13 +208,12 @@ class Predictor(abc.ABC):
   ) -> Self:
     """Sets the thresholds by normal images that were not trained on.
 
-    Images are given as to `predict`. At most a share `false_alarm_rate`, in
-    (0, 1), of normal images may be called anomalous; `thresholds` says what can
-    be guaranteed. Images of another aspect than those trained on are a
-    ValueError, unless `any_aspect`. With `append` the images that the detector
-    knows count as well, and it must know them. Images that it judged good
-    itself, by its threshold of now, have been `served` with these scores; it is
-    a ValueError if they have others by now. Returns this detector.
+    Images are given as to `predict`. At most a share `false_alarm_rate`, in (0,
+    1), of normal images may be called anomalous; `thresholds` says what can be
+    guaranteed. Images of another aspect than those trained on are a ValueError,
+    unless `any_aspect`. With `append` the images that the detector knows count
+    as well. Images that it judged good itself were `served` with these scores:
+    others by now are a ValueError. Returns this detector.
     """
     found = self.score_good(
       given, channels=channels, any_aspect=any_aspect, on_error=on_error
@@ -246,10 +242,7 @@ class Predictor(abc.ABC):
     on_error: OnError | None = None,
     on_found: Callable[[Prediction], None] | None = None,
   ) -> list[Good]:
-    """Returns names, scores, highest values of maps, looks of normal images.
-
-    They are given and refused as by `calibrate`; `on_found` takes predictions.
-    """
+    """Returns what is known of normal images, taken as `calibrate` does."""
     known, found = self.card.appearance, []
     for one in self.predict(
       given, lookahead=sys.maxsize, channels=channels, on_error=on_error
@@ -268,7 +261,6 @@ class Predictor(abc.ABC):
     return found
 
   def _look(self, image: inputs.Ready, channels: str) -> None:
-    """Warns, once of each kind, if an image has changed beside training's."""
     if known := self.card.appearance:
       number = 'image ' if isinstance(image.source, int) else ''
       size = image.frame.original

@@ -145,10 +145,7 @@ def best_f1(
 def pixel_metrics(
   defect: np.ndarray, maps: np.ndarray, counted: Any = np.s_[:]
 ) -> dict[str, float]:
-  """Computes `PIXEL_METRICS` of bool masks and finite float maps.
-
-  `counted` is as `rank` takes it.
-  """
+  """Computes `PIXEL_METRICS` of bool masks; maps are `counted` as by `rank`."""
   if defect[:, counted].all() or not defect.any():
     return dict.fromkeys(PIXEL_METRICS, np.nan)
   ranked = rank(defect, maps, counted=counted)

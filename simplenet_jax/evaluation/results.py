@@ -62,11 +62,7 @@ def _summary(values: list[float]) -> dict[str, Any]:
 def build(
   run: Mapping[str, Any], categories: Mapping[str, CategoryResult]
 ) -> dict[str, Any]:
-  """Builds results.json: categories, means over them, published figures.
-
-  `run` is what they belong to, kept as it is: 'protocol', 'config' (as nested
-  dicts) and more.
-  """
+  """Builds results.json of what `run` tells and what categories came to."""
   folds = run['config'].get('train', {}).get('folds')
   count, found, selected = 1 if folds else len(run['config']['seeds']), {}, {}
   for name, one in categories.items():

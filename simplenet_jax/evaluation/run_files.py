@@ -208,7 +208,6 @@ def _as_url(image: Image.Image, form: str, **options: Any) -> str:
 
 
 def _as_svg(lines: Iterable[np.ndarray]) -> str:
-  """Returns closed lines as paths in a square of side 100."""
   return ''.join(
     'M' + ' '.join(f'{x:.1f} {y:.1f}' for x, y in 100 * line) + 'z'
     for line in lines

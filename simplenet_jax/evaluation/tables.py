@@ -81,7 +81,6 @@ def columns(results: Results) -> list[Column]:
 
 
 def _published(results: Results) -> dict[str, tuple[str, dict[str, Any]]]:
-  """Returns the selection of each published table and its figures."""
   found: dict[str, tuple[str, dict[str, Any]]] = {}
   for row in results['published']:
     _, figures = found.setdefault(row['table'], (row['selection'], {}))
@@ -110,7 +109,6 @@ def spread(summary: Mapping[str, Any]) -> str:
 
 
 def _grid(results: Results) -> list[Column]:
-  """Returns the columns that are shown where there is no room for all."""
   titles = {*HEADLINES.values(), _BOTH}
   shown = [one for one in columns(results) if one.source in _SHOWN]
   shown = [one for one in shown if one.title in titles]

@@ -96,10 +96,7 @@ class TestSet:
     return values | metrics.pixel_metrics(self.masks, maps, self.counted)
 
   def evaluate_defects(self, patch_scores: np.ndarray) -> dict[str, Any]:
-    """Returns each kind of defect's `images` and `metrics.HEADLINES`.
-
-    They are measured against the good images.
-    """
+    """Returns each kind's `images` and `HEADLINES`, beside the good images."""
     scores, good = self.image_scores(patch_scores), self.labels == 0
     maps, normal = np.empty(0), np.empty(0)
     if self.masks is not None:

@@ -23,10 +23,7 @@ Layer = tuple[str, int, tuple[int, int, int, int]]
 
 @dataclasses.dataclass(frozen=True)
 class ResNet:
-  """A ResNet of torchvision's version 1.5.
-
-  The stride of a bottleneck sits on its 3x3 convolution.
-  """
+  """A ResNet as torchvision's 1.5: strides sit on bottlenecks' 3x3 kernels."""
 
   bottleneck: bool
   depths: tuple[int, int, int]  # Blocks of layer1 to layer3.

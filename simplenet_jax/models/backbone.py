@@ -110,7 +110,6 @@ def _layer(
 def _probed(
   tensors: Mapping[str, np.ndarray], architecture: str, levels: Sequence[int]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """Returns BatchNorms' statistics after the released code's start."""
   # The released code (`common.py`, `feature_dimensions`) passes one image of
   # ones through the network in train mode, so every running statistic takes one
   # step of torch's momentum, .1, towards that image's. With padding `reflect`

@@ -40,10 +40,7 @@ def separable(grid: jax.Array, rows: np.ndarray, cols: np.ndarray) -> jax.Array:
 
 @functools.lru_cache(maxsize=64)
 def _taps(inputs: int, outputs: int, back: bool) -> list[tuple[Any, Any]]:
-  """Returns a bilinear matrix's non-zeros, or those of its transpose.
-
-  As few pairs as can be: whose values an output mixes, and with what weight.
-  """
+  """Returns what an output mixes, and with what weights, in few pairs."""
   matrix = bilinear_matrix(inputs, outputs)
   matrix = matrix.T if back else matrix
   most = np.count_nonzero(matrix, axis=1).max()

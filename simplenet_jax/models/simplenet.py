@@ -188,10 +188,7 @@ def inside(values: ArrayLike, roi: ArrayLike | None) -> Any:
 
 
 def image_scores(scores: ArrayLike) -> jax.Array:
-  """Returns each image's score `[...]`, the largest of `[..., H, W]`.
-
-  It is that of the patches (equation 11), or of the map where that is asked.
-  """
+  """Returns the highest `[...]` of patches (equation 11), or of maps."""
   return jnp.max(jnp.asarray(scores), axis=(-2, -1))
 
 

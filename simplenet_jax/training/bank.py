@@ -46,10 +46,7 @@ class Extraction(FeatureNetwork):
 def extract(
   network: Extraction, weights: Any, pixels: jax.Array
 ) -> tuple[jax.Array, ...]:
-  """Returns each level's features as they are stored, see `features`.
-
-  Weights come from `on_device`.
-  """
+  """Returns levels' features as stored; weights come from `on_device`."""
 
   def features(pixels):
     return simplenet.features(network, weights, pixels, network.precision)

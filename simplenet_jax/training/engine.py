@@ -55,7 +55,6 @@ def started(
 def _train(
   task: DeviceTask, run: RunInputs, ended: 'queue.Queue[HeadProgress | None]'
 ) -> None:
-  """Trains the heads of one device and input size."""
   try:
     with bank.computing(task.device):
       loop = DeviceLoop(run, task, ended.put)

@@ -130,7 +130,6 @@ class FeatureStore:
   def _write(
     self, levels: HostLevels, images: np.ndarray, rows: np.ndarray
   ) -> None:
-    """Copies features of images from the host to rows."""
     # Not all at once: host memory would hold as much as the window again.
     for start in range(0, len(rows), BLOCK):
       part = slice(start, start + BLOCK)
@@ -159,7 +158,6 @@ class FeatureStore:
       raise
 
   def _spread(self, features: Features, images: int) -> float:
-    """Measures how wide the features of the first images spread."""
     moments, size = [], min(BLOCK, features.limit)
     for start in range(0, images, size):
       some = np.arange(start, min(start + size, images))
@@ -276,5 +274,4 @@ class FeatureStore:
 
 
 def _levels(records: np.ndarray) -> HostLevels:
-  """Returns the features of each level, as views of an array of records."""
   return [records[name] for name in records.dtype.names or ()]

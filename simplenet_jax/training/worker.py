@@ -175,7 +175,6 @@ class DeviceLoop:
     return ActiveHead(job, lane, progress, features, key, sigma, period, *at)
 
   def _advance(self) -> Chunk:
-    """Tells the device what to do next."""
     heads, metrics = self._active(), []
     count = min(self._chunk, STEPS, *(head.most_steps for head in heads))
     count -= count % LOOP if count > LOOP else 0  # Whole programs first.

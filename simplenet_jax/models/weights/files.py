@@ -67,7 +67,6 @@ def on_hub(source: str) -> bool:
 
 
 def _download(repository: str) -> Path:
-  """Returns a repository's weights, from the cache or the hub's client."""
   try:
     cached = huggingface_hub.try_to_load_from_cache(repository, _ON_HUB)
     if not isinstance(cached, str) and not constants.HF_HUB_OFFLINE:
