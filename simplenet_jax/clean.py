@@ -16,7 +16,7 @@ from absl import flags
 from simplenet_jax import cli, environment
 from simplenet_jax.config import check_config
 from simplenet_jax.console import console
-from simplenet_jax.files import atomic_write, csv_text
+from simplenet_jax.files import csv_text, write_text
 
 _CONFIG = cli.define_config('The settings; --workdir may have them already.')
 environment.define_flags()
@@ -52,8 +52,7 @@ def main() -> None:
         rows.append((name, rank, f'{score:.7g}', image))
         if rank <= _SHOWN:
           console.print(f'  {rank:4}  {score:8.4g}  {image}')
-    with atomic_write(workdir / 'clean.csv') as aside:
-      aside.write_text(csv_text(rows), 'utf-8', 'surrogateescape', newline='')
+    write_text(workdir / 'clean.csv', csv_text(rows), 'surrogateescape')
     console.print(
       f'All scores: {workdir}/clean.csv\nLook at them: {workdir}/report.html\n'
       'Nothing was deleted: take bad parts away, and train in a new --workdir'

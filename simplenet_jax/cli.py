@@ -68,10 +68,9 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
     except Stopped as stopped:
       # At once: threads may still measure, and JAX can crash where a
       # compilation was cut short.
-      try:
-        _fail(stopped.status, str(stopped), kind='stop')
-      finally:
-        _leave(stopped.status)
+      _say('stop', str(stopped))
+      sys.stdout.flush()
+      os._exit(stopped.status)
     except BrokenPipeError:  # Whoever read the output has seen enough.
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       sys.exit(128 + signal.SIGPIPE)
@@ -80,12 +79,6 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
       _fail(*_told(error))
 
   app.run(guarded, flags_parser=_parse)
-
-
-def _leave(status: int) -> NoReturn:
-  sys.stdout.flush()
-  sys.stderr.flush()
-  os._exit(status)
 
 
 def _told(error: Exception) -> tuple[int, str]:
@@ -116,11 +109,14 @@ def _told(error: Exception) -> tuple[int, str]:
   )
 
 
-def _fail(status: int, message: str, kind: str = 'error') -> NoReturn:
+def _say(kind: str, message: str) -> None:
   line = ' '.join(message.split())
-  if len(line) > _LONGEST:
-    line = f'{line[:_LONGEST]} ...'
-  print(f'{kind}: {line}', file=sys.stderr)
+  line = f'{line[:_LONGEST]} ...' if len(line) > _LONGEST else line
+  print(f'{kind}: {line}', file=sys.stderr, flush=True)
+
+
+def _fail(status: int, message: str) -> NoReturn:
+  _say('error', message)
   sys.exit(status)
 
 
@@ -279,13 +275,10 @@ class _Items(tuple_parser.TupleParser):
     return tuple(int(one) if whole.fullmatch(one) else one for one in texts)
 
 
-def define_config(
-  text: str, *, of_sweep: bool = False
-) -> flags.FlagHolder[Any]:
+def define_config(text: str, of_sweep: bool = False) -> flags.FlagHolder[Any]:
   """Defines `--config`, which takes the configs of runs or of sweeps."""
   config_flags.register_flag_parser_for_type(tuple, _Items())
-  flag = config_flags.DEFINE_config_file(
-    'config', None, text, sys_argv=_arguments
-  )
+  define = config_flags.DEFINE_config_file
+  flag = define('config', None, text, sys_argv=_arguments)
   flags.FLAGS['config'].parser = ConfigFile(of_sweep)
   return flag

@@ -211,12 +211,10 @@ def at_once(kept: Callable[[], str], protects: bool = True) -> Iterator[None]:
   try:
     with _handled_by(on_signal, protects):
       yield
-  except Signalled:
-    raise stop.stopped(kept()) from None
-  except Exception:
-    if not stop.signal:
+  except (Signalled, Exception) as error:
+    # A module that was being loaded makes an error of its own of a signal.
+    if not (stop.signal or isinstance(error, Signalled)):
       raise
-    # A module that was being loaded has made an error of its own of it.
     raise stop.stopped(kept()) from None
 
 

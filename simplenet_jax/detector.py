@@ -22,7 +22,7 @@ from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.predictor import Predictor
 from simplenet_jax.detection.thresholds import Prediction as Prediction
 from simplenet_jax.fields import PRECISIONS
-from simplenet_jax.files import ASSETS, atomic_write, read_json
+from simplenet_jax.files import ASSETS, read_json, write_text
 from simplenet_jax.models import simplenet
 
 # What a repository of the Hugging Face hub holds.
@@ -157,8 +157,7 @@ class Detector(Predictor):
     known = {'card': self.card, 'run': self.results}
     known['limits'] = thresholds.describe(self.card.thresholds)
     text = template.render(known, name=repository or folder.name)
-    with atomic_write(path) as aside:
-      aside.write_text(text, encoding='utf-8')
+    write_text(path, text)
 
   def push_to_hub(
     self,

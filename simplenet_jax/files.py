@@ -44,6 +44,12 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     aside.unlink(missing_ok=True)
 
 
+def write_text(path: Path | str, text: str, errors: str = 'strict') -> None:
+  """Writes a text in UTF-8, whole or not at all; see `str.encode`'s errors."""
+  with atomic_write(path) as aside:
+    aside.write_text(text, 'utf-8', errors, newline='')
+
+
 def tidy(folder: Path) -> None:
   """Removes what killed processes left half-written, here and below."""
   for path in folder.rglob(f'{_PARTIAL}*'):

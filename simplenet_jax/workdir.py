@@ -25,7 +25,7 @@ from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.evaluation.results import CategoryResult
 from simplenet_jax.fields import resolved
-from simplenet_jax.files import atomic_write, naming, read_json, tidy
+from simplenet_jax.files import naming, read_json, tidy, write_text
 from simplenet_jax.training.job import Job
 
 MIXED = 'mixed'  # Test images that changed while a head was trained.
@@ -63,8 +63,7 @@ class WorkDir:
       yield state
       after = json.dumps(state, indent=1)
       if after != before:
-        with atomic_write(path) as aside:
-          aside.write_text(f'{after}\n', encoding='utf-8')
+        write_text(path, f'{after}\n')
 
   def evaluating(self, name: str) -> contextlib.AbstractContextManager[bool]:
     """Yields whether no other process evaluates a category meanwhile."""

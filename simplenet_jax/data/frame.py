@@ -111,7 +111,7 @@ class Frame(NamedTuple):
       if len(pixels) and not reduced.flat[pixels].any():
         yield pixels
 
-  def map_to_original(self, scores: Array, fill: float = np.nan) -> Array:
+  def map_to_original(self, scores: Array) -> Array:
     """Resizes a map `[*input]`, float32; it is NaN outside the box `scored`."""
     (top, bottom), (left, right) = self.window
     rows = scores[top - self.top : bottom - self.top]
@@ -122,7 +122,7 @@ class Frame(NamedTuple):
     margins = (top, height - bottom), (left, width - right)
     whole = np.pad(kept, margins, mode='edge')
     resized = decoding.resize(Image.fromarray(whole), self.original)
-    result = np.full(self.original, fill, np.float32)
+    result = np.full(self.original, np.nan, np.float32)
     top, left, bottom, right = self.scored
     box = np.s_[top:bottom, left:right]
     result[box] = np.asarray(resized)[box]

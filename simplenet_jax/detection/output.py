@@ -109,13 +109,12 @@ def predict(
       board.end('predicts')
     finally:  # Whatever ends it, the table has the rows that came.
       written.close()
-      with files.atomic_write(folder / LINES) as aside:
-        aside.write_text(''.join(f'{json.dumps(row)}\n' for row in rows))
+      lines = ''.join(f'{json.dumps(row)}\n' for row in rows)
+      files.write_text(folder / LINES, lines)
       cells = (table_cells(row, normalise) for row in rows)
       content = files.csv_text([HEADER, *cells])
-      with files.atomic_write(table) as aside:
-        # Names that are no text stay as they are.
-        aside.write_text(content, 'utf-8', 'surrogateescape', newline='')
+      # Names that are no text stay as they are.
+      files.write_text(table, content, 'surrogateescape')
   seconds, done = time.perf_counter() - start, counted(len(rows), 'image')
   flagged = [row for row in rows if row['verdict'] == _VERDICTS[True]]
   flagged.sort(key=lambda row: row['score'], reverse=True)

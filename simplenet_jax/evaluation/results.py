@@ -10,7 +10,7 @@ from typing import Any
 
 from simplenet_jax.config import PROTOCOL_FIELDS, flatten
 from simplenet_jax.evaluation import metrics, published, tables
-from simplenet_jax.files import FileError, atomic_write, read_json
+from simplenet_jax.files import FileError, read_json, write_text
 
 SELECTION_RULE = (
   'The headline is the last epoch, mean and sample standard deviation over '
@@ -158,16 +158,14 @@ def write(folder: Path, results: Mapping[str, Any]) -> None:
   """Writes results.json, results.csv and results.md."""
   write_json(folder / 'results.json', results)
   for form, suffix in (('csv', 'csv'), ('markdown', 'md')):
-    text = tables.format_table(results, form)
-    with atomic_write(folder / f'results.{suffix}') as aside:
-      aside.write_text(text.rstrip('\n') + '\n', encoding='utf-8', newline='')
+    text = tables.format_table(results, form).rstrip('\n')
+    write_text(folder / f'results.{suffix}', f'{text}\n')
 
 
 def write_json(path: Path | str, results: Mapping[str, Any]) -> None:
   """Writes results as strict JSON, whole or not at all; NaN becomes null."""
   text = json.dumps(strict(results), indent=2, allow_nan=False)
-  with atomic_write(path) as aside:
-    aside.write_text(text + '\n', encoding='utf-8')
+  write_text(path, f'{text}\n')
 
 
 def strict(value: Any) -> Any:

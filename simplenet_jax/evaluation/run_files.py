@@ -17,7 +17,7 @@ from simplenet_jax.console import numbers
 from simplenet_jax.data import images, loading
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.evaluation.testset import Scored
-from simplenet_jax.files import atomic_write, csv_text
+from simplenet_jax.files import csv_text, write_text
 from simplenet_jax.pictures import View
 
 _SHEET = 300  # The longer side of a photograph on a sheet, in pixels.
@@ -37,8 +37,7 @@ def write_curves(
   for seed, values in heads.items():
     for epoch, means in enumerate(zip(*values.values(), strict=True), 1):
       rows.append([f'{seed}', f'{epoch}', *(f'{one:.6g}' for one in means)])
-  with atomic_write(workdir / 'curves' / f'{name}.csv') as aside:
-    aside.write_text(csv_text(rows))
+  write_text(workdir / 'curves' / f'{name}.csv', csv_text(rows))
 
 
 def read_losses(workdir: Path, name: str) -> dict[int, list[float]]:

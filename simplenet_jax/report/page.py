@@ -25,7 +25,7 @@ from simplenet_jax.evaluation import (
   tables,
 )
 from simplenet_jax.evaluation.limits import Column
-from simplenet_jax.files import atomic_write, naming, read_json
+from simplenet_jax.files import naming, read_json, write_text
 
 NAME = 'report.html'
 _COLOURS = ('#3d85d1', '#d9772b', '#2f9e62', '#a463c9', '#d0483f', '#7b858f')
@@ -82,9 +82,7 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
       notes=tables.notes(table),
     )
   output = output or workdirs[0] / NAME
-  with atomic_write(output) as aside:
-    # Names of files need not be text.
-    aside.write_text(text, encoding='utf-8', errors='backslashreplace')
+  write_text(output, text, 'backslashreplace')  # Names need not be text.
   return output
 
 

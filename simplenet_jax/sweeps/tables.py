@@ -13,7 +13,7 @@ from simplenet_jax.evaluation import results, tables
 from simplenet_jax.evaluation.metrics import HEADLINES
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
 from simplenet_jax.evaluation.tables import PAIR, UNDEFINED, spread
-from simplenet_jax.files import atomic_write, csv_text
+from simplenet_jax.files import atomic_write, csv_text, write_text
 
 Collected = Mapping[str, Any]  # From `collect`, with what a view needs.
 _PAIR = {'image_auroc': 'I-AUROC, %', 'pixel_auroc': 'P-AUROC, %'}
@@ -116,8 +116,7 @@ def write(
     lines += [[one.label, *row] for row in rows]
   texts = csv_text(lines), f'## {collected["title"]}\n\n{table}\n'
   for path, text in zip(paths[1:], texts, strict=True):
-    with atomic_write(path) as aside:
-      aside.write_text(text, encoding='utf-8', newline='')
+    write_text(path, text)
   return paths
 
 
