@@ -28,7 +28,6 @@ from simplenet_jax.evaluation.results import (
   undefined,
   write_json,
 )
-from simplenet_jax.evaluation.testset import Scored, TestSet
 from simplenet_jax.files import naming, read_json
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.training import bank, layout, neighbours, step
@@ -37,7 +36,7 @@ from simplenet_jax.training.progress import HeadProgress, Rank, unflat
 # Patch scores `[images, H, W]` by seed and epoch.
 Scores = Mapping[int, Mapping[int, np.ndarray]]
 # A category's test set, and its last patch scores `[images, H, W]` by seed.
-Tested = tuple[TestSet, Mapping[int, np.ndarray]]
+Tested = tuple[testset.TestSet, Mapping[int, np.ndarray]]
 _HIGHEST = 8  # Good images that a page shows, by score and by map.
 
 _patch_scores = jax.jit(step.patch_scores, static_argnames='recipe')
@@ -205,7 +204,7 @@ def write(
   if tested:
     test, by_seed = tested
     mean = np.mean(list(by_seed.values()), axis=0)
-    scored, pixel, pro = Scored.of(inputs, test, mean), None, None
+    scored, pixel, pro = testset.Scored.of(inputs, test, mean), None, None
     best = metrics.best_f1(test.labels, scored.scores)[1]
     if ranked := scored.ranked():
       rates, most = np.linspace(0, 0.3, 200), ranked.f1().argmax()

@@ -18,7 +18,6 @@ from simplenet_jax.config import check_config, load_config
 from simplenet_jax.data import roi as region
 from simplenet_jax.data.frame import text
 from simplenet_jax.detection import file, thresholds
-from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.predictor import Predictor
 from simplenet_jax.detection.thresholds import Prediction as Prediction
 from simplenet_jax.fields import PRECISIONS
@@ -41,11 +40,11 @@ class Detector(Predictor):
   """
 
   __slots__ = ('_layout', '_placed', 'weights', 'workdir')
-  card: Card  # pyright: ignore[reportIncompatibleVariableOverride]
+  card: file.Card  # pyright: ignore[reportIncompatibleVariableOverride]
 
   def __init__(
     self,
-    card: Card,
+    card: file.Card,
     weights: Mapping[str, np.ndarray],
     *,
     precision: str = 'float32',

@@ -21,7 +21,6 @@ from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.loading import processors
 from simplenet_jax.detection import assembly, file
 from simplenet_jax.detection.thresholds import Prediction
-from simplenet_jax.environment import Processes
 from simplenet_jax.evaluation import results, run_files, tables, testset
 from simplenet_jax.models.weights import Weights
 from simplenet_jax.report import page
@@ -47,7 +46,7 @@ class RunResults:
   weights: Weights
   jobs: Sequence[Job]  # All processes'.
   clock: Clock
-  processes: Processes  # This one of those that share the run.
+  processes: environment.Processes  # This one of those that share the run.
   # Called with a category's name and what was found of it.
   on_result: Callable[[str, Mapping[str, Any]], None]
   # Returns a category's nearest neighbours, if it has any use for them.

@@ -39,6 +39,7 @@ def decode(
   The source is a path or an open file, of which only the header is read.
   """
   name = source if name is None else name
+  opened: Any = source
   path = Path(source) if isinstance(source, str | os.PathLike) else None
   try:
     if path and path.exists() and not path.is_file():
@@ -53,7 +54,7 @@ def decode(
   except (PermissionError, MemoryError):
     raise
   except UnidentifiedImageError as error:
-    size = path.stat().st_size if path else source.seek(0, os.SEEK_END)
+    size = path.stat().st_size if path else opened.seek(0, os.SEEK_END)
     expected = f'not a readable image, expected {", ".join(FORMATS)}'
     raise ValueError(
       f'{name}: {expected if size else "empty"}; replace or remove it'

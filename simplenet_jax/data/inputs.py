@@ -13,7 +13,6 @@ from simplenet_jax.console import console
 from simplenet_jax.data import decoding, images, loading, roi
 from simplenet_jax.data.category import Category
 from simplenet_jax.data.frame import Frame, MaskRule, text, whole_input_size
-from simplenet_jax.data.images import Checked, File
 
 # Why the pixels of a defective image are not known.
 NO_MASK = 'no mask'
@@ -113,7 +112,7 @@ class Inputs:
 def prepare(
   category: Category,
   data: Config,
-  checked: Mapping[File, Checked] | None = None,
+  checked: Mapping[images.File, images.Checked] | None = None,
 ) -> Inputs:
   """Lays out the frames of a category's images, and tells what is doubtful."""
   known = checked or {path: images.check(path) for path in category.images()}
@@ -194,7 +193,7 @@ def _warn_of_masks(category: Category, truths: Mapping[int, Truth]) -> None:
 
 
 def examine(
-  masks: Sequence[File],
+  masks: Sequence[images.File],
   frame: Frame,
   rule: MaskRule,
   region: np.ndarray | None = None,
@@ -230,7 +229,7 @@ def examine(
   return Truth(defect, reduced, '', tuple(notes), cut)
 
 
-def read_mask(path: File) -> tuple[np.ndarray, bool]:
+def read_mask(path: images.File) -> tuple[np.ndarray, bool]:
   """Reads a defect mask, bool `[height, width]`; says whether it had noise.
 
   Every pixel that is not black is a defect, in any format; alpha is ignored.

@@ -28,14 +28,12 @@ from absl import logging
 from simplenet_jax.data import images, tree
 from simplenet_jax.data.category import Category, Sample
 from simplenet_jax.data.folder import Found, found_below
-from simplenet_jax.data.images import EmbeddedImage
-from simplenet_jax.data.tree import GOOD
 
 SPLIT = Path('split_csv', '1cls.csv')
 _COLUMNS = ['object', 'split', 'label', 'image', 'mask']
 _KINDS = {  # The defect of a split's images with a label.
-  ('train', 'normal'): GOOD,
-  ('test', 'normal'): GOOD,
+  ('train', 'normal'): tree.GOOD,
+  ('test', 'normal'): tree.GOOD,
   ('test', 'anomaly'): 'anomaly',
 }
 
@@ -63,7 +61,7 @@ def find_visa(root: Path, names: Sequence[str] = ()) -> Found:
           raise ValueError(f'{image} is there twice')
         used.update(paths)
         defect = _KINDS[split, label]
-        masks = tuple(paths[1:]) if defect != GOOD else ()
+        masks = tuple(paths[1:]) if defect != tree.GOOD else ()
         sample = Sample(paths[0], defect, masks)
         found.setdefault(name, {'train': [], 'test': []})[split].append(sample)
       if not used:
@@ -104,14 +102,14 @@ def find_cifar10(root: Path, names: Sequence[str] = ()) -> Found:
     own = tuple(image for image, label in train if label == name)
     if not own:
       raise ValueError(f'{root}: no training images of the class {name}')
-    tested = (Sample(i, GOOD if one == name else one) for i, one in test)
+    tested = (Sample(i, tree.GOOD if one == name else one) for i, one in test)
     found.append(Category(name, own, tuple(tested)))
   return Found(tuple(found), {})
 
 
 def _images(
   root: Path, files: Sequence[str], split: str
-) -> list[tuple[EmbeddedImage, str]]:
+) -> list[tuple[images.EmbeddedImage, str]]:
   found = []
   for path in (root / name for name in files):
     records = _open(path)
@@ -126,7 +124,7 @@ def _images(
       name = CLASSES[label]
       place = PurePosixPath(f'cifar10/{split}/{name}/{len(found):05}.png')
       read = functools.partial(images.encoded, pixels)
-      image = EmbeddedImage(place, str(root), read, _BYTES, (SIDE, SIDE))
+      image = images.EmbeddedImage(place, str(root), read, _BYTES, (SIDE, SIDE))
       found.append((image, name))
   return found
 

@@ -19,7 +19,6 @@ from simplenet_jax.data import decoding, folder, images, public, tree
 from simplenet_jax.data.category import Category, Sample
 from simplenet_jax.data.download import ARCHIVES, obtain
 from simplenet_jax.data.folder import MVTEC_AD
-from simplenet_jax.data.images import EmbeddedImage
 from simplenet_jax.data.tree import GOOD
 
 ALL = 'all'  # MVTec AD's config of every category.
@@ -259,11 +258,11 @@ def _sample(prepared: Any, source: Any, index: int) -> tuple[str, Sample]:
   """Returns an example's category and its images, as they are encoded."""
   example, origin = source[index], str(prepared.data_path)
 
-  def embedded(part: str, place: PurePosixPath) -> EmbeddedImage:
+  def embedded(part: str, place: PurePosixPath) -> images.EmbeddedImage:
     content, told = example[part], f'{origin}: {place}'
     header = decoding.decode(io.BytesIO(content), images.viewed, told)
     read = lambda: source[index][part]  # noqa: E731
-    return EmbeddedImage(place, origin, read, len(content), header.size)
+    return images.EmbeddedImage(place, origin, read, len(content), header.size)
 
   label = prepared.info.features['category']
   category, defect = label.int2str(example['category']), example['defect']

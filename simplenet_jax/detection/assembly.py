@@ -15,9 +15,6 @@ from simplenet_jax.config import Config, describe_protocol
 from simplenet_jax.console import console
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.detection import calibration, file, inputs, thresholds
-from simplenet_jax.detection.file import Card
-from simplenet_jax.detection.inputs import Appearance
-from simplenet_jax.detection.thresholds import GoodImage, Prediction
 from simplenet_jax.detector import Detector
 from simplenet_jax.models import head, nearest, weights
 from simplenet_jax.models.simplenet import Network, seen
@@ -59,7 +56,7 @@ def assemble(
     'versions': environment.versions(),
     **provenance,
   }
-  card = Card(
+  card = file.Card(
     name=name,
     network=network,
     heads=len(heads),
@@ -111,7 +108,7 @@ def of_run(
   cautions: Sequence[str] = (),
   bank: Bank | None = None,
   folds: np.ndarray | None = None,
-  on_found: Callable[[Prediction], None] | None = None,
+  on_found: Callable[[thresholds.Prediction], None] | None = None,
 ) -> Detector:
   """Makes a detector of a run's heads, calibrated by images they did not see.
 
@@ -164,7 +161,7 @@ def _score_parts(
   bank: Bank | None,
   folds: np.ndarray,
   **asked: Any,
-) -> list[GoodImage]:
+) -> list[thresholds.GoodImage]:
   """Returns what `score_good` does of good images, by heads without them."""
   scored = []
   for part, seed in enumerate(config.seeds):
@@ -211,7 +208,7 @@ def _look_at_training(detector: Detector, one: Inputs) -> None:
   sizes = [frame.original for frame in one.train]
   detector.card = dataclasses.replace(
     detector.card,
-    appearance=Appearance.of(thumbnails, sizes),
+    appearance=inputs.Appearance.of(thumbnails, sizes),
     usual=(float(np.median(maps)), float(maps.max())),
   )
 

@@ -18,10 +18,9 @@ from PIL import Image
 
 from simplenet_jax.data import decoding, files, images
 from simplenet_jax.data.frame import ASPECT_TOLERANCE, Frame, Size, text
-from simplenet_jax.data.images import EmbeddedImage, File
 from simplenet_jax.data.loading import in_order
 
-Source = File | int  # A path or record, or the place among those given.
+Source = images.File | int  # A path or record, or the place among those given.
 # Called with the source of an image that cannot be used, and why.
 OnError = Callable[[Source, ValueError | OSError], None]
 
@@ -55,7 +54,7 @@ def sources(given: Any) -> Iterator[tuple[Source, Any]]:
     )
   for index, item in enumerate(items):
     image = Path(item) if isinstance(item, str) else item
-    yield (image if isinstance(image, File) else index), image
+    yield (image if isinstance(image, images.File) else index), image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +86,7 @@ def ready(
   """
 
   def opened(item: Any) -> Image.Image:
-    if isinstance(item, EmbeddedImage):
+    if isinstance(item, images.EmbeddedImage):
       item = images.read_image(item, bits)
     return decoding.to_image(item, bits, channels)
 

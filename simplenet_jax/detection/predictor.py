@@ -19,7 +19,6 @@ from simplenet_jax.data.images import place
 from simplenet_jax.detection import calibration, inputs
 from simplenet_jax.detection.card import Card
 from simplenet_jax.detection.drift import Drift
-from simplenet_jax.detection.inputs import Look, OnError
 from simplenet_jax.detection.thresholds import GoodImage as Good
 from simplenet_jax.detection.thresholds import Prediction, Thresholds
 
@@ -127,7 +126,7 @@ class Predictor(abc.ABC):
     lookahead: int | None = None,
     channels: str = 'rgb',
     thumbnail: int = 0,
-    on_error: OnError | None = None,
+    on_error: inputs.OnError | None = None,
   ) -> Predictions:
     """Scores images of any size, in order; holds only a few of them.
 
@@ -191,7 +190,7 @@ class Predictor(abc.ABC):
       thumbnail=image.picture,
       photograph=image.photograph,
       scale=self.card.scale,
-      look=Look.of(image.pixels, image.small, self.card.appearance),
+      look=inputs.Look.of(image.pixels, image.small, self.card.appearance),
       roi=roi,
     )
 
@@ -204,7 +203,7 @@ class Predictor(abc.ABC):
     any_aspect: bool = False,
     append: bool = False,
     served: Sequence[float] = (),
-    on_error: OnError | None = None,
+    on_error: inputs.OnError | None = None,
   ) -> Self:
     """Sets the thresholds by normal images that were not trained on.
 
@@ -239,7 +238,7 @@ class Predictor(abc.ABC):
     *,
     channels: str = 'rgb',
     any_aspect: bool = True,
-    on_error: OnError | None = None,
+    on_error: inputs.OnError | None = None,
     on_found: Callable[[Prediction], None] | None = None,
   ) -> list[Good]:
     """Returns what is known of normal images, taken as `calibrate` does."""

@@ -19,7 +19,6 @@ from simplenet_jax.data.frame import Frame
 from simplenet_jax.data.images import File, place
 from simplenet_jax.detection import regions
 from simplenet_jax.detection.inputs import Look
-from simplenet_jax.detection.regions import Region
 from simplenet_jax.pictures import Scale, View
 
 _CONFIDENCE = 0.95
@@ -173,7 +172,7 @@ class Prediction:
     return None if limit is None else self.map > limit
 
   @functools.cached_property
-  def regions(self) -> list[Region] | None:
+  def regions(self) -> list[regions.Region] | None:
     """Connected pixels beyond the threshold; None without one.
 
     The verdict comes from `score`: an anomalous image need not have any.

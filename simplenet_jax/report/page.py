@@ -24,7 +24,6 @@ from simplenet_jax.evaluation import (
   run_files,
   tables,
 )
-from simplenet_jax.evaluation.limits import Column
 from simplenet_jax.files import naming, read_json, write_text
 
 NAME = 'report.html'
@@ -87,7 +86,7 @@ def write(*workdirs: Path, output: Path | None = None) -> Path:
 
 
 def _grouped(
-  columns: Iterable[Column], rows: Sequence[str]
+  columns: Iterable[limits.Column], rows: Sequence[str]
 ) -> dict[str, Any] | None:
   """Returns a table for the template, without columns that say nothing."""
   shown = [one for one in columns if set(one.cells) != {limits.UNDEFINED}]

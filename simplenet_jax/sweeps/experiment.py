@@ -25,7 +25,6 @@ from simplenet_jax.evaluation.tables import format_table
 from simplenet_jax.models import patches
 from simplenet_jax.models.head import ADAPTORS, LEAK
 from simplenet_jax.sweeps import settings, tables
-from simplenet_jax.sweeps.tables import Outcome
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.checkpoint import Checkpoints
 
@@ -73,7 +72,7 @@ def run(
 
 def _train_all(
   config: Config, workdir: Path, processes: Processes
-) -> tuple[list[Outcome], dict[str, str]]:
+) -> tuple[list[tables.Outcome], dict[str, str]]:
   """Returns what came of every variant, or why it failed, by label."""
   # Runs share their features by a cache that is removed in the end.
   expanded, shared = settings.expand(config), workdir / 'features'
@@ -86,7 +85,7 @@ def _train_all(
     console.print(f'\n{label}')
     try:
       found = train.train_and_evaluate(one, own, processes)
-      outcomes.append(Outcome(label, one, own, found))
+      outcomes.append(tables.Outcome(label, one, own, found))
     except Stopped as stopped:
       raise Stopped(
         f'stopped and saved; the same command with --workdir={workdir} goes on',
@@ -100,7 +99,7 @@ def _train_all(
   return outcomes, failures
 
 
-def _deviations(one: Outcome) -> dict[str, Any]:
+def _deviations(one: tables.Outcome) -> dict[str, Any]:
   """Returns each dimension's deviation before and after the first adaptor."""
   network = bank.Extraction.of(one.config)
   weights = bank.load_backbone(one.config).state
@@ -131,7 +130,7 @@ def _deviations(one: Outcome) -> dict[str, Any]:
   return {'deviations': found}
 
 
-def _losses(one: Outcome) -> dict[str, Any]:
+def _losses(one: tables.Outcome) -> dict[str, Any]:
   """Returns a run's loss by category and epoch, mean over seeds."""
   found = {}
   for name in one.results['categories']:
@@ -140,7 +139,7 @@ def _losses(one: Outcome) -> dict[str, Any]:
   return {'loss_by_epoch': found}
 
 
-def _speed(one: Outcome) -> dict[str, Any]:
+def _speed(one: tables.Outcome) -> dict[str, Any]:
   """Times a detector of a run: one image at a time, host to host."""
   name = next(iter(one.results['categories']))
   path = file.path_in(one.workdir, name)
@@ -156,7 +155,7 @@ def _speed(one: Outcome) -> dict[str, Any]:
 
 
 # What is measured of a run for a view, and added to its row.
-_MEASURED: dict[str, Callable[[Outcome], dict[str, Any]]] = {
+_MEASURED: dict[str, Callable[[tables.Outcome], dict[str, Any]]] = {
   'deviations': _deviations,
   'losses': _losses,
   'speed': _speed,

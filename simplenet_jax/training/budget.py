@@ -14,7 +14,6 @@ from simplenet_jax.console import console
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.training import bank, lanes, layout, step
 from simplenet_jax.training.job import step_operations
-from simplenet_jax.training.layout import Shapes
 from simplenet_jax.training.levels import Levels
 from simplenet_jax.training.step import Recipe
 
@@ -25,7 +24,7 @@ _TOLERANCE = 1.1  # A schedule that takes more than this share is told.
 def fit(
   config: Config,
   recipe: Recipe,
-  shapes: Sequence[Shapes],
+  shapes: Sequence[layout.Shapes],
   categories: Sequence[Inputs],
   earlier: Mapping[str, Any],
 ) -> Config:
@@ -72,7 +71,7 @@ def fit(
   return found
 
 
-def step_seconds(recipe: Recipe, shapes: Shapes, images: int) -> float:
+def step_seconds(recipe: Recipe, shapes: layout.Shapes, images: int) -> float:
   """Returns how long a step of so many images takes, programs compiled."""
   key = step.head_key(0, 'budget')
   levels = Levels.of(

@@ -29,7 +29,6 @@ from simplenet_jax.console import Signalled
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.data.loading import Batches, batches, processors
 from simplenet_jax.training import bank, layout
-from simplenet_jax.training.layout import DeviceTask, RunInputs
 from simplenet_jax.training.levels import Levels
 
 BLOCK = 32  # Images written at a time; larger blocks would pad more.
@@ -60,7 +59,7 @@ def _merged(network, levels, rows):
 class FeatureStore:
   """The features of the categories that train on one device."""
 
-  def __init__(self, run: RunInputs, task: DeviceTask):
+  def __init__(self, run: layout.RunInputs, task: layout.DeviceTask):
     self._run, self._task = run, task
     self._network = bank.Extraction.of(run.config)
     # Every write replaces them, so they must be read anew each time.
