@@ -11,7 +11,7 @@ HERE = pathlib.Path(__file__).parent
 PACKAGE = HERE.parent / 'simplenet_jax'
 # The files of simplenet_jax that judge images and load no jax.
 SHARED = (
-  *('colours.py', 'console.py', 'files.py', 'pictures.py'),
+  *('console.py', 'files.py', 'pictures.py'),
   'assets/names.json',
   *(
     f'data/{name}.py'

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from simplenet_jax import environment
-from simplenet_jax.colours import Scale
 from simplenet_jax.config import Config, trains_heads
 from simplenet_jax.console import console, first_line
 from simplenet_jax.data import loading
@@ -30,6 +29,7 @@ from simplenet_jax.evaluation.results import (
 )
 from simplenet_jax.files import naming, read_json
 from simplenet_jax.models.weights import Weights
+from simplenet_jax.pictures import Scale
 from simplenet_jax.training import bank, layout, neighbours, step
 from simplenet_jax.training.progress import HeadProgress, Rank, unflat
 

@@ -2,8 +2,7 @@
 
 All views share one scale of colours and one meaning of each line. What is usual
 stays transparent; the pixel limit is in the middle of the scale, pale yellow,
-with blue below and orange and red above it. The colour-blind tell these colours
-apart (they are ColorBrewer's RdYlBu), and lines differ in their style, too.
+with blue below and orange and red above it, which the colour-blind tell apart.
 """
 
 import contextlib
@@ -18,7 +17,6 @@ import contourpy
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from simplenet_jax.colours import Scale
 from simplenet_jax.console import numbers
 from simplenet_jax.files import atomic_write
 
@@ -29,9 +27,47 @@ _GRID, _MASK = 256, 128  # Values along a map or a mask that lines come from.
 _TURN = np.linspace(0, 2 * np.pi, 40)
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], -1)
 
+# ColorBrewer's RdYlBu, from blue to red, without dark red, which is hard to see
+# on black.
+_HUES = '313695 4575b4 74add1 abd9e9 e0f3f8 ffffbf fee090 fdae61 f46d43 d73027'
+
 # By kind, closed lines `[points, 2]`: x and y as shares of an image's sides.
 Lines = dict[str, list[np.ndarray]]
 Row = tuple[Any, str]  # A line's kind before a text or a colour behind it.
+
+
+class Scale(NamedTuple):
+  """Which colour a score has; the same in every view of a detector."""
+
+  low: float  # A usual score, which is transparent.
+  high: float  # Red from here on.
+  limit: float | None = None  # Of pixels; half way between them.
+
+  @classmethod
+  def of(cls, usual: float, hot: float, limit: float | None) -> 'Scale':
+    """Ties colours to the limit of pixels or, without one, to a `hot` score."""
+    if limit is None:
+      return cls(usual, hot)
+    # A limit that is set by hand may lie anywhere.
+    span = limit - usual if limit > usual else (hot - usual) / 2 or 1.0
+    return cls(limit - span, limit + span, limit)
+
+  def colours(self, heat: np.ndarray) -> np.ndarray:
+    """Returns colour and opacity of scores, uint8 `[..., 4]`; NaN is clear."""
+    level = (heat - self.low) * (255 / max(self.high - self.low, 1e-12))
+    level = np.nan_to_num(level, copy=False).clip(0, 255).astype(np.uint8)
+    return _table()[level].view(np.uint8)
+
+
+@functools.cache
+def _table() -> np.ndarray:
+  """Returns colour and opacity of 256 levels, uint8 as uint32 `[256, 1]`."""
+  levels = np.linspace(0, 1, 256)
+  hues = np.interp(levels, (0, 0.5, 1), (0, 5, 9))
+  known = np.array([[*bytes.fromhex(one)] for one in _HUES.split()])
+  table = [np.interp(hues, range(len(known)), one) for one in known.T]
+  table.append(np.interp(levels, (0.23, 0.5, 1), (0, 130, 190)))
+  return np.stack(table, -1).astype(np.uint8).view(np.uint32)
 
 
 def heated(image: Image.Image, heat: np.ndarray, scale: Scale) -> Image.Image:
@@ -53,8 +89,7 @@ def contours(values: np.ndarray, level: float) -> list[np.ndarray]:
   # Maps are smooth: some of their values do, unless these miss what is beyond.
   for step in (max(1, max(values.shape) // _GRID), 1):
     grid = values[step // 2 :: step, step // 2 :: step].astype(np.float64)
-    # Outside lies little below the level: far below would draw the line too far
-    # inside.
+    # Outside lies just below the level: lower would draw lines too far inside.
     grid = np.maximum(np.nan_to_num(grid, nan=-np.inf), level - 1)
     grid = np.pad(grid, 1, constant_values=level - 1)
     found = contourpy.contour_generator(z=grid).lines(level)
@@ -166,9 +201,7 @@ def write(path: Path, picture: Image.Image) -> None:
     picture.save(aside, compress_level=1, quality=90)  # More gains little.
 
 
-def resized(
-  image: Image.Image, longest: int, kind: Image.Resampling
-) -> Image.Image:
+def resized(image: Image.Image, longest: int, kind: int) -> Image.Image:
   """Returns an image with a longer side of so many pixels."""
   scale = longest / max(image.size)
   width, height = (max(1, round(side * scale)) for side in image.size)
@@ -235,7 +268,6 @@ def _written(rows: Sequence[Row], width: int, size: int) -> Image.Image:
 
 
 def _bar(scale: Scale, width: int, size: int) -> Image.Image:
-  """Draws the scale's colours, ends and limit."""
   heat = np.tile(np.linspace(scale.low, scale.high, width), (size, 1))
   block = Image.new('RGB', (width, size * 5 // 2), 'white')
   block.paste(heated(Image.new('RGB', (width, size), '#aaa'), heat, scale))

@@ -58,7 +58,7 @@ def run(name, *arguments):
   try:
     with (
       _flags_of_its_own(),
-      mock.patch.object(cli, '_leave', sys.exit),
+      mock.patch.object(os, '_exit', sys.exit),
       contextlib.redirect_stdout(told),
       contextlib.redirect_stderr(errors),
     ):

@@ -1,4 +1,4 @@
-"""Image folders, in the layouts that people have.
+"""Image folders, in the layouts that people have; see `tree` for other names.
 
 ```
 <root>/<category>/train/good/...                 good images to train on
@@ -8,9 +8,8 @@
 <root>/<category>/ground_truth/<defect>/<stem>_mask.png
 ```
 
-Only the first is required; `tree` has other names of these folders. A category
-can also be a folder `good` beside folders of defects and masks, of whose images
-a fifth is drawn to test on, or a folder of nothing but good images.
+Only the first is required. A category can also be a folder `good` beside those
+of defects and masks, a fifth being drawn to test on, or nothing but images.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

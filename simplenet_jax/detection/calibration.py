@@ -2,19 +2,15 @@
 
 Split conformal prediction: a new normal image and the `n` held-out ones come in
 any order with the same probability, so the new one exceeds the `k`-th smallest
-held-out score with a probability of at most `1 - k / (n + 1)`, whatever the
-scores' distribution (Vovk et al., "Algorithmic Learning in a Random World",
-2005). Less than `1 / (n + 1)` cannot be guaranteed. That is an average over
-draws of the `n` images. For one draw the share of normal images beyond the
-threshold is at most Beta(n + 1 - k, k) distributed; `Thresholds.bound` is its
-quantile.
+held-out score with a probability of at most `1 - k / (n + 1)`, on average over
+draws of the `n` (Vovk et al., "Algorithmic Learning in a Random World", 2005);
+less than `1 / (n + 1)` cannot be guaranteed. For one draw the share of normal
+images beyond it is at most Beta(n + 1 - k, k) distributed: `Thresholds.bound`.
 
-Where no image is held out, each is scored by a head that did not see it and
-beside a bank without its part (cross-conformal prediction). The detector's
-heads together saw all of them, so the same share is then an expectation. What
-is proven, about twice the share, is of verdicts that compare a new image with
-each part by that part's head (Barber et al., "Predictive inference with the
-jackknife+", 2021, theorem 4).
+Where no image is held out, each is scored by a head and beside a bank without
+it (cross-conformal prediction), and the same share is an expectation. About
+twice the share is proven of verdicts that compare a new image with each part by
+its head (Barber et al., "Predictive inference with the jackknife+", 2021).
 """
 
 import csv

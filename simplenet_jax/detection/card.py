@@ -7,11 +7,11 @@ import types
 import typing
 from typing import Any, Self
 
-from simplenet_jax.colours import Scale
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.detection.inputs import Appearance, Look
 from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.models import Structure
+from simplenet_jax.pictures import Scale
 
 FORMAT = 'simplenet-jax detector 4'  # Its number counts changes of `Card`.
 # Without a threshold, colours are hottest so many times the spread of training

@@ -1,12 +1,10 @@
 """A running test that good images still look like the calibration's.
 
 Each image that is judged good is ranked among the calibration's images below
-the threshold and the good ones since. If all come from one line in no
-particular order, ranks with ties broken at random are independent and uniform
-(Vovk et al., "Algorithmic Learning in a Random World", 2005), however few there
-are. Taking only images below the threshold keeps that: given it, one of the
-calibration's scores, those below it and the new ones are draws of one
-distribution, cut off there. Missed defects count as good; many are a change.
+the threshold and the good ones since: draws of one distribution, cut off there.
+If all come from one line in no particular order, ranks with ties broken at
+random are independent and uniform (Vovk et al., "Algorithmic Learning in a
+Random World", 2005), however few they are. Many missed defects are a change.
 
 From each image on, bets are laid that ranks are high, or low (Shiryaev's and
 Roberts's procedure with conformal bets; Vovk et al., "Retrain or not retrain",

@@ -13,15 +13,9 @@ from scipy import ndimage
 from sklearn import metrics as sk_metrics
 
 IMAGE_METRICS = ('image_auroc', 'image_ap', 'image_f1_max')
-PIXEL_METRICS = (
-  'pixel_auroc',
-  'pixel_ap',
-  'pixel_f1_max',
-  'aupro_30',
-  'aupro_05',
-  'aupro_30_sampled',
-  'aupro_05_sampled',
-)
+PIXEL_METRICS = ('pixel_auroc', 'pixel_ap', 'pixel_f1_max')
+PIXEL_METRICS += ('aupro_30', 'aupro_05', 'aupro_30_sampled')
+PIXEL_METRICS += ('aupro_05_sampled',)
 METRICS = IMAGE_METRICS + PIXEL_METRICS
 # Those that tables show, with their titles.
 HEADLINES = {
@@ -66,7 +60,12 @@ def evaluate(
       f'labels hold {np.unique(labels).tolist()}: expected 0 (good) and 1 '
       '(defective) only'
     )
-  values = _image_metrics(labels.astype(bool), scores)
+  values, labels = dict.fromkeys(IMAGE_METRICS, np.nan), labels.astype(bool)
+  if labels.any() and not labels.all():
+    values['image_auroc'] = sk_metrics.roc_auc_score(labels, scores)
+    values['image_ap'] = sk_metrics.average_precision_score(labels, scores)
+    values['image_f1_max'] = best_f1(labels, scores)[0]
+  values = {name: float(value) for name, value in values.items()}
   if masks is None or maps is None:
     return values | dict.fromkeys(PIXEL_METRICS, np.nan)
   masks, maps = np.asarray(masks), _finite('maps', maps)
@@ -111,16 +110,6 @@ def _finite(name: str, values: ArrayLike) -> np.ndarray:
       'finite ones; check the training loss and the input images'
     )
   return array
-
-
-def _image_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-  if labels.all() or not labels.any():
-    return dict.fromkeys(IMAGE_METRICS, np.nan)
-  return {
-    'image_auroc': float(sk_metrics.roc_auc_score(labels, scores)),
-    'image_ap': float(sk_metrics.average_precision_score(labels, scores)),
-    'image_f1_max': best_f1(labels, scores)[0],
-  }
 
 
 def best_f1(

@@ -12,13 +12,12 @@ from absl import logging
 from PIL import Image
 
 from simplenet_jax import pictures
-from simplenet_jax.colours import Scale
 from simplenet_jax.console import numbers
 from simplenet_jax.data import images, loading
 from simplenet_jax.data.frame import Frame
 from simplenet_jax.evaluation.testset import Scored
 from simplenet_jax.files import csv_text, write_text
-from simplenet_jax.pictures import View
+from simplenet_jax.pictures import Scale, View
 
 _SHEET = 300  # The longer side of a photograph on a sheet, in pixels.
 MOST_SHOWN = 2_000  # Test images on a page: about 30 MB.

@@ -59,7 +59,8 @@ def _mix(grid: jax.Array, axis: int, taps: Sequence[tuple[Any, Any]]) -> Any:
   return functools.reduce(jnp.add, parts)
 
 
-def _resize(grid: jax.Array, size: tuple[int, int]) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def resize(grid: jax.Array, size: tuple[int, int]) -> jax.Array:
   """Resizes a grid `[height, width, ...]` bilinearly to `[*size, ...]`.
 
   Forwards and backwards it is a sum of a few weighted copies, which fuses with
@@ -69,9 +70,6 @@ def _resize(grid: jax.Array, size: tuple[int, int]) -> jax.Array:
     if old != new:
       grid = _mix(grid, axis, _taps(old, new, False))
   return grid
-
-
-resize = jax.custom_vjp(_resize, nondiff_argnums=(1,))
 
 
 def _resize_forward(grid, size):

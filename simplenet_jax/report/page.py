@@ -13,7 +13,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from simplenet_jax.colours import Scale
 from simplenet_jax.config import flatten
 from simplenet_jax.console import duration
 from simplenet_jax.detection import file
@@ -25,6 +24,7 @@ from simplenet_jax.evaluation import (
   tables,
 )
 from simplenet_jax.files import naming, read_json, write_text
+from simplenet_jax.pictures import Scale
 
 NAME = 'report.html'
 _COLOURS = ('#3d85d1', '#d9772b', '#2f9e62', '#a463c9', '#d0483f', '#7b858f')

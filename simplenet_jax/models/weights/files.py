@@ -9,11 +9,12 @@ from pickle import UnpicklingError  # noqa: TID251
 
 import huggingface_hub
 import numpy as np
-import safetensors
 from huggingface_hub import constants, utils
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors import numpy as safetensors_numpy
 
 from simplenet_jax.console import console, first_line
+from simplenet_jax.files import ASSETS, read_json
 from simplenet_jax.models.weights import torch_file
 
 FLAG = '--config.backbone.weights'
@@ -136,8 +137,7 @@ def damage(error: Exception) -> str:
 
 def _tensors(path: Path) -> dict[str, np.ndarray]:
   if path.suffix == '.safetensors':
-    with safetensors.safe_open(path, 'numpy') as file:
-      return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return safetensors_numpy.load_file(path)
   found = torch_file.read(path)
   inside = [key for key in _WRAPPERS if isinstance(found.get(key), dict)]
   if len(inside) > 1:
@@ -163,22 +163,8 @@ def _without_prefix(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 # The released code's `ckpt.pth` holds the state dicts of `discriminator`
 # (`simplenet.py`, `Discriminator`) and `pre_projection` (`Projection`), without
-# the backbone.
-_NAMES = {
-  'pre_projection.layers.0fc.weight': 'params.adaptor.0.kernel',
-  'pre_projection.layers.0fc.bias': 'params.adaptor.0.bias',
-  'discriminator.body.block1.0.weight': 'params.discriminator.first.kernel',
-  'discriminator.body.block1.0.bias': 'params.discriminator.first.bias',
-  'discriminator.body.block1.1.weight': 'params.discriminator.norm.scale',
-  'discriminator.body.block1.1.bias': 'params.discriminator.norm.bias',
-  'discriminator.body.block1.1.running_mean': 'stats.discriminator.norm.mean',
-  'discriminator.body.block1.1.running_var': 'stats.discriminator.norm.var',
-  'discriminator.tail.weight': 'params.discriminator.tail.kernel',
-}
-_MAY_MISS = {
-  'discriminator.body.block1.1.num_batches_tracked',
-  'pre_projection.layers.0fc.bias',  # The adaptor of the paper's text has none.
-}
+# the backbone; the adaptor of the paper's text has no bias.
+_RELEASED = read_json(ASSETS / 'released.json')
 
 
 def load_released(path: Path, dim: int) -> dict[str, np.ndarray]:
@@ -198,7 +184,8 @@ def load_released(path: Path, dim: int) -> dict[str, np.ndarray]:
     }
   except Exception as error:  # A damaged file can fail anywhere in a reader.
     raise ValueError(f'{path}: {damage(error)}') from None
-  if odd := sorted((tensors.keys() ^ _NAMES.keys()) - _MAY_MISS):
+  names, may_miss = _RELEASED['names'], {*_RELEASED['may miss']}
+  if odd := sorted((tensors.keys() ^ names.keys()) - may_miss):
     raise ValueError(
       f'{path}: not a checkpoint of the released code with one linear layer as '
       'adaptor and a discriminator of two; missing or unknown: '
@@ -211,7 +198,7 @@ def load_released(path: Path, dim: int) -> dict[str, np.ndarray]:
     'params.discriminator.first.kernel': (dim, hidden),
     'params.discriminator.tail.kernel': (hidden, 1),
   }
-  for theirs, ours in _NAMES.items():
+  for theirs, ours in names.items():
     if (value := tensors.get(theirs)) is None:
       continue
     if not np.isfinite(value).all():
