@@ -50,9 +50,7 @@ def keep_highest(shown: list[Prediction], found: Prediction) -> None:
   shown[:] = {id(one): one for one in [*by_score, *by_map]}.values()
 
 
-def has_all(
-  config: Config, folder: Path, inputs: Inputs, known: object
-) -> bool:
+def has_all(config: Config, folder: Path, inputs: Inputs, known: Any) -> bool:
   """Returns whether all that a run leaves of a category is there."""
   if not isinstance(known, dict):
     return False
@@ -65,92 +63,98 @@ def has_all(
   return (compared or not inputs.test) and all(one.exists() for one in wanted)
 
 
-def score_again(
-  config: Config,
-  weights: Weights,
-  one: Inputs,
-  heads: Mapping[int, HeadProgress],
-) -> dict[int, dict[int, np.ndarray]]:
-  """Returns patch scores `[images, H, W]` of heads, by seed and last epoch."""
-  network = bank.Extraction.of(config)
-  recipe = step.make_recipe(config, network.level_offsets, network.dim)
-  fresh = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
-  states = {}
-  for seed, progress in heads.items():
-    head = unflat(progress.head or {}, fresh.weights_to_score)
-    states[seed] = step.HeadState(head['params'], head['stats'], ())
-  scores: dict[int, list[np.ndarray]] = {seed: [] for seed in heads}
-  size = config.backbone.batch_size
-  tested = range(len(one.train), one.images)
-  pixels = loading.in_order(one.pixels, tested, 2 * size)
-  with bank.computing(jax.local_devices()[0]) as device:
-    backbone = bank.on_device(network, weights.state, device)
-    states = jax.device_put(states, device)
-    while some := list(itertools.islice(pixels, size)):
-      batch = bank.padded(np.stack(some), size)
-      levels = bank.extract(network, backbone, batch)
-      for seed, state in states.items():
-        found = _patch_scores(recipe, state, levels)
-        scores[seed].append(np.asarray(found)[: len(some)])
-  return {
-    seed: {heads[seed].job.epochs: np.concatenate(parts)}
-    for seed, parts in scores.items()
-  }
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """What a run's training came to for one category."""
 
+  config: Config
+  weights: Weights  # The backbone's.
+  inputs: Inputs
+  heads: Mapping[int, HeadProgress]  # By seed.
+  arrays: neighbours.Arrays  # Its nearest neighbours.
 
-def scored(
-  config: Config,
-  weights: Weights,
-  inputs: Inputs,
-  heads: Mapping[int, HeadProgress],
-  arrays: neighbours.Arrays,
-  is_outdated: bool,
-) -> Scores:
-  """Returns a category's patch scores `[images, H, W]` by seed and epoch.
+  @property
+  def leaves(self) -> dict[int, dict[str, np.ndarray]]:
+    """Heads as they are saved, by seed."""
+    return {seed: head.head or {} for seed, head in self.heads.items()}
 
-  `arrays` are its nearest neighbours. Outdated scores of heads are of other
-  test images than those of now.
-  """
-  scores: Scores = {seed: head.scores for seed, head in heads.items()}
-  if is_outdated and inputs.test:  # Earlier epochs saw other images, too.
-    console.print(f'  {inputs.name}: scores its test images, which changed')
-    scores = score_again(config, weights, inputs, heads)
-  if 'bank' in arrays and inputs.test:
-    leaves = {seed: head.head or {} for seed, head in heads.items()}
-    scores = neighbours.patch_scores(config, arrays, leaves, scores)
-  return scores
+  def scores(self, is_outdated: bool) -> Scores:
+    """Returns patch scores, of now's test images where they are outdated."""
+    scores: Scores = {seed: head.scores for seed, head in self.heads.items()}
+    if is_outdated and self.inputs.test:  # Earlier epochs saw others, too.
+      told = 'scores its test images, which changed'
+      console.print(f'  {self.inputs.name}: {told}')
+      scores = self._scored_again()
+    if 'bank' in self.arrays and self.inputs.test:
+      known = self.arrays, self.leaves, scores
+      scores = neighbours.patch_scores(self.config, *known)
+    return scores
 
+  def _scored_again(self) -> dict[int, dict[int, np.ndarray]]:
+    """Returns the patch scores of heads after their last epoch."""
+    network = bank.Extraction.of(self.config)
+    recipe = step.make_recipe(self.config, network.level_offsets, network.dim)
+    fresh = jax.eval_shape(lambda: step.init_head(recipe, step.head_key(0, '')))
+    states, scores = {}, {seed: [] for seed in self.heads}
+    for seed, leaves in self.leaves.items():
+      head = unflat(leaves, fresh.weights_to_score)
+      states[seed] = step.HeadState(head['params'], head['stats'], ())
+    one, size = self.inputs, self.config.backbone.batch_size
+    tested = range(len(one.train), one.images)
+    pixels = loading.in_order(one.pixels, tested, 2 * size)
+    with bank.computing(jax.local_devices()[0]) as device:
+      backbone = bank.on_device(network, self.weights.state, device)
+      states = jax.device_put(states, device)
+      while some := list(itertools.islice(pixels, size)):
+        batch = bank.padded(np.stack(some), size)
+        levels = bank.extract(network, backbone, batch)
+        for seed, state in states.items():
+          found = _patch_scores(recipe, state, levels)
+          scores[seed].append(np.asarray(found)[: len(some)])
+    return {
+      seed: {self.heads[seed].job.epochs: np.concatenate(parts)}
+      for seed, parts in scores.items()
+    }
 
-def evaluate(
-  config: Config,
-  inputs: Inputs,
-  scores: Scores,
-  arrays: neighbours.Arrays,
-  rank: Rank | None,
-) -> tuple[CategoryResult, Tested | None]:
-  """Evaluates what `scored` returned, and what its files are made of.
+  def evaluate(
+    self, scores: Scores, rank: Rank | None
+  ) -> tuple[CategoryResult, Tested | None]:
+    """Evaluates `scores`, whose best epoch `rank` tells."""
+    inputs, config = self.inputs, self.config
+    if not inputs.test:
+      seeds = 1 if config.train.folds else len(config.seeds)
+      return {'last': undefined(seeds)}, None
+    asked = config.evaluation
+    test = testset.TestSet.read(inputs, asked.smoothing, asked.score)
+    by_seed = [scores.get(seed, {}) for seed in config.seeds]
+    if config.train.folds:  # They count together, as in the detector.
+      ends = [one[max(one)] for one in by_seed if one]
+      by_seed = [{0: np.mean(ends, axis=0)} if ends else {}]
+    found = testset.evaluate(test, by_seed, rank)
+    if asked.baseline:
+      plain = dataclasses.replace(test, score='patch')
+      found['baseline'] = summarise([plain.evaluate(self.arrays['distances'])])
+    found['pixels'] = inputs.known_pixels()
+    return found, (test, {seed: one[max(one)] for seed, one in scores.items()})
 
-  `rank` tells the best epoch.
-  """
-  if not inputs.test:
-    seeds = 1 if config.train.folds else len(config.seeds)
-    return {'last': undefined(seeds)}, None
-  asked = config.evaluation
-  test = testset.TestSet.read(inputs, asked.smoothing, asked.score)
-  by_seed = [scores.get(seed, {}) for seed in config.seeds]
-  if config.train.folds:  # They count together, as in the detector.
-    ends = [one[max(one)] for one in by_seed if one]
-    by_seed = [{0: np.mean(ends, axis=0)} if ends else {}]
-  found = testset.evaluate(test, by_seed, rank)
-  if asked.baseline:
-    plain = dataclasses.replace(test, score='patch')
-    found['baseline'] = summarise([plain.evaluate(arrays['distances'])])
-  found['pixels'] = inputs.known_pixels()
-  return found, (test, {seed: one[max(one)] for seed, one in scores.items()})
+  def detector(
+    self, images: str, cautions: Sequence[str], keep: Callable[..., None]
+  ) -> Detector:
+    """Makes a detector of the `images`; `keep` gets each good prediction."""
+    name, count, bank = self.inputs.name, len(self.config.seeds), None
+    if trains_heads(self.config) and len(self.heads) < count:
+      told = f'its detector has {len(self.heads)} of {count} heads'
+      console.print(f'  {name}: {told}')
+    if self.config.nearest.size:
+      found = self.arrays
+      bank = found['bank'], tuple(found['units']), found['places']
+    made_of = self.weights, self.inputs, self.leaves, images, cautions, bank
+    folds = layout.folds(self.config, self.inputs)
+    return assembly.of_run(self.config, *made_of, folds, keep)
 
 
 def describe(inputs: Inputs, found: CategoryResult) -> str:
-  """Returns a line with what `evaluate` found."""
+  """Returns a line with what was found of a category."""
   if not inputs.test:
     return f'  {inputs.name}: no test images, nothing to evaluate'
   told, last = [], found['last']
@@ -158,28 +162,6 @@ def describe(inputs: Inputs, found: CategoryResult) -> str:
     mean = last[key]['mean']
     told.append(f'{title} {"undefined" if mean is None else f"{mean:.1%}"}')
   return f'  {inputs.name}: {", ".join(told)}'
-
-
-def detector_of(
-  config: Config,
-  weights: Weights,
-  inputs: Inputs,
-  heads: Mapping[int, HeadProgress],
-  arrays: neighbours.Arrays,
-  images: str,
-  cautions: Sequence[str],
-  keep: Callable[[Prediction], None],
-) -> Detector:
-  """Makes a category's detector of its `images`; `keep` gets the good ones."""
-  name, count, bank = inputs.name, len(config.seeds), None
-  if trains_heads(config) and len(heads) < count:
-    console.print(f'  {name}: its detector has {len(heads)} of {count} heads')
-  leaves = {seed: head.head or {} for seed, head in heads.items()}
-  if config.nearest.size:
-    bank = arrays['bank'], tuple(arrays['units']), arrays['places']
-  made_of = weights, inputs, leaves, images, cautions, bank
-  folds = layout.folds(config, inputs)
-  return assembly.of_run(config, *made_of, folds, keep)
 
 
 def write(

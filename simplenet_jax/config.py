@@ -112,9 +112,8 @@ def _load_run(path: Path) -> Config:
 
 def config_folder() -> Path:
   """Returns the folder of the configs that come with the package."""
-  here = Path(__file__).parent
-  inside = here / 'configs'  # In a checkout they lie beside the package.
-  return inside if inside.is_dir() else here.parent / 'configs'
+  inside = Path(__file__).with_name('configs')  # A checkout has it beside.
+  return inside if inside.is_dir() else inside.parents[1] / 'configs'
 
 
 def _find(name: str) -> Path:
@@ -150,10 +149,10 @@ def describe_protocol(config: Config, weights: str = '') -> str:
       preset = resolved(plain | flatten(load_config(f'{path}:{name}')))
   fixed = [one for one in plain if one.startswith(PROTOCOL_FIELDS)]
   changed = [one for one in fixed if preset[one] not in (mine[one], 'auto')]
-  changed += [f'backbone.weights ({weights})'] if weights else []
+  changed += [f'backbone.weights ({weights})'] * bool(weights)
   if any(preset[one] != plain[one] for one in fixed):
     name += f' ({config.name})'
-  return ', but '.join(filter(None, [name, ', '.join(changed)]))
+  return f'{name}, but {", ".join(changed)}' if changed else name
 
 
 def check_config(config: Config) -> None:

@@ -122,11 +122,11 @@ class Clock:
     self.seconds: dict[str, float] = {'of which compilation': 0.0}
     import jax  # Here, as commands load it once their flags are checked.
 
-    jax.monitoring.register_event_duration_secs_listener(self._on_event)
+    def on_event(event: str, duration_secs: float, **_: object) -> None:
+      if event == '/jax/core/compile/backend_compile_duration':
+        self._add('of which compilation', duration_secs)
 
-  def _on_event(self, event: str, duration_secs: float, **_: object) -> None:
-    if event == '/jax/core/compile/backend_compile_duration':
-      self._add('of which compilation', duration_secs)
+    jax.monitoring.register_event_duration_secs_listener(on_event)
 
   @contextlib.contextmanager
   def __call__(self, name: str) -> Iterator[None]:

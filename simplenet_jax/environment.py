@@ -24,8 +24,7 @@ from simplenet_jax.console import first_line
 flags.disclaim_key_flags()  # They belong to the command that defines them.
 
 _PACKAGES = (
-  *('flax', 'jax', 'jaxlib', 'numpy', 'optax', 'pillow', 'scikit-learn'),
-  *('scipy', 'simplenet-jax'),
+  'flax jax jaxlib numpy optax pillow scikit-learn scipy simplenet-jax'
 )
 _PROGRAMS = 1000  # That are kept from command to command.
 _CACHE = 'JAX_COMPILATION_CACHE_DIR'
@@ -69,11 +68,10 @@ def keep_compiled() -> None:
 def versions() -> dict[str, str]:
   """Returns the versions of Python and of the packages that figures rest on."""
   found = {'python': platform.python_version()}
-  for package in _PACKAGES:
-    try:
+  for package in (*_PACKAGES.split(), 'simplenet-jax'):
+    found[package] = 'not installed'
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
       found[package] = importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-      found[package] = 'not installed'
   return found
 
 
@@ -178,9 +176,9 @@ def from_flags() -> Processes:
 def find(values: Mapping[str, Any], environ: Mapping[str, str]) -> Processes:
   """Returns this process by flags, if they go together, or the environment."""
   index, count = values['process'], values['processes']
+  if values['multihost'] and (index, count) != (None, None):
+    raise flags.ValidationError('--multihost finds --process by itself')
   if values['multihost']:
-    if index is not None or count is not None:
-      raise flags.ValidationError('--multihost finds --process by itself')
     return SINGLE
   # A batch script of SLURM is one process, whatever tasks it may start.
   in_task = 'SLURM_JOB_ID' not in environ or 'SLURM_STEP_ID' in environ

@@ -23,20 +23,15 @@ if TYPE_CHECKING:
   from simplenet_jax.detection.quantise import Images
   from simplenet_jax.detector import Detector
 
-_DETECTOR = flags.DEFINE_string(
-  'detector', None, 'A file of WORKDIR/detectors.'
-)
+_DETECTOR = flags.DEFINE_string('detector', None, 'In WORKDIR/detectors.')
 _FORMATS = 'stablehlo', 'onnx', 'openvino'
-_FORMAT = flags.DEFINE_enum(
-  'format', 'stablehlo', _FORMATS, "The model's format."
-)
+_FORMAT = flags.DEFINE_enum('format', 'stablehlo', _FORMATS, "The model's.")
 _FIXED_BATCH = flags.DEFINE_integer(
   'fixed_batch', 0, 'How many images each call takes; 0: any number.', 0
 )
 _PRECISIONS = 'float32', 'float16', 'int8'
-_PRECISION = flags.DEFINE_enum(
-  'precision', 'float32', _PRECISIONS, 'int8 is small and quick.'
-)
+_QUICK = 'int8 is small and quick.'
+_PRECISION = flags.DEFINE_enum('precision', 'float32', _PRECISIONS, _QUICK)
 _INPUT = flags.DEFINE_string(
   'input', None, 'Good images, for int8 and float16; else those of the run.'
 )

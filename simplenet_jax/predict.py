@@ -8,6 +8,7 @@ is then 1.
 """
 
 import math
+from typing import Any
 
 from absl import flags
 
@@ -19,13 +20,12 @@ _FLAGS = cli.define_detector()
 _OUTPUT = flags.DEFINE_string('output', None, 'Where results go, a folder.')
 _THRESHOLD = flags.DEFINE_float('threshold', None, 'Another limit of scores.')
 _PIXEL = flags.DEFINE_float('pixel_threshold', None, 'A limit of maps.')
-_NORMALISE = flags.DEFINE_bool(
-  'normalise', False, 'Whether 0 is a usual score and 1 the threshold.'
-)
+_SCALE = 'Whether 0 is a usual score and 1 the threshold.'
+flags.DEFINE_bool('normalise', False, _SCALE)
 flags.DEFINE_alias('normalize', 'normalise')
-_PICTURES = flags.DEFINE_bool('pictures', True, 'Whether to draw pictures.')
-_MAPS = flags.DEFINE_bool('maps', False, 'Whether to write anomaly maps.')
-_OVERWRITE = cli.define_overwrite()
+flags.DEFINE_bool('pictures', True, 'Whether to draw pictures.')
+flags.DEFINE_bool('maps', False, 'Whether to write anomaly maps.')
+cli.define_overwrite()
 cli.require('detector', 'input', 'output')
 for _name in ('threshold', 'pixel_threshold'):
   flags.register_validator(
@@ -52,16 +52,10 @@ def main() -> None:
   if _PIXEL.value is not None:
     detector.pixel_threshold = _PIXEL.value
   console.print(given.tell('to predict'))
+  names = 'pictures', 'maps', 'normalise', 'channels', 'overwrite'
+  options: Any = {name: _FLAGS[name].value for name in names}
   output.predict(
-    detector,
-    given.images,
-    folder,
-    name=_FLAGS.detector,
-    pictures=_PICTURES.value,
-    maps=_MAPS.value,
-    normalise=_NORMALISE.value,
-    channels=_FLAGS.channels,
-    overwrite=_OVERWRITE.value,
+    detector, given.images, folder, name=_FLAGS.detector, **options
   )
 
 

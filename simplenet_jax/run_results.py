@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax import category_results, environment
+from simplenet_jax.category_results import Trained
 from simplenet_jax.config import Config, describe_protocol
 from simplenet_jax.console import Clock, Signalled, Stop, console, doing
 from simplenet_jax.data.dataset import DataSet
@@ -177,12 +178,11 @@ class RunResults:
         curves = {seed: head.epochs() for seed, head in heads.items()}
         run_files.write_curves(self.work.path, name, curves)
       with self._alone(stop), self.clock('evaluate'):
-        arrays = self.find_neighbours(inputs)
-        of = self.config, self.weights, inputs, heads, arrays
-        scores = category_results.scored(*of, self._is_outdated(name))
+        made_of = self.config, self.weights, inputs, heads
+        of = Trained(*made_of, self.find_neighbours(inputs))
+        scores = of.scores(self._is_outdated(name))
       with self.clock('evaluate'):
-        known = inputs, scores, arrays, rank
-        found, tested = category_results.evaluate(self.config, *known)
+        found, tested = of.evaluate(scores, rank)
       stop.heed()  # After a signal the run may have left its directory.
       told = category_results.describe(inputs, found)
       if tested:
@@ -190,8 +190,7 @@ class RunResults:
       found['cautions'], good = cautions, []
       if not self._has_detector(name, seeds):
         with self._alone(stop), self.clock('detectors'):
-          own = self._made_of(name), cautions, keep
-          detector = category_results.detector_of(*of, *own)
+          detector = of.detector(self._made_of(name), cautions, keep)
           detector.save(file.path_in(self.work.path, name))
       shown = inputs, tested, good, self._tests
       with self.clock('pictures'):

@@ -246,18 +246,18 @@ def test_categories_are_evaluated_side_by_side_and_told_in_order(
   make_categories(tmp_path / 'data', {'cog': 5, 'part': 5})
   monkeypatch.setattr(run_results, 'processors', lambda _: 1)
   one_by_one = run(config, tmp_path / 'alone')
-  evaluate, done = category_results.evaluate, threading.Event()
+  evaluate, done = category_results.Trained.evaluate, threading.Event()
 
-  def overtaken(config, inputs, *given):
-    if inputs.name == 'cog':  # It is ready first, and waits for the other.
+  def overtaken(trained, *given):
+    if trained.inputs.name == 'cog':  # It is ready first, and waits.
       assert done.wait(60)
-    found = evaluate(config, inputs, *given)
-    if inputs.name == 'part':
+    found = evaluate(trained, *given)
+    if trained.inputs.name == 'part':
       done.set()
     return found
 
   monkeypatch.setattr(run_results, 'processors', lambda _: 2)
-  monkeypatch.setattr(category_results, 'evaluate', overtaken)
+  monkeypatch.setattr(category_results.Trained, 'evaluate', overtaken)
   found = run(config, tmp_path / 'work')
   assert found.stored['categories'] == one_by_one.stored['categories']
   told = [line for line in found.told.splitlines() if ': I-AUROC' in line]
@@ -267,11 +267,11 @@ def test_categories_are_evaluated_side_by_side_and_told_in_order(
 def test_an_error_of_an_evaluation_ends_the_run_and_saves_heads(
   config, tmp_path, monkeypatch
 ):
-  def wrong(config, inputs, *_):
-    raise RuntimeError(f'INTERNAL: {inputs.name}')
+  def wrong(trained, *_):
+    raise RuntimeError(f'INTERNAL: {trained.inputs.name}')
 
   make_categories(tmp_path / 'data', {'cog': 5, 'part': 5})
-  monkeypatch.setattr(category_results, 'evaluate', wrong)
+  monkeypatch.setattr(category_results.Trained, 'evaluate', wrong)
   config.train.epochs, config.seeds = 4000, (0,)
   with pytest.raises(RuntimeError, match='INTERNAL: cog'):
     run(config, tmp_path / 'work')
@@ -283,7 +283,8 @@ def test_an_error_of_an_evaluation_ends_the_run_and_saves_heads(
 def test_a_signal_while_a_category_is_evaluated_ends_the_run(
   config, tmp_path, monkeypatch
 ):
-  evaluate, begun, ended = category_results.evaluate, [], threading.Event()
+  evaluate = category_results.Trained.evaluate
+  begun, ended = [], threading.Event()
 
   def interrupted(*given):
     begun.append(threading.current_thread())
@@ -294,7 +295,7 @@ def test_a_signal_while_a_category_is_evaluated_ends_the_run(
   make_categories(tmp_path / 'data', {'cog': 5, 'part': 5})
   config.train.epochs, config.seeds = 1, (0,)
   with monkeypatch.context() as patched:
-    patched.setattr(category_results, 'evaluate', interrupted)
+    patched.setattr(category_results.Trained, 'evaluate', interrupted)
     with pytest.raises(Stopped) as stopped:
       run(config, tmp_path / 'work')
   assert stopped.value.status == 128 + signal.SIGTERM

@@ -127,7 +127,9 @@ def of_run(
   )
   _look_at_training(detector, one)
   rate = config.detector.false_alarm_rate
-  asked, parts, scored = {'on_error': _leave_out, 'on_found': on_found}, 0, []
+  out = '  error: {}; left out of the threshold'
+  asked: Any = {'on_error': lambda _, why: console.print(out.format(why))}
+  asked, parts, scored = asked | {'on_found': on_found}, 0, []
   if held_out := one.category.validation:
     scored = detector.score_good(held_out, **asked)
   elif folds is not None:
@@ -147,10 +149,6 @@ def of_run(
     told = '\n    '.join(thresholds.describe(detector.thresholds))
     console.print(f'  {one.name}: {told}')
   return detector
-
-
-def _leave_out(_: Any, error: Exception) -> None:
-  console.print(f'  error: {error}; left out of the threshold')
 
 
 def _score_parts(

@@ -26,10 +26,8 @@ from simplenet_jax.pictures import SIDE
 
 # `regions` is how many there are; the box is that of the highest peak.
 _BOX = ('x', 'y', 'width', 'height')
-HEADER = (
-  *('path', 'score', 'threshold', 'verdict', 'p_value', 'seconds'),
-  *('regions', *_BOX),
-)
+HEADER = ('path', 'score', 'threshold', 'verdict', 'p_value', 'seconds')
+HEADER += ('regions', *_BOX)
 _VERDICTS = {None: None, False: 'normal', True: 'anomalous'}
 _AHEAD = 16  # Predictions being written or waiting for it.
 _NAMED = 5  # Anomalous images in the terminal.
@@ -117,7 +115,7 @@ def predict(
       files.write_text(table, content, 'surrogateescape')
   seconds, done = time.perf_counter() - start, counted(len(rows), 'image')
   flagged = [row for row in rows if row['verdict'] == _VERDICTS[True]]
-  flagged.sort(key=lambda row: row['score'], reverse=True)
+  flagged.sort(key=lambda row: -row['score'])
   judged = '' if drift is None else f', {len(flagged)} NOT OK'
   speed = f', {len(rows) / seconds:.1f} a second' if len(rows) > 1 else ''
   console.print(f'{done} in {seconds:.1f} s{speed}{judged}')
@@ -223,12 +221,10 @@ def places(paths: Sequence[Path]) -> dict[object, Path]:
   absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100
   common = os.path.commonpath([path.parent for path in absolute])
   below = [path.relative_to(common) for path in absolute]
-  found = [
-    Path(*full.parts[-4:])
-    if len(full.parts) > 4 and full.parts[-3] == 'test'
-    else short
-    for full, short in zip(absolute, below, strict=True)
-  ]
+  found = list(below)
+  for at, full in enumerate(absolute):
+    if len(full.parts) > 4 and full.parts[-3] == 'test':
+      found[at] = Path(*full.parts[-4:])
   if len(set(found)) < len(found):  # Of several data sets.
     found = below
   taken = collections.Counter(place.with_suffix('') for place in found)

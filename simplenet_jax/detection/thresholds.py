@@ -6,7 +6,7 @@ import functools
 import math
 import numbers
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, cast
 
@@ -229,13 +229,6 @@ class Prediction:
     self.picture().show()
 
 
-def _is_far(limit: float, below: Sequence[float]) -> bool:
-  """Returns whether a limit lies far above ten scores or more."""
-  if len(below) < 10:
-    return False
-  return limit - max(below) > _FAR * (max(below) - statistics.median(below))
-
-
 def describe(found: Thresholds) -> list[str]:
   """Says where thresholds come from and what they guarantee, in short lines."""
   manual = [
@@ -257,9 +250,10 @@ def describe(found: Thresholds) -> list[str]:
   if (rest := len(found.limiting_images) - 3) > 0:
     shown += f' and {rest} more'
   below = [one.score for one in found.good if one.score < found.image]
-  lower = f'{max(below):.4g}' if below else 'lower'
-  set_by = f'it would be {lower} without {shown}'
-  if _is_far(found.image, below):
+  lower, most = 'lower', max(below, default=math.inf)
+  set_by = f'it would be {f"{most:.4g}" if below else lower} without {shown}'
+  few, middle = len(below) < 10, statistics.median(below or [0.0])
+  if not few and found.image - most > _FAR * (most - middle):
     set_by += (
       ', far from the others: look there; take a bad part away, add images '
       'like a good one, and train again, as so high a limit hides defects'

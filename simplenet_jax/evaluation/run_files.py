@@ -160,9 +160,12 @@ def tested(
 
   def made(index: int) -> Row:
     image, mask = inputs.test_image(index), inputs.truth(index).original
-    truth = [] if mask is None else pictures.mask_contours(mask)
+    svg, lines = '', [] if mask is None else pictures.mask_contours(mask)
+    for line in lines:
+      points = (f'{x:.1f} {y:.1f}' for x, y in 100 * line)
+      svg += f'M{" ".join(points)}z'
     seen = inputs.test[index], found.maps[index], low, inputs.roi
-    return {'truth': _as_svg(truth), **embed(image, *seen)}
+    return {'truth': svg, **embed(image, *seen)}
 
   every = loading.in_order(made, shown, ahead=8)
   for index, one in zip(shown, every, strict=True):
@@ -203,10 +206,3 @@ def _as_url(image: Image.Image, form: str, **options: Any) -> str:
   image.save(data, form, **options)
   encoded = base64.b64encode(data.getvalue()).decode()
   return f'data:image/{form.lower()};base64,{encoded}'
-
-
-def _as_svg(lines: Iterable[np.ndarray]) -> str:
-  return ''.join(
-    'M' + ' '.join(f'{x:.1f} {y:.1f}' for x, y in 100 * line) + 'z'
-    for line in lines
-  )
