@@ -23,9 +23,7 @@ from simplenet_jax.console import first_line
 
 flags.disclaim_key_flags()  # They belong to the command that defines them.
 
-_PACKAGES = (
-  'flax jax jaxlib numpy optax pillow scikit-learn scipy simplenet-jax'
-)
+_PACKAGES = 'flax jax jaxlib numpy optax pillow scikit-learn scipy'
 _PROGRAMS = 1000  # That are kept from command to command.
 _CACHE = 'JAX_COMPILATION_CACHE_DIR'
 # Of the compilation cache: bytes at most, and what is worth keeping.

@@ -127,9 +127,9 @@ def of_run(
   )
   _look_at_training(detector, one)
   rate = config.detector.false_alarm_rate
-  out = '  error: {}; left out of the threshold'
-  asked: Any = {'on_error': lambda _, why: console.print(out.format(why))}
-  asked, parts, scored = asked | {'on_found': on_found}, 0, []
+  left_out = '  error: {}; left out of the threshold'
+  on_error = lambda _, why: console.print(left_out.format(why))  # noqa: E731
+  asked, parts, scored = {'on_error': on_error, 'on_found': on_found}, 0, []
   if held_out := one.category.validation:
     scored = detector.score_good(held_out, **asked)
   elif folds is not None:

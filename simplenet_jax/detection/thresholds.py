@@ -250,10 +250,10 @@ def describe(found: Thresholds) -> list[str]:
   if (rest := len(found.limiting_images) - 3) > 0:
     shown += f' and {rest} more'
   below = [one.score for one in found.good if one.score < found.image]
-  lower, most = 'lower', max(below, default=math.inf)
-  set_by = f'it would be {f"{most:.4g}" if below else lower} without {shown}'
-  few, middle = len(below) < 10, statistics.median(below or [0.0])
-  if not few and found.image - most > _FAR * (most - middle):
+  lower = f'{max(below):.4g}' if below else 'lower'
+  set_by = f'it would be {lower} without {shown}'
+  most, middle = max(below, default=0.0), statistics.median(below or [0.0])
+  if len(below) >= 10 and found.image - most > _FAR * (most - middle):
     set_by += (
       ', far from the others: look there; take a bad part away, add images '
       'like a good one, and train again, as so high a limit hides defects'
