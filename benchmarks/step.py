@@ -10,7 +10,6 @@ are random, of MVTec AD's largest category. Writes benchmarks/results/step.json
 (step_gpu.json on a GPU).
 """
 
-import dataclasses
 import itertools
 import statistics
 import time
@@ -52,8 +51,7 @@ def arguments(case: aot.Case) -> list[Any]:
   levels = jax.tree.map(
     lambda x: jax.random.normal(keys[0], x.shape, x.dtype), levels
   )
-  inputs = dataclasses.replace(
-    inputs,
+  inputs = inputs._replace(
     rows=jnp.asarray(rng.integers(0, case.images, inputs.rows.shape), 'int32'),
     valid=jnp.ones(inputs.valid.shape),
     keys=jnp.stack([jax.random.key_data(key) for key in keys]),

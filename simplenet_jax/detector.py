@@ -1,6 +1,5 @@
 """A trained detector: make it, load it, show it images, share it."""
 
-import collections
 import dataclasses
 import tempfile
 import time
@@ -15,6 +14,7 @@ from absl import logging
 
 from simplenet_jax import environment
 from simplenet_jax.config import check_config, load_config
+from simplenet_jax.data import loading
 from simplenet_jax.data import roi as region
 from simplenet_jax.data.frame import text
 from simplenet_jax.detection import file, thresholds
@@ -260,16 +260,7 @@ class Detector(Predictor):
   def _computed(
     self, batches: Iterable[tuple[Any, np.ndarray]], under_way: int = 2
   ) -> Iterator[tuple[Any, np.ndarray, np.ndarray, float]]:
-    # Of `under_way` batches the last is asked for before the first one is read.
-    queue = collections.deque()
-
-    def results():
-      name, count, seconds, values = queue.popleft()
-      start = time.perf_counter()
-      maps, scores = (np.asarray(value)[:count] for value in values)
-      return name, maps, scores, (seconds + time.perf_counter() - start) / count
-
-    try:
+    def begun():
       for name, pixels in batches:
         start, count = time.perf_counter(), len(pixels)
         # Padded to powers of two, so that other numbers compile nothing.
@@ -281,11 +272,14 @@ class Detector(Predictor):
         )
         for value in values:
           value.copy_to_host_async()
-        queue.append((name, count, time.perf_counter() - start, values))
-        if len(queue) >= under_way:
-          yield results()
-      while queue:
-        yield results()
+        yield name, count, time.perf_counter() - start, values
+
+    try:
+      # The last of `under_way` is asked for before the first one is read.
+      for name, count, spent, values in loading.late(begun(), under_way - 1):
+        start = time.perf_counter()
+        maps, scores = (np.asarray(value)[:count] for value in values)
+        yield name, maps, scores, (spent + time.perf_counter() - start) / count
     except RuntimeError as error:
       if not environment.is_out_of_memory(error):
         raise

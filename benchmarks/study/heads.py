@@ -1,6 +1,5 @@
 """Heads of the study: the package's steps with counterfeits of many kinds."""
 
-import dataclasses
 import functools
 
 import jax
@@ -98,7 +97,7 @@ def _program(settings: Heads, dim: int):
     begun = fresh, (fresh.params, fresh.stats)
     found = jax.lax.scan(one, begun, jnp.arange(settings.steps))[0]
     state, (params, stats) = found
-    return dataclasses.replace(state, params=params, stats=stats)
+    return state._replace(params=params, stats=stats)
 
   @jax.jit
   def score(state, rows):

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
@@ -37,8 +38,7 @@ _ALL, _MOST, _BORDER = 0.9, 0.5, 0.8
 _DARK = 31  # Up to this value, a JPEG of a black picture may have noise.
 
 
-@dataclasses.dataclass(frozen=True)
-class Truth:
+class Truth(NamedTuple):
   """What is known of which of an image's pixels are defective."""
 
   original: np.ndarray | None = None  # bool `[height, width]` of the image.

@@ -4,7 +4,7 @@ import collections
 import contextlib
 import itertools
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
 from typing import Any, TypeVar
 
@@ -66,6 +66,16 @@ def batches(
   found = stacked()
   next(found)
   return found
+
+
+def late(items: Iterable[_Out], count: int) -> Iterator[_Out]:
+  """Yields each item once `count` more have been asked for, or all have."""
+  waiting = collections.deque[_Out]()
+  for item in items:
+    waiting.append(item)
+    if len(waiting) > count:
+      yield waiting.popleft()
+  yield from waiting
 
 
 def processors(neighbours: int = 1) -> int:

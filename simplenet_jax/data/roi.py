@@ -4,7 +4,6 @@ It is drawn once for a camera that stands still, as a picture or as polygons.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -37,7 +36,21 @@ def read(source: str, flag: str, category: str) -> np.ndarray:
     '"exclude": [...]}'
   )
   with naming(path, remedy):
-    return _polygons(read_json(path, remedy))
+    found = read_json(path, remedy)
+    height, width = map(int, found['size'])
+    if not 0 < min(height, width) <= max(height, width) <= _LONGEST:
+      raise ValueError(f'"size" is {found["size"]}')
+    if odd := {*found} - {'size', 'include', 'exclude'}:
+      raise ValueError(f'{min(odd)!r} is unknown')
+    drawn = Image.new('1', (width, height), 'include' not in found)
+    draw = ImageDraw.Draw(drawn)
+    for name, value in (('include', 1), ('exclude', 0)):
+      for polygon in found.get(name, ()):
+        corners = [(float(x), float(y)) for x, y in polygon]
+        if len(corners) < 3 or not np.isfinite(corners).all():
+          raise ValueError(f'a polygon is {polygon}')
+        draw.polygon(corners, fill=value)
+    return np.asarray(drawn)
 
 
 def to_input(
@@ -69,20 +82,3 @@ def _drawn(image: Image.Image) -> np.ndarray:
       'and white what is'
     )
   return gray > 127
-
-
-def _polygons(found: Any) -> np.ndarray:
-  height, width = map(int, found['size'])
-  if not 0 < min(height, width) <= max(height, width) <= _LONGEST:
-    raise ValueError(f'"size" is {found["size"]}')
-  if odd := {*found} - {'size', 'include', 'exclude'}:
-    raise ValueError(f'{min(odd)!r} is unknown')
-  drawn = Image.new('1', (width, height), 'include' not in found)
-  draw = ImageDraw.Draw(drawn)
-  for name, value in (('include', 1), ('exclude', 0)):
-    for polygon in found.get(name, ()):
-      corners = [(float(x), float(y)) for x, y in polygon]
-      if len(corners) < 3 or not np.isfinite(corners).all():
-        raise ValueError(f'a polygon is {polygon}')
-      draw.polygon(corners, fill=value)
-  return np.asarray(drawn)

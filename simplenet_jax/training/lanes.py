@@ -5,10 +5,10 @@ the features and numbers of steps, not categories: each is compiled once, but
 `advance` for any number of steps and, on accelerators, for all of them, too.
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +25,7 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # Threefry's.
 _PARITY = np.uint32(0x1BD11BDA)
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class StepInputs:
+class StepInputs(NamedTuple):
   """What each lane does next."""
 
   rows: jax.Array  # Images by their rows, int32 [lanes, steps, batch].

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,7 @@ Tree = Any  # A nest of dicts with arrays as leaves.
 METRICS = ('loss', 'p_normal', 'p_counterfeit')
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class HeadState:
+class HeadState(NamedTuple):
   """All that training a head changes."""
 
   params: Tree  # {'adaptor': ..., 'discriminator': ...}

@@ -8,7 +8,6 @@ does not fit is kept in host memory, or in a file where that is too small, and
 the images of the next steps are copied to the device while it computes.
 """
 
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -17,7 +16,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ import numpy as np
 from simplenet_jax import environment
 from simplenet_jax.console import Signalled
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.data.loading import Batches, batches, processors
+from simplenet_jax.data.loading import Batches, batches, late, processors
 from simplenet_jax.training import bank, layout
 from simplenet_jax.training.levels import Levels
 
@@ -228,28 +227,23 @@ class FeatureStore:
     self, inputs: Inputs, keep: Callable[[slice, Sequence[jax.Array]], None]
   ) -> None:
     """Calls `keep` with the images and the features, padded, of each batch."""
-    # The device always has the next batch to do before one is handed out.
-    run, under_way = self._run, collections.deque()
-    size = run.config.backbone.batch_size
-
-    def hand_out() -> None:
-      part, found = under_way.popleft()
-      jax.block_until_ready(found)
-      run.on_batch(inputs.name, part.stop, inputs.images)
-      keep(part, found)
-
+    run, size = self._run, self._run.config.backbone.batch_size
     decoder = self._decoders.pop(inputs.name, None) or self._decoder(inputs)
-    with contextlib.closing(decoder):
+
+    def extracted() -> Iterator[tuple[slice, Sequence[jax.Array]]]:
       for start, pixels in decoder:
         if run.stop.is_set():
           raise Signalled
         batch = bank.padded(pixels, size)
         found = bank.extract(self._network, self._weights, batch)
-        under_way.append((slice(start, start + len(pixels)), found))
-        if len(under_way) > 1:
-          hand_out()
-      while under_way:
-        hand_out()
+        yield slice(start, start + len(pixels)), found
+
+    with contextlib.closing(decoder):
+      # The device always has the next batch to do before one is handed out.
+      for part, found in late(extracted(), 1):
+        jax.block_until_ready(found)
+        run.on_batch(inputs.name, part.stop, inputs.images)
+        keep(part, found)
 
   def _decode_ahead(self) -> None:
     """Begins to decode the category that comes next."""

@@ -1,7 +1,5 @@
 """Heads on several devices: each as if it were alone, none lost."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -116,7 +114,7 @@ def test_a_head_that_diverges_stops_alone(alone, config, field, lanes, message):
     if (job.category, job.seed) != ('nut', 1):
       return state
     wrong = jax.tree.map(lambda x: x * np.nan, getattr(state, field))
-    return dataclasses.replace(state, **{field: wrong})
+    return state._replace(**{field: wrong})
 
   config.engine.lanes = lanes
   ran = Ran(config, init=poison)

@@ -87,7 +87,7 @@ def test_a_lane_repeats_single_steps(patches):
     draw = SIGMA * lanes.normal(own, (*batch[0].shape[:3], 8))
     after, metrics = step.train_step(recipe, state, batch, valid[i], draw)
     params = state.params if i >= RATED else after.params
-    state = dataclasses.replace(after, params=params)
+    state = after._replace(params=params)
     np.testing.assert_allclose(metrics[0], losses[0, i], rtol=1e-4)
   # Kernels alone: a bias before a BatchNorm has no gradient but rounding.
   kernels = [
