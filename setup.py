@@ -60,6 +60,7 @@ setuptools.setup(
     'ml-collections>=1.0',
     'numpy>=2.0',
     'optax>=0.2.6',
+    'orbax-checkpoint>=0.11.36,<0.13',
     'pillow>=11.0',
     'requests>=2.31',
     'rich>=14.3',

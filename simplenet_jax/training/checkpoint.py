@@ -1,29 +1,58 @@
-"""Heads on disk, each in `<folder>/<category>/seed-<seed>/<step>`.
+"""Heads on disk: the only place that knows orbax.
 
-That holds one safetensors file without any device's name: heads are resumed on
-any number of devices, and of processes that share the folder.
+Orbax keeps each head in `<folder>/<category>/seed-<seed>/<step>`, in one
+safetensors file without any device's name: heads are resumed on any number of
+devices, and of processes that share the folder.
 """
 
 import collections
+import dataclasses
 import hashlib
 import shutil
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import safetensors
 from absl import logging
 
 from simplenet_jax.console import Stop, console, first_line
-from simplenet_jax.files import atomic_write, write_arrays
+from simplenet_jax.files import write_arrays
 from simplenet_jax.training.job import Job
 from simplenet_jax.training.progress import HeadProgress, Rank
+
+# Orbax logs every save, and warns of what is no concern here.
+logging.get_absl_logger().addFilter(
+  lambda line: (
+    'orbax' not in line.pathname or line.levelname in ('ERROR', 'CRITICAL')
+  )
+)
 
 State = dict[str, np.ndarray]
 
 _ATTEMPTS = 60  # Looks at what another process wrote, 1 s apart.
 _FILE = 'arrays.safetensors'  # In a checkpoint's folder.
-_PARTIAL = '.orbax-checkpoint-tmp'  # Behind the names of those not whole.
+_PARTIAL = '.orbax-checkpoint-tmp'  # What orbax calls those that are not whole.
+
+
+class _Handler(ocp.CheckpointHandler):
+  """Writes arrays to one file; orbax's own do so from process 0 only."""
+
+  def save(self, directory: Any, args: '_Arrays') -> None:
+    write(Path(directory, _FILE), args.arrays)
+
+  def restore(self, directory: Any, args: Any = None) -> State:
+    return read(Path(directory, _FILE))[0]
+
+
+@ocp.args.register_with_handler(_Handler, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class _Arrays(ocp.args.CheckpointArgs):
+  arrays: State
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:
@@ -58,6 +87,16 @@ class Checkpoints:
 
   def __init__(self, folder: Path):
     self._folder = folder.absolute()
+    own = jax.process_index()
+    self._saver = ocp.Checkpointer(
+      _Handler(),
+      # Every process saves heads of its own, and waits for no other.
+      multiprocessing_options=ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}
+      ),
+    )
+    # Orbax numbers its operations in a way that two threads upset.
+    self._lock = threading.Lock()
     self._failed: set[Job] = set()  # Heads whose last save failed.
     self._unreadable: set[Path] = set()
 
@@ -73,25 +112,23 @@ class Checkpoints:
     arrays |= {f'scores/{at}': one for at, one in progress.scores.items()}
     for name, array in (state or progress.head or {}).items():
       arrays[f'{group}/{name}'] = array
-    path = self._path(job) / str(step)
-    aside = path if path.is_dir() else path.with_name(path.name + _PARTIAL)
-    try:
-      with atomic_write(aside / _FILE) as file:
-        write(file, arrays)
-      aside.rename(path)
-      # Later ones, from which the head was not resumed, could not be read.
-      whole = [one for one in self._steps(job) if one <= step]
-      self._tidy(job, whole[-2:] if state else whole[-1:])
-      self._failed.discard(job)
-    except OSError as error:
-      if not state or job in self._failed:
-        raise
-      self._failed.add(job)
-      logging.warning(
-        '%s: a checkpoint could not be saved (%s); the next one is tried',
-        self._path(job),
-        first_line(error),
-      )
+    with self._lock:
+      try:
+        path = self._path(job) / str(step)
+        self._saver.save(path, args=_Arrays(arrays), force=True)
+        # Later ones, from which the head was not resumed, could not be read.
+        whole = [one for one in self._steps(job) if one <= step]
+        self._tidy(job, whole[-2:] if state else whole[-1:])
+        self._failed.discard(job)
+      except OSError as error:
+        if not state or job in self._failed:
+          raise
+        self._failed.add(job)
+        logging.warning(
+          '%s: a checkpoint could not be saved (%s); the next one is tried',
+          self._path(job),
+          first_line(error),
+        )
 
   def load(
     self, job: Job, rank: Rank | None = None
