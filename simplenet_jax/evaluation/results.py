@@ -77,14 +77,9 @@ def build(
   if all('baseline' in one for one in found.values()):
     mean['baseline'] = _mean([one['baseline'] for one in found.values()])
   backbone = run['config']['backbone']['name']
-  return {
-    **run,
-    'selection_rule': SELECTION_RULE,
-    'categories': found,
-    'mean': mean,
-    'selected_on_test': selected,
-    'published': published.comparable(found, backbone, run['protocol']),
-  }
+  rows = published.comparable(found, backbone, run['protocol'])
+  made = {'selection_rule': SELECTION_RULE, 'categories': found, 'mean': mean}
+  return {**run, **made, 'selected_on_test': selected, 'published': rows}
 
 
 def _mean(categories: Sequence[Summaries]) -> Summaries:
@@ -121,12 +116,9 @@ def join(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         )
 
   data = {**table['config'].get('data', {}), 'categories': list(owners)}
-  about = {
-    **table,
-    'config': {**table['config'], 'data': data},
-    'wall_seconds': dict(seconds),
-    'files': [row for one in runs.values() for row in one.get('files', [])],
-  }
+  about = {**table, 'config': {**table['config'], 'data': data}}
+  about['wall_seconds'] = dict(seconds)
+  about['files'] = [x for one in runs.values() for x in one.get('files', [])]
   categories = {
     name: {**found, 'selected_on_test': one['selected_on_test'].get(name)}
     for one in runs.values()

@@ -140,10 +140,8 @@ def _text(results: Results) -> str:
 
 def _markdown(results: Results) -> str:
   parts, categories = [], results['categories']
-  for names, shown in (
-    (rows(results), _grid(results)),
-    ([*categories], limits.columns(results)),
-  ):
+  tables = rows(results), _grid(results)
+  for names, shown in (tables, ([*categories], limits.columns(results))):
     if shown:
       titles = [f'{one.source}, {one.selection}: {one.title}' for one in shown]
       body = zip(names, *(one.cells for one in shown), strict=True)
@@ -152,15 +150,12 @@ def _markdown(results: Results) -> str:
   for name, one in categories.items():
     if told := one.get('threshold', {}).get('told'):
       parts.append(f'{name}: {"; ".join(told)}.')
-  by_defect = [
-    [name, *row] for name, one in categories.items() for row in defects(one)
-  ]
-  if by_defect:
-    titles = ['category', 'kind of defect', 'images', *HEADLINES.values()]
-    parts += [
-      'Each kind of defect against the good test images, last epoch:',
-      markdown_rows([titles, *by_defect], 2),
-    ]
+  lines = [['category', 'kind of defect', 'images', *HEADLINES.values()]]
+  for name, one in categories.items():
+    lines += [[name, *row] for row in defects(one)]
+  if len(lines) > 1:
+    told = 'Each kind of defect against the good test images, last epoch:'
+    parts += [told, markdown_rows(lines, 2)]
   return '\n\n'.join(parts)
 
 
@@ -215,6 +210,7 @@ def csv_rows(results: Results) -> Iterator[list[Any]]:
 
 
 _FORMS = {'text': _text, 'markdown': _markdown, 'latex': _latex}
+_FORMS['csv'] = lambda results: csv_text(csv_rows(results))
 
 
 def format_table(results: Results, form: str = 'text') -> str:
@@ -223,8 +219,6 @@ def format_table(results: Results, form: str = 'text') -> str:
   As 'text' it is aligned for 120 columns, or 'markdown', or 'latex' for the
   package booktabs; 'csv' has all metrics as fractions.
   """
-  if form == 'csv':
-    return csv_text(csv_rows(results))
   return _FORMS[form](results)
 
 

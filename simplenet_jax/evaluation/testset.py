@@ -98,29 +98,25 @@ class TestSet:
   def evaluate_defects(self, patch_scores: np.ndarray) -> dict[str, Any]:
     """Returns each kind's `images` and `HEADLINES`, beside the good images."""
     scores, good = self.image_scores(patch_scores), self.labels == 0
-    maps, normal = np.empty(0), np.empty(0)
+    maps = normal = np.empty(0)
     if self.masks is not None:
       maps = self.maps(patch_scores[self.has_truth])
       # The pixels of good images are the same for every defect: sorted once.
-      counted = maps[good[self.has_truth]][:, self.counted]
-      normal = np.sort(counted, axis=None)
+      normal = np.sort(maps[good[self.has_truth]][:, self.counted], axis=None)
     found = {}
     for defect in sorted(set(self.defects[~good])):
-      has_defect = ~good & (self.defects == defect)
-      compared = has_defect | good
-      values = dict.fromkeys(metrics.HEADLINES, math.nan)
-      values['image_auroc'] = metrics.auroc(
-        has_defect[compared], scores[compared]
+      own, seen = (
+        self.defects == defect,
+        (self.defects == defect)[self.has_truth],
       )
-      seen = has_defect[self.has_truth]
+      values = dict.fromkeys(metrics.HEADLINES, math.nan)
+      values['image_auroc'] = metrics.auroc(own[own | good], scores[own | good])
       if self.masks is not None and self.masks[seen].any():
-        ranked = metrics.rank(
-          self.masks[seen], maps[seen], normal, self.counted
-        )
-        if ranked.normals:
+        of = self.masks[seen], maps[seen], normal, self.counted
+        if (ranked := metrics.rank(*of)).normals:
           values['pixel_auroc'] = ranked.auroc()
           values['aupro_30'] = ranked.aupro(0.3)
-      found[str(defect)] = {'images': int(has_defect.sum()), **values}
+      found[str(defect)] = {'images': int(own.sum()), **values}
     return found
 
 
@@ -138,19 +134,18 @@ class Scored:
     cls, inputs: Inputs, test: TestSet, patch_scores: np.ndarray
   ) -> 'Scored':
     """Makes them of patch scores `[images, H, W]`, the mean over heads."""
-    maps = test.maps(patch_scores)
-    scores = maps.max(axis=(1, 2))
-    if test.score != 'map':
-      scores = test.image_scores(patch_scores)
-    return cls(inputs, test, scores, maps)
+    maps, by_map = test.maps(patch_scores), test.score == 'map'
+    highest = (
+      maps.max(axis=(1, 2)) if by_map else test.image_scores(patch_scores)
+    )
+    return cls(inputs, test, highest, maps)
 
   def ranked(self) -> metrics.Ranking | None:
     """Ranks the pixels whose truth is known; None: they are of one kind."""
-    masks = self.test.masks
-    if masks is None or masks[:, self.test.counted].all():
+    masks, counted = self.test.masks, self.test.counted
+    if masks is None or masks[:, counted].all():
       return None
-    maps = self.maps[self.test.has_truth]
-    return metrics.rank(masks, maps, counted=self.test.counted)
+    return metrics.rank(masks, self.maps[self.test.has_truth], counted=counted)
 
   def verdicts(self, image: float | None, pixel: float | None) -> Any:
     """Counts what is found beyond limits of image scores and of maps.

@@ -93,13 +93,9 @@ def _forward(hidden, noise, valid, scale, bias, tail):
   # close by: squares far from zero would hide a small variance.
   about = jnp.mean(normal[0], (0, 1))
   counts, count = valid[:, None, None, None], _count(hidden, valid)
-  first, second = (
-    jnp.sum(counts * (a + b), (0, 1, 2)) / count
-    for a, b in (
-      (normal - about, counterfeit - about),
-      (jnp.square(normal - about), jnp.square(counterfeit - about)),
-    )
-  )
+  near, far, rows = normal - about, counterfeit - about, (0, 1, 2)
+  first = jnp.sum(counts * (near + far), rows) / count
+  second = jnp.sum(counts * (jnp.square(near) + jnp.square(far)), rows) / count
   mean, var = about + first, jnp.maximum(second - jnp.square(first), 0)
   inverse = jax.lax.rsqrt(var + EPSILON)
 
@@ -124,25 +120,15 @@ def _backward(saved, gradients):
     return unit, along * tail, along * x
 
   # The statistics are not differentiated, beyond what they do to the logits.
-  both = [
-    parts(x, gradient)
-    for x, gradient in (
-      (normal, gradients[0]),
-      (normal + noise.astype(wide), gradients[1]),
-    )
-  ]
-  d_bias, d_scale, d_tail = (
-    jnp.sum(sum(map(of, both)), rows)
-    for of in (
-      lambda part: part[1],
-      lambda part: part[0] * part[1],
-      lambda part: part[2],
-    )
-  )
+  one = parts(normal, gradients[0])
+  other = parts(normal + noise.astype(wide), gradients[1])
+  d_bias = jnp.sum(one[1] + other[1], rows)
+  d_scale = jnp.sum(one[0] * one[1] + other[0] * other[1], rows)
+  d_tail = jnp.sum(one[2] + other[2], rows)
   counts, count = valid[:, None, None, None], _count(hidden, valid)
   d_normal, d_counterfeit = (
     inverse * scale * (d - counts * (d_bias + unit * d_scale) / count)
-    for unit, d, _ in both
+    for unit, d, _ in (one, other)
   )
   d_hidden = (d_normal + d_counterfeit).astype(hidden.dtype)
   d_noise = d_counterfeit.astype(noise.dtype)

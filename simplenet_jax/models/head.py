@@ -46,12 +46,9 @@ class Head(nnx.Module):
     """
     self.level_offsets = tuple(level_offsets)
     self.precision, self.kept = precision, kept
-    self.adaptor = nnx.List(
-      [
-        linear(dim, dim, bias=adaptor_bias, rngs=rngs)
-        for _ in range(ADAPTORS[adaptor])
-      ]
-    )
+    linears = range(ADAPTORS[adaptor])
+    made = [linear(dim, dim, bias=adaptor_bias, rngs=rngs) for _ in linears]
+    self.adaptor = nnx.List(made)
     self.discriminator = Discriminator(dim, hidden, precision, rngs)
 
   def __call__(self, levels: Sequence[jax.Array]) -> jax.Array:

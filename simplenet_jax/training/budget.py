@@ -91,9 +91,8 @@ def step_seconds(recipe: Recipe, shapes: layout.Shapes, images: int) -> float:
   def train(count: int) -> float:
     nonlocal states
     start = time.perf_counter()
-    states, metrics = lanes.advance(
-      recipe, states, levels, inputs, jnp.int32(count)
-    )
+    steps = jnp.int32(count)
+    states, metrics = lanes.advance(recipe, states, levels, inputs, steps)
     jax.block_until_ready(metrics)
     return (time.perf_counter() - start) / count
 

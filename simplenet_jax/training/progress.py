@@ -83,9 +83,8 @@ class HeadProgress:
 
 def unlearned(progress: HeadProgress, loss: str, margin: float) -> str:
   """Returns a warning if a head's last epoch shows that it learned nothing."""
-  value, normal, counterfeit = (
-    float(means[-1]) for means in progress.epochs().values()
-  )
+  means = progress.epochs().values()
+  value, normal, counterfeit = (float(one[-1]) for one in means)
   # The loss of a head that tells nothing apart.
   guessing = 2 * (math.log(2) if loss == 'cross_entropy' else margin)
   # Without a margin there is no value of guessing.
