@@ -250,10 +250,8 @@ class ConfigFile(flags.ArgumentParser):
     for match in filter(None, map(_OVERRIDE.match, _arguments)):
       path = match[1]
       if below := [one for one in self.fields if one.startswith(f'{path}.')]:
-        raise ValueError(
-          f'--config.{path} is a section; set its fields, as in '
-          f'--config.{below[0]}=...'
-        )
+        told = f'a section; set its fields, as in --config.{below[0]}=...'
+        raise ValueError(f'--config.{path} is {told}')
       if path not in self.fields:
         meant = config.suggestion(path, self.fields)
         raise ValueError(f'there is no --config.{path}{meant}')

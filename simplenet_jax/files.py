@@ -59,10 +59,8 @@ def tidy(folder: Path) -> None:
 def refuse_existing(path: Path, overwrite: bool) -> None:
   """Raises ValueError for an output that exists and must not be replaced."""
   if not overwrite and os.path.lexists(path):
-    raise ValueError(
-      f'{path} exists already; give another --output, or --overwrite to '
-      'replace it'
-    )
+    told = 'give another --output, or --overwrite to replace it'
+    raise ValueError(f'{path} exists already; {told}')
 
 
 def folder(given: str, flag: str) -> Path:
@@ -70,9 +68,8 @@ def folder(given: str, flag: str) -> Path:
   path = Path(given).expanduser()
   there = next(one for one in (path, *path.parents) if os.path.lexists(one))
   if not there.is_dir():
-    raise ValueError(
-      f'{flag}={given}: {there} is not a folder; give another {flag}'
-    )
+    told = f'{there} is not a folder; give another {flag}'
+    raise ValueError(f'{flag}={given}: {told}')
   return path
 
 

@@ -41,11 +41,9 @@ def main() -> None:
   dataset, names = _DATASET.value or '', _CATEGORIES.value
   tfds.prepare(dataset, names, _TFDS_DIR.value, manual)
   name, place = ARCHIVES[dataset].folder, _TFDS_DIR.value
-  where = f' --config.data.tfds_dir={shlex.quote(place)}' if place else ''
-  console.print(
-    f'Go on with: simplenet train --config={name} --config.data.source=tfds'
-    f'{where}'
-  )
+  line = f'simplenet train --config={name} --config.data.source=tfds'
+  line += f' --config.data.tfds_dir={shlex.quote(place)}' if place else ''
+  console.print(f'Go on with: {line}')
 
 
 if __name__ == '__main__':

@@ -110,17 +110,8 @@ def train_and_evaluate(
         scalars.on_steps(progress)
 
       run = layout.RunInputs(
-        config,
-        weights,
-        recipe,
-        workdir,
-        rank=results.rank,
-        checkpoints=results.checkpoints,
-        on_batch=watch.on_batch,
-        on_steps=on_steps,
-        stop=stop,
-        neighbours=processes.on_host,
-        images=work.images,
+        *(config, weights, recipe, workdir, results.rank, results.checkpoints),
+        *(watch.on_batch, on_steps, stop, processes.on_host, work.images),
       )
       with contextlib.suppress(Signalled), results.evaluating(stop) as evaluate:
         with clock('train and score'), engine.started(schedule, run) as trained:

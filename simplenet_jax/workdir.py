@@ -220,14 +220,12 @@ def fingerprints(one: Inputs) -> dict[str, str]:
   """Counts and digests files: images by name and size, masks by content."""
   category = one.category
   region = {} if one.roi is None else {'region': _sha256(one.roi.tobytes())}
+  masks = [mask for sample in category.test for mask in sample.masks]
   return region | {
     'training': _digest(category.train, weight),
     'validation': _digest(category.validation, weight),
     'test': _digest([sample.path for sample in category.test], weight),
-    'masks': _digest(
-      [mask for sample in category.test for mask in sample.masks],
-      lambda file: _sha256(file.read_bytes()),
-    ),
+    'masks': _digest(masks, lambda file: _sha256(file.read_bytes())),
   }
 
 

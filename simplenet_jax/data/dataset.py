@@ -89,10 +89,8 @@ def find(data: Config) -> tuple[Path, folder.Found]:
     how = 'put good images there,'
     if name := data.dataset:
       how = f'get it (simplenet download --dataset={name})'
-    raise FileNotFoundError(
-      f'{root}: no such folder; {how} or name another with '
-      '--config.data.root=FOLDER'
-    )
+    how += ' or name another with --config.data.root=FOLDER'
+    raise FileNotFoundError(f'{root}: no such folder; {how}')
   if data.source == 'cifar10':
     return root, public.find_cifar10(root, data.categories)
   if split:

@@ -86,10 +86,8 @@ def _file(root: Path, name: str) -> Path:
   if PurePosixPath(name).is_absolute() or '..' in PurePosixPath(name).parts:
     raise ValueError(f'names a file outside {root}: {name}')
   if not (root / name).is_file():
-    raise FileNotFoundError(
-      f'{root / name}: no such file, but {SPLIT} names it; is the data set '
-      'whole?'
-    )
+    told = f'no such file, but {SPLIT} names it; is the data set whole?'
+    raise FileNotFoundError(f'{root / name}: {told}')
   return root / name
 
 
@@ -113,11 +111,9 @@ def _images(
   found = []
   for path in (root / name for name in files):
     records = _open(path)
-    if len(records) != _IN_A_FILE:
-      logging.warning(
-        f'{path}: {len(records)} images, CIFAR-10 has {_IN_A_FILE}; is it '
-        'whole?'
-      )
+    if (count := len(records)) != _IN_A_FILE:
+      told = f'{count} images, CIFAR-10 has {_IN_A_FILE}; is it whole?'
+      logging.warning(f'{path}: {told}')
     # Views: nothing is read yet.
     planes = records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
     for label, pixels in zip(records[:, 0].tolist(), planes, strict=True):

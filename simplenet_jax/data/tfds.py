@@ -71,8 +71,8 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     found = self._find(dl_manager, self.builder_config_name or '')
     train = [(one, Sample(path, GOOD)) for one in found for path in one.train]
     test = [(one, sample) for one in found for sample in one.test]
-    examples = self._generate_examples
-    return {'train': examples(train), 'test': examples(test)}
+    parts = {'train': train, 'test': test}
+    return {n: self._generate_examples(part) for n, part in parts.items()}
 
   def _generate_examples(
     self, samples: Iterable[tuple[Category, Sample]]

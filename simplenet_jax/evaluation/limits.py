@@ -33,13 +33,11 @@ _FIGURES = {
 
 def columns(results: Mapping[str, Any]) -> list[Column]:
   """Returns figures at the detectors' limits and at those chosen on test."""
-  found, categories = [], results['categories'].values()
-  for selection in ('of detector', SELECTED_ON_TEST):
-    rows = [
-      one.get('at_threshold', one.get('threshold', {})) for one in categories
-    ]
-    if selection == SELECTED_ON_TEST:
-      rows = [row.get('selected_on_test', {}) for row in rows]
+  found, own, chosen = [], [], []
+  for one in results['categories'].values():
+    own.append(one.get('at_threshold', one.get('threshold', {})))
+    chosen.append(own[-1].get('selected_on_test', {}))
+  for selection, rows in (('of detector', own), (SELECTED_ON_TEST, chosen)):
     for title, form in _FIGURES.items():
       cells = [_cell(form, row) for row in rows]
       if set(cells) != {UNDEFINED}:

@@ -85,10 +85,8 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
   """
   positive, scores = np.asarray(labels) != 0, _finite('scores', scores)
   if positive.shape != scores.shape:
-    raise ValueError(
-      f'labels {positive.shape} and scores {scores.shape}: expected equal '
-      'shapes'
-    )
+    shapes = f'labels {positive.shape} and scores {scores.shape}'
+    raise ValueError(f'{shapes}: expected equal shapes')
   # Sorted, the positives are found much faster: neighbours share cache lines.
   positives = np.sort(scores[positive])
   normals = np.sort(scores[~positive])

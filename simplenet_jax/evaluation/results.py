@@ -104,9 +104,8 @@ def join(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     seconds.update(one['wall_seconds'])
     for category in one['categories']:
       if (owner := owners.setdefault(category, name)) != name:
-        raise FileError(
-          f'{owner} and {name} cannot be joined: {category} is in both'
-        )
+        told = f'cannot be joined: {category} is in both'
+        raise FileError(f'{owner} and {name} {told}')
     ours, theirs = _decisive(table), _decisive(one)
     for field in ours | theirs:
       if ours.get(field) != theirs.get(field):
@@ -139,10 +138,8 @@ def read(workdir: Path) -> dict[str, Any]:
   """Reads a run's results.json; raises where it is missing or damaged."""
   path = workdir / 'results.json'
   if not path.is_file():
-    raise FileNotFoundError(
-      f'{path}: missing; name the work directory of a run that '
-      'has finished a category'
-    )
+    told = 'name the work directory of a run that has finished a category'
+    raise FileNotFoundError(f'{path}: missing; {told}')
   return read_json(path)
 
 

@@ -22,7 +22,6 @@ from simplenet_jax.detector import Detector
 from simplenet_jax.environment import SINGLE, Processes
 from simplenet_jax.evaluation import run_files
 from simplenet_jax.evaluation.tables import format_table
-from simplenet_jax.models import patches
 from simplenet_jax.models.head import ADAPTORS, LEAK
 from simplenet_jax.sweeps import settings, tables
 from simplenet_jax.training import bank, layout
@@ -104,8 +103,7 @@ def _deviations(one: tables.Outcome) -> dict[str, Any]:
   network = bank.Extraction.of(one.config)
   weights = bank.load_backbone(one.config).state
   weights = bank.on_device(network, weights, jax.local_devices()[0])
-  dim, found = network.dim, {}
-  checkpoints = Checkpoints(one.workdir / 'checkpoints')
+  found, checkpoints = {}, Checkpoints(one.workdir / 'checkpoints')
   for inputs in dataset.open_categories(one.config.data).categories:
     saved = checkpoints.load(layout.make_jobs(one.config, [inputs])[0])
     if not saved or not (head := saved[0].head):
@@ -115,8 +113,7 @@ def _deviations(one: tables.Outcome) -> dict[str, Any]:
     with bank.computing(jax.local_devices()[0]):
       for image in images:
         levels = bank.extract(network, weights, image[None])
-        levels = [level[0].astype(jnp.float32) for level in levels]
-        before = x = patches.merge(levels, network.level_offsets, dim)
+        before = x = network.merge(levels)[0]
         for number in range(ADAPTORS[one.config.head.adaptor]):
           x = nnx.leaky_relu(x, LEAK) if number else x
           kernel = head[f'params.adaptor.{number}.kernel']

@@ -142,10 +142,8 @@ def spread(parts: Sequence[Sequence[np.ndarray]]) -> float:
     raise ValueError('features are not finite; use --config.bank.dtype=float32')
   variance = float((inner.mean(0) + means.var(0)).mean())
   if variance <= _ROUNDING**2 * float(np.square(means).mean()):
-    raise ValueError(
-      'its features do not vary; give other images, or '
-      '--config.train.noise=absolute'
-    )
+    remedy = 'give other images, or --config.train.noise=absolute'
+    raise ValueError(f'its features do not vary; {remedy}')
   return math.sqrt(variance)
 
 
@@ -209,9 +207,8 @@ class FeatureCache:
         fcntl.flock(file, fcntl.LOCK_EX)
         os.posix_fallocate(file.fileno(), 0, size)
       except (OSError, ValueError) as error:
-        console.print(
-          f'  features are not kept in the cache: {first_line(error)}'
-        )
+        told = f'features are not kept in the cache: {first_line(error)}'
+        console.print(f'  {told}')
         yield None
         return
       content = np.memmap(file, np.uint8, 'r+')

@@ -140,10 +140,8 @@ class Checkpoints:
         return _restored(read(path / _FILE)[0], job, rank)
       except (OSError, ValueError, KeyError, safetensors.SafetensorError) as e:
         if path not in self._unreadable:
-          console.print(
-            f'  {path} cannot be read ({first_line(e)[:120]}); '
-            'the one before it is taken'
-          )
+          told = f'({first_line(e)[:120]}); the one before it is taken'
+          console.print(f'  {path} cannot be read {told}')
         self._unreadable.add(path)
     return None
 
