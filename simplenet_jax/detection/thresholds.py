@@ -245,7 +245,7 @@ def describe(found: Thresholds) -> list[str]:
   limits = f'threshold {found.image:.4g}'
   if found.pixel is not None and 'pixel' not in found.manual:
     limits += f' for images, {found.pixel:.4g} for pixels'
-  images, more = counted(found.images, 'good image'), ''
+  head = f'{limits}, from {counted(found.images, "good image")}'
   shown = ', '.join(name for name, _ in found.limiting_images[:3])
   if (rest := len(found.limiting_images) - 3) > 0:
     shown += f' and {rest} more'
@@ -259,34 +259,26 @@ def describe(found: Thresholds) -> list[str]:
       'like a good one, and train again, as so high a limit hides defects'
     )
   if found.folds:
+    head += ', each scored by a head that has not seen it'
     expected = max(1 / (found.images + 1), found.target_rate or 0)
-    return [
-      f'{limits}, from {images}, each scored by a head that has not seen it',
-      set_by,
-      f'expect about {expected:.1%} of good images to be called NOT OK; a '
-      'promise takes images that are not trained on, in validation/good',
-      *manual,
-    ]
-  if found.served:
+    promise = f'expect about {expected:.1%} of good images to be called NOT OK'
+    more = 'a promise takes images that are not trained on, in validation/good'
+    promised = [f'{promise}; {more}']
+  elif found.served:
     kept = 'nothing is promised, as the threshold before promised nothing'
     if rate is not None:
       kept = f'at most {rate:.1%} of good images are called NOT OK, if the '
       kept += 'threshold before kept its promise'
     chosen = 'the detector judged them good itself: good parts that it called '
-    return [
-      *(f'{limits}, from {images}', set_by),
-      *(f'{chosen}NOT OK are not among them', kept, *manual),
-    ]
-  if rate is None or bound is None:
+    promised = [f'{chosen}NOT OK are not among them', kept]
+  elif rate is None or bound is None:
     return [limits, *manual]
-  target = found.target_rate or rate
-  if rate > target + 1e-9:
+  else:
+    head, target = f'{head} that were not trained on', found.target_rate or rate
     needed = math.ceil(round(1 / target, 9)) - 1
-    more = f' ({target:.1%} takes {needed} images)'
-  return [
-    f'{limits}, from {images} that were not trained on',
-    set_by,
-    f'on average at most {rate:.1%} of good images are called NOT OK{more}',
-    f'with 95% confidence at most {bound:.1%} are called NOT OK',
-    *manual,
-  ]
+    few = f' ({target:.1%} takes {needed} images)' * (rate > target + 1e-9)
+    promised = [
+      f'on average at most {rate:.1%} of good images are called NOT OK{few}',
+      f'with 95% confidence at most {bound:.1%} are called NOT OK',
+    ]
+  return [head, set_by, *promised, *manual]

@@ -185,32 +185,22 @@ def _mismatches(
   for name in sorted(shapes.keys() | tensors.keys()):
     if re.match(rf'{spec.unbuilt}|.*\.num_batches_tracked$', name):
       continue
-    kind, details = _problem(name, tensors.get(name), shapes.get(name))
-    if kind:
-      found[kind].append(name + details)
+    value, shape = tensors.get(name), shapes.get(name)
+    if value is None or shape is None:
+      found['missing' if value is None else 'unexpected'].append(name)
+    elif value.shape != shape:
+      sides = f' (found {list(value.shape)}, expected {list(shape)})'
+      found['wrong shape'].append(name + sides)
+    elif not jnp.issubdtype(value.dtype, jnp.floating):
+      found['not floating point'].append(f'{name} ({value.dtype})')
+    else:
+      with np.errstate(over='ignore'):
+        numbers = np.asarray(value, np.float32)
+      if not np.isfinite(numbers).all():
+        found['not finite in float32'].append(name)
+      elif name.endswith('.running_var') and numbers.min() < 0:
+        found['negative variance'].append(name)
   return found
-
-
-def _problem(
-  name: str, value: np.ndarray | None, shape: tuple[int, ...] | None
-) -> tuple[str, str]:
-  """Returns what kind of problem a tensor has, or '', and its details."""
-  if value is None:
-    return 'missing', ''
-  if shape is None:
-    return 'unexpected', ''
-  if value.shape != shape:
-    sides = f' (found {list(value.shape)}, expected {list(shape)})'
-    return 'wrong shape', sides
-  if not jnp.issubdtype(value.dtype, jnp.floating):
-    return 'not floating point', f' ({value.dtype})'
-  with np.errstate(over='ignore'):
-    value = np.asarray(value, np.float32)
-  if not np.isfinite(value).all():
-    return 'not finite in float32', ''
-  if name.endswith('.running_var') and value.min() < 0:
-    return 'negative variance', ''
-  return '', ''
 
 
 def misfit(
