@@ -31,6 +31,7 @@ class Archive(NamedTuple):
   sha256: str
   terms: str  # The licence in one line.
   citation: str
+  manual: str = ''  # What TFDS says of a data set that is not there.
 
 
 _FACTS = read_json(ASSETS / 'datasets.json')

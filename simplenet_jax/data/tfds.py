@@ -99,10 +99,7 @@ class MvtecAd(_Builder):
 
   DATA_SET, CATEGORIES, MASKS = 'mvtec_ad', MVTEC_AD, True
   BUILDER_CONFIGS = [tfds.core.BuilderConfig(x) for x in (ALL, *MVTEC_AD)]  # noqa: RUF012
-  MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'The categories lie in `manual_dir` or its folder mvtec, where `simplenet '
-    'download --dataset=mvtec_ad --root=MANUAL_DIR` puts them.'
-  )
+  MANUAL_DOWNLOAD_INSTRUCTIONS = ARCHIVES['mvtec_ad'].manual
 
   def _find(self, dl_manager: Any, name: str) -> Sequence[Category]:
     root = Path(dl_manager.manual_dir)
@@ -118,10 +115,7 @@ class Cifar10OneClass(_Builder):
 
   DATA_SET, CATEGORIES, SIDE = 'cifar10', public.CLASSES, public.SIDE
   BUILDER_CONFIGS = [tfds.core.BuilderConfig(x) for x in public.CLASSES]  # noqa: RUF012
-  MANUAL_DOWNLOAD_INSTRUCTIONS = (
-    'Nothing is needed: the archive is downloaded, unless its binary files are '
-    'in the folder cifar10 of `manual_dir`.'
-  )
+  MANUAL_DOWNLOAD_INSTRUCTIONS = ARCHIVES['cifar10'].manual
 
   def _find(self, dl_manager: Any, name: str) -> Sequence[Category]:
     try:

@@ -6,11 +6,6 @@ from typing import Any, NamedTuple
 from simplenet_jax.evaluation.published import SELECTED_ON_TEST
 
 UNDEFINED = '–'  # noqa: RUF001
-NOTE = (
-  'Limits: what scores beyond them is called defective. The detector has '
-  'its limits from good images; those selected on test have the best F1 on the '
-  'test images, which flatters.'
-)
 
 
 class Column(NamedTuple):

@@ -12,14 +12,6 @@ from simplenet_jax.config import PROTOCOL_FIELDS, flatten
 from simplenet_jax.evaluation import metrics, published, tables
 from simplenet_jax.files import FileError, read_json, write_text
 
-SELECTION_RULE = (
-  'The headline is the last epoch, mean and sample standard deviation over '
-  'seeds: it is chosen without test images. Figures '
-  "'selected on test' come from the epoch with the best image AUROC on the "
-  'test images (ties: pixel AUROC, then the earliest). They flatter, exist for '
-  'comparison with figures that were selected likewise, and are never mixed '
-  'with the others.'
-)
 _DECISIVE = ('seeds', *PROTOCOL_FIELDS)
 
 # A metric's `mean`, sample standard deviation `std` and `seeds`, by its name.
@@ -78,7 +70,11 @@ def build(
     mean['baseline'] = _mean([one['baseline'] for one in found.values()])
   backbone = run['config']['backbone']['name']
   rows = published.comparable(found, backbone, run['protocol'])
-  made = {'selection_rule': SELECTION_RULE, 'categories': found, 'mean': mean}
+  made = {
+    'selection_rule': tables.NOTES['selection rule'],
+    'categories': found,
+    'mean': mean,
+  }
   return {**run, **made, 'selected_on_test': selected, 'published': rows}
 
 

@@ -9,7 +9,7 @@ from simplenet_jax.evaluation import limits, published
 from simplenet_jax.evaluation.limits import UNDEFINED, Column
 from simplenet_jax.evaluation.metrics import HEADLINES, METRICS
 from simplenet_jax.evaluation.published import LAST_EPOCH, SELECTED_ON_TEST
-from simplenet_jax.files import csv_text, is_formula
+from simplenet_jax.files import ASSETS, csv_text, is_formula, read_json
 
 OURS = 'ours'
 BASELINE = 'no training'
@@ -18,6 +18,7 @@ PAIR = ('image_auroc', 'pixel_auroc')
 _TITLES = {**HEADLINES, 'image_ap': 'I-AP', 'pixel_ap': 'P-AP'}
 _DECIMALS = {one['name']: one['decimals'] for one in published.TABLES}
 _BOTH = 'I / P-AUROC'
+NOTES = read_json(ASSETS / 'notes.json')
 # Sources that are shown where there is no room for all.
 _SHOWN = (OURS, BASELINE, 'paper Table 1', 'released code', f'{OURS} - paper')
 
@@ -275,7 +276,7 @@ def notes(results: Results) -> list[str]:
         f'({", ".join(told)}); configs/folder.py:nearest makes a detector of '
         'them.'
       )
-  found += [limits.NOTE] * (measured and bool(limits.columns(results)))
+  found += [NOTES['limits']] * (measured and bool(limits.columns(results)))
   backbone = results['config']['backbone']['name']
   found.append(f'Percent, {over}; protocol {results["protocol"]}, {backbone}.')
   for source, (selection, figures) in _published(results).items():

@@ -118,7 +118,6 @@ def _probed(
   spec, moved = ARCHITECTURES[architecture], {}
 
   def convolve(name, x, stride):
-    del stride
     kernel, _, bias, mean, var = _layer(tensors, spec, name)
     total = kernel.sum((0, 1))
     now = x * total[0] if len(total) < len(x) else x @ total

@@ -120,7 +120,6 @@ def cross_entropy(
   normal: jax.Array, counterfeit: jax.Array, weights: jax.Array, margin: float
 ) -> jax.Array:
   """Binary cross-entropy on logits, without margin ("Ours-CE", Table 3)."""
-  del margin
   loss = jax.nn.softplus(-normal) + jax.nn.softplus(counterfeit)
   return jnp.sum(weights * loss)
 

@@ -66,7 +66,6 @@ def _forward(x, w, precision, kept):
 
 
 def _backward(precision, kept, saved, gradient):
-  del kept
   x, w = saved
   rows = tuple(range(x.ndim - 1))
   last = ((x.ndim - 1,), (1,))
@@ -168,7 +167,6 @@ def to_winograd(kernel: np.ndarray, stride: int) -> np.ndarray:
 
 def to_rows(kernel: np.ndarray, stride: int) -> np.ndarray:
   """Returns a kernel as `[outputs, size * size * inputs]`, if not depthwise."""
-  del stride
   if kernel.shape[2] == 1:
     return kernel
   return kernel.transpose(3, 0, 1, 2).reshape(kernel.shape[3], -1)
