@@ -176,9 +176,8 @@ class Detector(Predictor):
     api = hf.HfApi(token=token)
     name = api.create_repo(repository, private=private, exist_ok=True).repo_id
     if private and not api.model_info(name).private:
-      raise ValueError(
-        f'{name} is public; nothing was uploaded: make it private'
-      )
+      told = 'is public; nothing was uploaded: make it private'
+      raise ValueError(f'{name} {told}')
     if revision:
       api.create_branch(name, branch=revision, exist_ok=True)
     kept = api.file_exists(name, _MODEL_CARD, revision=revision)

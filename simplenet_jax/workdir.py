@@ -138,11 +138,10 @@ class WorkDir:
       # They can be mended as long as no head was trained on them.
       if key in other and not any((folder / name).glob('*/*')):
         other[key] = own[key]
-    differing = [
-      f'{key} was {other.get(key)!r}, is {own.get(key)!r}'
-      for key in dict.fromkeys((*own, *other))
-      if own.get(key) != other.get(key)
-    ]
+    differing = []
+    for key in dict.fromkeys((*own, *other)):
+      if (was := other.get(key)) != (now := own.get(key)):
+        differing.append(f'{key} was {was!r}, is {now!r}')
     if differing:
       raise ValueError(
         f'{self.path} holds another run: {"; ".join(differing)}; set them as '

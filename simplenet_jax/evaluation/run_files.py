@@ -3,7 +3,7 @@
 import base64
 import collections
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -194,15 +194,18 @@ def embed(
   levels = 1 + _LEVELS * np.sqrt(((heat - low) / (top - low)).clip(0))
   gray = Image.fromarray(np.nan_to_num(levels).round().astype(np.uint8))
   return {
-    'picture': _as_url(small, 'WEBP', quality=60, method=4),
-    'heat': _as_url(gray, 'PNG', optimize=True),
+    'picture': as_url(small.save, 'webp', quality=60, method=4),
+    'heat': as_url(gray.save, 'png', optimize=True),
     'top': top,
     'size': image.size,
   }
 
 
-def _as_url(image: Image.Image, form: str, **options: Any) -> str:
+def as_url(save: Callable[..., object], kind: str, **options: Any) -> str:
+  """Returns as a URL the picture that `save` writes, in a form as 'png'."""
   data = io.BytesIO()
-  image.save(data, form, **options)
-  encoded = base64.b64encode(data.getvalue()).decode()
-  return f'data:image/{form.lower()};base64,{encoded}'
+  save(data, format=kind, **options)
+  kind = 'svg+xml' if kind == 'svg' else kind
+  return (
+    f'data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}'
+  )

@@ -230,4 +230,4 @@ def select_best(
   """
   best = max(image_aurocs.values())
   tied = [epoch for epoch, auroc in image_aurocs.items() if auroc == best]
-  return tied[0] if len(tied) == 1 else max(tied, key=pixel_auroc)
+  return max(tied, key=pixel_auroc) if tied[1:] else tied[0]

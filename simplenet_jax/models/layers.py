@@ -174,11 +174,8 @@ def to_rows(kernel: np.ndarray, stride: int) -> np.ndarray:
 
 # How kernels are stored, by what computes with them best; a kernel's number of
 # dimensions tells which it is.
-LAYOUTS = {
-  'plain': lambda kernel, stride: kernel,
-  'winograd': to_winograd,
-  'rows': to_rows,
-}
+LAYOUTS = {'winograd': to_winograd, 'rows': to_rows}
+LAYOUTS['plain'] = lambda kernel, stride: kernel
 
 
 def _winograd(x: jax.Array, kernel: jax.Array, padding: str) -> jax.Array:

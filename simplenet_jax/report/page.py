@@ -2,10 +2,9 @@
 
 import base64
 import collections
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jinja2
 import matplotlib as mpl
@@ -189,10 +188,8 @@ def _lines(
     axes.plot(*np.transpose(curve), color=colour, linewidth=1.4)
   axes.set(xlabel=x_label, ylabel=y_label)
   axes.set(xlim=(0, right), ylim=(0, right and 1.02))
-  data, options = io.BytesIO(), {'metadata': {'Date': None}}
-  figure.savefig(data, format='svg', transparent=True, **cast(Any, options))
-  encoded = base64.b64encode(data.getvalue()).decode()
-  address = f'data:image/svg+xml;base64,{encoded}'
+  options = {'transparent': True, 'metadata': {'Date': None}}
+  address = run_files.as_url(figure.savefig, 'svg', **options)
   names = [f'seed {seed}' for seed in seeds]
   few = 1 < len(names) <= len(_COLOURS)  # Many share their colours.
   keys = list(zip(_COLOURS, names, strict=False)) if few else []

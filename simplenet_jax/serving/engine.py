@@ -94,11 +94,7 @@ class Engine:
       raise asyncio.QueueFull
 
   async def judge(
-    self,
-    slot: Slot,
-    read: Callable[[], Any],
-    name: str,
-    channels: str = 'rgb',
+    self, slot: Slot, read: Callable[[], Any], name: str, channels: str = 'rgb'
   ) -> Judged:
     """Judges an image that the client calls `name`.
 

@@ -69,7 +69,14 @@ def markdown(collected: Collected) -> str:
   selected = f'{SELECTED_ON_TEST}: I / P-AUROC'
   header = ['variant', *(f'{LAST_EPOCH}: {m}' for m in HEADLINES.values())]
   header.append(selected)
-  rows, note = collected['rows'], _note(collected)
+  rows, of = collected['rows'], ', '.join(collected['categories'])
+  seeds = min(len(row['seeds']) for row in rows)
+  epochs = ', '.join(map(str, sorted({row['epochs'] for row in rows})))
+  over = f'±standard deviation over {seeds} seeds' if seeds > 1 else 'one seed'
+  note = f'Percent; mean over {of}, {over}; epochs: {epochs}, '
+  note += f'protocol {collected["protocol"]}.'
+  if collected['failures']:
+    note += f' Failed and left out: {", ".join(collected["failures"])}.'
   if with_paper := any(row['paper'] for row in rows):
     header.append(f'paper, {selected}')
     note += (
@@ -89,18 +96,6 @@ def markdown(collected: Collected) -> str:
       cells.append(' / '.join(map(str, row['paper'].values())) or UNDEFINED)
     lines.append(cells)
   return f'{tables.markdown_rows(lines)}\n\n{note}'
-
-
-def _note(collected: Collected) -> str:
-  rows, of = collected['rows'], ', '.join(collected['categories'])
-  seeds = min(len(row['seeds']) for row in rows)
-  epochs = ', '.join(map(str, sorted({row['epochs'] for row in rows})))
-  over = f'±standard deviation over {seeds} seeds' if seeds > 1 else 'one seed'
-  text = f'Percent; mean over {of}, {over}; epochs: {epochs}, '
-  text += f'protocol {collected["protocol"]}.'
-  if collected['failures']:
-    text += f' Failed and left out: {", ".join(collected["failures"])}.'
-  return text
 
 
 def write(
