@@ -36,9 +36,9 @@ APART = ('training', 'evaluation', 'detection')
 UPWARD = {'detector': ('cli', 'train')}
 
 # Ceilings; lower them where there is less.
-LINES = {'simplenet_jax': 18_580, 'tests': 15_220, 'benchmarks': 5_290}
+LINES = {'simplenet_jax': 18_680, 'tests': 15_240, 'benchmarks': 5_290}
 CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 5_210
-FILES, LONGEST = 118, 300
+FILES, LONGEST = 119, 300
 
 
 def modules():
