@@ -18,12 +18,12 @@ from simplenet_jax.detection.file import Card
 from simplenet_jax.detection.inputs import Appearance
 from simplenet_jax.detection.thresholds import Thresholds
 from simplenet_jax.detector import Detector
-from simplenet_jax.models import backbone, head, resnet
+from simplenet_jax.models import architectures, backbone, head
 from simplenet_jax.models.simplenet import Network
 from tests.detection import detectors
 
 RNG = np.random.default_rng(0)
-SMALL = resnet.ResNet(bottleneck=False, depths=(1, 1, 1), width=2)
+SMALL = architectures.ResNet(bottleneck=False, depths=(1, 1, 1), width=2)
 NETWORK = Network('small', (2, 3), 'reflect', 3, 24, 24, (32, 40), 4.0)
 THRESHOLDS = Thresholds(
   image=0.1 + 0.2,
