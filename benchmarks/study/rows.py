@@ -14,6 +14,9 @@ class Distance:
   whitened: float | None = None  # The share of the mean variance added.
   components: int = 0  # Principal ones that are kept; 0: all.
   neighbours: int = 1  # Whose distances are averaged.
+  draws: int = 1  # Banks, each of another draw, whose distances are averaged.
+  apart: bool = False  # Each level has a bank of its own; they are averaged.
+  local: float = 0.0  # The share taken off of what is usual at the neighbour.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +94,18 @@ ROWS = {
   ),
   'map 6 of three': Row('the mean of three distances', Distance(neighbours=3)),
   'map 6': Row('smoother maps', _CORESET, confirmed=True),
+  'map 6, local density': Row('less what is usual there', Distance(local=1.0)),
+  'map 6, local density, half': Row('half of that', Distance(local=0.5)),
+  'map 6, levels apart': Row('a bank for each level', Distance(apart=True)),
+  'map 6, two draws': Row('the mean of two banks', Distance(draws=2)),
+  'map 6, 8,000 of 100,000': Row(
+    'twice as many of twice as many',
+    Distance(size=8000, pool=100_000),
+    confirmed=True,
+  ),
+  'map 6, 8,000 of 200,000': Row(
+    'more, chosen from more', Distance(size=8000, pool=200_000)
+  ),
   'map 8': Row('smoother still', _CORESET, smoothing=8.0),
   'head': _head('one head, 500 steps'),
   'head, truncated L1': _head("the paper's loss", loss='truncated_l1'),
@@ -128,6 +143,14 @@ ROWS = {
     Distance(pool=200_000),
     heads=Heads(count=4),
     confirmed=True,
+  ),
+  'both, four heads, 8,000 of 200,000': _both(
+    'more, chosen from more',
+    Distance(size=8000, pool=200_000),
+    heads=Heads(count=4),
+  ),
+  'both, four heads, two draws': _both(
+    'the mean of two banks', Distance(draws=2), heads=Heads(count=4)
   ),
   'both, coreset 2,000': _both('fewer patches', Distance(size=2000)),
   'both, random 8,000': _both('not chosen', Distance(size=8000, coreset=False)),

@@ -25,6 +25,7 @@ _CACHE = flags.DEFINE_string('cache', 'data/study', 'Keeps what is computed.')
 _SIDE = flags.DEFINE_integer('side', 224, 'The shorter side of images.', 32)
 
 _BATCH = 8
+_CHUNK = 2048  # Patches whose distances to a bank are held at a time.
 DEMO = 'demo-'  # What names of generated parts begin with.
 
 
@@ -35,6 +36,7 @@ class Part:
   train: np.ndarray  # float16 [images, H, W, dim]
   test: np.ndarray
   truth: TestSet
+  offsets: tuple[int, ...]  # The first dimension of each level.
 
 
 def _config(backbone: str, part: str, dims: tuple[int, int]) -> Config:
@@ -75,7 +77,8 @@ def load(backbone: str, part: str, dims: tuple[int, int]) -> Part:
   spread = np.sqrt(known.var((0, 1, 2), np.float64).mean())
   every = ((every - mean) / spread).astype(np.float16)
   truth = TestSet.read(one, 4.0)
-  return Part(every[: len(one.train)], every[len(one.train) :], truth)
+  train, test = every[: len(one.train)], every[len(one.train) :]
+  return Part(train, test, truth, network.level_offsets)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +116,23 @@ def _drawn(
   return flat[rows].astype(np.float32), rows // np.prod(train.shape[1:3])
 
 
+def _parts(kind: Distance, part: Part, seed: int) -> Scores:
+  """Returns the mean of distances to several banks, each in its units."""
+  alone, found = dataclasses.replace(kind, draws=1, apart=False), []
+  stops = (*part.offsets[1:], part.train.shape[-1])
+  levels = [slice(*ends) for ends in zip(part.offsets, stops, strict=True)]
+  for number in range(kind.draws):
+    for level in levels if kind.apart else [slice(None)]:
+      train, test = part.train[..., level], part.test[..., level]
+      own = dataclasses.replace(part, train=train, test=test)
+      one = _distances(alone, own, seed + 100 * number)
+      found.append(nearest.combine(one.test, one.units))
+  return Scores(np.mean(found, axis=0), (0.0, 1.0))
+
+
 def _distances(kind: Distance, part: Part, seed: int) -> Scores:
+  if kind.draws > 1 or kind.apart:
+    return _parts(kind, part, seed)
   drawn, images = _drawn(part.train, max(kind.pool, kind.size), seed)
   matrix = np.eye(drawn.shape[1], dtype=np.float32)
   if kind.whitened is not None or kind.components:
@@ -128,15 +147,38 @@ def _distances(kind: Distance, part: Part, seed: int) -> Scores:
   if kind.coreset:
     rows = np.asarray(nearest.choose(jnp.asarray(drawn), len(rows)))
   held = jnp.asarray(drawn[rows])
-  prepared = nearest.prepare(held)
-  found = []
+  prepared, whose, found = nearest.prepare(held), images[rows], []
+  usual = kind.local * _usual(drawn, images, held, whose) if kind.local else 0
   for image in part.test:
     shown = (image.astype(np.float32) @ matrix)[None]
-    if kind.neighbours == 1:
+    if kind.local:
+      flat = shown.reshape(-1, shown.shape[-1])
+      distance, near = _closest(flat, np.full(len(flat), -1), held, whose)
+      found.append((distance - usual[near]).reshape(shown.shape[1:3]))
+    elif kind.neighbours == 1:
       found.append(np.asarray(nearest.distances(shown, prepared))[0])
     else:
       found.append(np.asarray(_several(shown[0], held, kind.neighbours)))
-  return Scores(np.stack(found), nearest.distance_units(held, images[rows]))
+  return Scores(np.stack(found), nearest.distance_units(held, whose))
+
+
+@jax.jit
+def _closest(rows, images, held, whose) -> tuple[jax.Array, jax.Array]:
+  """Returns distances to the nearest patch of other images, and which it is."""
+  squares = jnp.square(rows).sum(1)[:, None] - 2 * rows @ held.T
+  squares += jnp.square(held).sum(1)
+  squares = jnp.where(images[:, None] == whose, jnp.inf, squares)
+  return jnp.sqrt(jnp.maximum(squares.min(1), 0)), squares.argmin(1)
+
+
+def _usual(drawn, images, held, whose) -> np.ndarray:
+  """Returns how far good patches are from each of a bank, whose they are."""
+  blocks = [slice(at, at + _CHUNK) for at in range(0, len(drawn), _CHUNK)]
+  each = [_closest(drawn[at], images[at], held, whose) for at in blocks]
+  far, near = map(np.concatenate, zip(*each, strict=True))
+  sums, counts = (np.bincount(near, x, len(held)) for x in (far, None))
+  # Where few are, the mean of all counts as ten more.
+  return (sums + 10 * far.mean()) / (counts + 10)
 
 
 @functools.partial(jax.jit, static_argnums=2)
