@@ -22,7 +22,8 @@ at 192; ImageNet's ResNet18 and EfficientNet-Lite0, levels 2 and 3. No epoch is
 selected: heads count as they end. Figures are I-AUROC / P-AUROC in percent,
 means over seeds and parts; where there are three, the last is AUPRO up to .3.
 Rows were invented while looking at transistor and toothbrush, too, if less: the
-tables by part are no proof for parts that nobody has seen.
+tables by part are no proof for parts that nobody has seen. Rows have up to five
+seeds; a cell is empty where a row was not tried on all of its parts.
 
 """
 

@@ -104,7 +104,9 @@ ROWS = {
     confirmed=True,
   ),
   'map 6, 8,000 of 200,000': Row(
-    'more, chosen from more', Distance(size=8000, pool=200_000)
+    'more, chosen from more',
+    Distance(size=8000, pool=200_000),
+    confirmed=True,
   ),
   'map 8': Row('smoother still', _CORESET, smoothing=8.0),
   'head': _head('one head, 500 steps'),
@@ -148,9 +150,13 @@ ROWS = {
     'more, chosen from more',
     Distance(size=8000, pool=200_000),
     heads=Heads(count=4),
+    confirmed=True,
   ),
   'both, four heads, two draws': _both(
-    'the mean of two banks', Distance(draws=2), heads=Heads(count=4)
+    'the mean of two banks',
+    Distance(draws=2),
+    heads=Heads(count=4),
+    confirmed=True,
   ),
   'both, coreset 2,000': _both('fewer patches', Distance(size=2000)),
   'both, random 8,000': _both('not chosen', Distance(size=8000, coreset=False)),

@@ -148,7 +148,9 @@ def _distances(kind: Distance, part: Part, seed: int) -> Scores:
     rows = np.asarray(nearest.choose(jnp.asarray(drawn), len(rows)))
   held = jnp.asarray(drawn[rows])
   prepared, whose, found = nearest.prepare(held), images[rows], []
-  usual = kind.local * _usual(drawn, images, held, whose) if kind.local else 0
+  usual = np.zeros(len(held))
+  if kind.local:
+    usual = kind.local * _usual(drawn, images, held, whose)
   for image in part.test:
     shown = (image.astype(np.float32) @ matrix)[None]
     if kind.local:
