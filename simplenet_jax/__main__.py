@@ -45,7 +45,7 @@ def main() -> None:
     try:
       runpy.run_module(module, run_name='__main__', alter_sys=True)
     except KeyboardInterrupt:  # Before the command heeds signals itself.
-      print('stop: stopped before anything was done', file=sys.stderr)
+      print('stop: stopped; start the same command again', file=sys.stderr)
       sys.exit(130)
   else:
     close = difflib.get_close_matches(verb, COMMANDS, n=1)

@@ -19,7 +19,9 @@ from simplenet_jax.data import files, roi
 from simplenet_jax.files import refuse_existing
 
 _FLAGS = cli.define_detector()
-_OUTPUT = flags.DEFINE_string('output', None, 'The new file, not --detector.')
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'The new file; else --detector is replaced.'
+)
 _RATE = flags.DEFINE_float(
   'false_alarm_rate',
   0.01,

@@ -63,7 +63,8 @@ def doing(what: str) -> contextlib.AbstractContextManager[object]:
 class Board(rich_progress.Progress):
   """One live line per category under way; one that stays when it is through.
 
-  Without a terminal it is a line a minute. Several threads can use it.
+  Without a terminal it is a line after ten seconds and one a minute. Several
+  threads can use it.
   """
 
   def __init__(self):
@@ -96,8 +97,8 @@ class Board(rich_progress.Progress):
       self.update(task.id, completed=done, total=total, note=note)
       if console.is_terminal or now - task.fields['told'] < _EVERY:
         return
-      self.update(task.id, told=now)
       if left := task.time_remaining:
+        self.update(task.id, told=now)
         console.print(f'  {name}: {note}, {duration(left)} left')
 
   def end(self, name: str, text: str = '') -> None:

@@ -36,7 +36,7 @@ APART = ('training', 'evaluation', 'detection')
 UPWARD = {'detector': ('cli', 'train')}
 
 # Ceilings; lower them where there is less.
-LINES = {'simplenet_jax': 18_060, 'tests': 15_230, 'benchmarks': 5_360}
+LINES = {'simplenet_jax': 18_070, 'tests': 15_230, 'benchmarks': 5_360}
 CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 5_090
 FILES, LONGEST = 113, 300
 

@@ -48,7 +48,8 @@ def distances(
   graph.work[_NAME] = bank.size * math.prod(levels[0].shape[1:])
   is_int8, rows = _NAME in graph.plan.layers, graph.plan.rows
   if is_int8 and not rows and len(centre) >= _MANY:
-    axes = np.linalg.svd(bank, full_matrices=False)[2][: len(centre) // 2].T
+    # Eigenvalues ascend: the last of their axes are the principal ones.
+    axes = np.linalg.eigh(bank.T @ bank)[1][:, len(centre) - len(centre) // 2 :]
     x = _turned(graph, network, axes, centre, levels)
     found = _squares_to_found(graph, patches, bank, x, bank @ axes)
   else:
@@ -110,7 +111,7 @@ def _turned(
     more = [] if x else [-centre @ axes]
     part = graph.add('Conv', f'{_NAME}:{level.name}', level.name, some, *more)
     part = resized(graph, part, level.shape[1:], grid)
-    x = graph.add('Add', 'nearest.components', x, part) if x else part
+    x = graph.add('Add', f'nearest.and.{level.name}', x, part) if x else part
   return x
 
 

@@ -175,7 +175,10 @@ class Predictor(abc.ABC):
   def prediction(
     self, image: inputs.Ready, grid: np.ndarray, score: float, seconds: float
   ) -> Prediction:
-    """Returns what the map `grid`, `[*size]`, and score of an image say."""
+    """Returns what an image's map `grid`, `[*size]`, and score say.
+
+    Both are as `infer` computes them, in `seconds`.
+    """
     roi, limit = self.roi, self.pixel_threshold
     if roi is not None and limit is not None:
       # Outside, maps are beyond the limit where all inside is.
@@ -211,8 +214,8 @@ class Predictor(abc.ABC):
     1), of normal images may be called anomalous; `thresholds` says what can be
     guaranteed. Images of another aspect than those trained on are a ValueError,
     unless `any_aspect`. With `append` the images that the detector knows count
-    as well. Images that it judged good itself were `served` with these scores:
-    others by now are a ValueError. Returns this detector.
+    as well; it must know them. Images that it judged good itself were `served`
+    with these scores: others by now are a ValueError. Returns this detector.
     """
     found = self.score_good(
       given, channels=channels, any_aspect=any_aspect, on_error=on_error
@@ -241,7 +244,10 @@ class Predictor(abc.ABC):
     on_error: inputs.OnError | None = None,
     on_found: Callable[[Prediction], None] | None = None,
   ) -> list[Good]:
-    """Returns what is known of normal images, taken as `calibrate` does."""
+    """Returns names, scores, peaks of maps and looks of normal images.
+
+    They are given as to `calibrate`; `on_found` takes the predictions.
+    """
     known, found = self.card.appearance, []
     for one in self.predict(
       given, lookahead=sys.maxsize, channels=channels, on_error=on_error

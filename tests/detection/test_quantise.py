@@ -173,11 +173,12 @@ def test_bytes_lose_nothing_in_int8(kind):
   assert export.compare(made, found) <= export.TOLERANCE
 
 
+@pytest.mark.parametrize('among', [(2, 3), (1, 2, 3)])
 @pytest.mark.parametrize('kind', KINDS[1:])
-def test_components_find_what_all_dimensions_find(monkeypatch, kind):
+def test_components_find_what_all_dimensions_find(monkeypatch, kind, among):
   monkeypatch.setattr(onnx_nearest, '_MANY', detectors.DIM)
   monkeypatch.setattr(onnx_nearest, '_SLAB', 7)
-  made, random = detectors.make(bank=40), np.random.default_rng(1)
+  made, random = detectors.make(bank=40, levels=among), np.random.default_rng(1)
   network, weights = made.card.network, made.weights
   pixels = random.integers(0, 256, (2, *made.size, 3), np.uint8)
   pixels[1] //= 8
