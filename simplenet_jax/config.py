@@ -171,6 +171,13 @@ def check_config(config: Config) -> None:
       '--config.backbone.probe needs --config.backbone.padding=reflect, found '
       f'{config.backbone.padding!r}; turn it off (--noconfig.backbone.probe)'
     )
+  if config.train.pasted and not (
+    config.train.patches and trains_heads(config)
+  ):
+    problems.append(
+      '--config.train.pasted needs heads that draw patches of images '
+      '(--config.train.patches), as those of fast and combined'
+    )
   if not trains_heads(config) and len(config.seeds) > 1:
     problems.append(
       '--config.nearest.head=0 trains no head, so that one of '

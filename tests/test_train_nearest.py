@@ -204,3 +204,27 @@ def test_settings_that_do_not_fit_are_refused(changes, message):
   config.update_from_flattened_dict(changes)
   with pytest.raises(ValueError, match=message):
     check_config(config)
+
+
+def test_heads_learn_from_pasted_defects(tmp_path, backbone):
+  """Patches are made once: a seed that comes later trains on the same ones."""
+  make_categories(tmp_path / 'data', {'part': 5})
+
+  def trained(name, seeds, pasted=6):
+    config = make_config(tmp_path / 'data', backbone)
+    config.train.patches, config.train.pasted = 8, pasted
+    config.seeds, config.train.epochs = seeds, 2
+    return run(config, tmp_path / name)
+
+  whole, without = trained('whole', (0, 1)), trained('without', (0, 1), 0)
+  assert not whole.error and 'defects pasted on 6 good images' in whole.told
+  kept = trained('parts', (0,)).work / 'pasted/part.safetensors'
+  before = kept.stat().st_mtime_ns
+  parts = trained('parts', (0, 1))
+  assert kept.stat().st_mtime_ns == before and 'pasted on' not in parts.told
+
+  one, same, other = (
+    next((found.work / 'checkpoints').rglob('seed-1/*/*.safetensors'))
+    for found in (whole, parts, without)
+  )
+  assert one.read_bytes() == same.read_bytes() != other.read_bytes()

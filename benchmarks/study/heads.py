@@ -64,6 +64,7 @@ def _program(settings: Heads, dim: int):
   config = from_protocol('fast')
   config.patch.target_dim, config.head.hidden = dim, settings.hidden
   config.head.adaptor, config.train.loss = settings.adaptor, settings.loss
+  config.train.patches, config.train.pasted = PATCHES, settings.pasted
   recipe = step.make_recipe(config, (0,))
   steps = job.Job('', 0, 1, 1, settings.steps)
   rates = jnp.asarray(job.rates(config, steps, 0, settings.steps))
@@ -81,8 +82,17 @@ def _program(settings: Heads, dim: int):
         settings.noise, keys[2], recipe, state, rows, jnp.exp(sigma), more
       )
       shaped = rows[:, None, None], added[:, None, None]
+      if recipe.pasted:  # One image, as pasted patches come first of it.
+        shaped = [jnp.moveaxis(x, 0, 1) for x in shaped]
+      instead = None
+      if recipe.pasted:
+        which = jax.random.fold_in(keys[0], 1)
+        count = len(more['pasted'])
+        places = jax.random.randint(which, (1, recipe.pasted), 0, count)
+        instead = more['pasted'][places].astype(jnp.float32)
       state, _ = step.train_step(
-        recipe, state, shaped[:1], jnp.ones(PATCHES), shaped[1], rates[number]
+        *(recipe, state, shaped[:1], jnp.ones(len(shaped[0])), shaped[1]),
+        *(rates[number], instead),
       )
       # Of about one in `average + 1` of the steps so far, the latest ones, by
       # polynomial decay (Shamir and Zhang, 2013, section 4).
@@ -107,10 +117,12 @@ def _program(settings: Heads, dim: int):
   return train, score
 
 
-def trained(settings: Heads, patches: np.ndarray, seed: int):
+def trained(
+  settings: Heads, patches: np.ndarray, seed: int, pasted: np.ndarray
+):
   """Trains a head; returns a function from patches `[n, dim]` to scores.
 
-  Patches have a spread of 1.
+  Patches, `pasted` ones as well, have a spread of 1.
   """
   train, score = _program(settings, patches.shape[-1])
   key, more = step.head_key(seed, 'study'), {}
@@ -125,6 +137,8 @@ def trained(settings: Heads, patches: np.ndarray, seed: int):
     near = nearest.distances(_some(patches), others)
     # As long as the median distance where sigma is .25.
     more['spacing'] = np.median(near) / np.sqrt(patches.shape[-1]) / 0.25
+  if settings.pasted:
+    more['pasted'] = pasted
   state = train(key, jnp.asarray(patches), jax.tree.map(jnp.float32, more))
 
   def scores(rows):

@@ -31,6 +31,7 @@ class Heads:
   count: int = 1
   average: float = 0.0  # Of weights, see `step.averaged`.
   adaptor: str = 'linear'
+  pasted: int = 0  # Good images with defects, see `data.pasting`.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +157,22 @@ ROWS = {
     'the mean of two banks',
     Distance(draws=2),
     heads=Heads(count=4),
+    confirmed=True,
+  ),
+  'head, pasted': _head('a quarter of pasted defects', pasted=400),
+  'head, 1,600 pasted': _head('of more of them', pasted=1600),
+  'heads, pasted': dataclasses.replace(
+    _head('four of them', count=4, pasted=400), confirmed=True
+  ),
+  'both, four heads, pasted': _both(
+    'with a quarter of pasted defects',
+    heads=Heads(count=4, pasted=400),
+    confirmed=True,
+  ),
+  'both, four heads, pasted, of 200,000': _both(
+    'chosen from more',
+    Distance(pool=200_000),
+    heads=Heads(count=4, pasted=400),
     confirmed=True,
   ),
   'both, coreset 2,000': _both('fewer patches', Distance(size=2000)),

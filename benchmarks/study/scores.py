@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from simplenet_jax.data import dataset
 from simplenet_jax.evaluation import metrics
 from simplenet_jax.evaluation.testset import TestSet
 from simplenet_jax.models import nearest
-from simplenet_jax.training import bank
+from simplenet_jax.training import bank, pasted
 
 _ROOT = flags.DEFINE_string('root', 'data', 'Holds a folder for every part.')
 _WEIGHTS = flags.DEFINE_string('weights', '', "ImageNet's ResNet18.")
@@ -37,6 +38,8 @@ class Part:
   test: np.ndarray
   truth: TestSet
   offsets: tuple[int, ...]  # The first dimension of each level.
+  # From a number of images and a seed to patches of pasted defects.
+  pasted: Callable[[int, int], np.ndarray]
 
 
 def _config(backbone: str, part: str, dims: tuple[int, int]) -> Config:
@@ -64,13 +67,16 @@ def load(backbone: str, part: str, dims: tuple[int, int]) -> Part:
   network = bank.Extraction.of(config)
   weights = bank.load_backbone(config).state
   weights = bank.on_device(network, weights, jax.local_devices()[0])
-  merged, found = jax.jit(network.merge), []
+  merge, found = jax.jit(network.merge), []
+
+  def patches(pixels: np.ndarray) -> jax.Array:
+    return merge(bank.extract(network, weights, pixels))
+
   for start in range(0, one.images, _BATCH):
     images = range(start, min(start + _BATCH, one.images))
     pixels = np.stack([one.pixels(index) for index in images])
     batch = bank.padded(pixels, _BATCH)
-    levels = bank.extract(network, weights, batch)
-    found.append(np.asarray(merged(levels))[: len(images)])
+    found.append(np.asarray(patches(batch))[: len(images)])
   every = np.concatenate(found)
   known = every[: len(one.train)]
   mean = known.mean((0, 1, 2), np.float64)
@@ -78,7 +84,12 @@ def load(backbone: str, part: str, dims: tuple[int, int]) -> Part:
   every = ((every - mean) / spread).astype(np.float16)
   truth = TestSet.read(one, 4.0)
   train, test = every[: len(one.train)], every[len(one.train) :]
-  return Part(train, test, truth, network.level_offsets)
+
+  def make(count: int, seed: int) -> np.ndarray:
+    made = pasted.make(one, count, seed, _BATCH, patches)['patches']
+    return ((made - mean) / spread).astype(np.float16)
+
+  return Part(train, test, truth, network.level_offsets, make)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +206,8 @@ def _several(shown: jax.Array, held: jax.Array, count: int) -> jax.Array:
 
 def _heads(kind: Heads, part: Part, seed: int) -> Scores:
   flat = part.train.reshape(-1, part.train.shape[-1])
-  score = heads.trained(kind, flat, seed)
+  made = part.pasted(kind.pasted, seed) if kind.pasted else flat[:0]
+  score = heads.trained(kind, flat, seed, made)
   shape = part.test.shape
   test = score(part.test.reshape(-1, shape[-1])).reshape(shape[:3])
   usual = score(_drawn(part.train, 4000, seed)[0])

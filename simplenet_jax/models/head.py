@@ -53,23 +53,35 @@ class Head(nnx.Module):
 
   def __call__(self, levels: Sequence[jax.Array]) -> jax.Array:
     """Returns logits `[batch, H, W]`, positive for normal."""
-    return self.discriminator(self._hidden(levels))
+    return self.discriminator(self._hidden(levels, self.level_offsets))
 
   def train_logits(
-    self, levels: Sequence[jax.Array], noise: jax.Array, valid: jax.Array
+    self,
+    levels: Sequence[jax.Array],
+    noise: jax.Array,
+    valid: jax.Array,
+    pasted: jax.Array | None = None,
   ) -> tuple[jax.Array, jax.Array]:
     """Returns logits of patches and of counterfeits, each `[batch, H, W]`.
 
     `noise`, `[batch, H, W, dim]`, is added to the adapted features (equation
-    6); `valid`, `[batch]`, is 1 for images and 0 for padding.
+    6); `valid`, `[batch]`, is 1 for images and 0 for padding. `pasted`, patches
+    `[batch, count, dim]`, take the place of the counterfeits of the grid's
+    first rows, where it has one column.
     """
     # XLA would merge this product with the adaptor's, and copy both factors.
     kernel = jax.lax.optimization_barrier(self.discriminator.first.kernel[...])
     change = matmul(noise, kernel, self.precision, self.kept)
-    hidden = self._hidden(levels, self.kept)
+    hidden = self._hidden(levels, self.level_offsets, self.kept)
+    if pasted is not None:
+      count, whole = pasted.shape[1], [pasted[:, :, None]]
+      instead = self._hidden(whole, (0,), self.kept) - hidden[:, :count]
+      change = jnp.concatenate([instead, change[:, count:]], axis=1)
     return self.discriminator.train_logits(hidden, change, valid)
 
-  def _hidden(self, levels: Sequence[jax.Array], kept: str = '') -> jax.Array:
+  def _hidden(
+    self, levels: Sequence[jax.Array], offsets: Sequence[int], kept: str = ''
+  ) -> jax.Array:
     """Computes the discriminator's first layer on the adapted features."""
     layers = [*self.adaptor, self.discriminator.first]
     kernels = [layer.kernel[...] for layer in layers]
@@ -81,7 +93,7 @@ class Head(nnx.Module):
       last = kernels[-1]
       biases[-2:] = [matmul(biases[-2], last, self.precision) + biases[-1]]
       kernels[-2:] = [matmul(kernels[-2], last, self.precision)]
-    x = _project(levels, kernels[0], self.level_offsets, self.precision, kept)
+    x = _project(levels, kernels[0], offsets, self.precision, kept)
     # Before a BatchNorm, a bias has no gradient but rounding.
     biases[-1] = jax.lax.stop_gradient(biases[-1])
     x += biases[0]

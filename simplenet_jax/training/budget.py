@@ -12,7 +12,7 @@ from absl import logging
 from simplenet_jax.config import Config, trains_heads
 from simplenet_jax.console import console
 from simplenet_jax.data.inputs import Inputs
-from simplenet_jax.training import bank, lanes, layout, step
+from simplenet_jax.training import bank, lanes, layout, pasted, step
 from simplenet_jax.training.job import step_operations
 from simplenet_jax.training.levels import Levels
 from simplenet_jax.training.step import Recipe
@@ -85,6 +85,7 @@ def step_seconds(recipe: Recipe, shapes: layout.Shapes, images: int) -> float:
     first=jnp.zeros(1, jnp.int32),
     sigma=jnp.ones(1, jnp.float32),
     rate=jnp.ones(shape[:2], jnp.float32),
+    pasted=jnp.zeros((1, pasted.KEPT, recipe.dim)) if recipe.pasted else None,
   )
   states = jax.tree.map(lambda leaf: leaf[None], step.init_head(recipe, key))
 

@@ -82,6 +82,18 @@ def read(path: Path) -> tuple[State, dict[str, str]]:
   return arrays, about
 
 
+def read_if_of(path: Path, of: str) -> State | None:
+  """Returns the arrays of a file that `write` made of this, if there is one."""
+  if not path.exists():
+    return None
+  try:
+    arrays, about = read(path)
+  except (OSError, ValueError, safetensors.SafetensorError) as error:
+    console.print(f'  {path} cannot be read ({first_line(error)[:120]})')
+    return None
+  return arrays if about.get('of') == of else None
+
+
 class Checkpoints:
   """The last two checkpoints of each head; several threads can use it."""
 

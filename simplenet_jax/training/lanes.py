@@ -5,6 +5,7 @@ the features and numbers of steps, not categories: each is compiled once, but
 `advance` for any number of steps and, on accelerators, for all of them, too.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -16,8 +17,11 @@ import numpy as np
 
 from simplenet_jax.models import simplenet
 from simplenet_jax.training import step
+from simplenet_jax.training.job import Job
 from simplenet_jax.training.levels import Levels
+from simplenet_jax.training.progress import HeadProgress
 from simplenet_jax.training.step import METRICS, HeadState, Recipe
+from simplenet_jax.training.store import Features
 
 SCORED = 8  # Images whose patches are scored at a time.
 
@@ -39,6 +43,31 @@ class StepInputs(NamedTuple):
   # Which patches of the finest level are drawn, int32 [lanes, H * W], and how
   # many of these count, int32 [lanes]; None: all.
   places: tuple[jax.Array, jax.Array] | None = None
+  # Patches of defects that are drawn from, float32 [lanes, count, dim].
+  pasted: jax.Array | None = None
+
+
+@dataclasses.dataclass
+class ActiveHead:
+  """A head in a lane."""
+
+  job: Job
+  lane: int
+  progress: HeadProgress
+  features: Features
+  key: np.ndarray
+  sigma: float
+  period: int  # Steps between evaluations.
+  step: int  # How many the device was told to do.
+  saved: float  # When it was, or began.
+
+  @property
+  def most_steps(self) -> int:
+    """Steps that its evaluations and streamed images allow in one chunk."""
+    to_evaluation = self.period - self.step % self.period
+    to_end = self.job.steps - self.step
+    in_window = self.features.limit // self.job.batch_size
+    return min(to_evaluation, to_end, in_window)
 
 
 def _side_by_side(function: Callable, lanes: int) -> Callable:
@@ -70,12 +99,15 @@ def advance(
   """
   lanes, steps, _ = inputs.rows.shape
 
-  def one_step(state, batch, valid, key, number, sigma, rate, places):
+  def one_step(state, batch, valid, key, number, sigma, rate, places, pasted):
     key = fold_in(key, number)
     if recipe.patches:
       batch = draw_patches(levels, batch, key, recipe.patches, places)
     noise = sigma * normal(key, (*batch[0].shape[:3], recipe.dim))
-    return step.train_step(recipe, state, batch, valid, noise, rate)
+    if recipe.pasted:
+      shape = len(valid), recipe.pasted
+      pasted = pasted[integers(fold_in(key, 0), shape, len(pasted))]
+    return step.train_step(recipe, state, batch, valid, noise, rate, pasted)
 
   def body(i, carry):
     states, logged = carry
@@ -88,7 +120,7 @@ def advance(
       ]
     states, metrics = _side_by_side(one_step, lanes)(
       *(states, batch, valid, inputs.keys, inputs.first + i),
-      *(inputs.sigma, rate, inputs.places),
+      *(inputs.sigma, rate, inputs.places, inputs.pasted),
     )
     return states, logged.at[:, i].set(metrics)
 

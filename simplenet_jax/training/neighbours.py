@@ -13,10 +13,8 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import safetensors
 
 from simplenet_jax.config import Config
-from simplenet_jax.console import console, first_line
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.files import atomic_write
 from simplenet_jax.models import nearest, simplenet
@@ -48,7 +46,8 @@ def obtain(run: RunInputs, inputs: Inputs, store: FeatureStore) -> Arrays:
 
   Its features are open in the store, or there is room for them.
   """
-  if (found := _load(run, inputs.name)) is None:
+  path, key = path_in(run.workdir, inputs.name), _key(run, inputs.name)
+  if (found := checkpoint.read_if_of(path, key)) is None:
     features = store.open(inputs.name)
     block, grid = min(BLOCK, features.limit), store.levels.grids[0]
 
@@ -58,8 +57,8 @@ def obtain(run: RunInputs, inputs: Inputs, store: FeatureStore) -> Arrays:
         yield start, store.patches(features, some)
 
     found = find(run.config, inputs, grid, blocks)
-    with atomic_write(path_in(run.workdir, inputs.name)) as aside:
-      checkpoint.write(aside, found, of=_key(run, inputs.name))
+    with atomic_write(path) as aside:
+      checkpoint.write(aside, found, of=key)
   return found
 
 
@@ -67,7 +66,8 @@ def obtain_alone(run: RunInputs, inputs: Inputs, shapes: Shapes) -> Arrays:
   """Returns a category's arrays where it is not in training, if any."""
   if not are_wanted(run.config, inputs):
     return {}
-  if (found := _load(run, inputs.name)) is None:
+  path, key = path_in(run.workdir, inputs.name), _key(run, inputs.name)
+  if (found := checkpoint.read_if_of(path, key)) is None:
     task = layout.lay_out_one(run, inputs, shapes)
     with (
       bank.computing(task.device),
@@ -133,19 +133,6 @@ def _key(run: RunInputs, name: str) -> str:
   images = run.images.get(name, {})
   used = [images.get(use) for use in ('training', 'test', 'region')]
   return json.dumps([_DRAWN, size, run.config.seeds[0], *used])
-
-
-def _load(run: RunInputs, name: str) -> Arrays | None:
-  """Returns the arrays of a category's file, if it has one that is of them."""
-  path = path_in(run.workdir, name)
-  if not path.exists():
-    return None
-  try:
-    arrays, about = checkpoint.read(path)
-  except (OSError, ValueError, safetensors.SafetensorError) as error:
-    console.print(f'  {path} cannot be read ({first_line(error)[:120]})')
-    return None
-  return arrays if about.get('of') == _key(run, name) else None
 
 
 def patch_scores(

@@ -18,6 +18,8 @@ from simplenet_jax.models.head import Head
 
 Tree = Any  # A nest of dicts with arrays as leaves.
 
+PASTED = 0.25  # Of the counterfeits of a step, where defects are pasted.
+
 # What is logged of a step: its loss, before the update, and which share of
 # normal and of counterfeit patches lies beyond their margins (the released
 # code's `p_true` and `p_fake`).
@@ -48,6 +50,7 @@ class Recipe:
   loss: heads.Loss
   margin: float  # `th` of the loss, in logits.
   patches: int = 0  # Drawn of each image of a step; 0: all of them.
+  pasted: int = 0  # Of its counterfeits, those of defects pasted on images.
 
   @functools.cached_property
   def _hash(self) -> int:
@@ -111,6 +114,7 @@ def make_recipe(
     loss=heads.LOSSES[train.loss],
     margin=train.margin,
     patches=train.patches,
+    pasted=round(PASTED * train.patches) if train.pasted else 0,
   )
 
 
@@ -148,17 +152,19 @@ def train_step(
   valid: jax.Array,
   noise: jax.Array,
   rate: jax.Array | float = 1.0,
+  pasted: jax.Array | None = None,
 ) -> tuple[HeadState, jax.Array]:
   """Updates one head on one batch; returns its `METRICS`, too.
 
   Levels are `[batch, h, w, channels]`; `valid`, `[batch]`, is 1 for images and
   0 for padding; noise, `[batch, H, W, dim]`, is added to adapted features; the
-  rate is a factor of both learning rates.
+  rate is a factor of both learning rates. `pasted`, `[batch, count, dim]`, are
+  patches of defects, which are an image's first counterfeits.
   """
 
   def loss_fn(params):
     head = nnx.merge(recipe.graph, params, state.stats)
-    normal, counterfeit = head.train_logits(levels, noise, valid)
+    normal, counterfeit = head.train_logits(levels, noise, valid, pasted)
     patches = normal.size // valid.size
     weights = (valid / (jnp.sum(valid) * patches))[:, None, None]
     loss = recipe.loss(normal, counterfeit, weights, recipe.margin)

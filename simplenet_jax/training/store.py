@@ -50,6 +50,9 @@ class Features:
   spread: float = 1.0  # The unit of relative noise, see `bank.spread`.
 
 
+_merge = jax.jit(bank.Extraction.merge, static_argnums=0)
+
+
 @functools.partial(jax.jit, static_argnames='network')
 def _merged(network, levels, rows):
   return network.merge(levels.images(rows))
@@ -120,6 +123,13 @@ class FeatureStore:
       raise Signalled
     rows = self.rows(features, 0, images)
     return _merged(self._network, self.levels, rows)
+
+  def patches_of(self, pixels: np.ndarray) -> jax.Array:
+    """Returns the patches of a batch of images that are not a category's."""
+    if self._run.stop.is_set():
+      raise Signalled
+    levels = bank.extract(self._network, self._weights, pixels)
+    return _merge(self._network, levels)
 
   def _put(self, values: Sequence[Any], rows: np.ndarray) -> None:
     """Writes a batch's features to rows; beyond these it is padding."""

@@ -4,7 +4,6 @@ An accelerator is told what comes next before what came last is read.
 """
 
 import collections
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,12 +13,13 @@ import numpy as np
 from absl import logging
 
 from simplenet_jax.console import Signalled, first_line, unsaved
-from simplenet_jax.training import bank, lanes, neighbours, step
+from simplenet_jax.training import bank, lanes, neighbours, pasted, step
 from simplenet_jax.training.job import Job, batches, rates, scoring_period
+from simplenet_jax.training.lanes import ActiveHead
 from simplenet_jax.training.layout import DeviceTask, RunInputs
 from simplenet_jax.training.progress import HeadProgress, flat, unflat
 from simplenet_jax.training.step import HeadState, Tree
-from simplenet_jax.training.store import Features, FeatureStore
+from simplenet_jax.training.store import FeatureStore
 
 # What makes a category fail and lets the others go on.
 FAILURES = (ValueError, OSError, MemoryError)
@@ -27,29 +27,6 @@ FAILURES = (ValueError, OSError, MemoryError)
 STEPS = 512  # Steps that one chunk can have.
 LOOP = 32  # Steps of one program.
 _SECONDS = 2.0  # Told ahead at most: people watch, signals arrive.
-
-
-@dataclasses.dataclass
-class ActiveHead:
-  """A head in a lane."""
-
-  job: Job
-  lane: int
-  progress: HeadProgress
-  features: Features
-  key: np.ndarray
-  sigma: float
-  period: int  # Steps between evaluations.
-  step: int  # How many the device was told to do.
-  saved: float  # When it was, or began.
-
-  @property
-  def most_steps(self) -> int:
-    """Steps that its evaluations and streamed images allow in one chunk."""
-    to_evaluation = self.period - self.step % self.period
-    to_end = self.job.steps - self.step
-    in_window = self.features.limit // self.job.batch_size
-    return min(to_evaluation, to_end, in_window)
 
 
 # What will come of a chunk of steps for one head: scores of test images if they
@@ -76,6 +53,10 @@ class DeviceLoop:
       lambda x: np.zeros((task.lanes, *x.shape), x.dtype), self._shapes
     )
     self._states = jax.device_put(states, task.device)
+    self._pasted = None  # Of each lane's head.
+    if self._recipe.pasted:
+      shape = task.lanes, pasted.KEPT, self._recipe.dim
+      self._pasted = jax.device_put(np.zeros(shape, np.float32), task.device)
     self._pending: collections.deque[Chunk] = collections.deque()
     self._chunk, self._read = 1, time.monotonic()
     # Each chunk takes its memory anew, which costs a CPU more than to wait.
@@ -144,13 +125,18 @@ class DeviceLoop:
     try:
       features = self._store.open(name)
       inputs = self._categories[name]
-      if neighbours.are_wanted(run.config, inputs):
+      wanted = neighbours.are_wanted(run.config, inputs)
+      if wanted or self._recipe.pasted:
         # A signal cannot interrupt this: what is trained is saved before.
         while self._pending:
           self._collect(self._pending.popleft())
         if not any(self._lanes):
           unsaved.discard(self)
+      if wanted:
         neighbours.obtain(run, inputs, self._store)
+      if self._recipe.pasted:
+        own = pasted.of_head(pasted.obtain(run, inputs, self._store), job)
+        self._pasted = lanes.put(self._pasted, np.int32(lane), own)
       if saved := run.checkpoints.load(job, run.rank(name)):
         progress, state = saved[0], unflat(saved[1], self._shapes)
       else:
@@ -234,7 +220,8 @@ class DeviceLoop:
       for head in heads:
         regions[head.lane] = self._categories[head.job.category].roi
       places = lanes.places(regions, self._store.levels.grids[0])
-    return lanes.StepInputs(*jax.device_put(found, self._device), places=places)
+    found = jax.device_put(found, self._device)
+    return lanes.StepInputs(*found, places=places, pasted=self._pasted)
 
   def _score(self, head: ActiveHead) -> list[jax.Array]:
     """Scores the test images, a few at a time; the last ones are padding."""

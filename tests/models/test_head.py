@@ -75,6 +75,31 @@ def test_training_matches_torch(adaptor, bias):
   np.testing.assert_allclose(head(LEVELS), scores.reshape(3, 6, 4), atol=2e-5)
 
 
+@pytest.mark.parametrize('adaptor', ADAPTORS)
+def test_pasted_patches_are_counterfeits_as_they_are(adaptor):
+  """They pass the adaptor without noise, and count in the statistics."""
+  head, rng = make_head(adaptor=adaptor), np.random.default_rng(9)
+  adapt, body = torch_head(head)
+  rows = JOINED.reshape(3, -1, DIM)
+  noise = rng.normal(size=rows.shape).astype('f')
+  pasted = rng.normal(size=(3, 2, DIM)).astype('f')
+  adapted = adapt(torch.tensor(rows).reshape(-1, DIM)).reshape(rows.shape)
+  noisy = adapted + torch.tensor(noise)
+  noisy[:, :2] = adapt(torch.tensor(pasted).reshape(-1, DIM)).reshape(3, 2, DIM)
+  both = torch.cat([adapted, noisy]).reshape(-1, DIM)
+  expected = body(both).detach().reshape(2, 3, -1)
+
+  # One column, as patches are drawn; a single level of all dimensions.
+  head.level_offsets = (0,)
+  columns = [rows[:, :, None]], noise[:, :, None]
+  found = head.train_logits(*columns, jnp.ones(3), jnp.asarray(pasted))
+
+  for one, other in zip(found, expected, strict=True):
+    np.testing.assert_allclose(one[..., 0], other, atol=3e-5)
+  mean = head.discriminator.norm.mean[...]
+  np.testing.assert_allclose(mean, body[1].running_mean, atol=1e-6)
+
+
 def test_padding_of_a_short_batch_changes_nothing():
   noise = np.random.default_rng(9).normal(size=JOINED.shape).astype('f')
   whole, short = make_head(), make_head()
