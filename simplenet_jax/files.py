@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   # Not the name itself, which with more before it may be too long.
-  name = f'{os.getpid()}-{hash(path.name)}{path.suffix[:16]}'
+  own = f'{os.getpid()}-{threading.get_ident()}'
+  name = f'{own}-{hash(path.name)}{path.suffix[:16]}'
   aside = path.with_name(_PARTIAL + name)
   try:
     yield aside

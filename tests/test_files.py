@@ -4,6 +4,8 @@ import csv
 import io
 import os
 import stat
+import threading
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -41,3 +43,18 @@ def test_tables_read_back_whatever_is_in_them():
   text = csv_text(rows)
   assert list(csv.reader(io.StringIO(text, newline=''))) == rows
   assert text.endswith('\nplain,2\n')
+
+
+def test_two_threads_can_write_the_same_file(tmp_path):
+  path, both = tmp_path / 'arrays.safetensors', threading.Barrier(2)
+
+  def write(value):
+    with atomic_write(path) as aside:
+      aside.write_text(value)
+      both.wait(10)
+      return aside.read_text()
+
+  with futures.ThreadPoolExecutor(2) as pool:
+    assert list(pool.map(write, 'ab')) == ['a', 'b']
+  assert path.read_text() in 'ab'
+  assert list(tmp_path.iterdir()) == [path]

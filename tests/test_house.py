@@ -36,8 +36,8 @@ APART = ('training', 'evaluation', 'detection')
 UPWARD = {'detector': ('cli', 'train')}
 
 # Ceilings; lower them where there is less.
-LINES = {'simplenet_jax': 18_380, 'tests': 15_440, 'benchmarks': 5_400}
-CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 5_260
+LINES = {'simplenet_jax': 18_400, 'tests': 15_510, 'benchmarks': 5_410}
+CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 5_270
 FILES, LONGEST = 115, 300
 
 

@@ -217,7 +217,9 @@ def test_heads_learn_from_pasted_defects(tmp_path, backbone):
     return run(config, tmp_path / name)
 
   whole, without = trained('whole', (0, 1)), trained('without', (0, 1), 0)
-  assert not whole.error and 'defects pasted on 6 good images' in whole.told
+  assert (
+    not whole.error and 'part: 6 defects pasted on good images, ' in whole.told
+  )
   kept = trained('parts', (0,)).work / 'pasted/part.safetensors'
   before = kept.stat().st_mtime_ns
   parts = trained('parts', (0, 1))
@@ -228,3 +230,7 @@ def test_heads_learn_from_pasted_defects(tmp_path, backbone):
     for found in (whole, parts, without)
   )
   assert one.read_bytes() == same.read_bytes() != other.read_bytes()
+  # Nor does a head depend on which seeds stand before its own.
+  alone = trained('alone', (1,)).work / 'checkpoints'
+  [single] = alone.rglob('seed-1/*/*.safetensors')
+  assert single.read_bytes() == one.read_bytes()

@@ -38,8 +38,9 @@ class Part:
   test: np.ndarray
   truth: TestSet
   offsets: tuple[int, ...]  # The first dimension of each level.
-  # From a number of images and a seed to patches of pasted defects.
-  pasted: Callable[[int, int], np.ndarray]
+  images: int  # Good ones that there are.
+  # From a number of pasted defects to their patches.
+  pasted: Callable[[int], np.ndarray]
 
 
 def _config(backbone: str, part: str, dims: tuple[int, int]) -> Config:
@@ -85,11 +86,12 @@ def load(backbone: str, part: str, dims: tuple[int, int]) -> Part:
   truth = TestSet.read(one, 4.0)
   train, test = every[: len(one.train)], every[len(one.train) :]
 
-  def make(count: int, seed: int) -> np.ndarray:
-    made = pasted.make(one, count, seed, _BATCH, patches)['patches']
+  @functools.cache
+  def make(count: int) -> np.ndarray:
+    made = pasted.make(one, count, _BATCH, patches)['patches']
     return ((made - mean) / spread).astype(np.float16)
 
-  return Part(train, test, truth, network.level_offsets, make)
+  return Part(train, test, truth, network.level_offsets, len(train), make)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +208,13 @@ def _several(shown: jax.Array, held: jax.Array, count: int) -> jax.Array:
 
 def _heads(kind: Heads, part: Part, seed: int) -> Scores:
   flat = part.train.reshape(-1, part.train.shape[-1])
-  made = part.pasted(kind.pasted, seed) if kind.pasted else flat[:0]
+  made = flat[:0]
+  if kind.pasted:
+    if len(part.train) < part.images:
+      raise ValueError('defects are pasted on all images, also those left out')
+    made = part.pasted(kind.pasted)
+    rows = np.random.default_rng(seed).permutation(len(made))
+    made = made[rows[: pasted.KEPT]]
   score = heads.trained(kind, flat, seed, made)
   shape = part.test.shape
   test = score(part.test.reshape(-1, shape[-1])).reshape(shape[:3])

@@ -20,15 +20,17 @@ _TRIES = 20
 
 
 def paste(
-  rng: np.random.Generator, image: np.ndarray
+  rng: np.random.Generator, image: np.ndarray, roi: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns a copy of an image with a defect on it, and where that is.
 
-  The image is uint8 `[height, width, 3]`, the place bool `[height, width]`. On
-  an image where nothing can be seen to change, the place is empty.
+  The image is uint8 `[height, width, 3]`; the place and the region of interest,
+  in which the defect has its centre, are bool `[height, width]`. Where nothing
+  can be seen to change after some attempts, the place is empty.
   """
   image = image.astype(np.float32)
-  weights = _detail(image).ravel().cumsum()
+  detail = _detail(image) if roi is None else _detail(image) * roi
+  weights = detail.ravel().cumsum()
   for _ in range(_TRIES):
     at = int(np.searchsorted(weights, rng.random() * weights[-1]))
     centre = divmod(min(at, len(weights) - 1), image.shape[1])

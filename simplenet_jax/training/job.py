@@ -15,6 +15,8 @@ import numpy as np
 
 from simplenet_jax.config import Config
 
+# Of the counterfeits of a step, where defects are pasted.
+PASTED = 0.25
 # A head's work may come this much later than in the best plan known, if seeds
 # of a category then stay together and its features are extracted once.
 _TOLERANCE = 1.03
@@ -172,6 +174,7 @@ def step_operations(config: Config, shapes: Sequence[Any]) -> float:
     count * one.shape[2] / channels
     for count, one in zip(positions, shapes, strict=True)
   )
+  rows += PASTED * patches if config.train.pasted else 0
   hidden = config.head.hidden
   # The discriminator multiplies the patches of every level and the noise by its
   # first matrix, forwards and for that matrix's gradient; the adaptor is

@@ -4,15 +4,17 @@ They are made once, when a category's features are there, and kept in the work
 directory. Heads draw a share of their counterfeits from them.
 """
 
+import contextlib
+import itertools
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
-from simplenet_jax.console import console
+from simplenet_jax.console import console, counted
 from simplenet_jax.data import loading, pasting
 from simplenet_jax.data.inputs import Inputs
 from simplenet_jax.files import atomic_write
@@ -25,6 +27,7 @@ from simplenet_jax.training.store import FeatureStore
 
 KEPT = 2048  # Patches that one head draws from.
 _COVERED = 0.25  # How much of a patch's cell a defect covers, at least.
+_VERSION = 1  # Of what is pasted, in the files.
 _AHEAD = 4  # Batches that are pasted ahead.
 
 
@@ -32,21 +35,22 @@ def obtain(run: RunInputs, inputs: Inputs, store: FeatureStore) -> Arrays:
   """Returns a category's pasted patches: those of its file, or new ones.
 
   They are `patches`, float32 [count, dim], and `images`, int [count], which
-  good image each is of. Raises ValueError if nothing pasted can be seen.
+  good image each is of.
   """
   path = run.workdir / 'pasted' / f'{inputs.name}.safetensors'
   images = run.images.get(inputs.name, {})
   used = [images.get(use) for use in ('training', 'region')]
-  key = json.dumps([run.config.train.pasted, run.config.seeds[0], *used])
+  config = run.config
+  key = json.dumps([_VERSION, config.train.pasted, *used])
   found = checkpoint.read_if_of(path, key)
   if found is None:
     begun = time.monotonic()
-    config, size = run.config, run.config.backbone.batch_size
-    seed, count = config.seeds[0], config.train.pasted
-    found = make(inputs, count, seed, size, store.patches_of)
+    count, size = config.train.pasted, config.backbone.batch_size
+    found = make(inputs, count, size, store.patches_of)
     console.print(
-      f'  {inputs.name}: defects pasted on {run.config.train.pasted} good '
-      f'images in {time.monotonic() - begun:.0f} s'
+      f'  {inputs.name}: {counted(count, "defect")} pasted on good images, '
+      f'{len(found["images"]):,} patches of them, in '
+      f'{time.monotonic() - begun:.0f} s'
     )
     with atomic_write(path) as aside:
       checkpoint.write(aside, found, of=key)
@@ -56,15 +60,16 @@ def obtain(run: RunInputs, inputs: Inputs, store: FeatureStore) -> Arrays:
 def of_head(found: Arrays, job: Job) -> np.ndarray:
   """Returns the patches that a head draws from, float32 `[KEPT, dim]`.
 
-  None is of an image that the head does not see.
+  None is of an image that the head does not see. Raises ValueError where there
+  are none.
   """
   parts = parts_of(job.category, job.images, job.fold[1])
   kept = (parts != job.fold[0]) | (job.fold[1] == 1)
   own = np.flatnonzero(kept[found['images']])
   if not len(own):
     raise ValueError(
-      'no defect that is pasted on its good images can be seen; take '
-      '--config.train.pasted=0'
+      'no defect that is pasted on its good images can be seen; raise '
+      '--config.train.pasted, or take 0 to do without'
     )
   rng = _generator(job.seed, job.category, job.images)
   return found['patches'][rng.choice(own, KEPT, replace=len(own) < KEPT)]
@@ -79,32 +84,34 @@ def _generator(seed: int, category: str, number: int) -> np.random.Generator:
 def make(
   inputs: Inputs,
   count: int,
-  seed: int,
   size: int,
   patches_of: Callable[[np.ndarray], jax.Array],
 ) -> Arrays:
-  """Pastes defects on good images, each as often, and takes their patches.
+  """Pastes defects on good images, in turns, and takes their patches.
 
-  `patches_of` takes batches of `size` images to patches `[size, H, W, dim]`.
+  They depend on the category alone. `patches_of` takes batches of `size` images
+  to patches `[size, H, W, dim]`.
   """
-  whose = np.arange(count) % len(inputs.train)
+  images_of = parts_of(inputs.name, len(inputs.train), len(inputs.train))
+  whose = np.resize(np.argsort(images_of), count)  # In an order of chance.
   patches, images = [], []
 
   def one(number: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = _generator(seed, inputs.name, number)
-    return pasting.paste(rng, inputs.pixels(int(whose[number])))
+    rng = _generator(0, inputs.name, number)
+    return pasting.paste(rng, inputs.pixels(int(whose[number])), inputs.roi)
 
-  made: Iterator = loading.in_order(one, range(count), _AHEAD * size)
-  for start in range(0, count, size):
-    some = [next(made) for _ in range(min(size, count - start))]
-    pixels, places = map(np.stack, zip(*some, strict=True))
-    found = np.asarray(patches_of(bank.padded(pixels, size)))
-    grid = found.shape[1:3]
-    of, row, column = np.nonzero(
-      (_covered(places, grid) > _COVERED) & simplenet.seen(inputs.roi, grid)
-    )
-    patches.append(found[of, row, column])
-    images.append(whose[start + of])
+  pasting_ahead = loading.in_order(one, range(count), _AHEAD * size)
+  with contextlib.closing(pasting_ahead) as made:
+    for start in range(0, count, size):
+      some = list(itertools.islice(made, size))
+      pixels, places = map(np.stack, zip(*some, strict=True))
+      found = np.asarray(patches_of(bank.padded(pixels, size)))
+      grid = found.shape[1:3]
+      of, row, column = np.nonzero(
+        (_covered(places, grid) > _COVERED) & simplenet.seen(inputs.roi, grid)
+      )
+      patches.append(found[of, row, column])
+      images.append(whose[start + of])
   return {'patches': np.concatenate(patches), 'images': np.concatenate(images)}
 
 

@@ -15,10 +15,9 @@ from flax import nnx
 from simplenet_jax.config import Config, bank_dtype
 from simplenet_jax.models import head as heads
 from simplenet_jax.models.head import Head
+from simplenet_jax.training.job import PASTED
 
 Tree = Any  # A nest of dicts with arrays as leaves.
-
-PASTED = 0.25  # Of the counterfeits of a step, where defects are pasted.
 
 # What is logged of a step: its loss, before the update, and which share of
 # normal and of counterfeit patches lies beyond their margins (the released
@@ -114,7 +113,7 @@ def make_recipe(
     loss=heads.LOSSES[train.loss],
     margin=train.margin,
     patches=train.patches,
-    pasted=round(PASTED * train.patches) if train.pasted else 0,
+    pasted=max(1, round(PASTED * train.patches)) if train.pasted else 0,
   )
 
 

@@ -50,9 +50,22 @@ def test_defects_are_where_there_is_something_to_see():
   assert inside.mean() > 0.6  # A quarter of the image.
 
 
-def test_an_image_that_shows_nothing_changes_all_the_same():
-  """A plain one can be tinted and gets texture; that is visible."""
-  _, place = pasting.paste(
-    np.random.default_rng(0), np.full((48, 48, 3), 90, np.uint8)
-  )
-  assert place.any()
+def test_a_plain_image_can_be_tinted_and_gets_texture():
+  plain = np.full((48, 48, 3), 90, np.uint8)
+  assert pasting.paste(np.random.default_rng(0), plain)[1].any()
+
+
+def test_where_nothing_can_be_seen_the_place_is_empty(monkeypatch):
+  monkeypatch.setattr(pasting, '_FILLS', (lambda rng, image: image + 1,))
+  changed, place = pasting.paste(np.random.default_rng(0), image())
+  np.testing.assert_array_equal(changed, image())
+  assert not place.any()
+
+
+def test_defects_have_their_centres_in_the_region():
+  roi = np.zeros((64, 80), bool)
+  roi[:16, 60:] = True
+  for seed in range(20):
+    rng = np.random.default_rng(seed)
+    _, place = pasting.paste(rng, image(), roi)
+    assert place[:40, 30:].any()

@@ -47,7 +47,7 @@ def init(job, recipe=RECIPE):
   return step.init_head(recipe, key)
 
 
-def train(jobs, recipe=RECIPE, count=STEPS):
+def train(jobs, recipe=RECIPE, count=STEPS, pasted=None):
   fresh = [init(job, recipe) for job in jobs]
   states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *fresh)
   parts = [batches(job, 0, STEPS) for job in jobs]
@@ -62,6 +62,7 @@ def train(jobs, recipe=RECIPE, count=STEPS):
     jnp.zeros(len(jobs), jnp.int32),
     jnp.full(len(jobs), SIGMA),
     jnp.tile(jnp.float32(np.arange(STEPS) < RATED), (len(jobs), 1)),
+    pasted=pasted,
   )
   states, metrics = lanes.advance(recipe, states, LEVELS, inputs, count)
   return states, metrics[..., 0]
@@ -96,6 +97,22 @@ def test_a_lane_repeats_single_steps(patches):
   ]
   for one, other in zip(*kernels, strict=True):
     np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_lane_draws_from_pasted_patches_of_its_own():
+  recipe = dataclasses.replace(RECIPE, patches=5, pasted=2)
+  jobs = [make_job(0), make_job(1, 'other')]
+  pools = jnp.asarray(RNG.normal(size=(2, 30, RECIPE.dim)), jnp.float32)
+  states, losses = train(jobs, recipe, pasted=pools)
+  for lane, job in enumerate(jobs):
+    alone, loss = train([job], recipe, pasted=pools[lane : lane + 1])
+    np.testing.assert_allclose(losses[lane], loss[0], rtol=1e-4)
+    for one, other in zip(
+      *map(jax.tree.leaves, (states.params, alone.params)), strict=True
+    ):
+      np.testing.assert_allclose(one[lane], other[0], rtol=1e-3, atol=1e-5)
+  _, exchanged = train(jobs, recipe, pasted=pools[::-1])
+  assert (np.abs(exchanged - losses) > 1e-4).any()
 
 
 def test_a_loop_of_known_length_does_the_same():

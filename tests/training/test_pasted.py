@@ -27,8 +27,8 @@ def mean_colours(pixels):
   return cells.astype(np.float32).mean((2, 4))
 
 
-def made(count=20, size=8, **how):
-  return pasted.make(inputs(**how), count, 0, size, mean_colours)
+def made(count=20, size=8, patches_of=mean_colours, **how):
+  return pasted.make(inputs(**how), count, size, patches_of)
 
 
 def test_patches_are_those_that_defects_cover():
@@ -48,10 +48,31 @@ def test_batches_do_not_matter():
 
 
 def test_what_lies_outside_the_region_is_left_out():
+  places = np.moveaxis(np.indices((4, 4)), 0, -1)  # As if they were patches.
+
+  def columns(roi):
+    found = made(
+      roi=roi, patches_of=lambda x: np.stack([places] * len(x)).astype('f')
+    )
+    return set(found['patches'][:, 1])
+
+  left = np.zeros((SIDE, SIDE), bool)
+  left[:, :16] = True
+  assert columns(None) == {0, 1, 2, 3}
+  assert columns(left) == {0, 1} and columns(~left) == {2, 3}
+
+
+def test_a_small_region_has_as_many_defects():
   roi = np.zeros((SIDE, SIDE), bool)
-  roi[:, :16] = True
-  inside, all_of_it = made(roi=roi), made()
-  assert 0 < len(inside['images']) < len(all_of_it['images'])
+  roi[8:16, 8:16] = True
+  assert len(made(roi=roi)['images']) > 10  # Of 20 defects.
+
+
+def test_few_defects_are_on_images_from_all_over():
+  found = [pasted.make(inputs(), count, 8, mean_colours) for count in (3, 18)]
+  assert len(set(found[0]['images'])) == 3
+  assert set(found[0]['images']) != {0, 1, 2}
+  assert set(found[1]['images']) == set(range(IMAGES))
 
 
 def test_shares_of_cells_are_exact():
@@ -77,9 +98,7 @@ def test_a_head_draws_from_images_that_it_sees():
 
 def test_a_head_without_any_is_told():
   nothing = {'images': np.zeros(0, int), 'patches': np.zeros((0, DIM), 'f')}
-  with pytest.raises(
-    ValueError, match=r'no defect .* --config\.train\.pasted=0'
-  ):
+  with pytest.raises(ValueError, match=r'no defect .*; raise --config'):
     pasted.of_head(nothing, Job('part', 0, 8, 4, 1))
 
 
