@@ -159,8 +159,6 @@ ROWS = {
     heads=Heads(count=4),
     confirmed=True,
   ),
-  'head, pasted': _head('a quarter of pasted defects', pasted=400),
-  'head, 1,600 pasted': _head('of more of them', pasted=1600),
   'heads, pasted': dataclasses.replace(
     _head('four of them', count=4, pasted=400), confirmed=True
   ),
@@ -169,10 +167,10 @@ ROWS = {
     heads=Heads(count=4, pasted=400),
     confirmed=True,
   ),
-  'both, four heads, pasted, of 200,000': _both(
-    'chosen from more',
-    Distance(pool=200_000),
+  'both, four heads, weight .5, pasted': _both(
+    'more of these',
     heads=Heads(count=4, pasted=400),
+    weight=0.5,
     confirmed=True,
   ),
   'both, coreset 2,000': _both('fewer patches', Distance(size=2000)),
