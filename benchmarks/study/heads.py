@@ -82,10 +82,9 @@ def _program(settings: Heads, dim: int):
         settings.noise, keys[2], recipe, state, rows, jnp.exp(sigma), more
       )
       shaped = rows[:, None, None], added[:, None, None]
+      instead = None
       if recipe.pasted:  # One image, as pasted patches come first of it.
         shaped = [jnp.moveaxis(x, 0, 1) for x in shaped]
-      instead = None
-      if recipe.pasted:
         which = jax.random.fold_in(keys[0], 1)
         count = len(more['pasted'])
         places = jax.random.randint(which, (1, recipe.pasted), 0, count)

@@ -31,7 +31,7 @@ class Heads:
   count: int = 1
   average: float = 0.0  # Of weights, see `step.averaged`.
   adaptor: str = 'linear'
-  pasted: int = 0  # Good images with defects, see `data.pasting`.
+  pasted: int = 0  # Defects on good images, see `data.pasting`.
 
 
 @dataclasses.dataclass(frozen=True)
