@@ -176,7 +176,7 @@ def check_config(config: Config) -> None:
   ):
     problems.append(
       '--config.train.pasted needs heads that draw patches of images '
-      '(--config.train.patches), as those of fast and combined'
+      '(--config.train.patches), as those of fast and combined; else take 0'
     )
   if not trains_heads(config) and len(config.seeds) > 1:
     problems.append(

@@ -21,6 +21,7 @@ SMALL = {
   'head.hidden': 8,
   'train.epochs': 3,
   'train.batch_size': 4,
+  'train.pasted': 0,
   'engine.devices': 1,
   'evaluation.pictures': 4,
 }

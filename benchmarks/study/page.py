@@ -124,7 +124,7 @@ def _gains(
   backbones: Sequence[str], parts: Sequence[str], found: Mapping
 ) -> list[str]:
   """Returns how the default differs from distances alone, part by part."""
-  others = BASELINE, 'coreset 4,000'
+  others = BASELINE, 'coreset 4,000', 'coreset 8,000 of 100,000'
   titles = ' | '.join(f'beside {name}' for name in others)
   lines = [
     f'`{DEFAULT}` is the recipe of configs/folder.py, but that its heads',

@@ -63,10 +63,16 @@ def _both(told: str, distance: Distance = _CORESET, **changes) -> Row:
   return Row(told, distance, **{'heads': _HEAD, **changes})
 
 
+def _pasted(told: str, weight=0.25, distance: Distance = _CORESET) -> Row:
+  heads = Heads(count=4, pasted=400)
+  return Row(told, distance, heads, weight, confirmed=True)
+
+
 # The first is what the others are compared with.
 BASELINE = 'random 8,000'
-RECIPE, DEFAULT = 'both', 'both, four heads'  # Of configs/folder.py.
-FEW = (BASELINE, 'coreset 4,000', 'head', RECIPE)  # Tried with few images.
+DEFAULT = 'both, four heads, weight .35, pasted'  # Of configs/folder.py.
+# Tried with few images.
+FEW = (BASELINE, 'coreset 4,000', 'head', 'both', DEFAULT)
 ROWS = {
   BASELINE: dataclasses.replace(
     _alone('nearest neighbours, drawn at random', size=8000, coreset=False),
@@ -81,6 +87,9 @@ ROWS = {
   'coreset 4,000 of 20,000': _alone('from fewer', pool=20_000),
   'coreset 4,000 of 200,000': dataclasses.replace(
     _alone('from more', pool=200_000), confirmed=True
+  ),
+  'coreset 8,000 of 100,000': dataclasses.replace(
+    _alone('more, from more', size=8000, pool=100_000), confirmed=True
   ),
   'three neighbours': _alone('the mean of three distances', neighbours=3),
   'pooled 128/256': _alone("the paper's pooling", dims=(128, 256)),
@@ -133,7 +142,7 @@ ROWS = {
     _head('the mean of four heads', count=4), confirmed=True
   ),
   'both, weight .15': _both('less of the head', weight=0.15),
-  RECIPE: _both('distance and one head', confirmed=True),
+  'both': _both('distance and one head', confirmed=True),
   'both, weight .5': _both('more of the head', weight=0.5),
   'both, weight 1': _both('as much of the head', weight=1.0),
   'both, patch': _both('the highest patch', score='patch', smoothing=4.0),
@@ -162,16 +171,15 @@ ROWS = {
   'heads, pasted': dataclasses.replace(
     _head('four of them', count=4, pasted=400), confirmed=True
   ),
-  'both, four heads, pasted': _both(
-    'with a quarter of pasted defects',
-    heads=Heads(count=4, pasted=400),
-    confirmed=True,
+  'both, four heads, pasted': _pasted('with a quarter of pasted defects'),
+  'both, four heads, weight .35, pasted': _pasted('more of these', 0.35),
+  'both, four heads, weight .5, pasted': _pasted('still more', 0.5),
+  'both, four heads, weight 1, pasted': _pasted('as much of these', 1.0),
+  'both, four heads, weight .35, pasted, 8,000 of 100,000': _pasted(
+    'twice as many of twice as many', 0.35, Distance(size=8000, pool=100_000)
   ),
-  'both, four heads, weight .5, pasted': _both(
-    'more of these',
-    heads=Heads(count=4, pasted=400),
-    weight=0.5,
-    confirmed=True,
+  'both, four heads, weight .5, pasted, 8,000 of 100,000': _pasted(
+    'more of the heads', 0.5, Distance(size=8000, pool=100_000)
   ),
   'both, coreset 2,000': _both('fewer patches', Distance(size=2000)),
   'both, random 8,000': _both('not chosen', Distance(size=8000, coreset=False)),

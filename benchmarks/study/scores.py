@@ -38,9 +38,10 @@ class Part:
   test: np.ndarray
   truth: TestSet
   offsets: tuple[int, ...]  # The first dimension of each level.
-  images: int  # Good ones that there are.
-  # From a number of pasted defects to their patches.
-  pasted: Callable[[int], np.ndarray]
+  # From a number of defects, and the training images that they are pasted on,
+  # to their patches.
+  make: Callable[[int, tuple[int, ...]], np.ndarray]
+  images: tuple[int, ...]  # Which training images these are.
 
 
 def _config(backbone: str, part: str, dims: tuple[int, int]) -> Config:
@@ -87,11 +88,16 @@ def load(backbone: str, part: str, dims: tuple[int, int]) -> Part:
   train, test = every[: len(one.train)], every[len(one.train) :]
 
   @functools.cache
-  def make(count: int) -> np.ndarray:
-    made = pasted.make(one, count, _BATCH, patches)['patches']
+  def make(count: int, images: tuple[int, ...]) -> np.ndarray:
+    files = tuple(one.category.train[image] for image in images)
+    category = one.category._replace(train=files)
+    frames = tuple(one.train[image] for image in images)
+    some = dataclasses.replace(one, category=category, train=frames)
+    made = pasted.make(some, count, _BATCH, patches)['patches']
     return ((made - mean) / spread).astype(np.float16)
 
-  return Part(train, test, truth, network.level_offsets, len(train), make)
+  images = tuple(range(len(train)))
+  return Part(train, test, truth, network.level_offsets, make, images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,9 +216,7 @@ def _heads(kind: Heads, part: Part, seed: int) -> Scores:
   flat = part.train.reshape(-1, part.train.shape[-1])
   made = flat[:0]
   if kind.pasted:
-    if len(part.train) < part.images:
-      raise ValueError('defects are pasted on all images, also those left out')
-    made = part.pasted(kind.pasted)
+    made = part.make(kind.pasted, part.images)
     rows = np.random.default_rng(seed).permutation(len(made))
     made = made[rows[: pasted.KEPT]]
   score = heads.trained(kind, flat, seed, made)
@@ -229,8 +233,9 @@ def evaluate(
   dims = row.distance.dims if row.distance else (0, 0)
   part = load(backbone, name, dims)
   if images:
-    order = np.random.default_rng(seed).permutation(len(part.train))
-    part = dataclasses.replace(part, train=part.train[order[:images]])
+    order = np.random.default_rng(seed).permutation(len(part.train))[:images]
+    some = tuple(map(int, order))
+    part = dataclasses.replace(part, train=part.train[order], images=some)
     name += f'-{images}'
   total = np.zeros(part.test.shape[:3], np.float32)
   if asked := row.distance:

@@ -23,9 +23,9 @@ from simplenet_jax.training.layout import RunInputs, Shapes
 from simplenet_jax.training.store import FeatureStore
 
 BLOCK = 8  # Images whose patches are held at a time.
-# A bank is chosen of so many patches, drawn at random: of fewer it misses good
-# ones that are rare, see docs/study.md.
-_DRAWN = 50_000
+# A bank is chosen of so many patches at least, and so many times its own, drawn
+# at random: of fewer it misses good ones that are rare, see docs/study.md.
+_DRAWN, _TIMES = 50_000, 12.5
 
 # The `distances` of test images to a bank of good patches, float32
 # [images, H, W]. Where they count, the `bank`, float32 [size, dim], the
@@ -82,7 +82,8 @@ def find(
 ) -> Arrays:
   """Finds what a config asks for in the patches of a category."""
   size = config.nearest.size or config.evaluation.baseline
-  patches, images = _draw(config, inputs, max(_DRAWN, size), grid, blocks)
+  count = max(_DRAWN, round(_TIMES * size))
+  patches, images = _draw(config, inputs, count, grid, blocks)
   chosen = np.asarray(nearest.choose(patches, min(size, len(patches))))
   good, tested = patches[chosen], range(len(inputs.train), inputs.images)
   rows, prepared = [np.zeros((0, *grid), np.float32)], nearest.prepare(good)
