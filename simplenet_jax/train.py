@@ -149,6 +149,8 @@ def _announce(
   elif any(job.epochs > epochs for job in results.jobs):
     told = f'at least {told}'
   told = f'{seeds}, {told} each'
+  if pasted := config.train.pasted:
+    told += f', {counted(pasted, "defect")} pasted on good images'
   if not trains:
     size = config.nearest.size
     told = f'compared with {size:,} good patches each, no head is trained'

@@ -50,13 +50,12 @@ class Row:
 _CORESET, _HEAD = Distance(), Heads()
 
 
-def _alone(told: str, **changes) -> Row:
-  return Row(told, Distance(**changes), score='patch', smoothing=4.0)
+def _alone(told: str, confirmed=False, **changes) -> Row:
+  return Row(told, Distance(**changes), None, 0, 'patch', 4.0, confirmed)
 
 
-def _head(told: str, **changes) -> Row:
-  heads = Heads(**changes)
-  return Row(told, None, heads, score='patch', smoothing=4.0)
+def _head(told: str, confirmed=False, **changes) -> Row:
+  return Row(told, None, Heads(**changes), 1, 'patch', 4.0, confirmed)
 
 
 def _both(told: str, distance: Distance = _CORESET, **changes) -> Row:
@@ -74,22 +73,20 @@ DEFAULT = 'both, four heads, weight .35, pasted'  # Of configs/folder.py.
 # Tried with few images.
 FEW = (BASELINE, 'coreset 4,000', 'head', 'both', DEFAULT)
 ROWS = {
-  BASELINE: dataclasses.replace(
-    _alone('nearest neighbours, drawn at random', size=8000, coreset=False),
+  BASELINE: _alone(
+    'nearest neighbours, drawn at random',
+    size=8000,
+    coreset=False,
     confirmed=True,
   ),
   'random 2,000': _alone('fewer of them', size=2000, coreset=False),
   'random 32,000': _alone('more of them', size=32_000, coreset=False),
   'coreset 2,000': _alone('chosen to cover all patches', size=2000),
-  'coreset 4,000': dataclasses.replace(
-    _alone('more of them, chosen'), confirmed=True
-  ),
+  'coreset 4,000': _alone('more of them, chosen', confirmed=True),
   'coreset 4,000 of 20,000': _alone('from fewer', pool=20_000),
-  'coreset 4,000 of 200,000': dataclasses.replace(
-    _alone('from more', pool=200_000), confirmed=True
-  ),
-  'coreset 8,000 of 100,000': dataclasses.replace(
-    _alone('more, from more', size=8000, pool=100_000), confirmed=True
+  'coreset 4,000 of 200,000': _alone('from more', pool=200_000, confirmed=True),
+  'coreset 8,000 of 100,000': _alone(
+    'more, from more', size=8000, pool=100_000, confirmed=True
   ),
   'three neighbours': _alone('the mean of three distances', neighbours=3),
   'pooled 128/256': _alone("the paper's pooling", dims=(128, 256)),
@@ -138,9 +135,7 @@ ROWS = {
   'head, gradient': _head('noise pushed to look normal', noise='gradient'),
   'head, averaged': _head('weights averaged', average=15.0),
   'head, no adaptor': _head('without an adaptor', adaptor='identity'),
-  'heads': dataclasses.replace(
-    _head('the mean of four heads', count=4), confirmed=True
-  ),
+  'heads': _head('the mean of four heads', count=4, confirmed=True),
   'both, weight .15': _both('less of the head', weight=0.15),
   'both': _both('distance and one head', confirmed=True),
   'both, weight .5': _both('more of the head', weight=0.5),
@@ -168,9 +163,7 @@ ROWS = {
     heads=Heads(count=4),
     confirmed=True,
   ),
-  'heads, pasted': dataclasses.replace(
-    _head('four of them', count=4, pasted=400), confirmed=True
-  ),
+  'heads, pasted': _head('four of them', count=4, pasted=400, confirmed=True),
   'both, four heads, pasted': _pasted('with a quarter of pasted defects'),
   'both, four heads, weight .35, pasted': _pasted('more of these', 0.35),
   'both, four heads, weight .5, pasted': _pasted('still more', 0.5),
