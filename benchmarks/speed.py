@@ -68,7 +68,7 @@ def _config(
   config.data, config.backbone.name = random.data, backbone
   config.backbone.weights = '' if in_the_box else random.backbone.weights
   config.engine.tensorboard, config.evaluation.pictures = False, 0
-  config.seeds, config.train.folds = (0,), False
+  config.seeds, config.train.folds, config.train.pasted = (0,), False, 0
   config.train.epochs = config.evaluation.every = config.train.min_steps = 1
   return config
 

@@ -2,10 +2,10 @@
 
   simplenet train --config=demo
 
-The recipe is that of configs/folder.py; demo.py:fast trains heads alone.
-Textures and objects with defects are generated under data/demo, and the
-backbone's weights are installed with the package. It shows a run from end to
-end.
+The recipe is that of configs/folder.py, but no defects are pasted; demo.py:fast
+trains heads alone. Textures and objects with defects are generated under
+data/demo, and the backbone's weights are installed with the package. It shows a
+run from end to end.
 """
 
 from simplenet_jax.config import from_protocol
@@ -30,5 +30,5 @@ def get_config(protocol=None):
   config.backbone.name = 'efficientnet_lite0'
   # Of each category 20 good images are kept for its threshold.
   config.seeds, config.train.folds = (0,), False
-  config.train.pasted = 0  # They find all of it without.
+  config.train.pasted = 0  # Its defects are found without, and sooner.
   return config

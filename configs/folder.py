@@ -9,8 +9,8 @@ are there. The whole image is seen, whatever its aspect: nothing is cropped.
 
 The recipe `combined` adds two scores of a patch, each in units of its own
 spread: its distance to the nearest of 4,000 good patches, and that of heads
-trained for 500 steps, if not an epoch takes more (docs/study.md). They learn
-from noise, and from 400 defects that are pasted on the good images.
+trained for 500 steps, if not an epoch takes more (docs/study.md). The heads
+learn from noise, and from 400 defects that are pasted on the good images.
 configs/folder.py:nearest takes the distance alone and trains nothing; :fast,
 :reference and :paper train heads alone, the last two as the released code does
 and as the paper says. Columns beside theirs tell what distances alone are worth

@@ -132,8 +132,7 @@ class Trained:
       by_seed = [{0: np.mean(ends, axis=0)} if ends else {}]
     found = testset.evaluate(test, by_seed, rank)
     if asked.baseline:
-      plain = dataclasses.replace(test, score='patch')
-      found['baseline'] = summarise([plain.evaluate(self.arrays['distances'])])
+      found['baseline'] = summarise([test.evaluate(self.arrays['distances'])])
     found['pixels'] = inputs.known_pixels()
     return found, (test, {seed: one[max(one)] for seed, one in scores.items()})
 

@@ -174,9 +174,12 @@ def check_config(config: Config) -> None:
   if config.train.pasted and not (
     config.train.patches and trains_heads(config)
   ):
+    why = 'train.patches=0 takes whole images'
+    if not trains_heads(config):
+      why = 'nearest.head=0 trains no head'
     problems.append(
-      '--config.train.pasted needs heads that draw patches of images '
-      '(--config.train.patches), as those of fast and combined; else take 0'
+      f'--config.train.pasted is {config.train.pasted}, but --config.{why}; '
+      'take --config.train.pasted=0'
     )
   if not trains_heads(config) and len(config.seeds) > 1:
     problems.append(

@@ -150,7 +150,7 @@ def _announce(
     told = f'at least {told}'
   told = f'{seeds}, {told} each'
   if pasted := config.train.pasted:
-    told += f', {counted(pasted, "defect")} pasted on good images'
+    told += f', {counted(pasted, "defect")} pasted in a category'
   if not trains:
     size = config.nearest.size
     told = f'compared with {size:,} good patches each, no head is trained'
@@ -192,6 +192,6 @@ def _announce(
     if (count := len(one.train)) < _FEW:
       told = counted(count, 'good image')
       logging.warning(
-        f'{one.name}: {told} to train on; take fifty or more (of so few, '
+        f'{one.name}: {told} to train on; take fifty or more (of one or two, '
         'distances alone may find more: --config=folder:nearest)'
       )

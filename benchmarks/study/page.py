@@ -51,7 +51,7 @@ def render(results: Sequence[Result]) -> str:
     [
       '## Every row, with one seed',
       '',
-      *_table(list(ROWS), backbones, parts, first),
+      *_table(backbones, parts, first),
       '',
       '## What the heads bring',
       '',
@@ -77,45 +77,32 @@ def _mean(results: Sequence[Result], metric: str) -> float:
 
 
 def _table(
-  names: Sequence[str],
-  backbones: Sequence[str],
-  parts: Sequence[str],
-  found: Mapping,
+  backbones: Sequence[str], parts: Sequence[str], found: Mapping
 ) -> list[str]:
-  """Returns rows over those parts of each backbone that all were tried on."""
-  columns = {}
-  for backbone in backbones:
-    tried = {
-      one: sum((n, backbone, one) in found for n in names) for one in parts
-    }
-    columns[backbone] = [x for x in parts if 2 * tried[x] > max(tried.values())]
-  heads = [f'{name}: {", ".join(of)}' for name, of in columns.items()]
+  """Returns all rows, each beside the first on what it was tried on."""
+  first = {key[1:]: of for key, of in found.items() if key[0] == BASELINE}
+  columns = [x for x in itertools.product(backbones, parts) if x in first]
+  heads = ' | '.join(map(', '.join, columns))
   lines = [
-    f'| row | what it is | {" | ".join(heads)} | beside the first |',
-    f'| --- | --- |{" ---: |" * (len(backbones) + 1)}',
+    f'| row | what it is | {heads} | beside the first |',
+    f'| --- | --- |{" ---: |" * (len(columns) + 1)}',
   ]
 
-  def means(name: str, backbone: str) -> list[float]:
-    cells = [found.get((name, backbone, x), []) for x in columns[backbone]]
-    if not all(cells):
-      return []
-    return [
-      statistics.fmean(_mean(cell, metric) for cell in cells)
-      for metric in _METRICS[:2]
-    ]
+  def means(results: Sequence[Result]) -> list[float]:
+    return [_mean(results, metric) for metric in _METRICS[:2]]
 
-  for name in names:
-    every = [means(name, backbone) for backbone in backbones]
+  for name, row in ROWS.items():
+    tried = {x: found[name, *x] for x in columns if found.get((name, *x))}
+    cells = [
+      _pair(means(tried[x]), '.1f') if x in tried else '-' for x in columns
+    ]
     gains = [
-      [a - b for a, b in zip(mine, means(BASELINE, backbone), strict=True)]
-      for mine, backbone in zip(every, backbones, strict=True)
-      if mine
+      [a - b for a, b in zip(means(of), means(first[x]), strict=True)]
+      for x, of in tried.items()
     ]
     gain = [statistics.fmean(column) for column in zip(*gains, strict=True)]
-    cells = [_pair(one, '.1f') or '-' for one in every]
     lines.append(
-      f'| {name} | {ROWS[name].told} | {" | ".join(cells)} | '
-      f'{_pair(gain, "+.1f")} |'
+      f'| {name} | {row.told} | {" | ".join(cells)} | {_pair(gain, "+.1f")} |'
     )
   return lines
 
@@ -124,11 +111,12 @@ def _gains(
   backbones: Sequence[str], parts: Sequence[str], found: Mapping
 ) -> list[str]:
   """Returns how the default differs from distances alone, part by part."""
-  others = BASELINE, 'coreset 4,000', 'coreset 8,000 of 100,000'
+  others = BASELINE, 'coreset 4,000', 'map 6', 'map 6, 8,000 of 100,000'
   titles = ' | '.join(f'beside {name}' for name in others)
   lines = [
-    f'`{DEFAULT}` is the recipe of configs/folder.py, but that its heads',
-    'see all images here. Differences from distances alone, with equal seeds:',
+    f'`{DEFAULT}` is the recipe of',
+    'configs/folder.py, but that its heads see all images here; `map 6` is its',
+    'distances alone, configs/folder.py:nearest. Differences, equal seeds:',
     '',
     f'| backbone | part | seeds | {titles} |',
     f'| --- | --- | ---: |{" ---: |" * len(others)}',

@@ -71,7 +71,7 @@ def _pasted(told: str, weight=0.25, distance: Distance = _CORESET) -> Row:
 BASELINE = 'random 8,000'
 DEFAULT = 'both, four heads, weight .35, pasted'  # Of configs/folder.py.
 # Tried with few images.
-FEW = (BASELINE, 'coreset 4,000', 'head', 'both', DEFAULT)
+FEW = (BASELINE, 'coreset 4,000', 'map 6', 'head', 'both', DEFAULT)
 ROWS = {
   BASELINE: _alone(
     'nearest neighbours, drawn at random',

@@ -23,9 +23,10 @@ from simplenet_jax.training.layout import RunInputs, Shapes
 from simplenet_jax.training.store import FeatureStore
 
 BLOCK = 8  # Images whose patches are held at a time.
-# A bank is chosen of so many patches at least, and so many times its own, drawn
-# at random: of fewer it misses good ones that are rare, see docs/study.md.
-_DRAWN, _TIMES = 50_000, 12.5
+# A bank is chosen of so many patches, drawn at random: of fewer it misses good
+# ones that are rare, see docs/study.md. Larger banks are chosen from twice as
+# many.
+_DRAWN, _LARGE = 50_000, 4000
 
 # The `distances` of test images to a bank of good patches, float32
 # [images, H, W]. Where they count, the `bank`, float32 [size, dim], the
@@ -81,9 +82,8 @@ def find(
   config: Config, inputs: Inputs, grid: tuple[int, ...], blocks: Blocks
 ) -> Arrays:
   """Finds what a config asks for in the patches of a category."""
-  size = config.nearest.size or config.evaluation.baseline
-  count = max(_DRAWN, round(_TIMES * size))
-  patches, images = _draw(config, inputs, count, grid, blocks)
+  drawn, size = _counts(config)
+  patches, images = _draw(config, inputs, drawn, grid, blocks)
   chosen = np.asarray(nearest.choose(patches, min(size, len(patches))))
   good, tested = patches[chosen], range(len(inputs.train), inputs.images)
   rows, prepared = [np.zeros((0, *grid), np.float32)], nearest.prepare(good)
@@ -96,6 +96,12 @@ def find(
     places = images[chosen]
     found |= {'bank': good, 'places': places, 'units': np.array(units)}
   return found
+
+
+def _counts(config: Config) -> tuple[int, int]:
+  """Returns how many patches are drawn, and how many of these are kept."""
+  size = config.nearest.size or config.evaluation.baseline
+  return max(size, _DRAWN if size <= _LARGE else 2 * _DRAWN), size
 
 
 def _draw(
@@ -130,10 +136,9 @@ def path_in(workdir: Path, category: str) -> Path:
 
 def _key(run: RunInputs, name: str) -> str:
   """Returns what the arrays of a category are of: settings, and images."""
-  size = run.config.nearest.size or run.config.evaluation.baseline
   images = run.images.get(name, {})
   used = [images.get(use) for use in ('training', 'test', 'region')]
-  return json.dumps([_DRAWN, size, run.config.seeds[0], *used])
+  return json.dumps([*_counts(run.config), run.config.seeds[0], *used])
 
 
 def patch_scores(

@@ -148,6 +148,7 @@ def test_an_error_while_one_head_is_saved_leaves_the_others_saved(
 # What a recipe can have beside the protocols.
 DRAWN = {
   'train.patches': 5,
+  'train.pasted': 9,
   'train.schedule': 'cosine',
   'train.warmup': 0.1,
   'train.noise': 'relative',

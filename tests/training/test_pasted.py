@@ -107,10 +107,10 @@ def test_heads_that_see_whole_images_are_refused(protocol):
   config = from_protocol(protocol)
   config.train.pasted = 5
   if protocol == 'reference':
-    with pytest.raises(ValueError, match=r'train\.pasted needs .*patches'):
+    with pytest.raises(ValueError, match=r'is 5, but --config\.train\.patches'):
       check_config(config)
   else:
     check_config(config)
   config.nearest.size, config.nearest.head, config.seeds = 10, 0.0, (0,)
-  with pytest.raises(ValueError, match=r'train\.pasted needs heads'):
+  with pytest.raises(ValueError, match=r'nearest\.head=0 trains no .*sted=0$'):
     check_config(config)
