@@ -94,6 +94,9 @@ class Board(rich_progress.Progress):
           name, True, total, done, note=note, told=now + _FIRST - _EVERY
         )
         return
+      if done and not task.completed:  # Its speed is not known at once.
+        soon = now + _FIRST / 2 - _EVERY
+        self.update(task.id, told=max(soon, task.fields['told']))
       self.update(task.id, completed=done, total=total, note=note)
       if console.is_terminal or now - task.fields['told'] < _EVERY:
         return

@@ -170,3 +170,12 @@ def test_several_heads_have_a_line_for_all_of_them(monkeypatch, jobs, lines):
   assert shown == ['part']  # What it begins with.
   watch.on_steps(constant(JOBS[0], 9, 5, 0, 0))
   assert shown[1:] == lines
+
+
+def test_time_left_is_told_once_the_speed_is_known(monkeypatch, capsys):
+  board = console.Board()
+  for at, done in ((0, 0), (20, 1), (21, 2), (24, 20), (26, 40)):
+    monkeypatch.setattr(console.time, 'monotonic', lambda at=at: float(at))
+    board.get_time = console.time.monotonic
+    board.show('part', done, 100, f'{done} of 100')
+  assert capsys.readouterr().out == '  part: 40 of 100, 10 s left\n'
