@@ -68,6 +68,14 @@ def find(
       f'{root}: each of {", ".join([*folders][:8])} is taken for a kind of '
       f'part with good images in it; if some hold defects, say so with {_WHICH}'
     )
+  if root.is_dir() and list(folders.values()) == [whole] and whole.images:
+    around = sorted(root.resolve().parent.glob('*'))
+    good = [one.name for one in around if tree.role_of(one) == GOOD]
+    if good and tree.role_of(root.resolve()) not in (GOOD, TRAIN):
+      logging.warning(
+        f'{root} is taken for good images, but stands beside {good[0]}; give'
+        ' good images alone'
+      )
   taken = sorted(tree.choose(root, chosen, folders))
   found = [_read(folders[name], name, names, left_out) for name in taken]
   others = [i for n in {*folders} - {*taken} for i in folders[n].all_images()]

@@ -95,7 +95,8 @@ def unlearned(progress: HeadProgress, loss: str, margin: float) -> str:
     f'{progress.job.category}: the head of seed {progress.job.seed} has not '
     f'learned to tell good patches from noisy ones: its loss is {value:.3g}, '
     f'that of guessing {guessing:.3g}, and {normal:.0%} and {counterfeit:.0%} '
-    'of them lie beyond their margins; train longer (--config.train.epochs)'
+    'of them lie beyond their margins; train longer (--config.train.epochs, '
+    '.min_steps)'
   )
 
 

@@ -276,3 +276,14 @@ def test_where_masks_can_lie(tmp_path, masks):
   images = ['train/good/a.png', 'test/x/0.png', 'test/x/1.png']
   found = found_in(tmp_path, *images, *masks)
   assert [found[mask] for mask in masks] == ['mask of 0', 'mask of 1']
+
+
+def test_a_folder_beside_good_ones_is_doubted(tmp_path, caplog):
+  touch(tmp_path, 'good/0.png', 'bent/0.png')
+  folder.find(tmp_path / 'good')
+  assert not caplog.messages
+  folder.find(tmp_path / 'bent')
+  assert caplog.messages == [
+    f'{tmp_path / "bent"} is taken for good images, but stands beside good; '
+    'give good images alone'
+  ]

@@ -75,7 +75,7 @@ def test_a_head_that_has_not_learned_is_told(loss, margin, means, learned):
   else:
     assert f'{JOB.category}: the head of seed 2 has not learned' in told
     assert f'its loss is {means[0]:.3g}, that of guessing' in told
-    assert told.endswith('train longer (--config.train.epochs)')
+    assert told.endswith('longer (--config.train.epochs, .min_steps)')
 
 
 @pytest.mark.parametrize('loss', [np.nan, -np.inf])
