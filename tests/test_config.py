@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from configs import demo, folder, mvtec, mvtec_fast
 from simplenet_jax import config as settings
+from simplenet_jax import protocols
 from simplenet_jax.config import describe_protocol, flatten, from_protocol
 from simplenet_jax.fields import FIELDS
 from simplenet_jax.sweeps.settings import expand
@@ -50,6 +51,12 @@ def test_shipped_configs_pass_their_check(path):
 def test_of_several_choices_the_first_is_taken_and_told(caplog):
   assert settings.load_config('folder:fast:paper').protocol == 'fast'
   assert 'folder:fast:paper: takes fast, not paper' in caplog.text
+
+
+def test_config_files_call_protocols_by_name():
+  for name in ('reference', 'paper', 'fast', 'combined'):
+    found = getattr(protocols, name)()
+    assert found.to_dict() == from_protocol(name).to_dict()
 
 
 def test_every_field_has_a_meaning_and_a_default_that_it_takes():
