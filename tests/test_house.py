@@ -36,7 +36,7 @@ APART = ('training', 'evaluation', 'detection')
 UPWARD = {'detector': ('cli', 'train')}
 
 # Ceilings; lower them where there is less.
-LINES = {'simplenet_jax': 18_415, 'tests': 15_520, 'benchmarks': 5_410}
+LINES = {'simplenet_jax': 18_415, 'tests': 15_530, 'benchmarks': 5_410}
 CORE, CORE_LINES = ('config', 'train', 'models', 'training'), 5_280
 FILES, LONGEST = 115, 300
 
